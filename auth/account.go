@@ -1,0 +1,129 @@
+package auth
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Account is everything remembered of one name. It is data: the decisions are
+// in [Rules], the times are UTC and have microseconds, a zero time means never.
+type Account struct {
+	Name Name
+
+	// Registered is when the name became an account: imported, or its first
+	// accepted login. Zero for a name nobody has ever logged in with; such
+	// names have failures and locks like any other, but no list, sweep, report
+	// or gauge shows them.
+	Registered time.Time
+	// FirstLogin is the first accepted login through this gateway.
+	FirstLogin time.Time
+	// LastLogin is the last accepted login, through this gateway or as
+	// imported. It never goes back, and lags by at most the coalescing window.
+	LastLogin time.Time
+
+	// Failures counts the wrong passwords since the last accepted login or
+	// unlock (Art. 6.2.d).
+	Failures int
+	// Mistakes are the latest of those failures, oldest first, at most
+	// [MaxMistakes].
+	Mistakes []Mistake
+	// Stale is the latest try with the previous password: a device that was
+	// not told of a password change. Noted at most once an hour.
+	Stale Mistake
+
+	// Lock is set while the account is locked.
+	Lock Lock
+	// Revocation is set while the account is revoked (Art. 5.3.c).
+	Revocation Mark
+	// Restored is when an admin last restored the account: its 12 months
+	// restart there.
+	Restored time.Time
+
+	// Password is what is known of the current password (Art. 9).
+	Password Password
+	// GraceUntil lets an expired password go on until then.
+	GraceUntil time.Time
+	// AlertedOn is the calendar day (2006-01-02, in the regulation's time zone)
+	// on which the user was last told that the password runs out.
+	AlertedOn string
+}
+
+// MaxMistakes is how many failures are kept with their source.
+const MaxMistakes = 8
+
+// Mistake is one counted failure and where it came from.
+type Mistake struct {
+	At     time.Time      `json:"at"`
+	Source netip.AddrPort `json:"source"`
+}
+
+// Mark says who did something when, and why.
+type Mark struct {
+	At     time.Time
+	By     string
+	Reason string
+}
+
+// IsZero reports whether it was never done.
+func (m Mark) IsZero() bool { return m.At.IsZero() }
+
+// Lock is why an account is locked.
+type Lock struct {
+	Mark
+	Cause LockCause
+}
+
+// LockCause tells a lock made by wrong passwords from one made by an admin: the
+// first may expire by itself where the rules say so, the second ends live
+// sessions.
+type LockCause uint8
+
+const (
+	NotLocked LockCause = iota
+	ByWrongPasswords
+	ByAdmin
+
+	numLockCauses
+)
+
+var lockCauseNames = [numLockCauses]string{"", "wrong_passwords", "admin"}
+
+// String returns the name used in metrics, logs and JSON.
+func (c LockCause) String() string { return enumName(c, lockCauseNames[:]) }
+
+// LockCauses lists the causes an account can be locked for.
+func LockCauses() []LockCause { return enumValues[LockCause](int(numLockCauses))[1:] }
+
+// Password is what is remembered of the passwords of an account: no password,
+// only fingerprints (see auth/password) that tell a change from a repetition.
+type Password struct {
+	// Salt is the account's own, the same for all its passwords: one
+	// computation then compares a password with both fingerprints.
+	Salt []byte
+	// Current and Previous are fingerprints; empty when not known.
+	Current, Previous []byte
+	// Since is when the current password was first seen, or set as imported.
+	Since time.Time
+}
+
+// Known reports whether the name is an account: it has logged in at least
+// once, or was imported.
+func (a Account) Known() bool { return !a.Registered.IsZero() }
+
+// clone returns a copy that shares no memory with a.
+func (a Account) clone() Account {
+	a.Mistakes = append([]Mistake(nil), a.Mistakes...)
+	return a
+}
+
+// mistaken records one counted failure.
+func (a *Account) mistaken(m Mistake) {
+	a.Failures++
+	if len(a.Mistakes) >= MaxMistakes {
+		a.Mistakes = a.Mistakes[len(a.Mistakes)-MaxMistakes+1:]
+	}
+	a.Mistakes = append(append([]Mistake(nil), a.Mistakes...), m)
+}
+
+// forgive forgets all failures.
+func (a *Account) forgive() { a.Failures, a.Mistakes = 0, nil }

@@ -1,0 +1,103 @@
+package auth
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Attempt is one try to log in: complete credentials, and where they came from.
+type Attempt struct {
+	// Session names the connection in logs.
+	Session   string
+	Protocol  Protocol
+	Mechanism Mechanism
+	// Source is the client's address and port, as it is to be throttled and
+	// logged.
+	Source netip.AddrPort
+	// Login is the name as the client wrote it (the SASL authentication
+	// identity).
+	Login string
+	// Authorize is the SASL authorization identity; empty, or the same account
+	// as Login (Art. 13.8).
+	Authorize string
+	Password  Secret
+	// SSO marks a single sign-on token in place of a password: exempt from the
+	// password's age, and never counted as a wrong password.
+	SSO bool
+	// Mistakes is the memory of this connection; nil for none.
+	Mistakes *Mistaken
+	// Verify asks the mail server. It is called at most once per attempt.
+	Verify Verify
+}
+
+// Verify asks the mail server to judge the password for the account, under its
+// canonical name. The protocol packages pass it in and keep the authenticated
+// connection when it succeeds; the guard never sees a socket. It must return
+// when ctx ends.
+type Verify func(ctx context.Context, name Name) Answer
+
+// Answer is what the mail server said.
+type Answer struct {
+	Judgement Judgement
+	// Code is the response code of a refusal, such as LIMIT or CONTACTADMIN
+	// (RFC 9051 section 7.1), without brackets; empty when there was none.
+	Code string
+	// Err says more to the operator, for every judgement but JudgedRight.
+	Err error
+}
+
+// Judgement is what an answer means.
+type Judgement uint8
+
+const (
+	// Unreached: the credentials were not judged: no connection, a temporary
+	// failure, a protocol error. Nothing is counted.
+	Unreached Judgement = iota
+	// JudgedRight: the mail server logged the user in.
+	JudgedRight
+	// JudgedWrong: the mail server itself said that the credentials are wrong.
+	JudgedWrong
+	// RefusedOtherwise: the mail server refused for a reason of its own.
+	RefusedOtherwise
+	// InDoubt: the credentials were sent and no answer came. The slot stays
+	// taken until its lease ends and then counts as a failure, which never by
+	// itself locks.
+	InDoubt
+)
+
+// Verdict is how an attempt ended, with what the protocol needs to reply and
+// the operator to understand.
+type Verdict struct {
+	Outcome Outcome
+	// Name is the canonical name; empty when the login was no name of ours.
+	Name Name
+	// Code is the mail server's response code when Outcome is Refused.
+	Code string
+	// Alert is set when the user should be told now that the password runs out
+	// in ExpiresIn days (0 is today): at most once per account and day.
+	Alert     bool
+	ExpiresIn int
+	// Err is for the operator: what failed, or what the mail server said.
+	Err error
+	// Admission, Upstream and Settlement are the parts of the time it took.
+	Admission, Upstream, Settlement time.Duration
+	// KnownGood is set when no slot was needed: this process had seen the same
+	// password accepted.
+	KnownGood bool
+}
+
+// Recorder is told of every attempt and of every change, for metrics and logs.
+// It must not block.
+type Recorder interface {
+	Attempted(Attempt, Verdict)
+	Happened(Event)
+}
+
+// Fingerprinter makes fingerprints that tell whether two passwords of an
+// account are equal and cost much to search through (auth/password).
+type Fingerprinter interface {
+	// Fingerprint returns the same octets for the same salt and password. The
+	// only errors are those of ctx.
+	Fingerprint(ctx context.Context, salt []byte, password Secret) ([]byte, error)
+}

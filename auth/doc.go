@@ -1,0 +1,2 @@
+// Package auth holds the rules of the official-mail regulation.
+package auth

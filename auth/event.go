@@ -1,0 +1,82 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Event is one entry of the audit log: who did what to which account, when,
+// from where, what it was before and after, and why. Events are append-only
+// and chained by hash: changing or removing one breaks every later hash.
+type Event struct {
+	// Seq numbers the events of one chain from 1 without gaps. Given by the store.
+	Seq int64 `json:"seq"`
+	// At is when it happened, UTC, microseconds.
+	At   time.Time `json:"at"`
+	Kind EventKind `json:"kind"`
+	// Account is the name that it happened to; empty for acts on the whole gateway.
+	Account Name `json:"account,omitempty"`
+	// Actor is who did it: "user" (whoever tried to log in), "gateway" (a rule,
+	// by itself), or the named person behind an admin token or socket.
+	Actor string `json:"actor"`
+	// Source is the client's address and port; both, since a province's offices
+	// share addresses. Zero when there is none.
+	Source netip.AddrPort `json:"source,omitzero"`
+	// Before and After are short states, such as "locked" and "active".
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+	// Reason is a sentence: given by the admin, or composed by the rule.
+	Reason string `json:"reason,omitempty"`
+	// Hash is Chain(previous hash, this event), hexadecimal. Given by the store.
+	Hash string `json:"hash"`
+}
+
+// EventKind is what happened.
+type EventKind string
+
+const (
+	FirstLogin      EventKind = "login.first"        // a name became an account
+	PasswordWrong   EventKind = "password.wrong"     // a wrong password was counted on an account
+	PasswordInDoubt EventKind = "password.in_doubt"  // a try without a verdict was counted
+	PasswordChanged EventKind = "password.changed"   // a login with another password than before
+	AccountLocked   EventKind = "account.locked"     // Art. 6.2.d, or an admin
+	AccountUnlocked EventKind = "account.unlocked"   // by an admin, or by itself where the rules say so
+	AccountRevoked  EventKind = "account.revoked"    // Art. 5.3.c
+	AccountRestored EventKind = "account.restored"   // by an admin
+	GraceGranted    EventKind = "password.grace"     // an expired password may go on for some days
+	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
+	WouldRevoke     EventKind = "account.would_revoke"
+)
+
+// EventKinds lists every kind.
+func EventKinds() []EventKind {
+	return []EventKind{
+		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, AccountUnlocked,
+		AccountRevoked, AccountRestored, GraceGranted, WouldLock, WouldRevoke,
+	}
+}
+
+// ByUser and ByGateway are the actors that are not a named person.
+const (
+	ByUser    = "user"
+	ByGateway = "gateway"
+)
+
+// Chain returns the hash that an event must carry when the event before it in
+// the chain carries prev (the empty string before the first): SHA-256 over
+// prev, a newline and the event's JSON without its hash.
+func Chain(prev string, e Event) string {
+	e.Hash = ""
+	e.At = e.At.UTC()
+	encoded, err := json.Marshal(e)
+	if err != nil {
+		// Every field marshals; a field that does not is a mistake in this file.
+		panic(fmt.Sprintf("auth: event does not marshal: %v", err))
+	}
+	sum := sha256.Sum256(append([]byte(prev+"\n"), encoded...))
+	return hex.EncodeToString(sum[:])
+}

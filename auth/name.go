@@ -1,0 +1,158 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/text/secure/precis"
+)
+
+// Name is the canonical name of an account, local@domain. Only [Namer.Canonical]
+// makes one from what a client wrote, so that all spellings of a mailbox share
+// one counter, and the mail server is asked with one spelling only.
+type Name string
+
+// Local returns the part before the @.
+func (n Name) Local() string { local, _, _ := cutLast(string(n)); return local }
+
+// Domain returns the part after the @, in ASCII.
+func (n Name) Domain() string { _, domain, _ := cutLast(string(n)); return domain }
+
+// Namer turns login names into account names.
+type Namer struct {
+	// Default is the domain of a name without one.
+	Default string
+	// Domains are the domains served here, canonical. Default need not be in it.
+	Domains map[string]bool
+	// Aliases are other names of accounts, canonical on both sides.
+	Aliases map[Name]Name
+	// MasterSeparators are the characters of master-user syntax
+	// (owner*master), refused wherever they stand. Empty: "*%".
+	MasterSeparators string
+	// FoldSubaddress takes user+detail for user (RFC 5233); otherwise such a
+	// name is no name.
+	FoldSubaddress bool
+}
+
+// The ways in which a login name can be no account's name.
+var (
+	ErrMalformedName = errors.New("malformed name")
+	ErrForeignDomain = errors.New("domain not served here")
+	ErrMasterUser    = errors.New("master-user syntax")
+)
+
+// maxLoginName is the longest address: 64 octets, an @ and 255 octets
+// (RFC 5321 section 4.5.3.1).
+const maxLoginName = 320
+
+// Canonical returns the account that login means. The local part follows
+// PRECIS UsernameCaseMapped (RFC 8265 section 3.3), the domain IDNA lookup
+// (RFC 5891 section 5). The error is ErrMalformedName, ErrForeignDomain or
+// ErrMasterUser and does not repeat the name, which may be a mistyped password.
+func (n *Namer) Canonical(login string) (Name, error) {
+	name, err := n.address(login)
+	if err != nil {
+		return "", err
+	}
+	if account, ok := n.Aliases[name]; ok {
+		name = account
+	}
+	return name, nil
+}
+
+// address is Canonical without the aliases.
+func (n *Namer) address(login string) (Name, error) {
+	if len(login) == 0 || len(login) > maxLoginName || !utf8.ValidString(login) {
+		return "", ErrMalformedName
+	}
+	if strings.IndexFunc(login, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) || r == '"' }) >= 0 {
+		return "", ErrMalformedName
+	}
+	separators := n.MasterSeparators
+	if separators == "" {
+		separators = "*%"
+	}
+	if strings.ContainsAny(login, separators) {
+		return "", ErrMasterUser
+	}
+	local, domain, qualified := cutLast(login)
+	if !qualified {
+		domain = n.Default
+	}
+	name, err := CanonicalAddress(local, domain)
+	if err != nil {
+		return "", err
+	}
+	// Full-width forms have become ASCII by now.
+	if strings.ContainsAny(string(name), separators) {
+		return "", ErrMasterUser
+	}
+	if d := name.Domain(); d != n.Default && !n.Domains[d] {
+		return "", ErrForeignDomain
+	}
+	if user, _, tagged := strings.Cut(name.Local(), "+"); tagged {
+		if !n.FoldSubaddress || user == "" {
+			return "", ErrMalformedName
+		}
+		name = Name(user + "@" + name.Domain())
+	}
+	return name, nil
+}
+
+// CanonicalAddress puts an address of any domain into canonical form, as
+// Canonical does with its two parts. The error is ErrMalformedName.
+func CanonicalAddress(local, domain string) (Name, error) {
+	// The case mapping can yield characters that compose further; a name that
+	// is not its own canonical form would have two counters.
+	local, err := precis.UsernameCaseMapped.String(local)
+	if err != nil || local == "" || strings.ContainsRune(local, '@') {
+		return "", ErrMalformedName
+	}
+	if again, err := precis.UsernameCaseMapped.String(local); err != nil || again != local {
+		return "", ErrMalformedName
+	}
+	domain, err = CanonicalDomain(domain)
+	if err != nil {
+		return "", err
+	}
+	if len(local) > 64 || len(domain) > 255 {
+		return "", ErrMalformedName
+	}
+	return Name(local + "@" + domain), nil
+}
+
+// CanonicalDomain returns the ASCII form of a domain, in lower case and without
+// the final dot. The error is ErrMalformedName.
+func CanonicalDomain(domain string) (string, error) {
+	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(domain, "."))
+	if err != nil || ascii == "" || strings.HasSuffix(ascii, ".") || strings.Contains(ascii, "..") {
+		return "", ErrMalformedName
+	}
+	return ascii, nil
+}
+
+// ParseName takes the canonical or any other spelling of a full address, for
+// configuration files and admins; the error names what is wrong.
+func ParseName(address string) (Name, error) {
+	local, domain, ok := cutLast(address)
+	if !ok {
+		return "", fmt.Errorf("%q: want local@domain", address)
+	}
+	name, err := CanonicalAddress(local, domain)
+	if err != nil {
+		return "", fmt.Errorf("%q: %w", address, err)
+	}
+	return name, nil
+}
+
+func cutLast(address string) (local, domain string, ok bool) {
+	i := strings.LastIndexByte(address, '@')
+	if i < 0 {
+		return address, "", false
+	}
+	return address[:i], address[i+1:], true
+}

@@ -1,0 +1,135 @@
+package auth
+
+import "fmt"
+
+// Outcome is how an attempt to log in ended. The same small enum is the metric
+// label, the log value and the key of the reply table of each protocol, so
+// that what a client reads, what a graph counts and what a log says can never
+// drift apart.
+type Outcome uint8
+
+const (
+	// Accepted: the mail server took the password and no rule objects.
+	Accepted Outcome = iota
+	// WrongPassword: the mail server said the credentials are wrong. The only
+	// outcome that counts towards the lock (Art. 6.2.d).
+	WrongPassword
+	// PreviousPassword: wrong, but it was the correct password before the
+	// current one (a device that was not told of the change). Not counted.
+	PreviousPassword
+	// RepeatedPassword: the same wrong password again on the same connection,
+	// or within a few minutes where repeats do not count. Not counted.
+	RepeatedPassword
+	// NoSuchDomain: the name belongs to no domain served here, or can be no
+	// name at all. Answered like a wrong password; the mail server is not asked.
+	NoSuchDomain
+	// Refused: the mail server refused for another reason than the credentials.
+	Refused
+	// Locked: too many wrong passwords, or locked by an admin. The mail server
+	// is not asked.
+	Locked
+	// Revoked: unused for more than 12 months (Art. 5.3.c). Said only after a
+	// correct password.
+	Revoked
+	// Expired: the password is correct but older than 3 months (Art. 9).
+	Expired
+	// OtherIdentity: the client asked to act as somebody else: an
+	// authorization identity that differs, or master-user syntax (Art. 13.8).
+	OtherIdentity
+	// Cleartext: credentials offered without TLS. They reach nobody.
+	Cleartext
+	// Throttled: too many failures from this source. The mail server is not asked.
+	Throttled
+	// Busy: all slots of the account stayed taken for longer than the patience
+	// of the guard.
+	Busy
+	// Unavailable: the mail server gave no verdict. Never counted.
+	Unavailable
+	// StoreUnavailable: what is remembered could not be read or written.
+	StoreUnavailable
+
+	numOutcomes
+)
+
+var outcomeNames = [numOutcomes]string{
+	"accepted", "wrong_password", "previous_password", "repeated_password", "no_such_domain",
+	"refused", "locked", "revoked", "expired", "other_identity", "cleartext", "throttled", "busy",
+	"unavailable", "store_unavailable",
+}
+
+// String returns the name used in metrics, logs and JSON.
+func (o Outcome) String() string { return enumName(o, outcomeNames[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// Temporary reports whether the same credentials may be accepted later without
+// anybody acting: the client should try again rather than ask its user.
+func (o Outcome) Temporary() bool {
+	switch o {
+	case Throttled, Busy, Unavailable, StoreUnavailable:
+		return true
+	}
+	return false
+}
+
+// Outcomes lists every outcome, for tables that must be complete.
+func Outcomes() []Outcome { return enumValues[Outcome](int(numOutcomes)) }
+
+// Protocol is the door that an attempt came through.
+type Protocol uint8
+
+const (
+	IMAP Protocol = iota // RFC 9051, RFC 3501
+	SMTP                 // submission, RFC 6409
+
+	numProtocols
+)
+
+var protocolNames = [numProtocols]string{"imap", "smtp"}
+
+// String returns the name used in metrics, logs and JSON.
+func (p Protocol) String() string { return enumName(p, protocolNames[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// Protocols lists every protocol.
+func Protocols() []Protocol { return enumValues[Protocol](int(numProtocols)) }
+
+// Mechanism is how the credentials were carried.
+type Mechanism uint8
+
+const (
+	LoginCommand Mechanism = iota // the IMAP LOGIN command, RFC 9051 section 6.2.3
+	Plain                         // SASL PLAIN, RFC 4616
+	Login                         // SASL LOGIN, draft-murchison-sasl-login
+
+	numMechanisms
+)
+
+var mechanismNames = [numMechanisms]string{"login_command", "plain", "login"}
+
+// String returns the name used in metrics, logs and JSON.
+func (m Mechanism) String() string { return enumName(m, mechanismNames[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (m Mechanism) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// Mechanisms lists every mechanism.
+func Mechanisms() []Mechanism { return enumValues[Mechanism](int(numMechanisms)) }
+
+func enumName[E ~uint8](e E, names []string) string {
+	if int(e) < len(names) {
+		return names[e]
+	}
+	return fmt.Sprintf("%T(%d)", e, e)
+}
+
+func enumValues[E ~uint8](n int) []E {
+	all := make([]E, n)
+	for i := range all {
+		all[i] = E(i)
+	}
+	return all
+}

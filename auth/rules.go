@@ -1,0 +1,257 @@
+package auth
+
+import (
+	"fmt"
+	"time"
+)
+
+// Mode says what a rule does when it applies.
+type Mode uint8
+
+const (
+	Enforce Mode = iota // refuse
+	Warn                // let pass; log, audit and count what would have happened
+	Off                 // do not look
+
+	numModes
+)
+
+var modeNames = [numModes]string{"enforce", "warn", "off"}
+
+// String returns the name used in the configuration, metrics and logs.
+func (m Mode) String() string { return enumName(m, modeNames[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (m *Mode) UnmarshalText(text []byte) error {
+	for i, name := range modeNames {
+		if name == string(text) {
+			*m = Mode(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("mode %q: want enforce, warn or off", text)
+}
+
+// Rules are the thresholds of the regulation. The decisions on them are pure
+// functions of an account and an instant, so that the regulation can be read,
+// and tested, as a table. [DefaultRules] are the regulation's own figures.
+type Rules struct {
+	// Location is the time zone in which days end.
+	Location *time.Location
+	Lockout  Lockout
+	Dormancy Dormancy
+	Password PasswordAge
+	// Sender is the mode of Art. 13.8 for submitted mail.
+	Sender Mode
+}
+
+// Lockout is Art. 6.2.d: a mailbox locks when a wrong password is entered more
+// than 5 times.
+type Lockout struct {
+	Mode Mode
+	// Tolerated wrong passwords do not lock, the next one does. 1 to 100.
+	Tolerated int
+	// ForgetAfter forgets the failures that long after the latest one; 0 never.
+	ForgetAfter time.Duration
+	// UnlockAfter ends a lock made by wrong passwords by itself; 0 never.
+	UnlockAfter time.Duration
+	// CountPrevious counts the previous password like any other wrong one.
+	CountPrevious bool
+	// CountRepeats counts the same wrong password each time it is tried; false
+	// counts it once in 10 minutes.
+	CountRepeats bool
+}
+
+// Dormancy is Art. 5.3.c: an account not logged in to for more than 12 months
+// is revoked.
+type Dormancy struct {
+	Mode   Mode
+	Months int // 1 to 120
+	// DoorsComplete says that nobody can log in but through this gateway, so
+	// that an imported account never seen here is dormant indeed.
+	DoorsComplete bool
+	// Slack is added before anything happens: the window in which last logins
+	// are coalesced, so that nobody is revoked early.
+	Slack time.Duration
+}
+
+// PasswordAge is Art. 9: a password is changed at least once every 3 months.
+type PasswordAge struct {
+	Mode   Mode
+	Months int // 1 to 120
+	// WarnDays before the password runs out its owner is told; 0 never.
+	WarnDays int
+	// MaxGrace is the longest that an admin may let an expired password go on.
+	MaxGrace time.Duration
+}
+
+// DefaultRules are the figures of the regulation.
+func DefaultRules() Rules {
+	return Rules{
+		Location: time.FixedZone("+07", 7*60*60),
+		Lockout:  Lockout{Tolerated: 5, CountRepeats: true},
+		Dormancy: Dormancy{Months: 12, Slack: time.Hour},
+		Password: PasswordAge{Months: 3, WarnDays: 14, MaxGrace: 7 * 24 * time.Hour},
+	}
+}
+
+// failures counts the failures that have not been forgotten.
+func (l Lockout) failures(a Account, now time.Time) int {
+	if n := len(a.Mistakes); l.ForgetAfter > 0 && n > 0 && !now.Before(a.Mistakes[n-1].At.Add(l.ForgetAfter)) {
+		return 0
+	}
+	return a.Failures
+}
+
+// Slots is how many attempts on the account may be with the mail server at
+// once: as many as could all turn out wrong without exceeding tolerated + 1.
+// An account that is not locked always has one: the next real rejection locks.
+func (r Rules) Slots(a Account, now time.Time) int {
+	return max(1, r.Lockout.Tolerated+1-r.Lockout.failures(a, now))
+}
+
+// Locked reports whether the account is locked. An admin's lock holds in every
+// mode; one made by wrong passwords only while the rule is enforced.
+func (r Rules) Locked(a Account, now time.Time) bool {
+	switch a.Lock.Cause {
+	case NotLocked:
+		return false
+	case ByAdmin:
+		return true
+	}
+	if r.Lockout.Mode != Enforce {
+		return false
+	}
+	return r.Lockout.UnlockAfter == 0 || now.Before(a.Lock.At.Add(r.Lockout.UnlockAfter))
+}
+
+// dormancyBaseline is what the months are counted from; zero when the account
+// is exempt because other doors may have been used.
+func (r Rules) dormancyBaseline(a Account) time.Time {
+	if !a.Known() || a.FirstLogin.IsZero() && !r.Dormancy.DoorsComplete {
+		return time.Time{}
+	}
+	baseline := a.LastLogin
+	if baseline.IsZero() {
+		baseline = a.Registered
+	}
+	if a.Restored.After(baseline) {
+		baseline = a.Restored
+	}
+	return baseline
+}
+
+// DormantAt is when the account has been unused for too long; zero for never.
+func (r Rules) DormantAt(a Account) time.Time {
+	baseline := r.dormancyBaseline(a)
+	if baseline.IsZero() {
+		return baseline
+	}
+	return after(baseline, r.Dormancy.Months, r.Location).Add(r.Dormancy.Slack)
+}
+
+// Dormant reports whether the account has been unused for too long, revoked
+// already or not.
+func (r Rules) Dormant(a Account, now time.Time) bool {
+	at := r.DormantAt(a)
+	return !at.IsZero() && !now.Before(at)
+}
+
+// Revoked reports whether a correct password is refused because the account is
+// revoked or, the sweep not having come by yet, must be.
+func (r Rules) Revoked(a Account, now time.Time) bool {
+	if r.Dormancy.Mode != Enforce {
+		return false
+	}
+	return !a.Revocation.IsZero() || r.Dormant(a, now)
+}
+
+// ExpiresAt is when the password runs out, grace not counted; zero when its
+// age is not known.
+func (r Rules) ExpiresAt(a Account) time.Time {
+	if a.Password.Since.IsZero() {
+		return time.Time{}
+	}
+	return after(a.Password.Since, r.Password.Months, r.Location)
+}
+
+// TooOld reports whether the password is older than the rule allows and no
+// grace is left, whatever the mode.
+func (r Rules) TooOld(a Account, now time.Time) bool {
+	at := r.ExpiresAt(a)
+	return !at.IsZero() && !now.Before(at) && !now.Before(a.GraceUntil)
+}
+
+// Expired reports whether a correct password is refused for its age.
+func (r Rules) Expired(a Account, now time.Time) bool {
+	return r.Password.Mode == Enforce && r.TooOld(a, now)
+}
+
+// ExpiringIn is how many days are left, counting today as 0, when that is few
+// enough to tell the user; grace counts as the end. ok is false otherwise.
+func (r Rules) ExpiringIn(a Account, now time.Time) (days int, ok bool) {
+	at := r.ExpiresAt(a)
+	if r.Password.Mode != Enforce || at.IsZero() {
+		return 0, false
+	}
+	if a.GraceUntil.After(at) {
+		at = a.GraceUntil
+	}
+	left := at.Sub(now)
+	if left <= 0 {
+		return 0, false
+	}
+	days = int(left / (24 * time.Hour))
+	return days, days < r.Password.WarnDays
+}
+
+// day names the calendar day of now in the regulation's time zone.
+func (r Rules) day(now time.Time) string { return now.In(r.Location).Format(time.DateOnly) }
+
+// State is the one word for an account in lists and gauges: what stands in
+// the way of its owner first.
+type State uint8
+
+const (
+	Active         State = iota
+	StateLocked          // by wrong passwords or an admin
+	StateRevoked         // or to be revoked at the next sweep or login
+	StateExpired         // the password is too old
+	StateExpiring        // it will be within the warning days
+	StateNeverSeen       // imported, never logged in here
+
+	numStates
+)
+
+var stateNames = [numStates]string{"active", "locked", "revoked", "expired", "expiring", "never_seen"}
+
+// String returns the name used in metrics, logs and JSON.
+func (s State) String() string { return enumName(s, stateNames[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// States lists every state.
+func States() []State { return enumValues[State](int(numStates)) }
+
+// State returns the account's state at now.
+func (r Rules) State(a Account, now time.Time) State {
+	switch {
+	case r.Locked(a, now):
+		return StateLocked
+	case r.Revoked(a, now):
+		return StateRevoked
+	case r.Expired(a, now):
+		return StateExpired
+	}
+	if _, soon := r.ExpiringIn(a, now); soon {
+		return StateExpiring
+	}
+	if a.FirstLogin.IsZero() {
+		return StateNeverSeen
+	}
+	return Active
+}

@@ -1,0 +1,68 @@
+// Package session keeps track of who is logged in at the moment, so that an
+// admin's lock or a revocation can end what is already open, and so that a
+// shutdown knows whom it is waiting for.
+//
+// A lock made by wrong passwords never ends a session: otherwise anybody could
+// disconnect anybody by guessing.
+package session
+
+import (
+	"sync"
+
+	"congthu/auth"
+)
+
+// Registry holds the live sessions. The zero Registry is ready to use.
+type Registry struct {
+	mu     sync.Mutex
+	byName map[auth.Name]map[*entry]struct{}
+	n      int
+}
+
+type entry struct{ end func() }
+
+// Add registers a logged-in session of name. end is called, in a goroutine of
+// its own and at most once per End, to close it. The returned function takes
+// the session out again and must be called exactly once.
+func (r *Registry) Add(name auth.Name, end func()) (remove func()) {
+	e := &entry{end}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byName == nil {
+		r.byName = make(map[auth.Name]map[*entry]struct{})
+	}
+	if r.byName[name] == nil {
+		r.byName[name] = make(map[*entry]struct{})
+	}
+	r.byName[name][e] = struct{}{}
+	r.n++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.byName[name], e)
+		if len(r.byName[name]) == 0 {
+			delete(r.byName, name)
+		}
+		r.n--
+	}
+}
+
+// End closes all sessions of name and returns how many there were.
+func (r *Registry) End(name auth.Name) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := range r.byName[name] {
+		go e.end()
+	}
+	return len(r.byName[name])
+}
+
+// Len returns how many sessions are live, of name or, for "", of everybody.
+func (r *Registry) Len(name auth.Name) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name == "" {
+		return r.n
+	}
+	return len(r.byName[name])
+}

@@ -1,0 +1,102 @@
+// Package upstream speaks to the mail server that congthu stands in front of:
+// it dials, negotiates TLS, reads the greeting, tells the server who the client
+// is, logs in, and says what the server's answer means for the rules.
+//
+// The meaning is the point. Only an explicit "these credentials are wrong" is a
+// judgement that counts; everything else (an outage, a time-out, a policy, a
+// protocol error) is not, and is answered "try again later".
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"time"
+
+	"congthu/auth"
+)
+
+// TLSMode is how the connection to the mail server is protected.
+type TLSMode uint8
+
+const (
+	Plain    TLSMode = iota // none: only towards a loopback address
+	StartTLS                // RFC 3207, RFC 9051 section 6.2.1
+	Implicit                // RFC 8314
+)
+
+// Server is one mail server, as the configuration describes it.
+type Server struct {
+	// Address is host:port.
+	Address string
+	TLS     TLSMode
+	// TLSConfig verifies the server; ServerName is set. Nil with Plain only.
+	TLSConfig *tls.Config
+	// LocalNames logs in with the local part instead of the whole address.
+	LocalNames bool
+	// PassClient tells the server the client's address, by the protocol's own
+	// way: ID x-originating-ip in IMAP, XCLIENT in SMTP. Only for servers that
+	// are set up to trust the gateway.
+	PassClient bool
+	// Timeout bounds each step: connecting, the TLS handshake, one reply. The
+	// whole login takes at most three times as long.
+	Timeout time.Duration
+	// Wrong recognises more replies that mean wrong credentials, beyond those
+	// that package upstream knows; NotWrong overrules them all.
+	Wrong, NotWrong []*regexp.Regexp
+	// Dial replaces the dialer in tests.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Client is whom the gateway is speaking for.
+type Client struct {
+	// Address is the client's address and port.
+	Address netip.AddrPort
+	// Session is the name of the client's connection in the gateway's logs.
+	Session string
+}
+
+// LoginName is the name that the server knows the account by.
+func (s *Server) LoginName(name auth.Name) string {
+	if s.LocalNames {
+		return name.Local()
+	}
+	return string(name)
+}
+
+// connect dials the server and, with Implicit, completes the TLS handshake.
+func (s *Server) connect(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	dial := s.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", s.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if s.TLS != Implicit {
+		return conn, nil
+	}
+	secured, err := s.secure(ctx, conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secured, nil
+}
+
+// secure completes a TLS handshake over conn.
+func (s *Server) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	secured := tls.Client(conn, s.TLSConfig)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secured, nil
+}
