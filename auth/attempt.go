@@ -74,6 +74,9 @@ type Verdict struct {
 	Name Name
 	// Code is the mail server's response code when Outcome is Refused.
 	Code string
+	// Would is what an accepted login would have been refused for if the rules
+	// in mode warn were enforced; Accepted when none objects.
+	Would Outcome
 	// Alert is set when the user should be told now that the password runs out
 	// in ExpiresIn days (0 is today): at most once per account and day.
 	Alert     bool

@@ -1,2 +1,72 @@
-// Package auth holds the rules of the official-mail regulation.
+// Package auth is the rules of the official-mail regulation and what must be
+// remembered to keep them. It knows no socket, no metric and no database.
+//
+// # The rules
+//
+// A mailbox locks when a wrong password is entered more than 5 times, until an
+// admin unlocks it (Art. 6.2.d, [Lockout]). An account not logged in to for more
+// than 12 months is revoked, until an admin restores it (Art. 5.3.c,
+// [Dormancy]). A password older than 3 months is refused until it is changed,
+// unless the user signs on through the national identity (Art. 9,
+// [PasswordAge]). Nobody acts as somebody else (Art. 13.8). The figures are
+// settings; [DefaultRules] are the regulation's.
+//
+// [Rules] holds the decisions as pure functions of an [Account] and an instant.
+// Months are calendar months in the regulation's time zone, clamped to the end
+// of the month ([AddMonths]), and "more than 3 months" begins when the day three
+// months on has ended.
+//
+// # Vocabulary
+//
+// An attempt is one try to log in with complete credentials ([Attempt]). The
+// mail server's [Answer] carries a [Judgement]: right, wrong, refused for
+// another reason, not reached, or in doubt. The guard's [Verdict] carries an
+// [Outcome], which is metric label, log value and key of the reply table at
+// once. A failure is a wrong password that counts. A slot is the right to ask
+// the mail server about an account; it is held by a [Reservation]. A name is an
+// account once somebody has logged in with it or it was imported; other names
+// have failures and locks alike, but are never shown.
+//
+// # One login
+//
+// [Guard.Attempt] does three things.
+//
+// Admit: make the name canonical, so that all spellings share one counter;
+// answer from memory what this connection has offered before; slow down sources
+// that guess at many accounts; refuse a locked account without asking the mail
+// server; take a slot, or wait for one. There are as many slots as could all
+// turn out wrong: tolerated + 1 less the failures so far. A password that this
+// process has seen accepted needs no slot.
+//
+// Verify: the protocol's function asks the mail server.
+//
+// Settle: one change of the account in one transaction of the [Store], with its
+// audit events, which also frees the slot. A wrong password adds a failure and
+// may lock; the previous password (a phone that was not told of the change) is
+// refunded; a right one is checked against the account as it is now, and only
+// then forgives the failures and becomes a login.
+//
+// # The five invariants
+//
+// I1, never too many: between two resets (an accepted login, an unlock) the mail
+// server judges at most tolerated + 1 wrong passwords of an account, however
+// many connections guess at once. The slots see to it; checking before and
+// counting after would not. A try without an answer keeps its slot until its
+// lease ends and then counts, but never locks by itself, so that an outage locks
+// nobody. Excepted are the formerly correct password and what was in flight at a
+// crash.
+//
+// I2, no collateral: an attempt that finds no free slot waits, first come first
+// served, and is not refused.
+//
+// I3, nothing lost: what a client was told has been on disk before. A failure
+// that cannot be written is answered "try again later", keeps its slot, and is
+// written as soon as the store allows.
+//
+// I4, only wrong passwords count: of all judgements only [JudgedWrong] is
+// counted at once. Outages, policies and protocol errors are not.
+//
+// I5, a lock is a lock: a login that the mail server accepted after the account
+// was locked is refused. An admin's lock and a revocation end live sessions; a
+// lock made by guessing does not, or anybody could disconnect anybody.
 package auth

@@ -30,7 +30,10 @@ type Store interface {
 	// Update changes one account and appends events to the audit log, in one
 	// transaction, and returns when that is on disk; then it frees the
 	// reservation r, if any. When it fails nothing has changed as far as the
-	// caller can tell, and r stays taken.
+	// caller can tell, and r stays taken. A reservation that is no longer
+	// taken was settled before, perhaps by a call whose outcome its caller did
+	// not learn: then nothing is changed, so that a settlement may be retried
+	// until it succeeds and still counts once.
 	//
 	// change may run more than once and must depend on nothing but its
 	// argument. When it reports false nothing is written and only r is freed.

@@ -1,0 +1,257 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// What an attempt leaves behind: settlements that the store would not take or
+// that wait for a lease to end, last logins from a time without a store, and
+// fingerprints that nobody had to wait for. [Guard.Run] works them off.
+
+// debt is a settlement that must be made durable. It holds its slot until then.
+type debt struct {
+	name        Name
+	reservation Reservation
+	// change makes the store's change, with a place for its events. Each call
+	// gets one of its own, since a call whose outcome is unknown may still run.
+	change func(happened *[]Event) Change
+	due    time.Time
+	tries  int
+}
+
+// unobserved is an accepted password whose fingerprint has not been compared.
+type unobserved struct {
+	name     Name
+	digest   digest
+	password Secret
+	source   netip.AddrPort
+	at       time.Time
+}
+
+// saltSize is that of RFC 9106 section 3.1.
+const saltSize = 16
+
+// Run works off what attempts leave behind until ctx ends, and then settles
+// what can be settled: slots without a verdict become failures at once, since
+// their leases end with the process. Call it once, for as long as the guard is
+// in use; it returns nil.
+func (g *Guard) Run(ctx context.Context) error {
+	g.init()
+	observing := make(chan struct{})
+	go func() {
+		defer close(observing)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case u := <-g.observe:
+				g.observeLater(ctx, u)
+			}
+		}
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			g.pay(ctx, g.now())
+			g.writeLogins(ctx)
+		case <-g.nudge:
+			g.pay(ctx, g.now())
+		}
+	}
+	<-observing
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.storeTimeout())
+	defer cancel()
+	g.pay(last, farFuture)
+	g.writeLogins(last)
+	return nil
+}
+
+// farFuture is when every debt is due.
+var farFuture = time.Unix(1<<40, 0)
+
+// Owed is how many settlements wait to be made: answers in doubt, and failures
+// that the store would not take.
+func (g *Guard) Owed() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.debts)
+}
+
+// owe leaves a settlement for later; its slot stays taken.
+func (g *Guard) owe(d debt) {
+	g.mu.Lock()
+	g.debts = append(g.debts, d)
+	g.mu.Unlock()
+	select {
+	case g.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// pay makes the settlements that are due; those that fail again are due later.
+func (g *Guard) pay(ctx context.Context, now time.Time) {
+	g.mu.Lock()
+	var due, later []debt
+	for _, d := range g.debts {
+		if d.due.After(now) {
+			later = append(later, d)
+		} else {
+			due = append(due, d)
+		}
+	}
+	g.debts = later
+	g.mu.Unlock()
+	for _, d := range due {
+		g.update(ctx, d)
+	}
+}
+
+// update makes a settlement, or leaves it for later when the store fails.
+func (g *Guard) update(ctx context.Context, d debt) error {
+	var happened []Event
+	_, err := g.storeUpdate(ctx, d.name, d.reservation, d.change(&happened))
+	if err != nil {
+		if d.reservation != 0 {
+			d.tries++
+			d.due = g.now().Add(min(time.Second<<min(d.tries, 5), 30*time.Second))
+			g.owe(d)
+		}
+		return fmt.Errorf("store: %w", err)
+	}
+	g.happened(happened)
+	for _, e := range happened {
+		if e.Kind == AccountLocked {
+			// Nobody may go on by what was known before the lock.
+			g.known.remove(d.name)
+			g.gates.wakeAll(d.name)
+			return nil
+		}
+	}
+	g.gates.wake(d.name)
+	return nil
+}
+
+// storeUpdate is Store.Update within the store's time.
+func (g *Guard) storeUpdate(ctx context.Context, name Name, r Reservation, change Change) (Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.storeTimeout())
+	defer cancel()
+	a, err := g.Store.Update(ctx, name, r, change)
+	if err == nil {
+		g.reached()
+	}
+	return a, err
+}
+
+// writeLogins writes the last logins of the time when the store was down.
+func (g *Guard) writeLogins(ctx context.Context) {
+	g.mu.Lock()
+	logins := g.logins
+	g.logins = make(map[Name]time.Time)
+	g.mu.Unlock()
+	for name, at := range logins {
+		_, err := g.storeUpdate(ctx, name, 0, func(a *Account) ([]Event, bool) {
+			if !at.After(a.LastLogin) {
+				return nil, false
+			}
+			a.LastLogin = at
+			return nil, true
+		})
+		if err != nil {
+			g.mu.Lock()
+			if at.After(g.logins[name]) {
+				g.logins[name] = at
+			}
+			g.mu.Unlock()
+		}
+	}
+}
+
+// observeLater compares an accepted password with the fingerprints of the
+// account, off the path of the login.
+func (g *Guard) observeLater(ctx context.Context, u unobserved) {
+	if k, ok := g.known.get(u.name); !ok || k.digest != u.digest || k.observed {
+		return
+	}
+	read, cancel := context.WithTimeout(ctx, g.storeTimeout())
+	account, err := g.Store.Account(read, u.name)
+	cancel()
+	if err != nil {
+		return // the next login offers the password again
+	}
+	o, err := g.fingerprint(ctx, account, u.password)
+	if err != nil {
+		return
+	}
+	var happened []Event
+	rules := g.Rules()
+	account, err = g.storeUpdate(ctx, u.name, 0, func(a *Account) ([]Event, bool) {
+		var write bool
+		happened, write = rules.observe(a, u.at, o, u.source)
+		return happened, write
+	})
+	if err != nil {
+		return
+	}
+	g.happened(happened)
+	if !equal(account.Password.Current, o.fingerprint) {
+		return // another salt was written first
+	}
+	g.known.update(u.name, func(k knownGood) knownGood {
+		k.observed = k.observed || k.digest == u.digest
+		return k
+	})
+}
+
+// fingerprint makes the fingerprint of a password with the account's salt, or a
+// new one.
+func (g *Guard) fingerprint(ctx context.Context, a Account, password Secret) (observation, error) {
+	o := observation{salt: a.Password.Salt}
+	if len(o.salt) == 0 {
+		o.salt = make([]byte, saltSize)
+		rand.Read(o.salt) // never fails (crypto/rand)
+	}
+	var err error
+	o.fingerprint, err = g.Fingerprints.Fingerprint(ctx, o.salt, password)
+	return o, err
+}
+
+// reached notes that the store has answered.
+func (g *Guard) reached() { g.contact.Store(g.now().UnixMicro()) }
+
+func (g *Guard) now() time.Time {
+	now := time.Now
+	if g.Now != nil {
+		now = g.Now
+	}
+	return now().UTC().Truncate(time.Microsecond)
+}
+
+func (g *Guard) storeTimeout() time.Duration { return orDefault(g.StoreTimeout, 10*time.Second) }
+
+func (g *Guard) loginWindow() time.Duration { return max(0, orDefault(g.LoginWindow, time.Hour)) }
+
+func (g *Guard) endSessions(name Name) {
+	g.known.remove(name)
+	if g.EndSessions != nil {
+		g.EndSessions(name)
+	}
+}
+
+func (g *Guard) happened(events []Event) {
+	if g.Recorder == nil {
+		return
+	}
+	for _, e := range events {
+		g.Recorder.Happened(e)
+	}
+}
+
+func equal(a, b []byte) bool { return len(a) > 0 && subtle.ConstantTimeCompare(a, b) == 1 }

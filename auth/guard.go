@@ -1,0 +1,490 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Guard decides every login. Its fields must not change once it is in use;
+// what may change while it runs, the policy, is set by [Guard.SetPolicy].
+// [Guard.Run] must be running beside it.
+type Guard struct {
+	// Store remembers. Required.
+	Store Store
+	// Fingerprints recognises passwords; nil: no password change is noticed and
+	// no previous password forgiven.
+	Fingerprints Fingerprinter
+	// Throttle slows down guessing sources; nil: none is.
+	Throttle *Throttle
+	// Recorder is told what happened; nil: nobody is.
+	Recorder Recorder
+	// EndSessions closes the live sessions of an account; nil: none are kept.
+	EndSessions func(Name)
+	// Log is for the operator; nil: discarded.
+	Log *slog.Logger
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+
+	// Patience is how long an attempt waits for a slot. 0: 15 s.
+	Patience time.Duration
+	// Lease is how long an attempt without a verdict keeps its slot. 0: 2 min.
+	Lease time.Duration
+	// StoreTimeout bounds each operation of the store. 0: 10 s.
+	StoreTimeout time.Duration
+	// LoginWindow coalesces last logins: a newer one is written when the stored
+	// one is older than this. 0: 1 h; negative: each is written.
+	LoginWindow time.Duration
+	// StoreGrace is how long after the last contact with the store a password
+	// that this process has seen accepted goes on being accepted. 0: not at all.
+	StoreGrace time.Duration
+	// KnownGood is how many accounts have their last accepted password
+	// remembered (as a keyed digest). 0: 100,000.
+	KnownGood int
+
+	policy atomic.Pointer[Policy]
+	once   sync.Once
+	key    [32]byte // of digests; lives and dies with the process
+	gates  gates
+	known  lru[Name, knownGood]
+	// recent holds wrong passwords while repeats are not counted.
+	recent  lru[digest, time.Time]
+	contact atomic.Int64 // last success of the store, Unix microseconds
+
+	mu     sync.Mutex
+	debts  []debt             // settlements that are not done yet
+	logins map[Name]time.Time // last logins not written yet
+
+	observe chan unobserved
+	nudge   chan struct{} // tells Run of new debts
+}
+
+// Policy is the part of the configuration that a reload replaces, at once.
+type Policy struct {
+	Names *Namer
+	Rules Rules
+}
+
+// SetPolicy replaces the policy; attempts under way go on with the old one.
+func (g *Guard) SetPolicy(p Policy) { g.policy.Store(&p) }
+
+// Rules returns the rules in force.
+func (g *Guard) Rules() Rules { return g.policy.Load().Rules }
+
+// Canonical returns the account that a login name means; see [Namer.Canonical].
+func (g *Guard) Canonical(login string) (Name, error) {
+	return g.policy.Load().Names.Canonical(login)
+}
+
+// Waiting is how many attempts wait for a slot.
+func (g *Guard) Waiting() int { return g.gates.waiting() }
+
+// knownGood is the last password that was accepted for an account.
+type knownGood struct {
+	digest digest
+	// observed is set when its fingerprint has been compared.
+	observed bool
+	// account is as the store last had it, for the time that the store is down.
+	account Account
+}
+
+// init sets what the zero Guard lacks.
+func (g *Guard) init() {
+	g.once.Do(func() {
+		rand.Read(g.key[:]) // never fails (crypto/rand)
+		g.known.max = orDefault(g.KnownGood, 100_000)
+		g.recent.max = 65536
+		g.logins = make(map[Name]time.Time)
+		g.observe = make(chan unobserved, 1024)
+		g.nudge = make(chan struct{}, 1)
+		if g.Log == nil {
+			g.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		}
+	})
+}
+
+// digest names a password of an account in memory.
+func (g *Guard) digest(name Name, password Secret) digest {
+	mac := hmac.New(sha256.New, g.key[:])
+	fmt.Fprintf(mac, "%d:%s:", len(name), name)
+	io.WriteString(mac, password.Reveal())
+	return digest(mac.Sum(nil))
+}
+
+// Attempt decides one login: admit, verify, settle. Once it is called the
+// credentials are complete, so ctx must not end with the client's connection:
+// hanging up does not help a guesser.
+func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
+	g.init()
+	v := g.attempt(ctx, a)
+	if g.Recorder != nil {
+		g.Recorder.Attempted(a, v)
+	}
+	return v
+}
+
+func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
+	policy := g.policy.Load()
+	began := time.Now()
+	t := try{Guard: g, Attempt: a, rules: policy.Rules}
+
+	name, err := policy.Names.Canonical(a.Login)
+	switch {
+	case errors.Is(err, ErrMasterUser):
+		return Verdict{Outcome: OtherIdentity, Err: err}
+	case err != nil:
+		g.Throttle.failed(a.Source, "", g.now())
+		return Verdict{Outcome: NoSuchDomain, Err: err}
+	}
+	// Art. 13.8: acting as somebody else is refused, whoever asks.
+	if a.Authorize != "" && a.Authorize != a.Login {
+		if other, err := policy.Names.Canonical(a.Authorize); err != nil || other != name {
+			return Verdict{Outcome: OtherIdentity, Name: name}
+		}
+	}
+	t.name, t.digest = name, g.digest(name, a.Password)
+	if a.Mistakes.has(t.digest) {
+		return Verdict{Outcome: RepeatedPassword, Name: name}
+	}
+
+	v = t.admit(ctx)
+	v.Name, v.Admission, v.KnownGood = name, time.Since(began), t.good
+	if v.Outcome != Accepted {
+		return v
+	}
+	asked := time.Now()
+	answer := t.verify(ctx)
+	answered := time.Now()
+	v = t.settle(ctx, answer)
+	v.Name, v.KnownGood = name, t.good
+	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
+	return v
+}
+
+// try is one attempt on its way through the guard.
+type try struct {
+	*Guard
+	Attempt
+	rules  Rules
+	name   Name
+	digest digest
+
+	account     Account     // as of the admission
+	reservation Reservation // none when good
+	good        bool        // the same password was accepted before
+	offline     bool        // the store is down, and good will do
+}
+
+// admit lets the try go on to the mail server, or says why not. Accepted means
+// "ask".
+func (t *try) admit(ctx context.Context) Verdict {
+	if !t.isGood() && !t.Throttle.allow(t.Source, t.now()) {
+		return Verdict{Outcome: Throttled}
+	}
+	w, ok := t.gates.enter(t.name)
+	if !ok {
+		return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for this account")}
+	}
+	defer t.gates.leave(w)
+	patience := time.NewTimer(orDefault(t.Patience, 15*time.Second))
+	defer patience.Stop()
+	// Another replica's slot may become free without a word to this process.
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		done, v := t.enter(ctx, t.gates.first(w))
+		if done {
+			return v
+		}
+		select {
+		case <-w.wake:
+		case <-poll.C:
+		case <-patience.C:
+			return Verdict{Outcome: Busy, Err: errors.New("no slot became free")}
+		case <-ctx.Done():
+			return Verdict{Outcome: Busy, Err: context.Cause(ctx)}
+		}
+	}
+}
+
+// isGood reports whether the password is the last accepted one.
+func (t *try) isGood() bool {
+	k, ok := t.known.get(t.name)
+	return ok && k.digest == t.digest
+}
+
+// enter looks once whether the try may go on; first is set at the head of the
+// queue, where a slot may be taken.
+func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
+	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
+	defer cancel()
+	var err error
+	t.good = t.isGood()
+	switch {
+	case t.good:
+		t.account, err = t.Store.Account(ctx, t.name)
+	case first:
+		t.account, t.reservation, err = t.Store.Reserve(ctx, t.name, t.slots)
+	default:
+		return false, v
+	}
+	switch {
+	case err == nil || errors.Is(err, ErrNoSlot):
+		t.reached()
+	case errors.Is(err, ErrFull):
+		return true, Verdict{Outcome: Unavailable, Err: err}
+	case t.good && t.offlineGrace():
+		t.offline = true
+		return true, v
+	default:
+		return true, Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+	}
+	if t.rules.Locked(t.account, t.now()) {
+		return true, Verdict{Outcome: Locked}
+	}
+	return err == nil, v
+}
+
+// slots is how many attempts on the account may be with the mail server.
+func (t *try) slots(a Account) int {
+	now := t.now()
+	switch {
+	case t.rules.Locked(a, now):
+		return 0
+	case t.rules.Lockout.Mode != Enforce:
+		return math.MaxInt
+	}
+	return t.rules.Slots(a, now)
+}
+
+// offlineGrace decides for a known-good password while the store is down, by
+// what this process last knew of the account.
+func (t *try) offlineGrace() bool {
+	k, ok := t.known.get(t.name)
+	now := t.now()
+	if !ok || t.StoreGrace <= 0 || now.Sub(time.UnixMicro(t.contact.Load())) >= t.StoreGrace {
+		return false
+	}
+	t.account = k.account
+	return !t.rules.Locked(k.account, now) && !t.rules.Revoked(k.account, now) && !t.rules.Expired(k.account, now)
+}
+
+// verify asks the mail server. A panic there costs this attempt, not the slot
+// for ever.
+func (t *try) verify(ctx context.Context) (answer Answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer = Answer{Judgement: InDoubt, Err: fmt.Errorf("verify panicked: %v", p)}
+		}
+	}()
+	return t.Verify(ctx, t.name)
+}
+
+// settle makes the account tell of the answer, frees the slot, and gives the
+// verdict.
+func (t *try) settle(ctx context.Context, answer Answer) Verdict {
+	switch answer.Judgement {
+	case JudgedRight:
+		return t.settleRight(ctx)
+	case JudgedWrong:
+		return t.settleWrong(ctx, answer)
+	case RefusedOtherwise:
+		t.release(ctx)
+		return Verdict{Outcome: Refused, Code: answer.Code, Err: answer.Err}
+	case InDoubt:
+		if t.reservation != 0 {
+			t.owe(debt{
+				name: t.name, reservation: t.reservation, due: t.now().Add(orDefault(t.Lease, 2*time.Minute)),
+				change: t.counted(t.rules.doubt),
+			})
+		}
+		return Verdict{Outcome: Unavailable, Err: answer.Err}
+	}
+	t.release(ctx)
+	return Verdict{Outcome: Unavailable, Err: answer.Err}
+}
+
+// counted makes a store change of a rule that counts this try.
+func (t *try) counted(rule func(*Account, time.Time, netip.AddrPort) []Event) func(*[]Event) Change {
+	return func(happened *[]Event) Change {
+		return func(a *Account) ([]Event, bool) {
+			*happened = rule(a, t.now(), t.Source)
+			return *happened, true
+		}
+	}
+}
+
+// settleWrong counts a wrong password, unless the regulation does not mean it.
+func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
+	now := t.now()
+	if t.SSO {
+		// A token that does not verify is no wrong password.
+		t.release(ctx)
+		return Verdict{Outcome: WrongPassword, Err: answer.Err}
+	}
+	t.Mistakes.add(t.digest)
+	if t.good {
+		// It was right a moment ago: it has been changed at the mail server.
+		t.known.remove(t.name)
+	}
+	previous := t.isPrevious(ctx)
+	if previous && !t.rules.Lockout.CountPrevious {
+		t.noteStale(ctx, now)
+		return Verdict{Outcome: PreviousPassword, Err: answer.Err}
+	}
+	t.Throttle.failed(t.Source, t.name, now)
+	if !t.rules.Lockout.CountRepeats && t.isRepeat(now) {
+		t.release(ctx)
+		return Verdict{Outcome: RepeatedPassword, Err: answer.Err}
+	}
+	err := t.update(ctx, debt{name: t.name, reservation: t.reservation, change: t.counted(t.rules.reject)})
+	if err != nil {
+		// The client must not read "wrong" for a failure that is not durable.
+		return Verdict{Outcome: StoreUnavailable, Err: err}
+	}
+	return Verdict{Outcome: WrongPassword, Err: answer.Err}
+}
+
+// isRepeat reports whether the same wrong password was counted within the last
+// 10 minutes, and remembers it.
+func (t *try) isRepeat(now time.Time) (repeat bool) {
+	t.recent.update(t.digest, func(last time.Time) time.Time {
+		repeat = !last.IsZero() && now.Sub(last) < 10*time.Minute
+		if repeat {
+			return last
+		}
+		return now
+	})
+	return repeat
+}
+
+// isPrevious reports whether a rejected password is one that was right before:
+// the last one seen here, since the change was made elsewhere, or the one
+// before it. It costs the same for every name, known or not.
+func (t *try) isPrevious(ctx context.Context) bool {
+	if t.Fingerprints == nil {
+		return t.good
+	}
+	salt := t.account.Password.Salt
+	if len(salt) == 0 {
+		salt = make([]byte, saltSize)
+	}
+	fingerprint, err := t.Fingerprints.Fingerprint(ctx, salt, t.Password)
+	if err != nil {
+		t.Log.Warn("a rejected password could not be compared with the previous one", "session", t.Session, "err", err)
+		return t.good
+	}
+	p := t.account.Password
+	return t.good || len(p.Salt) > 0 && (equal(fingerprint, p.Current) || equal(fingerprint, p.Previous))
+}
+
+// noteStale refunds the slot and notes, at most once an hour, that a device
+// still tries the previous password: support staff look for it first.
+func (t *try) noteStale(ctx context.Context, now time.Time) {
+	if now.Sub(t.account.Stale.At) < time.Hour {
+		t.release(ctx)
+		return
+	}
+	t.update(ctx, debt{name: t.name, reservation: t.reservation, change: func(*[]Event) Change {
+		return func(a *Account) ([]Event, bool) {
+			a.Stale = Mistake{At: now, Source: t.Source}
+			return nil, true
+		}
+	}})
+}
+
+// settleRight re-checks the account as it is now and makes it a login.
+func (t *try) settleRight(ctx context.Context) Verdict {
+	now := t.now()
+	s := acceptance{
+		now: now, source: t.Source, window: t.loginWindow(), sso: t.SSO,
+		canAlert: t.Protocol == IMAP,
+	}
+	if t.offline {
+		return t.settleOffline(now)
+	}
+	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != Off && t.rules.TooOld(t.account, now) {
+		// Only now does the login have to wait for the fingerprint: the password
+		// may be a new one.
+		o, err := t.fingerprint(ctx, t.account, t.Password)
+		if err != nil {
+			t.release(ctx)
+			return Verdict{Outcome: Unavailable, Err: fmt.Errorf("fingerprint: %w", err)}
+		}
+		s.observed = o
+	}
+
+	var v accepted
+	account, err := t.storeUpdate(ctx, t.name, t.reservation, func(a *Account) ([]Event, bool) {
+		v = t.rules.accept(a, s)
+		return v.events, v.write
+	})
+	if err != nil {
+		if t.good && t.offlineGrace() {
+			return t.settleOffline(now)
+		}
+		t.release(ctx)
+		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+	}
+	t.happened(v.events)
+	verdict := Verdict{Outcome: v.outcome, Would: v.would, Alert: v.alert, ExpiresIn: v.expiresIn}
+	if v.outcome != Accepted {
+		t.gates.wake(t.name)
+		if v.outcome == Revoked && v.write {
+			t.endSessions(t.name)
+		}
+		return verdict
+	}
+	t.accepted(account, len(s.observed.fingerprint) > 0)
+	return verdict
+}
+
+// settleOffline accepts a known-good password while the store is down; its last
+// login is written later.
+func (t *try) settleOffline(now time.Time) Verdict {
+	t.mu.Lock()
+	t.logins[t.name] = now
+	t.mu.Unlock()
+	return Verdict{Outcome: Accepted}
+}
+
+// accepted remembers the password as known good and lets everybody who waits
+// with the same one pass.
+func (t *try) accepted(account Account, observed bool) {
+	if t.SSO {
+		t.gates.wake(t.name)
+		return
+	}
+	k := t.known.update(t.name, func(k knownGood) knownGood {
+		same := k.digest == t.digest
+		return knownGood{digest: t.digest, observed: same && k.observed || observed, account: account}
+	})
+	t.gates.wakeAll(t.name)
+	t.Throttle.succeeded(t.Source, t.name, t.now())
+	if !k.observed && t.Fingerprints != nil {
+		select {
+		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:
+		default: // busy; the next login offers it again
+		}
+	}
+}
+
+// release frees the slot and changes nothing.
+func (t *try) release(ctx context.Context) {
+	if t.reservation == 0 {
+		return
+	}
+	t.update(ctx, debt{name: t.name, reservation: t.reservation, change: func(*[]Event) Change {
+		return func(*Account) ([]Event, bool) { return nil, false }
+	}})
+}

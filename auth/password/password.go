@@ -1,0 +1,132 @@
+// Package password makes fingerprints of passwords, so that a later login tells
+// whether the password has been changed (Art. 9) and a rejected password
+// whether it is the one from before the change.
+//
+// No password is stored. A fingerprint is Argon2id (RFC 9106) over an HMAC of
+// the password with a secret pepper. The pepper lies in a file beside the
+// database and not in it: whoever steals the database alone cannot even begin
+// to search. The salt is the account's own.
+package password
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/crypto/argon2"
+
+	"congthu/auth"
+)
+
+// pepperSize is the key size of HMAC-SHA-256 (RFC 2104 section 3).
+const pepperSize = 32
+
+// The cost of one fingerprint: 19 MiB and two passes, some 20 ms. Changing it
+// makes every stored fingerprint unknown, which reads as a password change.
+const (
+	passes  = 2
+	memory  = 19 * 1024 // KiB
+	lanes   = 1
+	keySize = 32
+)
+
+// Fingerprinter makes fingerprints, no more at once than there are processors,
+// so that a flood of logins cannot take all memory.
+type Fingerprinter struct {
+	pepper []byte
+	slots  chan struct{}
+}
+
+// New makes a Fingerprinter with a pepper of 32 octets.
+func New(pepper []byte) (*Fingerprinter, error) {
+	if len(pepper) != pepperSize {
+		return nil, fmt.Errorf("pepper has %d octets: want %d", len(pepper), pepperSize)
+	}
+	return &Fingerprinter{bytes.Clone(pepper), make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
+}
+
+// Fingerprint implements [auth.Fingerprinter].
+func (f *Fingerprinter) Fingerprint(ctx context.Context, salt []byte, password auth.Secret) ([]byte, error) {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a processor: %w", context.Cause(ctx))
+	}
+	mac := hmac.New(sha256.New, f.pepper)
+	mac.Write([]byte(password.Reveal()))
+	return argon2.IDKey(mac.Sum(nil), salt, passes, memory, lanes, keySize), nil
+}
+
+// Open reads the pepper from a file, and makes the file when there is none. A
+// file that others may read is an error: the pepper would be no secret. Losing
+// the file is no disaster (each account's next login reads as a change of
+// password) but moves every password's age to that day; back it up.
+func Open(path string) (*Fingerprinter, error) {
+	pepper, err := readPepper(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := writePepper(path); err != nil {
+			return nil, fmt.Errorf("make pepper: %w", err)
+		}
+		pepper, err = readPepper(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read pepper: %w", err)
+	}
+	return New(pepper)
+}
+
+func readPepper(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %04o and others could read it: chmod 0600 %s", path, perm, path)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pepper, err := hex.DecodeString(string(bytes.TrimSpace(text)))
+	if err != nil || len(pepper) != pepperSize {
+		return nil, fmt.Errorf("%s is no pepper: want %d hexadecimal digits; restore it from a backup", path, 2*pepperSize)
+	}
+	return pepper, nil
+}
+
+// writePepper makes the file whole or not at all, and durable before anything
+// made with it is.
+func writePepper(path string) error {
+	pepper := make([]byte, pepperSize)
+	rand.Read(pepper) // never fails (crypto/rand)
+	dir := filepath.Dir(path)
+	temporary, err := os.CreateTemp(dir, ".pepper-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	_, err = fmt.Fprintln(temporary, hex.EncodeToString(pepper))
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err != nil {
+		return err
+	}
+	// Link fails when somebody else was first; theirs is as good.
+	if err := os.Link(temporary.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	parent, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}

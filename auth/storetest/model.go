@@ -1,0 +1,266 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"congthu/auth"
+)
+
+// Model is the reference store: everything in maps under one mutex, small
+// enough to be seen to be right. Other stores are compared with it, and tests
+// of the rules use it where durability does not matter. The zero Model is
+// empty and ready.
+type Model struct {
+	// MaxUnknown bounds the names that nobody ever logged in with; 0 is no bound.
+	MaxUnknown int
+
+	// Fail, when set, is called at the start of every operation; an error ends
+	// the operation there, as if the store could not be reached.
+	Fail func(auth.StoreOp) error
+	// FailAfter, when set, is called after an operation that went well: its
+	// error goes to the caller, as if the answer had been lost. What Update did
+	// is done; Reserve gives its slot back, since nobody learnt of it.
+	FailAfter func(auth.StoreOp) error
+
+	mu       sync.Mutex
+	accounts map[auth.Name]auth.Account
+	events   []auth.Event
+	taken    map[auth.Reservation]auth.Name
+	last     auth.Reservation
+}
+
+var _ Store = (*Model)(nil)
+
+// Account implements [auth.Store].
+func (m *Model) Account(ctx context.Context, name auth.Name) (auth.Account, error) {
+	return do(m, ctx, auth.OpAccount, func() (auth.Account, error) { return m.read(name), nil })
+}
+
+// Reserve implements [auth.Store].
+func (m *Model) Reserve(ctx context.Context, name auth.Name, slots func(auth.Account) int) (auth.Account, auth.Reservation, error) {
+	var r auth.Reservation
+	a, err := do(m, ctx, auth.OpReserve, func() (auth.Account, error) {
+		a := m.read(name)
+		if m.inFlight(name)+1 > slots(m.read(name)) {
+			return a, auth.ErrNoSlot
+		}
+		if !m.room(name) {
+			return a, auth.ErrFull
+		}
+		m.last++
+		r = m.last
+		if m.taken == nil {
+			m.taken = make(map[auth.Reservation]auth.Name)
+		}
+		m.taken[r] = name
+		return a, nil
+	})
+	if err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.taken, r)
+		return a, 0, err
+	}
+	return a, r, nil
+}
+
+// Update implements [auth.Store].
+func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
+	return do(m, ctx, auth.OpUpdate, func() (auth.Account, error) {
+		a := m.read(name)
+		if r != 0 {
+			switch holder, taken := m.taken[r]; {
+			case !taken:
+				return a, nil // settled before
+			case holder != name:
+				return a, errors.New("the reservation is another account's")
+			}
+		}
+		changed := m.read(name)
+		events, write, err := apply(change, &changed)
+		if err != nil {
+			return a, err
+		}
+		if write {
+			changed.Name = name
+			if err := m.write(Normal(changed), events); err != nil {
+				return a, err
+			}
+		}
+		delete(m.taken, r)
+		return m.read(name), nil
+	})
+}
+
+// write remembers the account and appends the events.
+func (m *Model) write(a auth.Account, events []auth.Event) error {
+	if !a.Known() && !empty(a) && !m.room(a.Name) {
+		return auth.ErrFull
+	}
+	if m.accounts == nil {
+		m.accounts = make(map[auth.Name]auth.Account)
+	}
+	m.accounts[a.Name] = a
+	if empty(a) {
+		delete(m.accounts, a.Name)
+	}
+	for _, e := range events {
+		var head auth.Event
+		if n := len(m.events); n > 0 {
+			head = m.events[n-1]
+		}
+		e = NormalEvent(e)
+		e.Seq = head.Seq + 1
+		e.Hash = auth.Chain(head.Hash, e)
+		m.events = append(m.events, e)
+	}
+	return nil
+}
+
+// Each implements [Store].
+func (m *Model) Each(ctx context.Context, f func(auth.Account) error) error {
+	accounts, err := m.List(ctx, auth.Filter{Limit: math.MaxInt})
+	for _, a := range accounts {
+		if err := cmp.Or(ctx.Err(), f(a)); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// List implements [Store].
+func (m *Model) List(ctx context.Context, want auth.Filter) ([]auth.Account, error) {
+	return do(m, ctx, auth.OpList, func() (found []auth.Account, _ error) {
+		for _, name := range slices.Sorted(maps.Keys(m.accounts)) {
+			a := m.read(name)
+			switch {
+			case name <= want.After,
+				!a.Known() && !want.Unknown,
+				!strings.Contains(string(name), Fold(want.Contains)),
+				want.Locked && a.Lock.Cause == auth.NotLocked,
+				want.Revoked && a.Revocation.IsZero(),
+				!want.IdleBefore.IsZero() && !before(cmp.Or(a.LastLogin, a.Registered), want.IdleBefore),
+				!want.PasswordBefore.IsZero() && !before(a.Password.Since, want.PasswordBefore):
+				continue
+			}
+			if found = append(found, a); len(found) == cmp.Or(want.Limit, 100) {
+				break
+			}
+		}
+		return found, nil
+	})
+}
+
+// Events implements [Store].
+func (m *Model) Events(ctx context.Context, want auth.EventFilter) ([]auth.Event, error) {
+	return do(m, ctx, auth.OpEvents, func() (found []auth.Event, _ error) {
+		for _, e := range slices.Backward(m.events) {
+			if want.Account != "" && e.Account != want.Account ||
+				len(want.Kinds) > 0 && !slices.Contains(want.Kinds, e.Kind) ||
+				want.Before > 0 && e.Seq >= want.Before {
+				continue
+			}
+			if found = append(found, e); len(found) == cmp.Or(want.Limit, 100) {
+				break
+			}
+		}
+		return found, nil
+	})
+}
+
+// Verify implements [Store].
+func (m *Model) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
+	return do(m, ctx, auth.OpVerify, func() (head auth.ChainHead, _ error) {
+		for i, e := range m.events {
+			if e.Seq != head.Seq+1 || e.Hash != auth.Chain(head.Hash, e) {
+				return head, &auth.BrokenChain{Seq: e.Seq, Why: "the event does not fit the one before it"}
+			}
+			head = auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
+			if progress != nil {
+				progress(int64(i+1), int64(len(m.events)))
+			}
+		}
+		return head, nil
+	})
+}
+
+// do runs one operation under the lock, between the failures asked for.
+func do[T any](m *Model, ctx context.Context, op auth.StoreOp, f func() (T, error)) (result T, err error) {
+	if err := ctx.Err(); err != nil {
+		return result, err
+	}
+	if m.Fail != nil {
+		if err := m.Fail(op); err != nil {
+			return result, err
+		}
+	}
+	func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		result, err = f()
+	}()
+	if err == nil && m.FailAfter != nil {
+		err = m.FailAfter(op)
+	}
+	return result, err
+}
+
+// read returns a copy of an account that shares no memory with the model.
+func (m *Model) read(name auth.Name) auth.Account {
+	a := m.accounts[name]
+	a.Name = name
+	return Normal(a)
+}
+
+func (m *Model) inFlight(name auth.Name) (n int) {
+	for _, holder := range m.taken {
+		if holder == name {
+			n++
+		}
+	}
+	return n
+}
+
+// room reports whether name may have something remembered: it has already, or
+// holds a slot, or there is a place for one more unknown name. An attempt
+// that was let through can thus always be settled.
+func (m *Model) room(name auth.Name) bool {
+	if _, has := m.accounts[name]; has || m.MaxUnknown == 0 {
+		return true
+	}
+	unknown := make(map[auth.Name]bool)
+	for _, a := range m.accounts {
+		if !a.Known() {
+			unknown[a.Name] = true
+		}
+	}
+	for _, holder := range m.taken {
+		if _, has := m.accounts[holder]; !has {
+			unknown[holder] = true
+		}
+	}
+	return unknown[name] || len(unknown) < m.MaxUnknown
+}
+
+// apply runs change; a panic of it is an error.
+func apply(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			events, write, err = nil, false, fmt.Errorf("change panicked: %v", p)
+		}
+	}()
+	events, write = change(a)
+	return events, write, nil
+}
+
+// before is t.Before(limit) for a t that may be never.
+func before(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) }
