@@ -32,7 +32,7 @@ var (
 // nobody ever logged in with can be unlocked too. Failures that have not
 // locked yet are forgotten as well.
 func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error) {
-	return g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
+	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
 		if a.Lock.Cause == NotLocked && a.Failures == 0 {
 			if !a.Known() {
 				return Event{}, ErrUnknownAccount
@@ -44,6 +44,10 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 		a.forgive()
 		return Event{Kind: AccountUnlocked, Before: before, After: "unlocked"}, nil
 	})
+	if err == nil {
+		g.forgiveDebts(name)
+	}
+	return a, err
 }
 
 // Lock locks an account until somebody unlocks it, and ends its live sessions.
@@ -109,6 +113,7 @@ func (g *Guard) Grace(ctx context.Context, name Name, days int, act Act) (Accoun
 
 // act makes one change on purpose and its event.
 func (g *Guard) act(ctx context.Context, name Name, act Act, change func(*Account, time.Time) (Event, error)) (Account, error) {
+	g.init()
 	if strings.TrimSpace(act.Reason) == "" {
 		return Account{}, ErrReasonMissing
 	}

@@ -54,16 +54,17 @@ func (g *Guard) Run(ctx context.Context) error {
 			}
 		}
 	}()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for ctx.Err() == nil {
+		wake := time.NewTimer(g.untilDue())
 		select {
 		case <-ctx.Done():
-		case <-tick.C:
+		case <-wake.C:
+		case <-g.nudge:
+		}
+		wake.Stop()
+		if ctx.Err() == nil {
 			g.pay(ctx, g.now())
 			g.writeLogins(ctx)
-		case <-g.nudge:
-			g.pay(ctx, g.now())
 		}
 	}
 	<-observing
@@ -71,18 +72,35 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer cancel()
 	g.pay(last, farFuture)
 	g.writeLogins(last)
+	if n := g.Owed(); n > 0 {
+		g.Log.Error("failures could not be written and are lost", "count", n)
+	}
 	return nil
 }
 
 // farFuture is when every debt is due.
 var farFuture = time.Unix(1<<40, 0)
 
+// untilDue is how long Run may sleep.
+func (g *Guard) untilDue() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sleep := 24 * time.Hour
+	if len(g.logins) > 0 {
+		sleep = time.Second
+	}
+	for _, d := range g.debts {
+		sleep = min(sleep, d.due.Sub(g.now()))
+	}
+	return sleep
+}
+
 // Owed is how many settlements wait to be made: answers in doubt, and failures
 // that the store would not take.
 func (g *Guard) Owed() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.debts)
+	return len(g.debts) + g.paying
 }
 
 // owe leaves a settlement for later; its slot stays taken.
@@ -90,9 +108,34 @@ func (g *Guard) owe(d debt) {
 	g.mu.Lock()
 	g.debts = append(g.debts, d)
 	g.mu.Unlock()
+	g.wakeRun()
+}
+
+func (g *Guard) wakeRun() {
 	select {
 	case g.nudge <- struct{}{}:
 	default:
+	}
+}
+
+// noChange only frees the slot.
+func noChange(*[]Event) Change {
+	return func(*Account) ([]Event, bool) { return nil, false }
+}
+
+// forgiveDebts makes failures that could not be written yet free their slots
+// and no more: a login or an unlock has come after them.
+func (g *Guard) forgiveDebts(name Name) {
+	g.mu.Lock()
+	forgiven := false
+	for i := range g.debts {
+		if d := &g.debts[i]; d.name == name {
+			d.change, d.due, forgiven = noChange, time.Time{}, true
+		}
+	}
+	g.mu.Unlock()
+	if forgiven {
+		g.wakeRun()
 	}
 }
 
@@ -107,10 +150,13 @@ func (g *Guard) pay(ctx context.Context, now time.Time) {
 			due = append(due, d)
 		}
 	}
-	g.debts = later
+	g.debts, g.paying = later, len(due)
 	g.mu.Unlock()
 	for _, d := range due {
-		g.update(ctx, d)
+		g.update(ctx, d) // leaves it for later again when it fails
+		g.mu.Lock()
+		g.paying--
+		g.mu.Unlock()
 	}
 }
 
@@ -122,6 +168,7 @@ func (g *Guard) update(ctx context.Context, d debt) error {
 		if d.reservation != 0 {
 			d.tries++
 			d.due = g.now().Add(min(time.Second<<min(d.tries, 5), 30*time.Second))
+			g.Log.Error("a settlement could not be written and is tried again", "tries", d.tries, "err", err)
 			g.owe(d)
 		}
 		return fmt.Errorf("store: %w", err)

@@ -63,6 +63,7 @@ type Guard struct {
 
 	mu     sync.Mutex
 	debts  []debt             // settlements that are not done yet
+	paying int                // and those that are being made
 	logins map[Name]time.Time // last logins not written yet
 
 	observe chan unobserved
@@ -316,9 +317,10 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 
 // counted makes a store change of a rule that counts this try.
 func (t *try) counted(rule func(*Account, time.Time, netip.AddrPort) []Event) func(*[]Event) Change {
+	judged := t.now()
 	return func(happened *[]Event) Change {
 		return func(a *Account) ([]Event, bool) {
-			*happened = rule(a, t.now(), t.Source)
+			*happened = rule(a, judged, t.Source)
 			return *happened, true
 		}
 	}
@@ -455,6 +457,7 @@ func (t *try) settleOffline(now time.Time) Verdict {
 	t.mu.Lock()
 	t.logins[t.name] = now
 	t.mu.Unlock()
+	t.wakeRun()
 	return Verdict{Outcome: Accepted}
 }
 
@@ -469,6 +472,7 @@ func (t *try) accepted(account Account, observed bool) {
 		same := k.digest == t.digest
 		return knownGood{digest: t.digest, observed: same && k.observed || observed, account: account}
 	})
+	t.forgiveDebts(t.name)
 	t.gates.wakeAll(t.name)
 	t.Throttle.succeeded(t.Source, t.name, t.now())
 	if !k.observed && t.Fingerprints != nil {
@@ -484,7 +488,5 @@ func (t *try) release(ctx context.Context) {
 	if t.reservation == 0 {
 		return
 	}
-	t.update(ctx, debt{name: t.name, reservation: t.reservation, change: func(*[]Event) Change {
-		return func(*Account) ([]Event, bool) { return nil, false }
-	}})
+	t.update(ctx, debt{name: t.name, reservation: t.reservation, change: noChange})
 }

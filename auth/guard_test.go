@@ -1,0 +1,790 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/storetest"
+)
+
+const (
+	lan  = auth.Name("lan@example.vn")
+	good = "Mat-khau-1"
+)
+
+var office = netip.MustParseAddrPort("10.1.2.3:40000")
+
+// mailServer judges passwords as a real one does, after a while, and counts.
+type mailServer struct {
+	mu       sync.Mutex
+	password map[auth.Name]string
+	wrong    map[auth.Name]int // verdicts "wrong" since the last right one
+	right    int
+	asked    int
+	worst    int           // the most wrong verdicts on one account between two resets
+	delay    time.Duration // before each verdict
+	during   func()        // called while a verdict is being thought about
+	answer   *auth.Answer  // replaces the verdict
+}
+
+func newMailServer() *mailServer {
+	return &mailServer{password: map[auth.Name]string{lan: good}, wrong: make(map[auth.Name]int), delay: 50 * time.Millisecond}
+}
+
+func (m *mailServer) verify(password string) auth.Verify {
+	return func(ctx context.Context, name auth.Name) auth.Answer {
+		time.Sleep(m.delay)
+		if m.during != nil {
+			m.during()
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.asked++
+		if m.answer != nil {
+			return *m.answer
+		}
+		if m.password[name] == password {
+			m.right++
+			m.wrong[name] = 0
+			return auth.Answer{Judgement: auth.JudgedRight}
+		}
+		m.wrong[name]++
+		m.worst = max(m.worst, m.wrong[name])
+		return auth.Answer{Judgement: auth.JudgedWrong, Err: errors.New("535")}
+	}
+}
+
+// plainFingerprints compares passwords without the cost of Argon2.
+type plainFingerprints struct{}
+
+func (plainFingerprints) Fingerprint(_ context.Context, salt []byte, p auth.Secret) ([]byte, error) {
+	return fmt.Appendf(nil, "%x|%s", salt, p.Reveal()), nil
+}
+
+// recorder keeps what the guard tells.
+type recorder struct {
+	mu       sync.Mutex
+	outcomes map[auth.Outcome]int
+	kinds    []auth.EventKind
+}
+
+func (r *recorder) Attempted(_ auth.Attempt, v auth.Verdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outcomes[v.Outcome]++
+}
+
+func (r *recorder) Happened(e auth.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kinds = append(r.kinds, e.Kind)
+}
+
+func (r *recorder) count(kind auth.EventKind) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range r.kinds {
+		if k == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// bench is a guard with everything around it, in a synctest bubble.
+type bench struct {
+	t      testing.TB
+	guard  *auth.Guard
+	store  *storetest.Model
+	server *mailServer
+	told   *recorder
+	ended  []auth.Name
+}
+
+// inBubble runs a test with a guard whose time is the bubble's.
+func inBubble(t *testing.T, change func(*auth.Guard, *auth.Rules), test func(*bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, store: new(storetest.Model), server: newMailServer(), told: &recorder{outcomes: make(map[auth.Outcome]int)}}
+		b.guard = &auth.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
+		b.guard.EndSessions = func(n auth.Name) { b.ended = append(b.ended, n) }
+		rules := auth.DefaultRules()
+		if change != nil {
+			change(b.guard, &rules)
+		}
+		b.setRules(rules)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { b.guard.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		test(b)
+	})
+}
+
+func (b *bench) setRules(rules auth.Rules) {
+	b.guard.SetPolicy(auth.Policy{
+		Names: &auth.Namer{Default: "example.vn", Aliases: map[auth.Name]auth.Name{"office@example.vn": lan}},
+		Rules: rules,
+	})
+}
+
+func (b *bench) try(login, password string) auth.Verdict {
+	return b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret(password)})
+}
+
+func (b *bench) attempt(a auth.Attempt) auth.Verdict {
+	a.Verify = b.server.verify(a.Password.Reveal())
+	if !a.Source.IsValid() {
+		a.Source = office
+	}
+	return b.guard.Attempt(context.Background(), a)
+}
+
+func (b *bench) want(got auth.Verdict, want auth.Outcome) {
+	b.t.Helper()
+	if got.Outcome != want {
+		b.t.Errorf("outcome %v (%v), want %v", got.Outcome, got.Err, want)
+	}
+}
+
+func (b *bench) account() auth.Account {
+	b.t.Helper()
+	a, err := b.store.Account(context.Background(), lan)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return a
+}
+
+func (b *bench) lock() {
+	b.t.Helper()
+	for i := range 6 {
+		b.want(b.try("lan", fmt.Sprint("wrong", i)), auth.WrongPassword)
+	}
+}
+
+var act = auth.Act{Actor: "Nguyen Van A", Reason: "called, identity checked"}
+
+// I1.
+func TestAHundredParallelGuessesUnderManySpellingsGetSixVerdicts(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		spellings := []string{"lan", "LAN@example.vn", "Lan@EXAMPLE.vn.", "ｌａｎ", "office", "OFFICE@example.vn"}
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() { b.try(spellings[i%len(spellings)], fmt.Sprint("guess", i)) })
+		}
+		wg.Wait()
+		if b.server.asked != 6 {
+			b.t.Errorf("the mail server judged %d guesses, want 6", b.server.asked)
+		}
+		if w, l := b.told.outcomes[auth.WrongPassword], b.told.outcomes[auth.Locked]; w != 6 || l != 94 {
+			b.t.Errorf("%d wrong and %d locked replies, want 6 and 94", w, l)
+		}
+		if a := b.account(); a.Failures != 6 || a.Lock.Cause != auth.ByWrongPasswords {
+			b.t.Errorf("%d failures, lock %+v", a.Failures, a.Lock)
+		}
+		if len(b.ended) > 0 {
+			b.t.Error("a lock made by guessing has ended live sessions")
+		}
+	})
+}
+
+// I2.
+func TestTwentyParallelLoginsWithTheRightPasswordAllSucceed(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", "wrong1"), auth.WrongPassword) // five slots left
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { b.want(b.try("lan", good), auth.Accepted) })
+		}
+		wg.Wait()
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("%d failures after a login", a.Failures)
+		}
+	})
+}
+
+func TestTheOwnerGetsInWhileAStrangerGuesses(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() { b.try("lan", fmt.Sprint("guess", i)) })
+		}
+		synctest.Wait()
+		for range 20 {
+			wg.Go(func() { b.want(b.try("lan", good), auth.Accepted) })
+		}
+		wg.Wait()
+	})
+}
+
+func TestAWaitThatIsTooLongIsBusyAndCountsNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.server.delay = time.Hour
+		b.server.answer = &auth.Answer{Judgement: auth.Unreached}
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() { b.want(b.try("lan", "x"), auth.Unavailable) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		b.want(b.try("lan", good), auth.Busy)
+		if waited := time.Since(began); waited != 15*time.Second {
+			b.t.Errorf("gave up after %v, want the patience of 15 s", waited)
+		}
+		wg.Wait()
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("%d failures", a.Failures)
+		}
+	})
+}
+
+// I3.
+func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		fail func(*storetest.Model, error)
+	}{
+		{"before the commit", func(m *storetest.Model, err error) { m.Fail = onUpdate(err) }},
+		{"after the commit", func(m *storetest.Model, err error) { m.FailAfter = onUpdate(err) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				c.fail(b.store, errors.New("disk full"))
+				b.want(b.try("lan", "wrong1"), auth.StoreUnavailable)
+				if b.guard.Owed() != 1 {
+					b.t.Fatalf("%d settlements owed, want 1", b.guard.Owed())
+				}
+				c.fail(b.store, nil)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if a := b.account(); a.Failures != 1 {
+					b.t.Errorf("%d failures after the store came back, want 1", a.Failures)
+				}
+				if b.guard.Owed() != 0 {
+					b.t.Errorf("%d settlements still owed", b.guard.Owed())
+				}
+			})
+		})
+	}
+}
+
+func onUpdate(err error) func(auth.StoreOp) error {
+	return func(op auth.StoreOp) error {
+		if op == auth.OpUpdate {
+			return err
+		}
+		return nil
+	}
+}
+
+func TestAStoreThatCannotWriteGivesNoFurtherGuesses(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.store.Fail = onUpdate(errors.New("disk full"))
+		for i := range 30 {
+			b.try("lan", fmt.Sprint("guess", i))
+		}
+		if b.server.asked > 6 {
+			b.t.Errorf("the mail server judged %d guesses while none could be written", b.server.asked)
+		}
+	})
+}
+
+// I4.
+func TestOnlyWrongPasswordsCount(t *testing.T) {
+	for _, c := range []struct {
+		answer auth.Answer
+		want   auth.Outcome
+	}{
+		{auth.Answer{Judgement: auth.Unreached, Err: errors.New("connection refused")}, auth.Unavailable},
+		{auth.Answer{Judgement: auth.RefusedOtherwise, Code: "LIMIT"}, auth.Refused},
+	} {
+		t.Run(c.want.String(), func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				b.server.answer = &c.answer
+				for range 20 {
+					v := b.try("lan", "x")
+					b.want(v, c.want)
+					if v.Code != c.answer.Code {
+						b.t.Errorf("code %q, want %q", v.Code, c.answer.Code)
+					}
+				}
+				time.Sleep(time.Hour)
+				if a := b.account(); a.Failures != 0 || a.Lock.Cause != auth.NotLocked {
+					b.t.Errorf("%d failures, lock %+v", a.Failures, a.Lock)
+				}
+			})
+		})
+	}
+}
+
+func TestAnAnswerInDoubtKeepsItsSlotUntilTheLeaseEndsAndLocksNobody(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.server.answer = &auth.Answer{Judgement: auth.InDoubt}
+		for range 6 {
+			b.want(b.try("lan", "x"), auth.Unavailable)
+		}
+		b.want(b.try("lan", good), auth.Busy)
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("%d failures before the lease ended", a.Failures)
+		}
+		time.Sleep(3 * time.Minute)
+		if a := b.account(); a.Failures != 5 || a.Lock.Cause != auth.NotLocked {
+			b.t.Errorf("%d failures, lock %+v; want 5 and none", a.Failures, a.Lock)
+		}
+		b.server.answer = nil
+		b.want(b.try("lan", good), auth.Accepted)
+	})
+}
+
+func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		v := b.guard.Attempt(context.Background(), auth.Attempt{
+			Login: "lan", Source: office, Verify: func(context.Context, auth.Name) auth.Answer { panic("boom") },
+		})
+		b.want(v, auth.Unavailable)
+		time.Sleep(3 * time.Minute)
+		b.want(b.try("lan", good), auth.Accepted)
+	})
+}
+
+// I5.
+func TestASuccessThatCompletesAfterTheLockIsRefused(t *testing.T) {
+	for _, first := range []string{"with a slot", "known good"} {
+		t.Run(first, func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				if first == "with a slot" {
+					b.server.password[lan] = "Mat-khau-2"
+				}
+				b.server.during = func() {
+					if _, err := b.guard.Lock(context.Background(), lan, act); err != nil {
+						b.t.Error(err)
+					}
+				}
+				b.want(b.try("lan", b.server.password[lan]), auth.Locked)
+				if len(b.ended) != 1 {
+					b.t.Errorf("sessions ended: %v, want those of lan once", b.ended)
+				}
+			})
+		})
+	}
+}
+
+func TestALockedAccountIsRefusedUnaskedUntilItIsUnlocked(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.lock()
+		asked := b.server.asked
+		b.want(b.try("lan", good), auth.Locked)
+		b.want(b.try("office", "whatever"), auth.Locked)
+		if b.server.asked != asked {
+			b.t.Error("the mail server was asked about a locked account")
+		}
+		if _, err := b.guard.Unlock(context.Background(), lan, auth.Act{Actor: "A", Reason: " "}); !errors.Is(err, auth.ErrReasonMissing) {
+			b.t.Errorf("an unlock without a reason gives %v", err)
+		}
+		if _, err := b.guard.Unlock(context.Background(), lan, act); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+		if _, err := b.guard.Unlock(context.Background(), lan, act); !errors.Is(err, auth.ErrNothingToDo) {
+			b.t.Errorf("unlocking twice gives %v", err)
+		}
+	})
+}
+
+func TestNamesThatNobodyEverLoggedInWithLockAlike(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		for i := range 6 {
+			b.want(b.try("nobody", fmt.Sprint("guess", i)), auth.WrongPassword)
+		}
+		b.want(b.try("nobody", "again"), auth.Locked)
+		if accounts, err := b.store.List(context.Background(), auth.Filter{}); err != nil || len(accounts) > 0 {
+			b.t.Errorf("a name that nobody ever logged in with is listed: %v, %v", accounts, err)
+		}
+	})
+}
+
+func TestTheSameWrongPasswordOnOneConnectionIsAskedOnceAndCountedOnce(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		connection := new(auth.Mistaken)
+		again := func(password string) auth.Verdict {
+			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Mistakes: connection})
+		}
+		b.want(again("wrong"), auth.WrongPassword)
+		b.want(again("wrong"), auth.RepeatedPassword)
+		b.want(again("other"), auth.WrongPassword)
+		b.want(b.try("lan", "wrong"), auth.WrongPassword) // another connection
+		if a := b.account(); a.Failures != 3 || b.server.asked != 3 {
+			b.t.Errorf("%d failures, %d asked; want 3 and 3", a.Failures, b.server.asked)
+		}
+	})
+}
+
+func TestRepeatsWithinTenMinutesCountOnceWhereTheRulesSaySo(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountRepeats = false }, func(b *bench) {
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		for range 10 {
+			b.want(b.try("lan", "wrong"), auth.RepeatedPassword)
+		}
+		time.Sleep(10 * time.Minute)
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		if a := b.account(); a.Failures != 2 {
+			b.t.Errorf("%d failures, want 2", a.Failures)
+		}
+	})
+}
+
+func TestAPhoneWithThePreviousPasswordLocksNobody(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				synctest.Wait() // the fingerprint is made
+				b.server.password[lan] = "Mat-khau-2"
+				if restarted {
+					// Another process on the same store: nothing known in memory.
+					other := &auth.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
+					other.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+					b.guard = other
+				}
+				for range 20 {
+					b.want(b.try("lan", good), auth.PreviousPassword)
+				}
+				b.want(b.try("lan", "Mat-khau-2"), auth.Accepted)
+				if !restarted {
+					synctest.Wait()
+					b.want(b.try("lan", good), auth.PreviousPassword)
+				}
+				if a := b.account(); a.Failures != 0 || a.Stale.At.IsZero() {
+					b.t.Errorf("%d failures, stale device %+v; want none and its trace", a.Failures, a.Stale)
+				}
+			})
+		})
+	}
+}
+
+func TestTheStrictestReadingCountsThePreviousPassword(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountPrevious = true }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		b.server.password[lan] = "Mat-khau-2"
+		for range 6 {
+			b.want(b.try("lan", good), auth.WrongPassword)
+		}
+		b.want(b.try("lan", "Mat-khau-2"), auth.Locked)
+	})
+}
+
+func TestAnExpiredPasswordIsRefusedUntilItIsChanged(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		time.Sleep(100 * 24 * time.Hour)
+		lastLogin := b.account().LastLogin
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		b.want(b.try("lan", good), auth.Expired)
+		if a := b.account(); a.Failures != 1 || !a.LastLogin.Equal(lastLogin) {
+			b.t.Errorf("%d failures, last login %v: an expired verdict is no login and resets nothing", a.Failures, a.LastLogin)
+		}
+
+		if _, err := b.guard.Grace(context.Background(), lan, 8, act); !errors.Is(err, auth.ErrOutOfRange) {
+			b.t.Errorf("eight days of grace give %v", err)
+		}
+		if _, err := b.guard.Grace(context.Background(), lan, 7, act); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(7 * 24 * time.Hour)
+		b.want(b.try("lan", good), auth.Expired)
+
+		b.server.password[lan] = "Mat-khau-2"
+		b.want(b.try("lan", "Mat-khau-2"), auth.Accepted)
+		if b.told.count(auth.PasswordChanged) != 1 {
+			b.t.Errorf("events %v, want one change", b.told.kinds)
+		}
+		time.Sleep(80 * 24 * time.Hour)
+		b.want(b.try("lan", "Mat-khau-2"), auth.Accepted)
+	})
+}
+
+func TestASingleSignOnIsExemptFromTheAgeButNotFromTheLock(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(100 * 24 * time.Hour)
+		sso := func(token string) auth.Verdict {
+			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(token), SSO: true})
+		}
+		b.want(sso(good), auth.Accepted)
+		for range 10 {
+			b.want(sso("bad token"), auth.WrongPassword)
+		}
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("a bad token counted as a wrong password: %d failures", a.Failures)
+		}
+		if _, err := b.guard.Lock(context.Background(), lan, act); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(sso(good), auth.Locked)
+	})
+}
+
+func TestADormantAccountIsRevokedAtItsLoginOrByTheSweep(t *testing.T) {
+	for _, by := range []string{"login", "sweep"} {
+		t.Run(by, func(t *testing.T) {
+			inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Password.Mode = auth.Off }, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				time.Sleep(367 * 24 * time.Hour)
+				if by == "sweep" {
+					swept, err := b.guard.Sweep(context.Background(), b.store)
+					if err != nil || swept.Revoked != 1 || swept.States[auth.StateRevoked] != 1 || len(b.ended) != 1 {
+						b.t.Fatalf("swept %+v, %v, ended %v", swept, err, b.ended)
+					}
+				}
+				b.want(b.try("lan", "wrong"), auth.WrongPassword) // nobody learns it without the password
+				b.want(b.try("lan", good), auth.Revoked)
+				b.want(b.try("lan", good), auth.Revoked)
+				if a := b.account(); a.Revocation.IsZero() || b.told.count(auth.AccountRevoked) != 1 {
+					b.t.Errorf("revocation %+v, events %v", a.Revocation, b.told.kinds)
+				}
+				if _, err := b.guard.Restore(context.Background(), lan, act); err != nil {
+					b.t.Fatal(err)
+				}
+				b.want(b.try("lan", good), auth.Accepted)
+			})
+		})
+	}
+}
+
+func TestTheSweepLeavesImportedAccountsUntilAllDoorsAreClosed(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		_, err := b.store.Update(context.Background(), lan, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			a.Registered = time.Now()
+			return nil, true
+		})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		time.Sleep(400 * 24 * time.Hour)
+		if swept, err := b.guard.Sweep(context.Background(), b.store); err != nil || swept.Revoked != 0 {
+			b.t.Errorf("swept %+v, %v", swept, err)
+		}
+		rules := auth.DefaultRules()
+		rules.Dormancy.DoorsComplete = true
+		b.setRules(rules)
+		if swept, err := b.guard.Sweep(context.Background(), b.store); err != nil || swept.Revoked != 1 {
+			b.t.Errorf("with all doors closed: swept %+v, %v", swept, err)
+		}
+	})
+}
+
+func TestTheUserIsAlertedOncePerDayBeforeThePasswordRunsOut(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted) // 1 January 2000, 07:00 in Vietnam
+		time.Sleep(85 * 24 * time.Hour)
+		alerts := 0
+		for range 5 {
+			v := b.try("lan", good)
+			b.want(v, auth.Accepted)
+			if v.Alert {
+				alerts++
+				if v.ExpiresIn != 6 {
+					b.t.Errorf("runs out in %d days, want 6", v.ExpiresIn)
+				}
+			}
+		}
+		if alerts != 1 {
+			b.t.Errorf("%d alerts on one day, want 1", alerts)
+		}
+		time.Sleep(24 * time.Hour)
+		if v := b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Protocol: auth.SMTP}); v.Alert {
+			b.t.Error("an alert that SMTP cannot show was used up")
+		}
+		if v := b.try("lan", good); !v.Alert {
+			b.t.Error("no alert on the next day")
+		}
+	})
+}
+
+func TestWarnLetsPassAndSaysWhatWouldHaveBeen(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) {
+		r.Lockout.Mode, r.Dormancy.Mode, r.Password.Mode = auth.Warn, auth.Warn, auth.Warn
+	}, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for i := range 10 {
+			b.want(b.try("lan", fmt.Sprint("wrong", i)), auth.WrongPassword)
+		}
+		if n := b.told.count(auth.WouldLock); n != 1 {
+			b.t.Errorf("%d would_lock events, want 1", n)
+		}
+		for _, c := range []struct {
+			after time.Duration
+			want  auth.Outcome
+		}{{0, auth.Locked}, {100 * 24 * time.Hour, auth.Expired}, {380 * 24 * time.Hour, auth.Revoked}} {
+			time.Sleep(c.after)
+			v := b.try("lan", good)
+			b.want(v, auth.Accepted)
+			if v.Would != c.want {
+				b.t.Errorf("would have been %v, want %v", v.Would, c.want)
+			}
+		}
+	})
+}
+
+func TestARuleThatIsOffDoesNotLook(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) {
+		r.Lockout.Mode, r.Dormancy.Mode, r.Password.Mode = auth.Off, auth.Off, auth.Off
+	}, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for i := range 10 {
+			b.want(b.try("lan", fmt.Sprint("wrong", i)), auth.WrongPassword)
+		}
+		time.Sleep(500 * 24 * time.Hour)
+		if v := b.try("lan", good); v.Outcome != auth.Accepted || v.Would != auth.Accepted || v.Alert {
+			b.t.Errorf("verdict %+v", v)
+		}
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("%d failures", a.Failures)
+		}
+	})
+}
+
+func TestATimedUnlockForgetsTheFailures(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.UnlockAfter = time.Hour }, func(b *bench) {
+		b.lock()
+		b.want(b.try("lan", good), auth.Locked)
+		time.Sleep(time.Hour)
+		b.want(b.try("lan", "wrong again"), auth.WrongPassword)
+		if a := b.account(); a.Failures != 1 || a.Lock.Cause != auth.NotLocked || b.told.count(auth.AccountUnlocked) != 1 {
+			b.t.Errorf("%d failures, lock %+v, events %v", a.Failures, a.Lock, b.told.kinds)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+	})
+}
+
+func TestNobodyActsAsSomebodyElse(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		for authorize, want := range map[string]auth.Outcome{
+			"": auth.Accepted, "lan": auth.Accepted, "LAN@example.vn": auth.Accepted, "office": auth.Accepted,
+			"hung": auth.OtherIdentity, "hung@elsewhere.vn": auth.OtherIdentity, "\x01": auth.OtherIdentity,
+		} {
+			asked := b.server.asked
+			b.want(b.attempt(auth.Attempt{Login: "lan", Authorize: authorize, Password: auth.NewSecret(good)}), want)
+			if want == auth.OtherIdentity && b.server.asked != asked {
+				b.t.Errorf("authzid %q reached the mail server", authorize)
+			}
+		}
+		b.want(b.try("lan*admin", good), auth.OtherIdentity)
+		b.want(b.try("lan@elsewhere.vn", good), auth.NoSuchDomain)
+		b.want(b.try("lan\r\n", good), auth.NoSuchDomain)
+		if b.server.asked != 4 {
+			b.t.Errorf("the mail server was asked %d times, want 4", b.server.asked)
+		}
+	})
+}
+
+func TestAKnownGoodPasswordGoesOnForAWhileWithoutTheStore(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		first := b.account().LastLogin
+		time.Sleep(2 * time.Hour)
+		b.want(b.try("lan", good), auth.Accepted)
+		down := errors.New("connection refused")
+		b.store.Fail = func(auth.StoreOp) error { return down }
+		time.Sleep(30 * time.Minute)
+		v := b.try("lan", good)
+		login := time.Now()
+		b.want(v, auth.Accepted)
+		b.want(b.try("lan", "wrong"), auth.StoreUnavailable)
+		b.want(b.try("hung", "any"), auth.StoreUnavailable)
+		time.Sleep(31 * time.Minute)
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+		b.store.Fail = nil
+		time.Sleep(10 * time.Second)
+		if a := b.account(); !a.LastLogin.After(first) || login.Sub(a.LastLogin) > time.Second {
+			b.t.Errorf("last login %v, want %v: written when the store came back", a.LastLogin, login)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+	})
+}
+
+func TestTheUsualLoginWritesNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		before := b.account()
+		for range 10 {
+			time.Sleep(time.Minute)
+			v := b.try("lan", good)
+			b.want(v, auth.Accepted)
+			if !v.KnownGood {
+				b.t.Error("the password is not known good")
+			}
+		}
+		if a := b.account(); !a.LastLogin.Equal(before.LastLogin) {
+			b.t.Errorf("last login was written after %v", a.LastLogin.Sub(before.LastLogin))
+		}
+		time.Sleep(time.Hour)
+		b.want(b.try("lan", good), auth.Accepted)
+		if a := b.account(); !a.LastLogin.After(before.LastLogin) {
+			b.t.Error("last login was not written after an hour")
+		}
+	})
+}
+
+func TestOneSourceGuessingAtManyAccountsIsSlowedDownBeforeItLocksMany(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.Throttle = new(auth.Throttle) }, func(b *bench) {
+		b.want(b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Source: netip.MustParseAddrPort("10.9.9.9:1")}), auth.Accepted)
+		for round := range 6 {
+			for i := range 500 {
+				b.try(fmt.Sprintf("user%d", i), fmt.Sprint("guess", round))
+			}
+		}
+		if n := b.told.count(auth.AccountLocked); n > 10 {
+			b.t.Errorf("one source has locked %d accounts", n)
+		}
+		b.want(b.try("lan", "a guess"), auth.Throttled)
+		b.want(b.try("lan", good), auth.Accepted) // the owner behind the same address
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("a throttled attempt counted against the account")
+		}
+	})
+}
+
+func TestAuditEventsAreChainedAndTellTheWholeStory(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.lock()
+		if _, err := b.guard.Unlock(context.Background(), lan, act); err != nil {
+			b.t.Fatal(err)
+		}
+		events, err := b.store.Events(context.Background(), auth.EventFilter{Account: lan})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		unlock, lock := events[0], events[1]
+		if unlock.Kind != auth.AccountUnlocked || unlock.Actor != act.Actor || unlock.Reason != act.Reason || !strings.Contains(unlock.Before, "6 wrong") {
+			b.t.Errorf("unlock %+v", unlock)
+		}
+		if lock.Kind != auth.AccountLocked || lock.Actor != auth.ByGateway || lock.Source != office || !strings.Contains(lock.Reason, "10.1.2.3") {
+			b.t.Errorf("lock %+v", lock)
+		}
+		if len(events) != 9 || events[8].Kind != auth.FirstLogin {
+			b.t.Errorf("%d events, want the first login, six wrong passwords, lock, unlock", len(events))
+		}
+		if _, err := b.store.Verify(context.Background(), nil); err != nil {
+			b.t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package auth
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+var testNamer = &Namer{
+	Default: "example.vn",
+	Domains: map[string]bool{"example.vn": true, "other.vn": true, "xn--th-hia.vn": true},
+	Aliases: map[Name]Name{"office@example.vn": "lan@example.vn"},
+}
+
+func TestSpellingsOfOneMailboxAreOneName(t *testing.T) {
+	for login, want := range map[string]Name{
+		"lan@example.vn":       "lan@example.vn",
+		"LAN@Example.VN":       "lan@example.vn",
+		"lan":                  "lan@example.vn",
+		"Lan":                  "lan@example.vn",
+		"lan@example.vn.":      "lan@example.vn",
+		"ｌａｎ@example.vn":       "lan@example.vn",
+		"lan@ｅｘａｍｐｌｅ.vn":       "lan@example.vn",
+		"lan@example。vn":       "lan@example.vn",
+		"office@example.vn":    "lan@example.vn",
+		"OFFICE":               "lan@example.vn",
+		"lan@other.vn":         "lan@other.vn",
+		"nguyễn@example.vn":    "nguyễn@example.vn",
+		"NGUYỄN@example.vn":    "nguyễn@example.vn",
+		"nguye\u0302\u0303n":   "nguyễn@example.vn",
+		"x@xn--TH-hia.vn":      "x@xn--th-hia.vn",
+		"a.b_c-d@example.vn":   "a.b_c-d@example.vn",
+		"xmh.hbda@example.vn ": "",
+	} {
+		got, err := testNamer.Canonical(login)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%q is taken for %q, want an error", login, got)
+			}
+			continue
+		}
+		if err != nil || got != want {
+			t.Errorf("%q is %q, %v; want %q", login, got, err, want)
+		}
+	}
+}
+
+func TestWhatIsNoNameIsRefused(t *testing.T) {
+	for login, want := range map[string]error{
+		"":                                   ErrMalformedName,
+		"@example.vn":                        ErrMalformedName,
+		"lan@":                               ErrMalformedName,
+		"lan\x00@example.vn":                 ErrMalformedName,
+		"lan\r\nA1 LOGIN":                    ErrMalformedName,
+		"lan\x7f@example.vn":                 ErrMalformedName,
+		"lan\u0085@example.vn":               ErrMalformedName,
+		"la n@example.vn":                    ErrMalformedName,
+		"\"lan\"@example.vn":                 ErrMalformedName,
+		"lan@example.vn@example.vn":          ErrMalformedName,
+		"lan＠example.vn@example.vn":          ErrMalformedName,
+		"lan\xff@example.vn":                 ErrMalformedName,
+		"lan+tag@example.vn":                 ErrMalformedName,
+		"lan＋tag@example.vn":                 ErrMalformedName,
+		strings.Repeat("a", 65):              ErrMalformedName,
+		strings.Repeat("a", 400):             ErrMalformedName,
+		"lan@elsewhere.vn":                   ErrForeignDomain,
+		"lan*master@example.vn":              ErrMasterUser,
+		"lan＊master@example.vn":              ErrMasterUser,
+		"lan%master":                         ErrMasterUser,
+		"lan@example.vn*master@elsewhere.vn": ErrMasterUser,
+	} {
+		if got, err := testNamer.Canonical(login); !errors.Is(err, want) {
+			t.Errorf("%q is %q, %v; want %v", login, got, err, want)
+		}
+	}
+}
+
+func TestASubaddressIsFoldedWhereTheConfigurationSaysSo(t *testing.T) {
+	fold := *testNamer
+	fold.FoldSubaddress = true
+	for login, want := range map[string]Name{"lan+tag": "lan@example.vn", "office+tag": "lan@example.vn", "lan+a+b@other.vn": "lan@other.vn"} {
+		if got, err := fold.Canonical(login); err != nil || got != want {
+			t.Errorf("%q is %q, %v; want %q", login, got, err, want)
+		}
+	}
+	if got, err := fold.Canonical("+tag@example.vn"); err == nil {
+		t.Errorf("an empty user is %q", got)
+	}
+}
+
+func FuzzCanonical(f *testing.F) {
+	for _, s := range []string{"lan", "LAN@example.vn", "ｌａｎ＠example.vn", "nguye\u0302\u0303n", "ß@example.vn", "İ", "ſ@example.vn", "lan*x", "a+b", "\u212a@example.vn", "lan@xn--zz.vn", "ﬁ"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, login string) {
+		name, err := testNamer.Canonical(login)
+		if err != nil {
+			if s := strings.ToValidUTF8(login, ""); len(s) > 8 && strings.Contains(err.Error(), s) {
+				t.Fatalf("the error repeats the login: %v", err)
+			}
+			return
+		}
+		if again, err := testNamer.Canonical(string(name)); err != nil || again != name {
+			t.Fatalf("%q is %q, which is %q, %v: two counters for one mailbox", login, name, again, err)
+		}
+		if strings.ContainsFunc(string(name), unicode.IsControl) || strings.ContainsAny(string(name), "*%+\" ") {
+			t.Fatalf("%q is %q, which is not safe to send", login, name)
+		}
+		if d := name.Domain(); !testNamer.Domains[d] || name.Local() == "" {
+			t.Fatalf("%q is %q, of no domain served here", login, name)
+		}
+	})
+}
