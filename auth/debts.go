@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -140,22 +141,23 @@ func (g *Guard) forgiveDebts(name Name) {
 }
 
 // pay makes the settlements that are due; those that fail again are due later.
+// It takes them one by one, so that a login can forgive those it has not come
+// to yet.
 func (g *Guard) pay(ctx context.Context, now time.Time) {
-	g.mu.Lock()
-	var due, later []debt
-	for _, d := range g.debts {
-		if d.due.After(now) {
-			later = append(later, d)
-		} else {
-			due = append(due, d)
-		}
-	}
-	g.debts, g.paying = later, len(due)
-	g.mu.Unlock()
-	for _, d := range due {
-		g.update(ctx, d) // leaves it for later again when it fails
+	for range g.Owed() {
 		g.mu.Lock()
-		g.paying--
+		i := slices.IndexFunc(g.debts, func(d debt) bool { return !d.due.After(now) })
+		if i < 0 {
+			g.mu.Unlock()
+			return
+		}
+		d := g.debts[i]
+		g.debts = slices.Delete(g.debts, i, i+1)
+		g.paying = 1
+		g.mu.Unlock()
+		g.update(ctx, d)
+		g.mu.Lock()
+		g.paying = 0
 		g.mu.Unlock()
 	}
 }

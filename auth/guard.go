@@ -63,7 +63,7 @@ type Guard struct {
 
 	mu     sync.Mutex
 	debts  []debt             // settlements that are not done yet
-	paying int                // and those that are being made
+	paying int                // 1 while one of them is being made
 	logins map[Name]time.Time // last logins not written yet
 
 	observe chan unobserved

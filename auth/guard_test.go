@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,18 +106,50 @@ type bench struct {
 	t      testing.TB
 	guard  *auth.Guard
 	store  *storetest.Model
+	broken atomic.Pointer[failure] // how the store fails; nil when it does not
 	server *mailServer
 	told   *recorder
 	ended  []auth.Name
+}
+
+// failure is how a store fails.
+type failure struct {
+	only  []auth.StoreOp // nil: every operation
+	after bool           // after the commit
+}
+
+var errBroken = errors.New("disk full")
+
+// on returns the store's hook before or after its operations.
+func (b *bench) on(after bool) func(auth.StoreOp) error {
+	return func(op auth.StoreOp) error {
+		if f := b.broken.Load(); f != nil && f.after == after && (f.only == nil || slices.Contains(f.only, op)) {
+			return errBroken
+		}
+		return nil
+	}
+}
+
+var (
+	noWrites    = &failure{only: []auth.StoreOp{auth.OpUpdate}}
+	noAnswers   = &failure{only: []auth.StoreOp{auth.OpUpdate}, after: true}
+	unreachable = &failure{}
+)
+
+// newBench puts a guard's surroundings together.
+func newBench(t testing.TB) *bench {
+	b := &bench{t: t, store: new(storetest.Model), server: newMailServer(), told: &recorder{outcomes: make(map[auth.Outcome]int)}}
+	b.store.Fail, b.store.FailAfter = b.on(false), b.on(true)
+	b.guard = &auth.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
+	b.guard.EndSessions = func(n auth.Name) { b.ended = append(b.ended, n) }
+	return b
 }
 
 // inBubble runs a test with a guard whose time is the bubble's.
 func inBubble(t *testing.T, change func(*auth.Guard, *auth.Rules), test func(*bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, store: new(storetest.Model), server: newMailServer(), told: &recorder{outcomes: make(map[auth.Outcome]int)}}
-		b.guard = &auth.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
-		b.guard.EndSessions = func(n auth.Name) { b.ended = append(b.ended, n) }
+		b := newBench(t)
 		rules := auth.DefaultRules()
 		if change != nil {
 			change(b.guard, &rules)
@@ -251,21 +285,15 @@ func TestAWaitThatIsTooLongIsBusyAndCountsNothing(t *testing.T) {
 
 // I3.
 func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		fail func(*storetest.Model, error)
-	}{
-		{"before the commit", func(m *storetest.Model, err error) { m.Fail = onUpdate(err) }},
-		{"after the commit", func(m *storetest.Model, err error) { m.FailAfter = onUpdate(err) }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for name, fail := range map[string]*failure{"before the commit": noWrites, "after the commit": noAnswers} {
+		t.Run(name, func(t *testing.T) {
 			inBubble(t, nil, func(b *bench) {
-				c.fail(b.store, errors.New("disk full"))
+				b.broken.Store(fail)
 				b.want(b.try("lan", "wrong1"), auth.StoreUnavailable)
 				if b.guard.Owed() != 1 {
 					b.t.Fatalf("%d settlements owed, want 1", b.guard.Owed())
 				}
-				c.fail(b.store, nil)
+				b.broken.Store(nil)
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if a := b.account(); a.Failures != 1 {
@@ -279,18 +307,9 @@ func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
 	}
 }
 
-func onUpdate(err error) func(auth.StoreOp) error {
-	return func(op auth.StoreOp) error {
-		if op == auth.OpUpdate {
-			return err
-		}
-		return nil
-	}
-}
-
 func TestAStoreThatCannotWriteGivesNoFurtherGuesses(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
-		b.store.Fail = onUpdate(errors.New("disk full"))
+		b.broken.Store(noWrites)
 		for i := range 30 {
 			b.try("lan", fmt.Sprint("guess", i))
 		}
@@ -700,8 +719,7 @@ func TestAKnownGoodPasswordGoesOnForAWhileWithoutTheStore(t *testing.T) {
 		first := b.account().LastLogin
 		time.Sleep(2 * time.Hour)
 		b.want(b.try("lan", good), auth.Accepted)
-		down := errors.New("connection refused")
-		b.store.Fail = func(auth.StoreOp) error { return down }
+		b.broken.Store(unreachable)
 		time.Sleep(30 * time.Minute)
 		v := b.try("lan", good)
 		login := time.Now()
@@ -710,7 +728,7 @@ func TestAKnownGoodPasswordGoesOnForAWhileWithoutTheStore(t *testing.T) {
 		b.want(b.try("hung", "any"), auth.StoreUnavailable)
 		time.Sleep(31 * time.Minute)
 		b.want(b.try("lan", good), auth.StoreUnavailable)
-		b.store.Fail = nil
+		b.broken.Store(nil)
 		time.Sleep(10 * time.Second)
 		if a := b.account(); !a.LastLogin.After(first) || login.Sub(a.LastLogin) > time.Second {
 			b.t.Errorf("last login %v, want %v: written when the store came back", a.LastLogin, login)
