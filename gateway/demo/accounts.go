@@ -1,0 +1,112 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"congthu/auth"
+)
+
+// Password is that of every account of the demo; PreviousPassword is the one
+// that stale@congthu.test had before.
+const (
+	Password         = "Mat-khau-1"
+	PreviousPassword = "Mat-khau-0"
+	// Domain is that of the accounts.
+	Domain = "congthu.test"
+)
+
+// strangers is where the wrong passwords on locked@congthu.test came from: an
+// address of the range for documentation (RFC 5737).
+var strangers = netip.MustParseAddrPort("203.0.113.7:50000")
+
+// scene is an account and what has happened to it before the demo begins.
+type scene struct {
+	local string
+	set   func(a *auth.Account, now time.Time)
+}
+
+// Each account shows one rule.
+var scenes = []scene{
+	{"active", func(a *auth.Account, now time.Time) { a.Password.Since = now.AddDate(0, 0, -10) }},
+	{"expiring", func(a *auth.Account, now time.Time) { a.Password.Since = auth.AddMonths(now, -2).AddDate(0, 0, -25) }},
+	{"expired", func(a *auth.Account, now time.Time) { a.Password.Since = auth.AddMonths(now, -4) }},
+	{"dormant", func(a *auth.Account, now time.Time) {
+		a.LastLogin = auth.AddMonths(now, -13)
+		a.Password.Since = a.LastLogin
+	}},
+	{"locked", func(a *auth.Account, now time.Time) {
+		at := now.Add(-2 * time.Hour)
+		a.Failures = 6
+		for i := range 6 {
+			a.Mistakes = append(a.Mistakes, auth.Mistake{At: at.Add(time.Duration(i-6) * time.Minute), Source: strangers})
+		}
+		a.Lock = auth.Lock{Cause: auth.ByWrongPasswords, Mark: auth.Mark{
+			At: at, By: auth.ByGateway, Reason: "6 wrong passwords, 5 tolerated, from " + strangers.Addr().String(),
+		}}
+		a.Password.Since = now.AddDate(0, 0, -20)
+	}},
+	{"stale", func(a *auth.Account, now time.Time) { a.Password.Since = now.AddDate(0, 0, -1) }},
+}
+
+// Addresses are the accounts of the demo, in the order in which to show them.
+func Addresses() []string {
+	addresses := make([]string, len(scenes))
+	for i, s := range scenes {
+		addresses[i] = s.local + "@" + Domain
+	}
+	return addresses
+}
+
+// Seed makes the accounts that are not there yet. Those that are keep their
+// state: failures, locks and all.
+func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter, now time.Time) error {
+	for _, s := range scenes {
+		name := auth.Name(s.local + "@" + Domain)
+		present, err := store.Account(ctx, name)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		if present.Known() {
+			continue
+		}
+		password, err := passwords(ctx, fingerprints)
+		if err != nil {
+			return fmt.Errorf("fingerprints of %s: %w", name, err)
+		}
+		_, err = store.Update(ctx, name, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			if a.Known() {
+				return nil, false
+			}
+			begun := auth.AddMonths(now, -18)
+			a.Registered, a.FirstLogin, a.LastLogin = begun, begun, now.AddDate(0, 0, -1)
+			a.Password = password
+			s.set(a, now)
+			if s.local != "stale" {
+				a.Password.Previous = nil
+			}
+			return []auth.Event{{
+				Kind: auth.FirstLogin, Account: name, At: now, Actor: auth.ByGateway, Before: "unknown", After: "active",
+				Reason: "account of the demo",
+			}}, true
+		})
+		if err != nil {
+			return fmt.Errorf("make %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// passwords is what is remembered of the demo's passwords.
+func passwords(ctx context.Context, f auth.Fingerprinter) (p auth.Password, err error) {
+	p.Salt = make([]byte, 16)
+	rand.Read(p.Salt) // never fails (crypto/rand)
+	if p.Current, err = f.Fingerprint(ctx, p.Salt, auth.NewSecret(Password)); err != nil {
+		return p, err
+	}
+	p.Previous, err = f.Fingerprint(ctx, p.Salt, auth.NewSecret(PreviousPassword))
+	return p, err
+}
