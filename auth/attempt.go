@@ -72,6 +72,9 @@ type Verdict struct {
 	Outcome Outcome
 	// Name is the canonical name; empty when the login was no name of ours.
 	Name Name
+	// Known is set when the name is an account. A name that is none may be a
+	// mistyped password: it is not to be logged.
+	Known bool
 	// Code is the mail server's response code when Outcome is Refused.
 	Code string
 	// Would is what an accepted login would have been refused for if the rules

@@ -177,7 +177,7 @@ func (g *Guard) update(ctx context.Context, d debt) error {
 	}
 	g.happened(happened)
 	for _, e := range happened {
-		if e.Kind == AccountLocked {
+		if e.Kind == AccountLocked || e.Kind == NameLocked {
 			// Nobody may go on by what was known before the lock.
 			g.known.remove(d.name)
 			g.gates.wakeAll(d.name)

@@ -44,6 +44,7 @@ const (
 	PasswordInDoubt EventKind = "password.in_doubt"  // a try without a verdict was counted
 	PasswordChanged EventKind = "password.changed"   // a login with another password than before
 	AccountLocked   EventKind = "account.locked"     // Art. 6.2.d, or an admin
+	NameLocked      EventKind = "name.locked"        // Art. 6.2.d, a name that nobody ever logged in with
 	AccountUnlocked EventKind = "account.unlocked"   // by an admin, or by itself where the rules say so
 	AccountRevoked  EventKind = "account.revoked"    // Art. 5.3.c
 	AccountRestored EventKind = "account.restored"   // by an admin
@@ -55,8 +56,8 @@ const (
 // EventKinds lists every kind.
 func EventKinds() []EventKind {
 	return []EventKind{
-		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, AccountUnlocked,
-		AccountRevoked, AccountRestored, GraceGranted, WouldLock, WouldRevoke,
+		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
+		AccountUnlocked, AccountRevoked, AccountRestored, GraceGranted, WouldLock, WouldRevoke,
 	}
 }
 

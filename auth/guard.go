@@ -159,7 +159,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	}
 
 	v = t.admit(ctx)
-	v.Name, v.Admission, v.KnownGood = name, time.Since(began), t.good
+	v.Name, v.Known, v.Admission, v.KnownGood = name, t.account.Known(), time.Since(began), t.good
 	if v.Outcome != Accepted {
 		return v
 	}
@@ -167,7 +167,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	answer := t.verify(ctx)
 	answered := time.Now()
 	v = t.settle(ctx, answer)
-	v.Name, v.KnownGood = name, t.good
+	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == Accepted, t.good
 	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
 	return v
 }

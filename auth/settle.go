@@ -52,6 +52,9 @@ func (r Rules) reject(a *Account, now time.Time, source netip.AddrPort) []Event 
 	case Enforce:
 		a.Lock = Lock{Mark: Mark{At: now, By: ByGateway, Reason: e.Reason}, Cause: ByWrongPasswords}
 		e.Kind, e.After = AccountLocked, describeLock(a)
+		if !a.Known() {
+			e.Kind = NameLocked
+		}
 		events = append(events, e)
 	case Warn:
 		// Once: at the failure that would have locked, not at each one after.

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // Census is a store that can show all its accounts.
@@ -89,14 +88,4 @@ func (g *Guard) Count(ctx context.Context, census Census) (map[State]int, error)
 		return nil, fmt.Errorf("read accounts: %w", err)
 	}
 	return states, nil
-}
-
-// NextSweep is the first instant after now that is hour:minute in loc.
-func NextSweep(now time.Time, hour, minute int, loc *time.Location) time.Time {
-	local := now.In(loc)
-	next := time.Date(local.Year(), local.Month(), local.Day(), hour, minute, 0, 0, loc)
-	if !next.After(now) {
-		next = time.Date(local.Year(), local.Month(), local.Day()+1, hour, minute, 0, 0, loc)
-	}
-	return next
 }

@@ -130,7 +130,10 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 func (m *Model) Each(ctx context.Context, f func(auth.Account) error) error {
 	accounts, err := m.List(ctx, auth.Filter{Limit: math.MaxInt})
 	for _, a := range accounts {
-		if err := cmp.Or(ctx.Err(), f(a)); err != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f(a); err != nil {
 			return err
 		}
 	}

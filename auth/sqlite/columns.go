@@ -1,0 +1,162 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"congthu/auth"
+)
+
+// A column and the field that it holds are named once, here: the same list of
+// pointers is what a row is scanned into and what a statement is given.
+
+const accountColumns = `name, registered, first_login, last_login, failures, mistakes,
+	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
+	revoked_at, revoked_by, revoked_reason, restored,
+	password_salt, password, password_before, password_since, grace_until, alerted_on`
+
+func accountFields(a *auth.Account) []any {
+	return []any{
+		&a.Name, (*instant)(&a.Registered), (*instant)(&a.FirstLogin), (*instant)(&a.LastLogin),
+		&a.Failures, (*mistakes)(&a.Mistakes),
+		(*instant)(&a.Stale.At), (*source)(&a.Stale.Source),
+		(*lockCause)(&a.Lock.Cause), (*instant)(&a.Lock.At), &a.Lock.By, &a.Lock.Reason,
+		(*instant)(&a.Revocation.At), &a.Revocation.By, &a.Revocation.Reason, (*instant)(&a.Restored),
+		(*octets)(&a.Password.Salt), (*octets)(&a.Password.Current), (*octets)(&a.Password.Previous),
+		(*instant)(&a.Password.Since), (*instant)(&a.GraceUntil), &a.AlertedOn,
+	}
+}
+
+const eventColumns = `seq, at, kind, account, actor, source, was, became, reason, hash`
+
+func eventFields(e *auth.Event) []any {
+	return []any{
+		&e.Seq, (*instant)(&e.At), &e.Kind, &e.Account, &e.Actor, (*source)(&e.Source),
+		&e.Before, &e.After, &e.Reason, &e.Hash,
+	}
+}
+
+// places is the "(?, ?, ...)" for the columns.
+func places(columns string) string {
+	return "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
+}
+
+// instant is a time as microseconds since 1970, NULL for never.
+type instant time.Time
+
+func (i *instant) Value() (driver.Value, error) {
+	t := time.Time(*i)
+	if t.IsZero() {
+		return nil, nil
+	}
+	return t.UnixMicro(), nil
+}
+
+func (i *instant) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		*i = instant{}
+	case int64:
+		*i = instant(time.UnixMicro(v).UTC())
+	default:
+		return fmt.Errorf("time: unexpected %T", v)
+	}
+	return nil
+}
+
+// source is an address and port as text, empty for none.
+type source netip.AddrPort
+
+func (s *source) Value() (driver.Value, error) {
+	text, err := netip.AddrPort(*s).MarshalText()
+	return string(text), err
+}
+
+func (s *source) Scan(v any) error {
+	text, err := scanText(v)
+	if err != nil {
+		return err
+	}
+	return (*netip.AddrPort)(s).UnmarshalText([]byte(text))
+}
+
+// mistakes are JSON, empty for none.
+type mistakes []auth.Mistake
+
+func (m *mistakes) Value() (driver.Value, error) {
+	if len(*m) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(*m)
+	return string(text), err
+}
+
+func (m *mistakes) Scan(v any) error {
+	*m = nil
+	text, err := scanText(v)
+	if err != nil || text == "" {
+		return err
+	}
+	return json.Unmarshal([]byte(text), (*[]auth.Mistake)(m))
+}
+
+// lockCause is the name of a cause, empty while not locked.
+type lockCause auth.LockCause
+
+func (c *lockCause) Value() (driver.Value, error) {
+	return auth.LockCause(*c).String(), nil
+}
+
+func (c *lockCause) Scan(v any) error {
+	text, err := scanText(v)
+	if err != nil {
+		return err
+	}
+	*c = lockCause(auth.NotLocked)
+	if text == "" {
+		return nil
+	}
+	for _, cause := range auth.LockCauses() {
+		if cause.String() == text {
+			*c = lockCause(cause)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown lock cause %q", text)
+}
+
+// octets are NULL when there are none.
+type octets []byte
+
+func (o *octets) Value() (driver.Value, error) {
+	if len(*o) == 0 {
+		return nil, nil
+	}
+	return []byte(*o), nil
+}
+
+func (o *octets) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		*o = nil
+	case []byte:
+		*o = append(octets(nil), v...)
+	default:
+		return fmt.Errorf("octets: unexpected %T", v)
+	}
+	return nil
+}
+
+func scanText(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case []byte:
+		return string(v), nil
+	}
+	return "", fmt.Errorf("text: unexpected %T", v)
+}

@@ -1,0 +1,174 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"congthu/auth"
+)
+
+// defaultLimit is that of the filters.
+const defaultLimit = 100
+
+// page is how many rows are read at once where all are wanted: a long read
+// would keep the write-ahead log from being reused.
+const page = 500
+
+// List returns the accounts that the filter wants, in the order of names.
+func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, err error) {
+	defer s.operated(auth.OpList, s.now(), &err)
+	where, args := []string{"name > ?"}, []any{string(want.After)}
+	if !want.Unknown {
+		where = append(where, "registered IS NOT NULL")
+	}
+	if part := norm.NFC.String(strings.ToLower(want.Contains)); part != "" {
+		where, args = append(where, "instr(name, ?) > 0"), append(args, part)
+	}
+	if want.Locked {
+		where = append(where, "lock_cause <> ''")
+	}
+	if want.Revoked {
+		where = append(where, "revoked_at IS NOT NULL")
+	}
+	if !want.IdleBefore.IsZero() {
+		where, args = append(where, "coalesce(last_login, registered) < ?"), append(args, want.IdleBefore.UnixMicro())
+	}
+	if !want.PasswordBefore.IsZero() {
+		where, args = append(where, "password_since < ?"), append(args, want.PasswordBefore.UnixMicro())
+	}
+	query := `SELECT ` + accountColumns + ` FROM accounts WHERE ` + strings.Join(where, " AND ") + ` ORDER BY name LIMIT ?`
+	accounts, err := collect(ctx, s, accountFields, query, append(args, cmp.Or(want.Limit, defaultLimit))...)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return accounts, nil
+}
+
+// Each calls f for every known account in the order of names, until it returns
+// an error, which is returned. f may use the store; an account that it or
+// somebody else changes meanwhile is seen as it is when its page is read.
+func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
+	want := auth.Filter{Limit: page}
+	for {
+		accounts, err := s.List(ctx, want)
+		if err != nil {
+			return err
+		}
+		for _, a := range accounts {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := f(a); err != nil {
+				return err
+			}
+		}
+		if len(accounts) < page {
+			return nil
+		}
+		want.After = accounts[len(accounts)-1].Name
+	}
+}
+
+// Events returns the events that the filter wants, newest first.
+func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Event, err error) {
+	defer s.operated(auth.OpEvents, s.now(), &err)
+	var where []string
+	var args []any
+	if want.Account != "" {
+		where, args = append(where, "account = ?"), append(args, string(want.Account))
+	}
+	if want.Before > 0 {
+		where, args = append(where, "seq < ?"), append(args, want.Before)
+	}
+	if len(want.Kinds) > 0 {
+		where = append(where, "kind IN (?"+strings.Repeat(", ?", len(want.Kinds)-1)+")")
+		for _, k := range want.Kinds {
+			args = append(args, string(k))
+		}
+	}
+	query := `SELECT ` + eventColumns + ` FROM events`
+	if len(where) > 0 {
+		query += ` WHERE ` + strings.Join(where, " AND ")
+	}
+	query += ` ORDER BY seq DESC LIMIT ?`
+	events, err := collect(ctx, s, eventFields, query, append(args, cmp.Or(want.Limit, defaultLimit))...)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return events, nil
+}
+
+// Verify walks the audit log from the first event and checks that none is
+// missing and each has the hash that it must; progress may be nil. Events that
+// are appended meanwhile are left for the next time. An [*auth.BrokenChain]
+// says where somebody tampered with the log.
+func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at auth.ChainHead, err error) {
+	defer s.operated(auth.OpVerify, s.now(), &err)
+	var noted auth.ChainHead
+	var newest int64
+	if s.writer.isClosed() {
+		return at, ErrClosed
+	}
+	err = s.readers.QueryRowContext(ctx, `SELECT seq, hash, (SELECT coalesce(max(seq), 0) FROM events) FROM head`).
+		Scan(&noted.Seq, &noted.Hash, &newest)
+	if err != nil {
+		return at, fmt.Errorf("verify: %w", explain(s.path, err))
+	}
+	for at.Seq < newest {
+		events, err := collect(ctx, s, eventFields,
+			`SELECT `+eventColumns+` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`, at.Seq, min(page, newest-at.Seq))
+		if err != nil {
+			return at, fmt.Errorf("verify: %w", err)
+		}
+		for _, e := range events {
+			switch {
+			case e.Seq != at.Seq+1:
+				return at, &auth.BrokenChain{Seq: at.Seq + 1, Why: "the event is missing"}
+			case e.Hash != auth.Chain(at.Hash, e):
+				return at, &auth.BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}
+			}
+			at = auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
+		}
+		if len(events) == 0 {
+			return at, &auth.BrokenChain{Seq: at.Seq + 1, Why: "the event was removed while the log was read"}
+		}
+		if progress != nil {
+			progress(at.Seq, newest)
+		}
+	}
+	switch {
+	case noted.Seq > newest:
+		return at, &auth.BrokenChain{Seq: newest + 1, Why: fmt.Sprintf("the events up to %d are missing", noted.Seq)}
+	case noted.Seq < newest:
+		return at, &auth.BrokenChain{Seq: noted.Seq + 1, Why: "the events from here on were not written by the gateway"}
+	case noted.Hash != at.Hash:
+		return at, &auth.BrokenChain{Seq: at.Seq, Why: "the whole log was rewritten: its last hash is not the one noted"}
+	}
+	return at, nil
+}
+
+// collect returns the rows of a query.
+func collect[T any](ctx context.Context, s *Store, fields func(*T) []any, query string, args ...any) (found []T, err error) {
+	if s.writer.isClosed() {
+		return nil, ErrClosed
+	}
+	defer func() { err = explain(s.path, err) }()
+	rows, err := s.readers.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var row T
+		if err := rows.Scan(fields(&row)...); err != nil {
+			return nil, err
+		}
+		found = append(found, row)
+	}
+	return found, rows.Err()
+}

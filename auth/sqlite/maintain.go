@@ -1,0 +1,70 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"congthu/auth"
+)
+
+// Health reports whether accounts can be read, and written as far as is known:
+// after a write that failed it tries another.
+func (s *Store) Health(ctx context.Context) error {
+	if _, _, err := s.read(ctx, ""); err != nil {
+		return err
+	}
+	if s.writer.failed.Load() == nil {
+		return nil
+	}
+	_, err := s.writer.update(ctx, &request{probe: true, change: func(*auth.Account) ([]auth.Event, bool) { return nil, false }})
+	return err
+}
+
+// Backup writes a copy of the database, as of one moment, to a new file while
+// the store is in use. The copy is a database of its own that Open takes.
+func (s *Store) Backup(ctx context.Context, path string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("back up to %s: %w", path, explain(path, err))
+		}
+	}()
+	if s.writer.isClosed() {
+		return ErrClosed
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fs.ErrExist
+		}
+		return err
+	}
+	// Under its name there is only ever a whole backup.
+	partial := path + ".partial"
+	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer func() {
+		if err != nil {
+			os.Remove(partial)
+		}
+	}()
+	db := connect(s.path, false)
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, dsn(partial, nil)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(partial, path); err != nil {
+		return err
+	}
+	return syncDirectory(path)
+}

@@ -1,0 +1,237 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"congthu/auth"
+)
+
+// slots are the reservations, in memory: one process owns the file, and an
+// attempt ends with the process that makes it.
+//
+// Why no more wrong passwords can be judged than Reserve's callback allows. Let
+// the callback return limit - failures, and call an attempt "in flight" from
+// the moment its slot is counted to the moment it is released. [Store.Reserve]
+//
+//  1. counts n, the attempts in flight and itself,
+//  2. then reads the account, in a transaction that begins after 1,
+//  3. then lets the attempt through only if n <= limit - failures,
+//
+// and a slot is released only after the commit of its change, which every
+// transaction that begins later sees. Take the last attempt that is let
+// through. Any attempt let through before it is at step 1 either still in
+// flight, and then in n, or released, and then its failure is in what step 2
+// reads. So all attempts that ever fail are at most n + failures <= limit.
+// (Read first, count second, and an attempt that settles in between is in
+// neither.) An attempt that settles between 1 and 2 is in both, which errs on
+// the safe side; Reserve then looks again rather than refuse.
+type slots struct {
+	max int // of unknown names
+
+	mu    sync.Mutex
+	last  auth.Reservation
+	taken map[auth.Reservation]*slot
+	names map[auth.Name]*entry
+	// unknown is how many rows have names that nobody ever logged in with,
+	// newcomers how many names without a row have been promised one.
+	unknown, newcomers int
+}
+
+// slot is one taken slot.
+type slot struct {
+	*entry
+	// settling is set while the writer has a change for it whose outcome is
+	// not known: nobody else may release it then.
+	settling bool
+}
+
+// entry is a name with attempts in flight, or about to be.
+type entry struct {
+	name     auth.Name
+	turn     chan struct{} // holds one: whoever put it there may reserve
+	inFlight int
+	released uint64 // how many slots were released, ever
+	users    int    // whoever has entered and not left
+	newcomer bool   // has been promised a row
+}
+
+// enter returns the entry of name, which stays until leave.
+func (s *slots) enter(name auth.Name) *entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.names[name]
+	if e == nil {
+		e = &entry{name: name, turn: make(chan struct{}, 1)}
+		s.names[name] = e
+	}
+	e.users++
+	return e
+}
+
+func (s *slots) leave(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.users--
+	s.forget(e)
+}
+
+// forget drops an entry that nobody needs, and what it was promised.
+func (s *slots) forget(e *entry) {
+	if e.users > 0 || e.inFlight > 0 {
+		return
+	}
+	if e.newcomer {
+		s.newcomers--
+	}
+	delete(s.names, e.name)
+}
+
+// reserve is [Store.Reserve] given a way to read accounts.
+func (s *slots) reserve(
+	ctx context.Context, name auth.Name, limit func(auth.Account) int,
+	read func(context.Context, auth.Name) (a auth.Account, exists bool, err error),
+) (auth.Account, auth.Reservation, error) {
+	e := s.enter(name)
+	defer s.leave(e)
+	// One at a time for each name: a reservation that will be refused must not
+	// be counted by another that need not be.
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return auth.Account{}, 0, ctx.Err()
+	}
+	for {
+		n, released := s.count(e)
+		a, exists, err := read(ctx, name)
+		if err != nil {
+			return auth.Account{}, 0, err
+		}
+		if n+1 <= limit(normal(a)) {
+			r, err := s.take(e, exists)
+			return a, r, err
+		}
+		// Ends: each round needs a release, and nobody can take a slot meanwhile.
+		if _, now := s.count(e); now == released {
+			return a, 0, auth.ErrNoSlot
+		}
+	}
+}
+
+func (s *slots) count(e *entry) (inFlight int, released uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.inFlight, e.released
+}
+
+// take takes a slot. A name without a row is promised one, so that the attempt
+// can be settled.
+func (s *slots) take(e *entry, exists bool) (auth.Reservation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !exists && !s.room(e) {
+		return 0, auth.ErrFull
+	}
+	s.last++
+	e.inFlight++
+	s.taken[s.last] = &slot{entry: e}
+	return s.last, nil
+}
+
+// promise promises a row to a name without one; the promise ends with the
+// entry, or when the row is there.
+func (s *slots) promise(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.room(e)
+}
+
+func (s *slots) room(e *entry) bool {
+	if e.newcomer {
+		return true
+	}
+	if s.unknown+s.newcomers >= s.max {
+		return false
+	}
+	e.newcomer = true
+	s.newcomers++
+	return true
+}
+
+// stored notes that the row of e was committed, by which the number of rows of
+// unknown names changed.
+func (s *slots) stored(e *entry, change int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unknown += change
+	if e.newcomer {
+		e.newcomer = false
+		s.newcomers--
+	}
+}
+
+// claim is what the writer finds of a reservation that it is to settle.
+type claim uint8
+
+const (
+	claimed claim = iota // or there is none to settle: go on
+	settled              // it was settled before, or is being
+	foreign              // it is the reservation of another account
+)
+
+var errForeign = errors.New("the reservation is another account's")
+
+// look tells what claim would.
+func (s *slots) look(r auth.Reservation, name auth.Name) claim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch t := s.taken[r]; {
+	case r == 0:
+		return claimed
+	case t == nil:
+		return settled
+	case t.name != name:
+		return foreign
+	}
+	return claimed
+}
+
+// claim makes the caller the one to settle r, until release or unclaim.
+func (s *slots) claim(r auth.Reservation, name auth.Name) claim {
+	if found := s.look(r, name); found != claimed || r == 0 {
+		return found
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.taken[r]
+	if t == nil || t.settling {
+		return settled
+	}
+	t.settling = true
+	return claimed
+}
+
+// unclaim leaves the slot taken.
+func (s *slots) unclaim(r auth.Reservation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.taken[r]; t != nil {
+		t.settling = false
+	}
+}
+
+// release frees a slot that the caller has claimed.
+func (s *slots) release(r auth.Reservation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.taken[r]
+	if t == nil {
+		return
+	}
+	delete(s.taken, r)
+	t.inFlight--
+	t.released++
+	s.forget(t.entry)
+}

@@ -1,0 +1,66 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"congthu/auth/storetest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// open opens a database that the test closes.
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	if o.Path == "" {
+		o.Path = filepath.Join(t.TempDir(), "congthu.db")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { close_(t, s) })
+	return s
+}
+
+func close_(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+var errInjected = errors.New("injected by the test")
+
+func TestSQLiteKeepsTheContract(t *testing.T) {
+	storetest.Run(t, storetest.Harness{
+		Open: func(t *testing.T, o storetest.Options) storetest.Store {
+			return open(t, Options{MaxUnknown: o.MaxUnknown})
+		},
+		Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
+			old := s.(*Store)
+			close_(t, old)
+			return open(t, Options{Path: old.path, MaxUnknown: old.slots.max})
+		},
+		Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
+			store := s.(*Store)
+			if m == storetest.BeforeCommit {
+				store.writer.faults.Store(&faults{before: errInjected})
+			} else {
+				// Unless the database cannot be read either, the store finds out.
+				store.writer.faults.Store(&faults{after: errInjected, connect: errInjected})
+			}
+			return func() { store.writer.faults.Store(nil) }
+		},
+	})
+}

@@ -1,0 +1,234 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"congthu/auth"
+)
+
+// Options say where the database is and whom it tells how it fares.
+type Options struct {
+	// Path is the database file. It is made when it is missing; its directory
+	// is not. Required.
+	Path string
+	// MaxUnknown bounds the names that nobody ever logged in with. 0: 100,000.
+	MaxUnknown int
+	// Recorder is told how long operations take; nil: nobody is.
+	Recorder Recorder
+	// Log is for the operator; nil: discarded.
+	Log *slog.Logger
+	// Now is the clock by which operations are timed; nil: time.Now.
+	Now func() time.Time
+}
+
+// Recorder is told of the work of a store, for metrics. It must not block.
+type Recorder interface {
+	// Operated tells of one operation. A slot that is not free is no error.
+	Operated(op auth.StoreOp, took time.Duration, err error)
+	// Committed tells of one transaction with the changes of batch callers.
+	Committed(batch int, took time.Duration)
+	// Queued tells how many changes wait for the writer.
+	Queued(depth int)
+}
+
+// Store is a database that this process owns. [Open] makes one.
+type Store struct {
+	path     string
+	recorder Recorder
+	log      *slog.Logger
+	now      func() time.Time
+
+	lock    *os.File
+	readers *sql.DB
+	account *sql.Stmt // reads one account
+	slots   slots
+	writer  *writer
+
+	closing sync.Once
+	closed  error // of the first Close
+}
+
+var _ auth.Store = (*Store)(nil)
+
+const defaultMaxUnknown = 100_000
+
+// Open opens the database, brings its schema up to date and checks that it is
+// sound. The error says what to do: see the Err variables.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now}
+	if s.recorder == nil {
+		s.recorder = unrecorded{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	defer func() {
+		if err != nil {
+			s.release()
+			err = fmt.Errorf("open database %s: %w", o.Path, explain(o.Path, err))
+		}
+	}()
+	if s.lock, err = lockFile(o.Path); err != nil {
+		return nil, err
+	}
+	if err := s.makePrivate(); err != nil {
+		return nil, err
+	}
+	if err := prepare(ctx, o.Path, s.log); err != nil {
+		return nil, err
+	}
+	s.readers = connect(o.Path, true)
+	s.readers.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
+	s.readers.SetMaxIdleConns(max(4, runtime.GOMAXPROCS(0)))
+	s.account, err = s.readers.PrepareContext(ctx, selectAccount)
+	if err != nil {
+		return nil, err
+	}
+	s.slots = slots{
+		max: o.MaxUnknown, taken: make(map[auth.Reservation]*slot), names: make(map[auth.Name]*entry),
+	}
+	if s.slots.max == 0 {
+		s.slots.max = defaultMaxUnknown
+	}
+	if err := s.readers.QueryRowContext(ctx, countUnknown).Scan(&s.slots.unknown); err != nil {
+		return nil, err
+	}
+	w := newWriter(s)
+	if err := w.connect(); err != nil {
+		return nil, err
+	}
+	s.writer = w
+	go w.run()
+	return s, nil
+}
+
+// Close waits for the changes under way and closes the database. Whatever
+// comes later gets [ErrClosed].
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		close(s.writer.quit)
+		<-s.writer.stopped
+		s.closed = s.release()
+	})
+	return s.closed
+}
+
+// release gives back what Open took, the lock last.
+func (s *Store) release() error {
+	var errs []error
+	if s.readers != nil {
+		errs = append(errs, s.readers.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Account implements [auth.Store].
+func (s *Store) Account(ctx context.Context, name auth.Name) (_ auth.Account, err error) {
+	defer s.operated(auth.OpAccount, s.now(), &err)
+	a, _, err := s.read(ctx, name)
+	return a, err
+}
+
+// Reserve implements [auth.Store].
+func (s *Store) Reserve(ctx context.Context, name auth.Name, limit func(auth.Account) int) (_ auth.Account, _ auth.Reservation, err error) {
+	defer s.operated(auth.OpReserve, s.now(), &err)
+	return s.slots.reserve(ctx, name, limit, s.read)
+}
+
+// Update implements [auth.Store]. change never runs after Update has returned.
+// When ctx ends while the change is being committed the caller gets the error
+// of ctx and the change is made or not, wholly.
+func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (_ auth.Account, err error) {
+	defer s.operated(auth.OpUpdate, s.now(), &err)
+	a, _, err := s.read(ctx, name)
+	if err != nil {
+		return auth.Account{}, err
+	}
+	switch s.slots.look(r, name) {
+	case settled:
+		return a, nil
+	case foreign:
+		return a, errForeign
+	}
+	// Most settlements of accepted logins write nothing; they must not wait for
+	// the disk. The writer asks again, on the account as it is then.
+	tried := normal(a)
+	_, write, err := s.try(change, &tried)
+	if err != nil {
+		return a, err
+	}
+	if !write && s.slots.claim(r, name) == claimed {
+		s.slots.release(r)
+		return a, nil
+	}
+	return s.writer.update(ctx, &request{name: name, reservation: r, change: change})
+}
+
+// read reads one account as of the last commit.
+func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
+	if s.writer.isClosed() {
+		return auth.Account{}, false, ErrClosed
+	}
+	a, exists, err := readAccount(ctx, s.account, name)
+	if err != nil {
+		err = fmt.Errorf("read account: %w", explain(s.path, err))
+	}
+	return a, exists, err
+}
+
+const (
+	selectAccount = `SELECT ` + accountColumns + ` FROM accounts WHERE name = ?`
+	countUnknown  = `SELECT count(*) FROM accounts WHERE registered IS NULL`
+)
+
+func readAccount(ctx context.Context, stmt *sql.Stmt, name auth.Name) (a auth.Account, exists bool, err error) {
+	switch err := stmt.QueryRowContext(ctx, string(name)).Scan(accountFields(&a)...); {
+	case errors.Is(err, sql.ErrNoRows):
+		return auth.Account{Name: name}, false, nil
+	case err != nil:
+		return auth.Account{}, false, err
+	}
+	return a, true, nil
+}
+
+// try runs change; a panic of it is an error of its caller only.
+func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a change of an account panicked", "panic", p, "stack", string(debug.Stack()))
+			events, write, err = nil, false, fmt.Errorf("change panicked: %v", p)
+		}
+	}()
+	events, write = change(a)
+	return events, write, nil
+}
+
+// operated is deferred with the time at which an operation began.
+func (s *Store) operated(op auth.StoreOp, began time.Time, err *error) {
+	e := *err
+	if errors.Is(e, auth.ErrNoSlot) {
+		e = nil
+	}
+	s.recorder.Operated(op, s.now().Sub(began), e)
+}
+
+type unrecorded struct{}
+
+func (unrecorded) Operated(auth.StoreOp, time.Duration, error) {}
+func (unrecorded) Committed(int, time.Duration)                {}
+func (unrecorded) Queued(int)                                  {}

@@ -1,0 +1,258 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+)
+
+const (
+	// maxBatch is how many changes share one transaction, and so one fsync.
+	maxBatch = 64
+	// maxQueue is how many changes wait for the writer; further callers wait
+	// before the queue.
+	maxQueue = 1024
+)
+
+// writer is the one goroutine that writes. It takes all changes that have
+// queued while the disk was busy with the last transaction, and makes them in
+// the next: the more callers, the fewer fsyncs each costs. Every caller waits
+// for its own result.
+//
+// Nothing in memory is believed after a transaction that failed: the
+// connection is closed, and the next one reads the head of the chain again.
+// The head counts transactions, which tells whether one in doubt was made.
+type writer struct {
+	path     string
+	slots    *slots
+	try      func(auth.Change, *auth.Account) ([]auth.Event, bool, error)
+	recorder Recorder
+	log      *slog.Logger
+	now      func() time.Time
+	faults   atomic.Pointer[faults]
+
+	queue   chan *request
+	quit    chan struct{} // closed by Close
+	stopped chan struct{} // closed when run has returned
+
+	// failed is why the last transaction failed; nil after one that did not.
+	failed atomic.Pointer[error]
+
+	// Only run uses these.
+	conn  *connection  // nil after a failure
+	doubt *transaction // a commit with an unknown outcome; else nil
+}
+
+// faults are errors that tests want around a commit: before makes it fail,
+// after makes its outcome unknown, connect makes that last.
+type faults struct {
+	before, after, connect error
+}
+
+func (w *writer) wanted() faults {
+	if f := w.faults.Load(); f != nil {
+		return *f
+	}
+	return faults{}
+}
+
+// request is a change on its way to the writer.
+type request struct {
+	name        auth.Name
+	reservation auth.Reservation
+	change      auth.Change
+	probe       bool // commit even though there is nothing to write
+
+	state   atomic.Int32
+	applied chan struct{} // closed when change will not run again
+	done    chan struct{} // closed when the result is there
+
+	// The result. The writer sets these and closes done.
+	account auth.Account
+	err     error
+}
+
+// The states of a request. Whoever moves it away from waiting decides what
+// becomes of it.
+const (
+	waiting   = iota
+	running   // the writer has it
+	abandoned // its caller has given up
+)
+
+func newWriter(s *Store) *writer {
+	return &writer{
+		path: s.path, slots: &s.slots, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
+		queue: make(chan *request, maxQueue), quit: make(chan struct{}), stopped: make(chan struct{}),
+	}
+}
+
+// isClosed is also true of the writer that Open has not made yet.
+func (w *writer) isClosed() bool {
+	if w == nil {
+		return true
+	}
+	select {
+	case <-w.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// update hands a change to the writer and waits for what becomes of it.
+func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
+	q.applied, q.done = make(chan struct{}), make(chan struct{})
+	select {
+	case w.queue <- q:
+	case <-ctx.Done():
+		return auth.Account{}, ctx.Err()
+	case <-w.quit:
+		return auth.Account{}, ErrClosed
+	}
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		if q.state.CompareAndSwap(waiting, abandoned) {
+			return auth.Account{}, ctx.Err()
+		}
+		// The change may be running, and its caller's variables are its own
+		// again only when it has ended. The disk need not be waited for.
+		<-q.applied
+		select {
+		case <-q.done:
+		default:
+			return auth.Account{}, ctx.Err()
+		}
+	case <-w.stopped:
+		if q.state.CompareAndSwap(waiting, abandoned) {
+			return auth.Account{}, ErrClosed
+		}
+		<-q.done
+	}
+	return q.account, q.err
+}
+
+// finish gives a request its result: its own error, or that of the batch.
+func (q *request) finish(err error) {
+	if q.err == nil {
+		q.err = err
+	}
+	q.ran()
+	close(q.done)
+}
+
+// ran tells that change will not run again. Only the writer calls it.
+func (q *request) ran() {
+	select {
+	case <-q.applied:
+	default:
+		close(q.applied)
+	}
+}
+
+// run makes transactions until Close, and then those for what is queued.
+func (w *writer) run() {
+	defer close(w.stopped)
+	defer w.disconnect()
+	for {
+		select {
+		case q := <-w.queue:
+			w.process(w.drain(q))
+		case <-w.quit:
+			for len(w.queue) > 0 {
+				w.process(w.drain(<-w.queue))
+			}
+			return
+		}
+	}
+}
+
+// drain returns first and what else is queued, as much as goes into a batch.
+func (w *writer) drain(first *request) []*request {
+	batch := []*request{first}
+	for len(batch) < maxBatch {
+		select {
+		case q := <-w.queue:
+			batch = append(batch, q)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// process makes one transaction of a batch and tells every caller.
+func (w *writer) process(batch []*request) {
+	began := w.now()
+	w.recorder.Queued(len(batch) + len(w.queue))
+	defer func() { w.recorder.Queued(len(w.queue)) }()
+
+	t := &transaction{writer: w}
+	err := t.make(batch)
+	switch {
+	case err == nil:
+		t.settle(true)
+	case !t.committing:
+		w.disconnect()
+		t.settle(false)
+	default:
+		w.disconnect()
+		w.doubt = t
+		if failed := w.connect(); failed != nil {
+			err = fmt.Errorf("it is not known whether the changes were made: %w", err)
+		} else if t.made {
+			err = nil
+		}
+	}
+	if err == nil {
+		w.failed.Store(nil)
+		w.recorder.Committed(len(batch), w.now().Sub(began))
+	} else {
+		err = fmt.Errorf("write: %w", explain(w.path, err))
+		w.failed.Store(&err)
+		w.log.Error("changes of accounts could not be written", "changes", len(batch), "err", err)
+	}
+	for _, q := range batch {
+		if q.state.CompareAndSwap(waiting, running) || q.state.Load() == running {
+			q.finish(err)
+		}
+	}
+}
+
+// connect makes sure that there is a connection; with a new one it finds out
+// what became of a transaction in doubt.
+func (w *writer) connect() error {
+	if w.conn != nil {
+		return nil
+	}
+	if err := w.wanted().connect; err != nil {
+		return err
+	}
+	conn, err := newConnection(w.path)
+	if err != nil {
+		return err
+	}
+	w.conn = conn
+	if t := w.doubt; t != nil {
+		w.doubt = nil
+		t.settle(conn.head.commits == t.next.commits)
+		w.log.Warn("a commit was in doubt", "made", t.made)
+	}
+	return nil
+}
+
+// disconnect closes the connection, and with it any transaction.
+func (w *writer) disconnect() {
+	if w.conn == nil {
+		return
+	}
+	if err := w.conn.close(); err != nil {
+		w.log.Warn("the database did not close well", "err", err)
+	}
+	w.conn = nil
+}

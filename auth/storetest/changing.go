@@ -1,0 +1,171 @@
+package storetest
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+func changeAndEvents(t *testing.T, h Harness) {
+	s := h.open(t)
+	a := update(t, s, somebody, 0, fail)
+	if a.Name != somebody || a.Failures != 1 {
+		t.Fatalf("update returned %+v", a)
+	}
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		e1, _ := fail(a)
+		e2, _ := fail(a)
+		return append(e1, e2...), true
+	})
+	wantEvents(t, s, 3)
+	wantFailures(t, s, somebody, 3)
+	s = h.reopened(t, s)
+	wantEvents(t, s, 3)
+	wantFailures(t, s, somebody, 3)
+	update(t, s, somebody, 0, fail)
+	wantEvents(t, s, 4)
+}
+
+func nothingToWrite(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, somebody, 0, fail)
+	r := reserve(t, s, somebody, allow(1))
+	a := update(t, s, somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
+		events, _ := fail(a)
+		return events, false
+	})
+	if a.Failures != 1 {
+		t.Fatalf("update returned %d failures, want what is stored: 1", a.Failures)
+	}
+	wantFailures(t, s, somebody, 1)
+	wantEvents(t, s, 1)
+	reserve(t, s, somebody, allow(1)) // the slot is free again
+}
+
+func otherName(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		a.Name = "else@congthu.test"
+		a.Failures = 5
+		return nil, true
+	})
+	wantFailures(t, s, somebody, 5)
+	wantFailures(t, s, "else@congthu.test", 0)
+}
+
+func parallelChanges(t *testing.T, h Harness) {
+	s := h.open(t)
+	stores := h.replicas(t, s)
+	const workers, each = 32, 10
+	var wg sync.WaitGroup
+	for i := range workers {
+		s := stores[i%len(stores)]
+		wg.Go(func() {
+			for range each {
+				if _, err := s.Update(t.Context(), somebody, 0, fail); err != nil {
+					t.Errorf("update: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	wantFailures(t, s, somebody, workers*each)
+	wantEvents(t, s, workers*each)
+}
+
+func panickingChange(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, somebody, 0, fail)
+	r := reserve(t, s, somebody, allow(1))
+	var wg sync.WaitGroup
+	for range 8 { // beside others, which must not notice
+		wg.Go(func() {
+			if _, err := s.Update(t.Context(), "other@congthu.test", 0, fail); err != nil {
+				t.Errorf("update beside a panic: %v", err)
+			}
+		})
+	}
+	for range 8 {
+		wg.Go(func() {
+			_, err := s.Update(t.Context(), somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
+				a.Failures = 100
+				panic("spilt milk")
+			})
+			if err == nil || !strings.Contains(err.Error(), "spilt milk") {
+				t.Errorf("error %v, want one that tells of the panic", err)
+			}
+		})
+	}
+	wg.Wait()
+	wantFailures(t, s, somebody, 1)
+	wantFailures(t, s, "other@congthu.test", 8)
+	wantNoSlot(t, s, somebody, allow(1)) // r is still taken
+	update(t, s, somebody, r, fail)
+	wantFailures(t, s, somebody, 2)
+	wantEvents(t, s, 10)
+
+	// One that panics only at its second run, on the fresh account.
+	runs := 0
+	if _, err := s.Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		if runs++; runs > 1 {
+			panic("spilt milk")
+		}
+		return fail(a)
+	}); (err != nil) != (runs > 1) {
+		t.Fatalf("error %v after %d runs", err, runs)
+	}
+	update(t, s, somebody, 0, fail)
+}
+
+func lateChange(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, somebody, 0, login)
+	stores := h.replicas(t, s)
+	early := reserve(t, s, somebody, allow(2))
+	late := reserve(t, stores[len(stores)-1], somebody, allow(2))
+	lock := auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
+	update(t, s, somebody, early, func(a *auth.Account) ([]auth.Event, bool) { a.Lock = lock; return nil, true })
+	update(t, stores[len(stores)-1], somebody, late, func(a *auth.Account) ([]auth.Event, bool) {
+		if a.Lock != lock {
+			t.Errorf("a success that completes after the lock is shown %+v", a.Lock)
+		}
+		return nil, false
+	})
+	// And the other way round: unlocked while an attempt is under way.
+	r := reserve(t, s, somebody, allow(1))
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { a.Lock = auth.Lock{}; return nil, true })
+	a := update(t, s, somebody, r, fail)
+	if a.Lock.Cause != auth.NotLocked || a.Failures != 1 {
+		t.Fatalf("after the unlock and one failure: %+v", a)
+	}
+}
+
+// lastLogin is how last logins are written: by a change that keeps the later.
+func lastLogin(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, somebody, 0, login)
+	stores := h.replicas(t, s)
+	var wg sync.WaitGroup
+	for i := range 30 {
+		at := noon.Add(time.Duration(i*7%30) * time.Minute)
+		wg.Go(func() {
+			_, err := stores[i%len(stores)].Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+				if !at.After(a.LastLogin) {
+					return nil, false
+				}
+				a.LastLogin = at
+				return nil, true
+			})
+			if err != nil {
+				t.Errorf("update: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if got, want := account(t, h.reopened(t, s), somebody).LastLogin, noon.Add(29*time.Minute); got != want {
+		t.Fatalf("last login %v, want the latest: %v", got, want)
+	}
+}

@@ -1,0 +1,231 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"congthu/auth"
+)
+
+func endedContext(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, somebody, 0, fail)
+	r := reserve(t, s, somebody, allow(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, do := range map[string]func() error{
+		"account": func() error { _, err := s.Account(ctx, somebody); return err },
+		"reserve": func() error { _, _, err := s.Reserve(ctx, somebody, allow(2)); return err },
+		"update":  func() error { _, err := s.Update(ctx, somebody, r, fail); return err },
+		"release": func() error { _, err := s.Update(ctx, somebody, r, nothing); return err },
+		"each":    func() error { return s.Each(ctx, func(auth.Account) error { return nil }) },
+		"list":    func() error { _, err := s.List(ctx, auth.Filter{}); return err },
+		"events":  func() error { _, err := s.Events(ctx, auth.EventFilter{}); return err },
+		"verify":  func() error { _, err := s.Verify(ctx, nil); return err },
+	} {
+		if err := do(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want context.Canceled", name, err)
+		}
+	}
+	wantFailures(t, s, somebody, 1)
+	wantNoSlot(t, s, somebody, allow(1))
+	update(t, s, somebody, r, fail)
+	wantFailures(t, s, somebody, 2)
+	reserve(t, s, somebody, allow(1))
+}
+
+func contextEndsWithin(t *testing.T, h Harness) {
+	s := h.open(t)
+	for n := range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, r, err := s.Reserve(ctx, somebody, allow(1))
+		if err != nil {
+			t.Fatalf("round %d: reserve: %v", n, err)
+		}
+		_, err = s.Update(ctx, somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
+			cancel()
+			return fail(a)
+		})
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatalf("update: %v", err)
+		}
+		settle(t, s, somebody, r, fail)
+		wantFailures(t, s, somebody, n+1)
+		wantEvents(t, s, n+1)
+
+		// A reservation that fails has taken no slot.
+		ctx, cancel = context.WithCancel(t.Context())
+		_, r, err = s.Reserve(ctx, somebody, func(auth.Account) int { cancel(); return 1 })
+		if err == nil {
+			update(t, s, somebody, r, nothing)
+		}
+		update(t, s, somebody, reserve(t, s, somebody, allow(1)), nothing)
+	}
+}
+
+// contextsEndAnytime: among many that write, contexts end at arbitrary
+// moments; each settlement is retried until it succeeds and counts once.
+func contextsEndAnytime(t *testing.T, h Harness) {
+	s := h.open(t)
+	const workers, each = 16, 20
+	var wg sync.WaitGroup
+	for i := range workers {
+		name := auth.Name(fmt.Sprintf("n%d@congthu.test", i%4))
+		wg.Go(func() {
+			for range each {
+				_, r, err := s.Reserve(t.Context(), name, allow(workers))
+				if err != nil {
+					t.Errorf("reserve: %v", err)
+					return
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var returned atomic.Bool
+				runs := 0 // the race detector tells when change runs too late
+				go cancel()
+				_, err = s.Update(ctx, name, r, func(a *auth.Account) ([]auth.Event, bool) {
+					runs++
+					if returned.Load() {
+						t.Error("the change runs after Update has returned")
+					}
+					return fail(a)
+				})
+				returned.Store(true)
+				runs = 0
+				if err != nil {
+					settle(t, s, name, r, fail)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 4 {
+		wantFailures(t, s, auth.Name(fmt.Sprintf("n%d@congthu.test", i)), workers*each/4)
+	}
+	wantEvents(t, s, workers*each)
+}
+
+func failsBefore(t *testing.T, h Harness) {
+	if h.Break == nil {
+		return
+	}
+	s := h.open(t)
+	update(t, s, somebody, 0, fail)
+	r := reserve(t, s, somebody, allow(1))
+	mend := h.Break(t, s, BeforeCommit)
+	if _, err := s.Update(t.Context(), somebody, r, fail); err == nil {
+		t.Fatal("no error")
+	}
+	mend()
+	wantFailures(t, s, somebody, 1)
+	wantEvents(t, s, 1)
+	wantNoSlot(t, s, somebody, allow(1))
+	settle(t, s, somebody, r, fail)
+	wantFailures(t, s, somebody, 2)
+	wantEvents(t, s, 2)
+	reserve(t, s, somebody, allow(1))
+}
+
+func failsAfter(t *testing.T, h Harness) {
+	if h.Break == nil {
+		return
+	}
+	s := h.open(t)
+	r := reserve(t, s, somebody, allow(1))
+	mend := h.Break(t, s, AfterCommit)
+	if _, err := s.Update(t.Context(), somebody, r, fail); err == nil {
+		t.Fatal("no error")
+	}
+	mend()
+	// The guard makes it again, not knowing.
+	settle(t, s, somebody, r, fail)
+	wantFailures(t, s, somebody, 1)
+	wantEvents(t, s, 1)
+	again := reserve(t, s, somebody, allow(1))
+
+	// Or wants the slot back, not knowing either.
+	mend = h.Break(t, s, AfterCommit)
+	if _, err := s.Update(t.Context(), somebody, again, fail); err == nil {
+		t.Fatal("no error")
+	}
+	mend()
+	settle(t, s, somebody, again, nothing)
+	wantFailures(t, s, somebody, 2)
+	wantEvents(t, s, 2)
+	reserve(t, s, somebody, allow(1))
+}
+
+func fullOfUnknown(t *testing.T, h Harness) {
+	s := h.Open(t, Options{MaxUnknown: 3})
+	for _, name := range []auth.Name{"a@congthu.test", "b@congthu.test", "c@congthu.test"} {
+		update(t, s, name, reserve(t, s, name, allow(1)), fail)
+	}
+	s = h.reopened(t, s)
+	const newcomer auth.Name = "d@congthu.test"
+	refused := func() {
+		t.Helper()
+		if _, r, err := s.Reserve(t.Context(), newcomer, allow(1)); !errors.Is(err, auth.ErrFull) || r != 0 {
+			t.Fatalf("reserve for a newcomer: %d, %v; want ErrFull", r, err)
+		}
+		if _, err := s.Update(t.Context(), newcomer, 0, fail); !errors.Is(err, auth.ErrFull) {
+			t.Fatalf("update of a newcomer: %v, want ErrFull", err)
+		}
+		wantAccount(t, account(t, s, newcomer), auth.Account{Name: newcomer})
+	}
+	refused()
+	refused() // and the refusal takes no room
+	// Whoever has failures keeps them and goes on.
+	update(t, s, "a@congthu.test", reserve(t, s, "a@congthu.test", allow(1)), fail)
+	wantFailures(t, s, "a@congthu.test", 2)
+	wantFailures(t, s, "c@congthu.test", 1)
+	// Known accounts are not bounded.
+	update(t, s, "known@congthu.test", 0, login)
+	update(t, s, "known@congthu.test", 0, fail)
+	refused()
+	// Room is made by a login and by having nothing to remember any more.
+	update(t, s, "a@congthu.test", 0, login)
+	update(t, s, newcomer, reserve(t, s, newcomer, allow(1)), fail)
+	if _, err := s.Update(t.Context(), "e@congthu.test", 0, fail); !errors.Is(err, auth.ErrFull) {
+		t.Fatalf("update of another newcomer: %v, want ErrFull", err)
+	}
+	update(t, s, newcomer, 0, func(a *auth.Account) ([]auth.Event, bool) { a.Failures, a.Mistakes = 0, nil; return nil, true })
+	update(t, s, "e@congthu.test", 0, fail)
+	refused()
+	wantFailures(t, h.reopened(t, s), "b@congthu.test", 1)
+}
+
+func parallelNewcomers(t *testing.T, h Harness) {
+	const room = 10
+	s := h.Open(t, Options{MaxUnknown: room})
+	var wg sync.WaitGroup
+	var let atomic.Int64
+	for i := range 50 {
+		name := auth.Name(fmt.Sprintf("n%d@congthu.test", i))
+		wg.Go(func() {
+			_, r, err := s.Reserve(t.Context(), name, allow(1))
+			if errors.Is(err, auth.ErrFull) {
+				return
+			}
+			if err != nil {
+				t.Errorf("reserve: %v", err)
+				return
+			}
+			let.Add(1)
+			if _, err := s.Update(t.Context(), name, r, fail); err != nil {
+				t.Errorf("an attempt that was let through cannot be settled: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	all, err := s.List(t.Context(), auth.Filter{Unknown: true})
+	if err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	if let.Load() != room || len(all) != room {
+		t.Fatalf("%d were let through and %d are remembered, want %d", let.Load(), len(all), room)
+	}
+}

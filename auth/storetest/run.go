@@ -1,0 +1,245 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"congthu/auth"
+)
+
+// Harness makes the stores that [Run] tries.
+type Harness struct {
+	// Open returns an empty store that t.Cleanup closes.
+	Open func(t *testing.T, o Options) Store
+	// Reopen closes a store as at the end of the program and opens it again on
+	// the same data. nil: it remembers nothing beyond its process.
+	Reopen func(t *testing.T, s Store) Store
+	// Replica returns another store on the same data, as another process has
+	// it. nil: one process owns the data.
+	Replica func(t *testing.T, s Store) Store
+	// Break makes every commit of the store fail at that moment, until mend is
+	// called. nil: it cannot be broken, and what depends on it is not tried.
+	Break func(t *testing.T, s Store, m Moment) (mend func())
+}
+
+// Options are those that all stores have.
+type Options struct {
+	// MaxUnknown bounds the names that nobody ever logged in with. 0: no less
+	// than 100,000.
+	MaxUnknown int
+}
+
+// Moment is when a store breaks.
+type Moment int
+
+const (
+	// BeforeCommit: nothing is written.
+	BeforeCommit Moment = iota
+	// AfterCommit: everything is written, and nobody learns of it.
+	AfterCommit
+)
+
+// Run puts a store through the contract.
+func Run(t *testing.T, h Harness) {
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, Harness)
+	}{
+		{"an unseen name reads as nothing but its name", unseenName},
+		{"every field survives", everyField},
+		{"times come back in UTC with microseconds", times},
+		{"names are told apart by every character", names},
+		{"what the caller is given is the caller's own", ownership},
+		{"text that is no text is made some", oddText},
+
+		{"a change and its events are one", changeAndEvents},
+		{"a change that reports false writes nothing", nothingToWrite},
+		{"a change cannot move to another name", otherName},
+		{"parallel changes of one account are all made", parallelChanges},
+		{"a change that panics costs one update", panickingChange},
+		{"a change sees the account as it is now", lateChange},
+		{"a last login never goes back when its change keeps the later one", lastLogin},
+
+		{"slots are counted", slotsAreCounted},
+		{"a locked account has no slot", noSlots},
+		{"a slot that is free is given", freeSlot},
+		{"parallel reservations never exceed the slots", parallelReservations},
+		{"never more wrong passwords than allowed", neverTooMany},
+		{"a slot is free only when its change can be read", slotAfterChange},
+		{"a settlement counts once however often it is made", duplicateSettlement},
+		{"a reservation settles its own account only", foreignReservation},
+
+		{"a context that has ended changes nothing", endedContext},
+		{"a context that ends within a change leaves no half", contextEndsWithin},
+		{"contexts that end at any time leave no half", contextsEndAnytime},
+
+		{"events are numbered and chained", chainedEvents},
+		{"a change that fails leaves no gap", noGap},
+		{"a clock that goes back does not reorder events", clockGoesBack},
+		{"events are filtered", filteredEvents},
+
+		{"new unknown names are refused when there is no room", fullOfUnknown},
+		{"many new names at once do not exceed the room", parallelNewcomers},
+
+		{"a store that fails before the commit has changed nothing", failsBefore},
+		{"a store that fails after the commit counts once", failsAfter},
+
+		{"accounts are filtered", filteredAccounts},
+		{"lists go on where they stopped", listCursor},
+		{"each account is visited once", eachAccount},
+		{"ten thousand accounts", manyAccounts},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, h) })
+	}
+}
+
+func (h Harness) open(t *testing.T) Store {
+	t.Helper()
+	return h.Open(t, Options{})
+}
+
+// reopened returns s as it is after a restart, where there is such a thing.
+func (h Harness) reopened(t *testing.T, s Store) Store {
+	t.Helper()
+	if h.Reopen == nil {
+		return s
+	}
+	return h.Reopen(t, s)
+}
+
+// replicas returns s and two others on the same data, where there are such.
+func (h Harness) replicas(t *testing.T, s Store) []Store {
+	t.Helper()
+	if h.Replica == nil {
+		return []Store{s}
+	}
+	return []Store{s, h.Replica(t, s), h.Replica(t, s)}
+}
+
+// The words in which the cases are told.
+
+const somebody auth.Name = "somebody@congthu.test"
+
+var (
+	noon   = time.Date(2026, 3, 31, 12, 0, 0, 123456000, time.UTC)
+	office = netip.MustParseAddrPort("203.0.113.7:50312")
+)
+
+var addresses = cmpopts.EquateComparable(netip.AddrPort{})
+
+var errWanted = errors.New("wanted by the test")
+
+// allow is a Reserve callback that allows n attempts at once.
+func allow(n int) func(auth.Account) int { return func(auth.Account) int { return n } }
+
+// tolerate is one that allows n wrong passwords in all, as the rules do.
+func tolerate(n int) func(auth.Account) int {
+	return func(a auth.Account) int { return n - a.Failures }
+}
+
+// fail counts one wrong password and tells of it.
+func fail(a *auth.Account) ([]auth.Event, bool) {
+	a.Failures++
+	a.Mistakes = append(a.Mistakes, auth.Mistake{At: noon, Source: office})
+	if len(a.Mistakes) > auth.MaxMistakes {
+		a.Mistakes = a.Mistakes[1:]
+	}
+	return []auth.Event{{At: noon, Kind: auth.PasswordWrong, Account: a.Name, Actor: auth.ByUser, Source: office}}, true
+}
+
+// login makes the name an account.
+func login(a *auth.Account) ([]auth.Event, bool) {
+	a.Failures, a.Mistakes = 0, nil
+	a.LastLogin = noon
+	if a.Known() {
+		return nil, true
+	}
+	a.Registered, a.FirstLogin = noon, noon
+	return []auth.Event{{At: noon, Kind: auth.FirstLogin, Account: a.Name, Actor: auth.ByUser, Source: office}}, true
+}
+
+// nothing changes nothing: the slot is given back.
+func nothing(*auth.Account) ([]auth.Event, bool) { return nil, false }
+
+func update(t *testing.T, s Store, name auth.Name, r auth.Reservation, change auth.Change) auth.Account {
+	t.Helper()
+	a, err := s.Update(t.Context(), name, r, change)
+	if err != nil {
+		t.Fatalf("update %s: %v", name, err)
+	}
+	return a
+}
+
+func account(t *testing.T, s Store, name auth.Name) auth.Account {
+	t.Helper()
+	a, err := s.Account(t.Context(), name)
+	if err != nil {
+		t.Fatalf("read %s: %v", name, err)
+	}
+	return a
+}
+
+func reserve(t *testing.T, s Store, name auth.Name, slots func(auth.Account) int) auth.Reservation {
+	t.Helper()
+	_, r, err := s.Reserve(t.Context(), name, slots)
+	if err != nil {
+		t.Fatalf("reserve %s: %v", name, err)
+	}
+	if r == 0 {
+		t.Fatalf("reserve %s: the reservation is none", name)
+	}
+	return r
+}
+
+// wantNoSlot checks that there is no slot, and that the account comes with it.
+func wantNoSlot(t *testing.T, s Store, name auth.Name, slots func(auth.Account) int) {
+	t.Helper()
+	a, r, err := s.Reserve(t.Context(), name, slots)
+	if !errors.Is(err, auth.ErrNoSlot) || r != 0 {
+		t.Fatalf("reserve %s: reservation %d, error %v; want none and ErrNoSlot", name, r, err)
+	}
+	wantAccount(t, a, account(t, s, name))
+}
+
+func wantAccount(t *testing.T, got, want auth.Account) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, addresses); diff != "" {
+		t.Fatalf("account (-want +got):\n%s", diff)
+	}
+}
+
+func wantFailures(t *testing.T, s Store, name auth.Name, want int) {
+	t.Helper()
+	if got := account(t, s, name).Failures; got != want {
+		t.Fatalf("%s has %d failures, want %d", name, got, want)
+	}
+}
+
+// wantEvents checks the chain from end to end and that it has n events.
+func wantEvents(t *testing.T, s Store, n int) {
+	t.Helper()
+	head, err := s.Verify(t.Context(), nil)
+	if err != nil {
+		t.Fatalf("verify: %v", err)
+	}
+	if head.Seq != int64(n) {
+		t.Fatalf("the chain has %d events, want %d", head.Seq, n)
+	}
+}
+
+// settle makes a settlement until the store takes it, as the guard does.
+func settle(t *testing.T, s Store, name auth.Name, r auth.Reservation, change auth.Change) {
+	t.Helper()
+	for range 100 {
+		if _, err := s.Update(context.WithoutCancel(t.Context()), name, r, change); err == nil {
+			return
+		}
+	}
+	t.Errorf("settle %s: the store keeps failing", name)
+}

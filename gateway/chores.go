@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+	"congthu/gateway/config"
+)
+
+// newAdmin builds the door for admins.
+func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
+	change := c.Regulation.Password.ChangeText
+	if change == "" {
+		change = c.Regulation.Password.ChangeURL
+	}
+	return &admin.Server{
+		Accounts: g.Store, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
+		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: change,
+		Checks: []admin.Check{
+			{Name: "store", Run: g.Store.Health},
+			{Name: "imap upstream", Run: g.upstreamHealth(auth.IMAP)},
+			{Name: "smtp upstream", Run: g.upstreamHealth(auth.SMTP)},
+		},
+		Log: g.Log, Version: g.Version,
+	}
+}
+
+func tokens(c *config.Config) []admin.Token {
+	tokens := make([]admin.Token, len(c.Admin.Tokens))
+	for i, t := range c.Admin.Tokens {
+		tokens[i] = admin.Token{Name: t.Name, SHA256: t.SHA256}
+		for _, s := range t.Scopes {
+			tokens[i].Scopes = append(tokens[i].Scopes, admin.Scope(s))
+		}
+	}
+	return tokens
+}
+
+// How often the mail servers are probed and the accounts counted.
+const (
+	probeEvery = 15 * time.Second
+	countEvery = 5 * time.Minute
+)
+
+// probe asks the mail servers for their capabilities again and again, so that
+// somebody is paged before a user calls.
+func (g *Gateway) probe(ctx context.Context) error {
+	ticker := time.NewTicker(probeEvery)
+	defer ticker.Stop()
+	for {
+		in := g.live.current.Load()
+		_, err := in.imap.ProbeIMAP(ctx)
+		g.probed(ctx, auth.IMAP, err)
+		_, err = in.smtp.ProbeSMTP(ctx)
+		g.probed(ctx, auth.SMTP, err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (g *Gateway) probed(ctx context.Context, p auth.Protocol, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	before := g.health[p].Swap(&err)
+	g.Metrics.UpstreamUp(p, err == nil)
+	switch was := before != nil && *before != nil; {
+	case err != nil && !was:
+		g.Log.Error("the mail server does not answer: nobody can log in", "protocol", p, "err", err)
+	case err == nil && was:
+		g.Log.Info("the mail server answers again", "protocol", p)
+	}
+}
+
+func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
+	return func(context.Context) error {
+		latest := g.health[p].Load()
+		if latest == nil {
+			return fmt.Errorf("not probed yet")
+		}
+		return *latest
+	}
+}
+
+// sweepDaily revokes dormant accounts once a day, verifies the audit log after
+// that, and counts the accounts by state every few minutes.
+func (g *Gateway) sweepDaily(ctx context.Context) error {
+	count := time.NewTicker(countEvery)
+	defer count.Stop()
+	g.count(ctx)
+	for {
+		c := g.live.config()
+		sweep := time.NewTimer(time.Until(c.Regulation.Dormancy.SweepAt.Next(time.Now(), c.Rules().Location)))
+		select {
+		case <-ctx.Done():
+		case <-count.C:
+			g.count(ctx)
+		case <-sweep.C:
+			g.sweep(ctx)
+		}
+		sweep.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+func (g *Gateway) count(ctx context.Context) {
+	states, err := g.guard.Count(ctx, g.Store)
+	if err != nil {
+		if ctx.Err() == nil {
+			g.Log.Error("accounts could not be counted", "err", err)
+		}
+		return
+	}
+	g.Metrics.Accounts(states)
+}
+
+func (g *Gateway) sweep(ctx context.Context) {
+	swept, err := g.guard.Sweep(ctx, g.Store)
+	if err != nil {
+		g.Log.Error("the sweep for dormant accounts failed", "revoked", swept.Revoked, "err", err)
+	} else {
+		g.Log.Info("swept for dormant accounts", "revoked", swept.Revoked, "mode", g.guard.Rules().Dormancy.Mode)
+		g.Metrics.Accounts(swept.States)
+	}
+	head, err := g.Store.Verify(ctx, nil)
+	if ctx.Err() != nil {
+		return
+	}
+	g.Metrics.ChainVerified(time.Now(), err)
+	if err != nil {
+		g.Log.Error("the audit log does not verify", "err", err)
+		return
+	}
+	g.Log.Info("audit log verified", "seq", head.Seq, "hash", head.Hash)
+}

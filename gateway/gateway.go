@@ -1,0 +1,291 @@
+// Package gateway puts the doors, the rules and the mail server behind them
+// together and runs them: all listeners open or none, all end together, a
+// configuration is replaced as a whole or not at all.
+//
+// Who owns what while it runs. Each listener has a goroutine that accepts; each
+// connection has one that speaks with the client until the login (packages imap
+// and smtp). Beside them run the guard's own goroutine (what could not be
+// settled at once), the daily sweep, the probes of the mail servers, and the
+// admin listeners. A shutdown ends them in the order in which they need each
+// other: first the doors, which let live sessions go on for the drain time, then
+// everything else.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+	"congthu/gateway/config"
+	"congthu/gateway/imap"
+	"congthu/gateway/session"
+	"congthu/gateway/smtp"
+	"congthu/gateway/upstream"
+)
+
+// Store is everything that the gateway asks of its memory.
+type Store interface {
+	auth.Store
+	auth.Census
+	admin.Accounts
+	// Health says why the store cannot be used; nil when it can.
+	Health(ctx context.Context) error
+}
+
+// Metrics is told of everything that is counted. Its methods must not block.
+type Metrics interface {
+	auth.Recorder
+	imap.Recorder
+	smtp.Recorder
+	// UpstreamUp is told of every probe of a mail server.
+	UpstreamUp(p auth.Protocol, up bool)
+	// Accounts is told how many accounts there are of each state.
+	Accounts(map[auth.State]int)
+	// Reloaded is told of every configuration that was read.
+	Reloaded(at time.Time, err error)
+	// CertificatesExpire is told when the certificates run out; zero for none.
+	CertificatesExpire(clients, admin time.Time)
+	// ChainVerified is told of every verification of the audit log.
+	ChainVerified(at time.Time, err error)
+	// Watch is given what is read at every scrape.
+	Watch(waiting, sessions func() int)
+	// Handler answers /metrics.
+	Handler() http.Handler
+}
+
+// Gateway is one congthu. Its fields must not change once it runs.
+type Gateway struct {
+	// Store and Fingerprints are the memory of the rules. Required.
+	Store        Store
+	Fingerprints auth.Fingerprinter
+	// Metrics counts. Required.
+	Metrics Metrics
+	// Log is for the operator. Required.
+	Log *slog.Logger
+	// Version is that of the program.
+	Version string
+	// Load reads the configuration again, for Reload.
+	Load func() (*config.Config, error)
+	// Ready is called when everything listens; nil: nobody is told.
+	Ready func()
+
+	live     live
+	guard    *auth.Guard
+	sessions session.Registry
+	imap     *imap.Server
+	smtp     *smtp.Server
+	admin    *admin.Server
+	mailCert *config.Certificate
+	health   [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
+}
+
+// Run opens all listeners of the configuration and serves until ctx ends and
+// the sessions have drained. Nothing is served when one listener cannot be
+// opened; the error is then a [*ListenError].
+func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
+	if err := g.assemble(c); err != nil {
+		return err
+	}
+	listeners, err := listen(c)
+	if err != nil {
+		return err
+	}
+	// What the doors need ends after them.
+	background, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	services, background := errgroup.WithContext(background)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(background, cancel)
+
+	doors, ctx := errgroup.WithContext(ctx)
+	for _, l := range listeners.imap {
+		doors.Go(func() error { return g.imap.Serve(ctx, l, l.implicit) })
+	}
+	for _, l := range listeners.smtp {
+		doors.Go(func() error { return g.smtp.Serve(ctx, l, l.implicit) })
+	}
+	services.Go(func() error { return g.guard.Run(background) })
+	services.Go(func() error { return g.sweepDaily(background) })
+	services.Go(func() error { return g.probe(background) })
+	for _, l := range listeners.admin {
+		services.Go(func() error { return g.serveAdmin(background, l) })
+	}
+	g.Log.Info("ready", "version", g.Version, "listeners", listeners.addresses())
+	if g.Ready != nil {
+		g.Ready()
+	}
+	err = doors.Wait()
+	g.Log.Info("all sessions have ended")
+	end()
+	return errors.Join(err, services.Wait())
+}
+
+// assemble builds what stays the same over reloads.
+func (g *Gateway) assemble(c *config.Config) error {
+	if err := g.live.set(c); err != nil {
+		return err
+	}
+	g.mailCert = c.Certificate()
+	g.guard = &auth.Guard{
+		Store: g.Store, Fingerprints: g.Fingerprints,
+		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
+		EndSessions: func(name auth.Name) { g.sessions.End(name) },
+		Log:         g.Log,
+		Patience:    c.Limits.Patience,
+		StoreGrace:  c.Store.Grace,
+		LoginWindow: c.Store.LastLoginWindow,
+	}
+	if c.Store.LastLoginWindow == 0 {
+		g.guard.LoginWindow = -1 // write each one
+	}
+	if c.Throttle.Enabled {
+		g.guard.Throttle = &auth.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures}
+	}
+	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })
+	g.Metrics.Reloaded(time.Now(), nil)
+	g.tellCertificates(c)
+
+	g.imap = &imap.Server{
+		Guard: g.guard, Upstream: &g.live, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
+		Text: g.live.text, AlertText: g.live.alertText,
+		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
+		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
+		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
+		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
+	}
+	g.smtp = &smtp.Server{
+		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
+		Text:     g.live.text,
+		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
+		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
+		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
+		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
+		NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
+	}
+	g.admin = g.newAdmin(c)
+	return nil
+}
+
+// drainTime is the drain timeout as the doors take it, to whom 0 is a default.
+func drainTime(c *config.Config) time.Duration {
+	if c.DrainTimeout == 0 {
+		return -1
+	}
+	return c.DrainTimeout
+}
+
+// refused records credentials that were not shown to the guard.
+func (g *Gateway) refused(a auth.Attempt, o auth.Outcome) {
+	g.guard.Recorder.Attempted(a, auth.Verdict{Outcome: o})
+}
+
+// Reload reads the configuration again and puts it into force, or keeps the old
+// one and says why. Listeners, limits, the store and the log need a restart; a
+// change there is said in the log.
+func (g *Gateway) Reload() (err error) {
+	defer func() { g.Metrics.Reloaded(time.Now(), err) }()
+	c, err := g.Load()
+	if err != nil {
+		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
+	}
+	old := g.live.config()
+	if err := g.live.set(c); err != nil {
+		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
+	}
+	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	g.mailCert.Replace(c.Certificate())
+	g.admin.SetTokens(tokens(c))
+	g.tellCertificates(c)
+	for _, w := range c.Warnings {
+		g.Log.Warn("configuration", "path", w.Path, "warning", w.Message)
+	}
+	if needs := needRestart(old, c); len(needs) > 0 {
+		g.Log.Warn("these settings have changed and need a restart", "settings", needs)
+	}
+	g.Log.Info("the new configuration is in force", "file", c.File)
+	return nil
+}
+
+func (g *Gateway) tellCertificates(c *config.Config) {
+	var adminExpires time.Time
+	if cert := c.AdminCertificate(); cert != nil {
+		adminExpires = cert.NotAfter()
+	}
+	g.Metrics.CertificatesExpire(c.Certificate().NotAfter(), adminExpires)
+}
+
+// live is what a reload replaces: the doors ask it each time.
+type live struct{ current atomic.Pointer[inForce] }
+
+type inForce struct {
+	config     *config.Config
+	imap, smtp *upstream.Server
+	sender     smtp.Sender
+}
+
+func (l *live) set(c *config.Config) error {
+	imapServer, err := c.IMAPUpstream()
+	if err != nil {
+		return fmt.Errorf("imap.upstream: %w", err)
+	}
+	smtpServer, err := c.SMTPUpstream()
+	if err != nil {
+		return fmt.Errorf("smtp.upstream: %w", err)
+	}
+	names := c.Namer()
+	l.current.Store(&inForce{c, imapServer, smtpServer, smtp.Sender{
+		Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations,
+	}})
+	return nil
+}
+
+func (l *live) config() *config.Config { return l.current.Load().config }
+
+func (l *live) text(o auth.Outcome) string { return l.config().Text(o) }
+
+func (l *live) alertText(days int) string { return l.config().AlertText(days) }
+
+func (l *live) sender() smtp.Sender { return l.current.Load().sender }
+
+// LoginIMAP implements imap.Upstream.
+func (l *live) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c upstream.Client) (*upstream.IMAPConn, auth.Answer) {
+	return l.current.Load().imap.LoginIMAP(ctx, name, password, c)
+}
+
+// LoginSMTP implements smtp.Upstream.
+func (l *live) LoginSMTP(ctx context.Context, name auth.Name, password auth.Secret, c upstream.Client) (*upstream.SMTPConn, auth.Answer) {
+	return l.current.Load().smtp.LoginSMTP(ctx, name, password, c)
+}
+
+// ProbeSMTP implements smtp.Upstream.
+func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
+	return l.current.Load().smtp.ProbeSMTP(ctx)
+}
+
+// serveAdmin serves one admin listener until ctx ends.
+func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
+	server := g.admin.HTTPServer(l.handler(g.admin))
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	defer stop()
+	if err := server.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("admin: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"reflect"
+	"syscall"
+
+	"congthu/gateway/admin"
+	"congthu/gateway/config"
+)
+
+// ListenError says which setting has an address that cannot be listened on.
+type ListenError struct {
+	// Setting is the path in the configuration, such as imap.listen[0].address.
+	Setting string
+	Address string
+	Err     error
+}
+
+// Error implements error.
+func (e *ListenError) Error() string {
+	why := e.Err.Error()
+	switch {
+	case errors.Is(e.Err, syscall.EADDRINUSE):
+		why = "another program has that address"
+	case errors.Is(e.Err, os.ErrPermission):
+		why = "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)"
+	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
+		why = "this machine has no such address"
+	}
+	return fmt.Sprintf("cannot listen on %s (%s): %s", e.Address, e.Setting, why)
+}
+
+// Unwrap gives the operating system's error.
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// listeners are all that a gateway has open.
+type listeners struct {
+	imap, smtp []mailListener
+	admin      []adminListener
+}
+
+type mailListener struct {
+	net.Listener
+	implicit bool
+}
+
+type adminListener struct {
+	net.Listener
+	handler func(*admin.Server) http.Handler
+}
+
+// listen opens everything or nothing.
+func listen(c *config.Config) (*listeners, error) {
+	ls := new(listeners)
+	tcp := func(setting, address string) (net.Listener, error) {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, &ListenError{setting, address, err}
+		}
+		return l, nil
+	}
+	mail := func(into *[]mailListener, setting string, wanted []config.Listener) error {
+		for i, w := range wanted {
+			l, err := tcp(fmt.Sprintf("%s.listen[%d].address", setting, i), w.Address)
+			if err != nil {
+				return err
+			}
+			*into = append(*into, mailListener{l, w.TLS == config.ListenImplicit})
+		}
+		return nil
+	}
+	err := errors.Join(mail(&ls.imap, "imap", c.IMAP.Listen), mail(&ls.smtp, "smtp", c.SMTP.Listen))
+	if err == nil && c.Admin.Listen != "" {
+		var l net.Listener
+		if l, err = tcp("admin.listen", c.Admin.Listen); err == nil {
+			if cert := c.AdminCertificate(); cert != nil {
+				l = tls.NewListener(l, cert.TLSConfig())
+			}
+			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).Handler})
+		}
+	}
+	if err == nil && c.Metrics.Listen != "" {
+		var l net.Listener
+		if l, err = tcp("metrics.listen", c.Metrics.Listen); err == nil {
+			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).MetricsHandler})
+		}
+	}
+	if err == nil && c.Admin.Socket != "" {
+		var l net.Listener
+		if l, err = admin.ListenSocket(c.Admin.Socket, c.Admin.SocketGroup); err != nil {
+			err = &ListenError{"admin.socket", c.Admin.Socket, err}
+		} else {
+			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).SocketHandler})
+		}
+	}
+	if err != nil {
+		ls.close()
+		return nil, err
+	}
+	return ls, nil
+}
+
+func (ls *listeners) all() (all []net.Listener) {
+	for _, l := range append(append([]mailListener(nil), ls.imap...), ls.smtp...) {
+		all = append(all, l)
+	}
+	for _, l := range ls.admin {
+		all = append(all, l)
+	}
+	return all
+}
+
+func (ls *listeners) close() {
+	for _, l := range ls.all() {
+		l.Close()
+	}
+}
+
+func (ls *listeners) addresses() (addresses []string) {
+	for _, l := range ls.all() {
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
+
+// needRestart names the settings that a reload cannot put into force.
+func needRestart(old, c *config.Config) (settings []string) {
+	for _, s := range []struct {
+		name     string
+		old, new any
+	}{
+		{"hostname", old.Hostname, c.Hostname},
+		{"imap.listen", old.IMAP.Listen, c.IMAP.Listen},
+		{"smtp.listen", old.SMTP.Listen, c.SMTP.Listen},
+		{"smtp.normalise_newlines", old.SMTP.NormaliseNewlines, c.SMTP.NormaliseNewlines},
+		{"smtp.max_recipients", old.SMTP.MaxRecipients, c.SMTP.MaxRecipients},
+		{"store", old.Store, c.Store},
+		{"throttle", old.Throttle, c.Throttle},
+		{"limits", old.Limits, c.Limits},
+		{"admin.listen", old.Admin.Listen, c.Admin.Listen},
+		{"admin.socket", old.Admin.Socket, c.Admin.Socket},
+		{"metrics.listen", old.Metrics.Listen, c.Metrics.Listen},
+		{"log", old.Log, c.Log},
+		{"drain_timeout", old.DrainTimeout, c.DrainTimeout},
+	} {
+		if !reflect.DeepEqual(s.old, s.new) {
+			settings = append(settings, s.name)
+		}
+	}
+	return settings
+}

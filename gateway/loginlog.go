@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	"congthu/auth"
+)
+
+// loginLog writes one line for every decision and every change. It knows no
+// password; a name that is no account may be a mistyped password and is written
+// as a keyed hash, the same for the same name as long as the process lives.
+type loginLog struct {
+	log *slog.Logger
+	key []byte
+}
+
+func newLoginLog(log *slog.Logger) *loginLog {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails (crypto/rand)
+	return &loginLog{log, key}
+}
+
+// Attempted implements [auth.Recorder].
+func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
+	level := slog.LevelInfo
+	if v.Outcome == auth.Unavailable || v.Outcome == auth.StoreUnavailable {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("session", a.Session),
+		slog.String("outcome", v.Outcome.String()),
+		slog.String("protocol", a.Protocol.String()),
+		slog.String("mechanism", a.Mechanism.String()),
+		slog.String("source", a.Source.String()),
+	}
+	switch {
+	case v.Known:
+		attrs = append(attrs, slog.String("account", string(v.Name)))
+	case v.Name != "":
+		attrs = append(attrs, slog.String("login_hash", l.hash(string(v.Name))))
+	case a.Login != "":
+		attrs = append(attrs, slog.String("login_hash", l.hash(a.Login)))
+	}
+	attrs = append(attrs,
+		slog.Float64("admission_ms", milliseconds(v.Admission)),
+		slog.Float64("upstream_ms", milliseconds(v.Upstream)),
+		slog.Float64("settlement_ms", milliseconds(v.Settlement)),
+	)
+	if v.Would != auth.Accepted {
+		attrs = append(attrs, slog.String("would_be", v.Would.String()))
+	}
+	if v.Code != "" {
+		attrs = append(attrs, slog.String("code", v.Code))
+	}
+	if v.Err != nil {
+		attrs = append(attrs, slog.String("err", v.Err.Error()))
+	}
+	l.log.LogAttrs(context.Background(), level, "login", attrs...)
+}
+
+// Happened implements [auth.Recorder].
+func (l *loginLog) Happened(e auth.Event) {
+	account := slog.String("account", string(e.Account))
+	switch e.Kind {
+	case auth.PasswordWrong:
+		return // the login's own line says it
+	case auth.NameLocked:
+		account = slog.String("login_hash", l.hash(string(e.Account)))
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelInfo, "event",
+		slog.String("kind", string(e.Kind)), account, slog.String("actor", e.Actor),
+		slog.String("before", e.Before), slog.String("after", e.After), slog.String("reason", e.Reason),
+	)
+}
+
+func (l *loginLog) hash(name string) string {
+	mac := hmac.New(sha256.New, l.key)
+	mac.Write([]byte(name))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// recorders tells several.
+type recorders []auth.Recorder
+
+// Attempted implements [auth.Recorder].
+func (rs recorders) Attempted(a auth.Attempt, v auth.Verdict) {
+	for _, r := range rs {
+		r.Attempted(a, v)
+	}
+}
+
+// Happened implements [auth.Recorder].
+func (rs recorders) Happened(e auth.Event) {
+	for _, r := range rs {
+		r.Happened(e)
+	}
+}
