@@ -16,15 +16,18 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	if change == "" {
 		change = c.Regulation.Password.ChangeURL
 	}
+	checks := []admin.Check{{Name: "store", Run: g.Store.Health}}
+	if len(c.IMAP.Listen) > 0 {
+		checks = append(checks, admin.Check{Name: "imap upstream", Run: g.upstreamHealth(auth.IMAP)})
+	}
+	if len(c.SMTP.Listen) > 0 {
+		checks = append(checks, admin.Check{Name: "smtp upstream", Run: g.upstreamHealth(auth.SMTP)})
+	}
 	return &admin.Server{
 		Accounts: g.Store, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: change,
-		Checks: []admin.Check{
-			{Name: "store", Run: g.Store.Health},
-			{Name: "imap upstream", Run: g.upstreamHealth(auth.IMAP)},
-			{Name: "smtp upstream", Run: g.upstreamHealth(auth.SMTP)},
-		},
-		Log: g.Log, Version: g.Version,
+		Checks: checks,
+		Log:    g.Log, Version: g.Version,
 	}
 }
 
@@ -52,10 +55,14 @@ func (g *Gateway) probe(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		in := g.live.current.Load()
-		_, err := in.imap.ProbeIMAP(ctx)
-		g.probed(ctx, auth.IMAP, err)
-		_, err = in.smtp.ProbeSMTP(ctx)
-		g.probed(ctx, auth.SMTP, err)
+		if in.imap != nil {
+			_, err := in.imap.ProbeIMAP(ctx)
+			g.probed(ctx, auth.IMAP, err)
+		}
+		if in.smtp != nil {
+			_, err := in.smtp.ProbeSMTP(ctx)
+			g.probed(ctx, auth.SMTP, err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

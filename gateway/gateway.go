@@ -165,12 +165,12 @@ func (g *Gateway) assemble(c *config.Config) error {
 		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
 	}
 	g.smtp = &smtp.Server{
-		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
+		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLS: g.mailCert.TLSConfig(), Hostname: c.Hostname,
 		Text:     g.live.text,
-		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
+		Sessions: &g.sessions, Recorder: g.Metrics, Log: g.Log,
 		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
-		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
+		MaxFailedLogins: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
 		NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
 	}
 	g.admin = g.newAdmin(c)
@@ -230,23 +230,26 @@ type live struct{ current atomic.Pointer[inForce] }
 
 type inForce struct {
 	config     *config.Config
-	imap, smtp *upstream.Server
+	imap, smtp *upstream.Server // nil when the protocol is not served
 	sender     smtp.Sender
 }
 
 func (l *live) set(c *config.Config) error {
-	imapServer, err := c.IMAPUpstream()
-	if err != nil {
-		return fmt.Errorf("imap.upstream: %w", err)
+	next := &inForce{config: c}
+	var err error
+	if len(c.IMAP.Listen) > 0 {
+		if next.imap, err = c.IMAPUpstream(); err != nil {
+			return fmt.Errorf("imap.upstream: %w", err)
+		}
 	}
-	smtpServer, err := c.SMTPUpstream()
-	if err != nil {
-		return fmt.Errorf("smtp.upstream: %w", err)
+	if len(c.SMTP.Listen) > 0 {
+		if next.smtp, err = c.SMTPUpstream(); err != nil {
+			return fmt.Errorf("smtp.upstream: %w", err)
+		}
 	}
 	names := c.Namer()
-	l.current.Store(&inForce{c, imapServer, smtpServer, smtp.Sender{
-		Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations,
-	}})
+	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations}
+	l.current.Store(next)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
+	"congthu/gateway/upstream"
 )
 
 // ListenError says which setting has an address that cannot be listened on.
@@ -71,7 +72,7 @@ func listen(c *config.Config) (*listeners, error) {
 			if err != nil {
 				return err
 			}
-			*into = append(*into, mailListener{l, w.TLS == config.ListenImplicit})
+			*into = append(*into, mailListener{l, w.TLS == upstream.Implicit})
 		}
 		return nil
 	}

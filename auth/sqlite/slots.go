@@ -160,15 +160,20 @@ func (s *slots) room(e *entry) bool {
 	return true
 }
 
-// stored notes that the row of e was committed, by which the number of rows of
-// unknown names changed.
-func (s *slots) stored(e *entry, change int) {
+// stored notes that the row of e was committed, or its removal, by which the
+// number of rows of unknown names changed.
+func (s *slots) stored(e *entry, exists bool, change int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unknown += change
-	if e.newcomer {
+	switch {
+	case exists && e.newcomer:
 		e.newcomer = false
 		s.newcomers--
+	case !exists && !e.newcomer && e.inFlight > 0:
+		// Those in flight may need a row again.
+		e.newcomer = true
+		s.newcomers++
 	}
 }
 

@@ -128,6 +128,9 @@ func (s *Store) Close() error {
 // release gives back what Open took, the lock last.
 func (s *Store) release() error {
 	var errs []error
+	if s.account != nil {
+		errs = append(errs, s.account.Close())
+	}
 	if s.readers != nil {
 		errs = append(errs, s.readers.Close())
 	}
@@ -185,10 +188,13 @@ func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, e
 		return auth.Account{}, false, ErrClosed
 	}
 	a, exists, err := readAccount(ctx, s.account, name)
-	if err != nil {
-		err = fmt.Errorf("read account: %w", explain(s.path, err))
+	switch {
+	case err == nil:
+		return a, exists, nil
+	case s.writer.isClosed():
+		return a, false, ErrClosed
 	}
-	return a, exists, err
+	return a, false, fmt.Errorf("read account: %w", explain(s.path, err))
 }
 
 const (

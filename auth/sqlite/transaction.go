@@ -15,8 +15,9 @@ import (
 
 // connection is the writer's connection with its statements.
 type connection struct {
-	db   *sql.DB
-	conn *sql.Conn
+	db    *sql.DB
+	conn  *sql.Conn
+	stmts []*sql.Stmt // all of the following
 	// head is that of the last commit.
 	head head
 
@@ -67,6 +68,7 @@ func newConnection(path string) (_ *connection, err error) {
 		if *s.stmt, err = c.conn.PrepareContext(ctx, s.text); err != nil {
 			return nil, fmt.Errorf("prepare: %w", err)
 		}
+		c.stmts = append(c.stmts, *s.stmt)
 	}
 	err = c.conn.QueryRowContext(ctx, selectHead).Scan(&c.head.seq, &c.head.hash, &c.head.commits)
 	if err != nil {
@@ -75,8 +77,16 @@ func newConnection(path string) (_ *connection, err error) {
 	return c, nil
 }
 
+// close ends a transaction that is left, which SQLite would not do as long as
+// there are statements.
 func (c *connection) close() error {
 	var errs []error
+	if c.conn != nil {
+		c.conn.ExecContext(context.Background(), `ROLLBACK`) // an error: there is none
+	}
+	for _, s := range c.stmts {
+		errs = append(errs, s.Close())
+	}
 	if c.conn != nil {
 		errs = append(errs, c.conn.Close())
 	}
@@ -98,7 +108,8 @@ type transaction struct {
 // row is a row that a transaction makes, alters or removes.
 type row struct {
 	*entry
-	unknown int // by which the number of unknown names changes
+	exists  bool // afterwards
+	unknown int  // by which the number of unknown names changes
 }
 
 // make applies the changes and commits.
@@ -191,22 +202,21 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 	if err != nil {
 		return nil, err
 	}
-	remove := empty(after)
-	r := row{entry: t.slots.enter(after.Name)}
+	r := row{entry: t.slots.enter(after.Name), exists: !empty(after)}
 	if exists && !before.Known() {
 		r.unknown--
 	}
-	if !remove && !after.Known() {
+	if r.exists && !after.Known() {
 		r.unknown++
 	}
 	if !exists && r.unknown > 0 && !t.slots.promise(r.entry) {
 		t.slots.leave(r.entry)
 		return nil, auth.ErrFull
 	}
-	if remove {
-		err = run(t.conn.remove, string(after.Name))
-	} else {
+	if r.exists {
 		err = run(t.conn.write, accountFields(&after)...)
+	} else {
+		err = run(t.conn.remove, string(after.Name))
 	}
 	if err != nil {
 		t.slots.leave(r.entry)
@@ -248,7 +258,7 @@ func (t *transaction) settle(made bool) {
 	t.made = made
 	for _, r := range t.rows {
 		if made {
-			t.slots.stored(r.entry, r.unknown)
+			t.slots.stored(r.entry, r.exists, r.unknown)
 		}
 		t.slots.leave(r.entry)
 	}

@@ -210,12 +210,16 @@ func (w *writer) process(batch []*request) {
 		}
 	}
 	if err == nil {
-		w.failed.Store(nil)
 		w.recorder.Committed(len(batch), w.now().Sub(began))
+		if w.failed.Swap(nil) != nil {
+			w.log.Info("the database can be written again", "file", w.path)
+		}
 	} else {
 		err = fmt.Errorf("write: %w", explain(w.path, err))
-		w.failed.Store(&err)
-		w.log.Error("changes of accounts could not be written", "changes", len(batch), "err", err)
+		if w.failed.Swap(&err) == nil {
+			// Once, not for every batch until it is mended.
+			w.log.Error("the database cannot be written", "file", w.path, "err", err)
+		}
 	}
 	for _, q := range batch {
 		if q.state.CompareAndSwap(waiting, running) || q.state.Load() == running {

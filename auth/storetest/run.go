@@ -94,6 +94,8 @@ func Run(t *testing.T, h Harness) {
 		{"lists go on where they stopped", listCursor},
 		{"each account is visited once", eachAccount},
 		{"ten thousand accounts", manyAccounts},
+
+		{"any history reads as in the model", histories},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, h) })
 	}

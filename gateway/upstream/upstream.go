@@ -42,7 +42,7 @@ type Server struct {
 	// are set up to trust the gateway.
 	PassClient bool
 	// Timeout bounds each step: connecting, the TLS handshake, one reply. The
-	// whole login takes at most three times as long.
+	// whole login takes at most three times as long. 0: 30 s.
 	Timeout time.Duration
 	// Wrong recognises more replies that mean wrong credentials, beyond those
 	// that package upstream knows; NotWrong overrules them all.
@@ -51,13 +51,20 @@ type Server struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Client is whom the gateway is speaking for.
+// Client is whom the gateway is speaking for. Whatever of it is passed on is
+// escaped where it is written.
 type Client struct {
 	// Address is the client's address and port.
 	Address netip.AddrPort
 	// Session is the name of the client's connection in the gateway's logs.
 	Session string
+	// ID is what the client said of itself in IMAP (RFC 2971). Fields of the
+	// kind that a proxy adds (x-...) are dropped: anybody can write them.
+	ID []IDField
 }
+
+// IDField is one field of an IMAP ID command.
+type IDField struct{ Name, Value string }
 
 // LoginName is the name that the server knows the account by.
 func (s *Server) LoginName(name auth.Name) string {
@@ -67,9 +74,17 @@ func (s *Server) LoginName(name auth.Name) string {
 	return string(name)
 }
 
+// step is the longest that one step may take.
+func (s *Server) step() time.Duration {
+	if s.Timeout <= 0 {
+		return 30 * time.Second
+	}
+	return s.Timeout
+}
+
 // connect dials the server and, with Implicit, completes the TLS handshake.
 func (s *Server) connect(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.step())
 	defer cancel()
 	dial := s.Dial
 	if dial == nil {
@@ -92,7 +107,7 @@ func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 
 // secure completes a TLS handshake over conn.
 func (s *Server) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.step())
 	defer cancel()
 	secured := tls.Client(conn, s.TLSConfig)
 	if err := secured.HandshakeContext(ctx); err != nil {

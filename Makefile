@@ -1,0 +1,42 @@
+# make build       the program, ./congthu, for any Linux of this architecture
+# make test        everything that must pass, the tests with real servers included
+# make unit        the same without the real servers: needs nothing but Go and a C compiler
+# make realtest    only the tests with real servers (Debian packages: see .ci/run)
+# make fuzz-smoke  every fuzz target for FUZZTIME each
+# make bench       every benchmark once
+# make lint        formatting and go vet
+
+GO ?= go
+FUZZTIME ?= 10s
+
+# The real servers are tried without the race detector: what it would watch is
+# another process. CONGTHU_RACE=1 builds that process with it.
+REAL = ./gateway/realtest
+
+.PHONY: build test unit realtest fuzz-smoke bench lint
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o congthu .
+
+test: lint unit realtest
+
+unit:
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/gateway/realtest$$')
+
+realtest:
+	$(GO) test -count=1 -timeout 15m $(REAL)
+
+fuzz-smoke:
+	@set -eu; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 1x -benchmem ./...
+
+lint:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+	$(GO) vet ./...

@@ -1,0 +1,135 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"congthu/auth"
+)
+
+// histories drives a store and the model with the same random histories, one
+// step after the other, and compares what they say. The number of a history is
+// its seed.
+func histories(t *testing.T, h Harness) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			const room = 4
+			d := driver{
+				T: t, h: h, rand: rand.New(rand.NewPCG(seed, 0)),
+				store: h.Open(t, Options{MaxUnknown: room}), model: &Model{MaxUnknown: room},
+			}
+			for range 150 {
+				d.step()
+			}
+			d.compareAll()
+		})
+	}
+}
+
+type driver struct {
+	*testing.T
+	h     Harness
+	rand  *rand.Rand
+	store Store
+	model *Model
+	held  []held
+	steps int
+}
+
+// held is a reservation, of the store and of the model.
+type held struct {
+	name         auth.Name
+	store, model auth.Reservation
+}
+
+func (d *driver) step() {
+	d.Helper()
+	d.steps++
+	name := auth.Name(fmt.Sprintf("n%d@congthu.test", d.rand.IntN(8)))
+	switch n := d.rand.IntN(20); {
+	case n < 6:
+		slots := tolerate(d.rand.IntN(7))
+		a, r, err := d.store.Reserve(d.Context(), name, slots)
+		b, q, wrong := d.model.Reserve(d.Context(), name, slots)
+		d.same("reserve "+string(name), a, b, err, wrong)
+		if err == nil {
+			d.held = append(d.held, held{name, r, q})
+		}
+	case n < 12 && len(d.held) > 0: // and keep it at times, to settle it again
+		i := d.rand.IntN(len(d.held))
+		if d.update(d.held[i]) == nil && d.rand.IntN(4) > 0 {
+			d.held = slices.Delete(d.held, i, i+1)
+		}
+	case n < 16:
+		d.update(held{name: name})
+	case n < 17:
+		d.store = d.h.reopened(d.T, d.store)
+		// Reservations may end with the process, and may not: let them end.
+		for _, h := range d.held {
+			update(d.T, d.model, h.name, h.model, nothing)
+			update(d.T, d.store, h.name, h.store, nothing)
+		}
+		d.held = nil
+	default:
+		d.compareAll()
+	}
+}
+
+// update makes one random change in both.
+func (d *driver) update(h held) error {
+	d.Helper()
+	at := noon.Add(time.Duration(d.steps) * time.Minute)
+	changes := []auth.Change{fail, fail, fail, login, nothing,
+		func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true },
+		func(a *auth.Account) ([]auth.Event, bool) { a.Failures = 0; a.Mistakes = nil; return nil, true },
+		func(a *auth.Account) ([]auth.Event, bool) {
+			*a = full(a.Name)
+			return []auth.Event{{At: at, Kind: auth.AccountLocked, Account: a.Name, Actor: "admin", Reason: "lý do"}}, true
+		},
+		func(a *auth.Account) ([]auth.Event, bool) { panic("spilt milk") },
+	}
+	i := d.rand.IntN(len(changes))
+	a, err := d.store.Update(d.Context(), h.name, h.store, changes[i])
+	b, wrong := d.model.Update(d.Context(), h.name, h.model, changes[i])
+	d.same(fmt.Sprintf("change %d of %s", i, h.name), a, b, err, wrong)
+	return err
+}
+
+// same compares what the store answered with what the model did.
+func (d *driver) same(what string, got, want auth.Account, err, wrong error) {
+	d.Helper()
+	if (err == nil) != (wrong == nil) || errors.Is(err, auth.ErrNoSlot) != errors.Is(wrong, auth.ErrNoSlot) ||
+		errors.Is(err, auth.ErrFull) != errors.Is(wrong, auth.ErrFull) {
+		d.Fatalf("step %d, %s: error %v, the model's is %v", d.steps, what, err, wrong)
+	}
+	if err != nil && !errors.Is(err, auth.ErrNoSlot) {
+		return
+	}
+	if diff := cmp.Diff(want, got, addresses); diff != "" {
+		d.Fatalf("step %d, %s (-model +store):\n%s", d.steps, what, diff)
+	}
+}
+
+func (d *driver) compareAll() {
+	d.Helper()
+	filter := auth.Filter{Unknown: d.rand.IntN(2) == 0, Locked: d.rand.IntN(3) == 0, Limit: 1 + d.rand.IntN(9)}
+	accounts, err1 := d.store.List(d.Context(), filter)
+	wanted, err2 := d.model.List(d.Context(), filter)
+	events, err3 := d.store.Events(d.Context(), auth.EventFilter{Limit: 1000})
+	happened, err4 := d.model.Events(d.Context(), auth.EventFilter{Limit: 1000})
+	head, err5 := d.store.Verify(d.Context(), nil)
+	end, err6 := d.model.Verify(d.Context(), nil)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		d.Fatalf("step %d: %v", d.steps, err)
+	}
+	if diff := cmp.Diff([]any{wanted, happened, end}, []any{accounts, events, head}, addresses, cmpopts.EquateEmpty()); diff != "" {
+		d.Fatalf("step %d (-model +store):\n%s", d.steps, diff)
+	}
+}

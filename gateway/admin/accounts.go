@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"congthu/auth"
+)
+
+// latestEvents is how many events an account is shown with.
+const latestEvents = 20
+
+// AddressInput is what every operation on an account takes. It is exported
+// because huma does not fill embedded structs that are not.
+type AddressInput struct {
+	Address string `path:"address" maxLength:"320" doc:"The address, or the name without its domain, percent-encoded; any spelling of it, and aliases."`
+}
+
+type accountOutput struct{ Body Account }
+
+func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutput, error) {
+	name, err := s.canonical("path.address", in.Address)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.Accounts.Account(ctx, name)
+	if err != nil {
+		return nil, s.storeFailed("read account", err)
+	}
+	events, err := s.Accounts.Events(ctx, auth.EventFilter{Account: name, Limit: latestEvents})
+	if err != nil {
+		return nil, s.storeFailed("read events", err)
+	}
+	return &accountOutput{s.account(a, events)}, nil
+}
+
+// account shows one account in full.
+func (s *Server) account(a auth.Account, events []auth.Event) Account {
+	rules, now := s.Guard.Rules(), s.now()
+	return Account{
+		Summary: s.summary(a, rules, now),
+		Why:     Explain(a, rules, now, s.ChangePassword),
+		Events:  eventsOf(events),
+	}
+}
+
+// canonical returns the account that an address means, or a problem with the
+// field that it came from.
+func (s *Server) canonical(location, address string) (auth.Name, error) {
+	name, err := s.Canonical(address)
+	switch {
+	case err == nil:
+		return name, nil
+	case errors.Is(err, auth.ErrForeignDomain):
+		return "", invalid(location, "is of a domain that is not served here")
+	case errors.Is(err, auth.ErrMasterUser):
+		return "", invalid(location, "has a character that separates master users")
+	}
+	return "", invalid(location, "is no address: want local@domain")
+}
+
+// storeFailed logs why, and tells the caller to come back.
+func (s *Server) storeFailed(doing string, err error) error {
+	s.log().Error("admin request failed", "doing", doing, "err", err)
+	return unavailable("the gateway's store is not available; try again")
+}
+
+type actInput struct {
+	AddressInput
+	Body struct {
+		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"Why; an auditor will read it. One line of 3 to 500 characters."`
+	}
+}
+
+type graceInput struct {
+	AddressInput
+	Body struct {
+		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"Why; an auditor will read it. One line of 3 to 500 characters."`
+		Days   int    `json:"days" minimum:"1" maximum:"7" doc:"How many days from now."`
+	}
+}
+
+func (s *Server) unlock(ctx context.Context, in *actInput) (*accountOutput, error) {
+	return s.act(ctx, in.Address, in.Body.Reason, s.Guard.Unlock)
+}
+
+func (s *Server) lock(ctx context.Context, in *actInput) (*accountOutput, error) {
+	return s.act(ctx, in.Address, in.Body.Reason, s.Guard.Lock)
+}
+
+func (s *Server) restore(ctx context.Context, in *actInput) (*accountOutput, error) {
+	return s.act(ctx, in.Address, in.Body.Reason, s.Guard.Restore)
+}
+
+func (s *Server) grace(ctx context.Context, in *graceInput) (*accountOutput, error) {
+	return s.act(ctx, in.Address, in.Body.Reason, func(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
+		return s.Guard.Grace(ctx, name, in.Body.Days, act)
+	})
+}
+
+// act does one thing to an account and answers with the account after it.
+func (s *Server) act(ctx context.Context, address, reason string, do func(context.Context, auth.Name, auth.Act) (auth.Account, error)) (*accountOutput, error) {
+	name, err := s.canonical("path.address", address)
+	if err != nil {
+		return nil, err
+	}
+	reason, ok := tidyReason(reason)
+	if !ok {
+		return nil, invalid("body.reason", "must be one line of 3 to 500 printable characters")
+	}
+	who := callerOf(ctx)
+	// An act that has begun is finished, whether or not the caller waits for it:
+	// nobody should have to guess whether it happened.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	a, err := do(ctx, name, auth.Act{Actor: who.actor, Source: who.source, Reason: reason})
+	if err != nil {
+		return nil, s.actFailed(ctx, name, err)
+	}
+	events, err := s.Accounts.Events(ctx, auth.EventFilter{Account: name, Limit: latestEvents})
+	if err != nil {
+		// The act is done: it must not look as if it had failed.
+		s.log().Error("admin request failed", "doing", "read events", "err", err)
+	}
+	return &accountOutput{s.account(a, events)}, nil
+}
+
+// actFailed says why an act was not done.
+func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error {
+	switch {
+	case errors.Is(err, auth.ErrUnknownAccount), errors.Is(err, auth.ErrNothingToDo):
+		status, detail := http.StatusNotFound, "no such account"
+		if errors.Is(err, auth.ErrNothingToDo) {
+			status, detail = http.StatusConflict, "nothing to do"
+		}
+		if a, err := s.Accounts.Account(ctx, name); err == nil {
+			detail += ": " + standing(a, s.Guard.Rules(), s.now()).EN
+		}
+		return problem(status, detail)
+	case errors.Is(err, auth.ErrOutOfRange):
+		most := int(s.Guard.Rules().Password.MaxGrace / (24 * time.Hour))
+		return invalid("body.days", fmt.Sprintf("must be 1 to %d", most))
+	case errors.Is(err, auth.ErrReasonMissing):
+		return invalid("body.reason", "is required")
+	}
+	return s.storeFailed("change account", err)
+}
+
+// tidyReason returns the reason without the spaces around it, and whether it
+// will do: an auditor must be able to read it on one line of a log.
+func tidyReason(reason string) (string, bool) {
+	reason = strings.TrimSpace(reason)
+	if n := utf8.RuneCountInString(reason); n < 3 || n > 500 || !utf8.ValidString(reason) {
+		return "", false
+	}
+	return reason, !strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })
+}

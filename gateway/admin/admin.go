@@ -1,0 +1,173 @@
+// Package admin is the door for the people who run the gateway: a JSON API to
+// find out why somebody cannot log in and to do something about it, the audit
+// log, health, and the metrics.
+//
+// # Who may come in
+//
+// There are two ways in, and both name a person, since every act goes into the
+// audit log under that name. Over TCP it is a bearer token (RFC 6750): one
+// token, one person, with the scopes that the configuration grants. Over the
+// Unix socket it is the owner of the process at the other end, as the kernel
+// tells it (SO_PEERCRED); the permissions of the socket's file say who may
+// connect at all, and whoever can has every scope.
+//
+// /healthz, /readyz, /metrics and the OpenAPI document need no name. They tell
+// nothing of any account.
+//
+// # What an answer may contain
+//
+// A password may turn up anywhere: typed into the field for the address, sent as
+// a query parameter by a script gone wrong. So nothing that was refused is
+// repeated, neither in the answer nor in the log. Answers to bad input say which
+// field is wrong and what is wanted instead (RFC 9457).
+//
+// # What goes through
+//
+// Reading goes to [Accounts], which a store satisfies; every change goes through
+// [Guard], which makes it together with its audit event. This package decides
+// nothing; it explains ([Explain]) and it asks for a reason.
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+)
+
+// Server answers the requests of admins. The fields must not change once one of
+// its handlers is in use, but for the tokens ([Server.SetTokens]).
+type Server struct {
+	// Accounts is where accounts and events are read. Required.
+	Accounts Accounts
+	// Guard makes the changes and knows the rules. Required.
+	Guard Guard
+	// Canonical turns an address, however it is spelt, into the name of the
+	// account: [auth.Guard.Canonical]. Required.
+	Canonical func(address string) (auth.Name, error)
+	// Sessions counts live sessions; nil: none are shown.
+	Sessions Sessions
+	// Tokens open the API over TCP; none: nothing does. A token that is not valid
+	// ([Token.Validate]) opens nothing and is reported in the log.
+	Tokens []Token
+	// Metrics answers /metrics; nil: 404.
+	Metrics http.Handler
+	// Checks decide about /readyz; none: always ready.
+	Checks []Check
+	// ChangePassword tells a user how to change the password: one sentence or the
+	// address of a page. Empty: "ask the helpdesk".
+	ChangePassword string
+	// Log is told of every request and of what fails; nil: nobody is.
+	Log *slog.Logger
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+	// Panicked is called for every panic that was caught, to count it; nil: not.
+	Panicked func()
+	// Version of the program, for the OpenAPI document; empty: "unknown".
+	Version string
+
+	once      sync.Once
+	mux       *http.ServeMux
+	tokens    atomic.Pointer[[]Token]
+	verifying sync.Mutex // held by the one verification of the audit log that may run
+	readiness readiness
+}
+
+// Accounts reads what the gateway remembers. A store satisfies it.
+type Accounts interface {
+	// Account reads one account; a name never seen reads as one with only its
+	// Name set.
+	Account(ctx context.Context, name auth.Name) (auth.Account, error)
+	// List returns known accounts in the order of the octets of their names.
+	List(ctx context.Context, f auth.Filter) ([]auth.Account, error)
+	// Events returns audit events, newest first.
+	Events(ctx context.Context, f auth.EventFilter) ([]auth.Event, error)
+	// Verify walks the whole audit log; see [auth.BrokenChain].
+	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
+}
+
+// Guard changes accounts, each change with its audit event. [*auth.Guard]
+// satisfies it.
+type Guard interface {
+	Unlock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
+	Lock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
+	Restore(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
+	Grace(ctx context.Context, name auth.Name, days int, act auth.Act) (auth.Account, error)
+	Rules() auth.Rules
+}
+
+// Sessions counts the live sessions of an account.
+type Sessions interface {
+	Len(name auth.Name) int
+}
+
+// Handler answers over TCP: /api/v1 to whoever has a token, health and metrics
+// to everybody.
+func (s *Server) Handler() http.Handler { return s.handler(s.bearer) }
+
+// SocketHandler answers over the Unix socket. It must be served by
+// [Server.HTTPServer], which asks the kernel who is at the other end.
+func (s *Server) SocketHandler() http.Handler { return s.handler(peer) }
+
+// MetricsHandler answers /metrics, /healthz and /readyz and nothing else, for a
+// listener of their own.
+func (s *Server) MetricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	s.handleHealth(mux)
+	return s.outer(mux, nobody)
+}
+
+func (s *Server) handler(identify identify) http.Handler {
+	s.init()
+	return s.outer(s.mux, identify)
+}
+
+// SetTokens replaces the tokens, as a reload of the configuration does. Requests
+// under way go on.
+func (s *Server) SetTokens(tokens []Token) {
+	valid := make([]Token, 0, len(tokens))
+	for _, t := range tokens {
+		if err := t.Validate(); err != nil {
+			s.log().Error("an admin token is not valid and opens nothing", "err", err)
+			continue
+		}
+		valid = append(valid, t)
+	}
+	s.tokens.Store(&valid)
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		if s.tokens.Load() == nil {
+			s.SetTokens(s.Tokens)
+		}
+		s.mux = http.NewServeMux()
+		s.handleHealth(s.mux)
+		s.handleAPI(s.mux)
+	})
+}
+
+func (s *Server) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Log != nil {
+		return s.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+func (s *Server) sessions(name auth.Name) int {
+	if s.Sessions == nil {
+		return 0
+	}
+	return s.Sessions.Len(name)
+}

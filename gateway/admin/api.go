@@ -1,0 +1,226 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"congthu/auth"
+)
+
+// base is where the API begins.
+const base = "/api/v1"
+
+// handleAPI registers every operation and the document that describes them.
+func (s *Server) handleAPI(mux *http.ServeMux) {
+	version := s.Version
+	if version == "" {
+		version = "unknown"
+	}
+	config := huma.DefaultConfig("congthu admin API", version)
+	config.Info.Description = "Why somebody cannot log in, and what to do about it. Every change needs a reason and goes into the audit log under the caller's name."
+	// The document is made once, below: huma makes it at the first request,
+	// without a lock. Its documentation page loads scripts from elsewhere.
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
+	config.RejectUnknownQueryParameters = true
+	config.Transformers = []huma.Transformer{discreet}
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"bearer": {Type: "http", Scheme: "bearer", Description: "The token of a named person. Over the Unix socket none is needed."},
+	}
+	api := humago.New(mux, config)
+
+	register(s, api, operation{
+		id: "list-accounts", method: http.MethodGet, path: "/accounts", scope: ScopeRead, tag: "accounts",
+		summary: "List accounts, in the order of their names",
+	}, s.listAccounts)
+	register(s, api, operation{
+		id: "get-account", method: http.MethodGet, path: "/accounts/{address}", scope: ScopeRead, tag: "accounts",
+		summary: "Show one account: why it cannot log in, since when, what to tell the user",
+		detail:  "Any address of a domain that is served has an answer, also one that nobody has ever logged in with; aliases show the account that they mean.",
+	}, s.getAccount)
+	register(s, api, operation{
+		id: "unlock-account", method: http.MethodPost, path: "/accounts/{address}/unlock", scope: ScopeUnlock, tag: "accounts",
+		summary: "End a lock and forget the wrong passwords",
+		errors:  []int{http.StatusConflict, http.StatusNotFound},
+	}, s.unlock)
+	register(s, api, operation{
+		id: "lock-account", method: http.MethodPost, path: "/accounts/{address}/lock", scope: ScopeLock, tag: "accounts",
+		summary: "Lock an account until somebody unlocks it, and end its live sessions",
+		errors:  []int{http.StatusConflict, http.StatusNotFound},
+	}, s.lock)
+	register(s, api, operation{
+		id: "restore-account", method: http.MethodPost, path: "/accounts/{address}/restore", scope: ScopeRestore, tag: "accounts",
+		summary: "Give a revoked account back; its months of disuse begin again",
+		errors:  []int{http.StatusConflict, http.StatusNotFound},
+	}, s.restore)
+	register(s, api, operation{
+		id: "grace-account", method: http.MethodPost, path: "/accounts/{address}/grace", scope: ScopeGrace, tag: "accounts",
+		summary: "Let an expired password go on for some days",
+		errors:  []int{http.StatusConflict, http.StatusNotFound},
+	}, s.grace)
+	register(s, api, operation{
+		id: "list-events", method: http.MethodGet, path: "/events", scope: ScopeAudit, tag: "audit",
+		summary: "List events of the audit log, newest first",
+	}, s.listEvents)
+	register(s, api, operation{
+		id: "verify-audit", method: http.MethodGet, path: "/audit/verify", scope: ScopeAudit, tag: "audit",
+		summary: "Verify the hash chain of the whole audit log",
+		detail:  "May take minutes; ends when the caller hangs up. A broken chain is a result, not an error: the status is 200 and ok is false. One verification runs at a time.",
+		slow:    true,
+	}, s.verifyAudit)
+
+	enumerate(api, "/accounts", "state", anyOf(auth.States()))
+	enumerate(api, "/events", "kind", anyOf(auth.EventKinds()))
+	document, err := json.Marshal(api.OpenAPI())
+	if err != nil {
+		panic(err) // a mistake in a type above
+	}
+	mux.HandleFunc("GET "+base+"/openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		w.Write(document)
+	})
+}
+
+// operation describes one operation; without a scope there is none.
+type operation struct {
+	id, method, path, tag string
+	summary, detail       string
+	scope                 Scope
+	errors                []int
+	slow                  bool // no time limit for the answer
+}
+
+func register[I, O any](s *Server, api huma.API, o operation, handler func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{
+		OperationID: o.id,
+		Method:      o.method,
+		Path:        base + o.path,
+		Summary:     o.summary,
+		Description: strings.TrimSpace(o.detail + "\n\nScope: `" + string(o.scope) + "`."),
+		Tags:        []string{o.tag},
+		// HTTP bearer schemes list their scopes since OpenAPI 3.1.
+		Security:        []map[string][]string{{"bearer": {string(o.scope)}}},
+		MaxBodyBytes:    maxBody,
+		BodyReadTimeout: 10 * time.Second,
+		Errors: append([]int{
+			http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity,
+			http.StatusServiceUnavailable,
+		}, o.errors...),
+		Metadata:    map[string]any{"body": bodyFields(reflect.TypeFor[I]())},
+		Middlewares: huma.Middlewares{require(o.scope), strictQuery},
+	}
+	if o.slow {
+		op.Middlewares = append(op.Middlewares, unhurried)
+	}
+	huma.Register(api, op, handler)
+}
+
+// enumerate says which values a query parameter takes, in the document and when
+// it is validated: struct tags cannot ask package auth.
+func enumerate(api huma.API, path, name string, values []any) {
+	for _, p := range api.OpenAPI().Paths[base+path].Get.Parameters {
+		if p.Name != name {
+			continue
+		}
+		s := p.Schema
+		if s.Type == huma.TypeArray {
+			s = s.Items
+		}
+		s.Enum = values
+		s.PrecomputeMessages()
+		return
+	}
+	panic("no parameter " + name)
+}
+
+// anyOf are the names of the values of an enum.
+func anyOf[E any](values []E) []any {
+	names := make([]any, 0, len(values))
+	for _, v := range values {
+		names = append(names, fmt.Sprint(v))
+	}
+	return names
+}
+
+// bodyFields are the JSON names of the fields of the input's Body.
+func bodyFields(input reflect.Type) (names []string) {
+	body, ok := input.FieldByName("Body")
+	if !ok {
+		return nil
+	}
+	for _, f := range reflect.VisibleFields(body.Type) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// require lets callers with a scope through, before anything else of the request
+// is looked at.
+func require(scope Scope) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		_, w := humago.Unwrap(ctx)
+		id := callerOf(ctx.Context())
+		switch {
+		case id.err != nil:
+			// RFC 6750 section 3: no error code when there was no token at all.
+			challenge := `Bearer realm="congthu"`
+			if id.err != errNoToken {
+				challenge += `, error="invalid_token"`
+			}
+			w.Header().Set("WWW-Authenticate", challenge)
+			writeProblem(w, http.StatusUnauthorized, id.err.Error())
+		case !slices.Contains(id.scopes, scope):
+			// RFC 6750 section 3.1.
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="congthu", error="insufficient_scope", scope=%q`, scope))
+			writeProblem(w, http.StatusForbidden, fmt.Sprintf("the token lacks the scope %q", scope))
+		default:
+			next(ctx)
+		}
+	}
+}
+
+// strictQuery refuses queries that could be read in two ways: huma takes the
+// first of repeated parameters and skips over malformed ones.
+func strictQuery(ctx huma.Context, next func(huma.Context)) {
+	_, w := humago.Unwrap(ctx)
+	u := ctx.URL()
+	if u.RawQuery != "" {
+		values, err := url.ParseQuery(u.RawQuery)
+		repeated := false
+		for _, v := range values {
+			repeated = repeated || len(v) > 1
+		}
+		for pair := range strings.SplitSeq(u.RawQuery, "&") {
+			if !strings.Contains(pair, "=") {
+				err = url.EscapeError("")
+			}
+		}
+		if err != nil || repeated {
+			writeProblem(w, http.StatusBadRequest, "the query must be name=value pairs joined by &, each name once")
+			return
+		}
+	}
+	next(ctx)
+}
+
+// unhurried lifts the time limits of the server for this request. The limit on
+// reading would otherwise end the context of a request that takes long.
+func unhurried(ctx huma.Context, next func(huma.Context)) {
+	_, w := humago.Unwrap(ctx)
+	c := http.NewResponseController(w)
+	// Not supported by a recorder in a test, which has no limits either.
+	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetWriteDeadline(time.Time{})
+	next(ctx)
+}

@@ -1,0 +1,67 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"congthu/auth"
+)
+
+type eventsInput struct {
+	Account string   `query:"account" maxLength:"320" doc:"Only events of this account; any spelling of its address."`
+	Kind    []string `query:"kind" maxItems:"20" doc:"Only events of these kinds, joined by commas."`
+	Limit   int      `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most this many."`
+	Before  int64    `query:"before" minimum:"1" doc:"Only events with a smaller seq: next of the page before."`
+}
+
+type eventsOutput struct{ Body EventList }
+
+func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+	f := auth.EventFilter{Before: in.Before, Limit: in.Limit + 1}
+	if in.Account != "" {
+		name, err := s.canonical("query.account", in.Account)
+		if err != nil {
+			return nil, err
+		}
+		f.Account = name
+	}
+	for _, kind := range in.Kind {
+		f.Kinds = append(f.Kinds, auth.EventKind(kind))
+	}
+	events, err := s.Accounts.Events(ctx, f)
+	if err != nil {
+		return nil, s.storeFailed("read events", err)
+	}
+	body := EventList{}
+	if len(events) > in.Limit {
+		events = events[:in.Limit]
+		body.Next = events[in.Limit-1].Seq
+	}
+	body.Events = eventsOf(events)
+	return &eventsOutput{body}, nil
+}
+
+type verifyOutput struct{ Body ChainReport }
+
+func (s *Server) verifyAudit(ctx context.Context, _ *struct{}) (*verifyOutput, error) {
+	if !s.verifying.TryLock() {
+		return nil, unavailable("another verification is running")
+	}
+	defer s.verifying.Unlock()
+	var checked atomic.Int64
+	head, err := s.Accounts.Verify(ctx, func(n, _ int64) { checked.Store(n) })
+	broken := (*auth.BrokenChain)(nil)
+	switch {
+	case errors.As(err, &broken):
+		s.log().Error("the audit log is broken", "seq", broken.Seq, "why", broken.Why)
+		return &verifyOutput{ChainReport{Checked: checked.Load(), Broken: broken.Seq, Why: broken.Why}}, nil
+	case err != nil && ctx.Err() != nil:
+		return nil, unavailable("the verification was ended before it was complete")
+	case err != nil:
+		return nil, s.storeFailed("verify the audit log", err)
+	}
+	return &verifyOutput{ChainReport{
+		OK: true, Checked: max(checked.Load(), head.Seq), Seq: head.Seq, Hash: head.Hash, At: head.At.UTC(),
+	}}, nil
+}

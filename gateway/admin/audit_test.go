@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+func (f *fixture) happened(n int) {
+	kinds := auth.EventKinds()
+	for i := range n {
+		name := auth.Name([]string{"an@x.vn", "binh@x.vn"}[i%2])
+		f.store.Update(context.Background(), name, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			return []auth.Event{{At: f.now, Kind: kinds[i%len(kinds)], Account: name, Actor: auth.ByGateway}}, true
+		})
+	}
+}
+
+func TestEventsAreListedNewestFirstAndByPages(t *testing.T) {
+	f := newFixture(t)
+	f.happened(25)
+	var seqs []int64
+	for before := int64(0); ; {
+		query := "?limit=10"
+		if before > 0 {
+			query += fmt.Sprintf("&before=%d", before)
+		}
+		list := decode[EventList](t, f.request("GET", base+"/events"+query, ""), 200)
+		for _, e := range list.Events {
+			seqs = append(seqs, e.Seq)
+		}
+		if before = list.Next; before == 0 {
+			break
+		}
+	}
+	want := make([]int64, 25)
+	for i := range want {
+		want[i] = int64(25 - i)
+	}
+	if !slices.Equal(seqs, want) {
+		t.Errorf("%v", seqs)
+	}
+	list := decode[EventList](t, f.request("GET", base+"/events?account=VANTHU@x.vn&kind=login.first,account.locked", ""), 200)
+	if len(list.Events) == 0 {
+		t.Error("no events of one account and two kinds")
+	}
+	for _, e := range list.Events {
+		if e.Account != "an@x.vn" || e.Kind != "login.first" && e.Kind != "account.locked" {
+			t.Errorf("%+v", e)
+		}
+	}
+	for query, location := range map[string]string{
+		"kind=nothing": "query.kind", "limit=0": "query.limit", "before=0": "query.before", "before=x": "query.before",
+		"account=a%20b": "query.account", "account=an@elsewhere.vn": "query.account", "who=me": "query",
+	} {
+		p := decode[Problem](t, f.request("GET", base+"/events?"+query, ""), 422)
+		if len(p.Errors) != 1 || p.Errors[0].Location != location {
+			t.Errorf("%s: %+v", query, p)
+		}
+	}
+}
+
+func TestEveryKindAndEveryStateCanBeAskedFor(t *testing.T) {
+	f := newFixture(t)
+	for _, kind := range auth.EventKinds() {
+		decode[EventList](t, f.request("GET", base+"/events?kind="+string(kind), ""), 200)
+	}
+	for _, state := range auth.States() {
+		decode[AccountList](t, f.request("GET", base+"/accounts?state="+state.String(), ""), 200)
+	}
+	// And the document says so.
+	document := f.request("GET", base+"/openapi.json", "").Body.String()
+	for _, values := range [][]any{
+		anyOf(auth.EventKinds()), anyOf(auth.States()), append(anyOf(auth.States()), "unknown"), anyOf(auth.LockCauses()),
+	} {
+		encoded, _ := json.Marshal(values)
+		if !strings.Contains(document, `"enum":`+string(encoded)) {
+			t.Errorf("%s is not in the document", encoded)
+		}
+	}
+}
+
+func TestTheAuditLogIsVerified(t *testing.T) {
+	f := newFixture(t)
+	if r := decode[ChainReport](t, f.request("GET", base+"/audit/verify", ""), 200); !r.OK || r.Checked != 0 || r.Seq != 0 {
+		t.Errorf("empty: %+v", r)
+	}
+	f.happened(7)
+	r := decode[ChainReport](t, f.request("GET", base+"/audit/verify", ""), 200)
+	if !r.OK || r.Checked != 7 || r.Seq != 7 || r.Hash != f.store.events[6].Hash || !r.At.Equal(f.now) {
+		t.Errorf("%+v", r)
+	}
+	f.store.broken = &auth.BrokenChain{Seq: 4, Why: "the hash differs"}
+	w := f.request("GET", base+"/audit/verify", "")
+	r = decode[ChainReport](t, w, 200)
+	if r.OK || r.Checked != 3 || r.Broken != 4 || r.Why != "the hash differs" || !strings.Contains(w.Body.String(), `"ok":false`) {
+		t.Errorf("%s", w.Body)
+	}
+	if !strings.Contains(f.log.String(), "the audit log is broken") {
+		t.Error("the log does not tell")
+	}
+}
+
+func TestOneVerificationRunsAtATimeAndEndsWithItsCaller(t *testing.T) {
+	f := newFixture(t)
+	started := make(chan struct{})
+	f.store.verify = func(ctx context.Context) error {
+		close(started)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	done := make(chan int)
+	go func() {
+		r := httptest.NewRequestWithContext(ctx, "GET", base+"/audit/verify", nil)
+		r.Header.Set("Authorization", "Bearer "+master)
+		w := httptest.NewRecorder()
+		f.Handler().ServeHTTP(w, r)
+		done <- w.Code
+	}()
+	<-started
+	p := decode[Problem](t, f.request("GET", base+"/audit/verify", ""), 503)
+	if p.Detail != "another verification is running" {
+		t.Errorf("%+v", p)
+	}
+	hangUp()
+	if status := <-done; status != http.StatusServiceUnavailable {
+		t.Errorf("status %d", status)
+	}
+	f.store.verify = nil
+	decode[ChainReport](t, f.request("GET", base+"/audit/verify", ""), 200)
+}
+
+// The server's time limits are for slow clients. A verification of years of
+// events must outlast them.
+func TestAVerificationOutlastsTheTimeLimitsOfTheServer(t *testing.T) {
+	f := newFixture(t)
+	const limit = 50 * time.Millisecond
+	f.store.verify = func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return errors.New("ended by a time limit")
+		case <-time.After(5 * limit):
+			return nil
+		}
+	}
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = f.HTTPServer(f.Handler())
+	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
+	server.Start()
+	defer server.Close()
+	r, _ := http.NewRequestWithContext(t.Context(), "GET", server.URL+base+"/audit/verify", nil)
+	r.Header.Set("Authorization", "Bearer "+master)
+	answer, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != 200 {
+		t.Errorf("status %d: %s", answer.StatusCode, f.log)
+	}
+}

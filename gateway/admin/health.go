@@ -1,0 +1,123 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+)
+
+// Check is one thing that must work before the gateway can serve users.
+type Check struct {
+	// Name is shown to whoever asks: "store", "imap upstream".
+	Name string
+	// Run returns why it does not work. It must return when ctx ends, at the
+	// latest after 5 s, and be cheap: anybody may ask. Answers are kept for a
+	// second.
+	Run func(ctx context.Context) error
+}
+
+// Readiness is the answer of /readyz.
+type Readiness struct {
+	Ready  bool                 `json:"ready"`
+	Checks map[string]Condition `json:"checks"`
+}
+
+// Condition is the result of one check.
+type Condition struct {
+	OK    bool   `json:"ok"`
+	Error string `json:"error,omitempty"`
+}
+
+// unnamedRoutes are open to everybody and asked for every few seconds.
+var unnamedRoutes = map[string]struct{}{"GET /healthz": {}, "GET /readyz": {}, "GET /metrics": {}}
+
+func (s *Server) handleHealth(mux *http.ServeMux) {
+	// Alive: the process answers. A supervisor restarts it when it does not.
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]bool{"ok": true})
+	})
+	// Ready: users can log in. A load balancer looks elsewhere when it is not.
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ready := s.readiness.get(r.Context(), s.Checks, s.now)
+		status := http.StatusOK
+		if !ready.Ready {
+			status = http.StatusServiceUnavailable
+		}
+		writeJSON(w, status, ready)
+	})
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
+}
+
+// readiness runs the checks, at most once a second whoever asks.
+type readiness struct {
+	mu    sync.Mutex
+	at    time.Time
+	known Readiness
+}
+
+func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Time) Readiness {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if age := now().Sub(c.at); !c.at.IsZero() && age >= 0 && age < time.Second {
+		return c.known
+	}
+	// The answer is for everybody who asks, not only for this caller.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	conditions := make([]Condition, len(checks))
+	var wg sync.WaitGroup
+	for i, check := range checks {
+		wg.Go(func() { conditions[i] = check.run(ctx) })
+	}
+	wg.Wait()
+	c.known = Readiness{Ready: true, Checks: make(map[string]Condition)}
+	for i, check := range checks {
+		c.known.Checks[check.Name] = conditions[i]
+		c.known.Ready = c.known.Ready && conditions[i].OK
+	}
+	c.at = now()
+	return c.known
+}
+
+func (c Check) run(ctx context.Context) (condition Condition) {
+	defer func() {
+		if p := recover(); p != nil {
+			condition = Condition{Error: "the check itself failed"}
+		}
+	}()
+	if err := c.Run(ctx); err != nil {
+		return Condition{Error: oneLine(err)}
+	}
+	return Condition{OK: true}
+}
+
+// oneLine is the text of an error, bounded: it may quote a mail server.
+func oneLine(err error) string {
+	line := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, err.Error())
+	if runes := []rune(line); len(runes) > 300 {
+		return fmt.Sprintf("%s...", string(runes[:300]))
+	}
+	return line
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // plain data
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(encoded, '\n'))
+}

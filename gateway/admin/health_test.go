@@ -1,0 +1,110 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestHealthAndMetricsNeedNoToken(t *testing.T) {
+	f := newFixture(t)
+	for name, get := range map[string]func(target string) *httptest.ResponseRecorder{
+		"admin": func(target string) *httptest.ResponseRecorder {
+			return f.request("GET", target, "", "Authorization", "")
+		},
+		"metrics": func(target string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			f.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", target, nil))
+			return w
+		},
+	} {
+		if w := get("/healthz"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `{"ok":true}` {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+		if w := get("/readyz"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != `{"ready":true,"checks":{}}` {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+		if w := get("/metrics"); w.Code != 200 || w.Body.String() != "up 1\n" {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	// The listener for metrics has nothing else.
+	for _, target := range []string{base + "/accounts", base + "/openapi.json", "/"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", target, nil)
+		r.Header.Set("Authorization", "Bearer "+master)
+		f.MetricsHandler().ServeHTTP(w, r)
+		if w.Code != 404 {
+			t.Errorf("%s: %d", target, w.Code)
+		}
+	}
+}
+
+func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
+	f := newFixture(t)
+	var broken atomic.Value
+	f.Checks = []Check{
+		{"store", func(context.Context) error { return nil }},
+		{"imap upstream", func(context.Context) error {
+			err, _ := broken.Load().(error)
+			return err
+		}},
+		{"panics", func(context.Context) error {
+			if broken.Load() != nil {
+				panic("secret")
+			}
+			return nil
+		}},
+	}
+	ready := decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
+	if !ready.Ready || len(ready.Checks) != 3 || !ready.Checks["store"].OK {
+		t.Errorf("%+v", ready)
+	}
+	broken.Store(errors.New("connect: refused\r\n" + strings.Repeat("x", 1000)))
+	// For a second the answer stays, however often it is asked for.
+	decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
+	f.now = f.now.Add(time.Second)
+	w := f.request("GET", "/readyz", "")
+	if w.Code != 503 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &ready); err != nil {
+		t.Fatal(err)
+	}
+	if c := ready.Checks["imap upstream"]; ready.Ready || c.OK || !strings.HasPrefix(c.Error, "connect: refused  xxx") || len(c.Error) > 310 {
+		t.Errorf("%+v", ready)
+	}
+	if c := ready.Checks["panics"]; c.OK || strings.Contains(c.Error, "secret") {
+		t.Errorf("%+v", c)
+	}
+	if !ready.Checks["store"].OK {
+		t.Errorf("%+v", ready)
+	}
+	f.now = f.now.Add(-time.Hour) // the clock was set back
+	broken.Store(errors.New("still"))
+	w = f.request("GET", "/readyz", "")
+	if !strings.Contains(w.Body.String(), "still") {
+		t.Errorf("%s", w.Body)
+	}
+}
+
+func TestACheckThatHangsIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Checks: []Check{{"slow", func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}}}}
+		began := time.Now()
+		w := httptest.NewRecorder()
+		s.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+		if w.Code != 503 || time.Since(began) != 5*time.Second {
+			t.Errorf("%d after %v", w.Code, time.Since(began))
+		}
+	})
+}

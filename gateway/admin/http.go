@@ -1,0 +1,184 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"path"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// maxHeader bounds the request line and header fields, in octets. Go's server
+// allows some 4 KiB more.
+const maxHeader = 16 << 10
+
+// maxBody bounds the body of a request, in octets.
+const maxBody = 8 << 10
+
+// HTTPServer returns a server for one of the handlers, with the limits that keep
+// slow and greedy clients cheap. The caller sets TLSConfig if it wants TLS, and
+// serves and shuts it down.
+func (s *Server) HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second, // lifted for what takes long
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withPeer,
+		ErrorLog:          slog.NewLogLogger(s.log().Handler(), slog.LevelDebug),
+	}
+}
+
+// callerKey is where a request's context keeps who makes it.
+type callerKey struct{}
+
+// identified is who makes a request, or why that is not known.
+type identified struct {
+	caller
+	err error
+}
+
+func callerOf(ctx context.Context) identified {
+	id, ok := ctx.Value(callerKey{}).(identified)
+	if !ok {
+		return identified{err: errNoToken}
+	}
+	return id
+}
+
+// outer is what every request goes through: who it is, the log, a caught panic,
+// and an answer of our own for paths that lead nowhere. It refuses nobody; that
+// is up to each operation.
+func (s *Server) outer(mux *http.ServeMux, identify identify) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		who, err := identify(r)
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, identified{who, err}))
+		out := &response{ResponseWriter: w}
+		header := out.Header()
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+		defer func() {
+			if p := recover(); p != nil {
+				s.recovered(out, p)
+			}
+			s.logRequest(r, out, who, began)
+			if out.abort {
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		route(mux, out, r)
+	})
+}
+
+// route serves r, or says that there is nothing at its path. ServeMux would
+// redirect to a cleaned path, which repeats what was sent.
+func route(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	if escaped := r.URL.EscapedPath(); escaped == "" || path.Clean(escaped) != escaped {
+		writeProblem(w, http.StatusNotFound, "there is nothing at this path")
+		return
+	}
+	if _, pattern := mux.Handler(r); pattern != "" {
+		mux.ServeHTTP(w, r)
+		return
+	}
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := *r
+		other.Method = method
+		if _, pattern := mux.Handler(&other); pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		writeProblem(w, http.StatusNotFound, "there is nothing at this path")
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	writeProblem(w, http.StatusMethodNotAllowed, "this path takes "+strings.Join(allowed, " and ")+" only")
+}
+
+// recovered answers a request that ended in a panic. The log gets the text of
+// runtime errors only: other values could hold anything.
+func (s *Server) recovered(w *response, p any) {
+	if p == http.ErrAbortHandler {
+		w.abort = true
+		return
+	}
+	why := "a value of another type"
+	if err, ok := p.(runtime.Error); ok {
+		why = err.Error()
+	}
+	s.log().Error("admin request panicked", "why", why, "stack", string(debug.Stack()))
+	if s.Panicked != nil {
+		s.Panicked()
+	}
+	if w.status != 0 {
+		// Half an answer must not look like a whole one.
+		w.abort = true
+		return
+	}
+	writeProblem(w, http.StatusInternalServerError, "internal error; the log says more")
+}
+
+// logRequest tells who asked for what. Paths and queries hold names and whatever
+// was typed in their place, so only the route is told.
+func (s *Server) logRequest(r *http.Request, w *response, who caller, began time.Time) {
+	route := r.Pattern
+	if route == "" {
+		route = "none"
+	}
+	level := slog.LevelInfo
+	if _, unnamed := unnamedRoutes[route]; unnamed && w.status < 500 {
+		level = slog.LevelDebug // probes and scrapes, every few seconds
+	}
+	attrs := []slog.Attr{
+		slog.String("actor", who.actor), slog.String("route", route), slog.Int("status", w.status),
+		slog.Duration("took", time.Since(began)),
+	}
+	if from := source(r); from.IsValid() {
+		attrs = append(attrs, slog.String("source", from.String()))
+	}
+	s.log().LogAttrs(r.Context(), level, "admin request", attrs...)
+}
+
+// response remembers the status of an answer.
+type response struct {
+	http.ResponseWriter
+	status int
+	abort  bool // end the connection
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController through.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// writeProblem answers with a problem (RFC 9457) outside of an operation.
+func writeProblem(w http.ResponseWriter, status int, detail string) {
+	body, err := json.Marshal(problem(status, detail))
+	if err != nil {
+		panic(err) // three fields that marshal
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}

@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"congthu/auth"
+)
+
+// maxScanned bounds how many accounts one page looks at: where few match, the
+// page is short and has a cursor to go on with.
+const maxScanned = 20_000
+
+type listInput struct {
+	State  string `query:"state" doc:"Only accounts in this state."`
+	Q      string `query:"q" maxLength:"320" doc:"Only accounts whose name contains this, without regard to case."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most this many."`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"next of the page before."`
+}
+
+type listOutput struct{ Body AccountList }
+
+func (s *Server) listAccounts(ctx context.Context, in *listInput) (*listOutput, error) {
+	after, err := decodeCursor(in.Cursor)
+	if err != nil {
+		return nil, invalid("query.cursor", err.Error())
+	}
+	if !utf8.ValidString(in.Q) || strings.ContainsFunc(in.Q, unicode.IsControl) {
+		return nil, invalid("query.q", "must be printable text")
+	}
+	rules, now := s.Guard.Rules(), s.now()
+	keep := func(a auth.Account) bool {
+		return a.Known() && (in.State == "" || rules.State(a, now).String() == in.State)
+	}
+	filters := candidates(in.State, rules, now)
+	for i := range filters {
+		filters[i].Contains = in.Q
+	}
+	accounts, next, err := page(ctx, s.Accounts, filters, after, in.Limit, keep)
+	if err != nil {
+		return nil, s.storeFailed("list accounts", err)
+	}
+	body := AccountList{Accounts: make([]Summary, 0, len(accounts)), Next: encodeCursor(next)}
+	for _, a := range accounts {
+		body.Accounts = append(body.Accounts, s.summary(a, rules, now))
+	}
+	return &listOutput{body}, nil
+}
+
+// candidates are filters that together let every account of a state through, and
+// as few others as a store can tell: the rules decide on each in the end.
+func candidates(state string, rules auth.Rules, now time.Time) []auth.Filter {
+	// A month has at least 28 days: whatever is n calendar months old is older.
+	monthsAgo := func(n int) time.Time { return now.AddDate(0, 0, 1-28*n) }
+	switch state {
+	case auth.StateLocked.String():
+		return []auth.Filter{{Locked: true}}
+	case auth.StateRevoked.String():
+		// Marked by the sweep, or to be marked by the next one.
+		return []auth.Filter{{Revoked: true}, {IdleBefore: monthsAgo(rules.Dormancy.Months)}}
+	case auth.StateExpired.String():
+		return []auth.Filter{{PasswordBefore: monthsAgo(rules.Password.Months)}}
+	case auth.StateExpiring.String():
+		return []auth.Filter{{PasswordBefore: monthsAgo(rules.Password.Months).AddDate(0, 0, rules.Password.WarnDays)}}
+	}
+	return []auth.Filter{{}}
+}
+
+// page collects up to limit accounts behind after that are kept. next is the last
+// name it is done with when there may be more, and empty otherwise.
+func page(ctx context.Context, from Accounts, filters []auth.Filter, after auth.Name, limit int, keep func(auth.Account) bool) (accounts []auth.Account, next auth.Name, err error) {
+	size := min(1000, max(limit+1, 200))
+	for scanned := 0; scanned < maxScanned; {
+		batch, err := merge(ctx, from, filters, after, size)
+		if err != nil {
+			return nil, "", err
+		}
+		if len(batch) == 0 {
+			return accounts, "", nil
+		}
+		for _, a := range batch {
+			if !keep(a) {
+				continue
+			}
+			if len(accounts) == limit {
+				return accounts, accounts[limit-1].Name, nil
+			}
+			accounts = append(accounts, a)
+		}
+		after = batch[len(batch)-1].Name
+		scanned += len(batch)
+	}
+	return accounts, after, nil
+}
+
+// merge returns the next accounts behind after that any of the filters lets
+// through, in order, each once. None means that there are no more.
+func merge(ctx context.Context, from Accounts, filters []auth.Filter, after auth.Name, size int) ([]auth.Account, error) {
+	var all []auth.Account
+	// Beyond the last account of a list there may be more of it, so nothing
+	// beyond the first such end can be told yet.
+	var horizon auth.Name
+	for _, f := range filters {
+		f.After, f.Limit = after, size
+		some, err := from.List(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if len(some) == 0 {
+			continue
+		}
+		if last := some[len(some)-1].Name; horizon == "" || last < horizon {
+			horizon = last
+		}
+		all = append(all, some...)
+	}
+	all = slices.DeleteFunc(all, func(a auth.Account) bool { return a.Name > horizon || a.Name <= after })
+	slices.SortFunc(all, func(a, b auth.Account) int { return cmp.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(all, func(a, b auth.Account) bool { return a.Name == b.Name }), nil
+}
+
+var errCursor = errors.New("is no cursor of a page before")
+
+// cursorVersion changes when cursors of old pages no longer mean the same.
+const cursorVersion = "1:"
+
+// encodeCursor hides a name, so that nobody builds cursors; "" is none.
+func encodeCursor(name auth.Name) string {
+	if name == "" {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(cursorVersion + string(name)))
+}
+
+func decodeCursor(cursor string) (auth.Name, error) {
+	if cursor == "" {
+		return "", nil
+	}
+	decoded, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	if err != nil {
+		return "", errCursor
+	}
+	name, ok := strings.CutPrefix(string(decoded), cursorVersion)
+	if !ok || name == "" || len(name) > 320 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return "", errCursor
+	}
+	return auth.Name(name), nil
+}

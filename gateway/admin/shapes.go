@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"congthu/auth"
+)
+
+// The JSON of the API. Times are UTC (RFC 3339); a time that never was is left
+// out. Who decodes must tolerate new fields.
+
+// Account is one account, as GET /accounts/{address} and every act give it.
+type Account struct {
+	Summary
+	Why    []Why   `json:"why" nullable:"false" doc:"Why it cannot log in, since when, and what to tell the user; what matters most comes first, and there is always at least one."`
+	Events []Event `json:"events" nullable:"false" doc:"The latest events, newest first, at most 20."`
+}
+
+// Summary is one account in a list.
+type Summary struct {
+	Address         string      `json:"address" doc:"The canonical name."`
+	State           string      `json:"state" doc:"What stands in the way first; unknown is a name that nobody has ever logged in with and that was not imported."`
+	Registered      time.Time   `json:"registered,omitzero" doc:"When it became an account: imported, or first logged in to."`
+	FirstLogin      time.Time   `json:"first_login,omitzero"`
+	LastLogin       time.Time   `json:"last_login,omitzero" doc:"May lag by up to an hour."`
+	Failures        int         `json:"failures" doc:"Wrong passwords since the last login or unlock."`
+	Locked          *Lock       `json:"locked" doc:"null when it is not locked."`
+	Revoked         *Revocation `json:"revoked" doc:"null when it is not marked as revoked."`
+	Restored        time.Time   `json:"restored,omitzero" doc:"When an admin last gave it back."`
+	PasswordSince   time.Time   `json:"password_since,omitzero" doc:"When the current password was first seen."`
+	PasswordExpires time.Time   `json:"password_expires,omitzero" doc:"When it is too old, grace not counted."`
+	GraceUntil      time.Time   `json:"grace_until,omitzero" doc:"Until when an expired password may go on."`
+	Sessions        int         `json:"sessions" doc:"Live sessions."`
+	Mistakes        []Mistake   `json:"mistakes" nullable:"false" doc:"The latest wrong passwords, oldest first, at most 8."`
+	Stale           *Mistake    `json:"stale" doc:"The latest try with the password from before the last change; null when there was none."`
+}
+
+// TransformSchema implements huma.SchemaTransformer: it documents what may be null.
+func (Summary) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	for _, name := range []string{"locked", "revoked", "stale"} {
+		p := s.Properties[name]
+		s.Properties[name] = &huma.Schema{
+			AnyOf:       []*huma.Schema{{Ref: p.Ref}, {Type: "null"}},
+			Description: p.Description,
+		}
+	}
+	s.Properties["state"].Enum = append(anyOf(auth.States()), stateUnknown)
+	return s
+}
+
+// stateUnknown is the state of a name that is no account; auth has none for it.
+const stateUnknown = "unknown"
+
+// Lock is who or what locked an account.
+type Lock struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Cause  string    `json:"cause"`
+	Reason string    `json:"reason"`
+}
+
+// TransformSchema implements huma.SchemaTransformer.
+func (Lock) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Properties["cause"].Enum = anyOf(auth.LockCauses())
+	return s
+}
+
+// Revocation is who or what revoked an account.
+type Revocation struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+}
+
+// Mistake is one wrong password and where it came from.
+type Mistake struct {
+	At     time.Time `json:"at"`
+	Source string    `json:"source" doc:"Address and port; empty when not known."`
+}
+
+// AccountList is one page of accounts.
+type AccountList struct {
+	Accounts []Summary `json:"accounts" nullable:"false"`
+	Next     string    `json:"next,omitempty" doc:"The cursor of the next page; left out on the last. A page may be short, even empty, and have a next one."`
+}
+
+// Event is one entry of the audit log.
+type Event struct {
+	Seq     int64     `json:"seq"`
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"`
+	Account string    `json:"account,omitempty"`
+	Actor   string    `json:"actor" doc:"user, gateway, or the person who did it."`
+	Source  string    `json:"source,omitempty" doc:"Address and port."`
+	Before  string    `json:"before,omitempty"`
+	After   string    `json:"after,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Hash    string    `json:"hash"`
+}
+
+// EventList is one page of events, newest first.
+type EventList struct {
+	Events []Event `json:"events" nullable:"false"`
+	Next   int64   `json:"next,omitzero" doc:"Give it as before for the next page; left out on the last."`
+}
+
+// ChainReport is the result of a verification of the audit log.
+type ChainReport struct {
+	OK      bool      `json:"ok" doc:"false: an entry was changed, removed or added from outside."`
+	Checked int64     `json:"checked" doc:"Events that were checked."`
+	Seq     int64     `json:"seq,omitzero" doc:"The newest event, when ok. Whoever notes seq and hash elsewhere can prove later that nothing up to there was changed."`
+	Hash    string    `json:"hash,omitempty" doc:"The hash of the newest event, when ok."`
+	At      time.Time `json:"at,omitzero" doc:"When the newest event happened, when ok."`
+	Broken  int64     `json:"broken_at,omitzero" doc:"The first event that does not fit, when not ok."`
+	Why     string    `json:"why,omitempty" doc:"What does not fit, when not ok."`
+}
+
+// summary shows an account as it is now.
+func (s *Server) summary(a auth.Account, rules auth.Rules, now time.Time) Summary {
+	v := Summary{
+		Address:         string(a.Name),
+		State:           stateOf(a, rules, now),
+		Registered:      a.Registered.UTC(),
+		FirstLogin:      a.FirstLogin.UTC(),
+		LastLogin:       a.LastLogin.UTC(),
+		Failures:        a.Failures,
+		Restored:        a.Restored.UTC(),
+		PasswordSince:   a.Password.Since.UTC(),
+		PasswordExpires: rules.ExpiresAt(a).UTC(),
+		GraceUntil:      a.GraceUntil.UTC(),
+		Sessions:        s.sessions(a.Name),
+		Mistakes:        make([]Mistake, 0, len(a.Mistakes)),
+	}
+	if a.Lock.Cause != auth.NotLocked {
+		v.Locked = &Lock{At: a.Lock.At.UTC(), By: a.Lock.By, Cause: a.Lock.Cause.String(), Reason: a.Lock.Reason}
+	}
+	if !a.Revocation.IsZero() {
+		v.Revoked = &Revocation{At: a.Revocation.At.UTC(), By: a.Revocation.By, Reason: a.Revocation.Reason}
+	}
+	for _, m := range a.Mistakes {
+		v.Mistakes = append(v.Mistakes, mistake(m))
+	}
+	if !a.Stale.At.IsZero() {
+		m := mistake(a.Stale)
+		v.Stale = &m
+	}
+	return v
+}
+
+// stateOf is the word for an account.
+func stateOf(a auth.Account, rules auth.Rules, now time.Time) string {
+	if !a.Known() && !rules.Locked(a, now) {
+		return stateUnknown
+	}
+	return rules.State(a, now).String()
+}
+
+func mistake(m auth.Mistake) Mistake {
+	return Mistake{At: m.At.UTC(), Source: sourceText(m.Source)}
+}
+
+func sourceText(addr netip.AddrPort) string {
+	if !addr.IsValid() {
+		return ""
+	}
+	return addr.String()
+}
+
+func eventsOf(events []auth.Event) []Event {
+	shown := make([]Event, 0, len(events))
+	for _, e := range events {
+		shown = append(shown, Event{
+			Seq: e.Seq, At: e.At.UTC(), Kind: string(e.Kind), Account: string(e.Account), Actor: e.Actor,
+			Source: sourceText(e.Source), Before: e.Before, After: e.After, Reason: e.Reason, Hash: e.Hash,
+		})
+	}
+	return shown
+}

@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+// peerKey is where a connection's context keeps who is at the other end.
+type peerKey struct{}
+
+// withPeer notes the owner of the process at the other end of a Unix socket, as
+// it was when the connection was made (unix(7), SO_PEERCRED).
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := unixConn.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err != nil || credErr != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, actorOf(cred.Uid))
+}
+
+// actorOf names a user in the audit log: the number, which the kernel vouches
+// for, and the name, which people can read.
+func actorOf(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	name := "unknown"
+	if u, err := user.LookupId(id); err == nil && !strings.ContainsFunc(u.Username, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = u.Username
+	}
+	return fmt.Sprintf("uid:%s (%s)", id, name)
+}
+
+// peer identifies by the other end of the Unix socket; whoever may open the
+// socket's file has every scope.
+func peer(r *http.Request) (caller, error) {
+	actor, ok := r.Context().Value(peerKey{}).(string)
+	if !ok {
+		return caller{}, errors.New("the socket does not tell who is at the other end")
+	}
+	return caller{actor: actor, scopes: Scopes()}, nil
+}
+
+// ListenSocket listens on a Unix socket at path, that its owner and the group
+// may open (0660). The group is a name or a number; empty leaves that of the
+// process. A socket left behind by a process that died is replaced; one that
+// somebody still listens on, or a file that is no socket, is an error. Closing
+// the listener removes the file.
+func ListenSocket(path, group string) (net.Listener, error) {
+	gid, err := lookupGroup(group)
+	if err != nil {
+		return nil, err
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("admin socket: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close() // net.FileListener duplicates it
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		if errors.Is(err, unix.EINVAL) && len(path) > 100 {
+			return nil, fmt.Errorf("admin socket %s: the path is too long for a socket (108 octets)", path)
+		}
+		return nil, fmt.Errorf("admin socket %s: bind: %w", path, err)
+	}
+	listener, err := openSocket(file, path, gid)
+	if err != nil {
+		os.Remove(path)
+		return nil, fmt.Errorf("admin socket %s: %w", path, err)
+	}
+	return listener, nil
+}
+
+// openSocket sets the permissions first and listens then: before that nobody can
+// connect, whatever the umask left open.
+func openSocket(file *os.File, path string, gid int) (net.Listener, error) {
+	if gid >= 0 {
+		if err := os.Chown(path, -1, gid); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(int(file.Fd()), unix.SOMAXCONN); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(true)
+	return listener, nil
+}
+
+// removeStale removes a socket that nobody listens on any more.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("admin socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("admin socket %s: there is a file that is no socket", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		conn.Close()
+		return fmt.Errorf("admin socket %s: another process listens there", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		// Alive but overloaded, or not ours to open: not for us to remove.
+		return fmt.Errorf("admin socket %s: is it in use? %w", path, err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("admin socket: %w", err)
+	}
+	return nil
+}
+
+// lookupGroup returns the number of a group; -1 for the empty name.
+func lookupGroup(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if gid, err := strconv.ParseUint(group, 10, 31); err == nil {
+		return int(gid), nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("admin socket: %w", err)
+	}
+	return strconv.Atoi(g.Gid)
+}

@@ -1,0 +1,136 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"congthu/auth"
+)
+
+// memory is the smallest store that a guard can work on.
+type memory struct {
+	mu       sync.Mutex
+	accounts map[auth.Name]auth.Account
+	events   []auth.Event // oldest first
+	broken   *auth.BrokenChain
+	fail     error // of every operation
+	most     int   // rows per list; 0: as many as asked for
+	verify   func(ctx context.Context) error
+}
+
+var errDisk = errors.New("disk I/O error at /var/lib/secret-path")
+
+func (m *memory) Account(_ context.Context, name auth.Name) (auth.Account, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.accounts[name]
+	a.Name = name
+	return a, m.fail
+}
+
+func (m *memory) Reserve(ctx context.Context, name auth.Name, _ func(auth.Account) int) (auth.Account, auth.Reservation, error) {
+	a, err := m.Account(ctx, name)
+	return a, 1, err
+}
+
+func (m *memory) Update(_ context.Context, name auth.Name, _ auth.Reservation, change auth.Change) (auth.Account, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return auth.Account{}, m.fail
+	}
+	a := m.accounts[name]
+	a.Name = name
+	events, write := change(&a)
+	if !write {
+		return a, nil
+	}
+	m.accounts[name] = a
+	for _, e := range events {
+		e.Seq = int64(len(m.events) + 1)
+		prev := ""
+		if len(m.events) > 0 {
+			prev = m.events[len(m.events)-1].Hash
+		}
+		e.Hash = auth.Chain(prev, e)
+		m.events = append(m.events, e)
+	}
+	return a, nil
+}
+
+func (m *memory) List(_ context.Context, f auth.Filter) ([]auth.Account, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	var found []auth.Account
+	for _, a := range m.accounts {
+		login := a.LastLogin
+		if login.IsZero() {
+			login = a.Registered
+		}
+		switch {
+		case a.Name <= f.After,
+			!a.Known() && !f.Unknown,
+			!strings.Contains(string(a.Name), strings.ToLower(f.Contains)),
+			f.Locked && a.Lock.Cause == auth.NotLocked,
+			f.Revoked && a.Revocation.IsZero(),
+			!f.IdleBefore.IsZero() && !login.Before(f.IdleBefore),
+			!f.PasswordBefore.IsZero() && (a.Password.Since.IsZero() || !a.Password.Since.Before(f.PasswordBefore)):
+			continue
+		}
+		found = append(found, a)
+	}
+	slices.SortFunc(found, func(a, b auth.Account) int { return cmp.Compare(a.Name, b.Name) })
+	n := f.Limit
+	if m.most > 0 {
+		n = min(n, m.most)
+	}
+	return found[:min(n, len(found))], nil
+}
+
+func (m *memory) Events(_ context.Context, f auth.EventFilter) ([]auth.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	var found []auth.Event
+	for _, e := range slices.Backward(m.events) {
+		if f.Account != "" && e.Account != f.Account || f.Before != 0 && e.Seq >= f.Before ||
+			len(f.Kinds) > 0 && !slices.Contains(f.Kinds, e.Kind) || len(found) == f.Limit {
+			continue
+		}
+		found = append(found, e)
+	}
+	return found, nil
+}
+
+func (m *memory) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
+	if m.verify != nil {
+		if err := m.verify(ctx); err != nil {
+			return auth.ChainHead{}, err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return auth.ChainHead{}, m.fail
+	}
+	n := int64(len(m.events))
+	if m.broken != nil {
+		progress(m.broken.Seq-1, n)
+		return auth.ChainHead{}, m.broken
+	}
+	progress(n, n)
+	if n == 0 {
+		return auth.ChainHead{}, nil
+	}
+	last := m.events[n-1]
+	return auth.ChainHead{Seq: last.Seq, Hash: last.Hash, At: last.At}, nil
+}

@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
+
+	"congthu/auth"
+)
+
+// Scope is what a token may do.
+type Scope string
+
+const (
+	ScopeRead    Scope = "read"    // look at accounts
+	ScopeUnlock  Scope = "unlock"  // end a lock
+	ScopeLock    Scope = "lock"    // lock an account
+	ScopeRestore Scope = "restore" // give a revoked account back
+	ScopeGrace   Scope = "grace"   // let an expired password go on for some days
+	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
+)
+
+// Scopes lists every scope.
+func Scopes() []Scope {
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeAudit}
+}
+
+// Token lets one named person in. Only its hash is kept: a token is random and
+// long, so a fast hash without salt is enough.
+type Token struct {
+	// Name is the person's. It goes into the audit log.
+	Name string
+	// SHA256 is the hash of the token's octets.
+	SHA256 [sha256.Size]byte
+	Scopes []Scope
+}
+
+// Validate says what is wrong with a token. The name must not look like an actor
+// that the gateway itself writes into the audit log.
+func (t Token) Validate() error {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	switch {
+	case strings.TrimSpace(t.Name) == "":
+		return errors.New("token without a name")
+	case t.Name != strings.TrimSpace(t.Name) || strings.ContainsFunc(t.Name, unprintable):
+		return errors.New("the name of a token has spaces around it or unprintable characters")
+	case t.Name == auth.ByUser, t.Name == auth.ByGateway, strings.HasPrefix(t.Name, "uid:"):
+		return fmt.Errorf("token %q: the name belongs to the gateway's own entries in the audit log", t.Name)
+	case t.SHA256 == [sha256.Size]byte{}, t.SHA256 == sha256.Sum256(nil):
+		return fmt.Errorf("token %q: the hash is of no token", t.Name)
+	case len(t.Scopes) == 0:
+		return fmt.Errorf("token %q: no scopes", t.Name)
+	}
+	for _, scope := range t.Scopes {
+		if !slices.Contains(Scopes(), scope) {
+			return fmt.Errorf("token %q: unknown scope %q", t.Name, scope)
+		}
+	}
+	return nil
+}
+
+// caller is who makes a request.
+type caller struct {
+	actor  string
+	source netip.AddrPort // zero on the Unix socket
+	scopes []Scope
+}
+
+// identify says who makes a request. The error is for the caller, and repeats
+// nothing of what the caller sent.
+type identify func(r *http.Request) (caller, error)
+
+var errNoToken = errors.New("a bearer token is required")
+
+// nobody identifies nobody.
+func nobody(*http.Request) (caller, error) { return caller{}, errNoToken }
+
+// bearer identifies by the token in the Authorization header (RFC 6750 section 2.1).
+func (s *Server) bearer(r *http.Request) (caller, error) {
+	fields := r.Header.Values("Authorization")
+	if len(fields) == 0 {
+		return caller{}, errNoToken
+	}
+	// The scheme has no case (RFC 9110 section 11.1).
+	scheme, token, _ := strings.Cut(fields[0], " ")
+	if len(fields) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return caller{}, errors.New("the Authorization header is no single bearer token")
+	}
+	sum := sha256.Sum256([]byte(token))
+	var found *Token
+	tokens := *s.tokens.Load()
+	for i := range tokens {
+		// All are compared, so that the time does not tell which one was close.
+		if subtle.ConstantTimeCompare(sum[:], tokens[i].SHA256[:]) == 1 && found == nil {
+			found = &tokens[i]
+		}
+	}
+	if found == nil {
+		return caller{}, errors.New("the bearer token is not known")
+	}
+	return caller{actor: found.Name, source: source(r), scopes: found.Scopes}, nil
+}
+
+// source is the address that a TCP request came from.
+func source(r *http.Request) netip.AddrPort {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+}

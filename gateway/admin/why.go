@@ -1,0 +1,320 @@
+package admin
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"congthu/auth"
+)
+
+// Why is one reason that somebody cannot log in, or the fact that there is none:
+// what support staff read, and what they can tell the user, in English and in
+// Vietnamese.
+type Why struct {
+	Outcome string    `json:"outcome" doc:"How an attempt with the correct password would end for this reason; accepted when it would not be refused; previous_password and wrong_password tell of attempts with others."`
+	Since   time.Time `json:"since,omitzero" doc:"Since when."`
+	EN      string    `json:"en" doc:"For support staff, in English."`
+	VI      string    `json:"vi" doc:"For support staff, in Vietnamese."`
+	TellEN  string    `json:"tell_en" doc:"What to tell the user, in English."`
+	TellVI  string    `json:"tell_vi" doc:"What to tell the user, in Vietnamese."`
+}
+
+// staleFor is how long after its last try a device with the previous password is
+// still worth telling about.
+const staleFor = 7 * 24 * time.Hour
+
+// Explain says why nobody can log in to an account, since when, and what to tell
+// the user. It is a pure function. What matters most comes first; the last entry
+// says so when no rule stands in the way. change tells a user how to change the
+// password; empty: the helpdesk knows.
+func Explain(a auth.Account, r auth.Rules, now time.Time, change string) []Why {
+	e := explainer{a, r, now, change}
+	var reasons []Why
+	if r.Locked(a, now) {
+		if a.Lock.Cause == auth.ByAdmin {
+			reasons = append(reasons, e.lockedByAdmin())
+		} else {
+			reasons = append(reasons, e.lockedByPasswords())
+		}
+	}
+	if !a.Known() {
+		return append(reasons, e.unknown())
+	}
+	if r.Revoked(a, now) {
+		reasons = append(reasons, e.revoked())
+	}
+	if r.Expired(a, now) {
+		reasons = append(reasons, e.expired())
+	}
+	refused := len(reasons) > 0
+	if !a.Stale.At.IsZero() && now.Sub(a.Stale.At) < staleFor {
+		reasons = append(reasons, e.stale())
+	}
+	// A lock that has ended by itself takes its failures along at the next attempt.
+	if a.Lock.Cause == auth.NotLocked && r.Lockout.Mode == auth.Enforce && r.Slots(a, now) <= r.Lockout.Tolerated {
+		reasons = append(reasons, e.failures())
+	}
+	if _, soon := r.ExpiringIn(a, now); soon {
+		reasons = append(reasons, e.expiring())
+	}
+	switch {
+	case refused:
+	case a.FirstLogin.IsZero():
+		reasons = append(reasons, e.neverSeen())
+	default:
+		reasons = append(reasons, e.nothing())
+	}
+	return reasons
+}
+
+// standing is the one reason that says what state an account is in.
+func standing(a auth.Account, r auth.Rules, now time.Time) Why {
+	reasons := Explain(a, r, now, "")
+	for _, why := range reasons {
+		switch why.Outcome {
+		case auth.Locked.String(), auth.Revoked.String(), auth.Expired.String():
+			return why
+		}
+	}
+	return reasons[len(reasons)-1]
+}
+
+type explainer struct {
+	auth.Account
+	rules  auth.Rules
+	now    time.Time
+	change string
+}
+
+func (e explainer) lockedByPasswords() Why {
+	lastEN, lastVI := e.latestMistake()
+	w := Why{
+		Outcome: auth.Locked.String(),
+		Since:   e.Lock.At.UTC(),
+		EN:      fmt.Sprintf("Locked since %s after %s%s.", e.en(e.Lock.At), count(e.Failures, "wrong password"), lastEN),
+		VI:      fmt.Sprintf("Bị khóa từ %s sau %d lần nhập sai mật khẩu%s.", e.vi(e.Lock.At), e.Failures, lastVI),
+		TellEN: fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. "+
+			"First correct the password saved on every device, then ask for the mailbox to be unlocked.", count(e.rules.Lockout.Tolerated, "time")),
+		TellVI: fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
+			"Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.", e.rules.Lockout.Tolerated),
+	}
+	if after := e.rules.Lockout.UnlockAfter; after > 0 {
+		ends := e.Lock.At.Add(after)
+		w.TellEN = fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. "+
+			"Correct the password saved on every device; the mailbox unlocks by itself at %s.", count(e.rules.Lockout.Tolerated, "time"), e.en(ends))
+		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
+			"Hãy sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc %s.", e.rules.Lockout.Tolerated, e.vi(ends))
+	}
+	return w
+}
+
+func (e explainer) lockedByAdmin() Why {
+	return Why{
+		Outcome: auth.Locked.String(),
+		Since:   e.Lock.At.UTC(),
+		EN:      fmt.Sprintf("Locked since %s by %s: %s.", e.en(e.Lock.At), e.Lock.By, sentence(e.Lock.Reason)),
+		VI:      fmt.Sprintf("Bị %s khóa từ %s, lý do: %s.", e.Lock.By, e.vi(e.Lock.At), sentence(e.Lock.Reason)),
+		TellEN:  "Your mailbox was locked by an administrator. Please contact the helpdesk.",
+		TellVI:  "Hộp thư đã bị quản trị viên khóa. Vui lòng liên hệ bộ phận hỗ trợ.",
+	}
+}
+
+func (e explainer) revoked() Why {
+	months := e.rules.Dormancy.Months
+	usedEN, usedVI := "nobody has ever logged in to it", "chưa từng có ai đăng nhập"
+	if !e.LastLogin.IsZero() {
+		usedEN, usedVI = "the last login was at "+e.en(e.LastLogin), "lần đăng nhập cuối là "+e.vi(e.LastLogin)
+	}
+	w := Why{
+		Outcome: auth.Revoked.String(),
+		TellEN: fmt.Sprintf("Your mailbox was not used for more than %s and its account has been revoked. "+
+			"Please ask for it to be restored.", count(months, "month")),
+		TellVI: fmt.Sprintf("Hộp thư không được đăng nhập quá %d tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.", months),
+	}
+	if e.Revocation.IsZero() {
+		at := e.rules.DormantAt(e.Account)
+		w.Since = at.UTC()
+		w.EN = fmt.Sprintf("Not used for more than %s since %s, so every login is refused: %s.", count(months, "month"), e.en(at), usedEN)
+		w.VI = fmt.Sprintf("Không đăng nhập quá %d tháng, bị từ chối đăng nhập từ %s: %s.", months, e.vi(at), usedVI)
+		return w
+	}
+	w.Since = e.Revocation.At.UTC()
+	w.EN = fmt.Sprintf("Revoked since %s by %s: %s.", e.en(e.Revocation.At), e.Revocation.By, usedEN)
+	w.VI = fmt.Sprintf("Bị thu hồi từ %s (%s): %s.", e.vi(e.Revocation.At), e.Revocation.By, usedVI)
+	return w
+}
+
+func (e explainer) expired() Why {
+	at, months := e.rules.ExpiresAt(e.Account), e.rules.Password.Months
+	howEN, howVI := e.how()
+	return Why{
+		Outcome: auth.Expired.String(),
+		Since:   at.UTC(),
+		EN: fmt.Sprintf("The password has been the same since %s and expired at %s, after %s.",
+			e.en(e.Password.Since), e.en(at), count(months, "month")),
+		VI: fmt.Sprintf("Mật khẩu không đổi từ %s, đã hết hạn lúc %s, quá %d tháng.",
+			e.vi(e.Password.Since), e.vi(at), months),
+		TellEN: fmt.Sprintf("Your password is older than %s. Change it, then log in with the new one. %s", count(months, "month"), howEN),
+		TellVI: fmt.Sprintf("Mật khẩu đã dùng quá %d tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. %s", months, howVI),
+	}
+}
+
+func (e explainer) stale() Why {
+	from := addressOf(e.Stale.Source)
+	countedEN, countedVI := "it is not counted", "không bị tính là nhập sai"
+	if e.rules.Lockout.CountPrevious {
+		countedEN, countedVI = "it is counted as a wrong password", "bị tính là nhập sai"
+	}
+	return Why{
+		Outcome: auth.PreviousPassword.String(),
+		Since:   e.Stale.At.UTC(),
+		EN: fmt.Sprintf("A device still tries the password from before the last change, lately at %s from %s; %s.",
+			e.en(e.Stale.At), from.en, countedEN),
+		VI: fmt.Sprintf("Có thiết bị vẫn dùng mật khẩu cũ (trước lần đổi gần nhất), gần đây lúc %s từ %s; %s.",
+			e.vi(e.Stale.At), from.vi, countedVI),
+		TellEN: fmt.Sprintf("One of your devices still has the old password: it tried from %s at %s. Put in the new one there.",
+			from.en, e.en(e.Stale.At)),
+		TellVI: fmt.Sprintf("Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ %s lúc %s. Hãy nhập mật khẩu mới trên thiết bị đó.",
+			from.vi, e.vi(e.Stale.At)),
+	}
+}
+
+func (e explainer) failures() Why {
+	left := e.rules.Slots(e.Account, e.now)
+	lastEN, lastVI := e.latestMistake()
+	w := Why{
+		Outcome: auth.WrongPassword.String(),
+		EN: fmt.Sprintf("%s since the last login or unlock%s; %d more will lock it.",
+			count(e.Failures, "wrong password"), lastEN, left),
+		VI: fmt.Sprintf("%d lần nhập sai mật khẩu kể từ lần đăng nhập hoặc mở khóa gần nhất%s; thêm %d lần nữa sẽ bị khóa.",
+			e.Failures, lastVI, left),
+		TellEN: fmt.Sprintf("A wrong password is being tried. Correct the password saved on every device: after %d more your mailbox is locked.", left),
+		TellVI: fmt.Sprintf("Có mật khẩu sai đang được thử. Hãy sửa mật khẩu đã lưu trên mọi thiết bị: sau %d lần sai nữa hộp thư sẽ bị khóa.", left),
+	}
+	if len(e.Mistakes) > 0 {
+		w.Since = e.Mistakes[0].At.UTC()
+	}
+	return w
+}
+
+func (e explainer) expiring() Why {
+	at := e.rules.ExpiresAt(e.Account)
+	howEN, howVI := e.how()
+	w := Why{
+		Outcome: auth.Accepted.String(),
+		EN:      fmt.Sprintf("The password expires at %s, %s from now.", e.en(at), e.days(at)),
+		VI:      fmt.Sprintf("Mật khẩu sẽ hết hạn lúc %s, còn %d ngày.", e.vi(at), e.daysLeft(at)),
+	}
+	if e.GraceUntil.After(at) {
+		w.EN = fmt.Sprintf("The password expires at %s; an admin lets it go on until %s, %s from now.", e.en(at), e.en(e.GraceUntil), e.days(e.GraceUntil))
+		w.VI = fmt.Sprintf("Mật khẩu hết hạn lúc %s; quản trị viên đã gia hạn đến %s, còn %d ngày.", e.vi(at), e.vi(e.GraceUntil), e.daysLeft(e.GraceUntil))
+		at = e.GraceUntil
+	}
+	w.TellEN = fmt.Sprintf("Change your password before %s. %s", e.en(at), howEN)
+	w.TellVI = fmt.Sprintf("Hãy đổi mật khẩu trước %s. %s", e.vi(at), howVI)
+	return w
+}
+
+func (e explainer) neverSeen() Why {
+	return Why{
+		Outcome: auth.Accepted.String(),
+		Since:   e.Registered.UTC(),
+		EN:      fmt.Sprintf("No rule stands in the way; imported at %s, and nobody has logged in through the gateway yet.", e.en(e.Registered)),
+		VI:      fmt.Sprintf("Không bị quy định nào chặn; được nhập vào hệ thống lúc %s và chưa có ai đăng nhập qua cổng.", e.vi(e.Registered)),
+		TellEN:  "Log in with your usual password. If it is refused, the mail server does not take that password.",
+		TellVI:  "Hãy đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
+	}
+}
+
+func (e explainer) unknown() Why {
+	return Why{
+		Outcome: auth.WrongPassword.String(),
+		EN: fmt.Sprintf("No account of this name has ever logged in or been imported; %s been tried.",
+			counted(e.Failures, "wrong password has", "wrong passwords have")),
+		VI: fmt.Sprintf("Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; có %d lần nhập sai mật khẩu.",
+			e.Failures),
+		TellEN: "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
+		TellVI: "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
+	}
+}
+
+func (e explainer) nothing() Why {
+	return Why{
+		Outcome: auth.Accepted.String(),
+		EN:      fmt.Sprintf("Nothing stands in the way: it can log in; the last login was at %s.", e.en(e.LastLogin)),
+		VI:      fmt.Sprintf("Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc %s.", e.vi(e.LastLogin)),
+		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
+		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
+	}
+}
+
+// latestMistake tells when the latest wrong password came, and where they all
+// came from; nothing when that is not remembered.
+func (e explainer) latestMistake() (en, vi string) {
+	if len(e.Mistakes) == 0 {
+		return "", ""
+	}
+	var sources []string
+	seen := make(map[netip.Addr]bool)
+	for _, m := range e.Mistakes {
+		if addr := m.Source.Addr().Unmap(); addr.IsValid() && !seen[addr] {
+			seen[addr] = true
+			sources = append(sources, addr.String())
+		}
+	}
+	last := e.Mistakes[len(e.Mistakes)-1].At
+	en, vi = ", the latest at "+e.en(last), ", lần cuối lúc "+e.vi(last)
+	if len(sources) > 0 {
+		en += ", from " + strings.Join(sources, ", ")
+		vi += ", từ " + strings.Join(sources, ", ")
+	}
+	return en, vi
+}
+
+// how tells how to change a password.
+func (e explainer) how() (en, vi string) {
+	if e.change == "" {
+		return "The helpdesk tells you how.", "Bộ phận hỗ trợ sẽ hướng dẫn cách đổi."
+	}
+	return "How to change it: " + e.change, "Cách đổi mật khẩu: " + e.change
+}
+
+// en and vi write an instant for people, in the regulation's time zone.
+func (e explainer) en(t time.Time) string { return e.local(t).Format("2006-01-02 15:04") }
+func (e explainer) vi(t time.Time) string { return e.local(t).Format("15:04 ngày 02/01/2006") }
+
+func (e explainer) local(t time.Time) time.Time {
+	if e.rules.Location == nil {
+		return t.UTC()
+	}
+	return t.In(e.rules.Location)
+}
+
+func (e explainer) daysLeft(at time.Time) int { return int(at.Sub(e.now) / (24 * time.Hour)) }
+
+func (e explainer) days(at time.Time) string { return count(e.daysLeft(at), "day") }
+
+// place is where something came from, for people.
+type place struct{ en, vi string }
+
+func addressOf(source netip.AddrPort) place {
+	if addr := source.Addr().Unmap(); addr.IsValid() {
+		return place{addr.String(), addr.String()}
+	}
+	return place{"an unknown address", "địa chỉ không rõ"}
+}
+
+// sentence is a text that somebody wrote, without its own full stop.
+func sentence(s string) string { return strings.TrimRight(s, ". ") }
+
+// count writes a number with its noun.
+func count(n int, noun string) string { return counted(n, noun, noun+"s") }
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,343 @@
+package admin
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"congthu/auth"
+)
+
+// instant reads a time in the regulation's zone.
+func instant(s string) time.Time {
+	t, err := time.ParseInLocation("2006-01-02 15:04", s, auth.DefaultRules().Location)
+	if err != nil {
+		panic(err)
+	}
+	return t.UTC()
+}
+
+func from(source, at string) auth.Mistake {
+	return auth.Mistake{At: instant(at), Source: netip.MustParseAddrPort(source)}
+}
+
+func TestWhySomebodyCannotLogIn(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	// healthy is an account that nothing stands in the way of.
+	healthy := auth.Account{
+		Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"),
+		LastLogin: instant("2025-06-14 17:30"), Password: auth.Password{Since: instant("2025-05-01 09:00")},
+	}
+	edit := func(f func(*auth.Account)) auth.Account {
+		a := healthy
+		f(&a)
+		return a
+	}
+	sixMistakes := []auth.Mistake{
+		from("203.0.113.5:40000", "2025-06-15 09:00"), from("203.0.113.5:40001", "2025-06-15 09:01"),
+		from("203.0.113.5:40002", "2025-06-15 09:02"), from("[2001:db8::1]:50000", "2025-06-15 09:03"),
+		from("203.0.113.5:40003", "2025-06-15 09:04"), from("203.0.113.5:40004", "2025-06-15 09:05"),
+	}
+	lockedByPasswords := edit(func(a *auth.Account) {
+		a.Failures, a.Mistakes = 6, sixMistakes
+		a.Lock = auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 09:05"), By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
+	})
+	timed := auth.DefaultRules()
+	timed.Lockout.UnlockAfter = 2 * time.Hour
+	ended := auth.DefaultRules()
+	ended.Lockout.UnlockAfter = 30 * time.Minute
+	warning := auth.DefaultRules()
+	warning.Lockout.Mode, warning.Dormancy.Mode, warning.Password.Mode = auth.Warn, auth.Warn, auth.Warn
+	strict := auth.DefaultRules()
+	strict.Lockout.CountPrevious = true
+
+	for _, c := range []struct {
+		name    string
+		account auth.Account
+		rules   auth.Rules
+		change  string
+		want    []Why
+	}{
+		{
+			name: "locked by wrong passwords", account: lockedByPasswords,
+			want: []Why{{
+				Outcome: "locked", Since: instant("2025-06-15 09:05"),
+				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5, 2001:db8::1.",
+				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu, lần cuối lúc 09:05 ngày 15/06/2025, từ 203.0.113.5, 2001:db8::1.",
+				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
+			}},
+		},
+		{
+			name: "locked for a time", account: lockedByPasswords, rules: timed,
+			want: []Why{{
+				Outcome: "locked", Since: instant("2025-06-15 09:05"),
+				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5, 2001:db8::1.",
+				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu, lần cuối lúc 09:05 ngày 15/06/2025, từ 203.0.113.5, 2001:db8::1.",
+				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. Correct the password saved on every device; the mailbox unlocks by itself at 2025-06-15 11:05.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Hãy sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc 11:05 ngày 15/06/2025.",
+			}},
+		},
+		{
+			name: "a lock that has ended by itself", account: lockedByPasswords, rules: ended,
+			want: []Why{nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "locked by an admin",
+			account: edit(func(a *auth.Account) {
+				a.Lock = auth.Lock{Mark: auth.Mark{At: instant("2025-06-01 08:00"), By: "Trần Thị B", Reason: "Nghỉ việc."}, Cause: auth.ByAdmin}
+			}),
+			want: []Why{{
+				Outcome: "locked", Since: instant("2025-06-01 08:00"),
+				EN:     "Locked since 2025-06-01 08:00 by Trần Thị B: Nghỉ việc.",
+				VI:     "Bị Trần Thị B khóa từ 08:00 ngày 01/06/2025, lý do: Nghỉ việc.",
+				TellEN: "Your mailbox was locked by an administrator. Please contact the helpdesk.",
+				TellVI: "Hộp thư đã bị quản trị viên khóa. Vui lòng liên hệ bộ phận hỗ trợ.",
+			}},
+		},
+		{
+			name: "revoked by the sweep",
+			account: edit(func(a *auth.Account) {
+				a.LastLogin = instant("2024-05-31 12:00")
+				a.Revocation = auth.Mark{At: instant("2025-06-01 02:30"), By: auth.ByGateway, Reason: "dormant"}
+			}),
+			want: []Why{{
+				Outcome: "revoked", Since: instant("2025-06-01 02:30"),
+				EN:     "Revoked since 2025-06-01 02:30 by gateway: the last login was at 2024-05-31 12:00.",
+				VI:     "Bị thu hồi từ 02:30 ngày 01/06/2025 (gateway): lần đăng nhập cuối là 12:00 ngày 31/05/2024.",
+				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
+				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.",
+			}},
+		},
+		{
+			name: "dormant, the sweep to come",
+			account: edit(func(a *auth.Account) {
+				a.LastLogin = instant("2024-06-13 12:00")
+			}),
+			want: []Why{{
+				Outcome: "revoked", Since: instant("2025-06-14 01:00"), // the day has ended, and the hour of slack
+				EN:     "Not used for more than 12 months since 2025-06-14 01:00, so every login is refused: the last login was at 2024-06-13 12:00.",
+				VI:     "Không đăng nhập quá 12 tháng, bị từ chối đăng nhập từ 01:00 ngày 14/06/2025: lần đăng nhập cuối là 12:00 ngày 13/06/2024.",
+				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
+				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.",
+			}},
+		},
+		{
+			name: "expired, and nobody said how to change it",
+			account: edit(func(a *auth.Account) {
+				a.Password.Since = instant("2025-02-28 09:00")
+			}),
+			want: []Why{{
+				Outcome: "expired", Since: instant("2025-05-29 00:00"),
+				EN:     "The password has been the same since 2025-02-28 09:00 and expired at 2025-05-29 00:00, after 3 months.",
+				VI:     "Mật khẩu không đổi từ 09:00 ngày 28/02/2025, đã hết hạn lúc 00:00 ngày 29/05/2025, quá 3 tháng.",
+				TellEN: "Your password is older than 3 months. Change it, then log in with the new one. The helpdesk tells you how.",
+				TellVI: "Mật khẩu đã dùng quá 3 tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
+			}},
+		},
+		{
+			name: "expired, with the page where to change it", change: "https://id.x.vn/doi-mat-khau",
+			account: edit(func(a *auth.Account) {
+				a.Password.Since = instant("2025-02-28 09:00")
+			}),
+			want: []Why{{
+				Outcome: "expired", Since: instant("2025-05-29 00:00"),
+				EN:     "The password has been the same since 2025-02-28 09:00 and expired at 2025-05-29 00:00, after 3 months.",
+				VI:     "Mật khẩu không đổi từ 09:00 ngày 28/02/2025, đã hết hạn lúc 00:00 ngày 29/05/2025, quá 3 tháng.",
+				TellEN: "Your password is older than 3 months. Change it, then log in with the new one. How to change it: https://id.x.vn/doi-mat-khau",
+				TellVI: "Mật khẩu đã dùng quá 3 tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. Cách đổi mật khẩu: https://id.x.vn/doi-mat-khau",
+			}},
+		},
+		{
+			name: "expired, with some days of grace left",
+			account: edit(func(a *auth.Account) {
+				a.Password.Since, a.GraceUntil = instant("2025-02-28 09:00"), instant("2025-06-18 10:00")
+			}),
+			want: []Why{{
+				Outcome: "accepted",
+				EN:      "The password expires at 2025-05-29 00:00; an admin lets it go on until 2025-06-18 10:00, 3 days from now.",
+				VI:      "Mật khẩu hết hạn lúc 00:00 ngày 29/05/2025; quản trị viên đã gia hạn đến 10:00 ngày 18/06/2025, còn 3 ngày.",
+				TellEN:  "Change your password before 2025-06-18 10:00. The helpdesk tells you how.",
+				TellVI:  "Hãy đổi mật khẩu trước 10:00 ngày 18/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
+			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "expiring soon",
+			account: edit(func(a *auth.Account) {
+				a.Password.Since = instant("2025-03-16 09:00")
+			}),
+			want: []Why{{
+				Outcome: "accepted",
+				EN:      "The password expires at 2025-06-17 00:00, 1 day from now.",
+				VI:      "Mật khẩu sẽ hết hạn lúc 00:00 ngày 17/06/2025, còn 1 ngày.",
+				TellEN:  "Change your password before 2025-06-17 00:00. The helpdesk tells you how.",
+				TellVI:  "Hãy đổi mật khẩu trước 00:00 ngày 17/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
+			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "a device with the previous password",
+			account: edit(func(a *auth.Account) {
+				a.Stale = from("198.51.100.9:5555", "2025-06-15 08:15")
+			}),
+			want: []Why{{
+				Outcome: "previous_password", Since: instant("2025-06-15 08:15"),
+				EN:     "A device still tries the password from before the last change, lately at 2025-06-15 08:15 from 198.51.100.9; it is not counted.",
+				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước lần đổi gần nhất), gần đây lúc 08:15 ngày 15/06/2025 từ 198.51.100.9; không bị tính là nhập sai.",
+				TellEN: "One of your devices still has the old password: it tried from 198.51.100.9 at 2025-06-15 08:15. Put in the new one there.",
+				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ 198.51.100.9 lúc 08:15 ngày 15/06/2025. Hãy nhập mật khẩu mới trên thiết bị đó.",
+			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "such a device where the strictest reading holds", rules: strict,
+			account: edit(func(a *auth.Account) {
+				a.Stale = auth.Mistake{At: instant("2025-06-15 08:15")}
+			}),
+			want: []Why{{
+				Outcome: "previous_password", Since: instant("2025-06-15 08:15"),
+				EN:     "A device still tries the password from before the last change, lately at 2025-06-15 08:15 from an unknown address; it is counted as a wrong password.",
+				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước lần đổi gần nhất), gần đây lúc 08:15 ngày 15/06/2025 từ địa chỉ không rõ; bị tính là nhập sai.",
+				TellEN: "One of your devices still has the old password: it tried from an unknown address at 2025-06-15 08:15. Put in the new one there.",
+				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ địa chỉ không rõ lúc 08:15 ngày 15/06/2025. Hãy nhập mật khẩu mới trên thiết bị đó.",
+			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "such a device, long ago",
+			account: edit(func(a *auth.Account) {
+				a.Stale = from("198.51.100.9:5555", "2025-06-08 10:00")
+			}),
+			want: []Why{nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "wrong passwords that have not locked yet",
+			account: edit(func(a *auth.Account) {
+				a.Failures, a.Mistakes = 1, sixMistakes[:1]
+			}),
+			want: []Why{{
+				Outcome: "wrong_password", Since: instant("2025-06-15 09:00"),
+				EN:     "1 wrong password since the last login or unlock, the latest at 2025-06-15 09:00, from 203.0.113.5; 5 more will lock it.",
+				VI:     "1 lần nhập sai mật khẩu kể từ lần đăng nhập hoặc mở khóa gần nhất, lần cuối lúc 09:00 ngày 15/06/2025, từ 203.0.113.5; thêm 5 lần nữa sẽ bị khóa.",
+				TellEN: "A wrong password is being tried. Correct the password saved on every device: after 5 more your mailbox is locked.",
+				TellVI: "Có mật khẩu sai đang được thử. Hãy sửa mật khẩu đã lưu trên mọi thiết bị: sau 5 lần sai nữa hộp thư sẽ bị khóa.",
+			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+		{
+			name: "rules that only warn stand in nobody's way", rules: warning,
+			account: edit(func(a *auth.Account) {
+				a.Failures, a.Mistakes = 6, sixMistakes
+				a.LastLogin = instant("2023-05-31 12:00")
+				a.Password.Since = instant("2023-05-31 12:00")
+			}),
+			want: []Why{nothing("2023-05-31 12:00", "12:00 ngày 31/05/2023")},
+		},
+		{
+			name:    "imported, never seen",
+			account: auth.Account{Name: "moi@x.vn", Registered: instant("2025-06-01 08:00")},
+			want: []Why{{
+				Outcome: "accepted", Since: instant("2025-06-01 08:00"),
+				EN:     "No rule stands in the way; imported at 2025-06-01 08:00, and nobody has logged in through the gateway yet.",
+				VI:     "Không bị quy định nào chặn; được nhập vào hệ thống lúc 08:00 ngày 01/06/2025 và chưa có ai đăng nhập qua cổng.",
+				TellEN: "Log in with your usual password. If it is refused, the mail server does not take that password.",
+				TellVI: "Hãy đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
+			}},
+		},
+		{
+			name:    "unknown",
+			account: auth.Account{Name: "ai@x.vn", Failures: 2},
+			want:    []Why{unknown("2 wrong passwords have", 2)},
+		},
+		{
+			name: "unknown and locked all the same",
+			account: auth.Account{
+				Name: "ai@x.vn", Failures: 6,
+				Lock: auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 09:05"), By: auth.ByGateway}, Cause: auth.ByWrongPasswords},
+			},
+			want: []Why{{
+				Outcome: "locked", Since: instant("2025-06-15 09:05"),
+				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords.",
+				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu.",
+				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
+			}, unknown("6 wrong passwords have", 6)},
+		},
+		{
+			name: "nothing in the way", account: healthy,
+			want: []Why{nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.rules.Location == nil {
+				c.rules = auth.DefaultRules()
+			}
+			got := Explain(c.account, c.rules, now, c.change)
+			if len(got) != len(c.want) {
+				t.Fatalf("%d reasons, want %d: %+v", len(got), len(c.want), got)
+			}
+			for i := range got {
+				if got[i] != c.want[i] {
+					t.Errorf("reason %d:\n got %+v\nwant %+v", i, got[i], c.want[i])
+				}
+			}
+			for _, w := range got {
+				checkTexts(t, w)
+			}
+		})
+	}
+}
+
+func TestEveryReasonIsGivenWhenThereAreSeveral(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	a := auth.Account{
+		Name: "an@x.vn", Registered: instant("2020-01-01 08:00"), FirstLogin: instant("2020-01-01 08:00"),
+		LastLogin: instant("2024-01-01 08:00"), Password: auth.Password{Since: instant("2024-01-01 08:00")},
+		Lock:  auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 09:00"), By: "B", Reason: "thử"}, Cause: auth.ByAdmin},
+		Stale: from("198.51.100.9:5555", "2025-06-15 09:30"),
+	}
+	var outcomes []string
+	for _, w := range Explain(a, auth.DefaultRules(), now, "") {
+		outcomes = append(outcomes, w.Outcome)
+	}
+	if got := strings.Join(outcomes, " "); got != "locked revoked expired previous_password" {
+		t.Errorf("reasons: %s", got)
+	}
+	if w := standing(a, auth.DefaultRules(), now); w.Outcome != "locked" {
+		t.Errorf("it stands as %s", w.Outcome)
+	}
+}
+
+func nothing(en, vi string) Why {
+	return Why{
+		Outcome: "accepted",
+		EN:      "Nothing stands in the way: it can log in; the last login was at " + en + ".",
+		VI:      "Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc " + vi + ".",
+		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
+		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
+	}
+}
+
+func unknown(tried string, n int) Why {
+	return Why{
+		Outcome: "wrong_password",
+		EN:      "No account of this name has ever logged in or been imported; " + tried + " been tried.",
+		VI:      "Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; có " + string(rune('0'+n)) + " lần nhập sai mật khẩu.",
+		TellEN:  "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
+		TellVI:  "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
+	}
+}
+
+// checkTexts holds for every text: one line, a sentence, and Vietnamese with its
+// diacritics.
+func checkTexts(t *testing.T, w Why) {
+	t.Helper()
+	for _, text := range []string{w.EN, w.VI, w.TellEN, w.TellVI} {
+		if strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, "  ") || strings.Contains(text, "%!") {
+			t.Errorf("%q", text)
+		}
+	}
+	for _, text := range []string{w.VI, w.TellVI} {
+		if !strings.ContainsAny(text, "ạảãàáâậầấẩẫăắằặẳẵóòọõỏôộổỗồốơờớợởỡéèẻẹẽêếềệểễúùụủũưựữửừứíìịỉĩýỳỷỵỹđ") {
+			t.Errorf("%q has no diacritics", text)
+		}
+	}
+}

@@ -1,0 +1,472 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+)
+
+func newAccountCommand() *cobra.Command {
+	a := &accounts{}
+	cmd := &cobra.Command{
+		Use:     "account",
+		Aliases: []string{"accounts"},
+		Short:   "Look at accounts, unlock and restore them (xem, mở khóa, khôi phục tài khoản)",
+		Long: `Look at accounts and change what the rules hold against them. The gateway must be
+running: its admin socket is used, and every change goes into the audit log
+with your name and the reason you give.`,
+		Example: `  congthu account show an@example.org
+  congthu account list --state locked
+  congthu account unlock an@example.org --reason "called 0912345678, identity checked"`,
+	}
+	a.at.addFlags(cmd)
+	outputFlag(cmd, cmd.PersistentFlags(), &a.output)
+	cmd.AddCommand(a.show(), a.list(),
+		a.act("unlock", "End a lock and forget the wrong passwords (mở khóa)",
+			"End a lock, whether wrong passwords or an administrator made it, and forget the wrong\npasswords. First have the password corrected on every device that tries a wrong one.",
+			`"called 0912345678, identity checked"`),
+		a.act("lock", "Lock an account and end its sessions (khóa)",
+			"Lock an account until somebody unlocks it, and end its live sessions.",
+			`"left the agency on 1 December"`),
+		a.act("restore", "Give a revoked account back (khôi phục)",
+			"Give back an account that was revoked because nobody logged in to it (Art. 5.3.c). Its\nmonths of disuse begin again.",
+			`"request 123/CV of the agency"`),
+		a.grace())
+	return cmd
+}
+
+// accounts are the commands on accounts; they share where the gateway is and
+// how the answer is printed.
+type accounts struct {
+	at     connection
+	output output
+}
+
+func (a *accounts) show() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ADDRESS...",
+		Short: "Why somebody cannot log in, and what to do about it (vì sao không đăng nhập được)",
+		Long: `Say in one sentence whether the owner of an account can log in and, if not, why,
+since when and what to do; then what is remembered of the account. Any spelling
+of the address does, aliases too.`,
+		Example:           "  congthu account show an@example.org\n  congthu account show an --output json",
+		Args:              addresses,
+		ValidArgsFunction: a.complete,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return a.each(cmd, names, func(ctx context.Context, c *client, name string) error {
+				var account admin.Account
+				answer, err := c.get(ctx, accountPath(name), nil, &account)
+				if err != nil {
+					return err
+				}
+				if a.output == outputJSON {
+					return printJSON(cmd.OutOrStdout(), answer)
+				}
+				c.printAnswer(cmd.OutOrStdout(), account)
+				c.printDetails(cmd.OutOrStdout(), account)
+				return nil
+			})
+		},
+	}
+}
+
+// act is a command that changes an account.
+func (a *accounts) act(verb, short, long, example string) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:               verb + " ADDRESS... --reason TEXT",
+		Short:             short,
+		Long:              long,
+		Example:           fmt.Sprintf("  congthu account %s an@example.org --reason %s", verb, example),
+		Args:              addresses,
+		ValidArgsFunction: a.complete,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := checkReason(cmd, names, reason, example, ""); err != nil {
+				return err
+			}
+			return a.each(cmd, names, func(ctx context.Context, c *client, name string) error {
+				return a.post(ctx, cmd, c, name, verb, map[string]any{"reason": reason})
+			})
+		},
+	}
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
+func (a *accounts) grace() *cobra.Command {
+	var reason string
+	var days int
+	const example = `"on a mission until Friday"`
+	cmd := &cobra.Command{
+		Use:   "grace ADDRESS... --days N --reason TEXT",
+		Short: "Let an expired password go on for some days (gia hạn mật khẩu)",
+		Long: `Let a password that is too old, or about to be, go on for some days from now
+(Art. 9): at most rules.password.max_grace_days.`,
+		Example:           "  congthu account grace an@example.org --days 3 --reason " + example,
+		Args:              addresses,
+		ValidArgsFunction: a.complete,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if days < 1 {
+				return usage(cmd, "say for how many days: congthu account grace %s --days 3 --reason %s", names[0], example)
+			}
+			if err := checkReason(cmd, names, reason, example, fmt.Sprintf(" --days %d", days)); err != nil {
+				return err
+			}
+			return a.each(cmd, names, func(ctx context.Context, c *client, name string) error {
+				return a.post(ctx, cmd, c, name, "grace", map[string]any{"reason": reason, "days": days})
+			})
+		},
+	}
+	reasonFlag(cmd, &reason)
+	cmd.Flags().IntVar(&days, "days", 0, "for `N` days from now")
+	must(cmd.RegisterFlagCompletionFunc("days", cobra.FixedCompletions([]string{"1", "2", "3", "4", "5", "6", "7"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)))
+	return cmd
+}
+
+func reasonFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "why, for the audit log; required")
+	must(cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions))
+}
+
+func checkReason(cmd *cobra.Command, names []string, reason, example, more string) error {
+	if strings.TrimSpace(reason) != "" {
+		return nil
+	}
+	return usage(cmd, "say why, since an auditor will read it:\n  %s %s%s --reason %s", cmd.CommandPath(), strings.Join(names, " "), more, example)
+}
+
+// addresses wants one address at least.
+func addresses(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usage(cmd, "say which account: %s an@example.org", cmd.CommandPath())
+	}
+	if slices.Contains(args, "") {
+		return usage(cmd, "the address is empty")
+	}
+	return nil
+}
+
+// each does something for each name, goes on after a failure, and fails in the
+// end when one did.
+func (a *accounts) each(cmd *cobra.Command, names []string, do func(context.Context, *client, string) error) error {
+	c, err := a.at.client()
+	if err != nil {
+		return err
+	}
+	var failed error
+	for i, name := range names {
+		if i > 0 && a.output == outputTable {
+			fmt.Fprintln(cmd.OutOrStdout())
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), patience)
+		err := do(ctx, c, name)
+		cancel()
+		var r *refusal
+		switch {
+		case err == nil:
+		case errors.As(err, &r):
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", clean(name), err))
+		default:
+			return err // the gateway itself: the next name would fare no better
+		}
+	}
+	return failed
+}
+
+// post does one act and says how the account is now.
+func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name, verb string, body any) error {
+	var account admin.Account
+	answer, err := c.post(ctx, accountPath(name)+"/"+verb, body, &account)
+	if err != nil {
+		return err
+	}
+	if a.output == outputJSON {
+		return printJSON(cmd.OutOrStdout(), answer)
+	}
+	done := map[string]string{"unlock": "unlocked", "lock": "locked", "restore": "restored", "grace": "grace granted"}[verb]
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s.", clean(account.Address), done)
+	if len(account.Why) > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(account.Why[0].EN))
+	}
+	fmt.Fprintln(cmd.OutOrStdout())
+	return nil
+}
+
+func accountPath(name string) string { return "/accounts/" + url.PathEscape(name) }
+
+// printAnswer says first what somebody on the telephone needs: why, what to do,
+// what to say.
+func (c *client) printAnswer(w io.Writer, a admin.Account) {
+	for i, why := range a.Why {
+		lead := "also"
+		if i == 0 {
+			lead = clean(a.Address)
+		}
+		fmt.Fprintf(w, "%s: %s\n", lead, clean(why.EN))
+		rows := [][]string{}
+		if why.VI != "" {
+			rows = append(rows, []string{"", why.VI})
+		}
+		if fix := c.fix(a, why.Outcome); fix != "" {
+			rows = append(rows, []string{"Fix:", fix})
+		}
+		if why.TellEN != "" {
+			rows = append(rows, []string{"Tell:", why.TellEN}, []string{"", why.TellVI})
+		}
+		table(w, "  ", rows)
+	}
+	if len(a.Why) == 0 {
+		fmt.Fprintf(w, "%s: %s\n", clean(a.Address), clean(a.State))
+	}
+}
+
+// fix is the command that ends what an outcome stands for.
+func (c *client) fix(a admin.Account, outcome string) string {
+	verb := ""
+	switch outcome {
+	case auth.Locked.String():
+		verb = "unlock"
+	case auth.Revoked.String():
+		verb = "restore"
+	case auth.Expired.String():
+		return "have the password changed, or: " + c.command("grace", a.Address, "--days 3")
+	default:
+		return ""
+	}
+	return c.command(verb, a.Address, "")
+}
+
+func (c *client) command(verb, address, more string) string {
+	if more != "" {
+		more = " " + more
+	}
+	return fmt.Sprintf(`congthu account %s %s%s%s --reason "..."`, verb, quote(address), more, c.flags)
+}
+
+// printDetails prints what is remembered of an account.
+func (c *client) printDetails(w io.Writer, a admin.Account) {
+	rows := [][]string{{"state", a.State}, {"wrong passwords", strconv.Itoa(a.Failures)}, {"sessions", strconv.Itoa(a.Sessions)}}
+	instant := func(label string, t time.Time, always bool) {
+		if always || !t.IsZero() {
+			rows = append(rows, []string{label, when(t, c.zone)})
+		}
+	}
+	if l := a.Locked; l != nil {
+		rows = append(rows, []string{"locked", fmt.Sprintf("%s by %s (%s): %s", when(l.At, c.zone), l.By, l.Cause, orDash(l.Reason))})
+	}
+	if r := a.Revoked; r != nil {
+		rows = append(rows, []string{"revoked", fmt.Sprintf("%s by %s: %s", when(r.At, c.zone), r.By, orDash(r.Reason))})
+	}
+	instant("last login", a.LastLogin, true)
+	instant("first login", a.FirstLogin, false)
+	instant("registered", a.Registered, true)
+	instant("restored", a.Restored, false)
+	instant("password since", a.PasswordSince, true)
+	instant("password expires", a.PasswordExpires, true)
+	instant("grace until", a.GraceUntil, false)
+	if a.Stale != nil {
+		rows = append(rows, []string{"previous password", fmt.Sprintf("%s from %s", when(a.Stale.At, c.zone), orDash(a.Stale.Source))})
+	}
+	fmt.Fprintln(w)
+	table(w, "  ", rows)
+	if len(a.Mistakes) > 0 {
+		fmt.Fprintf(w, "\nLatest wrong passwords (nhập sai gần đây)\n")
+		rows = nil
+		for _, m := range slices.Backward(a.Mistakes) {
+			rows = append(rows, []string{when(m.At, c.zone), "from " + orDash(m.Source)})
+		}
+		table(w, "  ", rows)
+	}
+	if len(a.Events) > 0 {
+		fmt.Fprintf(w, "\nLatest events (sự kiện gần đây)\n")
+		table(w, "  ", c.eventRows(a.Events, false))
+	}
+}
+
+// eventRows are events as rows of a table, with a heading.
+func (c *client) eventRows(events []admin.Event, account bool) [][]string {
+	heading := []string{"SEQ", "AT", "KIND", "ACCOUNT", "BY", "FROM", "WHAT"}
+	rows := [][]string{heading}
+	for _, e := range events {
+		what := e.Reason
+		if e.Before != "" || e.After != "" {
+			what = strings.TrimPrefix(e.Before+" -> "+e.After, " -> ")
+			if e.Reason != "" {
+				what += ": " + e.Reason
+			}
+		}
+		rows = append(rows, []string{strconv.FormatInt(e.Seq, 10), when(e.At, c.zone), e.Kind, orDash(e.Account), e.Actor, orDash(e.Source), orDash(what)})
+	}
+	if !account {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 3, 4)
+		}
+	}
+	return rows
+}
+
+func (a *accounts) list() *cobra.Command {
+	var state, contains string
+	var limit int
+	var states []string
+	for _, s := range auth.States() {
+		states = append(states, s.String())
+	}
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List accounts, in the order of their names (danh sách tài khoản)",
+		Long: `List the accounts that have logged in at least once, or were imported, in the order of
+their names. The state is what stands in the way of the owner first.`,
+		Example: `  congthu account list --state locked
+  congthu account list --contains hbda --limit 0
+  congthu account list --output json | jq -r '.accounts[].address'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if state != "" && !slices.Contains(states, state) {
+				return usage(cmd, "there is no state %q: write one of %s", state, strings.Join(states, ", "))
+			}
+			if limit < 0 {
+				return usage(cmd, "--limit is a number of accounts; 0 is all")
+			}
+			c, err := a.at.client()
+			if err != nil {
+				return err
+			}
+			return a.printList(cmd, c, state, contains, limit)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&state, "state", "", "only accounts in this `STATE`: "+strings.Join(states, ", "))
+	f.StringVar(&contains, "contains", "", "only accounts whose name contains this `TEXT`")
+	f.IntVar(&limit, "limit", 100, "at most `N` accounts; 0 for all")
+	must(cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("contains", cobra.NoFileCompletions))
+	return cmd
+}
+
+// pageSize is the most that the gateway gives at once.
+const pageSize = 1000
+
+// printList collects pages until there are enough or no more.
+func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains string, limit int) error {
+	found, more, err := c.accounts(cmd.Context(), state, contains, limit)
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if a.output == outputJSON {
+		if found == nil {
+			found = []json.RawMessage{}
+		}
+		list := map[string]any{"accounts": found}
+		if more != "" {
+			list["next"] = more
+		}
+		encoded, err := json.Marshal(list)
+		if err != nil {
+			return err
+		}
+		return printJSON(w, encoded)
+	}
+	rows := [][]string{{"ADDRESS", "STATE", "WRONG", "LAST LOGIN", "PASSWORD EXPIRES", "SESSIONS"}}
+	for _, raw := range found {
+		var s admin.Summary
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+		}
+		rows = append(rows, []string{s.Address, s.State, strconv.Itoa(s.Failures), when(s.LastLogin, c.zone), when(s.PasswordExpires, c.zone), strconv.Itoa(s.Sessions)})
+	}
+	what := strings.TrimPrefix(state+" account", " ")
+	answer := plural(len(found), what)
+	if len(found) == 0 {
+		answer = "no " + what
+	}
+	if contains != "" {
+		answer += fmt.Sprintf(" with %q in the name", contains)
+	}
+	if more != "" {
+		answer += ", and there are more: --limit 0 shows all"
+	}
+	fmt.Fprintf(w, "%s.\n", answer)
+	if len(found) > 0 {
+		fmt.Fprintln(w)
+		table(w, "", rows)
+	}
+	return nil
+}
+
+// accounts asks for accounts, page after page; limit 0 is all. more is not
+// empty when there are more than that.
+func (c *client) accounts(ctx context.Context, state, contains string, limit int) (found []json.RawMessage, more string, err error) {
+	query := url.Values{}
+	if state != "" {
+		query.Set("state", state)
+	}
+	if contains != "" {
+		query.Set("q", contains)
+	}
+	for {
+		size := pageSize
+		if limit > 0 {
+			size = min(size, limit-len(found))
+		}
+		query.Set("limit", strconv.Itoa(size))
+		var page struct {
+			Accounts []json.RawMessage `json:"accounts"`
+			Next     string            `json:"next"`
+		}
+		pageCtx, cancel := context.WithTimeout(ctx, patience)
+		_, err := c.get(pageCtx, "/accounts", query, &page)
+		cancel()
+		if err != nil {
+			return nil, "", err
+		}
+		found = append(found, page.Accounts...)
+		if page.Next == "" || limit > 0 && len(found) >= limit {
+			return found, page.Next, nil
+		}
+		if page.Next == query.Get("cursor") {
+			return nil, "", errors.New("the gateway gives the same page again and again")
+		}
+		query.Set("cursor", page.Next)
+	}
+}
+
+// complete offers the names of accounts to a shell.
+func (a *accounts) complete(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	c, err := a.at.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	// Whoever pressed a key waits.
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	found, _, err := c.accounts(ctx, "", begun, 200)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, raw := range found {
+		var s admin.Summary
+		if json.Unmarshal(raw, &s) == nil && strings.HasPrefix(s.Address, strings.ToLower(begun)) {
+			names = append(names, clean(s.Address)+"\t"+clean(s.State))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

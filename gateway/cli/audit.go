@@ -1,0 +1,271 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+)
+
+func newAuditCommand() *cobra.Command {
+	a := &audit{}
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Read and verify the audit log (nhật ký kiểm tra)",
+		Long: `The audit log says who did what to which account, when, from where and why. Its events
+are chained by hash: changing or removing one breaks every later hash. The
+gateway must be running: its admin socket is used.`,
+		Example: "  congthu audit list --account an@example.org\n  congthu audit verify",
+	}
+	a.at.addFlags(cmd)
+	outputFlag(cmd, cmd.PersistentFlags(), &a.output)
+	cmd.AddCommand(a.list(), a.verify())
+	return cmd
+}
+
+type audit struct {
+	at     connection
+	output output
+}
+
+func (a *audit) list() *cobra.Command {
+	var account string
+	var kinds []string
+	var limit int
+	var before int64
+	var known []string
+	for _, k := range auth.EventKinds() {
+		known = append(known, string(k))
+	}
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List events, newest first (danh sách sự kiện)",
+		Example: `  congthu audit list --limit 20
+  congthu audit list --account an@example.org
+  congthu audit list --kind account.locked,account.unlocked --output json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, k := range kinds {
+				if !slices.Contains(known, k) {
+					return usage(cmd, "there is no kind %q: write some of %s", k, strings.Join(known, ", "))
+				}
+			}
+			if limit < 1 || limit > pageSize {
+				return usage(cmd, "--limit is a number from 1 to %d; --before SEQ goes on from there", pageSize)
+			}
+			c, err := a.at.client()
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {strconv.Itoa(limit)}}
+			if account != "" {
+				query.Set("account", account)
+			}
+			if len(kinds) > 0 {
+				query.Set("kind", strings.Join(kinds, ","))
+			}
+			if before > 0 {
+				query.Set("before", strconv.FormatInt(before, 10))
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
+			defer cancel()
+			var list admin.EventList
+			answer, err := c.get(ctx, "/events", query, &list)
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if a.output == outputJSON {
+				return printJSON(w, answer)
+			}
+			if len(list.Events) == 0 {
+				fmt.Fprintln(w, "no events.")
+				return nil
+			}
+			table(w, "", c.eventRows(list.Events, true))
+			if list.Next > 0 {
+				fmt.Fprintf(w, "older ones: add --before %d\n", list.Next)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&account, "account", "", "only events of this account (`ADDRESS`)")
+	f.StringSliceVar(&kinds, "kind", nil, "only events of these `KINDS`, joined by commas: "+strings.Join(known, ", "))
+	f.IntVar(&limit, "limit", 50, "at most `N` events")
+	f.Int64Var(&before, "before", 0, "only events before this one (`SEQ`)")
+	must(cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("account", func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return (&accounts{at: a.at}).complete(cmd, args, begun)
+	}))
+	return cmd
+}
+
+var notedHead = regexp.MustCompile(`^([0-9]{1,18}):([0-9a-fA-F]{64})$`)
+
+func (a *audit) verify() *cobra.Command {
+	var noted string
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Verify the hash chain of the whole audit log (kiểm tra tính toàn vẹn)",
+		Long: `Walk the chain from the first event to the newest and print its head. Whoever notes
+the head elsewhere (SEQ:HASH) can prove later, with --noted, that nothing up to
+there was changed: a chain that was made anew from the beginning is whole too,
+but has another head.
+
+Fails (exit code 1) when the log was changed.`,
+		Example: "  congthu audit verify\n  congthu audit verify --noted 1234:5d41...",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var head []string
+			if noted != "" {
+				if head = notedHead.FindStringSubmatch(noted); head == nil {
+					return usage(cmd, "--noted is SEQ:HASH, as an earlier verification printed it")
+				}
+			}
+			c, err := a.at.client()
+			if err != nil {
+				return err
+			}
+			return a.runVerify(cmd, c, head)
+		},
+	}
+	cmd.Flags().StringVar(&noted, "noted", "", "a head that was noted earlier (`SEQ:HASH`)")
+	must(cmd.RegisterFlagCompletionFunc("noted", cobra.NoFileCompletions))
+	return cmd
+}
+
+// errBroken is an audit log that was changed.
+var errBroken = errors.New("the audit log was changed from outside: keep a copy of the store as it is, and find out who could write to it")
+
+func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
+	ctx := cmd.Context()
+	total := int64(0)
+	var newest admin.EventList
+	brief, cancel := context.WithTimeout(ctx, patience)
+	_, err := c.get(brief, "/events", url.Values{"limit": {"1"}}, &newest)
+	cancel()
+	if err != nil {
+		return err
+	}
+	if len(newest.Events) > 0 {
+		total = newest.Events[0].Seq
+	}
+	done := progress(cmd.ErrOrStderr(), fmt.Sprintf("verifying %s", plural(int(total), "event")))
+	var report admin.ChainReport
+	answer, err := c.get(ctx, "/audit/verify", nil, &report)
+	done()
+	if err != nil {
+		return err
+	}
+	match := ""
+	if report.OK && noted != nil {
+		if match, err = c.compareHead(ctx, noted); err != nil {
+			return err
+		}
+	}
+	w := cmd.OutOrStdout()
+	if a.output == outputJSON {
+		if err := printJSON(w, answer); err != nil {
+			return err
+		}
+	} else {
+		c.printReport(w, report, match)
+	}
+	if !report.OK {
+		return fmt.Errorf("%w (event %d: %s)", errBroken, report.Broken, clean(report.Why))
+	}
+	if noted != nil && match == "" {
+		return fmt.Errorf("%w (event %s has another hash than was noted)", errBroken, noted[1])
+	}
+	return nil
+}
+
+// compareHead looks for the event that was noted; match is empty when it is
+// another one now.
+func (c *client) compareHead(ctx context.Context, noted []string) (match string, err error) {
+	seq, err := strconv.ParseInt(noted[1], 10, 64)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var list admin.EventList
+	if _, err := c.get(ctx, "/events", url.Values{"limit": {"1"}, "before": {strconv.FormatInt(seq+1, 10)}}, &list); err != nil {
+		return "", err
+	}
+	if len(list.Events) == 1 && list.Events[0].Seq == seq && strings.EqualFold(list.Events[0].Hash, noted[2]) {
+		return noted[1] + ":" + strings.ToLower(noted[2]), nil
+	}
+	return "", nil
+}
+
+func (c *client) printReport(w io.Writer, r admin.ChainReport, match string) {
+	switch {
+	case !r.OK:
+		fmt.Fprintf(w, "BROKEN at event %d: %s\n", r.Broken, clean(r.Why))
+		fmt.Fprintf(w, "  %s before it fit.\n", plural(int(max(0, r.Broken-1)), "event"))
+	case r.Seq == 0:
+		fmt.Fprintln(w, "The audit log is empty.")
+	default:
+		fmt.Fprintf(w, "The audit log is whole: %s, the newest at %s.\n", plural(int(r.Checked), "event"), when(r.At, c.zone))
+		fmt.Fprintf(w, "Head: %d:%s\n", r.Seq, clean(r.Hash))
+		if match != "" {
+			fmt.Fprintf(w, "Nothing up to event %s was changed since its head was noted.\n", strings.SplitN(match, ":", 2)[0])
+		} else {
+			fmt.Fprintln(w, "Note it elsewhere; congthu audit verify --noted SEQ:HASH compares it later.")
+		}
+	}
+}
+
+// progress shows that something goes on, until the returned function is called:
+// on a terminal a bar that moves with the time taken, elsewhere one line. How
+// far the gateway has come it does not say.
+func progress(w io.Writer, what string) (done func()) {
+	file, ok := w.(*os.File)
+	if !ok || !isatty.IsTerminal(file.Fd()) {
+		fmt.Fprintln(w, what+" ...")
+		return func() {}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(150 * time.Millisecond)
+		defer ticker.Stop()
+		begun := time.Now()
+		for i := 0; ; i++ {
+			fmt.Fprintf(w, "\r\x1b[K%s [%s] %s", what, bar(i), time.Since(begun).Truncate(time.Second))
+			select {
+			case <-stop:
+				fmt.Fprint(w, "\r\x1b[K")
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return func() { close(stop); <-stopped }
+}
+
+// bar is a block that goes to and fro.
+func bar(i int) string {
+	const width, block = 24, 6
+	at := i % (2 * (width - block))
+	if at > width-block {
+		at = 2*(width-block) - at
+	}
+	return strings.Repeat(" ", at) + strings.Repeat("=", block) + strings.Repeat(" ", width-block-at)
+}
+

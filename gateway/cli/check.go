@@ -1,0 +1,223 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"congthu/auth"
+	"congthu/gateway/config"
+	"congthu/gateway/upstream"
+)
+
+func newCheckCommand() *cobra.Command {
+	var file, account, passwordFile string
+	cmd := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Check the configuration and the mail servers behind it (kiểm tra cấu hình)",
+		Long: `Check the whole configuration, connect to the mail servers, and say what was found.
+Nothing is changed and nothing listens.
+
+With --account one right and one wrong password are tried at each mail server,
+and how its replies are understood is printed: do this once for every new mail
+server, since whether a reply counts as a wrong password decides who is locked.`,
+		Example: "  congthu check -c /etc/congthu/congthu.yaml\n  congthu check -c /etc/congthu/congthu.yaml --account lan@example.gov.vn",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(file)
+			if err != nil {
+				return badConfig(err)
+			}
+			k := &check{out: cmd.OutOrStdout(), config: c}
+			k.say("ok", "configuration", fmt.Sprintf("%s: domain %s, profile %s", c.File, c.Domain, c.Profile))
+			for _, w := range c.Warnings {
+				k.say("warning", w.Path, w.Message)
+			}
+			k.say("ok", "certificate", "runs out on "+c.Certificate().NotAfter().Local().Format(time.DateOnly))
+			k.imap(cmd.Context())
+			k.smtp(cmd.Context())
+			if account != "" {
+				password, err := readPassword(cmd, account, passwordFile)
+				if err != nil {
+					return err
+				}
+				if err := k.judge(cmd.Context(), account, password); err != nil {
+					return err
+				}
+			}
+			if k.failed {
+				return errors.New("not everything is in order: see the lines marked failed")
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&account, "account", "", "try a right and a wrong password of this `address` at the mail servers")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "read the right password from this `file` instead of asking for it")
+	return cmd
+}
+
+// check prints what it finds, one line each.
+type check struct {
+	out    io.Writer
+	config *config.Config
+	failed bool
+}
+
+func (k *check) say(result, what, found string) {
+	k.failed = k.failed || result == "failed"
+	fmt.Fprintf(k.out, "%-8s %-14s %s\n", result, what, found)
+}
+
+func (k *check) imap(ctx context.Context) {
+	if len(k.config.IMAP.Listen) == 0 {
+		k.say("ok", "imap", "not served")
+		return
+	}
+	server, err := k.config.IMAPUpstream()
+	if err != nil {
+		k.say("failed", "imap", err.Error())
+		return
+	}
+	caps, err := server.ProbeIMAP(ctx)
+	if err != nil {
+		k.say("failed", "imap", fmt.Sprintf("%s: %v", server.Address, err))
+		return
+	}
+	names := slices.Sorted(maps.Keys(caps))
+	k.say("ok", "imap", fmt.Sprintf("%s answers: %s", server.Address, strings.Trim(fmt.Sprint(names), "[]")))
+	if !server.PassClient {
+		k.say("warning", "imap", "the mail server sees one address for everybody: Dovecot allows 10 connections per user and address, and slows addresses down after wrong passwords. "+
+			"Set login_trusted_networks there to this machine and imap.upstream.pass_client: id here")
+	} else if !caps.Has(imap.CapID) {
+		k.say("warning", "imap", "pass_client is id, but the mail server does not offer ID: it will see one address for everybody")
+	}
+}
+
+func (k *check) smtp(ctx context.Context) {
+	if len(k.config.SMTP.Listen) == 0 {
+		k.say("ok", "smtp", "not served")
+		return
+	}
+	server, err := k.config.SMTPUpstream()
+	if err != nil {
+		k.say("failed", "smtp", err.Error())
+		return
+	}
+	ext, err := server.ProbeSMTP(ctx)
+	if err != nil {
+		k.say("failed", "smtp", fmt.Sprintf("%s: %v", server.Address, err))
+		return
+	}
+	var names []string
+	for name, parameters := range ext {
+		names = append(names, strings.TrimSpace(name+" "+parameters))
+	}
+	slices.Sort(names)
+	k.say("ok", "smtp", fmt.Sprintf("%s answers: %s", server.Address, strings.Join(names, ", ")))
+	if !server.PassClient {
+		k.say("warning", "smtp", "the mail server sees one address for everybody: Postfix allows 50 connections per client. "+
+			"Set smtpd_authorized_xclient_hosts there to this machine and smtp.upstream.pass_client: xclient here")
+	}
+}
+
+// judge tries one right and one wrong password at each mail server.
+func (k *check) judge(ctx context.Context, account string, password auth.Secret) error {
+	name, err := k.config.Namer().Canonical(account)
+	if err != nil {
+		return fmt.Errorf("--account: %w", err)
+	}
+	// No user's password, and no word list has it.
+	wrong := auth.NewSecret("congthu-check-" + rand.Text())
+	for _, try := range []struct {
+		what     string
+		password auth.Secret
+		want     auth.Judgement
+	}{{"right password", password, auth.JudgedRight}, {"wrong password", wrong, auth.JudgedWrong}} {
+		for _, p := range auth.Protocols() {
+			answer, served := k.login(ctx, p, name, try.password)
+			if !served {
+				continue
+			}
+			result, found := "ok", fmt.Sprintf("%s: understood as %q", try.what, judgements[answer.Judgement])
+			if answer.Err != nil {
+				found += fmt.Sprintf(" (%v)", answer.Err)
+			}
+			if answer.Judgement != try.want {
+				result = "failed"
+				found += fmt.Sprintf("; expected %q: see %s.upstream.wrong and not_wrong", judgements[try.want], p)
+			}
+			k.say(result, p.String(), found)
+		}
+	}
+	return nil
+}
+
+// judgements are what answers mean, in words.
+var judgements = map[auth.Judgement]string{
+	auth.Unreached:        "no verdict, not counted",
+	auth.JudgedRight:      "right",
+	auth.JudgedWrong:      "wrong, counted",
+	auth.RefusedOtherwise: "refused for another reason, not counted",
+	auth.InDoubt:          "no answer after the password was sent",
+}
+
+func (k *check) login(ctx context.Context, p auth.Protocol, name auth.Name, password auth.Secret) (answer auth.Answer, served bool) {
+	switch p {
+	case auth.IMAP:
+		server, err := k.config.IMAPUpstream()
+		if err != nil || len(k.config.IMAP.Listen) == 0 {
+			return answer, false
+		}
+		conn, answer := server.LoginIMAP(ctx, name, password, upstream.Client{})
+		if conn != nil {
+			conn.Close()
+		}
+		return answer, true
+	case auth.SMTP:
+		server, err := k.config.SMTPUpstream()
+		if err != nil || len(k.config.SMTP.Listen) == 0 {
+			return answer, false
+		}
+		conn, answer := server.LoginSMTP(ctx, name, password, upstream.Client{})
+		if conn != nil {
+			conn.Close()
+		}
+		return answer, true
+	}
+	return answer, false
+}
+
+// readPassword asks for a password without showing it.
+func readPassword(cmd *cobra.Command, account, file string) (auth.Secret, error) {
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return auth.Secret{}, fmt.Errorf("--password-file: %w", err)
+		}
+		return auth.NewSecret(strings.TrimRight(string(text), "\r\n")), nil
+	}
+	if stdin, ok := cmd.InOrStdin().(*os.File); ok && term.IsTerminal(int(stdin.Fd())) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Password of %s: ", account)
+		text, err := term.ReadPassword(int(stdin.Fd()))
+		fmt.Fprintln(cmd.ErrOrStderr())
+		return auth.NewSecret(string(text)), err
+	}
+	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return auth.Secret{}, fmt.Errorf("read the password: %w", err)
+	}
+	return auth.NewSecret(strings.TrimRight(line, "\r\n")), nil
+}

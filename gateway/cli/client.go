@@ -1,0 +1,244 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"congthu/gateway/config"
+)
+
+// The socket of the admin interface: where it is unless it was moved, and the
+// variable that says where else.
+const (
+	defaultSocket  = "/var/lib/congthu/admin.sock"
+	socketVariable = "CONGTHU_SOCKET"
+)
+
+// defaultZone is used for times where no configuration says another.
+const defaultZone = "Asia/Ho_Chi_Minh"
+
+// patience is how long the gateway may take for an answer.
+const patience = 40 * time.Second
+
+// maxAnswer bounds what is read of one answer.
+const maxAnswer = 64 << 20
+
+// client speaks to the running gateway over its admin socket.
+type client struct {
+	socket string
+	// flags are those that led to the socket, for the commands that are
+	// suggested to the user.
+	flags string
+	// zone is for times.
+	zone *time.Location
+	http http.Client
+}
+
+// connection is where the flags of a command say that the gateway is.
+type connection struct{ socket, file string }
+
+func (c *connection) addFlags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVar(&c.socket, "socket", "", "the gateway's admin `SOCKET` (default $"+socketVariable+", or "+defaultSocket+")")
+	f.StringVarP(&c.file, "config", "c", "", "find the socket and the time zone in this configuration `FILE`")
+	must(cmd.MarkPersistentFlagFilename("config", "yaml", "yml"))
+	cmd.MarkFlagsMutuallyExclusive("socket", "config")
+}
+
+// client finds the socket: --socket, -c, the variable, the default.
+func (c *connection) client() (*client, error) {
+	cl := &client{socket: defaultSocket}
+	zone, err := time.LoadLocation(defaultZone)
+	if err != nil {
+		zone = time.FixedZone("+07", 7*60*60)
+	}
+	cl.zone = zone
+	switch {
+	case c.socket != "":
+		cl.socket, cl.flags = c.socket, " --socket "+quote(c.socket)
+	case c.file != "":
+		found, err := config.Peek(c.file)
+		if err != nil {
+			return nil, badConfig(err)
+		}
+		cl.socket, cl.zone, cl.flags = found.Admin.Socket, found.Regulation.TimeZone, " -c "+quote(c.file)
+	case os.Getenv(socketVariable) != "":
+		cl.socket = os.Getenv(socketVariable)
+	}
+	cl.http.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", cl.socket)
+		},
+		DisableKeepAlives: true,
+	}
+	return cl, nil
+}
+
+// quote quotes a word for a shell where that is needed.
+func quote(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+		return !(r == '/' || r == '.' || r == '-' || r == '_' || r == '@' || r == '+' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func (c *client) get(ctx context.Context, path string, query url.Values, into any) (json.RawMessage, error) {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.do(ctx, http.MethodGet, path, nil, into)
+}
+
+func (c *client) post(ctx context.Context, path string, body, into any) (json.RawMessage, error) {
+	return c.do(ctx, http.MethodPost, path, body, into)
+}
+
+// do makes one request and decodes the answer; the answer itself is returned
+// too, for those who want it as it came.
+func (c *client) do(ctx context.Context, method, path string, body, into any) (json.RawMessage, error) {
+	var content io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		content = bytes.NewReader(encoded)
+	}
+	// The name of the host plays no part on a Unix socket.
+	r, err := http.NewRequestWithContext(ctx, method, "http://congthu/api/v1"+path, content)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.unreached(err)
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of the gateway: %w", err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, refused(answer.StatusCode, data)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return nil, fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+	}
+	return data, nil
+}
+
+// unreached says what to do about a gateway that cannot be reached.
+func (c *client) unreached(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nobody listens on %s: congthu serve has ended\nStart it again (systemctl start congthu), or say where its socket is with --socket PATH", c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("you may not use %s: %s", c.socket, whoMay(c.socket))
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the gateway at %s does not answer in time: %w", c.socket, err)
+	}
+	return fmt.Errorf("reach the gateway at %s: %w", c.socket, err)
+}
+
+// whoMay says who may use a socket, as far as this user may know.
+func whoMay(socket string) string {
+	owner, group := "the user that the gateway runs as", ""
+	if info, err := os.Stat(socket); err == nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			owner = "user " + userName(stat.Uid)
+			group = groupName(stat.Gid)
+		}
+	}
+	if group == "" {
+		return "run it as root or as " + owner + " (sudo -u congthu congthu ...);\nfor others set `admin.socket_group` in the configuration, put them into that group, and let it enter the directory"
+	}
+	return fmt.Sprintf("it is for %s and the group %s\nRun it with sudo, or have an administrator add you: usermod -aG %s %s; then log in again", owner, group, quote(group), currentUser())
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+func groupName(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
+}
+
+func currentUser() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "$USER"
+}
+
+// refusal is what the gateway says when it will not do something (RFC 9457).
+type refusal struct {
+	status int
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Errors []struct {
+		Location string `json:"location"`
+		Message  string `json:"message"`
+	} `json:"errors"`
+}
+
+func (r *refusal) Error() string {
+	text := r.Detail
+	if text == "" {
+		text = r.Title
+	}
+	if text == "" {
+		text = http.StatusText(r.status)
+	}
+	if len(r.Errors) > 0 {
+		var fields []string
+		for _, e := range r.Errors {
+			fields = append(fields, clean(e.Location[strings.LastIndexByte(e.Location, '.')+1:]+" "+e.Message))
+		}
+		text = strings.Join(fields, "; ")
+	}
+	return clean(text)
+}
+
+func refused(status int, data []byte) error {
+	r := &refusal{}
+	if err := json.Unmarshal(data, r); err != nil || r.Title == "" && r.Detail == "" {
+		return fmt.Errorf("the gateway answers %d %s", status, http.StatusText(status))
+	}
+	r.status = status
+	return r
+}

@@ -1,0 +1,156 @@
+// Package cli is the congthu command: every subcommand in a file of its own.
+//
+// The commands that look at accounts or change them know no rules and no
+// store. They speak to the gateway that is running, through the Unix socket of
+// its admin interface, so that there is one memory and one audit log, and the
+// kernel vouches for who is asking.
+//
+// Exit codes: 0 done, 1 failed, 64 wrong usage, 78 a configuration that is not
+// right (the numbers of sysexits.h).
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"congthu/gateway/config"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 64 // EX_USAGE
+	exitConfig = 78 // EX_CONFIG
+)
+
+// New returns the root command.
+func New() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "congthu",
+		Short: "A gateway that enforces the official-mail regulation in front of a mail server (cổng thư công vụ)",
+		Long: `congthu stands in front of a mail server. Mail clients connect to it as if it were
+the mail server; it lets the mail server check the password and enforces the
+regulation: wrong passwords lock, unused accounts are revoked, old passwords
+are refused.
+
+Cổng thư đứng trước máy chủ thư và thực thi quy chế: nhập sai mật khẩu thì khóa,
+lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
+		Example: `  congthu demo
+  congthu check -c /etc/congthu/congthu.yaml
+  congthu serve -c /etc/congthu/congthu.yaml
+  congthu account show an@example.org`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	commands := []*cobra.Command{
+		newDemoCommand(),
+		newServeCommand(),
+		newCheckCommand(),
+		newAccountCommand(),
+		newAuditCommand(),
+		newVersionCommand(),
+	}
+	root.AddCommand(commands...)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+	finish(root)
+	return root
+}
+
+// Run runs the command with its arguments and returns the exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := New()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var mistakes *config.Error
+	if errors.As(err, &mistakes) {
+		fmt.Fprint(stderr, mistakes.Report())
+		return exitConfig
+	}
+	fmt.Fprintf(stderr, "congthu: %v\n", err)
+	var coded *exitError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return exitFailed
+}
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// badConfig marks an error as one of the configuration. All mistakes are shown
+// when there are several.
+func badConfig(err error) error { return &exitError{exitConfig, err} }
+
+// usage is the error of a command that was called in a wrong way.
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &exitError{exitUsage, fmt.Errorf("%w\nsee %s --help", err, cmd.CommandPath())}
+}
+
+// configFlag adds -c FILE, which the command cannot do without.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", "", "the configuration `FILE`")
+	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if *file == "" {
+			return usage(cmd, "say which configuration: %s -c /etc/congthu/congthu.yaml", cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// finish makes wrong arguments an error of usage in every command, and a
+// command that only groups others say so when it is called by itself.
+func finish(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+			}
+			return usage(cmd, "%s has no command %q%s", cmd.CommandPath(), args[0], hint)
+		}
+		cmd.SuggestionsMinimumDistance = 2
+	} else if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			var coded *exitError
+			if err == nil || errors.As(err, &coded) {
+				return err
+			}
+			return usage(cmd, "%w", err)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		finish(sub)
+	}
+}
+
+// must is for what can only go wrong by a mistake in this package.
+func must(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("cli: %v", err))
+	}
+}

@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"congthu/auth"
+	"congthu/auth/password"
+	"congthu/auth/sqlite"
+	"congthu/gateway"
+	"congthu/gateway/config"
+	"congthu/gateway/smtp"
+	"congthu/metrics"
+)
+
+func newServeCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve -c FILE",
+		Short: "Run the gateway (chạy cổng thư)",
+		Long: `Run the gateway until SIGTERM or SIGINT: then it accepts nobody any more, lets
+live sessions go on for drain_timeout, and ends.
+
+SIGHUP reads the configuration again. A file with a mistake changes nothing.`,
+		Example: "  congthu serve -c /etc/congthu/congthu.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(file)
+			if err != nil {
+				return badConfig(err)
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			s := &server{
+				log:  newLogger(cmd.ErrOrStderr(), c.Log),
+				load: func() (*config.Config, error) { return config.Load(file) },
+			}
+			return s.run(ctx, c)
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// server is a gateway with everything it needs, in this process.
+type server struct {
+	log  *slog.Logger
+	load func() (*config.Config, error)
+	// prepare is called with the open store before anything listens.
+	prepare func(ctx context.Context, store *sqlite.Store, fingerprints auth.Fingerprinter) error
+	// ready is called when everything listens.
+	ready func()
+}
+
+// run opens the store and serves until ctx ends.
+func (s *server) run(ctx context.Context, c *config.Config) (err error) {
+	for _, w := range c.Warnings {
+		s.log.Warn("configuration", "path", w.Path, "warning", w.Message)
+	}
+	for _, path := range []string{c.DataDir, filepath.Dir(c.Store.Path), filepath.Dir(c.Store.PepperFile)} {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			return fmt.Errorf("make the data directory: %w", err)
+		}
+	}
+	registry := prometheus.NewRegistry()
+	counts := observer{metrics.New(registry, metrics.Build{Version: version(), Revision: revision()}), registry}
+	fingerprints, err := password.Open(c.Store.PepperFile)
+	if err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, sqlite.Options{
+		Path: c.Store.Path, MaxUnknown: c.Store.MaxUnknownNames, Log: s.log, Recorder: counts,
+	})
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if s.prepare != nil {
+		if err := s.prepare(ctx, store, fingerprints); err != nil {
+			return err
+		}
+	}
+
+	g := &gateway.Gateway{
+		Store: store, Fingerprints: fingerprints, Metrics: counts, Log: s.log, Version: version(),
+		Load: s.load, Ready: s.ready,
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-reload:
+				if err := g.Reload(); err != nil {
+					s.log.Error("configuration", "err", err)
+				}
+			}
+		}
+	}()
+	err = g.Run(ctx, c)
+	cancel()
+	<-done
+	return err
+}
+
+// newLogger makes the log that the configuration asks for.
+func newLogger(w io.Writer, l config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: l.Level}
+	if l.Format == config.LogText {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// observer is the metrics as the gateway and its parts see them.
+type observer struct {
+	*metrics.Metrics
+	registry *prometheus.Registry
+}
+
+var _ gateway.Metrics = observer{}
+
+// submissions says how the results of package smtp are counted.
+var submissions = map[smtp.Result]metrics.Submission{
+	smtp.Accepted:   metrics.SubmissionAccepted,
+	smtp.Refused:    metrics.SubmissionRefused,
+	smtp.NotYours:   metrics.SubmissionSenderRefused,
+	smtp.Malformed:  metrics.SubmissionRefused,
+	smtp.TooLarge:   metrics.SubmissionRefused,
+	smtp.Abandoned:  metrics.SubmissionAborted,
+	smtp.ServerLost: metrics.SubmissionFailed,
+}
+
+// Submitted implements smtp.Recorder.
+func (o observer) Submitted(r smtp.Result) { o.Metrics.Submitted(submissions[r]) }
+
+// CertificatesExpire implements gateway.Metrics.
+func (o observer) CertificatesExpire(clients, admin time.Time) {
+	o.CertificateExpires(metrics.CertificateClients, clients)
+	if !admin.IsZero() {
+		o.CertificateExpires(metrics.CertificateAdmin, admin)
+	}
+}
+
+// Watch implements gateway.Metrics.
+func (o observer) Watch(waiting, sessions func() int) {
+	o.SlotsWaiting(waiting)
+	o.Sessions(sessions)
+}
+
+// Handler implements gateway.Metrics.
+func (o observer) Handler() http.Handler {
+	return promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// release is the version of a release, set by the linker:
+//
+//	go build -ldflags "-X congthu/gateway/cli.release=v1.2.3"
+var release string
+
+// version is the version of this program: that of the release, of the module,
+// or "devel".
+func version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// revision is the commit that the program was built from, with "+changes" when
+// the files differed from it; "unknown" when the build did not note it.
+func revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	commit, changed := "", false
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.modified":
+			changed = s.Value == "true"
+		}
+	}
+	switch {
+	case commit == "":
+		return "unknown"
+	case changed:
+		return commit + "+changes"
+	}
+	return commit
+}
+
+func newVersionCommand() *cobra.Command {
+	var output output
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version (phiên bản)",
+		Example: "  congthu version\n  congthu version --output json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output == outputJSON {
+				e := json.NewEncoder(cmd.OutOrStdout())
+				e.SetIndent("", "  ")
+				return e.Encode(map[string]string{
+					"version": version(), "revision": revision(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
+				})
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "congthu %s, revision %s, %s %s/%s\n", version(), revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+	outputFlag(cmd, cmd.Flags(), &output)
+	return cmd
+}

@@ -1,0 +1,471 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// checker judges a configuration as a whole. It reads the files that are named
+// and has no other effect.
+type checker struct {
+	*source
+	c   *Config
+	now time.Time
+}
+
+func (k *checker) check() {
+	k.checkDomains()
+	k.checkHostname()
+	k.c.mail = k.checkKeyPair("tls", k.c.TLS, true)
+	k.checkDoor("imap", k.c.IMAP.Listen, k.c.IMAP.Upstream, PassID)
+	k.checkDoor("smtp", k.c.SMTP.Listen, k.c.SMTP.Upstream, PassXCLIENT)
+	if len(k.c.IMAP.Listen) == 0 && len(k.c.SMTP.Listen) == 0 && !k.refused("imap") && !k.refused("smtp") {
+		k.wrong("imap.listen", "list at least one address in `imap.listen` or `smtp.listen`", "neither `imap.listen` nor `smtp.listen` has an address: there is nothing to serve")
+	}
+	k.checkAdmin()
+	k.checkMetrics()
+	k.checkListeners()
+	k.checkNames()
+	k.checkAliases()
+	k.checkDelegations()
+	k.checkRules()
+	k.checkSizes()
+	k.checkTexts()
+}
+
+// oneOf is an error when word is none of the choices.
+func oneOf(word string, choices []string) error {
+	if !slices.Contains(choices, word) {
+		return errors.New("not a choice")
+	}
+	return nil
+}
+
+// checkDomains puts the domains into canonical form.
+func (k *checker) checkDomains() {
+	c := k.c
+	canonical := func(path, domain string) string {
+		ascii, err := auth.CanonicalDomain(domain)
+		if err != nil || strings.Contains(domain, "@") {
+			k.wrong(path, "write the part behind the @ only, such as example.org", "`%s`: %q is not a domain", path, domain)
+			return domain
+		}
+		return ascii
+	}
+	if c.Domain == "" {
+		if !k.refused("domain") {
+			k.wrong("domain", "add the line domain: example.org, with the part of your addresses behind the @", "`domain` is missing: names without a domain could not be completed")
+		}
+	} else {
+		c.Domain = canonical("domain", c.Domain)
+	}
+	seen := map[string]string{c.Domain: "domain"}
+	for i, d := range c.Domains {
+		path := fmt.Sprintf("domains[%d]", i)
+		if k.refused(path) {
+			continue
+		}
+		c.Domains[i] = canonical(path, d)
+		if first, again := seen[c.Domains[i]]; again {
+			k.wrong(path, "remove it here", "`%s`: %s is there already, as `%s`", path, c.Domains[i], first)
+		}
+		seen[c.Domains[i]] = path
+	}
+}
+
+func (k *checker) checkHostname() {
+	if _, err := auth.CanonicalDomain(k.c.Hostname); err != nil && k.given("hostname") && !k.refused("hostname") {
+		k.wrong("hostname", "write a full name, such as mail.example.org", "`hostname`: %q is not a host name", k.c.Hostname)
+	}
+}
+
+// checkDoor checks the upstream of one protocol.
+func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing PassClient) {
+	path := door + ".upstream"
+	for i, l := range listen {
+		at := fmt.Sprintf("%s.listen[%d]", door, i)
+		if k.refused(at) {
+			continue
+		}
+		switch {
+		case k.given(at) && !k.given(at+".tls"):
+			k.wrong(at+".tls", "add tls: starttls, or tls: implicit", "`%s.tls` is missing", at)
+		case l.TLS == upstream.Plain && !k.refused(at+".tls"):
+			k.wrong(at+".tls", "write starttls or implicit", "`%s.tls` is none: passwords would cross the network in clear text", at)
+		}
+		k.listenAddress(at+".address", l.Address)
+	}
+	if len(listen) == 0 && !k.given(path) {
+		return
+	}
+	if u.Address == "" {
+		if !k.refused(path + ".address") {
+			k.wrong(path+".address", fmt.Sprintf("add the mail server's host:port; where there is no such server write %s: { listen: [] }", door), "`%s.address` is missing: the gateway would not know the mail server", path)
+		}
+		return
+	}
+	addressPath := path
+	if k.given(path + ".address") {
+		addressPath += ".address"
+	}
+	host, port, err := splitAddress(u.Address)
+	switch {
+	case k.refused(path + ".address"):
+	case err != nil:
+		k.mistaken(addressPath, err)
+	case host == "":
+		k.wrong(addressPath, "write host:port", "`%s`: %q names no host", addressPath, u.Address)
+	case port == 0:
+		k.wrong(addressPath, "write the port the mail server listens on", "`%s`: port 0 is none", addressPath)
+	default:
+		k.checkUpstreamTLS(path, host, port, u)
+	}
+	k.checkTrust(path, u)
+	if u.PassClient != PassNone && u.PassClient != passing && !k.refused(path+".pass_client") {
+		k.wrong(path+".pass_client", fmt.Sprintf("write %s or none", passing), "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
+	}
+	k.atLeast(path+".timeout", u.Timeout, time.Second, 10*time.Minute)
+}
+
+func (k *checker) checkUpstreamTLS(path, host string, port uint16, u Upstream) {
+	if k.refused(path + ".tls") {
+		return
+	}
+	if u.TLS == upstream.Plain && !loopback(host) {
+		k.wrong(path+".tls", "write starttls or implicit; for a server with a certificate of its own add ca_file",
+			"`%s.tls` is none, but %s is not on this machine: passwords would cross the network in clear text", path, host)
+	}
+	implicit := port == 993 || port == 465
+	switch {
+	case implicit && u.TLS != upstream.Implicit:
+		k.doubt(path+".tls", "write tls: implicit", "`%s`: port %d usually begins with TLS, but `tls` is not implicit", path, port)
+	case u.TLS == upstream.Implicit && (port == 143 || port == 587 || port == 25):
+		k.doubt(path+".tls", "write tls: starttls", "`%s`: port %d usually begins in clear text, but `tls` is implicit", path, port)
+	}
+	if u.TLS == upstream.Plain {
+		for field, set := range map[string]bool{"ca_file": u.CAFile != "", "pin_sha256": len(u.PinSHA256) > 0} {
+			if set {
+				k.wrong(path+"."+field, "write tls: starttls or implicit, or remove `"+field+"`", "`%s.%s` is set, but there is no TLS to verify", path, field)
+			}
+		}
+	}
+	// A connection to ourselves would come back to us, and so on.
+	for i, l := range k.listenAddresses() {
+		lh, lp, err := splitAddress(l.address)
+		if err == nil && lp == port && loopback(host) && (wildcard(lh) || sameHost(lh, host)) && i < 64 {
+			k.wrong(path, "move the mail server to another port or address, or set the listen address of the gateway",
+				"`%s` %s is where the gateway itself listens (`%s`)", path, u.Address, l.path)
+		}
+	}
+}
+
+// listenAddress checks one address to listen on.
+func (k *checker) listenAddress(path, address string) bool {
+	switch {
+	case k.refused(path):
+		return false
+	case address == "":
+		k.wrong(path, `write host:port, or ":port" for all addresses of the machine`, "`%s` is missing", path)
+		return false
+	}
+	host, _, err := splitAddress(address)
+	if err != nil {
+		k.mistaken(path, err)
+		return false
+	}
+	if host != "" && host != "localhost" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			k.wrong(path, `write an IP address of this machine, or ":port" for all of them`, "`%s`: %q is not an IP address", path, host)
+			return false
+		}
+	}
+	return true
+}
+
+type listening struct{ path, address string }
+
+// listenAddresses lists every TCP address that the gateway would listen on.
+func (k *checker) listenAddresses() (all []listening) {
+	for i, l := range k.c.IMAP.Listen {
+		all = append(all, listening{fmt.Sprintf("imap.listen[%d].address", i), l.Address})
+	}
+	for i, l := range k.c.SMTP.Listen {
+		all = append(all, listening{fmt.Sprintf("smtp.listen[%d].address", i), l.Address})
+	}
+	if k.c.Admin.Listen != "" {
+		all = append(all, listening{"admin.listen", k.c.Admin.Listen})
+	}
+	if k.c.Metrics.Listen != "" {
+		all = append(all, listening{"metrics.listen", k.c.Metrics.Listen})
+	}
+	return all
+}
+
+// checkListeners finds two listeners on one address. A listener without a host
+// takes the port on every address.
+func (k *checker) checkListeners() {
+	all := k.listenAddresses()
+	for i, second := range all {
+		sh, sp, err := splitAddress(second.address)
+		if err != nil || sp == 0 {
+			continue
+		}
+		for _, first := range all[:i] {
+			fh, fp, err := splitAddress(first.address)
+			if err != nil || fp != sp || !(wildcard(fh) || wildcard(sh) || sameHost(fh, sh)) {
+				continue
+			}
+			fix := "give one of them another port or address"
+			if strings.HasPrefix(first.path, "admin") {
+				fix = "remove `metrics.listen`: the admin listener has /metrics too"
+			}
+			message := fmt.Sprintf("`%s` %s is taken by `%s` %s", second.path, second.address, first.path, first.address)
+			at := second.path
+			if !k.given(at) && k.given(first.path) {
+				at = first.path
+			}
+			k.wrong(at, fix, "%s", message)
+			break
+		}
+	}
+}
+
+func wildcard(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
+
+func sameHost(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, errX := netip.ParseAddr(strings.Replace(a, "localhost", "127.0.0.1", 1))
+	y, errY := netip.ParseAddr(strings.Replace(b, "localhost", "127.0.0.1", 1))
+	return errX == nil && errY == nil && x.Unmap() == y.Unmap()
+}
+
+// weakTokens are sums of tokens that everybody would try first.
+var weakTokens = func() map[SHA256]bool {
+	weak := make(map[SHA256]bool)
+	for _, t := range []string{"", "\n", "demo", "admin", "secret", "token", "password", "test", "changeme", "congthu"} {
+		weak[sum([]byte(t))] = true
+	}
+	return weak
+}()
+
+func (k *checker) checkAdmin() {
+	a := k.c.Admin
+	k.c.admin = k.checkKeyPair("admin.tls", a.TLS, false)
+	if a.Listen == "" {
+		if len(a.Tokens) > 0 {
+			k.doubt("admin.tokens", "add `admin.listen`, or remove the tokens", "`admin.tokens` are of no use without `admin.listen`: the socket asks the system who is calling")
+		}
+	} else if k.listenAddress("admin.listen", a.Listen) {
+		host, _, _ := splitAddress(a.Listen)
+		if !loopback(host) && a.TLS.IsZero() {
+			k.wrong("admin.listen", "add `admin.tls` with a certificate and a key, or listen on 127.0.0.1", "`admin.listen` %s can be reached from other machines, but has no TLS: tokens would cross the network in clear text", a.Listen)
+		}
+		if len(a.Tokens) == 0 {
+			k.doubt("admin.listen", "add `admin.tokens`", "`admin.listen` has no tokens: only /metrics and the health checks will answer")
+		}
+	}
+	k.checkSocket(a)
+	names, sums := make(map[string]int), make(map[SHA256]int)
+	for i := range a.Tokens {
+		k.checkToken(i, &a.Tokens[i], names, sums)
+	}
+}
+
+// longestSocket is sizeof(sockaddr_un.sun_path) on Linux, less the final NUL.
+const longestSocket = 107
+
+func (k *checker) checkSocket(a Admin) {
+	if n := len(a.Socket); n > longestSocket {
+		path := "admin.socket"
+		if !k.given(path) {
+			path = "data_dir"
+		}
+		k.wrong(path, "set `admin.socket` to a shorter path", "the path of the admin socket is %d characters long; the system takes %d: %s", n, longestSocket, a.Socket)
+	}
+	if a.SocketGroup == "" {
+		return
+	}
+	if _, err := strconv.ParseUint(a.SocketGroup, 10, 31); err == nil {
+		return
+	}
+	if _, err := user.LookupGroup(a.SocketGroup); err != nil {
+		k.wrong("admin.socket_group", "create it (groupadd --system "+a.SocketGroup+"), or name another", "`admin.socket_group`: there is no group %q on this machine", a.SocketGroup)
+	}
+}
+
+func (k *checker) checkToken(i int, t *Token, names map[string]int, sums map[SHA256]int) {
+	path := fmt.Sprintf("admin.tokens[%d]", i)
+	if k.refused(path) {
+		return
+	}
+	switch first, again := names[t.Name]; {
+	case k.refused(path + ".name"):
+	case strings.TrimSpace(t.Name) == "":
+		k.wrong(path+".name", "write the name of the person who holds it", "`%s.name` is missing: the audit log could not say who acted", path)
+	case again:
+		k.wrong(path+".name", "give every person one token, and every token one person", "`%s.name`: %q has a token already, number %d in the list", path, t.Name, first+1)
+	case t.Name != strings.TrimSpace(t.Name) || strings.ContainsFunc(t.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		k.wrong(path+".name", "write the name on one line, without spaces around it", "`%s.name` has spaces around it or unprintable characters", path)
+	case t.Name == auth.ByUser, t.Name == auth.ByGateway, strings.HasPrefix(t.Name, "uid:"):
+		k.wrong(path+".name", "write the name of a person", "`%s.name`: %q belongs to the gateway's own entries in the audit log", path, t.Name)
+	default:
+		names[t.Name] = i
+	}
+	k.tokenSum(path, t)
+	if !t.SHA256.IsZero() {
+		if first, again := sums[t.SHA256]; again {
+			k.wrong(path+".sha256", "make a token of their own for each person", "`%s` is the same token as number %d in the list", path, first+1)
+		} else {
+			sums[t.SHA256] = i
+		}
+		if weakTokens[t.SHA256] {
+			k.doubt(path+".sha256", "make one with: openssl rand -base64 32", "`%s` is a token that anybody would guess", path)
+		}
+	}
+	if k.refused(path + ".scopes") {
+		return
+	}
+	if len(t.Scopes) == 0 {
+		k.wrong(path+".scopes", "list some of "+strings.Join(words(Scopes()...), ", "), "`%s.scopes` is missing: the token would be good for nothing", path)
+	}
+	for j, s := range t.Scopes {
+		if slices.Contains(t.Scopes[:j], s) {
+			at := fmt.Sprintf("%s.scopes[%d]", path, j)
+			k.wrong(at, "keep one of them", "`%s`: %s is there twice", at, s)
+		}
+	}
+}
+
+// tokenSum fills in the sum of a token that is in a file.
+func (k *checker) tokenSum(path string, t *Token) {
+	if k.refused(path+".sha256") || k.refused(path+".token_file") {
+		return
+	}
+	hasSum, hasFile := k.given(path+".sha256") && !t.SHA256.IsZero(), t.TokenFile != ""
+	switch {
+	case hasSum && hasFile:
+		k.wrong(path+".token_file", "keep one of them", "`%s` has both `sha256` and `token_file`", path)
+	case hasFile:
+		data, err := readFile(t.TokenFile)
+		if err != nil {
+			k.wrong(path+".token_file", "put the token there, on one line, readable by the gateway only", "`%s.token_file`: %v", path, err)
+			return
+		}
+		token := firstLine(data)
+		if len(token) < 20 {
+			k.wrong(path+".token_file", "make one with: openssl rand -base64 32", "`%s.token_file`: the token in %s is shorter than 20 characters", path, t.TokenFile)
+			return
+		}
+		t.SHA256 = sum([]byte(token))
+	case !hasSum:
+		k.wrong(path+".sha256", "add `sha256`, from: printf %s \"$TOKEN\" | sha256sum", "`%s` has neither `sha256` nor `token_file`", path)
+	}
+}
+
+func (k *checker) checkMetrics() {
+	if k.c.Metrics.Listen != "" {
+		k.listenAddress("metrics.listen", k.c.Metrics.Listen)
+	}
+}
+
+func (k *checker) checkRules() {
+	r := k.c.Regulation
+	k.between("rules.lockout.tolerated", r.Lockout.Tolerated, 1, 100)
+	k.atLeast("rules.lockout.forget_after", r.Lockout.ForgetAfter, 0, 0)
+	k.atLeast("rules.lockout.unlock_after", r.Lockout.UnlockAfter, 0, 0)
+	k.between("rules.dormancy.months", r.Dormancy.Months, 1, 120)
+	p := r.Password
+	k.between("rules.password.months", p.Months, 1, 120)
+	k.between("rules.password.warn_days", p.WarnDays, 0, 90)
+	// The admin interface takes no more than a week, whatever is written here.
+	k.between("rules.password.max_grace_days", p.MaxGraceDays, 0, 7)
+	if p.ChangeURL != "" && k.plainLine("rules.password.change_url", p.ChangeURL) && !webAddress(p.ChangeURL) {
+		k.wrong("rules.password.change_url", "write the whole address, such as https://mail.example.org/password", "`rules.password.change_url`: %q is not a web address", p.ChangeURL)
+	}
+	if p.ChangeText != "" {
+		k.plainLine("rules.password.change_text", p.ChangeText)
+	}
+	if p.Mode == auth.Enforce && p.ChangeURL == "" && p.ChangeText == "" && !k.refused("rules.password") && !k.anyRefused("rules.password.change_url", "rules.password.change_text", "rules.password.mode") {
+		k.wrong("rules.password.mode",
+			"set `rules.password.change_url` to the page where passwords are changed without this gateway, or `change_text` to a sentence that tells the way; or mode: warn until there is one",
+			"`rules.password` is enforced, but neither `change_url` nor `change_text` says how to change an expired password: nobody must be locked into one, and with it nobody can log in here to change it")
+	}
+}
+
+func (k *checker) anyRefused(paths ...string) bool { return slices.ContainsFunc(paths, k.refused) }
+
+func (k *checker) checkSizes() {
+	c := k.c
+	k.between("smtp.max_recipients", c.SMTP.MaxRecipients, 100, 100_000) // RFC 5321 section 4.5.3.1.8: at least 100
+	k.atLeast("store.grace", c.Store.Grace, 0, 24*time.Hour)
+	k.atLeast("store.last_login_window", c.Store.LastLoginWindow, 0, 24*time.Hour)
+	k.between("store.max_unknown_names", c.Store.MaxUnknownNames, 1_000, 100_000_000)
+	if c.Throttle.Enabled {
+		k.atLeast("throttle.window", c.Throttle.Window, time.Second, 24*time.Hour)
+		k.between("throttle.accounts", c.Throttle.Accounts, 1, 1_000_000)
+		k.between("throttle.failures", c.Throttle.Failures, 1, 1_000_000)
+	}
+	l := c.Limits
+	k.between("limits.connections", l.Connections, 1, 10_000_000)
+	k.between("limits.connections_per_source", l.ConnectionsPerSource, 1, 10_000_000)
+	k.between("limits.failed_logins", l.FailedLogins, 1, 1_000)
+	k.atLeast("limits.login_timeout", l.LoginTimeout, time.Second, time.Hour)
+	k.atLeast("limits.login_total", l.LoginTotal, time.Second, 24*time.Hour)
+	// RFC 9051 section 5.4: an inactivity timer of a logged-in session is at
+	// least 30 minutes.
+	k.atLeast("limits.idle_timeout", l.IdleTimeout, 30*time.Minute, 0)
+	k.atLeast("limits.patience", l.Patience, time.Second, 10*time.Minute)
+	k.atLeast("drain_timeout", c.DrainTimeout, 0, time.Hour)
+	if l.LoginTotal < l.LoginTimeout && !k.anyRefused("limits.login_total", "limits.login_timeout") {
+		k.wrong("limits.login_total", "raise `login_total`, or lower `login_timeout`", "`limits.login_total` %s is shorter than `login_timeout` %s, one step of it", short(l.LoginTotal), short(l.LoginTimeout))
+	}
+	if l.ConnectionsPerSource > l.Connections && k.given("limits.connections_per_source") {
+		k.doubt("limits.connections_per_source", "lower it", "`limits.connections_per_source` %d is more than `connections` %d allows altogether", l.ConnectionsPerSource, l.Connections)
+	}
+}
+
+// between records a number out of range.
+func (k *checker) between(path string, n, least, most int) {
+	if (n < least || n > most) && !k.refused(path) {
+		k.wrong(path, fmt.Sprintf("write a number from %d to %d", least, most), "`%s` is %d, out of range", path, n)
+	}
+}
+
+// atLeast records a duration out of range; most 0 is no limit.
+func (k *checker) atLeast(path string, d, least, most time.Duration) {
+	if k.refused(path) || d >= least && (most == 0 || d <= most) {
+		return
+	}
+	fix := "write " + short(least) + " or more"
+	if most > 0 {
+		fix = "write a duration from " + short(least) + " to " + short(most)
+	}
+	k.wrong(path, fix, "`%s` is %s, out of range", path, short(d))
+}
+
+// short writes 30m rather than 30m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"congthu/auth"
+)
+
+func (k *checker) checkNames() {
+	const path = "names.master_separators"
+	for _, r := range k.c.Names.MasterSeparators {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("@.+-_", r) {
+			k.wrong(path, `list only characters that no mailbox has, such as "*%"`, "`%s` has %q, which mailbox names need", path, r)
+			return
+		}
+	}
+	if k.c.Names.MasterSeparators == "" && k.given(path) && !k.refused(path) {
+		k.doubt(path, `leave it out, or list the characters`, `%s is empty, which means the usual "*%%"`, "`"+path+"`")
+	}
+}
+
+// ownName reports whether a canonical address is one that a login can lead to;
+// wrong is told why not.
+func (k *checker) ownName(path string, name auth.Name, wrong func(path, fix, format string, args ...any)) bool {
+	if k.c.Domain == "" || k.anyRefused("domain", "domains", "names.master_separators") {
+		return true // the complaint would be about something else
+	}
+	namer := k.c.addresses()
+	canonical, err := namer.Canonical(string(name))
+	switch {
+	case errors.Is(err, auth.ErrForeignDomain):
+		fix := "add it to `domains`, or correct it"
+		if near := nearest(name.Domain(), append([]string{k.c.Domain}, k.c.Domains...)); near != "" {
+			fix = "did you mean " + name.Local() + "@" + near + "?"
+		}
+		wrong(path, fix, "`%s`: the domain of %s is not served here", path, name)
+	case errors.Is(err, auth.ErrMasterUser):
+		wrong(path, "correct it, or change `names.master_separators`", "`%s`: %s has a character of master-user syntax, which is never let in", path, name)
+	case err != nil || canonical != name:
+		wrong(path, "write the name without + and what follows it", "`%s`: %s is not the name of a mailbox", path, name)
+	default:
+		return true
+	}
+	return false
+}
+
+// checkAliases: other names lead to accounts, in one step.
+func (k *checker) checkAliases() {
+	for _, alias := range slices.Sorted(maps.Keys(k.c.Aliases)) {
+		account := k.c.Aliases[alias]
+		path := join("aliases", string(alias))
+		own := k.ownName(path, alias, k.wrongKey)
+		if k.refused(path) && own || !k.ownName(path, account, k.wrong) || !own {
+			continue
+		}
+		next, chained := k.c.Aliases[account]
+		switch {
+		case alias == account:
+			k.wrong(path, "remove it", "`%s` is an alias of itself", path)
+		case chained && next == alias:
+			k.wrong(path, "keep the one whose right side is the account", "`%s` and `aliases.%s` lead to each other", path, account)
+		case chained && next == account:
+		case chained:
+			k.wrong(path, fmt.Sprintf("write %s: %s", alias, next), "`%s` leads to %s, which is an alias itself", path, account)
+		}
+	}
+}
+
+// checkDelegations: accounts that may send as an address.
+func (k *checker) checkDelegations() {
+	for _, address := range slices.Sorted(maps.Keys(k.c.Delegations)) {
+		path := join("delegations", string(address))
+		if k.refused(path) {
+			continue
+		}
+		k.ownName(path, address, k.wrongKey)
+		accounts := k.c.Delegations[address]
+		if len(accounts) == 0 {
+			k.wrong(path, "list the accounts that may send as it, or remove it", "`%s` is empty", path)
+		}
+		for i, account := range accounts {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			if k.refused(at) || !k.ownName(at, account, k.wrong) {
+				continue
+			}
+			target, alias := k.c.Aliases[account]
+			switch {
+			case account == address || k.c.Aliases[address] == account:
+				k.wrong(at, "remove it", "`%s`: %s may send as %s anyway", at, account, address)
+			case alias:
+				k.wrong(at, "write "+string(target), "`%s`: %s is an alias; only accounts log in", at, account)
+			case slices.Contains(accounts[:i], account):
+				k.wrong(at, "keep one of them", "`%s`: %s is there twice", at, account)
+			}
+		}
+	}
+}

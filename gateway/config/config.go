@@ -1,0 +1,250 @@
+package config
+
+import (
+	"log/slog"
+	"regexp"
+	"time"
+	_ "time/tzdata" // the regulation's days end on time on a machine without zone files too
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// Config is a complete, checked configuration: defaults are filled in, paths
+// are resolved against the directory of the file, names are canonical.
+// [Load] and [Parse] make one; the zero Config is of no use.
+type Config struct {
+	// Profile names the built-in figures and texts that the file starts from;
+	// see [Profiles].
+	Profile string `yaml:"profile"`
+	// Domain completes names without one. Required.
+	Domain string `yaml:"domain"`
+	// Domains are further domains served.
+	Domains []string `yaml:"domains"`
+	// Hostname is said in the greetings and in EHLO. Default: the machine's.
+	Hostname string `yaml:"hostname"`
+	// DataDir holds the store, the pepper and the admin socket, unless moved.
+	DataDir string `yaml:"data_dir"`
+	// TLS is the certificate that mail clients see. Required.
+	TLS KeyPair `yaml:"tls"`
+
+	IMAP IMAP `yaml:"imap"`
+	SMTP SMTP `yaml:"smtp"`
+
+	Names Names `yaml:"names"`
+	// Aliases are other names of accounts: alias to account.
+	Aliases map[auth.Name]auth.Name `yaml:"aliases"`
+	// Delegations are the accounts that may send as an address (Art. 13.8).
+	Delegations map[auth.Name][]auth.Name `yaml:"delegations"`
+
+	Regulation Regulation `yaml:"rules"`
+	Store      Store      `yaml:"store"`
+	Throttle   Throttle   `yaml:"throttle"`
+	Limits     Limits     `yaml:"limits"`
+	Admin      Admin      `yaml:"admin"`
+	Metrics    Metrics    `yaml:"metrics"`
+	Texts      Texts      `yaml:"texts"`
+	Log        Log        `yaml:"log"`
+	// DrainTimeout is how long a shutdown waits for live sessions to end.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+
+	// File is where the configuration was read from.
+	File string `yaml:"-"`
+	// Warnings are doubts that do not stop the gateway.
+	Warnings []Problem `yaml:"-"`
+
+	mail, admin *Certificate
+}
+
+// KeyPair names the files of a certificate chain and its private key, both PEM.
+type KeyPair struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// IsZero reports whether neither file is named.
+func (k KeyPair) IsZero() bool { return k == KeyPair{} }
+
+// Listener is one address to listen on.
+type Listener struct {
+	// Address is host:port; without a host, all addresses of the machine.
+	Address string `yaml:"address"`
+	// TLS is upstream.StartTLS or upstream.Implicit.
+	TLS upstream.TLSMode `yaml:"tls"`
+}
+
+// IMAP is the door for reading mail.
+type IMAP struct {
+	// Listen is empty when the gateway is not to speak IMAP.
+	Listen   []Listener `yaml:"listen"`
+	Upstream Upstream   `yaml:"upstream"`
+}
+
+// SMTP is the door for sending mail.
+type SMTP struct {
+	// Listen is empty when the gateway is not to speak SMTP.
+	Listen   []Listener `yaml:"listen"`
+	Upstream Upstream   `yaml:"upstream"`
+	// NormaliseNewlines turns a bare CR or LF in a message into CRLF; otherwise
+	// such a message is refused.
+	NormaliseNewlines bool `yaml:"normalise_newlines"`
+	// MaxRecipients bounds one message.
+	MaxRecipients int `yaml:"max_recipients"`
+}
+
+// Upstream is the mail server behind a door.
+type Upstream struct {
+	// Address is host:port.
+	Address string `yaml:"address"`
+	// TLS is, when left out, upstream.Plain towards a loopback address and
+	// upstream.StartTLS towards any other.
+	TLS upstream.TLSMode `yaml:"tls"`
+	// CAFile has the PEM certificates that the server is verified with; empty
+	// for the machine's own.
+	CAFile string `yaml:"ca_file"`
+	// ServerName is the name in the server's certificate. Default: the host of
+	// Address.
+	ServerName string `yaml:"server_name"`
+	// PinSHA256 are SHA-256 sums of public keys (SubjectPublicKeyInfo). One of
+	// them must be in the verified chain, in addition to the verification.
+	PinSHA256 []SHA256 `yaml:"pin_sha256"`
+	// LoginName is how the server knows an account.
+	LoginName LoginName `yaml:"login_name"`
+	// PassClient tells the server the client's address.
+	PassClient PassClient `yaml:"pass_client"`
+	// Timeout bounds each step towards the server.
+	Timeout time.Duration `yaml:"timeout"`
+	// Wrong recognises further replies that mean a wrong password, NotWrong
+	// replies that do not.
+	Wrong    []*regexp.Regexp `yaml:"wrong"`
+	NotWrong []*regexp.Regexp `yaml:"not_wrong"`
+}
+
+// Names is how login names are read.
+type Names struct {
+	Subaddress Subaddress `yaml:"subaddress"`
+	// MasterSeparators are the characters of master-user syntax, refused
+	// wherever they stand.
+	MasterSeparators string `yaml:"master_separators"`
+}
+
+// Regulation are the rules, article by article; [Config.Rules] turns them into
+// what the guard works with.
+type Regulation struct {
+	// TimeZone is where days end.
+	TimeZone *time.Location `yaml:"time_zone"`
+	Lockout  Lockout        `yaml:"lockout"`
+	Dormancy Dormancy       `yaml:"dormancy"`
+	Password Password       `yaml:"password"`
+	Sender   Sender         `yaml:"sender"`
+}
+
+// Lockout is Art. 6.2.d; the fields are those of [auth.Lockout].
+type Lockout struct {
+	Mode                  auth.Mode     `yaml:"mode"`
+	Tolerated             int           `yaml:"tolerated"`
+	ForgetAfter           time.Duration `yaml:"forget_after"`
+	UnlockAfter           time.Duration `yaml:"unlock_after"`
+	CountPreviousPassword bool          `yaml:"count_previous_password"`
+	CountRepeats          bool          `yaml:"count_repeats"`
+}
+
+// Dormancy is Art. 5.3.c; the fields are those of [auth.Dormancy].
+type Dormancy struct {
+	Mode          auth.Mode `yaml:"mode"`
+	Months        int       `yaml:"months"`
+	DoorsComplete bool      `yaml:"doors_complete"`
+	// SweepAt is when the daily sweep marks dormant accounts, in TimeZone.
+	SweepAt TimeOfDay `yaml:"sweep_at"`
+}
+
+// Password is Art. 9; the fields are those of [auth.PasswordAge].
+type Password struct {
+	Mode         auth.Mode `yaml:"mode"`
+	Months       int       `yaml:"months"`
+	WarnDays     int       `yaml:"warn_days"`
+	MaxGraceDays int       `yaml:"max_grace_days"`
+	// ChangeURL and ChangeText tell the owner of an expired password the way
+	// out, which cannot lead through the gateway. Enforcing needs one of them.
+	ChangeURL  string `yaml:"change_url"`
+	ChangeText string `yaml:"change_text"`
+}
+
+// Sender is Art. 13.8 for submitted mail.
+type Sender struct {
+	Mode auth.Mode `yaml:"mode"`
+}
+
+// Store is the memory of the rules.
+type Store struct {
+	// Path is the SQLite file. Default: congthu.db in DataDir.
+	Path string `yaml:"path"`
+	// PepperFile is the key that password fingerprints are made with, created
+	// where it is missing. Default: pepper.key in DataDir.
+	PepperFile string `yaml:"pepper_file"`
+	// Grace is how long passwords known to be good go on when the store is
+	// down; 0 for not at all.
+	Grace time.Duration `yaml:"grace"`
+	// LastLoginWindow is how far the stored last login may lag.
+	LastLoginWindow time.Duration `yaml:"last_login_window"`
+	// MaxUnknownNames bounds the memory for names nobody ever logged in with.
+	MaxUnknownNames int `yaml:"max_unknown_names"`
+}
+
+// Throttle bounds the failures of one source in a sliding window.
+type Throttle struct {
+	Enabled  bool          `yaml:"enabled"`
+	Window   time.Duration `yaml:"window"`
+	Accounts int           `yaml:"accounts"`
+	Failures int           `yaml:"failures"`
+}
+
+// Limits bound what clients can take up.
+type Limits struct {
+	Connections          int `yaml:"connections"`
+	ConnectionsPerSource int `yaml:"connections_per_source"`
+	// LoginTimeout bounds each step before login, LoginTotal all of them.
+	LoginTimeout time.Duration `yaml:"login_timeout"`
+	LoginTotal   time.Duration `yaml:"login_total"`
+	// FailedLogins ends the connection.
+	FailedLogins int `yaml:"failed_logins"`
+	// IdleTimeout ends a session after login, at least 30 minutes.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// Patience is how long an attempt waits for a free slot of its account.
+	Patience time.Duration `yaml:"patience"`
+}
+
+// Admin is the door for administrators.
+type Admin struct {
+	// Listen is a TCP address; empty for none.
+	Listen string  `yaml:"listen"`
+	TLS    KeyPair `yaml:"tls"`
+	// Socket is the Unix socket. Default: admin.sock in DataDir.
+	Socket string `yaml:"socket"`
+	// SocketGroup may use the socket, besides its owner; a name or a number.
+	SocketGroup string  `yaml:"socket_group"`
+	Tokens      []Token `yaml:"tokens"`
+}
+
+// Token lets one named person use the admin interface over TCP.
+type Token struct {
+	// Name is the person, as the audit log will show it.
+	Name string `yaml:"name"`
+	// SHA256 is the sum of the token; it is filled in from TokenFile as well.
+	SHA256 SHA256 `yaml:"sha256"`
+	// TokenFile holds the token itself, in place of SHA256.
+	TokenFile string  `yaml:"token_file"`
+	Scopes    []Scope `yaml:"scopes"`
+}
+
+// Metrics is the listener for a Prometheus server.
+type Metrics struct {
+	// Listen is a TCP address for plain HTTP; empty for none.
+	Listen string `yaml:"listen"`
+}
+
+// Log is where and how the gateway tells what it does.
+type Log struct {
+	Level  slog.Level `yaml:"level"`
+	Format LogFormat  `yaml:"format"`
+}

@@ -1,0 +1,229 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// Load reads and checks a configuration file. The error is an [*Error] when
+// the file can be read but is not right.
+func Load(path string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse checks a configuration that is in memory. name is what problems call
+// it, and its directory is what relative paths are relative to.
+func Parse(name string, data []byte) (*Config, error) {
+	return parse(name, data, time.Now())
+}
+
+// Peek reads where things are from a file that need not be right, and whose
+// other files need not be readable: enough to find the admin socket and the
+// time zone. Fields that are wrong have their defaults.
+func Peek(path string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	s := newSource(path, data)
+	root := s.tree(data)
+	if root == nil && len(s.problems) > 0 {
+		return nil, &Error{path, s.problems}
+	}
+	c := s.config(root)
+	c.complete(s)
+	return c, nil
+}
+
+func parse(name string, data []byte, now time.Time) (*Config, error) {
+	s := newSource(name, data)
+	root := s.tree(data)
+	if root == nil && len(s.problems) > 0 {
+		return nil, &Error{name, s.problems}
+	}
+	c := s.config(root)
+	c.complete(s)
+	if root == nil || isMapping(root) {
+		(&checker{source: s, c: c, now: now}).check()
+	}
+	c.Warnings = inOrder(s.warnings)
+	if len(s.problems) > 0 {
+		return nil, &Error{name, inOrder(s.problems)}
+	}
+	return c, nil
+}
+
+// config builds a Config in three layers: the defaults, the profile, the file.
+func (s *source) config(root ast.Node) *Config {
+	c := defaults()
+	c.File = s.file
+	if root != nil && !isMapping(root) {
+		s.wrongAt(nodeSpan(root), "", "the file is "+describe(root)+", not a group of fields", "begin with a field, such as domain: example.org")
+		return c
+	}
+	if root != nil {
+		for _, entry := range entriesOf(root) {
+			if text, quoted, ok := scalar(entry.Value); ok && quoted && entry.Key.GetToken().Value == "profile" {
+				c.Profile = text
+			}
+		}
+	}
+	named := c.Profile
+	if !isProfile(named) {
+		c.Profile = DefaultProfile
+	}
+	c.apply(c.Profile)
+	if root != nil {
+		s.decode("", root, reflect.ValueOf(c).Elem())
+	}
+	if !isProfile(named) {
+		_, err := choice(named, Profiles(), Profiles())
+		s.mistaken("profile", err)
+	}
+	return c
+}
+
+// DefaultProfile is the profile of a file that names none.
+const DefaultProfile = "binhphuoc"
+
+// defaults are the figures that belong to no regulation.
+func defaults() *Config {
+	rules := auth.DefaultRules()
+	return &Config{
+		Profile: DefaultProfile,
+		DataDir: "/var/lib/congthu",
+		IMAP: IMAP{
+			Listen:   []Listener{{":143", upstream.StartTLS}, {":993", upstream.Implicit}},
+			Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second},
+		},
+		SMTP: SMTP{
+			Listen:        []Listener{{":587", upstream.StartTLS}, {":465", upstream.Implicit}},
+			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second},
+			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
+		},
+		Names: Names{Subaddress: RefuseSubaddress, MasterSeparators: "*%"},
+		Regulation: Regulation{
+			TimeZone: rules.Location,
+			Lockout:  Lockout{Tolerated: rules.Lockout.Tolerated, CountRepeats: rules.Lockout.CountRepeats},
+			Dormancy: Dormancy{Months: rules.Dormancy.Months, SweepAt: TimeOfDay{2, 30}},
+			Password: Password{
+				Months: rules.Password.Months, WarnDays: rules.Password.WarnDays,
+				MaxGraceDays: int(rules.Password.MaxGrace / (24 * time.Hour)),
+			},
+		},
+		Store:    Store{Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: 100_000},
+		Throttle: Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100},
+		Limits: Limits{
+			Connections: 20_000, ConnectionsPerSource: 2_000, LoginTimeout: time.Minute, LoginTotal: 3 * time.Minute,
+			FailedLogins: 10, IdleTimeout: 35 * time.Minute, Patience: 15 * time.Second,
+		},
+		Log:          Log{Format: LogJSON},
+		DrainTimeout: 30 * time.Second,
+	}
+}
+
+// complete fills in what follows from other fields.
+func (c *Config) complete(s *source) {
+	dir := filepath.Dir(c.File)
+	if c.Hostname == "" {
+		if name, err := os.Hostname(); err == nil {
+			c.Hostname = name
+		} else {
+			c.Hostname = "localhost"
+		}
+	}
+	for _, path := range []*string{
+		&c.DataDir, &c.TLS.Certificate, &c.TLS.Key, &c.Admin.TLS.Certificate, &c.Admin.TLS.Key,
+		&c.IMAP.Upstream.CAFile, &c.SMTP.Upstream.CAFile, &c.Store.Path, &c.Store.PepperFile, &c.Admin.Socket,
+	} {
+		*path = under(dir, *path)
+	}
+	for i := range c.Admin.Tokens {
+		c.Admin.Tokens[i].TokenFile = under(dir, c.Admin.Tokens[i].TokenFile)
+	}
+	for path, file := range map[*string]string{&c.Store.Path: "congthu.db", &c.Store.PepperFile: "pepper.key", &c.Admin.Socket: "admin.sock"} {
+		if *path == "" {
+			*path = filepath.Join(c.DataDir, file)
+		}
+	}
+	for path, u := range map[string]*Upstream{"imap.upstream": &c.IMAP.Upstream, "smtp.upstream": &c.SMTP.Upstream} {
+		host, _, err := splitAddress(u.Address)
+		if err != nil {
+			continue
+		}
+		if u.ServerName == "" {
+			u.ServerName = host
+		}
+		if !s.given(path+".tls") && loopback(host) {
+			u.TLS = upstream.Plain
+		}
+	}
+}
+
+// under resolves a path against a directory.
+func under(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// readFile reads a regular file of a sane size: a pipe or a device named by
+// mistake would hold everything up.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, plain(err)
+	}
+	if !info.Mode().IsRegular() {
+		what := "not a regular file"
+		if info.IsDir() {
+			what = "a directory"
+		}
+		return nil, fmt.Errorf("%s is %s", path, what)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, plain(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, plain(err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s is larger than 1 MiB", path)
+	}
+	return data, nil
+}
+
+// plain drops the name of the system call: "stat x: no such file" says nothing
+// more than "x: no such file".
+func plain(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", p.Path, p.Err)
+	}
+	return err
+}
+
+// firstLine is the first line of a file, without the white space around it.
+func firstLine(data []byte) string {
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(line)
+}

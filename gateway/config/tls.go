@@ -1,0 +1,218 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"congthu/gateway/upstream"
+)
+
+// Certificate is the certificate that a listener shows. It can be replaced
+// while the listener runs: new connections get the new one.
+type Certificate struct {
+	held atomic.Pointer[tls.Certificate]
+}
+
+// Replace makes new connections see the certificate of next.
+func (c *Certificate) Replace(next *Certificate) { c.held.Store(next.held.Load()) }
+
+// NotAfter is when the certificate runs out.
+func (c *Certificate) NotAfter() time.Time { return c.held.Load().Leaf.NotAfter }
+
+// TLSConfig returns a configuration for listeners that shows whatever
+// certificate c holds at the moment: TLS 1.2 or later (RFC 8997 section 3), Go's
+// own defaults otherwise. NextProtos is for the protocol to set.
+func (c *Certificate) TLSConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return c.held.Load(), nil
+		},
+	}
+}
+
+// Certificate returns the certificate of the mail listeners, as it was when
+// the configuration was read.
+func (c *Config) Certificate() *Certificate { return c.mail }
+
+// TLSConfig returns a TLS configuration for the mail listeners:
+// Certificate().TLSConfig().
+func (c *Config) TLSConfig() *tls.Config { return c.mail.TLSConfig() }
+
+// AdminCertificate returns the certificate of the admin listener, nil when it
+// speaks plain HTTP.
+func (c *Config) AdminCertificate() *Certificate { return c.admin }
+
+// expiresSoon is when a warning begins.
+const expiresSoon = 21 * 24 * time.Hour
+
+// checkKeyPair reads a certificate and its key. It returns nil when there is
+// none or it is not right.
+func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certificate {
+	if pair.IsZero() && !required || k.anyRefused(path, path+".certificate", path+".key") {
+		return nil
+	}
+	if pair.IsZero() {
+		k.wrong(path, "add the line tls: { certificate: cert.pem, key: key.pem }", "`%s` is missing: mail clients must be able to encrypt", path)
+		return nil
+	}
+	missing := false
+	for _, f := range []struct{ field, file string }{{"certificate", pair.Certificate}, {"key", pair.Key}} {
+		if f.file == "" {
+			missing = true
+			k.wrong(path+"."+f.field, "name a PEM file: "+path+": { certificate: cert.pem, key: key.pem }", "`%s.%s` is missing", path, f.field)
+		}
+	}
+	if missing {
+		return nil
+	}
+	cert, errCert := readFile(pair.Certificate)
+	if errCert != nil {
+		k.wrong(path+".certificate", fileFix(errCert), "`%s.certificate`: %v", path, errCert)
+	}
+	key, errKey := readFile(pair.Key)
+	if errKey != nil {
+		k.wrong(path+".key", fileFix(errKey), "`%s.key`: %v", path, errKey)
+	}
+	if errCert != nil || errKey != nil {
+		return nil
+	}
+	if info, err := os.Stat(pair.Key); err == nil && info.Mode()&0o007 != 0 {
+		k.doubt(path+".key", "chmod o-rwx "+pair.Key, "`%s.key`: everybody on this machine may use %s", path, pair.Key)
+	}
+	if !bytes.Contains(cert, []byte("-----BEGIN CERTIFICATE-----")) {
+		k.wrong(path+".certificate", "name the PEM file that begins with -----BEGIN CERTIFICATE-----", "`%s.certificate`: there is no certificate in %s", path, pair.Certificate)
+		return nil
+	}
+	if !hasPrivateKey(key) {
+		k.wrong(path+".key", "name the PEM file that begins with -----BEGIN PRIVATE KEY-----, without a passphrase", "`%s.key`: there is no private key in %s", path, pair.Key)
+		return nil
+	}
+	loaded, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		k.wrong(path+".certificate", "name the key that the certificate was made for; the server's own certificate comes first in the file", "`%s`: %s and %s do not go together: %s", path, pair.Certificate, pair.Key, strings.TrimPrefix(err.Error(), "tls: "))
+		return nil
+	}
+	leaf := loaded.Leaf
+	switch {
+	case k.now.Before(leaf.NotBefore):
+		k.wrong(path+".certificate", "check the clock of this machine, or wait", "`%s.certificate`: %s is not valid before %s", path, pair.Certificate, instant(leaf.NotBefore))
+		return nil
+	case !k.now.Before(leaf.NotAfter):
+		k.wrong(path+".certificate", "renew it; clients refuse an expired certificate", "`%s.certificate`: %s ran out on %s", path, pair.Certificate, instant(leaf.NotAfter))
+		return nil
+	case leaf.NotAfter.Sub(k.now) < expiresSoon:
+		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s runs out in %d days, on %s", path, pair.Certificate, int(leaf.NotAfter.Sub(k.now)/(24*time.Hour)), instant(leaf.NotAfter))
+	}
+	held := new(Certificate)
+	held.held.Store(&loaded)
+	return held
+}
+
+func hasPrivateKey(data []byte) bool {
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return false
+		}
+		if block.Type == "PRIVATE KEY" || strings.HasSuffix(block.Type, " PRIVATE KEY") && block.Type != "ENCRYPTED PRIVATE KEY" {
+			return true
+		}
+	}
+}
+
+// fileFix is what to do about a file that cannot be read.
+func fileFix(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "correct the path; it is relative to the directory of this file"
+	case errors.Is(err, os.ErrPermission):
+		return "let the user that the gateway runs as read it"
+	}
+	return "name a readable PEM file"
+}
+
+func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+func sum(data []byte) SHA256 { return sha256.Sum256(data) }
+
+// checkTrust reads the authorities that an upstream is verified with.
+func (k *checker) checkTrust(path string, u Upstream) {
+	at := path + ".ca_file"
+	if u.CAFile == "" || k.refused(at) {
+		return
+	}
+	if _, err := readPool(u.CAFile); err != nil {
+		k.wrong(at, fileFix(err), "`%s`: %v", at, err)
+	}
+}
+
+func readPool(file string) (*x509.CertPool, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("there is no certificate in %s", file)
+	}
+	return pool, nil
+}
+
+// IMAPUpstream returns the mail server behind the IMAP door.
+func (c *Config) IMAPUpstream() (*upstream.Server, error) { return c.IMAP.Upstream.server() }
+
+// SMTPUpstream returns the mail server behind the submission door.
+func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstream.server() }
+
+// server reads the CA file again, so that the error can be that of a file.
+func (u Upstream) server() (*upstream.Server, error) {
+	s := &upstream.Server{
+		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient != PassNone,
+		Timeout: u.Timeout, Wrong: u.Wrong, NotWrong: u.NotWrong,
+	}
+	if u.TLS == upstream.Plain {
+		return s, nil
+	}
+	s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.ServerName}
+	if u.CAFile != "" {
+		pool, err := readPool(u.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read authorities of the mail server: %w", err)
+		}
+		s.TLSConfig.RootCAs = pool
+	}
+	if len(u.PinSHA256) > 0 {
+		s.TLSConfig.VerifyConnection = u.pinned
+	}
+	return s, nil
+}
+
+// errNotPinned is a server whose certificate is in order and yet not the one
+// that was agreed on.
+var errNotPinned = errors.New("no certificate of the mail server has a key pinned in pin_sha256")
+
+// pinned looks for one of the pins in the chains that have been verified; it
+// runs after the verification, never in place of it.
+func (u Upstream) pinned(state tls.ConnectionState) error {
+	for _, chain := range state.VerifiedChains {
+		for _, cert := range chain {
+			found := sum(cert.RawSubjectPublicKeyInfo)
+			for _, pin := range u.PinSHA256 {
+				if pin == found {
+					return nil
+				}
+			}
+		}
+	}
+	return errNotPinned
+}

@@ -1,0 +1,275 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// SHA256 is a SHA-256 sum, written as 64 hexadecimal digits.
+type SHA256 [sha256.Size]byte
+
+// String returns the hexadecimal form.
+func (s SHA256) String() string { return hex.EncodeToString(s[:]) }
+
+// IsZero reports whether there is no sum.
+func (s SHA256) IsZero() bool { return s == SHA256{} }
+
+// LoginName is how the mail server knows an account.
+type LoginName string
+
+const (
+	LoginAddress LoginName = "address" // local@domain
+	LoginLocal   LoginName = "local"   // the part before the @
+)
+
+// PassClient is how the mail server is told the client's address.
+type PassClient string
+
+const (
+	PassNone    PassClient = "none"
+	PassID      PassClient = "id"      // IMAP: ID x-originating-ip (RFC 2971)
+	PassXCLIENT PassClient = "xclient" // SMTP: Postfix's XCLIENT
+)
+
+// Subaddress is what a login name with a detail (user+detail) means.
+type Subaddress string
+
+const (
+	RefuseSubaddress Subaddress = "refuse"
+	FoldSubaddress   Subaddress = "fold"
+)
+
+// Scope is what the holder of an admin token may do.
+type Scope string
+
+const (
+	ScopeRead    Scope = "read"
+	ScopeUnlock  Scope = "unlock"
+	ScopeLock    Scope = "lock"
+	ScopeRestore Scope = "restore"
+	ScopeGrace   Scope = "grace"
+	ScopeAudit   Scope = "audit"
+)
+
+// Scopes lists every scope.
+func Scopes() []Scope {
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeAudit}
+}
+
+// LogFormat is how log lines are written.
+type LogFormat string
+
+const (
+	LogJSON LogFormat = "json"
+	LogText LogFormat = "text"
+)
+
+// TimeOfDay is a wall-clock time, in the time zone of the rules.
+type TimeOfDay struct{ Hour, Minute int }
+
+// String returns HH:MM.
+func (t TimeOfDay) String() string { return fmt.Sprintf("%02d:%02d", t.Hour, t.Minute) }
+
+// Next returns the first instant after now at which the clocks of loc show t.
+func (t TimeOfDay) Next(now time.Time, loc *time.Location) time.Time {
+	y, m, d := now.In(loc).Date()
+	next := time.Date(y, m, d, t.Hour, t.Minute, 0, 0, loc)
+	if !next.After(now) {
+		next = time.Date(y, m, d+1, t.Hour, t.Minute, 0, 0, loc)
+	}
+	return next
+}
+
+// mistake is an error with the way to put it right.
+type mistake struct{ message, fix string }
+
+func (m *mistake) Error() string { return m.message }
+
+// choice reads one of a few words.
+func choice[T any](text string, names []string, values []T) (T, error) {
+	if i := slices.Index(names, text); i >= 0 {
+		return values[i], nil
+	}
+	fix := "write " + orList(names)
+	if near := nearest(text, names); near != "" {
+		fix = "did you mean `" + near + "`?"
+	}
+	var zero T
+	return zero, &mistake{fmt.Sprintf("%q is not one of %s", text, strings.Join(names, ", ")), fix}
+}
+
+func words[T ~string](values ...T) []string {
+	names := make([]string, len(values))
+	for i, v := range values {
+		names[i] = string(v)
+	}
+	return names
+}
+
+func chooseWord[T ~string](text string, values ...T) (any, error) {
+	return anyOf(choice(text, words(values...), values))
+}
+
+func anyOf[T any](v T, err error) (any, error) { return v, err }
+
+// readText reads a scalar of type dst. Types it does not know are read by the
+// kind of their values.
+func readText(dst any, text string) (value any, known bool, err error) {
+	switch dst.(type) {
+	case time.Duration:
+		value, err = readDuration(text)
+	case *time.Location:
+		value, err = readZone(text)
+	case *regexp.Regexp:
+		value, err = readPattern(text)
+	case TimeOfDay:
+		value, err = readTimeOfDay(text)
+	case SHA256:
+		value, err = readSHA256(text)
+	case auth.Name:
+		value, err = readName(text)
+	case auth.Mode:
+		value, err = anyOf(choice(text, []string{"enforce", "warn", "off"}, []auth.Mode{auth.Enforce, auth.Warn, auth.Off}))
+	case upstream.TLSMode:
+		value, err = anyOf(choice(text, []string{"none", "starttls", "implicit"},
+			[]upstream.TLSMode{upstream.Plain, upstream.StartTLS, upstream.Implicit}))
+	case slog.Level:
+		value, err = anyOf(choice(text, []string{"debug", "info", "warn", "error"},
+			[]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}))
+	case LoginName:
+		value, err = chooseWord(text, LoginAddress, LoginLocal)
+	case PassClient:
+		value, err = chooseWord(text, PassNone, PassID, PassXCLIENT)
+	case Subaddress:
+		value, err = chooseWord(text, RefuseSubaddress, FoldSubaddress)
+	case Scope:
+		value, err = chooseWord(text, Scopes()...)
+	case LogFormat:
+		value, err = chooseWord(text, LogJSON, LogText)
+	default:
+		return nil, false, nil
+	}
+	return value, true, err
+}
+
+var (
+	bareNumber = regexp.MustCompile(`^[0-9]+$`)
+	longUnit   = regexp.MustCompile(`^([0-9]{1,5}) ?(d|days?|w|weeks?|min|minutes?|sec|seconds?|hours?)$`)
+)
+
+func readDuration(text string) (any, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return d, nil
+	}
+	fix := "write a number with a unit, such as 30s, 10m or 1h30m"
+	if bareNumber.MatchString(text) {
+		fix = fmt.Sprintf("write the unit: %ss, %sm or %sh", text, text, text)
+	} else if m := longUnit.FindStringSubmatch(strings.ToLower(text)); m != nil {
+		var n int
+		fmt.Sscan(m[1], &n)
+		switch m[2][0] {
+		case 'd':
+			fix = fmt.Sprintf("write it in hours: %dh", 24*n)
+		case 'w':
+			fix = fmt.Sprintf("write it in hours: %dh", 7*24*n)
+		default:
+			fix = fmt.Sprintf("write %d%c", n, m[2][0])
+		}
+	}
+	return time.Duration(0), &mistake{fmt.Sprintf("%q is not a duration", text), fix}
+}
+
+func readZone(text string) (any, error) {
+	fix := "write a name of the IANA list, such as Asia/Ho_Chi_Minh"
+	if text == "" || text == "Local" {
+		return (*time.Location)(nil), &mistake{fmt.Sprintf("%q is not a time zone: days would end differently on each machine", text), fix}
+	}
+	loc, err := time.LoadLocation(text)
+	if err != nil {
+		return (*time.Location)(nil), &mistake{fmt.Sprintf("%q is not a time zone", text), fix}
+	}
+	return loc, nil
+}
+
+func readPattern(text string) (any, error) {
+	if text == "" {
+		return (*regexp.Regexp)(nil), &mistake{"an empty pattern fits every reply", "write a regular expression, or leave it out"}
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		why := strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+		return re, &mistake{fmt.Sprintf("%q is not a regular expression: %s", text, why),
+			"see https://pkg.go.dev/regexp/syntax; in single quotes a backslash stands for itself"}
+	}
+	return re, nil
+}
+
+var timeOfDay = regexp.MustCompile(`^([01][0-9]|2[0-3]):([0-5][0-9])$`)
+
+func readTimeOfDay(text string) (any, error) {
+	if !timeOfDay.MatchString(text) {
+		return TimeOfDay{}, &mistake{fmt.Sprintf("%q is not a time of day", text), `write HH:MM between "00:00" and "23:59", such as "02:30"`}
+	}
+	var t TimeOfDay
+	fmt.Sscanf(text, "%d:%d", &t.Hour, &t.Minute)
+	return t, nil
+}
+
+// readSHA256 does not repeat the text: it may be the secret itself.
+func readSHA256(text string) (any, error) {
+	var s SHA256
+	if raw, err := hex.DecodeString(text); err != nil || len(raw) != len(s) {
+		return s, &mistake{fmt.Sprintf("not a SHA-256 sum: want 64 hexadecimal digits, found %d characters", len([]rune(text))),
+			`take the sum of the token: printf %s "$TOKEN" | sha256sum`}
+	} else {
+		copy(s[:], raw)
+	}
+	return s, nil
+}
+
+func readName(text string) (any, error) {
+	name, err := auth.ParseName(text)
+	if err != nil {
+		return name, &mistake{fmt.Sprintf("%q is not a mail address", text), "write local@domain"}
+	}
+	return name, nil
+}
+
+// splitAddress checks host:port.
+func splitAddress(address string) (host string, port uint16, err error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, &mistake{fmt.Sprintf("%q is not an address with a port", address), "write host:port; an IPv6 address goes in brackets, [::1]:143"}
+	}
+	ap, err := netip.ParseAddrPort("127.0.0.1:" + service)
+	if err != nil {
+		return "", 0, &mistake{fmt.Sprintf("%q is not a port", service), "write a number from 1 to 65535"}
+	}
+	return host, ap.Port(), nil
+}
+
+// loopback reports whether host can only be this machine.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func webAddress(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
+}

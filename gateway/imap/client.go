@@ -1,0 +1,265 @@
+package imap
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/relay"
+	"congthu/gateway/upstream"
+)
+
+// client is one connection of a mail client, before its login and after.
+type client struct {
+	door   *door
+	server *Server
+	log    *slog.Logger
+	id     string // names the session in logs
+	source netip.AddrPort
+	begun  time.Time
+
+	raw    net.Conn // below TLS
+	conn   net.Conn
+	in     *input
+	secure bool
+
+	said     []upstream.IDField // by ID
+	mistakes *auth.Mistaken
+	bad      int // commands
+	failed   int // logins
+
+	mu       sync.Mutex
+	draining bool // say BYE when next waiting for a command
+	ended    bool // close
+	pair     *relay.Pair
+}
+
+var past = time.Unix(1, 0)
+
+func newClient(d *door, conn net.Conn) *client {
+	c := &client{
+		door: d, server: d.server, id: rand.Text()[:16], begun: time.Now(),
+		source: sourceOf(conn.RemoteAddr()),
+		raw:    conn, conn: conn, mistakes: new(auth.Mistaken),
+	}
+	c.in = newInput(conn, maxTalk)
+	c.log = d.server.log().With("protocol", auth.IMAP, "session", c.id, "source", c.source)
+	return c
+}
+
+// sourceOf is the address and port of a client; zero where there are none.
+func sourceOf(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// sourceKey is what connections are counted by; empty for none.
+func sourceKey(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	if a.Is6() {
+		// A /64 is one subscriber's.
+		return netip.PrefixFrom(a.WithZone(""), 64).Masked().String()
+	}
+	return a.String()
+}
+
+// drain ends the client unless it is logged in, or about to be.
+func (c *client) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	if c.pair == nil {
+		c.raw.SetReadDeadline(past)
+	}
+}
+
+// end ends the client, whatever it is doing. An attempt under way is settled
+// first.
+func (c *client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.pair != nil {
+		c.pair.Kick()
+		return
+	}
+	c.raw.SetDeadline(past)
+}
+
+// arm gives the client its time for the next command.
+func (c *client) arm() {
+	until := time.Now().Add(c.server.loginTimeout())
+	if total := c.begun.Add(c.server.loginTotal()); total.Before(until) {
+		until = total
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining || c.ended {
+		until = past
+	}
+	c.raw.SetReadDeadline(until)
+}
+
+func (s *Server) loginTimeout() time.Duration { return orElse(s.LoginTimeout, 60*time.Second) }
+func (s *Server) loginTotal() time.Duration   { return orElse(s.LoginTotal, 3*time.Minute) }
+
+func orElse[T int | time.Duration](value, otherwise T) T {
+	if value <= 0 {
+		return otherwise
+	}
+	return value
+}
+
+// say writes whole lines.
+func (c *client) say(lines string) error {
+	c.mu.Lock()
+	until := time.Now().Add(c.server.loginTimeout())
+	if c.ended {
+		until = past
+	}
+	c.raw.SetWriteDeadline(until)
+	c.mu.Unlock()
+	_, err := io.WriteString(c.conn, lines)
+	return err
+}
+
+// serve is the life of a connection up to its end or its splice.
+func (c *client) serve() {
+	spliced := false
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("panic in a session", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+		if !spliced {
+			c.conn.Close()
+			c.gone()
+		}
+	}()
+	if c.door.implicit && !c.handshake() {
+		return
+	}
+	hostname := c.server.Hostname
+	if hostname == "" {
+		hostname = "congthu"
+	}
+	// RFC 9051 section 7.1: the greeting saves the client a command.
+	err := c.say("* OK [CAPABILITY " + c.capabilities() + "] " + oneLine(hostname) + " ready\r\n")
+	for err == nil {
+		err = c.next()
+	}
+	switch {
+	case errors.Is(err, errSpliced):
+		spliced = true
+	default:
+		c.farewell(err)
+	}
+}
+
+// gone is the end of a connection, spliced or not.
+func (c *client) gone() {
+	c.server.leave(c)
+	c.server.recorder().Closed(auth.IMAP)
+	c.door.clients.Done()
+}
+
+// handshake puts TLS on the connection.
+func (c *client) handshake() bool {
+	c.arm()
+	c.mu.Lock()
+	if !c.ended {
+		c.raw.SetWriteDeadline(time.Now().Add(c.server.loginTimeout()))
+	}
+	c.mu.Unlock()
+	secured := tls.Server(c.raw, c.door.tls)
+	err := secured.Handshake()
+	c.server.recorder().Handshaken(auth.IMAP, err)
+	if err != nil {
+		c.log.Debug("TLS handshake", "error", err)
+		return false
+	}
+	// Nothing said in clear text is remembered (RFC 9051 section 6.2.1).
+	c.conn, c.secure, c.said = secured, true, nil
+	c.in = newInput(secured, c.in.room)
+	return true
+}
+
+// Ways in which a dialogue ends; next returns them as its error.
+var (
+	errSpliced = errors.New("spliced")
+	errLogout  = errors.New("logged out")
+	errVanish  = errors.New("no reason given to the client")
+)
+
+// farewell is a reason to say BYE.
+type farewell string
+
+func (f farewell) Error() string { return string(f) }
+
+// farewell says BYE where that makes sense (RFC 9051 section 7.1.5).
+func (c *client) farewell(err error) {
+	c.mu.Lock()
+	draining, ended := c.draining, c.ended
+	c.mu.Unlock()
+	var f farewell
+	var timeout net.Error
+	switch {
+	case ended:
+		return
+	case errors.As(err, &f):
+	case errors.Is(err, errLineTooLong), errors.Is(err, errLiteralTooLong), errors.Is(err, errTalkTooLong):
+		f = farewell(err.Error())
+	case errors.As(err, &timeout) && timeout.Timeout() && draining:
+		f = "The server is shutting down"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		f = "Too slow" // RFC 9051 section 5.4
+	default:
+		// Logged out, hung up, or not worth a word.
+		c.log.Debug("connection ends", "why", err)
+		return
+	}
+	c.log.Debug("connection ends", "why", err)
+	if c.say("* BYE "+string(f)+"\r\n") == nil && !draining {
+		c.linger()
+	}
+}
+
+// linger lets the client read our last words: closing a socket with something
+// unread in it would take them back.
+func (c *client) linger() {
+	if secured, ok := c.conn.(*tls.Conn); ok {
+		secured.CloseWrite()
+	}
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.mu.Lock()
+	if !c.ended && !c.draining {
+		c.raw.SetReadDeadline(time.Now().Add(time.Second))
+	}
+	c.mu.Unlock()
+	io.CopyN(io.Discard, c.raw, maxTalk)
+}
+
+// attempt asks the guard about complete credentials. The verdict is settled even
+// if the client hangs up meanwhile.
+func (c *client) attempt(a auth.Attempt) auth.Verdict {
+	a.Session, a.Protocol, a.Source, a.Mistakes = c.id, auth.IMAP, c.source, c.mistakes
+	return c.server.Guard.Attempt(context.WithoutCancel(c.door.ctx), a)
+}

@@ -1,0 +1,209 @@
+package imap
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// next reads one command and answers it. The error says why there is no next.
+func (c *client) next() error {
+	c.arm()
+	cmd, err := c.in.command(c.admit)
+	if err == nil {
+		err = c.obey(cmd)
+	}
+	var bad *syntaxError
+	switch {
+	case errors.As(err, &bad):
+		return c.refuse(bad)
+	case errors.Is(err, errAnswered):
+		return nil
+	}
+	return err
+}
+
+// errAnswered: the command was answered before it was complete.
+var errAnswered = errors.New("answered")
+
+// refuse answers something that is no command, or not now.
+func (c *client) refuse(bad *syntaxError) error {
+	if err := c.say(bad.tag + " BAD " + bad.text + "\r\n"); err != nil {
+		return err
+	}
+	// A browser, or another protocol's client, must not get far.
+	if c.bad++; c.bad >= orElse(c.server.MaxBad, 5) {
+		return farewell("Too many bad commands")
+	}
+	return nil
+}
+
+// looksLikeHTTP recognises a request line: "POST / HTTP/1.1".
+func looksLikeHTTP(cmd command) bool {
+	return len(cmd.args) > 0 && strings.Contains(cmd.args[0].octets, " HTTP/")
+}
+
+// admit decides whether the client may send a literal that it asks for. The
+// error is nil if it may, and errAnswered if it was told that it may not.
+func (c *client) admit(cmd command, a announced) error {
+	var err error
+	switch {
+	case a.size > maxLiteral:
+		return &syntaxError{cmd.tag, errLiteralTooLong.Error()}
+	case cmd.name == "LOGIN" && !c.secure:
+		err = c.cleartext(cmd.tag, auth.LoginCommand)
+	case cmd.name != "LOGIN" && cmd.name != "ID":
+		return &syntaxError{cmd.tag, notNow}
+	default:
+		return c.say("+ go on\r\n") // RFC 9051 section 7.6
+	}
+	if err == nil {
+		err = errAnswered
+	}
+	return err
+}
+
+const notNow = "unknown, or not before login"
+
+// obey does a command.
+func (c *client) obey(cmd command) error {
+	args := cmd.scan()
+	none := func() error {
+		if !args.end() {
+			return args.bad("no arguments, please")
+		}
+		return nil
+	}
+	switch cmd.name {
+	case "CAPABILITY": // RFC 9051 section 6.1.1
+		if err := none(); err != nil {
+			return err
+		}
+		return c.say("* CAPABILITY " + c.capabilities() + "\r\n" + cmd.tag + " OK done\r\n")
+	case "NOOP": // section 6.1.2
+		if err := none(); err != nil {
+			return err
+		}
+		return c.say(cmd.tag + " OK done\r\n")
+	case "LOGOUT": // section 6.1.3
+		if err := none(); err != nil {
+			return err
+		}
+		if err := c.say("* BYE logging out\r\n" + cmd.tag + " OK done\r\n"); err != nil {
+			return err
+		}
+		return errLogout
+	case "STARTTLS": // section 6.2.1
+		if err := none(); err != nil {
+			return err
+		}
+		return c.startTLS(cmd.tag)
+	case "ID": // RFC 2971
+		return c.identify(cmd.tag, args)
+	case "LOGIN": // RFC 9051 section 6.2.3
+		return c.login(cmd.tag, args)
+	case "AUTHENTICATE": // section 6.2.2
+		return c.authenticate(cmd.tag, args)
+	}
+	if looksLikeHTTP(cmd) {
+		return farewell("This is no web server")
+	}
+	return args.bad(notNow)
+}
+
+// capabilities are those before login; after it, the client reads the mail
+// server's own.
+func (c *client) capabilities() string {
+	caps := []imap.Cap{imap.CapIMAP4rev1, imap.CapLiteralPlus, imap.CapSASLIR, imap.CapID}
+	switch {
+	case c.secure:
+		caps = append(caps, imap.AuthCap("PLAIN"), imap.AuthCap("LOGIN"))
+	case c.door.tls != nil:
+		caps = append(caps, imap.CapStartTLS, imap.CapLoginDisabled) // RFC 9051 section 6.2.3
+	default:
+		caps = append(caps, imap.CapLoginDisabled)
+	}
+	var b strings.Builder
+	for i, name := range caps {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(name))
+	}
+	return b.String()
+}
+
+func (c *client) startTLS(tag string) error {
+	switch {
+	case c.secure:
+		return &syntaxError{tag, "TLS is on already"}
+	case c.door.tls == nil:
+		return &syntaxError{tag, "there is no TLS here"}
+	case c.in.r.Buffered() > 0:
+		// Whoever sent that, perhaps an attacker in between, wants it executed
+		// behind the handshake (CVE-2011-0411, CVE-2021-33515).
+		c.log.Warn("bytes between STARTTLS and the handshake")
+		return farewell("Nothing may follow STARTTLS")
+	}
+	if err := c.say(tag + " OK begin\r\n"); err != nil {
+		return err
+	}
+	if !c.handshake() {
+		return errVanish
+	}
+	return nil
+}
+
+// The bounds of RFC 2971 section 3.3.
+const (
+	maxIDFields = 30
+	maxIDName   = 30
+	maxIDValue  = 1024
+)
+
+// identify takes note of what the client calls itself. Fields that only a proxy
+// may add are dropped here already.
+func (c *client) identify(tag string, args *scanner) error {
+	var said []upstream.IDField
+	if !args.take(" ") {
+		return args.bad("ID wants a list or NIL")
+	}
+	if args.take("(") {
+		for n := 0; !args.take(")"); n++ {
+			if n == maxIDFields || n > 0 && !args.take(" ") {
+				return args.bad("too many fields, or no space between them")
+			}
+			name, err := args.anyString()
+			if err != nil {
+				return err
+			}
+			if !args.take(" ") {
+				return args.bad("a field without a value")
+			}
+			if args.takeNil() {
+				continue
+			}
+			value, err := args.anyString()
+			if err != nil {
+				return err
+			}
+			if len(name) > maxIDName || len(value) > maxIDValue {
+				return args.bad("a field is too long")
+			}
+			if !strings.HasPrefix(strings.ToLower(name), "x-") {
+				said = append(said, upstream.IDField{Name: name, Value: value})
+			}
+		}
+	} else if !args.takeNil() {
+		return args.bad("ID wants a list or NIL")
+	}
+	if !args.end() {
+		return args.bad("something follows the list")
+	}
+	c.said = said
+	return c.say("* ID (\"name\" \"congthu\")\r\n" + tag + " OK done\r\n")
+}

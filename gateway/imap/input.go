@@ -1,0 +1,316 @@
+package imap
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// The bounds of what a client may send before login.
+const (
+	maxLine    = 64 << 10
+	maxLiteral = 4 << 10
+	// maxSASL is the longest line of a SASL exchange (RFC 4954 section 4, for
+	// want of a figure in IMAP).
+	maxSASL = 12288
+	// maxTalk is all of it together, until the login.
+	maxTalk = 256 << 10
+)
+
+var (
+	errLineTooLong    = errors.New("line too long")
+	errLiteralTooLong = errors.New("literal too long")
+	errTalkTooLong    = errors.New("too much before login")
+)
+
+// input reads a client within bounds. It is the only reader of the connection;
+// what it has read too much goes to the relay, once.
+type input struct {
+	r    *bufio.Reader
+	room int // octets
+}
+
+func newInput(r io.Reader, room int) *input { return &input{r: bufio.NewReader(r), room: room} }
+
+// rest gives away what was read ahead.
+func (in *input) rest() []byte {
+	ahead, _ := in.r.Peek(in.r.Buffered())
+	return append([]byte(nil), ahead...)
+}
+
+// line reads a line of at most max octets and returns it without its end, which
+// is CRLF or, for people with telnet, LF.
+func (in *input) line(max int) (string, error) {
+	var line []byte
+	for {
+		part, err := in.r.ReadSlice('\n')
+		if in.room -= len(part); in.room < 0 {
+			return "", errTalkTooLong
+		}
+		line = append(line, part...)
+		switch {
+		case len(line) > max+2:
+			return "", errLineTooLong
+		case err == nil:
+			line = line[:len(line)-1]
+			if n := len(line); n > 0 && line[n-1] == '\r' {
+				line = line[:n-1]
+			}
+			if len(line) > max {
+				return "", errLineTooLong
+			}
+			return string(line), nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return "", err
+		}
+	}
+}
+
+// literal reads n octets.
+func (in *input) literal(n int) (string, error) {
+	if in.room -= n; in.room < 0 {
+		return "", errTalkTooLong
+	}
+	octets := make([]byte, n)
+	if _, err := io.ReadFull(in.r, octets); err != nil {
+		return "", err
+	}
+	return string(octets), nil
+}
+
+// announced is the announcement of a literal at the end of a line (RFC 9051
+// section 4.3, RFC 7888).
+type announced struct {
+	size   int  // maxLiteral+1 for anything longer
+	async  bool // {n+}: the client does not wait
+	binary bool // ~{n}: may have NULs
+}
+
+// announcement cuts the announcement of a literal off a line.
+func announcement(line string) (before string, a announced, ok bool) {
+	open := strings.LastIndexByte(line, '{')
+	if open < 0 || !strings.HasSuffix(line, "}") {
+		return line, a, false
+	}
+	size := line[open+1 : len(line)-1]
+	size, a.async = strings.CutSuffix(size, "+")
+	if size == "" || strings.Trim(size, "0123456789") != "" {
+		return line, a, false
+	}
+	// ParseUint says "out of range" for what would overflow.
+	n, err := strconv.ParseUint(size, 10, 31)
+	if a.size = int(n); err != nil || n > maxLiteral {
+		a.size = maxLiteral + 1
+	}
+	before, a.binary = strings.CutSuffix(line[:open], "~")
+	return before, a, true
+}
+
+// piece is a part of a command: text within a line, or a literal.
+type piece struct {
+	octets          string
+	literal, binary bool
+}
+
+// command is one command of a client, complete.
+type command struct {
+	tag  string
+	name string // in upper case
+	args []piece
+}
+
+// syntaxError is what a command that cannot be understood is answered with. The
+// text must not repeat anything that the client sent: it may be a password, or
+// an attack on whoever reads the answer.
+type syntaxError struct {
+	tag  string // "*" where none was understood (RFC 9051 section 7.1.3)
+	text string
+}
+
+func (e *syntaxError) Error() string { return e.text }
+
+// command reads the next command, with its literals. Each synchronising literal
+// is put before admit: an error means that the client was not asked for it, and
+// will not send it (RFC 9051 section 4.3).
+func (in *input) command(admit func(c command, a announced) error) (command, error) {
+	line, err := in.line(maxLine)
+	if err != nil {
+		return command{}, err
+	}
+	c, rest, bad := splitCommand(line)
+	for {
+		if bad == nil && strings.ContainsAny(rest, "\x00\r") {
+			bad = &syntaxError{c.tag, "a NUL or CR"}
+		}
+		before, a, more := announcement(rest)
+		c.args = append(c.args, piece{octets: before})
+		if !more {
+			break
+		}
+		switch {
+		case a.async && a.size > maxLiteral:
+			// It is coming all the same: it must not be taken for commands
+			// (RFC 7888 section 4).
+			return c, errLiteralTooLong
+		case !a.async && bad != nil:
+			return c, bad
+		case !a.async:
+			if err := admit(c, a); err != nil {
+				return c, err
+			}
+		}
+		octets, err := in.literal(a.size)
+		if err != nil {
+			return c, err
+		}
+		if !a.binary && strings.IndexByte(octets, 0) >= 0 && bad == nil {
+			bad = &syntaxError{c.tag, "a NUL"} // RFC 9051 section 9, CHAR8
+		}
+		c.args = append(c.args, piece{octets: octets, literal: true, binary: a.binary})
+		if rest, err = in.line(maxLine); err != nil {
+			return c, err
+		}
+	}
+	if bad != nil {
+		return c, bad
+	}
+	return c, nil
+}
+
+// splitCommand takes tag and name off the first line of a command.
+func splitCommand(line string) (c command, rest string, bad error) {
+	tag, after, _ := strings.Cut(line, " ")
+	if tag == "" || len(tag) > 255 || strings.IndexFunc(tag, notInTag) >= 0 {
+		return c, after, &syntaxError{"*", "no tag"}
+	}
+	c.tag = tag
+	name := after
+	if i := strings.IndexByte(after, ' '); i >= 0 {
+		name, rest = after[:i], after[i:]
+	}
+	c.name = strings.ToUpper(name)
+	if name == "" || strings.ContainsAny(name, "\x00\r") {
+		return c, rest, &syntaxError{tag, "no command"}
+	}
+	return c, rest, nil
+}
+
+// notInTag is what a tag must not have: it is repeated in the answer (RFC 9051
+// section 9: 1*<any ASTRING-CHAR except "+">).
+func notInTag(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`(){%*"\+`, r)
+}
+
+// scanner takes arguments off a command.
+type scanner struct {
+	tag  string
+	args []piece
+}
+
+func (c command) scan() *scanner {
+	return &scanner{c.tag, append([]piece(nil), c.args...)}
+}
+
+func (s *scanner) bad(format string, args ...any) error {
+	return &syntaxError{s.tag, fmt.Sprintf(format, args...)}
+}
+
+// text is what is left of the present text.
+func (s *scanner) text() *string {
+	if len(s.args) == 0 || s.args[0].literal {
+		return new(string)
+	}
+	return &s.args[0].octets
+}
+
+// take takes exactly that text, reporting whether it is there.
+func (s *scanner) take(prefix string) bool {
+	t := s.text()
+	if !strings.HasPrefix(*t, prefix) {
+		return false
+	}
+	*t = (*t)[len(prefix):]
+	return true
+}
+
+// takeNil takes NIL, if it stands there as a word of its own.
+func (s *scanner) takeNil() bool {
+	t := s.text()
+	if len(*t) < 3 || !strings.EqualFold((*t)[:3], "NIL") || len(*t) > 3 && (*t)[3] != ' ' && (*t)[3] != ')' {
+		return false
+	}
+	*t = (*t)[3:]
+	return true
+}
+
+// end reports whether nothing is left.
+func (s *scanner) end() bool {
+	for _, p := range s.args {
+		if p.literal || p.octets != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// word takes an atom, or what people take for one: passwords with % or * or
+// letters beyond ASCII come unquoted from those who type by hand.
+func (s *scanner) word() (string, error) {
+	t := s.text()
+	n := strings.IndexFunc(*t, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || strings.ContainsRune(`(){"\`, r)
+	})
+	if n < 0 {
+		n = len(*t)
+	}
+	if n == 0 {
+		return "", s.bad("an argument is missing or malformed")
+	}
+	word := (*t)[:n]
+	*t = (*t)[n:]
+	return word, nil
+}
+
+// astring takes an atom, a quoted string or a literal.
+func (s *scanner) astring() (string, error) {
+	value, err := s.anyString()
+	if err == nil && len(value) > maxLiteral {
+		err = s.bad("an argument is too long")
+	}
+	return value, err
+}
+
+func (s *scanner) anyString() (string, error) {
+	if len(s.args) > 1 && !s.args[0].literal && s.args[0].octets == "" {
+		p := s.args[1]
+		s.args = s.args[2:]
+		if p.binary {
+			return "", s.bad("a binary literal has no place here") // RFC 3516 section 4.4
+		}
+		return p.octets, nil
+	}
+	if !s.take(`"`) {
+		return s.word()
+	}
+	t := s.text()
+	var value strings.Builder
+	for i := 0; i < len(*t); i++ {
+		ch := (*t)[i]
+		switch ch {
+		case '"':
+			*t = (*t)[i+1:]
+			return value.String(), nil
+		case '\\':
+			// Only these two are escaped (RFC 9051 section 9, QUOTED-CHAR).
+			if i++; i == len(*t) || (*t)[i] != '"' && (*t)[i] != '\\' {
+				return "", s.bad("a backslash before the wrong character")
+			}
+			ch = (*t)[i]
+		}
+		value.WriteByte(ch)
+	}
+	return "", s.bad("a quoted string has no end")
+}

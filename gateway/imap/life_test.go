@@ -1,0 +1,295 @@
+package imap
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/mailtest"
+)
+
+// pipes is a listener in memory.
+type pipes struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+func (p *pipes) dial() net.Conn {
+	near, far := net.Pipe()
+	p.conns <- far
+	return near
+}
+
+func TestASlowClientIsToldGoodbye(t *testing.T) {
+	for name, test := range map[string]struct {
+		implicit bool
+		say      func(net.Conn)
+		after    time.Duration
+		bye      bool
+	}{
+		"silent":       {say: func(net.Conn) {}, after: 60 * time.Second, bye: true},
+		"no handshake": {implicit: true, say: func(net.Conn) {}, after: 60 * time.Second},
+		"an octet every ten seconds": {say: func(conn net.Conn) {
+			for _, octet := range "a LOGIN nguyen.van.a@congthu.test" {
+				time.Sleep(10 * time.Second)
+				if _, err := io.WriteString(conn, string(octet)); err != nil {
+					return
+				}
+			}
+		}, after: 60 * time.Second, bye: true},
+		"a command every 50 seconds": {say: func(conn net.Conn) {
+			for range 10 {
+				time.Sleep(50 * time.Second)
+				if _, err := io.WriteString(conn, "a NOOP\r\n"); err != nil {
+					return
+				}
+			}
+		}, after: 3 * time.Minute, bye: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, l := newScene(t), newPipes()
+				ctx, cancel := context.WithCancel(t.Context())
+				served := make(chan error)
+				go func() { served <- s.server.Serve(ctx, l, test.implicit) }()
+				conn := l.dial()
+				start := time.Now()
+				var talk sync.WaitGroup
+				talk.Go(func() { test.say(conn) })
+				rest, _ := io.ReadAll(conn)
+				if took := time.Since(start); took != test.after || strings.HasSuffix(string(rest), "* BYE Too slow\r\n") != test.bye {
+					t.Errorf("after %v: %q", took, rest)
+				}
+				conn.Close()
+				cancel()
+				<-served
+				talk.Wait()
+			})
+		})
+	}
+}
+
+func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
+	s := newScene(t)
+	s.server.DrainTimeout = 20 * time.Second
+	early, late := s.connect(false), s.connect(true)
+	late.login(password)
+	late.expect("l OK")
+	s.guard.hold = make(chan struct{})
+	<-s.guard.asked
+	between := s.connect(true)
+	between.login(password)
+	<-s.guard.asked
+
+	s.stop()
+	if got := early.gone(); got != "* BYE The server is shutting down\r\n" {
+		t.Errorf("before login, the client read %q", got)
+	}
+	if _, err := net.Dial("tcp", s.address); err == nil {
+		t.Error("the listener is still open")
+	}
+	// Whoever is logged in, or about to be, goes on.
+	late.say("a NOOP")
+	late.expect("a OK")
+	close(s.guard.hold)
+	between.expect("l OK")
+	between.say("a NOOP")
+	between.expect("a OK")
+	between.Close()
+	select {
+	case <-s.served:
+		t.Fatal("Serve did not wait")
+	default:
+	}
+	s.server.Kick()
+	if got := late.gone(); got != "" {
+		t.Errorf("after login, the client read %q", got)
+	}
+	if err := <-s.served; err != nil {
+		t.Error(err)
+	}
+	s.stop = nil
+}
+
+func TestAShutdownDoesNotWaitForEver(t *testing.T) {
+	s := newScene(t)
+	s.server.DrainTimeout = time.Millisecond
+	c := s.connect(true)
+	c.login(password)
+	c.expect("l OK")
+	s.stop()
+	if got := c.gone(); got != "" {
+		t.Errorf("the client read %q", got)
+	}
+}
+
+func TestEndingTheSessionsOfAnAccountLeavesTheOthers(t *testing.T) {
+	s := newScene(t)
+	s.fake.Accounts["other@congthu.test"] = password
+	a, b := s.connect(true), s.connect(true)
+	a.login(password)
+	a.expect("l OK")
+	b.say("l LOGIN other@congthu.test " + password)
+	b.expect("l OK")
+	if n := s.sessions.End(owner); n != 1 {
+		t.Errorf("%d sessions of the account", n)
+	}
+	if got := a.gone(); got != "" {
+		t.Errorf("the client read %q", got)
+	}
+	b.say("a NOOP")
+	b.expect("a OK")
+}
+
+// Between the guard's decision and the splice an admin may lock the account.
+func TestALockFindsASessionThatIsBeingMade(t *testing.T) {
+	s := newScene(t)
+	s.guard.hold = make(chan struct{})
+	c := s.connect(true)
+	c.login(password)
+	<-s.guard.asked
+	waitFor(t, func() bool { return s.sessions.Len(owner) == 1 })
+	s.sessions.End(owner)
+	waitFor(t, func() (over bool) { // End tells the session in a goroutine of its own
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		for client := range s.server.sessions {
+			client.mu.Lock()
+			over = client.ended
+			client.mu.Unlock()
+		}
+		return over
+	})
+	close(s.guard.hold)
+	if got := c.gone(); got != "" {
+		t.Errorf("the client read %q", got)
+	}
+	waitFor(t, func() bool { return s.fake.Open() == 0 })
+}
+
+func TestARefusalAfterARightPasswordLogsOutAtTheMailServer(t *testing.T) {
+	s := newScene(t)
+	s.guard.after = auth.Expired
+	c := s.connect(true)
+	c.login(password)
+	c.expect("l NO [EXPIRED]")
+	waitFor(t, func() bool { return s.fake.Open() == 0 })
+	if s.sessions.Len("") != 0 {
+		t.Error("the session is registered")
+	}
+	if raw := string(s.fake.Raw()); !strings.HasSuffix(raw, "LOGOUT\r\n") {
+		t.Errorf("the mail server read %q", raw)
+	}
+}
+
+// waitFor waits for something that another goroutine does by itself.
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+	}
+}
+
+func TestHangingUpAfterThePasswordIsSettledAllTheSame(t *testing.T) {
+	s := newScene(t)
+	verdict := make(chan struct{})
+	s.fake.Misbehave = mailtest.At("verdict", mailtest.Misdeed{Wait: verdict})
+	c := s.connect(true)
+	c.login("sai")
+	<-s.guard.asked
+	c.Close()
+	close(verdict)
+	waitFor(t, func() bool { return s.fake.Verdicts(owner).Wrong == 1 })
+
+	c = s.connect(true)
+	c.login(password)
+	<-s.guard.asked
+	c.Close()
+	waitFor(t, func() bool { return s.fake.Verdicts(owner).Right == 1 })
+	waitFor(t, func() bool { return s.fake.Open() == 0 && s.sessions.Len("") == 0 })
+}
+
+// broken panics at a name.
+type broken struct{ *guard }
+
+func (b broken) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
+	v := b.guard.Attempt(ctx, a)
+	if a.Login == owner {
+		panic("out of luck")
+	}
+	return v
+}
+
+func TestAPanicCostsOneConnection(t *testing.T) {
+	s := newScene(t)
+	s.fake.Accounts["other@congthu.test"] = password
+	s.server.Guard = broken{s.guard}
+	unlucky, lucky := s.connect(true), s.connect(true)
+	unlucky.login(password)
+	unlucky.gone()
+	lucky.say("l LOGIN other@congthu.test " + password)
+	lucky.expect("l OK")
+	waitFor(t, func() bool { return s.fake.Open() == 1 && s.sessions.Len("") == 1 })
+}
+
+func TestConnectionsAreCounted(t *testing.T) {
+	s := newScene(t)
+	s.server.MaxPerSource = 2
+	first := s.connect(false)
+	s.connect(false)
+	third, err := s.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Close()
+	if got, _ := io.ReadAll(third); string(got) != "* BYE [UNAVAILABLE] Too many connections\r\n" {
+		t.Errorf("read %q", got)
+	}
+	first.say("a LOGOUT")
+	first.gone()
+	waitFor(t, func() bool {
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		return len(s.server.sessions) == 1
+	})
+	s.connect(false)
+}
+
+func TestImplicitTLSNeedsACertificate(t *testing.T) {
+	s := newScene(t)
+	s.server.TLSConfig = nil
+	if err := s.server.Serve(t.Context(), newPipes(), true); err == nil {
+		t.Error("served")
+	}
+}
+
+func TestWithoutTLSThereIsNoLogin(t *testing.T) {
+	s := newScene(t)
+	s.server.TLSConfig = nil
+	c := s.connect(false)
+	c.say("a STARTTLS")
+	c.expect("a BAD")
+	c.login(password)
+	c.expect("l NO [PRIVACYREQUIRED]")
+}

@@ -1,0 +1,356 @@
+package imap
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"congthu/auth"
+	"congthu/gateway/mailtest"
+	"congthu/gateway/upstream"
+)
+
+func TestPipelinedCommandsAreAnsweredOnceEach(t *testing.T) {
+	login := "a1 LOGIN " + owner + " " + password + "\r\n"
+	for name, first := range map[string]string{
+		"LOGIN":        login,
+		"literals":     fmt.Sprintf("a1 LOGIN {%d+}\r\n%s {%d+}\r\n%s\r\n", len(owner), owner, len(password), password),
+		"AUTHENTICATE": "a1 AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+owner+"\x00"+password)) + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			c := s.connect(true)
+			c.send("a0 CAPABILITY\r\n" + first + "a2 SELECT INBOX\r\na3 NOOP\r\na4 LOGOUT\r\n")
+			want := `* CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=PLAIN AUTH=LOGIN
+a0 OK done
+a1 OK [CAPABILITY IMAP4rev1 ID IDLE UIDPLUS COMPRESS=DEFLATE CONDSTORE] Logged in
+* FLAGS (\Seen)
+* 0 EXISTS
+* OK [UIDVALIDITY 1] ok
+a2 OK [READ-WRITE] done
+a3 OK NOOP done
+* BYE bye
+a4 OK done
+`
+			if diff := cmp.Diff(want, strings.ReplaceAll(c.gone(), "\r\n", "\n")); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff([]string{"SELECT INBOX", "NOOP", "LOGOUT"}, s.fake.Commands()); diff != "" {
+				t.Error(diff)
+			}
+			if n := len(s.guard.made()); n != 1 {
+				t.Errorf("%d attempts", n)
+			}
+		})
+	}
+}
+
+func TestAfterLoginEveryOctetPasses(t *testing.T) {
+	s := newScene(t)
+	s.fake.OK = "OK hi\r\n* 1 EXISTS" // read ahead with the answer
+	s.fake.Untagged = "* CAPABILITY IMAP4rev1 XECHO\r\n"
+	c := s.connect(true)
+	c.login(password)
+	c.expect("* CAPABILITY IMAP4rev1 XECHO")
+	c.expect("l OK hi")
+	c.expect("* 1 EXISTS")
+	c.say("e ECHO")
+	c.expect("e OK echo")
+	noise := make([]byte, 1<<20)
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for i := range noise {
+		noise[i] = byte(rnd.Uint32())
+	}
+	go func() {
+		c.Write(noise)
+		c.Conn.(*tls.Conn).CloseWrite()
+	}()
+	if got := c.gone(); got != string(noise) {
+		t.Errorf("%d octets of %d came back, or others", len(got), len(noise))
+	}
+	s.close()
+	s.recorder.do(func() {
+		if s.recorder.opened != 1 || s.recorder.closed != 1 || s.recorder.handshakes != 1 ||
+			s.recorder.fromClient < 1<<20 || s.recorder.fromUpstream < 1<<20 {
+			t.Errorf("recorded %+v", s.recorder)
+		}
+	})
+	if s.sessions.Len("") != 0 {
+		t.Errorf("%d sessions are still registered", s.sessions.Len(""))
+	}
+}
+
+func TestLiteralsAndQuotedStrings(t *testing.T) {
+	// The words of LOGIN, as sent, and what they mean.
+	for _, test := range []struct {
+		send           string
+		login, wanted  string
+		synchronising  int
+		refused, ended bool
+	}{
+		{send: `a b`, login: "a", wanted: "b"},
+		{send: `"a" "b c"`, login: "a", wanted: "b c"},
+		{send: `"a" "\"\\"`, login: "a", wanted: `"\`},
+		{send: `a ""`, login: "a", wanted: ""},
+		{send: `a p%ss*w]rd`, login: "a", wanted: "p%ss*w]rd"},
+		{send: `a mật-khẩu`, login: "a", wanted: "mật-khẩu"},
+		{send: "a {3}\r\nb\r\n", login: "a", wanted: "b\r\n", synchronising: 1},
+		{send: "{1}\r\na {3}\r\n\x80{}", login: "a", wanted: "\x80{}", synchronising: 2},
+		{send: "{1+}\r\na {5+}\r\n{99}\n", login: "a", wanted: "{99}\n"},
+		{send: "{001+}\r\na {0+}\r\n", login: "a", wanted: ""},
+		{send: `"a" "{5}"`, login: "a", wanted: "{5}"},
+		{send: "a {4096+}\r\n" + strings.Repeat("x", 4096), login: "a", wanted: strings.Repeat("x", 4096)},
+
+		{send: `a`, refused: true},
+		{send: `a b c`, refused: true},
+		{send: `a "b`, refused: true},
+		{send: `a "b\c"`, refused: true},
+		{send: `a "b"c`, refused: true},
+		{send: `a  b`, refused: true},
+		{send: `a (b)`, refused: true},
+		{send: "a {3+}\r\na\x00b", refused: true},
+		{send: "a \"b\x00\"", refused: true},
+		{send: "\"a\rb\" c", refused: true},
+		{send: "{3+}\r\na\nb c", refused: true}, // no name has a line end
+		{send: "a ~{1+}\r\nb", refused: true},   // a binary literal is no astring
+		{send: "a {4097}", refused: true},
+		{send: "a {99999999999999999999999}", refused: true},
+		{send: `a "` + strings.Repeat("x", 5000) + `"`, refused: true},
+		{send: "a {4097+}\r\nx LOGOUT", ended: true},
+		{send: "a {18446744073709551617+}\r\nx", ended: true},
+		{send: "a {2147483648+}\r\nx", ended: true},
+		{send: "a " + strings.Repeat("x", 70_000), ended: true},
+	} {
+		t.Run(fmt.Sprintf("%.40q", test.send), func(t *testing.T) {
+			s := newScene(t)
+			s.guard.before = auth.Locked
+			c := s.connect(true)
+			parts := strings.SplitAfterN("z LOGIN "+test.send+"\r\n", "}\r\n", test.synchronising+1)
+			for i, part := range parts {
+				c.send(part)
+				if i < test.synchronising {
+					c.expect("+ ")
+				}
+			}
+			switch {
+			case test.ended:
+				c.expect("* BYE ")
+				if rest := c.gone(); rest != "" {
+					t.Errorf("then read %q", rest)
+				}
+			case test.refused:
+				c.expect("z BAD ")
+			default:
+				c.expect("z NO [CONTACTADMIN]")
+			}
+			made := s.guard.made()
+			if test.refused || test.ended {
+				if len(made) != 0 {
+					t.Errorf("the guard was asked")
+				}
+				return
+			}
+			if len(made) != 1 || made[0].Login != test.login || made[0].Password.Reveal() != test.wanted {
+				t.Errorf("the guard was asked about %+v", made)
+			}
+			// The next command is understood as such.
+			c.say("y NOOP")
+			c.expect("y OK")
+		})
+	}
+}
+
+func TestTheGuardLearnsEverythingOfAnAttempt(t *testing.T) {
+	s := newScene(t)
+	s.guard.before = auth.OtherIdentity
+	c := s.connect(true)
+	c.say("a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("boss@congthu.test\x00"+owner+"\x00"+password)))
+	c.expect("a NO [AUTHORIZATIONFAILED]")
+	c.login(password)
+	c.expect("l NO")
+	made := s.guard.made()
+	a := made[0]
+	source := netip.MustParseAddrPort(c.LocalAddr().String())
+	if a.Protocol != auth.IMAP || a.Mechanism != auth.Plain || a.Source != source || a.Authorize != "boss@congthu.test" ||
+		a.Login != owner || a.Password.Reveal() != password || a.Session == "" || a.Mistakes == nil {
+		t.Errorf("attempt %+v", a)
+	}
+	if made[1].Mechanism != auth.LoginCommand || made[1].Mistakes != a.Mistakes || made[1].Session != a.Session {
+		t.Errorf("second attempt %+v", made[1])
+	}
+}
+
+func TestTheMailServerLearnsOfTheClient(t *testing.T) {
+	s := newScene(t)
+	s.server.Upstream.(*upstream.Server).PassClient = true
+	c := s.connect(true)
+	c.say(`i ID ("name" "Thunder\"bird" "X-Originating-IP" "203.0.113.1" "vendor" NIL "x-forwarded-for" {9+}` + "\r\n203.0.113)")
+	c.expect("* ID")
+	c.expect("i OK")
+	c.login(password)
+	c.expect("l OK")
+	source := netip.MustParseAddrPort(c.LocalAddr().String())
+	want := []map[string]string{{
+		"name": `Thunder"bird`, "x-originating-ip": "127.0.0.1", "x-originating-port": fmt.Sprint(source.Port()),
+		"x-session-id": s.guard.made()[0].Session, "x-proxy-ttl": "5",
+	}}
+	if diff := cmp.Diff(want, s.fake.IDs()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestIDIsBounded(t *testing.T) {
+	fields := func(n int) string { return strings.TrimSuffix(strings.Repeat(`"a" "b" `, n), " ") }
+	for _, test := range []struct{ list, want string }{
+		{"(" + fields(30) + ")", "OK"},
+		{"(" + fields(31) + ")", "BAD"},
+		{"()", "OK"},
+		{"NIL", "OK"},
+		{"nothing", "BAD"},
+		{`("a" "b"`, "BAD"},
+		{`("a" "b") c`, "BAD"},
+		{`("a""b")`, "BAD"},
+		{`("` + strings.Repeat("a", 31) + `" "b")`, "BAD"},
+		{`("a" "` + strings.Repeat("b", 1025) + `")`, "BAD"},
+	} {
+		s := newScene(t)
+		c := s.connect(false)
+		c.say("i ID " + test.list)
+		if line := c.line(); !strings.HasPrefix(line, "* ID") {
+			c.t.Logf("%.30s: %s", test.list, line)
+			if !strings.HasPrefix(line, "i "+test.want) {
+				t.Errorf("ID %.40s: %s, want %s", test.list, line, test.want)
+			}
+		} else {
+			c.expect("i " + test.want)
+		}
+	}
+}
+
+func TestNothingInClearTextIsRememberedBehindTheHandshake(t *testing.T) {
+	s := newScene(t)
+	s.server.Upstream.(*upstream.Server).PassClient = true
+	c := s.connect(false)
+	c.say(`i ID ("name" "injected")`)
+	c.expect("* ID")
+	c.expect("i OK")
+	c.say("s STARTTLS")
+	c.expect("s OK")
+	c.secure()
+	c.login(password)
+	c.expect("l OK")
+	if got := s.fake.IDs()[0]["name"]; got != "congthu" {
+		t.Errorf("the mail server was told the name %q", got)
+	}
+}
+
+func TestPlaintextInPlaceOfTheHandshakeEndsTheConnection(t *testing.T) {
+	s := newScene(t)
+	c := s.connect(false)
+	c.say("s STARTTLS")
+	c.expect("s OK")
+	c.say("a LOGIN " + owner + " " + password)
+	c.gone()
+	if n := len(s.guard.made()); n != 0 {
+		t.Errorf("%d attempts", n)
+	}
+}
+
+func TestAHandshakeForAnotherProtocolIsRefused(t *testing.T) {
+	for _, implicit := range []bool{true, false} {
+		for _, test := range []struct {
+			offer []string
+			ok    bool
+		}{{nil, true}, {[]string{"imap"}, true}, {[]string{"h2", "imap"}, true}, {[]string{"http/1.1", "h2"}, false}, {[]string{"smtp"}, false}} {
+			s := newScene(t)
+			s.implicit = implicit
+			conn, err := s.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !implicit {
+				io.WriteString(conn, "s STARTTLS\r\n")
+				for got := ""; !strings.Contains(got, "s OK begin\r\n"); {
+					buf := make([]byte, 1024)
+					n, err := conn.Read(buf)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got += string(buf[:n])
+				}
+			}
+			config := mailtest.ClientTLS()
+			config.NextProtos = test.offer
+			if err := tls.Client(conn, config).Handshake(); (err == nil) != test.ok {
+				t.Errorf("implicit %v: offered %v: %v", implicit, test.offer, err)
+			}
+			conn.Close()
+		}
+	}
+}
+
+func TestSASLLinesAreBounded(t *testing.T) {
+	for name, send := range map[string]string{
+		"a response":          "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 13_000) + "\r\n",
+		"an initial response": "a AUTHENTICATE PLAIN " + strings.Repeat("A", 13_000) + "\r\nb LOGOUT\r\n",
+		"no end":              strings.Repeat("A", 100_000),
+		"many small lines":    "a AUTHENTICATE LOGIN\r\nAAAA\r\n*\r\n" + strings.Repeat("a NOOP\r\n", 60_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			c := s.connect(true)
+			go io.WriteString(c.Conn, send)
+			if got := c.gone(); !strings.Contains(got, "* BYE ") {
+				t.Errorf("no BYE in %.200q", got)
+			}
+			if n := len(s.guard.made()); n != 0 {
+				t.Errorf("%d attempts", n)
+			}
+		})
+	}
+}
+
+func TestTheLogNeverHasAPassword(t *testing.T) {
+	const canary = "canary-7f3a"
+	encoded := base64.StdEncoding.EncodeToString([]byte("\x00" + owner + "\x00" + canary))
+	var log bytes.Buffer
+	s := newScene(t)
+	s.server.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.fake.Wrong = "NO [AUTHENTICATIONFAILED] " + canary + " is wrong, and so is " + encoded
+	s.fake.Accounts = nil
+	answers := ""
+	for _, line := range []string{
+		"a LOGIN " + owner + " " + canary, canary, "a " + canary, canary + "\x00", `a LOGIN x "` + canary, "a LOGIN x {" + canary + "}",
+		"a AUTHENTICATE PLAIN " + encoded, "a AUTHENTICATE PLAIN " + encoded + "!", "a AUTHENTICATE " + canary, "a ID " + canary,
+		"a LOGIN " + canary + " {99999999+}", canary + " / HTTP/1.1",
+	} {
+		for _, secure := range []bool{false, true} {
+			c := s.connect(secure)
+			c.say(line)
+			c.say("z LOGOUT")
+			// The tag is the client's own and has to be repeated.
+			answers += strings.TrimPrefix(c.gone(), canary+" ")
+		}
+	}
+	for _, a := range s.guard.made() {
+		answers += fmt.Sprintf("%v %+v", a, a)
+	}
+	s.close()
+	for _, secret := range []string{canary, encoded} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log has the password:\n%s", log.String())
+		}
+		if strings.Contains(answers, secret) {
+			t.Errorf("an answer has the password:\n%s", answers)
+		}
+	}
+}

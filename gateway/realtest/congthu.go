@@ -1,0 +1,252 @@
+package realtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Token is the bearer token that every gateway of the tests accepts, with all
+// scopes, and Admin the name that it stands for.
+const (
+	Token = "realtest-token"
+	Admin = "Tran Thi Kiem"
+)
+
+// binary builds congthu once a run. With CONGTHU_RACE=1 in the environment it
+// has the race detector, which takes minutes to compile.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "congthu-bin")
+	if err != nil {
+		return "", err
+	}
+	atEnd(func() { os.RemoveAll(dir) })
+	argv := []string{"build", "-o", filepath.Join(dir, "congthu")}
+	if os.Getenv("CONGTHU_RACE") == "1" {
+		argv = append(argv, "-race")
+	}
+	cmd := exec.Command("go", append(argv, "congthu")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return filepath.Join(dir, "congthu"), nil
+})
+
+// Binary returns the path of the program, built once a run.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Setup is how a gateway of the tests is configured. What is zero takes what
+// stands behind it.
+type Setup struct {
+	// Dovecot and Postfix are the servers behind it; nil is the shared ones.
+	Dovecot *DovecotServer
+	Postfix *PostfixServer
+	// Extra are further lines of the configuration, such as a throttle section.
+	Extra string
+	// Limits are lines of the limits section, four spaces deep.
+	Limits string
+	// Dir is a data directory that is to be used again; "" is a fresh one.
+	Dir string
+}
+
+// Gateway is a running congthu.
+type Gateway struct {
+	IMAP, IMAPS, Submission, Submissions int // ports on 127.0.0.1
+	Admin                                int // the admin listener, with /metrics
+	Dir                                  string
+	Config                               string // path of the configuration file
+	Socket                               string // the admin socket
+	Log                                  string
+
+	Process *Process
+}
+
+var sharedGateway struct {
+	sync.Mutex
+	gateway *Gateway
+}
+
+// Congthu returns the gateway that all tests of the run share, in front of the
+// shared servers. All tests come from one address or a few, so its throttle has
+// room for them; everything else is as a minimal configuration makes it.
+func Congthu(t testing.TB) *Gateway {
+	t.Helper()
+	Postfix(t)
+	sharedGateway.Lock()
+	defer sharedGateway.Unlock()
+	if sharedGateway.gateway == nil {
+		g := configure(t, Setup{Extra: "throttle: { accounts: 10000, failures: 100000 }"}, newDir(t, "g"))
+		g.Start(t)
+		atEnd(g.Stop)
+		sharedGateway.gateway = g
+	}
+	tailOnFailure(t, sharedGateway.gateway.Log)
+	return sharedGateway.gateway
+}
+
+// OwnCongthu starts a gateway for one test.
+func OwnCongthu(t testing.TB, s Setup) *Gateway {
+	t.Helper()
+	g := Configured(t, s)
+	g.Start(t)
+	t.Cleanup(func() { g.Process.Kill() })
+	return g
+}
+
+// Configured makes a gateway ready to be started.
+func Configured(t testing.TB, s Setup) *Gateway {
+	t.Helper()
+	dir := s.Dir
+	if dir == "" {
+		dir = newDir(t, "g")
+	}
+	g := configure(t, s, dir)
+	tailOnFailure(t, g.Log)
+	return g
+}
+
+func configure(t testing.TB, s Setup, dir string) *Gateway {
+	t.Helper()
+	if s.Dovecot == nil {
+		s.Dovecot = Dovecot(t)
+	}
+	if s.Postfix == nil {
+		s.Postfix = Postfix(t)
+	}
+	g := &Gateway{
+		IMAP: freePort(t), IMAPS: freePort(t), Submission: freePort(t), Submissions: freePort(t), Admin: freePort(t),
+		Dir: dir, Config: filepath.Join(dir, "congthu.yaml"), Log: filepath.Join(dir, "congthu.log"),
+		Socket: filepath.Join(dir, "data", "admin.sock"),
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ca := TheAuthority(t)
+	cert, key := ca.Issue(t, "gateway")
+	token := sha256.Sum256([]byte(Token))
+	limits := ""
+	if s.Limits != "" {
+		limits = "limits:\n" + s.Limits + "\n"
+	}
+	writeFile(t, g.Config, fmt.Sprintf(`domain: %s
+hostname: gateway.%[1]s
+data_dir: %[2]s/data
+tls: { certificate: %[3]s, key: %[4]s }
+imap:
+  listen:
+    - { address: "127.0.0.1:%[5]d", tls: starttls }
+    - { address: "127.0.0.1:%[6]d", tls: implicit }
+  upstream: { address: "127.0.0.1:%[7]d", tls: starttls, ca_file: %[8]s, server_name: localhost, pass_client: id }
+smtp:
+  listen:
+    - { address: "127.0.0.1:%[9]d", tls: starttls }
+    - { address: "127.0.0.1:%[10]d", tls: implicit }
+  upstream: { address: "127.0.0.1:%[11]d", tls: starttls, ca_file: %[8]s, server_name: localhost, pass_client: xclient }
+rules:
+  password: { change_url: "https://matkhau.%[1]s/" }
+aliases: { vanthu@%[1]s: %[12]s }
+delegations: { vanphong@%[1]s: [%[13]s] }
+admin:
+  listen: "127.0.0.1:%[14]d"
+  tokens: [ { name: "%[15]s", sha256: "%[16]s", scopes: [read, unlock, lock, restore, grace, audit] } ]
+log: { level: debug, format: json }
+drain_timeout: 5s
+%[17]s%[18]s
+`, Domain, dir, cert, key, g.IMAP, g.IMAPS, s.Dovecot.IMAP, ca.File, g.Submission, g.Submissions, s.Postfix.Submission,
+		AliasOf, DelegateOf, g.Admin, Admin, hex.EncodeToString(token[:]), limits, s.Extra), 0o600)
+	return g
+}
+
+// AliasOf is the account that vanthu@ is another name of, and DelegateOf the
+// one that may send as vanphong@. They are no test's to take.
+var (
+	AliasOf    = accountName(accounts - 1)
+	DelegateOf = accountName(accounts - 2)
+)
+
+// Start starts the gateway and waits until it is ready.
+func (g *Gateway) Start(t testing.TB) {
+	t.Helper()
+	g.Process = start(t, "congthu", g.Log, Binary(t), "serve", "-c", g.Config)
+	Eventually(t, "congthu to be ready", func() bool {
+		if code, ended := g.Process.Exited(); ended {
+			t.Fatalf("congthu ended with code %d:\n%s", code, readFrom(g.Log, 0))
+		}
+		code, _ := Get(t, g.URL("/readyz"))
+		return code == http.StatusOK
+	})
+}
+
+// Stop stops the gateway.
+func (g *Gateway) Stop() { g.Process.Stop() }
+
+// Reload sends SIGHUP.
+func (g *Gateway) Reload() { g.Process.Signal(syscall.SIGHUP) }
+
+// URL is a page of the admin listener.
+func (g *Gateway) URL(path string) string { return "http://" + addr(g.Admin) + path }
+
+// LogText is everything it logged.
+func (g *Gateway) LogText() string { return readFrom(g.Log, 0) }
+
+// Run runs a subcommand that talks to this gateway through its socket.
+func (g *Gateway) Run(t testing.TB, args ...string) Output {
+	t.Helper()
+	return Command(t, "", nil, append(append([]string{Binary(t)}, args...), "--socket", g.Socket)...)
+}
+
+// Get fetches a page without a token; code 0 when nobody answers.
+func Get(t testing.TB, url string) (code int, body string) {
+	t.Helper()
+	return request(t, http.MethodGet, url, "", nil)
+}
+
+// API asks the admin interface with the token.
+func (g *Gateway) API(t testing.TB, method, path, body string) (code int, answer string) {
+	t.Helper()
+	return request(t, method, g.URL("/api/v1"+path), body, map[string]string{"Authorization": "Bearer " + Token})
+}
+
+func request(t testing.TB, method, url, body string, header map[string]string) (code int, answer string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range header {
+		r.Header.Set(name, value)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(response.Body); err != nil {
+		return 0, err.Error()
+	}
+	return response.StatusCode, text.String()
+}

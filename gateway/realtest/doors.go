@@ -1,0 +1,50 @@
+package realtest
+
+import (
+	"regexp"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Door is a way to the mail: straight at the servers, or through the gateway.
+type Door struct {
+	Name                                 string
+	IMAP, IMAPS, Submission, Submissions int // ports on 127.0.0.1
+}
+
+// Straight is the way past the gateway.
+func Straight(t testing.TB) Door {
+	t.Helper()
+	d, p := Dovecot(t), Postfix(t)
+	return Door{"straight", d.IMAP, d.IMAPS, p.Submission, p.Submissions}
+}
+
+// Door is the way through the gateway.
+func (g *Gateway) Door() Door {
+	return Door{"gateway", g.IMAP, g.IMAPS, g.Submission, g.Submissions}
+}
+
+// BothWays tries something straight at the servers and then through the shared
+// gateway, each with a fresh account, and fails when the results differ.
+func BothWays[T any](t *testing.T, try func(t *testing.T, door Door, user string) T) {
+	t.Helper()
+	var results []T
+	try1 := func(name string, door func(testing.TB) Door) {
+		t.Run(name, func(t *testing.T) {
+			results = append(results, try(t, door(t), Dovecot(t).Account(t)))
+		})
+	}
+	try1("straight", Straight)
+	try1("gateway", func(t testing.TB) Door { return Congthu(t).Door() })
+	if len(results) == 2 { // -run may have left one out
+		if diff := cmp.Diff(results[0], results[1]); diff != "" {
+			t.Errorf("straight (-) and through the gateway (+) differ:\n%s", diff)
+		}
+	}
+}
+
+var accountInText = regexp.MustCompile(`u\d{3}(@congthu\.test)`)
+
+// Anonymous replaces the names of accounts, which differ between two tries.
+func Anonymous(text string) string { return accountInText.ReplaceAllString(text, "USER$1") }

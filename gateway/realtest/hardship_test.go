@@ -1,0 +1,244 @@
+package realtest
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What no mail client says gets a short answer and a closed door, and the next
+// client is served.
+func TestGarbageIsClosedAndHurtsNobody(t *testing.T) {
+	t.Parallel()
+	g, user := Congthu(t), Dovecot(t).Account(t)
+	for _, garbage := range []struct{ name, octets string }{
+		{"HTTP", "GET / HTTP/1.1\r\nHost: congthu.test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n" + strings.Repeat("POST /x HTTP/1.1\r\n\r\n", 20)},
+		{"binary", strings.Repeat("\x00\xff\x16\x03\x01", 40000)},
+		{"giant line", strings.Repeat("A", 8<<20)},
+		{"giant literal", "a LOGIN {4294967296+}\r\n" + strings.Repeat("A", 1<<20)},
+		{"literal that overflows", "a LOGIN {18446744073709551617+}\r\n" + strings.Repeat("A", 1<<16)},
+		{"many literals", strings.Repeat("a LOGIN {4096+}\r\n"+strings.Repeat("A", 4096)+" {4096+}\r\n"+strings.Repeat("B", 4096)+"\r\n", 300)},
+		{"endless commands", strings.Repeat("x BLURDYBLOOP\r\n", 100000)},
+		{"endless base64", "AUTH PLAIN\r\n" + strings.Repeat("QUFB", 1<<20)},
+	} {
+		for port, name := range map[int]string{g.IMAP: "imap", g.IMAPS: "imaps", g.Submission: "submission", g.Submissions: "submissions"} {
+			t.Run(garbage.name+" at "+name, func(t *testing.T) {
+				t.Parallel()
+				var d *Dialogue
+				if port == g.IMAPS || port == g.Submissions {
+					d = DialTLS(t, port, "127.0.5.1")
+				} else {
+					d = Dial(t, port, "127.0.5.1")
+				}
+				go func() { // the gateway need not read it all
+					d.Write([]byte(garbage.octets))
+				}()
+				d.SetDeadline(time.Now().Add(patience))
+				answered := 0
+				buffer := make([]byte, 4096)
+				for {
+					n, err := d.r.Read(buffer)
+					if answered += n; err != nil {
+						if os.IsTimeout(err) {
+							t.Error("the connection is still open")
+						}
+						break
+					}
+				}
+				if answered > 64<<10 {
+					t.Errorf("%d octets were answered", answered)
+				}
+			})
+		}
+	}
+	t.Cleanup(func() {
+		if got := tryIMAP(t, g.Door(), "", user, Password); !accepted(got) {
+			t.Errorf("afterwards: %s", got)
+		}
+		if code, exited := g.Process.Exited(); exited {
+			t.Errorf("congthu has ended with code %d", code)
+		}
+	})
+}
+
+// A canary is a password that must be nowhere: not in a log, a metric, a
+// database, a reply, in whatever spelling.
+func TestThePasswordIsNowhere(t *testing.T) {
+	t.Parallel()
+	g := OwnCongthu(t, Setup{})
+	user := Dovecot(t).Account(t)
+	const right, wrong = "Hoang-Yen-Dung-1", "Hoang-Yen-Sai-2"
+	Dovecot(t).SetPassword(t, user, right)
+	var replies strings.Builder
+	hear := func(d *Dialogue, reply string) {
+		replies.WriteString(reply + "\n")
+		d.Close()
+	}
+	for _, password := range []string{right, wrong} {
+		hear(g.Door().LoginIMAP(t, "", user, password))
+		hear(g.Door().LoginSMTP(t, "", user, password))
+		// In the wrong place: as a user name, a command, an address, an ID.
+		hear(g.Door().LoginIMAP(t, "", password, password))
+		hear(g.Door().LoginSMTP(t, "", password, password))
+		d := g.Door().DialIMAP(t, "")
+		replies.WriteString(d.Command("a", `ID ("name" "x" "x-originating-ip" "`+password+`")`))
+		hear(d, d.Command("b", "AUTHENTICATE PLAIN "+plain(user, user, password)))
+		d = Dial(t, g.IMAP, "")
+		d.Hear()
+		hear(d, d.Command("a", "LOGIN "+user+" "+password))
+		s, _ := g.Door().DialSMTP(t, "")
+		s.Say("AUTH LOGIN\r\n")
+		s.Reply()
+		s.Say(base64.StdEncoding.EncodeToString([]byte(user)) + "\r\n")
+		s.Reply()
+		hear(s, s.Ask(base64.StdEncoding.EncodeToString([]byte(password))))
+		s, _ = g.Door().DialSMTP(t, "")
+		hear(s, s.Ask("AUTH PLAIN !"+password)) // bad base64
+	}
+	awaitPasswordSeen(t, g, user)
+	for _, path := range []string{"/accounts/" + user, "/accounts/" + url.PathEscape(wrong), "/events?account=" + user, "/accounts?limit=" + wrong, "/events?kind=" + wrong} {
+		_, body := g.API(t, http.MethodGet, path, "")
+		// The question itself may come back in the "instance" of a problem, so it
+		// is not put there: only what the server adds is searched.
+		if !strings.Contains(path, wrong) {
+			replies.WriteString(body + "\n")
+		}
+	}
+	// The 422 of the API must not echo what it refused.
+	for _, body := range []string{`{"reason": 1, "x": "` + wrong + `"}`, `{"reason": "` + wrong, `"` + wrong + `"`} {
+		_, answer := g.API(t, http.MethodPost, "/accounts/"+user+"/unlock", body)
+		replies.WriteString(answer + "\n")
+	}
+	_, answer := request(t, http.MethodGet, g.URL("/api/v1/accounts"), "", map[string]string{"Authorization": "Bearer " + wrong})
+	replies.WriteString(answer + "\n")
+	_, metrics := Get(t, g.URL("/metrics"))
+	if metrics == "" {
+		t.Error("no metrics")
+	}
+	g.Stop() // everything is written
+	where := map[string]string{"replies": replies.String(), "metrics": metrics}
+	files, err := filepath.Glob(filepath.Join(g.Dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob(filepath.Join(g.Dir, "data", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, more...) {
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			where[file] = readFrom(file, 0)
+		}
+	}
+	if len(where) < 5 {
+		t.Fatalf("only %d places to search", len(where))
+	}
+	for place, text := range where {
+		for _, secret := range []string{right, wrong, Token} {
+			for _, form := range forms(secret, user) {
+				if strings.Contains(strings.ToLower(text), strings.ToLower(form)) {
+					t.Errorf("%s has %q", place, form)
+				}
+			}
+		}
+	}
+	// The unknown names may be mistyped passwords; the user's own name is no
+	// secret and must be there, or this test looks in the wrong places.
+	if !strings.Contains(where[g.Log], user) {
+		t.Errorf("%s does not have the account's name", g.Log)
+	}
+}
+
+// forms are the ways in which a secret may be written down.
+func forms(secret, user string) []string {
+	return []string{
+		secret, hex.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret)),
+		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(secret)), "="),
+		plain("", user, secret), plain(user, user, secret), url.QueryEscape(secret),
+	}
+}
+
+// congthu check says what it found at the real servers, and says everything
+// that is wrong with a file at once.
+func TestCheckTellsWhatItFound(t *testing.T) {
+	t.Parallel()
+	g := Configured(t, Setup{})
+	o := Command(t, "", nil, Binary(t), "check", "-c", g.Config)
+	if o.Code != 0 {
+		t.Errorf("with everything in order: exit code %d: %s", o.Code, o.All())
+	}
+	for _, want := range []string{"imap", "smtp", addr(Dovecot(t).IMAP), addr(Postfix(t).Submission)} {
+		if !strings.Contains(strings.ToLower(o.All()), want) {
+			t.Errorf("does not say %q: %s", want, o.All())
+		}
+	}
+	// Nothing was started or made.
+	if entries, err := os.ReadDir(filepath.Join(g.Dir, "data")); err != nil || len(entries) != 0 {
+		t.Errorf("check left %v (%v)", entries, err)
+	}
+	bad := tempFile(t, "bad.yaml", "domain: \nimap: { listen: [ { address: nowhere } ], upstream: { address: \"mail:143\", tls: never } }\nrules: { lockout: { tolerated: -1 } }\n")
+	for _, command := range []string{"check", "serve"} {
+		o := Command(t, "", nil, Binary(t), command, "-c", bad)
+		if o.Code != 78 {
+			t.Errorf("%s with a bad file: exit code %d, want 78: %s", command, o.Code, o.All())
+		}
+		for _, want := range []string{"domain", "nowhere", "never", "tolerated", "^"} {
+			if !strings.Contains(o.All(), want) {
+				t.Errorf("%s does not complain about %q: %s", command, want, o.All())
+			}
+		}
+	}
+	if o := Command(t, "", nil, Binary(t), "check", "-c", filepath.Join(t.TempDir(), "missing.yaml")); o.Code != 78 {
+		t.Errorf("with a missing file: exit code %d: %s", o.Code, o.All())
+	}
+}
+
+// congthu check finds an upstream that is not there, or not who it should be.
+func TestCheckFailsWhenAServerIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string][2]string{
+		"nobody listens":      {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(freePort(t)))},
+		"another server":      {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Postfix(t).Submission))},
+		"another certificate": {"server_name: localhost", "server_name: mail.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := Configured(t, Setup{})
+			text, err := os.ReadFile(g.Config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := strings.Replace(string(text), change[0], change[1], 1)
+			if changed == string(text) {
+				t.Fatalf("no %s in the file", change[0])
+			}
+			writeFile(t, g.Config, changed, 0o600)
+			if o := Command(t, "", nil, Binary(t), "check", "-c", g.Config); o.Code != 1 {
+				t.Errorf("exit code %d, want 1: %s", o.Code, o.All())
+			}
+		})
+	}
+}
+
+// congthu check --account tells how the server's replies are understood.
+func TestCheckTriesAnAccount(t *testing.T) {
+	t.Parallel()
+	g, user := Configured(t, Setup{}), Dovecot(t).Account(t)
+	o := Command(t, Password+"\n", nil, Binary(t), "check", "-c", g.Config, "--account", user)
+	if o.Code != 0 {
+		t.Errorf("exit code %d: %s", o.Code, o.All())
+	}
+	if strings.Contains(o.All(), Password) {
+		t.Errorf("prints the password: %s", o.All())
+	}
+	if n := Dovecot(t).Verdicts(user); n == 0 {
+		t.Errorf("no wrong password was tried: %s", o.All())
+	}
+}

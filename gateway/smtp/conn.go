@@ -1,0 +1,300 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+)
+
+// What a client may do before it is logged in, besides talking to go-smtp's own
+// limits: enough for ten logins that fail, far from enough to be a burden.
+const (
+	maxEarlyLines  = 100
+	maxEarlyOctets = 512 << 10
+)
+
+// writeTimeout is the longest that a client may take to read a reply.
+const writeTimeout = time.Minute
+
+// conn is one client's connection: the bare one during the dialogue in clear,
+// then TLS over it. See the package's comment for why it is above TLS.
+type conn struct {
+	times times
+	// inner is replaced under mu by secure, before go-smtp is there.
+	inner net.Conn
+
+	mu       sync.Mutex
+	opened   time.Time
+	began    time.Time // when the line began that is being read
+	loggedIn bool
+	busy     bool  // a mail transaction is open
+	draining bool  // no new transaction may begin
+	expired  bool  // every Read fails as if the time were over
+	ended    bool  // every Read says that the client is gone
+	lines    int   // begun before login
+	room     int   // octets left before login
+	later    error // what Read came upon together with its last octets
+
+	// kicked: an admin, or the end of the drain, ends this session; nothing more
+	// is done for it.
+	kicked atomic.Bool
+	// over: there is nothing more to read: the client is gone, or out of time.
+	// A chunk that go-smtp calls complete is not, then.
+	over atomic.Bool
+	// chunked: a message is being sent with BDAT.
+	chunked atomic.Bool
+	// mute drops the next greeting.
+	mute bool
+
+	http httpWatch
+	dots dotWatch
+
+	received, sent atomic.Int64
+	closing        sync.Once
+	closed         chan struct{}
+}
+
+// times are the limits of Server, filled in.
+type times struct{ login, total, command time.Duration }
+
+func newConn(inner net.Conn, t times) *conn {
+	now := time.Now()
+	return &conn{inner: inner, times: t, opened: now, began: now, room: maxEarlyOctets, closed: make(chan struct{})}
+}
+
+// secure makes the TLS handshake, within the time for a login.
+func (c *conn) secure(ctx context.Context, config *tls.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, c.times.login)
+	defer cancel()
+	c.inner.SetDeadline(time.Time{})
+	secured := tls.Server(c.inner, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inner = secured
+	return nil
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	if err := c.arm(); err != nil {
+		c.over.Store(true)
+		return 0, err
+	}
+	n, err := c.inner.Read(b)
+	if n > 0 {
+		c.received.Add(int64(n))
+		// Octets first, the error next time: otherwise a chunk that is complete
+		// could look cut short.
+		return c.look(b[:n], err)
+	}
+	if err == nil {
+		return 0, nil
+	}
+	c.over.Store(true)
+	if isTimeout(err) {
+		return 0, c.expire()
+	}
+	return 0, err
+}
+
+// arm sets the time for the Read that follows, or says why there is none.
+func (c *conn) arm() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.ended:
+		return io.EOF
+	case c.expired:
+		return c.timeout()
+	case c.later != nil:
+		if isTimeout(c.later) {
+			c.expired = true
+			return c.timeout()
+		}
+		return c.later
+	}
+	var until time.Time
+	if c.loggedIn {
+		// RFC 5321 section 4.5.3.2.7: at least five minutes; of a message, for each
+		// piece of it.
+		until = time.Now().Add(c.times.command)
+	} else {
+		until = earlier(c.began.Add(c.times.login), c.opened.Add(c.times.total))
+	}
+	return c.inner.SetReadDeadline(until)
+}
+
+// look examines what was read.
+func (c *conn) look(b []byte, err error) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.later = err
+	c.dots.see(b)
+	if c.loggedIn {
+		return len(b), nil
+	}
+	if c.room -= len(b); c.room < 0 {
+		c.expired = true
+	}
+	// A browser that was made to talk to a mail server must not get far.
+	if c.http.see(b) {
+		c.ended = true
+		c.over.Store(true)
+		return 0, io.EOF
+	}
+	return len(b), nil
+}
+
+// expire notes that the time is over, for good.
+func (c *conn) expire() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expired = true
+	return c.timeout()
+}
+
+// timeout is what go-smtp answers with 421. In the middle of BDAT it would
+// answer 554 and the text of the error, unless the error is a reply.
+func (c *conn) timeout() error {
+	if c.chunked.Load() {
+		c.ended = true // said once
+		return timedOut()
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// timedOut is the reply to a client that was too slow, or is not wanted any more
+// (RFC 5321 section 3.8).
+func timedOut() *gosmtp.SMTPError {
+	return &gosmtp.SMTPError{Code: 421, EnhancedCode: gosmtp.EnhancedCode{4, 4, 2}, Message: "Session ended"}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := err.(net.Error)
+	return ok && timeout.Timeout()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// SetReadDeadline is called by go-smtp when it begins to read a command, or a
+// line of AUTH. The time itself does not matter, the call does.
+func (c *conn) SetReadDeadline(time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.began = time.Now()
+	if !c.loggedIn {
+		if c.lines++; c.lines > maxEarlyLines {
+			c.expired = true
+		}
+	}
+	if c.draining && !c.busy {
+		c.expired = true
+	}
+	return nil
+}
+
+// SetWriteDeadline and SetDeadline do nothing: Write sets its own.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+func (c *conn) SetDeadline(time.Time) error      { return nil }
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	if c.mute {
+		c.mute = false
+		return len(b), nil
+	}
+	c.inner.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := c.inner.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() (err error) {
+	c.closing.Do(func() {
+		err = c.inner.Close()
+		close(c.closed)
+	})
+	return err
+}
+
+// abort closes the connection under everything; anybody may call it.
+func (c *conn) abort() {
+	c.mu.Lock()
+	inner := c.inner
+	c.mu.Unlock()
+	inner.Close()
+}
+
+// LocalAddr and RemoteAddr implement net.Conn.
+func (c *conn) LocalAddr() net.Addr  { return c.inner.LocalAddr() }
+func (c *conn) RemoteAddr() net.Addr { return c.inner.RemoteAddr() }
+
+// login switches to the times and limits of a client that is logged in.
+func (c *conn) login() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loggedIn = true
+}
+
+// swallowed reports whether go-smtp has hidden a bare CR from a session.
+func (c *conn) swallowed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dots.seen
+}
+
+// transaction notes that a mail transaction begins or is over.
+func (c *conn) transaction(open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = open
+}
+
+// hangUp ends the connection after the reply that is about to be written.
+func (c *conn) hangUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+}
+
+// kick ends the session at once; a message that is not complete is not
+// delivered.
+func (c *conn) kick() {
+	c.kicked.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.force()
+}
+
+// drain ends the session when no mail transaction is open, or when it is over.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	if !c.busy {
+		c.force()
+	}
+}
+
+// force makes the Read under way, and every other, run out of time.
+func (c *conn) force() {
+	c.expired = true
+	c.inner.SetReadDeadline(time.Unix(1, 0))
+}

@@ -1,0 +1,43 @@
+// Package smtp is the submission door (RFC 6409): go-smtp's server in front, its
+// client (in package upstream) behind, and between them one login by the rules
+// and the sender check of Art. 13.8.
+//
+// It offers STARTTLS (RFC 3207) or TLS from the first octet (RFC 8314), AUTH
+// PLAIN and LOGIN (RFC 4954), PIPELINING (RFC 2920), 8BITMIME (RFC 6152),
+// ENHANCEDSTATUSCODES (RFC 2034) and CHUNKING (RFC 3030); and, as far as the mail
+// server offers them, SIZE (RFC 1870), SMTPUTF8 (RFC 6531), DSN (RFC 3461), RRVS
+// (RFC 7293), DELIVERBY (RFC 2852) and MT-PRIORITY (RFC 6710).
+//
+// # The way of a message
+//
+// The client logs in; the same password logs in at the mail server, and that
+// connection is kept for everything the client submits. MAIL and RCPT are passed
+// on one by one, so that the client reads the mail server's own refusals. Of the
+// message, the header is read first, up to 256 KiB, and checked; only then is
+// DATA said to the mail server, and what follows is passed on as it comes.
+//
+// Half a message must never be delivered. Once DATA is said, the mail server
+// takes everything up to CRLF.CRLF, and go-smtp's client sends exactly that
+// before any other command. So there is one way to give up a message: to close
+// the connection to the mail server. The client can stay, but has to log in
+// again before it can submit anything (421).
+//
+// # Who owns what
+//
+// One goroutine, [Server.serve], owns a connection from accept to close; it does
+// TLS and the dialogue in clear before it. Then go-smtp's goroutine calls the
+// methods of session, and only that one, but for BDAT, where Data runs in a
+// goroutine of its own while the first one waits. Anybody may call kick, drain
+// and abort.
+//
+// conn is the client's connection for go-smtp, and stands above TLS: only there
+// can be seen what go-smtp hides from its sessions: a chunk of BDAT that was cut
+// short (go-smtp hands half of it to Data as if it were all), a CR that its
+// reader swallows, and where a command begins. It owns all time-outs; go-smtp's
+// are set, and mean "a command begins here". To end a session from outside, conn
+// pretends that the time is over, on which go-smtp says 421 by itself.
+//
+// STARTTLS is done here as well and not by go-smtp, because it would put its TLS
+// on top of conn. That leaves go-smtp with nothing but TLS in its hands, and
+// with a greeting that it says once more after the handshake; conn drops it.
+package smtp

@@ -1,0 +1,407 @@
+package smtp
+
+import (
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"congthu/auth"
+	"congthu/gateway/mailtest"
+)
+
+func TestALoginThroughEveryDoorAndMechanism(t *testing.T) {
+	g := start(t, func(g *gateway) { g.fake.TLS = mailtest.ServerTLS() })
+	logins := map[string]string{
+		"PLAIN at once": "C: AUTH PLAIN " + plain("", owner, password) + "\nS: 235 2.0.0",
+		"plain, asked":  "C: auth plain\nS: 334 \nC: " + plain("", owner, password) + "\nS: 235 2.0.0",
+		"LOGIN": "C: AUTH LOGIN\nS: 334 " + encode("Username:") + "\nC: " + encode(owner) +
+			"\nS: 334 " + encode("Password:") + "\nC: " + encode(password) + "\nS: 235 2.0.0",
+		"LOGIN with a name": "C: AUTH LOGIN " + encode(owner) + "\nS: 334 " + encode("Password:") + "\nC: " + encode(password) + "\nS: 235 2.0.0",
+	}
+	for name, login := range logins {
+		t.Run(name, func(t *testing.T) {
+			c := g.connect()
+			c.t = t
+			c.play(login)
+			c.play("C: QUIT\nS: 221")
+			c.closed()
+		})
+		t.Run(name+" after STARTTLS", func(t *testing.T) {
+			c := g.dial(g.starttls)
+			c.t = t
+			c.play(`
+				S: 220 gateway.test ESMTP
+				C: EHLO client.test
+				S: 250-gateway.test
+				C: STARTTLS
+				S: 220 2.0.0`)
+			c = newClient(t, tls.Client(c.conn, mailtest.ClientTLS()))
+			// No second greeting.
+			c.play("C: EHLO client.test\nS: 250-Hello client.test")
+			c.play(login)
+			c.play("C: QUIT\nS: 221")
+			c.closed()
+		})
+	}
+	if got := g.fake.Verdicts(owner); got.Right != 2*len(logins) || got.Wrong != 0 {
+		t.Errorf("the mail server judged %v", got)
+	}
+	g.stop()
+	if n := 2 * len(logins); g.records.opened != n || g.records.closed != n || g.records.handshakes != n || g.records.bad != 0 || g.records.fromClient == 0 || g.records.sent == 0 {
+		t.Errorf("recorded %+v", g.records)
+	}
+	if n := g.Sessions.Len(""); n != 0 {
+		t.Errorf("%d sessions are live", n)
+	}
+}
+
+// Each row of the reply table.
+func TestTheReplyToEachOutcome(t *testing.T) {
+	texts := func(o auth.Outcome) string { return "text of " + o.String() }
+	for _, row := range []struct {
+		outcome auth.Outcome
+		want    string
+		text    auth.Outcome // whose text it has
+	}{
+		{auth.WrongPassword, "535 5.7.8 ", auth.WrongPassword},
+		{auth.PreviousPassword, "535 5.7.8 ", auth.WrongPassword},
+		{auth.RepeatedPassword, "535 5.7.8 ", auth.WrongPassword},
+		{auth.NoSuchDomain, "535 5.7.8 ", auth.WrongPassword},
+		{auth.Refused, "535 5.7.8 ", auth.Refused},
+		{auth.Locked, "525 5.7.13 ", auth.Locked},
+		{auth.Revoked, "525 5.7.13 ", auth.Revoked},
+		{auth.Expired, "535 5.7.8 ", auth.Expired},
+		{auth.OtherIdentity, "535 5.7.8 ", auth.OtherIdentity},
+		{auth.Throttled, "454 4.7.0 ", auth.Throttled},
+		{auth.Busy, "454 4.7.0 ", auth.Busy},
+		{auth.Unavailable, "454 4.7.0 ", auth.Unavailable},
+		{auth.StoreUnavailable, "454 4.7.0 ", auth.StoreUnavailable},
+	} {
+		for _, asks := range []bool{false, true} {
+			g := start(t, func(g *gateway) { g.guard.outcome, g.guard.asks, g.Text = row.outcome, asks, texts })
+			c := g.connect()
+			got := c.do("AUTH PLAIN "+plain("", owner, password), row.want)
+			if want := row.want + texts(row.text) + "\r\n"; got != want {
+				t.Errorf("%v: %q, want %q", row.outcome, got, want)
+			}
+			// Not logged in, even when the mail server took the password.
+			c.do("MAIL FROM:<"+owner+">", "530 5.7.0")
+			if n := g.Sessions.Len(""); n != 0 {
+				t.Errorf("%v: %d sessions are live", row.outcome, n)
+			}
+			c.play("C: QUIT\nS: 221")
+			g.stop()
+		}
+	}
+	for _, o := range auth.Outcomes() {
+		if _, ok := refusals[o]; !ok && o != auth.Accepted {
+			t.Errorf("no reply for %v", o)
+		}
+	}
+}
+
+func TestWithoutTextsThereIsPlainEnglish(t *testing.T) {
+	for _, o := range auth.Outcomes()[1:] {
+		if reply := (&Server{}).refusal(o); reply.Message == "" {
+			t.Errorf("%v: no text", o)
+		}
+	}
+}
+
+func TestTheVerdictOfTheMailServerReachesTheClient(t *testing.T) {
+	for reply, want := range map[string]string{
+		"535 5.7.8 no":                 "535 5.7.8 Authentication failed",
+		"554 5.7.1 your licence ended": "535 5.7.8 Authentication failed",
+		"454 4.7.0 later":              "454 4.7.0 Temporarily unavailable",
+		"421 4.3.2 bye":                "454 4.7.0 Temporarily unavailable",
+	} {
+		g := start(t, func(g *gateway) { g.fake.Misbehave = mailtest.At("verdict", say(reply)) })
+		g.connect().do("AUTH PLAIN "+plain("", owner, password), want)
+	}
+}
+
+func TestCleartextIsForNothingButSTARTTLS(t *testing.T) {
+	g := start(t, nil)
+	c := g.dial(g.starttls)
+	c.play(`
+		S: 220 gateway.test ESMTP
+		C: EHLO client.test
+		S: 250-gateway.test
+		C: AUTH PLAIN ` + plain("", owner, password) + `
+		S: 538 5.7.11
+		C: MAIL FROM:<` + owner + `>
+		S: 530 5.7.0
+		C: NOOP
+		S: 250
+		C: RSET
+		S: 250
+		C: STARTTLS now
+		S: 501 5.5.4
+		C: XYZZY
+		S: 502 5.5.1
+		S: 421`)
+	c.closed()
+	c = g.dial(g.starttls)
+	c.want("220")
+	if got := c.do("EHLO client.test", "250"); strings.Contains(got, "AUTH") || !strings.Contains(got, "STARTTLS") {
+		t.Errorf("offered in clear: %q", got)
+	}
+	c.play("C: QUIT\nS: 221")
+	c.closed()
+	if n := len(g.guard.asked()); n != 0 {
+		t.Errorf("%d attempts reached the guard", n)
+	}
+}
+
+// CVE-2011-0411 and its relatives.
+func TestCommandsBeforeTheHandshakeAreNotExecutedAfterIt(t *testing.T) {
+	g := start(t, nil)
+	for _, injected := range []string{"STARTTLS\r\nAUTH PLAIN " + plain("", owner, password) + "\r\n", "STARTTLS\r\nNOOP\r\n", "STARTTLS\r\n\x16"} {
+		c := g.dial(g.starttls)
+		c.want("220")
+		c.do("EHLO client.test", "250")
+		c.send(injected)
+		c.want("421 4.7.0")
+		c.closed()
+	}
+	if n := len(g.guard.asked()); n != 0 {
+		t.Errorf("%d attempts reached the guard", n)
+	}
+}
+
+func TestAClientOfAnotherProtocolIsRefusedByALPN(t *testing.T) {
+	g := start(t, nil)
+	for protocols, ok := range map[string]bool{"": true, "smtp": true, "http/1.1": false, "h2 http/1.1": false, "imap": false, "http/1.1 smtp": true} {
+		config := mailtest.ClientTLS()
+		config.NextProtos = strings.Fields(protocols)
+		c := g.dial(g.implicit)
+		if err := tls.Client(c.conn, config).Handshake(); (err == nil) != ok {
+			t.Errorf("%q: %v", protocols, err)
+		}
+	}
+}
+
+func TestOldTLSIsRefused(t *testing.T) {
+	g := start(t, nil)
+	config := mailtest.ClientTLS()
+	config.MinVersion, config.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	if err := tls.Client(g.dial(g.implicit).conn, config).Handshake(); err == nil {
+		t.Error("TLS 1.1 was accepted")
+	}
+}
+
+func TestWhatIsNoLoginIsNeverCounted(t *testing.T) {
+	g := start(t, nil)
+	c := g.connect()
+	c.play(`
+		C: AUTH PLAIN
+		S: 334 
+		C: *
+		S: 501
+		C: AUTH LOGIN
+		S: 334
+		C: ` + encode(owner) + `
+		S: 334
+		C: *
+		S: 501
+		C: AUTH PLAIN =
+		S: 501 5.5.2
+		C: AUTH PLAIN not-base64!
+		S: 454
+		C: AUTH PLAIN
+		S: 334
+		C: AAA=BBB
+		S: 454
+		C: AUTH PLAIN ` + encode("a\x00b") + `
+		S: 501 5.5.2
+		C: AUTH PLAIN ` + plain("", owner, "a\x00b") + `
+		S: 501 5.5.2
+		C: AUTH PLAIN ` + plain("", owner, "") + `
+		S: 501 5.5.2
+		C: AUTH PLAIN ` + plain("", "", password) + `
+		S: 501 5.5.2
+		C: AUTH LOGIN ` + encode(owner) + `
+		S: 334
+		C: 
+		S: 501 5.5.2
+		C: AUTH CRAM-MD5
+		S: 504 5.5.4
+		C: AUTH
+		S: 502
+		C: NOOP
+		S: 250`)
+	if n := len(g.guard.asked()); n != 0 {
+		t.Errorf("%d attempts reached the guard", n)
+	}
+	if n := len(g.fake.Judged()); n != 0 {
+		t.Errorf("the mail server judged %d", n)
+	}
+}
+
+func TestALoginIsNotTooLong(t *testing.T) {
+	g := start(t, nil)
+	c := g.connect()
+	c.do("AUTH PLAIN "+plain("", owner, strings.Repeat("x", 9100)), "535 5.7.8")
+	c.do("AUTH PLAIN "+plain("", owner, strings.Repeat("x", 9300)), "500 5.5.6")
+	c.do("AUTH LOGIN "+encode(strings.Repeat("x", 5000)), "334")
+	c.do(encode(strings.Repeat("x", 5000)), "500 5.5.6")
+	c.send("AUTH PLAIN " + strings.Repeat("A", 70000) + "\r\n")
+	c.want("500 5.4.0")
+	c.closed()
+	if n := len(g.guard.asked()); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
+
+// smtplib and others try a second mechanism when the first is refused: one entry
+// by the user.
+func TestTheConnectionRemembersItsMistakesForTheGuard(t *testing.T) {
+	g := start(t, nil)
+	c := g.connect()
+	c.do("AUTH PLAIN "+plain("", owner, "wrong"), "535 5.7.8")
+	c.do("AUTH LOGIN "+encode(owner), "334")
+	c.do(encode("wrong"), "535 5.7.8")
+	c.do("AUTH LOGIN "+encode(owner), "334")
+	c.do(encode(password), "235")
+	other := g.connect()
+	other.do("AUTH PLAIN "+plain("", owner, "wrong"), "535 5.7.8")
+
+	asked := g.guard.asked()
+	if len(asked) != 4 {
+		t.Fatalf("%d attempts, want 4", len(asked))
+	}
+	if asked[0].Mistakes == nil || asked[0].Mistakes != asked[1].Mistakes || asked[0].Mistakes != asked[2].Mistakes || asked[0].Mistakes == asked[3].Mistakes {
+		t.Error("the memory of mistakes is not one per connection")
+	}
+	if asked[0].Session == "" || asked[0].Session != asked[1].Session || asked[0].Session == asked[3].Session {
+		t.Error("the session's name is not one per connection")
+	}
+	got := []string{}
+	for _, a := range asked {
+		got = append(got, fmt.Sprint(a.Protocol, a.Mechanism, a.Login, a.Authorize, a.Source.IsValid(), a.Password))
+	}
+	if diff := cmp.Diff([]string{
+		"smtp plain " + owner + "  true ***", "smtp login " + owner + "  true ***",
+		"smtp login " + owner + "  true ***", "smtp plain " + owner + "  true ***",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTheAuthorizationIdentityIsForTheGuardToJudge(t *testing.T) {
+	g := start(t, nil)
+	g.connect().do("AUTH PLAIN "+plain("boss@congthu.test", owner, password), "235")
+	if got := g.guard.asked()[0].Authorize; got != "boss@congthu.test" {
+		t.Errorf("authorize %q", got)
+	}
+}
+
+func TestTooManyFailedLoginsEndTheConnection(t *testing.T) {
+	g := start(t, func(g *gateway) { g.MaxFailedLogins = 3 })
+	c := g.connect()
+	for i := range 3 {
+		c.do("AUTH PLAIN "+plain("", owner, fmt.Sprint("wrong", i)), "535 5.7.8")
+	}
+	c.do("AUTH PLAIN "+plain("", owner, password), "421 4.7.0")
+	c.closed()
+	if n := len(g.guard.asked()); n != 3 {
+		t.Errorf("%d attempts, want 3", n)
+	}
+}
+
+func TestASecondLoginIsRefusedAndRSETKeepsTheFirst(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.do("AUTH PLAIN "+plain("", owner, password), "503 5.5.1")
+	c.do("RSET", "250")
+	c.do("EHLO again.test", "250")
+	c.do("AUTH LOGIN", "503 5.5.1")
+	if got := c.message(hello); !strings.HasPrefix(got, "250 2.0.0 Ok: queued as ") {
+		t.Errorf("%q", got)
+	}
+	g.wantDelivered(hello)
+	if n := len(g.guard.asked()); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
+
+func TestBeforeLoginNothingCanBeSent(t *testing.T) {
+	g := start(t, nil)
+	g.connect().play(`
+		C: MAIL FROM:<` + owner + `>
+		S: 530 5.7.0
+		C: RCPT TO:<b@congthu.test>
+		S: 502 5.5.1
+		C: DATA
+		S: 502 5.5.1
+		C: BDAT 5 LAST
+		S: 502 5.5.1`)
+}
+
+func TestWhatTheMailServerOffersIsOffered(t *testing.T) {
+	offers := func(extensions []string) (offered []string) {
+		g := start(t, func(g *gateway) { g.fake.Extensions = extensions })
+		c := g.connect()
+		for line := range strings.Lines(c.do("EHLO client.test", "250")) {
+			offered = append(offered, strings.TrimSpace(line[4:]))
+		}
+		slices.Sort(offered[1:])
+		return offered[1:]
+	}
+	always := []string{"8BITMIME", "AUTH PLAIN LOGIN", "CHUNKING", "ENHANCEDSTATUSCODES", "PIPELINING"}
+	if diff := cmp.Diff(append(slices.Clone(always), "DSN", "SIZE 10240000", "SMTPUTF8"), offers(nil)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(append(slices.Clone(always), "SIZE"), offers([]string{})); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(append(slices.Clone(always), "DELIVERBY 240", "MT-PRIORITY MIXER", "RRVS", "SIZE"),
+		offers([]string{"DELIVERBY 240", "MT-PRIORITY MIXER", "RRVS", "REQUIRETLS", "BINARYMIME", "VRFY"})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNewConnectionsLearnWhatTheMailServerOffersNow(t *testing.T) {
+	g := start(t, func(g *gateway) { g.fake.Misbehave = mailtest.Once("EHLO", mailtest.Misdeed{Close: true}) })
+	d := &door{Server: g.Server}
+	d.learn(map[string]string{"SIZE": "100", "DSN": ""})
+	old := d.library(&session{server: g.Server, log: g.logger()})
+	d.learn(map[string]string{"SIZE": "200", "SMTPUTF8": ""})
+	now := d.library(&session{server: g.Server, log: g.logger()})
+	if old.MaxMessageBytes != 100 || !old.EnableDSN || old.EnableSMTPUTF8 {
+		t.Errorf("the old connection changed: %d %v %v", old.MaxMessageBytes, old.EnableDSN, old.EnableSMTPUTF8)
+	}
+	if now.MaxMessageBytes != 200 || now.EnableDSN || !now.EnableSMTPUTF8 {
+		t.Errorf("the new connection: %d %v %v", now.MaxMessageBytes, now.EnableDSN, now.EnableSMTPUTF8)
+	}
+}
+
+func TestNothingSecretIsLogged(t *testing.T) {
+	const canary = "canary-7d1f"
+	g := start(t, nil)
+	c := g.connect()
+	c.do("AUTH PLAIN "+plain("", canary+"-name", canary), "535")
+	c.do("AUTH LOGIN "+encode(canary), "334")
+	c.do(encode(canary), "535")
+	c.do("AUTH PLAIN "+encode(canary), "501")
+	c.do("AUTH PLAIN "+canary+"!", "454")
+	c.do("AUTH PLAIN "+plain("", owner, password), "235")
+	c.message(hello)
+	c.do("QUIT", "221")
+	clear := g.dial(g.starttls)
+	clear.want("220")
+	clear.do("AUTH PLAIN "+plain("", owner, canary), "538")
+	g.stop()
+	for _, secret := range []string{canary, encode(canary), plain("", canary+"-name", canary), plain("", owner, canary), password, encode(password)} {
+		if strings.Contains(g.log.String(), secret) {
+			t.Errorf("%q was logged:\n%s", secret, g.log)
+		}
+	}
+	if !strings.Contains(g.log.String(), "queued as") {
+		t.Errorf("the queue id was not logged:\n%s", g.log)
+	}
+}

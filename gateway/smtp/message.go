@@ -1,0 +1,197 @@
+package smtp
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// failure is why a message was not submitted.
+type failure struct {
+	result Result
+	reply  *gosmtp.SMTPError
+	// err is for the operator.
+	err error
+}
+
+// Data implements [gosmtp.Session] for DATA and BDAT.
+func (s *session) Data(r io.Reader) error {
+	s.data.Lock()
+	defer s.data.Unlock()
+	_, chunked := r.(*io.PipeReader) // so it is with BDAT only
+	s.conn.chunked.Store(chunked)
+	if err := s.ready(); err != nil {
+		return err
+	}
+	lines := &lineReader{r: r, normalise: s.server.NormaliseNewlines}
+	reply, f := s.transfer(lines)
+	if f != nil {
+		s.submitted(f.result)
+		s.log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "error", f.err)
+		return f.reply
+	}
+	// The mail server has no transaction any more.
+	s.open = false
+	s.submitted(Accepted)
+	s.log.Info("message submitted", "octets", lines.octets, "reply", reply.Message)
+	return reply
+}
+
+// transfer takes a message, and delivers it or not: all of it, or nothing.
+func (s *session) transfer(lines *lineReader) (*gosmtp.SMTPError, *failure) {
+	header, complete, f := s.readHeader(lines)
+	if f != nil {
+		return nil, f
+	}
+	if complete {
+		// There is no body; all has to be well before DATA.
+		if f := s.atEnd(); f != nil {
+			return nil, f
+		}
+	}
+	up := s.up.Load()
+	message, err := up.Data()
+	if err != nil {
+		return nil, s.refusedByServer("DATA", err)
+	}
+	if f := s.pour(message, header, lines, complete); f != nil {
+		s.abort()
+		return nil, f
+	}
+	reply, err := message.Finish()
+	if err != nil {
+		return nil, s.refusedByServer("final dot", err)
+	}
+	reply.Message = printable(reply.Message)
+	return reply, nil
+}
+
+// readHeader reads as far as the header must be known, and checks it. complete
+// means that there was nothing more.
+func (s *session) readHeader(lines *lineReader) (read []byte, complete bool, f *failure) {
+	policy := s.server.sender()
+	if policy.Mode == auth.Off {
+		return nil, false, nil
+	}
+	var buffer bytes.Buffer
+	var header []byte
+	for chunk := make([]byte, 4096); header == nil; {
+		n, err := lines.Read(chunk)
+		from := max(0, buffer.Len()-len(endOfHeader)+1)
+		buffer.Write(chunk[:n])
+		all := buffer.Bytes()
+		switch end := bytes.Index(all[from:], endOfHeader); {
+		case bytes.HasPrefix(all, endOfHeader[2:]):
+			header = all[:0]
+		case end >= 0:
+			header = all[:from+end+2]
+		case err == io.EOF:
+			header = all // a message without a body (RFC 5322 section 2.1)
+		case err != nil:
+			return nil, false, s.cutShort(err)
+		case len(all) > maxHeader:
+			header = all
+			f = s.headerRefused(policy.Mode, errors.New("no end of the header within 256 KiB"))
+		}
+		if err == io.EOF {
+			complete = true
+		} else if err != nil && header != nil {
+			return nil, false, s.cutShort(err)
+		}
+	}
+	if f == nil && len(header) <= maxHeader {
+		if err := checkHeader(header, func(address string) bool { return policy.Owns(s.account, address) }); err != nil {
+			f = s.headerRefused(policy.Mode, err)
+		}
+	}
+	if f != nil && f.reply == nil { // mode warn
+		f = nil
+	}
+	return buffer.Bytes(), complete, f
+}
+
+var endOfHeader = []byte("\r\n\r\n")
+
+// headerRefused is a failure, without a reply when the rule only warns.
+func (s *session) headerRefused(mode auth.Mode, why error) *failure {
+	if mode == auth.Warn {
+		s.would(why.Error())
+		return &failure{}
+	}
+	return &failure{NotYours, headerRefused.says("Message refused: " + why.Error()), why}
+}
+
+// pour passes on the message up to its end, which it does not send.
+func (s *session) pour(message *upstream.SMTPMessage, header []byte, lines *lineReader, complete bool) *failure {
+	if _, err := message.Write(header); err != nil {
+		return s.refusedByServer("message", err)
+	}
+	if complete {
+		return nil
+	}
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := lines.Read(buffer)
+		if n > 0 && (err == nil || err == io.EOF) {
+			if _, err := message.Write(buffer[:n]); err != nil {
+				return s.refusedByServer("message", err)
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return s.atEnd()
+		case err != nil:
+			return s.cutShort(err)
+		}
+	}
+}
+
+// atEnd looks whether what go-smtp calls the end of the message is one.
+func (s *session) atEnd() *failure {
+	switch {
+	case s.conn.chunked.Load() && s.conn.over.Load():
+		// go-smtp takes a chunk that was cut short for a whole one.
+		return s.cutShort(io.ErrUnexpectedEOF)
+	case s.conn.kicked.Load():
+		return s.cutShort(errEndedByUs)
+	case s.conn.swallowed():
+		return s.cutShort(errBareNewline)
+	}
+	return nil
+}
+
+var errEndedByUs = errors.New("session ended")
+
+// cutShort is a failure to read the message.
+func (s *session) cutShort(err error) *failure {
+	var reply *gosmtp.SMTPError
+	switch {
+	case errors.Is(err, errBareNewline):
+		return &failure{Malformed, badData.says("A bare CR or LF is not allowed"), err}
+	case errors.Is(err, gosmtp.ErrTooLongLine):
+		return &failure{Malformed, badData.says("Line too long"), err}
+	case errors.As(err, &reply) && reply.Code == gosmtp.ErrDataTooLarge.Code:
+		return &failure{TooLarge, gosmtp.ErrDataTooLarge, err} // RFC 1870 section 6.3
+	case isTimeout(err), errors.Is(err, errEndedByUs), errors.As(err, &reply):
+		s.conn.hangUp()
+		return &failure{Abandoned, timedOut(), err}
+	}
+	// RSET, or nobody there to read the reply.
+	return &failure{Abandoned, notNow.says("Message incomplete"), err}
+}
+
+// refusedByServer is a failure of the mail server. A connection that is lost is
+// no reason for a permanent error, nor to close the client's at once.
+func (s *session) refusedByServer(step string, err error) *failure {
+	var reply *gosmtp.SMTPError
+	if errors.As(err, &reply) {
+		return &failure{Refused, s.passOn(step, err), err}
+	}
+	s.abort()
+	return &failure{ServerLost, notNow.says("Connection to the mail server lost; try again later"), err}
+}

@@ -1,0 +1,238 @@
+package smtp
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
+)
+
+// door is one call of Serve.
+type door struct {
+	*Server
+	implicit   bool
+	tls        *tls.Config
+	extensions atomic.Pointer[upstream.Extensions]
+
+	mu       sync.Mutex
+	conns    map[*conn]func() // and how to end each at once
+	draining bool
+	wg       sync.WaitGroup
+}
+
+// Serve accepts connections until ctx ends: with TLS from the first octet if
+// implicit (RFC 8314), with STARTTLS otherwise. Then it closes l, waits for
+// messages under way up to DrainTimeout, tells everybody 421, and returns nil
+// when all connections are closed. It may be called for several listeners.
+func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
+	d := &door{Server: s, implicit: implicit, tls: s.tlsConfig(), conns: make(map[*conn]func())}
+	d.extensions.Store(&upstream.Extensions{})
+	refreshing, stopRefreshing := context.WithCancel(ctx)
+	first := make(chan struct{})
+	d.wg.Go(func() { d.refresh(refreshing, first) })
+	stopClosing := context.AfterFunc(ctx, func() { l.Close() })
+	defer stopClosing()
+	select { // nobody should be told less than the mail server offers
+	case <-first:
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+	}
+	err := d.accept(ctx, l)
+	l.Close()
+	stopRefreshing()
+	d.drain()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("accept: %w", err)
+}
+
+func (d *door) accept(ctx context.Context, l net.Listener) error {
+	for delay := time.Duration(0); ; {
+		inner, err := l.Accept()
+		if err == nil {
+			delay = 0
+			d.wg.Go(func() { d.serve(context.WithoutCancel(ctx), inner) })
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+			return err
+		}
+		// Out of file descriptors, as a rule: it passes.
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		d.logger().Error("accept failed", "error", err, "retry", delay)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(delay):
+		}
+	}
+}
+
+// serve owns one connection.
+func (d *door) serve(ctx context.Context, inner net.Conn) {
+	source := address(inner.RemoteAddr())
+	id := strings.ToLower(rand.Text()[:12])
+	log := d.logger().With("session", id, "protocol", auth.SMTP, "source", source)
+	c := newConn(inner, d.times())
+	defer c.Close()
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("panic", "value", p, "stack", string(debug.Stack()))
+		}
+	}()
+	leave, ok := d.admit(source.Addr())
+	if !ok {
+		log.Warn("too many connections")
+		if !d.implicit {
+			inner.SetWriteDeadline(time.Now().Add(time.Second))
+			fmt.Fprintf(inner, "421 4.7.0 Too many connections\r\n") // RFC 5321 section 3.1
+		}
+		return
+	}
+	defer leave()
+	if d.Recorder != nil {
+		d.Recorder.Opened(auth.SMTP)
+		defer func() {
+			d.Recorder.Relayed(auth.SMTP, c.received.Load(), c.sent.Load())
+			d.Recorder.Closed(auth.SMTP)
+		}()
+	}
+	client := &session{server: d.Server, conn: c, ctx: ctx, id: id, source: source, log: log}
+	d.enter(c, func() { c.abort(); client.abort() })
+	defer d.leave(c)
+
+	if !d.implicit {
+		if err := d.clear(c); err != nil {
+			log.Debug("no TLS", "error", err)
+			return
+		}
+		c.mute = true
+	}
+	err := c.secure(ctx, d.tls)
+	if d.Recorder != nil {
+		d.Recorder.Handshaken(auth.SMTP, err)
+	}
+	if err != nil {
+		log.Debug("no TLS", "error", err)
+		return
+	}
+	// Serve returns when the connection is closed, Shutdown when go-smtp's
+	// goroutine has ended as well.
+	g := d.library(client)
+	g.Serve(&single{conn: c})
+	g.Shutdown(context.Background())
+}
+
+// admit counts a connection, unless there are too many.
+func (s *Server) admit(source netip.Addr) (leave func(), ok bool) {
+	network := network(source)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.MaxConnections > 0 && s.total >= s.MaxConnections ||
+		s.MaxPerSource > 0 && s.perSource[network] >= s.MaxPerSource {
+		return nil, false
+	}
+	if s.perSource == nil {
+		s.perSource = make(map[netip.Prefix]int)
+	}
+	s.total++
+	s.perSource[network]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.total--
+		if s.perSource[network]--; s.perSource[network] == 0 {
+			delete(s.perSource, network)
+		}
+	}, true
+}
+
+// network is what counts as one source.
+func network(source netip.Addr) netip.Prefix {
+	bits := 32
+	if source.Is6() {
+		bits = 64
+	}
+	p, _ := source.Prefix(bits)
+	return p
+}
+
+// address is the client's address and port; zero for a connection in memory.
+func address(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+func (d *door) enter(c *conn, abort func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns[c] = abort
+	if d.draining {
+		c.drain()
+	}
+}
+
+func (d *door) leave(c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.conns, c)
+}
+
+func (d *door) each(do func(c *conn, abort func())) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c, abort := range d.conns {
+		do(c, abort)
+	}
+}
+
+// lastWords is how long a connection may take to end once it was told to.
+const lastWords = 5 * time.Second
+
+// drain lets messages under way come to their end, then ends everything, and
+// waits for it.
+func (d *door) drain() {
+	d.mu.Lock()
+	d.draining = true
+	d.mu.Unlock()
+	d.each(func(c *conn, _ func()) { c.drain() })
+	done := make(chan struct{})
+	go func() {
+		d.wg.Wait()
+		close(done)
+	}()
+	if !within(done, d.DrainTimeout) {
+		d.each(func(c *conn, _ func()) { c.kick() })
+		if !within(done, lastWords) {
+			d.each(func(_ *conn, abort func()) { abort() })
+		}
+	}
+	<-done
+}
+
+func within(done <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}

@@ -1,0 +1,181 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"congthu/auth"
+	live "congthu/gateway/session"
+	"congthu/gateway/upstream"
+)
+
+// Guard decides about logins.
+type Guard interface {
+	Attempt(context.Context, auth.Attempt) auth.Verdict
+}
+
+// Upstream is the mail server; [*upstream.Server] is one.
+type Upstream interface {
+	LoginSMTP(context.Context, auth.Name, auth.Secret, upstream.Client) (*upstream.SMTPConn, auth.Answer)
+	ProbeSMTP(context.Context) (upstream.Extensions, error)
+}
+
+// Recorder is told what happens, for metrics. It must not block.
+type Recorder interface {
+	Opened(auth.Protocol)
+	Closed(auth.Protocol)
+	// Handshaken is told of every TLS handshake; the error is nil for success.
+	Handshaken(auth.Protocol, error)
+	// Relayed is told, at the end of a connection, how many octets it carried.
+	Relayed(p auth.Protocol, fromClient, fromServer int64)
+	// Submitted is told of every message, and of every sender that was refused or
+	// would have been.
+	Submitted(Result)
+}
+
+// Result is what became of a message.
+type Result uint8
+
+const (
+	Accepted    Result = iota // the mail server took it
+	Refused                   // the mail server did not
+	NotYours                  // sender or header refused (Art. 13.8)
+	WouldRefuse               // the same in mode warn; counted besides what became of it
+	Malformed                 // a bare CR or LF, or a line without end
+	TooLarge                  // longer than the mail server takes
+	Abandoned                 // the client left in the middle, or was made to
+	ServerLost                // the connection to the mail server broke
+
+	numResults
+)
+
+var resultNames = [numResults]string{
+	"accepted", "refused", "not_yours", "would_refuse", "malformed", "too_large", "abandoned", "server_lost",
+}
+
+// String returns the name used in metrics and logs.
+func (r Result) String() string {
+	if r < numResults {
+		return resultNames[r]
+	}
+	return fmt.Sprintf("Result(%d)", r)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Results lists every result.
+func Results() []Result {
+	all := make([]Result, numResults)
+	for i := range all {
+		all[i] = Result(i)
+	}
+	return all
+}
+
+// Server is the submission door. Set the fields before the first Serve and leave
+// them alone; what has to change while it runs is a function or an interface.
+type Server struct {
+	// Hostname is the name in the greeting. Empty: the machine's.
+	Hostname string
+	// TLS has the certificate; let GetCertificate reload it. Without NextProtos,
+	// clients that offer only other protocols are refused all the same.
+	TLS      *tls.Config
+	Guard    Guard
+	Upstream Upstream
+	// Sender is asked for each message; nil is the zero Sender: everybody sends as
+	// themselves.
+	Sender func() Sender
+	// Text is what a user is told of an outcome: one line of ASCII. Nil, or an
+	// empty text, for plain English.
+	Text func(auth.Outcome) string
+	// Sessions, if set, knows who is logged in.
+	Sessions *live.Registry
+	// Recorder may be nil.
+	Recorder Recorder
+	// Log may be nil. Nothing secret is written to it.
+	Log *slog.Logger
+
+	// NormaliseNewlines makes CRLF of a bare CR or LF in a message, which is
+	// refused otherwise.
+	NormaliseNewlines bool
+	// MaxRecipients bounds one message; 0 leaves it to the mail server.
+	MaxRecipients int
+	// MaxConnections and MaxPerSource bound the connections, all and those of one
+	// IPv4 address or IPv6 /64; 0 is no bound.
+	MaxConnections, MaxPerSource int
+	// MaxFailedLogins is how often AUTH may fail on one connection. 0: 10.
+	MaxFailedLogins int
+	// LoginTimeout bounds each wait before login, LoginTotal all of it.
+	// 0: 1 and 3 minutes.
+	LoginTimeout, LoginTotal time.Duration
+	// CommandTimeout bounds each wait after login. 0: 5 minutes, the least that
+	// RFC 5321 section 4.5.3.2.7 allows.
+	CommandTimeout time.Duration
+	// DrainTimeout is how long messages under way may take when Serve is to end.
+	DrainTimeout time.Duration
+	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
+	// minutes; more often while it cannot be reached.
+	RefreshEvery time.Duration
+
+	mu        sync.Mutex
+	total     int
+	perSource map[netip.Prefix]int
+}
+
+func or[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+func (s *Server) maxFailedLogins() int { return or(s.MaxFailedLogins, 10) }
+
+func (s *Server) times() times {
+	return times{or(s.LoginTimeout, time.Minute), or(s.LoginTotal, 3*time.Minute), or(s.CommandTimeout, 5*time.Minute)}
+}
+
+func (s *Server) logger() *slog.Logger { return or(s.Log, slog.New(slog.DiscardHandler)) }
+
+func (s *Server) sender() Sender {
+	if s.Sender == nil {
+		return Sender{}
+	}
+	return s.Sender()
+}
+
+func (s *Server) hostname() string {
+	if s.Hostname == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return "localhost"
+		}
+		return name
+	}
+	return s.Hostname
+}
+
+// alpn are the names that mail clients which use ALPN at all send; there is no
+// registered one for SMTP.
+var alpn = []string{"smtp", "esmtp"}
+
+// tlsConfig makes crypto/tls refuse a client that offers only foreign protocols
+// (RFC 7301 section 3.2): it was led here from another service.
+func (s *Server) tlsConfig() *tls.Config {
+	config := s.TLS.Clone()
+	if len(config.NextProtos) == 0 {
+		config.NextProtos = alpn
+	}
+	if config.MinVersion < tls.VersionTLS12 {
+		config.MinVersion = tls.VersionTLS12 // RFC 8997
+	}
+	return config
+}

@@ -1,0 +1,388 @@
+package upstream
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"congthu/auth"
+)
+
+// IMAPConn is a connection to the mail server on which a user is logged in.
+// Whoever holds it owns it: hand it to the relay, or call Logout.
+type IMAPConn struct {
+	net.Conn
+	// Ahead is what was read behind the server's last reply: it belongs to the
+	// client.
+	Ahead []byte
+	// OK is the server's tagged answer without its tag, such as
+	// "OK [CAPABILITY IMAP4rev1 IDLE] Logged in".
+	OK string
+	// Told is set when OK has a CAPABILITY code, or Untagged a CAPABILITY
+	// response: the client then learns the capabilities without our help.
+	Told bool
+	// Untagged are the responses that came between the credentials and the
+	// answer, whole lines that belong to the client.
+	Untagged []byte
+	// Caps are the capabilities after login; Capabilities is the same as the
+	// server wrote it.
+	Caps         imap.CapSet
+	Capabilities string
+}
+
+// Logout ends the session as well as it can, without waiting for an answer.
+func (c *IMAPConn) Logout() {
+	c.SetDeadline(time.Now().Add(time.Second))
+	fmt.Fprintf(c, "bye LOGOUT\r\n") // RFC 9051 section 6.1.3
+	c.Close()
+}
+
+// errUnauthenticate: a client could leave the account it was let into and guess
+// at another, past every rule (RFC 8437).
+var errUnauthenticate = errors.New("the mail server offers UNAUTHENTICATE (RFC 8437), which would let clients log in past the rules: switch it off")
+
+// LoginIMAP logs in at the server. The connection is nil unless the password was
+// JudgedRight. The judgement is InDoubt exactly when the password was, or may
+// have been, sent and no tagged answer came. The error never has the password in
+// it, even where the server repeats it.
+func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*IMAPConn, auth.Answer) {
+	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
+	defer cancel()
+	login, secret := s.LoginName(name), password.Reveal()
+	// Neither PLAIN (RFC 4616 section 2) nor a literal (RFC 9051 section 9,
+	// CHAR8) can carry a NUL.
+	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
+		return nil, unreached(errors.New("a NUL in the name or the password"))
+	}
+	d, err := s.openIMAP(ctx, c)
+	if err != nil {
+		return nil, unreached(err)
+	}
+	d.hide(secret, plainMessage(login, secret))
+	conn, answer := d.login(login, secret)
+	if answer.Judgement != auth.JudgedRight {
+		d.close()
+		return nil, answer
+	}
+	if err := d.release(); err != nil {
+		conn.Close()
+		return nil, unreached(err)
+	}
+	return conn, answer
+}
+
+// ProbeIMAP connects, negotiates TLS and asks for the capabilities, without
+// logging in. The error is what would make every login fail.
+func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
+	defer cancel()
+	d, err := s.openIMAP(ctx, Client{})
+	if err != nil {
+		return nil, err
+	}
+	d.write("bye LOGOUT\r\n")
+	d.close()
+	return d.caps, nil
+}
+
+func unreached(err error) auth.Answer { return auth.Answer{Judgement: auth.Unreached, Err: err} }
+
+// openIMAP goes as far as a server whose capabilities are known and that can be
+// served.
+func (s *Server) openIMAP(ctx context.Context, c Client) (*imapDialogue, error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := newIMAPDialogue(ctx, s, conn)
+	if err := d.open(c); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *imapDialogue) open(c Client) error {
+	if err := d.greeting(); err != nil {
+		return fmt.Errorf("read greeting: %w", err)
+	}
+	if d.server.TLS == StartTLS {
+		if err := d.startTLS(); err != nil {
+			return fmt.Errorf("STARTTLS: %w", err)
+		}
+	}
+	if d.caps == nil {
+		if err := d.askCapabilities(); err != nil {
+			return err
+		}
+	}
+	if d.caps.Has(imap.CapUnauthenticate) {
+		return errUnauthenticate
+	}
+	if d.server.PassClient && d.caps.Has(imap.CapID) {
+		d.identify(c)
+	}
+	return nil
+}
+
+// greeting reads the first line (RFC 9051 section 7.1.4, 7.1.5).
+func (d *imapDialogue) greeting() error {
+	d.step()
+	r, err := d.response()
+	if err != nil {
+		return err
+	}
+	status, ok := parseStatus(r)
+	switch {
+	case !ok || r.tag != "*":
+		return fmt.Errorf("not an IMAP greeting: %s", d.quote(r.String()))
+	case status.kind == imap.StatusResponseTypeBye:
+		return fmt.Errorf("the server turned us away: %s", d.quote(status.text))
+	case status.kind == imap.StatusResponseTypePreAuth:
+		// Somebody is logged in already, and STARTTLS is impossible
+		// (RFC 9051 section 6.2.1).
+		return errors.New("the server greets with PREAUTH: nobody's password would be judged")
+	case status.kind != imap.StatusResponseTypeOK:
+		return fmt.Errorf("not an IMAP greeting: %s", d.quote(r.String()))
+	}
+	d.learn(status)
+	return nil
+}
+
+// startTLS follows RFC 9051 section 6.2.1. It is not tried only where offered,
+// but demanded: an attacker in the middle could hide the offer.
+func (d *imapDialogue) startTLS() error {
+	status, err := d.ask("STARTTLS")
+	if err != nil {
+		return err
+	}
+	if status.kind != imap.StatusResponseTypeOK {
+		return fmt.Errorf("refused: %s", d.quote(status.String()))
+	}
+	// Whatever came before the handshake was not protected by it (CVE-2011-0411).
+	if d.r.Buffered() > 0 {
+		return errors.New("the server, or somebody in between, sent more before the handshake")
+	}
+	d.step()
+	secured, err := d.server.secure(d.ctx, d.conn)
+	if err != nil {
+		return err
+	}
+	d.use(secured)
+	// What was learnt in clear text must be forgotten (RFC 9051 section 6.2.1).
+	d.caps, d.capabilities = nil, ""
+	return nil
+}
+
+func (d *imapDialogue) askCapabilities() error {
+	status, err := d.ask("CAPABILITY")
+	switch {
+	case err != nil:
+		return fmt.Errorf("CAPABILITY: %w", err)
+	case status.kind != imap.StatusResponseTypeOK || d.caps == nil:
+		return fmt.Errorf("CAPABILITY: %s", d.quote(status.String()))
+	}
+	return nil
+}
+
+// identify queues an ID command, to leave in one write with the next. Dovecot
+// believes these fields when they come from login_trusted_networks; it has
+// nothing to say that login would have to wait for.
+func (d *imapDialogue) identify(c Client) {
+	var b strings.Builder
+	field := func(name, value string) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(quoted(name, 30) + " " + quoted(value, 1024)) // RFC 2971 section 3.3
+	}
+	named := false
+	for _, f := range c.ID {
+		// A proxy's fields are ours to write: anybody could claim any address.
+		if f.Name == "" || strings.HasPrefix(strings.ToLower(f.Name), "x-") {
+			continue
+		}
+		named = named || strings.EqualFold(f.Name, "name")
+		field(f.Name, f.Value)
+	}
+	if !named {
+		field("name", "congthu")
+	}
+	if c.Address.IsValid() {
+		field("x-originating-ip", c.Address.Addr().Unmap().WithZone("").String())
+		field("x-originating-port", strconv.Itoa(int(c.Address.Port())))
+	}
+	if c.Session != "" {
+		field("x-session-id", c.Session)
+	}
+	field("x-proxy-ttl", "5") // a loop of proxies ends
+	d.idTag = d.queue("ID (" + b.String() + ")")
+}
+
+// quoted writes a quoted string (RFC 9051 section 4.3) of at most max octets.
+// What is not printable ASCII becomes a question mark: nothing that a client or
+// a name server has written can end the line or the string.
+func quoted(s string, max int) string {
+	s = s[:min(len(s), max)]
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		switch ch := s[i]; {
+		case ch < 0x20 || ch > 0x7e:
+			b.WriteByte('?')
+		case ch == '"' || ch == '\\':
+			b.WriteByte('\\')
+			fallthrough
+		default:
+			b.WriteByte(ch)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// plainMessage is RFC 4616 section 2, with no authorization identity, encoded.
+func plainMessage(name, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + name + "\x00" + password))
+}
+
+// maxCommand is how long a command line may be before a client should rather
+// find another way (RFC 2683 section 3.2.1.5).
+const maxCommand = 1000
+
+// login sends the credentials, by a way that lets every octet survive.
+func (d *imapDialogue) login(name, password string) (*IMAPConn, auth.Answer) {
+	var tag string
+	var err error
+	d.step()
+	switch {
+	case d.caps.Has("AUTH=PLAIN"):
+		tag, err = d.sendPlain(plainMessage(name, password))
+	case d.caps.Has(imap.CapLoginDisabled):
+		err = errors.New("the server offers neither AUTH=PLAIN nor LOGIN")
+	default:
+		tag, err = d.sendLogin(name, password)
+	}
+	if err != nil {
+		return nil, d.undecided(err)
+	}
+	status, err := d.await(tag)
+	if err != nil {
+		return nil, d.undecided(fmt.Errorf("log in: %w", err))
+	}
+	if answer := d.server.judgeIMAP(status); answer.Judgement != auth.JudgedRight {
+		answer.Err = fmt.Errorf("the mail server says: %s", d.quote(status.String()))
+		return nil, answer
+	}
+	return d.loggedIn(status)
+}
+
+// undecided is the answer when none came.
+func (d *imapDialogue) undecided(err error) auth.Answer {
+	if d.sent {
+		return auth.Answer{Judgement: auth.InDoubt, Err: err}
+	}
+	return unreached(err)
+}
+
+// sendPlain sends AUTHENTICATE PLAIN (RFC 9051 section 6.2.2), with the initial
+// response where the server knows RFC 4959 and the line does not get too long.
+func (d *imapDialogue) sendPlain(message string) (tag string, err error) {
+	d.keep = true
+	if d.caps.Has(imap.CapSASLIR) && len(message) < maxCommand {
+		tag = d.queue("AUTHENTICATE PLAIN " + message)
+		d.sent = true
+		return tag, d.flush()
+	}
+	tag = d.queue("AUTHENTICATE PLAIN")
+	if err := d.flushAndContinue(tag); err != nil {
+		return tag, fmt.Errorf("AUTHENTICATE: %w", err)
+	}
+	d.sent = true
+	return tag, d.write(message + "\r\n")
+}
+
+// sendLogin sends LOGIN (RFC 9051 section 6.2.3), both arguments as literals.
+func (d *imapDialogue) sendLogin(name, password string) (tag string, err error) {
+	d.keep = true
+	// RFC 7888 section 4 and 5.
+	if d.caps.Has(imap.CapLiteralPlus) ||
+		d.caps.Has(imap.CapLiteralMinus) && len(name) <= 4096 && len(password) <= 4096 {
+		tag = d.queue(fmt.Sprintf("LOGIN {%d+}\r\n%s {%d+}\r\n%s", len(name), name, len(password), password))
+		d.sent = true
+		return tag, d.flush()
+	}
+	tag = d.queue(fmt.Sprintf("LOGIN {%d}", len(name)))
+	if err := d.flushAndContinue(tag); err != nil {
+		return tag, fmt.Errorf("LOGIN: %w", err)
+	}
+	d.queued = fmt.Appendf(d.queued, "%s {%d}\r\n", name, len(password))
+	if err := d.flushAndContinue(tag); err != nil {
+		return tag, fmt.Errorf("LOGIN: %w", err)
+	}
+	d.sent = true
+	return tag, d.write(password + "\r\n")
+}
+
+// loggedIn collects what the client must be told.
+func (d *imapDialogue) loggedIn(status imapStatus) (*IMAPConn, auth.Answer) {
+	d.learn(status)
+	conn := &IMAPConn{OK: status.String(), Told: d.told || status.code == codeCapability}
+	if !conn.Told {
+		d.caps = nil
+		if err := d.askCapabilities(); err != nil {
+			return nil, unreached(fmt.Errorf("after login: %w", err))
+		}
+	}
+	if d.caps.Has(imap.CapUnauthenticate) {
+		d.write("bye LOGOUT\r\n")
+		return nil, unreached(errUnauthenticate)
+	}
+	ahead, _ := d.r.Peek(d.r.Buffered())
+	conn.Conn, conn.Ahead = d.conn, append([]byte(nil), ahead...)
+	conn.Caps, conn.Capabilities, conn.Untagged = d.caps, d.capabilities, d.untagged
+	return conn, auth.Answer{Judgement: auth.JudgedRight}
+}
+
+// judgeIMAP says what a tagged reply to complete credentials means for the rules
+// (response codes: RFC 5530 section 3). Only an explicit "these credentials are
+// wrong" is a judgement that counts.
+func (s *Server) judgeIMAP(reply imapStatus) auth.Answer {
+	// A bare NO is what Zimbra and Courier say to a wrong password.
+	plain := reply.code == "" || reply.code == imap.ResponseCodeAuthenticationFailed
+	text := reply.String()
+	wrong := reply.kind == imap.StatusResponseTypeNo && plain || matches(s.Wrong, text)
+	if matches(s.NotWrong, text) {
+		wrong = false
+	}
+	switch {
+	case reply.kind == imap.StatusResponseTypeOK:
+		return auth.Answer{Judgement: auth.JudgedRight}
+	case wrong:
+		return auth.Answer{Judgement: auth.JudgedWrong}
+	case reply.kind != imap.StatusResponseTypeNo, plain,
+		reply.code == imap.ResponseCodeUnavailable, reply.code == imap.ResponseCodeServerBug:
+		return auth.Answer{Judgement: auth.Unreached}
+	case reply.arg != "":
+		// The client could make nothing of the code without its argument.
+		return auth.Answer{Judgement: auth.RefusedOtherwise}
+	}
+	return auth.Answer{Judgement: auth.RefusedOtherwise, Code: string(reply.code)}
+}
+
+func matches(patterns []*regexp.Regexp, reply string) bool {
+	for _, p := range patterns {
+		if p.MatchString(reply) {
+			return true
+		}
+	}
+	return false
+}

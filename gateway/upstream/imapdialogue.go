@@ -1,0 +1,342 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// imapDialogue is the conversation with a server up to the login. Everything
+// that the server can say is bounded: a mail server that went mad must cost one
+// login, not the gateway.
+type imapDialogue struct {
+	server *Server
+	ctx    context.Context
+	conn   net.Conn
+	r      *bufio.Reader
+	// stop ends the watch over ctx and reports whether it came in time.
+	stop func() bool
+
+	tags   int
+	queued []byte // commands to be written together
+	room   int    // octets that the server may still say
+
+	caps         imap.CapSet // nil: not known
+	capabilities string
+
+	idTag string // tag of an ID command that is not answered yet
+	sent  bool   // the credentials are, perhaps, with the server
+	keep  bool   // untagged responses are for the client from here on
+	// told: the server has sent its capabilities among untagged.
+	told     bool
+	asking   bool
+	untagged []byte
+
+	hidden []string // must not appear in errors
+}
+
+const (
+	maxIMAPLine = 64 << 10
+	maxIMAPTalk = 256 << 10 // all that a server may say until the login is done
+)
+
+var (
+	errLongLine = errors.New("the server's line is too long")
+	errTalk     = errors.New("the server talks too much")
+)
+
+func newIMAPDialogue(ctx context.Context, s *Server, conn net.Conn) *imapDialogue {
+	d := &imapDialogue{server: s, ctx: ctx, room: maxIMAPTalk}
+	d.use(conn)
+	return d
+}
+
+// use goes on over conn.
+func (d *imapDialogue) use(conn net.Conn) {
+	if d.stop != nil {
+		d.stop()
+	}
+	d.conn, d.r = conn, bufio.NewReader(conn)
+	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
+}
+
+var past = time.Unix(1, 0)
+
+// step begins a step: it has to be over when the server's time for it is.
+func (d *imapDialogue) step() {
+	d.conn.SetDeadline(time.Now().Add(d.server.step()))
+	if d.ctx.Err() != nil {
+		d.conn.SetDeadline(past)
+	}
+}
+
+func (d *imapDialogue) close() {
+	d.stop()
+	d.conn.Close()
+}
+
+// release gives the connection away, without any deadline.
+func (d *imapDialogue) release() error {
+	if !d.stop() {
+		return context.Cause(d.ctx)
+	}
+	if err := d.conn.SetDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("after login: %w", err)
+	}
+	return nil
+}
+
+// hide takes care that no error has these texts in it, should the server repeat
+// them.
+func (d *imapDialogue) hide(texts ...string) { d.hidden = append(d.hidden, texts...) }
+
+// quote makes something that the server said fit for an error.
+func (d *imapDialogue) quote(said string) string {
+	for _, text := range d.hidden {
+		if text != "" {
+			said = strings.ReplaceAll(said, text, "***")
+		}
+	}
+	if len(said) > 200 {
+		said = said[:200] + "..."
+	}
+	return strconv.QuoteToASCII(said)
+}
+
+// queue puts a command in line and returns its tag.
+func (d *imapDialogue) queue(command string) (tag string) {
+	d.tags++
+	tag = "g" + strconv.Itoa(d.tags)
+	d.queued = append(d.queued, tag+" "+command+"\r\n"...)
+	return tag
+}
+
+// flush writes what is queued, at once.
+func (d *imapDialogue) flush() error {
+	queued := d.queued
+	d.queued = nil
+	return d.write(string(queued))
+}
+
+func (d *imapDialogue) write(s string) error {
+	d.step()
+	if _, err := io.WriteString(d.conn, s); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// ask sends a command and waits for its answer.
+func (d *imapDialogue) ask(command string) (imapStatus, error) {
+	d.asking = true
+	defer func() { d.asking = false }()
+	tag := d.queue(command)
+	if err := d.flush(); err != nil {
+		return imapStatus{}, err
+	}
+	return d.await(tag)
+}
+
+// await reads up to the tagged answer.
+func (d *imapDialogue) await(tag string) (imapStatus, error) {
+	answer, goOn, err := d.next(tag)
+	if err == nil && goOn {
+		err = errors.New("the server asks for more than there is")
+	}
+	return answer, err
+}
+
+// flushAndContinue writes what is queued and waits for the server's "+"
+// (RFC 9051 section 7.6). A tagged answer is an error: nothing of importance was
+// sent.
+func (d *imapDialogue) flushAndContinue(tag string) error {
+	if err := d.flush(); err != nil {
+		return err
+	}
+	answer, goOn, err := d.next(tag)
+	if err == nil && !goOn {
+		err = fmt.Errorf("the server says: %s", d.quote(answer.String()))
+	}
+	return err
+}
+
+// next reads up to the tagged answer or a request to go on.
+func (d *imapDialogue) next(tag string) (answer imapStatus, goOn bool, err error) {
+	d.step()
+	for {
+		r, err := d.response()
+		if err != nil {
+			return answer, false, err
+		}
+		status, isStatus := parseStatus(r)
+		switch {
+		case r.tag == "+" && d.idTag == "":
+			return answer, true, nil
+		case r.tag == "*":
+			if isStatus && status.kind == imap.StatusResponseTypeBye {
+				return answer, false, fmt.Errorf("the server hangs up: %s", d.quote(status.text))
+			}
+			d.note(r, status, isStatus)
+		case r.tag == tag && isStatus:
+			return status, false, nil
+		case r.tag == d.idTag && isStatus:
+			d.idTag = "" // whatever it says: nothing depends on it
+		default:
+			return answer, false, fmt.Errorf("unexpected response %s", d.quote(r.String()))
+		}
+	}
+}
+
+// note takes an untagged response.
+func (d *imapDialogue) note(r imapResponse, status imapStatus, isStatus bool) {
+	keyword, list, _ := strings.Cut(r.rest, " ")
+	capability := strings.EqualFold(keyword, string(codeCapability))
+	switch {
+	case capability:
+		d.setCaps(list)
+	case isStatus && status.code == codeCapability:
+		d.learn(status)
+		capability = true
+	}
+	if !d.keep || d.idTag != "" || capability && d.asking {
+		return
+	}
+	d.told = d.told || capability
+	d.untagged = append(d.untagged, r.raw...)
+}
+
+// learn takes the capabilities from a status response that has them.
+func (d *imapDialogue) learn(status imapStatus) {
+	if status.code == codeCapability {
+		d.setCaps(status.arg)
+	}
+}
+
+func (d *imapDialogue) setCaps(list string) {
+	d.capabilities, d.caps = list, make(imap.CapSet)
+	for name := range strings.FieldsSeq(list) {
+		name = strings.ToUpper(name)
+		switch name { // as go-imap spells them
+		case "IMAP4REV1":
+			name = string(imap.CapIMAP4rev1)
+		case "IMAP4REV2":
+			name = string(imap.CapIMAP4rev2)
+		}
+		d.caps[imap.Cap(name)] = struct{}{}
+	}
+}
+
+// imapResponse is one response: its line or, with literals, lines.
+type imapResponse struct {
+	raw  []byte
+	tag  string // "*", "+" or a tag
+	rest string // what follows, up to the first line's end
+}
+
+func (r imapResponse) String() string { return r.tag + " " + r.rest }
+
+// response reads one response.
+func (d *imapDialogue) response() (imapResponse, error) {
+	raw, err := d.line(nil)
+	if err != nil {
+		return imapResponse{}, err
+	}
+	first := strings.TrimRight(string(raw), "\r\n")
+	tag, rest, _ := strings.Cut(first, " ")
+	r := imapResponse{tag: tag, rest: rest}
+	_, isStatus := parseStatus(r)
+	last := first
+	for tag == "*" && !isStatus {
+		n, ok := endsInLiteral(last)
+		if !ok {
+			break
+		}
+		if n > d.room {
+			return r, errTalk
+		}
+		d.room -= n
+		start := len(raw)
+		raw = append(raw, make([]byte, n)...)
+		if _, err := io.ReadFull(d.r, raw[start:]); err != nil {
+			return r, fmt.Errorf("read: %w", err)
+		}
+		start = len(raw)
+		if raw, err = d.line(raw); err != nil {
+			return r, err
+		}
+		last = strings.TrimRight(string(raw[start:]), "\r\n")
+	}
+	r.raw = raw
+	return r, nil
+}
+
+// line reads a line and appends it to buf.
+func (d *imapDialogue) line(buf []byte) ([]byte, error) {
+	start := len(buf)
+	for {
+		part, err := d.r.ReadSlice('\n')
+		buf = append(buf, part...)
+		if d.room -= len(part); d.room < 0 {
+			return buf, errTalk
+		}
+		switch {
+		case len(buf)-start > maxIMAPLine:
+			return buf, errLongLine
+		case err == nil:
+			return buf, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return buf, fmt.Errorf("read: %w", err)
+		}
+	}
+}
+
+// endsInLiteral finds the size of the literal that a line announces (RFC 9051
+// section 4.3).
+func endsInLiteral(line string) (n int, ok bool) {
+	open := strings.LastIndexByte(line, '{')
+	if open < 0 || !strings.HasSuffix(line, "}") {
+		return 0, false
+	}
+	size, err := strconv.ParseUint(line[open+1:len(line)-1], 10, 31)
+	return int(size), err == nil
+}
+
+// codeCapability is a response code (RFC 9051 section 7.1) and, as a keyword, a
+// response (section 7.2.2).
+const codeCapability imap.ResponseCode = "CAPABILITY"
+
+// imapStatus is a status response (RFC 9051 section 7.1).
+type imapStatus struct {
+	kind imap.StatusResponseType
+	code imap.ResponseCode // in upper case
+	arg  string            // of the code
+	text string
+	line string // all of it, without the tag
+}
+
+func (s imapStatus) String() string { return s.line }
+
+func parseStatus(r imapResponse) (imapStatus, bool) {
+	kind, text, _ := strings.Cut(r.rest, " ")
+	s := imapStatus{kind: imap.StatusResponseType(strings.ToUpper(kind)), text: text, line: r.rest}
+	switch s.kind {
+	case imap.StatusResponseTypeOK, imap.StatusResponseTypeNo, imap.StatusResponseTypeBad,
+		imap.StatusResponseTypeBye, imap.StatusResponseTypePreAuth:
+	default:
+		return imapStatus{}, false
+	}
+	if code, after, ok := strings.Cut(text, "]"); ok && strings.HasPrefix(code, "[") {
+		name, arg, _ := strings.Cut(code[1:], " ")
+		s.code, s.arg = imap.ResponseCode(strings.ToUpper(name)), arg
+		s.text = strings.TrimPrefix(after, " ")
+	}
+	return s, true
+}

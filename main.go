@@ -1,0 +1,14 @@
+// Congthu is a gateway that enforces the official-mail regulation in front of a
+// mail server. Package gateway/cli has its commands.
+package main
+
+import (
+	"context"
+	"os"
+
+	"congthu/gateway/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,114 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"congthu/auth"
+)
+
+// accounts are the states of accounts and what changed them.
+type accounts struct {
+	states []prometheus.Gauge // by auth.State
+	live   counted
+
+	events map[auth.EventKind]prometheus.Counter // read-only
+	other  prometheus.Counter
+
+	lockedByPasswords, lockedByAdmin  prometheus.Counter
+	lockedUnknown                     prometheus.Counter
+	unlockedByTime, unlockedByAdmin   prometheus.Counter
+	revokedByDormancy, revokedByAdmin prometheus.Counter
+	restores, graces                  prometheus.Counter
+	wouldLock, wouldRevoke            prometheus.Counter
+}
+
+func (c *accounts) register(f factory) {
+	states := f.gauges("congthu_accounts",
+		"Accounts by state, as last counted. An account is a name that has logged in at least once or was imported.",
+		"state")
+	c.states = make([]prometheus.Gauge, len(auth.States()))
+	for _, s := range auth.States() {
+		c.states[s] = states.WithLabelValues(s.String())
+	}
+	c.live.register(f, "congthu_sessions_live", "Sessions that are logged in now, all protocols together.")
+
+	events := f.counters("congthu_audit_events_total",
+		"Entries written to the audit log, by kind.", "kind")
+	c.events = make(map[auth.EventKind]prometheus.Counter)
+	for _, kind := range auth.EventKinds() {
+		c.events[kind] = events.WithLabelValues(string(kind))
+	}
+	c.other = events.WithLabelValues("other")
+
+	locks := f.counters("congthu_lockouts_total",
+		"Accounts locked, by cause: more wrong passwords than tolerated, or an admin. unknown_name is a name that nobody has "+
+			"ever logged in with, locked by wrong passwords like an account. "+
+			"Many at once by wrong_passwords: somebody tries passwords on many accounts.",
+		"cause")
+	c.lockedByPasswords = locks.WithLabelValues(auth.ByWrongPasswords.String())
+	c.lockedUnknown = locks.WithLabelValues("unknown_name")
+	c.lockedByAdmin = locks.WithLabelValues(auth.ByAdmin.String())
+	unlocks := f.counters("congthu_unlocks_total",
+		"Accounts unlocked, by cause: an admin, or the time set in the configuration.", "cause")
+	c.unlockedByAdmin = unlocks.WithLabelValues("admin")
+	c.unlockedByTime = unlocks.WithLabelValues("time")
+	revocations := f.counters("congthu_revocations_total",
+		"Accounts revoked, by cause: nobody logged in for too many months, or an admin.", "cause")
+	c.revokedByDormancy = revocations.WithLabelValues("dormancy")
+	c.revokedByAdmin = revocations.WithLabelValues("admin")
+	c.restores = f.counter("congthu_restores_total", "Revoked accounts that an admin gave back.")
+	c.graces = f.counter("congthu_password_graces_total", "Expired passwords that an admin allowed for some more days.")
+	c.wouldLock = f.counter("congthu_would_lock_total",
+		"Accounts that would have been locked if the rule were enforced; it is in mode warn.")
+	c.wouldRevoke = f.counter("congthu_would_revoke_total",
+		"Accounts that would have been revoked if the rule were enforced; it is in mode warn.")
+}
+
+// Happened implements [auth.Recorder].
+func (m *Metrics) Happened(e auth.Event) {
+	c := &m.accounts
+	if counter, ok := c.events[e.Kind]; ok {
+		counter.Inc()
+	} else {
+		c.other.Inc()
+	}
+	// Whoever is neither a rule nor somebody logging in is a named person.
+	byAdmin := e.Actor != auth.ByGateway && e.Actor != auth.ByUser
+	switch e.Kind {
+	case auth.AccountLocked:
+		either(byAdmin, c.lockedByAdmin, c.lockedByPasswords).Inc()
+	case auth.NameLocked:
+		c.lockedUnknown.Inc()
+	case auth.AccountUnlocked:
+		either(byAdmin, c.unlockedByAdmin, c.unlockedByTime).Inc()
+	case auth.AccountRevoked:
+		either(byAdmin, c.revokedByAdmin, c.revokedByDormancy).Inc()
+	case auth.AccountRestored:
+		c.restores.Inc()
+	case auth.GraceGranted:
+		c.graces.Inc()
+	case auth.WouldLock:
+		c.wouldLock.Inc()
+	case auth.WouldRevoke:
+		c.wouldRevoke.Inc()
+	}
+}
+
+func either(first bool, a, b prometheus.Counter) prometheus.Counter {
+	if first {
+		return a
+	}
+	return b
+}
+
+// Accounts sets how many accounts are in each state; a state that is not in
+// counts has none.
+func (m *Metrics) Accounts(counts map[auth.State]int) {
+	for s, gauge := range m.accounts.states {
+		gauge.Set(float64(counts[auth.State(s)]))
+	}
+}
+
+// Sessions gives the function that counts the live sessions. It is called at
+// every scrape, from any goroutine.
+func (m *Metrics) Sessions(count func() int) { m.accounts.live.set(count) }

@@ -1,0 +1,173 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"congthu/auth"
+)
+
+// result is the class of an outcome, coarse enough to be a label of a histogram.
+type result uint8
+
+const (
+	resultAccepted  result = iota
+	resultWrong            // the credentials are wrong, or those of nobody here
+	resultDenied           // a rule, or the mail server's own, says no
+	resultTemporary        // the same credentials may work later
+
+	numResults
+)
+
+var resultNames = [numResults]string{"accepted", "wrong", "denied", "temporary"}
+
+// String returns the label value.
+func (r result) String() string { return resultNames[r] }
+
+// resultOf says which class an outcome belongs to.
+func resultOf(o auth.Outcome) result {
+	switch o {
+	case auth.Accepted:
+		return resultAccepted
+	case auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain:
+		return resultWrong
+	}
+	if o.Temporary() {
+		return resultTemporary
+	}
+	return resultDenied
+}
+
+// answer is what the mail server said of the credentials, as far as the outcome
+// of an attempt tells.
+type answer uint8
+
+const (
+	answerRight     answer = iota
+	answerWrong            // counted, or the previous password
+	answerRefused          // refused for a reason of the mail server's own
+	answerNone             // no verdict: unreachable, too slow, not understood
+	answerUnsettled        // there was an answer; the store could not take it
+
+	numAnswers
+)
+
+var answerNames = [numAnswers]string{"right", "wrong", "refused", "none", "unsettled"}
+
+// answerOf infers the answer from the outcome of an attempt that asked the mail
+// server. Locked, revoked and expired are said after a right password only.
+func answerOf(o auth.Outcome) answer {
+	switch o {
+	case auth.Unavailable:
+		return answerNone
+	case auth.StoreUnavailable:
+		return answerUnsettled
+	case auth.Refused:
+		return answerRefused
+	case auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword:
+		return answerWrong
+	}
+	return answerRight
+}
+
+// logins are the attempts. The children of the vectors are looked up once; an
+// attempt then costs some array indexing and no allocation.
+type logins struct {
+	protocols []loginSeries // by auth.Protocol
+	waiting   counted
+	would     map[auth.Outcome]prometheus.Counter // read-only
+}
+
+type loginSeries struct {
+	attempts [][]prometheus.Counter // by auth.Mechanism and auth.Outcome
+	whole    [numResults]prometheus.Observer
+	rules    prometheus.Observer
+	upstream prometheus.Observer
+	answers  [numAnswers]prometheus.Counter
+	known    prometheus.Counter
+}
+
+func (l *logins) register(f factory) {
+	attempts := f.counters("congthu_login_attempts_total",
+		"Attempts to log in, by how they ended. Only wrong_password counts towards the lock of an account; "+
+			"unavailable and store_unavailable mean that the mail server or the gateway's own store is in trouble.",
+		"protocol", "mechanism", "outcome")
+	whole := f.durations("congthu_login_duration_seconds",
+		"Seconds from complete credentials to the verdict, waiting, mail server and store together.",
+		"protocol", "result")
+	rules := f.durations("congthu_login_rules_duration_seconds",
+		"Seconds of a login that the gateway itself took: reading the account, waiting for a slot, writing the result. "+
+			"High while congthu_login_upstream_duration_seconds is low: look at the store and its disk.",
+		"protocol")
+	upstream := f.durations("congthu_login_upstream_duration_seconds",
+		"Seconds of a login that the mail server took to connect and to judge the credentials. "+
+			"Only attempts that asked it. High: look at the mail server.",
+		"protocol")
+	answers := f.counters("congthu_upstream_answers_total",
+		"What the mail server said of the credentials. none is no verdict at all: not reached, too slow, or not understood; "+
+			"it is answered 'try again later' and never counted against an account.",
+		"protocol", "judgement")
+	known := f.counters("congthu_login_known_good_total",
+		"Attempts with a password that this process had already seen accepted: they need no slot and no synchronous write.",
+		"protocol")
+
+	l.waiting.register(f, "congthu_login_slots_waiting",
+		"Attempts that wait for a free slot of their account now. Lasting high values mean that somebody guesses passwords "+
+			"of accounts in use, or that the mail server is slow.")
+	would := f.counters("congthu_login_would_refuse_total",
+		"Logins that were let in and would have been refused if the rule were enforced; it is in mode warn.", "outcome")
+	l.would = make(map[auth.Outcome]prometheus.Counter)
+	for _, o := range []auth.Outcome{auth.Locked, auth.Revoked, auth.Expired} {
+		l.would[o] = would.WithLabelValues(o.String())
+	}
+	l.protocols = make([]loginSeries, len(auth.Protocols()))
+	for _, p := range auth.Protocols() {
+		s := &l.protocols[p]
+		s.attempts = make([][]prometheus.Counter, len(auth.Mechanisms()))
+		for _, m := range auth.Mechanisms() {
+			s.attempts[m] = make([]prometheus.Counter, len(auth.Outcomes()))
+			for _, o := range auth.Outcomes() {
+				s.attempts[m][o] = attempts.WithLabelValues(p.String(), m.String(), o.String())
+			}
+		}
+		for r, name := range resultNames {
+			s.whole[r] = whole.WithLabelValues(p.String(), name)
+		}
+		for a, name := range answerNames {
+			s.answers[a] = answers.WithLabelValues(p.String(), name)
+		}
+		s.rules = rules.WithLabelValues(p.String())
+		s.upstream = upstream.WithLabelValues(p.String())
+		s.known = known.WithLabelValues(p.String())
+	}
+}
+
+// Attempted implements [auth.Recorder].
+func (m *Metrics) Attempted(a auth.Attempt, v auth.Verdict) {
+	s := at(m.logins.protocols, a.Protocol)
+	if s == nil {
+		return
+	}
+	if byOutcome := at(s.attempts, a.Mechanism); byOutcome != nil {
+		if counter := at(*byOutcome, v.Outcome); counter != nil {
+			(*counter).Inc()
+		}
+	}
+	if counter, ok := m.logins.would[v.Would]; ok {
+		counter.Inc()
+	}
+	rules := v.Admission + v.Settlement
+	s.whole[resultOf(v.Outcome)].Observe((rules + v.Upstream).Seconds())
+	s.rules.Observe(rules.Seconds())
+	if v.KnownGood {
+		s.known.Inc()
+	}
+	// Locked, throttled and the like are decided without the mail server.
+	if v.Upstream > 0 {
+		s.upstream.Observe(v.Upstream.Seconds())
+		s.answers[answerOf(v.Outcome)].Inc()
+	}
+}
+
+// SlotsWaiting gives the function that counts the attempts waiting for a slot.
+// It is called at every scrape, from any goroutine.
+func (m *Metrics) SlotsWaiting(count func() int) { m.logins.waiting.set(count) }

@@ -1,0 +1,120 @@
+package metrics
+
+import (
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"congthu/auth"
+)
+
+// upstreams is the health of the mail server.
+type upstreams struct{ up *prometheus.GaugeVec }
+
+func (u *upstreams) register(f factory) {
+	u.up = f.gauges("congthu_upstream_up",
+		"1 when the mail server answered the last probe, 0 when it did not: users cannot log in. "+
+			"Absent for a protocol that has not been probed.",
+		"protocol")
+}
+
+// UpstreamUp says whether the mail server of a protocol answered its latest probe.
+func (m *Metrics) UpstreamUp(p auth.Protocol, up bool) {
+	if int(p) < len(auth.Protocols()) {
+		m.upstream.up.WithLabelValues(p.String()).Set(truth(up))
+	}
+}
+
+// Certificate is whose certificate it is.
+type Certificate string
+
+const (
+	// CertificateClients is shown to mail clients.
+	CertificateClients Certificate = "clients"
+	// CertificateAdmin is shown on the admin listener.
+	CertificateAdmin Certificate = "admin"
+)
+
+// process is the program itself: its configuration, certificates and audit log.
+type process struct {
+	reloads         map[bool]prometheus.Counter
+	reloaded        prometheus.Gauge
+	reloadedAt      prometheus.Gauge
+	certificates    *prometheus.GaugeVec
+	chainOK         prometheus.Gauge
+	chainVerifiedAt *prometheus.GaugeVec
+}
+
+func (p *process) register(f factory, build Build) {
+	info := f.gauges("congthu_build_info", "Always 1; the labels say which program this is.",
+		"version", "revision", "goversion")
+	info.WithLabelValues(orUnknown(build.Version), orUnknown(build.Revision), runtime.Version()).Set(1)
+
+	reloads := f.counters("congthu_config_reloads_total",
+		"Times the configuration was read again, by result. After failed the old configuration stays in force.", "result")
+	p.reloads = map[bool]prometheus.Counter{
+		true:  reloads.WithLabelValues("ok"),
+		false: reloads.WithLabelValues("failed"),
+	}
+	p.reloaded = f.gauge("congthu_config_last_reload_successful",
+		"0 when the configuration file was refused at the last reload and the old one is still in force; the log says why.")
+	p.reloaded.Set(1)
+	p.reloadedAt = f.gauge("congthu_config_last_reload_success_timestamp_seconds",
+		"When the configuration in force was read, in seconds since 1970.")
+	p.certificates = f.gauges("congthu_certificate_expiry_timestamp_seconds",
+		"When a certificate in use runs out, in seconds since 1970. Clients refuse to connect after that.", "certificate")
+	p.chainOK = f.gauge("congthu_audit_chain_ok",
+		"0 when the last verification found that the audit log had been changed or cut; keep the database as it is and "+
+			"run 'congthu audit verify'.")
+	p.chainOK.Set(1)
+	p.chainVerifiedAt = f.gauges("congthu_audit_chain_verified_timestamp_seconds",
+		"When the audit log was last verified from end to end, in seconds since 1970. Absent before the first time.")
+}
+
+// Reloaded says that the configuration was read at that time and, when err is
+// nil, put in force. The first reading counts as well.
+func (m *Metrics) Reloaded(at time.Time, err error) {
+	m.process.reloads[err == nil].Inc()
+	m.process.reloaded.Set(truth(err == nil))
+	if err == nil {
+		m.process.reloadedAt.Set(seconds(at))
+	}
+}
+
+// CertificateExpires says when a certificate runs out.
+func (m *Metrics) CertificateExpires(c Certificate, at time.Time) {
+	if c == CertificateClients || c == CertificateAdmin {
+		m.process.certificates.WithLabelValues(string(c)).Set(seconds(at))
+	}
+}
+
+// ChainVerified says how a verification of the audit log ended at that time. An
+// error other than [*auth.BrokenChain] tells nothing about the log and changes
+// nothing.
+func (m *Metrics) ChainVerified(at time.Time, err error) {
+	broken := (*auth.BrokenChain)(nil)
+	if err != nil && !errors.As(err, &broken) {
+		return
+	}
+	m.process.chainOK.Set(truth(err == nil))
+	m.process.chainVerifiedAt.WithLabelValues().Set(seconds(at))
+}
+
+func truth(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// seconds is the Unix time with its fraction.
+func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}

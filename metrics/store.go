@@ -1,0 +1,101 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"congthu/auth"
+)
+
+// storeResult is how an operation of the store ended.
+type storeResult uint8
+
+const (
+	storeOK        storeResult = iota
+	storeNoSlot                // all slots of the account are taken: no fault of the store
+	storeFull                  // no room for another unknown name
+	storeCancelled             // the caller gave up waiting
+	storeFailed                // the store is unavailable
+
+	numStoreResults
+)
+
+var storeResultNames = [numStoreResults]string{"ok", "no_slot", "full", "cancelled", "failed"}
+
+func storeResultOf(err error) storeResult {
+	switch {
+	case err == nil:
+		return storeOK
+	case errors.Is(err, auth.ErrNoSlot):
+		return storeNoSlot
+	case errors.Is(err, auth.ErrFull):
+		return storeFull
+	case errors.Is(err, context.Canceled):
+		return storeCancelled
+	}
+	return storeFailed
+}
+
+// storage is the memory of the rules.
+type storage struct {
+	ops    []storeSeries // by auth.StoreOp
+	queue  prometheus.Gauge
+	batch  prometheus.Observer
+	commit prometheus.Observer
+}
+
+type storeSeries struct {
+	results [numStoreResults]prometheus.Counter
+	took    prometheus.Observer
+}
+
+func (s *storage) register(f factory) {
+	operations := f.counters("congthu_store_operations_total",
+		"Operations of the store, by result. failed means that logins are answered 'try again later': "+
+			"look at the disk and the log. no_slot only means that an attempt has to wait.",
+		"operation", "result")
+	took := f.durations("congthu_store_operation_duration_seconds",
+		"Seconds that one operation of the store took, waiting for its turn included.", "operation")
+	s.ops = make([]storeSeries, len(auth.StoreOps()))
+	for _, op := range auth.StoreOps() {
+		for r, name := range storeResultNames {
+			s.ops[op].results[r] = operations.WithLabelValues(op.String(), name)
+		}
+		s.ops[op].took = took.WithLabelValues(op.String())
+	}
+	s.queue = f.gauge("congthu_store_queue_depth",
+		"Changes that wait to be written to disk. Lasting growth means that the disk cannot keep up.")
+	batch := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "congthu_store_batch_size",
+		Help:    "Changes that one transaction wrote together. Near 64 all the time means that the disk cannot keep up.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 7), // 1 to 64
+
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  64,
+		NativeHistogramMinResetDuration: time.Hour,
+	})
+	f.reg.MustRegister(batch)
+	s.batch = batch
+	s.commit = f.duration("congthu_store_commit_duration_seconds",
+		"Seconds to write one transaction and to see it safe on disk (fsync).")
+}
+
+// Operated counts one operation of the store and how it ended.
+func (m *Metrics) Operated(op auth.StoreOp, took time.Duration, err error) {
+	if s := at(m.store.ops, op); s != nil {
+		s.results[storeResultOf(err)].Inc()
+		s.took.Observe(took.Seconds())
+	}
+}
+
+// Committed counts one transaction that wrote batch changes.
+func (m *Metrics) Committed(batch int, took time.Duration) {
+	m.store.batch.Observe(float64(batch))
+	m.store.commit.Observe(took.Seconds())
+}
+
+// Queued sets how many changes wait to be written.
+func (m *Metrics) Queued(depth int) { m.store.queue.Set(float64(depth)) }
