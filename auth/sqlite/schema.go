@@ -78,10 +78,8 @@ func (s *Store) makePrivate() error {
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("%s is not a regular file", name)
 		case info.Mode().Perm()&0o077 != 0:
-			s.log.Warn("the database could be read by others; taking that away", "file", name, "mode", info.Mode().Perm().String())
-			if err := os.Chmod(name, info.Mode().Perm()&^0o077); err != nil {
-				return err
-			}
+			err := os.Chmod(name, info.Mode().Perm()&^0o077)
+			s.log.Warn("the database could be read by others", "file", name, "mode", info.Mode().Perm().String(), "corrected", err == nil)
 		}
 	}
 	return nil

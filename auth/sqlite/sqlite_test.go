@@ -6,13 +6,16 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
+	"congthu/auth"
 	"congthu/auth/storetest"
 )
 
 func TestMain(m *testing.M) {
+	beChild()
 	goleak.VerifyTestMain(m)
 }
 
@@ -39,6 +42,14 @@ func close_(t testing.TB, s *Store) {
 		t.Errorf("close: %v", err)
 	}
 }
+
+// fail counts one wrong password.
+func fail(a *auth.Account) ([]auth.Event, bool) {
+	a.Failures++
+	return []auth.Event{{At: noon, Kind: auth.PasswordWrong, Account: a.Name, Actor: auth.ByUser}}, true
+}
+
+var noon = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 
 var errInjected = errors.New("injected by the test")
 

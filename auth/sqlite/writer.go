@@ -65,7 +65,7 @@ type request struct {
 	name        auth.Name
 	reservation auth.Reservation
 	change      auth.Change
-	probe       bool // commit even though there is nothing to write
+	probe       bool // no change: find out whether a commit is possible
 
 	state   atomic.Int32
 	applied chan struct{} // closed when change will not run again

@@ -188,13 +188,26 @@ func TestUnknownFieldsAndOtherShapesAreRefused(t *testing.T) {
 	if w := f.request("POST", target, ""); w.Code != 400 {
 		t.Errorf("no body: %d %s", w.Code, w.Body)
 	}
-	if w := f.request("POST", target, `reason=thu`, "Content-Type", "application/x-www-form-urlencoded"); w.Code != 415 {
+	if w := f.request("POST", target, `reason=thu`, "Content-Type", "application/x-www-form-urlencoded"); w.Code != 400 {
 		t.Errorf("a form: %d %s", w.Code, w.Body)
+	}
+	if w := f.request("POST", target, `{"reason":"thử"}`, "Content-Type", "text/plain"); w.Code != 415 {
+		t.Errorf("a text: %d %s", w.Code, w.Body)
 	}
 	if w := f.request("POST", target, `{"reason":"`+strings.Repeat(" ", maxBody)+`"}`); w.Code != 413 {
 		t.Errorf("a giant: %d %s", w.Code, w.Body)
 	}
 	if len(f.store.events) > 0 {
 		t.Errorf("%+v", f.store.events)
+	}
+}
+
+func TestABodyIsTakenAsCurlSendsIt(t *testing.T) {
+	f := newFixture(t)
+	f.lockedByGuessing("an@x.vn")
+	for _, contentType := range []string{"", "application/json; charset=utf-8", "application/x-www-form-urlencoded"} {
+		w := f.request("POST", base+"/accounts/an@x.vn/lock", `{"reason":"nghỉ việc"}`, "Content-Type", contentType)
+		decode[Account](t, w, 200)
+		decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"trở lại"}`, "Content-Type", contentType), 200)
 	}
 }

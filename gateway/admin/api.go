@@ -118,6 +118,9 @@ func register[I, O any](s *Server, api huma.API, o operation, handler func(conte
 		Metadata:    map[string]any{"body": bodyFields(reflect.TypeFor[I]())},
 		Middlewares: huma.Middlewares{require(o.scope), strictQuery},
 	}
+	if o.method == http.MethodPost {
+		op.Middlewares = append(op.Middlewares, takeJSON)
+	}
 	if o.slow {
 		op.Middlewares = append(op.Middlewares, unhurried)
 	}
@@ -210,6 +213,16 @@ func strictQuery(ctx huma.Context, next func(huma.Context)) {
 			writeProblem(w, http.StatusBadRequest, "the query must be name=value pairs joined by &, each name once")
 			return
 		}
+	}
+	next(ctx)
+}
+
+// takeJSON takes what curl -d sends for what it is: curl says of any body that it
+// is a form. No browser can be made to send it, since the token is in a header.
+func takeJSON(ctx huma.Context, next func(huma.Context)) {
+	r, _ := humago.Unwrap(ctx)
+	if r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	next(ctx)
 }

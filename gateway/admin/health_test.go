@@ -94,6 +94,19 @@ func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 	}
 }
 
+// The answer is kept for everybody, so one caller who hangs up must not spoil it.
+func TestReadinessDoesNotDependOnWhoAsked(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{{"store", func(ctx context.Context) error { return ctx.Err() }}}
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	w := httptest.NewRecorder()
+	f.Handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/readyz", nil))
+	if w.Code != 200 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 func TestACheckThatHangsIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Checks: []Check{{"slow", func(ctx context.Context) error {

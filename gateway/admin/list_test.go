@@ -158,6 +158,44 @@ func TestCandidatesLoseNoAccount(t *testing.T) {
 	})
 }
 
+func TestListsThatRunAtDifferentPaceAreMergedWithoutLoss(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		store := &memory{accounts: make(map[auth.Name]auth.Account), most: rapid.IntRange(1, 5).Draw(t, "most")}
+		var want []auth.Name
+		for i, flags := range rapid.SliceOfN(rapid.IntRange(0, 15), 0, 60).Draw(t, "flags") {
+			a := auth.Account{Name: auth.Name(fmt.Sprintf("u%02d@x.vn", i)), Registered: instant("2025-01-01 00:00")}
+			if flags >= 14 { // few
+				a.Lock.Cause = auth.ByAdmin
+			}
+			if flags%3 == 0 { // many
+				a.Revocation.At = a.Registered
+			}
+			if a.Lock.Cause != auth.NotLocked || !a.Revocation.IsZero() {
+				want = append(want, a.Name)
+			}
+			store.accounts[a.Name] = a
+		}
+		limit := rapid.IntRange(1, 10).Draw(t, "limit")
+		var got []auth.Name
+		for after := auth.Name(""); ; {
+			accounts, next, err := page(t.Context(), store, []auth.Filter{{Locked: true}, {Revoked: true}}, after, limit,
+				func(auth.Account) bool { return true })
+			if err != nil || len(accounts) > limit || next != "" && next <= after {
+				t.Fatalf("%d accounts, next %q after %q, %v", len(accounts), next, after, err)
+			}
+			for _, a := range accounts {
+				got = append(got, a.Name)
+			}
+			if after = next; next == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	})
+}
+
 // counting tells how often and how much a store was asked.
 type counting struct {
 	*memory

@@ -1,9 +1,9 @@
 package admin
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +17,9 @@ type memory struct {
 	accounts map[auth.Name]auth.Account
 	events   []auth.Event // oldest first
 	broken   *auth.BrokenChain
-	fail     error // of every operation
-	most     int   // rows per list; 0: as many as asked for
+	fail     error       // of every operation
+	most     int         // rows per list; 0: as many as asked for
+	names    []auth.Name // sorted, when there are as many as accounts
 	verify   func(ctx context.Context) error
 }
 
@@ -68,15 +69,23 @@ func (m *memory) List(_ context.Context, f auth.Filter) ([]auth.Account, error) 
 	if m.fail != nil {
 		return nil, m.fail
 	}
+	if len(m.names) != len(m.accounts) {
+		m.names = slices.Sorted(maps.Keys(m.accounts))
+	}
+	n := f.Limit
+	if m.most > 0 {
+		n = min(n, m.most)
+	}
 	var found []auth.Account
-	for _, a := range m.accounts {
+	begin, _ := slices.BinarySearch(m.names, f.After+"\x00")
+	for _, name := range m.names[begin:] {
+		a := m.accounts[name]
 		login := a.LastLogin
 		if login.IsZero() {
 			login = a.Registered
 		}
 		switch {
-		case a.Name <= f.After,
-			!a.Known() && !f.Unknown,
+		case !a.Known() && !f.Unknown,
 			!strings.Contains(string(a.Name), strings.ToLower(f.Contains)),
 			f.Locked && a.Lock.Cause == auth.NotLocked,
 			f.Revoked && a.Revocation.IsZero(),
@@ -84,14 +93,11 @@ func (m *memory) List(_ context.Context, f auth.Filter) ([]auth.Account, error) 
 			!f.PasswordBefore.IsZero() && (a.Password.Since.IsZero() || !a.Password.Since.Before(f.PasswordBefore)):
 			continue
 		}
-		found = append(found, a)
+		if found = append(found, a); len(found) == n {
+			break
+		}
 	}
-	slices.SortFunc(found, func(a, b auth.Account) int { return cmp.Compare(a.Name, b.Name) })
-	n := f.Limit
-	if m.most > 0 {
-		n = min(n, m.most)
-	}
-	return found[:min(n, len(found))], nil
+	return found, nil
 }
 
 func (m *memory) Events(_ context.Context, f auth.EventFilter) ([]auth.Event, error) {

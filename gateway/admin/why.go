@@ -229,14 +229,17 @@ func (e explainer) neverSeen() Why {
 }
 
 func (e explainer) unknown() Why {
+	triedEN, triedVI := "no wrong password has been counted", "chưa ghi nhận lần nhập sai mật khẩu nào"
+	if e.Failures > 0 {
+		triedEN = counted(e.Failures, "wrong password has been counted", "wrong passwords have been counted")
+		triedVI = fmt.Sprintf("có %d lần nhập sai mật khẩu", e.Failures)
+	}
 	return Why{
 		Outcome: auth.WrongPassword.String(),
-		EN: fmt.Sprintf("No account of this name has ever logged in or been imported; %s been tried.",
-			counted(e.Failures, "wrong password has", "wrong passwords have")),
-		VI: fmt.Sprintf("Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; có %d lần nhập sai mật khẩu.",
-			e.Failures),
-		TellEN: "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
-		TellVI: "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
+		EN:      fmt.Sprintf("No account of this name has ever logged in or been imported; %s.", triedEN),
+		VI:      fmt.Sprintf("Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; %s.", triedVI),
+		TellEN:  "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
+		TellVI:  "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
 	}
 }
 

@@ -245,7 +245,12 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		{
 			name:    "unknown",
 			account: auth.Account{Name: "ai@x.vn", Failures: 2},
-			want:    []Why{unknown("2 wrong passwords have", 2)},
+			want:    []Why{unknown("2 wrong passwords have been counted", "có 2 lần nhập sai mật khẩu")},
+		},
+		{
+			name:    "unknown, and nobody tried",
+			account: auth.Account{Name: "ai@x.vn"},
+			want:    []Why{unknown("no wrong password has been counted", "chưa ghi nhận lần nhập sai mật khẩu nào")},
 		},
 		{
 			name: "unknown and locked all the same",
@@ -259,7 +264,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu.",
 				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
 				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
-			}, unknown("6 wrong passwords have", 6)},
+			}, unknown("6 wrong passwords have been counted", "có 6 lần nhập sai mật khẩu")},
 		},
 		{
 			name: "nothing in the way", account: healthy,
@@ -316,11 +321,11 @@ func nothing(en, vi string) Why {
 	}
 }
 
-func unknown(tried string, n int) Why {
+func unknown(en, vi string) Why {
 	return Why{
 		Outcome: "wrong_password",
-		EN:      "No account of this name has ever logged in or been imported; " + tried + " been tried.",
-		VI:      "Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; có " + string(rune('0'+n)) + " lần nhập sai mật khẩu.",
+		EN:      "No account of this name has ever logged in or been imported; " + en + ".",
+		VI:      "Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; " + vi + ".",
 		TellEN:  "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
 		TellVI:  "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
 	}

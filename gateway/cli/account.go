@@ -167,15 +167,15 @@ func (a *accounts) each(cmd *cobra.Command, names []string, do func(context.Cont
 	}
 	var failed error
 	for i, name := range names {
-		if i > 0 && a.output == outputTable {
-			fmt.Fprintln(cmd.OutOrStdout())
-		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), patience)
 		err := do(ctx, c, name)
 		cancel()
 		var r *refusal
 		switch {
 		case err == nil:
+			if a.output == outputTable && i < len(names)-1 {
+				fmt.Fprintln(cmd.OutOrStdout())
+			}
 		case errors.As(err, &r):
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", clean(name), err))
 		default:

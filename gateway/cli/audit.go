@@ -171,9 +171,9 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	if err != nil {
 		return err
 	}
-	match := ""
+	same := false
 	if report.OK && noted != nil {
-		if match, err = c.compareHead(ctx, noted); err != nil {
+		if same, err = c.isNoted(ctx, noted); err != nil {
 			return err
 		}
 	}
@@ -183,51 +183,51 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 			return err
 		}
 	} else {
-		c.printReport(w, report, match)
+		c.printReport(w, report)
+		switch {
+		case !report.OK || report.Seq == 0 && noted == nil:
+		case noted == nil:
+			fmt.Fprintln(w, "Note the head elsewhere; congthu audit verify --noted SEQ:HASH compares it later.")
+		case same:
+			fmt.Fprintf(w, "Nothing up to event %s was changed since its head was noted.\n", noted[1])
+		default:
+			fmt.Fprintf(w, "But it is NOT the log whose head was noted: event %s is another one, or is gone.\n", noted[1])
+		}
 	}
 	if !report.OK {
 		return fmt.Errorf("%w (event %d: %s)", errBroken, report.Broken, clean(report.Why))
 	}
-	if noted != nil && match == "" {
-		return fmt.Errorf("%w (event %s has another hash than was noted)", errBroken, noted[1])
+	if noted != nil && !same {
+		return fmt.Errorf("%w (event %s is not the one that was noted)", errBroken, noted[1])
 	}
 	return nil
 }
 
-// compareHead looks for the event that was noted; match is empty when it is
-// another one now.
-func (c *client) compareHead(ctx context.Context, noted []string) (match string, err error) {
+// isNoted reports whether the event that was noted is still the same.
+func (c *client) isNoted(ctx context.Context, noted []string) (bool, error) {
 	seq, err := strconv.ParseInt(noted[1], 10, 64)
 	if err != nil {
-		return "", err
+		return false, fmt.Errorf("read noted head: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var list admin.EventList
 	if _, err := c.get(ctx, "/events", url.Values{"limit": {"1"}, "before": {strconv.FormatInt(seq+1, 10)}}, &list); err != nil {
-		return "", err
+		return false, err
 	}
-	if len(list.Events) == 1 && list.Events[0].Seq == seq && strings.EqualFold(list.Events[0].Hash, noted[2]) {
-		return noted[1] + ":" + strings.ToLower(noted[2]), nil
-	}
-	return "", nil
+	return len(list.Events) == 1 && list.Events[0].Seq == seq && strings.EqualFold(list.Events[0].Hash, noted[2]), nil
 }
 
-func (c *client) printReport(w io.Writer, r admin.ChainReport, match string) {
+func (c *client) printReport(w io.Writer, r admin.ChainReport) {
 	switch {
 	case !r.OK:
 		fmt.Fprintf(w, "BROKEN at event %d: %s\n", r.Broken, clean(r.Why))
-		fmt.Fprintf(w, "  %s before it fit.\n", plural(int(max(0, r.Broken-1)), "event"))
+		fmt.Fprintf(w, "%s before it: in order.\n", plural(int(max(0, r.Broken-1)), "event"))
 	case r.Seq == 0:
 		fmt.Fprintln(w, "The audit log is empty.")
 	default:
 		fmt.Fprintf(w, "The audit log is whole: %s, the newest at %s.\n", plural(int(r.Checked), "event"), when(r.At, c.zone))
 		fmt.Fprintf(w, "Head: %d:%s\n", r.Seq, clean(r.Hash))
-		if match != "" {
-			fmt.Fprintf(w, "Nothing up to event %s was changed since its head was noted.\n", strings.SplitN(match, ":", 2)[0])
-		} else {
-			fmt.Fprintln(w, "Note it elsewhere; congthu audit verify --noted SEQ:HASH compares it later.")
-		}
 	}
 }
 
@@ -268,4 +268,3 @@ func bar(i int) string {
 	}
 	return strings.Repeat(" ", at) + strings.Repeat("=", block) + strings.Repeat(" ", width-block-at)
 }
-

@@ -58,7 +58,6 @@ func (c *connection) addFlags(cmd *cobra.Command) {
 	f.StringVar(&c.socket, "socket", "", "the gateway's admin `SOCKET` (default $"+socketVariable+", or "+defaultSocket+")")
 	f.StringVarP(&c.file, "config", "c", "", "find the socket and the time zone in this configuration `FILE`")
 	must(cmd.MarkPersistentFlagFilename("config", "yaml", "yml"))
-	cmd.MarkFlagsMutuallyExclusive("socket", "config")
 }
 
 // client finds the socket: --socket, -c, the variable, the default.
@@ -70,6 +69,8 @@ func (c *connection) client() (*client, error) {
 	}
 	cl.zone = zone
 	switch {
+	case c.socket != "" && c.file != "":
+		return nil, &exitError{exitUsage, errors.New("write --socket or -c, not both: each says where the gateway is")}
 	case c.socket != "":
 		cl.socket, cl.flags = c.socket, " --socket "+quote(c.socket)
 	case c.file != "":

@@ -38,6 +38,7 @@ type demoSetup struct {
 	Admin                                 string
 	UpstreamIMAP, UpstreamSMTP, TokenHash string
 	Domain, Token, Password, Previous     string
+	Command                               string
 }
 
 func newDemoCommand() *cobra.Command {
@@ -97,7 +98,10 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the demo's directory: %w", err)
 	}
-	s.Dir = dir
+	s.Dir, s.Command = dir, "congthu"
+	if self, err := os.Executable(); err == nil && strings.Contains(self, "go-build") {
+		s.Command = "go run ."
+	}
 	if err := demoCertificate(dir); err != nil {
 		return fmt.Errorf("make the demo's certificate: %w", err)
 	}
@@ -213,24 +217,24 @@ Accounts, all with the password {{.Password}}  (các tài khoản, cùng một m
 Try, in another terminal  (thử, ở một cửa sổ khác):
 
   # log in and list folders
-  curl --cacert {{.Dir}}/cert.pem imaps://{{.IMAPS}}/ -u active@{{.Domain}}:{{.Password}}
+  curl -sS --cacert {{.Dir}}/cert.pem imaps://{{.IMAPS}}/ -u active@{{.Domain}}:{{.Password}}
 
   # send a mail, and read it back
   printf 'From: <active@{{.Domain}}>\r\nTo: <stale@{{.Domain}}>\r\nSubject: Xin chao\r\n\r\nChao ban.\r\n' |
-    curl --cacert {{.Dir}}/cert.pem smtps://{{.Submissions}} -u active@{{.Domain}}:{{.Password}} --mail-from active@{{.Domain}} --mail-rcpt stale@{{.Domain}} -T -
-  curl --cacert {{.Dir}}/cert.pem 'imaps://{{.IMAPS}}/INBOX;MAILINDEX=2' -u stale@{{.Domain}}:{{.Password}}
+    curl -sS --cacert {{.Dir}}/cert.pem smtps://{{.Submissions}} -u active@{{.Domain}}:{{.Password}} --mail-from active@{{.Domain}} --mail-rcpt stale@{{.Domain}} -T -
+  curl -sS --cacert {{.Dir}}/cert.pem 'imaps://{{.IMAPS}}/INBOX;MAILINDEX=2' -u stale@{{.Domain}}:{{.Password}}
 
   # seven wrong passwords: the sixth locks, the seventh is told so
   for i in 1 2 3 4 5 6 7; do curl -sv --cacert {{.Dir}}/cert.pem imaps://{{.IMAPS}}/ -u active@{{.Domain}}:wrong$i 2>&1 | grep '^< A00.* NO'; done
 
   # why can somebody not log in?
-  curl -H 'Authorization: Bearer {{.Token}}' http://{{.Admin}}/api/v1/accounts/active@{{.Domain}}
+  curl -sS -H 'Authorization: Bearer {{.Token}}' http://{{.Admin}}/api/v1/accounts/active@{{.Domain}}
 
   # unlock
-  curl -H 'Authorization: Bearer {{.Token}}' -H 'Content-Type: application/json' -d '{"reason":"called, identity checked"}' http://{{.Admin}}/api/v1/accounts/active@{{.Domain}}/unlock
+  curl -sS -H 'Authorization: Bearer {{.Token}}' -H 'Content-Type: application/json' -d '{"reason":"called, identity checked"}' http://{{.Admin}}/api/v1/accounts/active@{{.Domain}}/unlock
 
   # the same on the command line
-  go run . account show locked@{{.Domain}} --socket {{.Dir}}/admin.sock
+  {{.Command}} account show locked@{{.Domain}} --socket {{.Dir}}/admin.sock
 
   # what Prometheus sees
   curl -s http://{{.Admin}}/metrics | grep congthu_login_attempts_total | grep -v ' 0$'

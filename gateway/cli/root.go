@@ -65,7 +65,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 // Run runs the command with its arguments and returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := New()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -139,6 +139,9 @@ func finish(cmd *cobra.Command) {
 			var coded *exitError
 			if err == nil || errors.As(err, &coded) {
 				return err
+			}
+			if len(args) > 0 && strings.HasPrefix(err.Error(), "unknown command") {
+				return usage(cmd, "%s takes no argument, and there is %q", cmd.CommandPath(), args[0])
 			}
 			return usage(cmd, "%w", err)
 		}

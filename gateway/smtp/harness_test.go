@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -115,6 +114,7 @@ type gateway struct {
 	records *records
 	log     *bytes.Buffer
 
+	doors              []bool // to serve, true for implicit TLS
 	starttls, implicit string // addresses
 	stop               func() // begins the end of Serve, and waits for it
 }
@@ -122,7 +122,7 @@ type gateway struct {
 // start starts a gateway. change may set fields of all its parts before.
 func start(t *testing.T, change func(*gateway)) *gateway {
 	t.Helper()
-	g := &gateway{t: t, fake: &mailtest.SMTP{}, guard: &guard{}, records: &records{}, log: new(bytes.Buffer)}
+	g := &gateway{t: t, fake: &mailtest.SMTP{}, guard: &guard{}, records: &records{}, log: new(bytes.Buffer), doors: []bool{false, true}}
 	var logging sync.Mutex
 	g.Server = &Server{
 		Hostname: "gateway.test", TLS: mailtest.ServerTLS(), Guard: g.guard, Recorder: g.records,
@@ -139,12 +139,16 @@ func start(t *testing.T, change func(*gateway)) *gateway {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	for implicit, address := range map[bool]*string{false: &g.starttls, true: &g.implicit} {
+	for _, implicit := range g.doors {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		*address = l.Addr().String()
+		if implicit {
+			g.implicit = l.Addr().String()
+		} else {
+			g.starttls = l.Addr().String()
+		}
 		serving.Go(func() {
 			if err := g.Serve(ctx, l, implicit); err != nil {
 				t.Errorf("Serve: %v", err)
@@ -283,7 +287,8 @@ func (c *client) play(dialogue string) {
 	c.t.Helper()
 	for line := range strings.Lines(dialogue) {
 		line = strings.TrimSpace(line)
-		if said, ok := strings.CutPrefix(line, "C: "); ok {
+		if said, ok := strings.CutPrefix(line+" ", "C: "); ok {
+			said = strings.TrimSuffix(said, " ")
 			c.send(said + "\r\n")
 		} else if wanted, ok := strings.CutPrefix(line, "S: "); ok {
 			if got := c.reply(); !strings.HasPrefix(got, wanted) {
@@ -338,5 +343,3 @@ func (g *gateway) wantDelivered(want ...string) {
 }
 
 func say(text string) mailtest.Misdeed { return mailtest.Misdeed{Say: text + "\r\n"} }
-
-var _ = fmt.Sprint

@@ -1,16 +1,20 @@
 package smtp
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
 	"congthu/gateway/mailtest"
+	"congthu/gateway/upstream"
 )
 
 func TestALoginThroughEveryDoorAndMechanism(t *testing.T) {
@@ -282,11 +286,11 @@ func TestTheConnectionRemembersItsMistakesForTheGuard(t *testing.T) {
 	}
 	got := []string{}
 	for _, a := range asked {
-		got = append(got, fmt.Sprint(a.Protocol, a.Mechanism, a.Login, a.Authorize, a.Source.IsValid(), a.Password))
+		got = append(got, fmt.Sprintf("%v %v %v %q %v %v", a.Protocol, a.Mechanism, a.Login, a.Authorize, a.Source.IsValid(), a.Password))
 	}
 	if diff := cmp.Diff([]string{
-		"smtp plain " + owner + "  true ***", "smtp login " + owner + "  true ***",
-		"smtp login " + owner + "  true ***", "smtp plain " + owner + "  true ***",
+		"smtp plain " + owner + ` "" true ***`, "smtp login " + owner + ` "" true ***`,
+		"smtp login " + owner + ` "" true ***`, "smtp plain " + owner + ` "" true ***`,
 	}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -342,41 +346,75 @@ func TestBeforeLoginNothingCanBeSent(t *testing.T) {
 		S: 502 5.5.1`)
 }
 
+func (c *client) offers() (offered []string) {
+	c.t.Helper()
+	for line := range strings.Lines(c.do("EHLO client.test", "250")) {
+		offered = append(offered, strings.TrimSpace(line[4:]))
+	}
+	offered = offered[1:]
+	slices.Sort(offered)
+	return offered
+}
+
 func TestWhatTheMailServerOffersIsOffered(t *testing.T) {
-	offers := func(extensions []string) (offered []string) {
-		g := start(t, func(g *gateway) { g.fake.Extensions = extensions })
-		c := g.connect()
-		for line := range strings.Lines(c.do("EHLO client.test", "250")) {
-			offered = append(offered, strings.TrimSpace(line[4:]))
+	for _, test := range []struct{ server, want []string }{
+		{nil, []string{"DSN", "SIZE 10240000", "SMTPUTF8"}},
+		{[]string{}, []string{"SIZE"}},
+		{
+			[]string{"DELIVERBY 240", "MT-PRIORITY MIXER", "RRVS", "REQUIRETLS", "BINARYMIME", "VRFY"},
+			[]string{"DELIVERBY 240", "MT-PRIORITY MIXER", "RRVS", "SIZE"},
+		},
+	} {
+		g := start(t, func(g *gateway) { g.fake.Extensions = test.server; g.MaxRecipients = 100 })
+		want := append(test.want, "8BITMIME", "AUTH PLAIN LOGIN", "CHUNKING", "ENHANCEDSTATUSCODES", "LIMITS RCPTMAX=100", "PIPELINING")
+		slices.Sort(want)
+		if diff := cmp.Diff(want, g.connect().offers()); diff != "" {
+			t.Error(diff)
 		}
-		slices.Sort(offered[1:])
-		return offered[1:]
-	}
-	always := []string{"8BITMIME", "AUTH PLAIN LOGIN", "CHUNKING", "ENHANCEDSTATUSCODES", "PIPELINING"}
-	if diff := cmp.Diff(append(slices.Clone(always), "DSN", "SIZE 10240000", "SMTPUTF8"), offers(nil)); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff(append(slices.Clone(always), "SIZE"), offers([]string{})); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff(append(slices.Clone(always), "DELIVERBY 240", "MT-PRIORITY MIXER", "RRVS", "SIZE"),
-		offers([]string{"DELIVERBY 240", "MT-PRIORITY MIXER", "RRVS", "REQUIRETLS", "BINARYMIME", "VRFY"})); diff != "" {
-		t.Error(diff)
 	}
 }
 
-func TestNewConnectionsLearnWhatTheMailServerOffersNow(t *testing.T) {
-	g := start(t, func(g *gateway) { g.fake.Misbehave = mailtest.Once("EHLO", mailtest.Misdeed{Close: true}) })
-	d := &door{Server: g.Server}
-	d.learn(map[string]string{"SIZE": "100", "DSN": ""})
-	old := d.library(&session{server: g.Server, log: g.logger()})
-	d.learn(map[string]string{"SIZE": "200", "SMTPUTF8": ""})
-	now := d.library(&session{server: g.Server, log: g.logger()})
-	if old.MaxMessageBytes != 100 || !old.EnableDSN || old.EnableSMTPUTF8 {
-		t.Errorf("the old connection changed: %d %v %v", old.MaxMessageBytes, old.EnableDSN, old.EnableSMTPUTF8)
+// probed is a mail server whose extensions come from a channel, nil for an error.
+type probed struct {
+	Upstream
+	extensions chan upstream.Extensions
+}
+
+func (p probed) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
+	select {
+	case e := <-p.extensions:
+		if e != nil {
+			return e, nil
+		}
+	case <-ctx.Done():
 	}
-	if now.MaxMessageBytes != 200 || now.EnableDSN || !now.EnableSMTPUTF8 {
-		t.Errorf("the new connection: %d %v %v", now.MaxMessageBytes, now.EnableDSN, now.EnableSMTPUTF8)
+	return nil, errors.New("no answer")
+}
+
+func TestNewConnectionsLearnWhatTheMailServerOffersNow(t *testing.T) {
+	p := probed{extensions: make(chan upstream.Extensions)}
+	g := start(t, func(g *gateway) {
+		p.Upstream = g.upstream()
+		g.Upstream, g.RefreshEvery, g.doors = p, time.Nanosecond, []bool{true}
+	})
+	has := func(c *client, what string) bool { return slices.Contains(c.offers(), what) }
+	tell := func(e upstream.Extensions) {
+		for range 2 { // the first is known when the second is taken
+			p.extensions <- e
+		}
+	}
+	tell(upstream.Extensions{"SIZE": "100"})
+	old := g.connect()
+	if !has(old, "SIZE 100") {
+		t.Error("not offered what the server has")
+	}
+	tell(upstream.Extensions{"SIZE": "200", "SMTPUTF8": ""})
+	tell(nil) // what is known stays known
+	if !has(old, "SIZE 100") {
+		t.Error("an open connection was changed")
+	}
+	if c := g.connect(); !has(c, "SIZE 200") || !has(c, "SMTPUTF8") {
+		t.Error("a new connection does not know the news")
 	}
 }
 

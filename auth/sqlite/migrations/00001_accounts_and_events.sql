@@ -69,5 +69,11 @@ CREATE TABLE head (
 ) STRICT;
 INSERT INTO head VALUES (1, 0, '', 0);
 
+-- Written to find out whether a disk that was full has room again.
+CREATE TABLE probe (
+    one    INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    filler BLOB    NOT NULL
+) STRICT;
+
 -- "cong": this file belongs to congthu.
 PRAGMA application_id = 1668247143;

@@ -1,0 +1,266 @@
+package sqlite
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"congthu/auth"
+)
+
+// Some tests need a process to kill, to limit, or to take privileges from: the
+// test binary itself, told by this variable what to be.
+const childVariable = "CONGTHU_SQLITE_TEST_CHILD"
+
+// children are what it can be; each is given the path of a database, and
+// writes lines to its standard output.
+var children = map[string]func(path string){
+	"guess":    guess,
+	"hold":     hold,
+	"limited":  limited,
+	"readonly": readonly,
+}
+
+// child starts one of them.
+func child(t *testing.T, role, path string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, path)
+	cmd.Env = append(os.Environ(), childVariable+"="+role)
+	cmd.Stderr = t.Output()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd, bufio.NewScanner(out)
+}
+
+// say writes one line at once: what is said before a SIGKILL is heard.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stdout, format+"\n", args...)
+}
+
+func must(err error) {
+	if err != nil {
+		say("unexpected %v", err)
+		os.Exit(3)
+	}
+}
+
+// guess makes wrong passwords until it is killed: "try NAME" before each,
+// "did NAME" when it is durable. Half of them by reservation, some cancelled.
+func guess(path string) {
+	say("start")
+	s, err := Open(context.Background(), Options{Path: path})
+	must(err)
+	say("open")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		name := auth.Name(fmt.Sprintf("n%d@congthu.test", i%5))
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				var r auth.Reservation
+				if n%2 == 0 {
+					_, r, err = s.Reserve(context.Background(), name, func(auth.Account) int { return 100 })
+					must(err)
+				}
+				say("try %s", name)
+				if _, err := s.Update(context.Background(), name, r, fail); err != nil {
+					must(err)
+				}
+				say("did %s", name)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// hold opens the database and keeps it.
+func hold(path string) {
+	_, err := Open(context.Background(), Options{Path: path})
+	must(err)
+	say("open")
+	select {}
+}
+
+// limited writes until the file may grow no more, shows that reading goes on,
+// and writes again when it may.
+func limited(path string) {
+	ctx := context.Background()
+	signal.Ignore(syscall.SIGXFSZ)
+	s, err := Open(ctx, Options{Path: path})
+	must(err)
+	var before syscall.Rlimit
+	must(syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
+	must(syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 300 << 10, Max: before.Max}))
+	const name auth.Name = "n@congthu.test"
+	did := 0
+	for {
+		if _, err = s.Update(ctx, name, 0, fail); err != nil {
+			break
+		}
+		did++
+	}
+	say("full %v, disk full %v, health %v", err, errors.Is(err, ErrDiskFull), errors.Is(s.Health(ctx), ErrDiskFull))
+	a, err := s.Account(ctx, name)
+	must(err)
+	_, r, err := s.Reserve(ctx, name, func(auth.Account) int { return 1 })
+	must(err)
+	_, err = s.Update(ctx, name, r, fail)
+	say("kept %v, refused %v", a.Failures == did, err != nil)
+	must(syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before))
+	must(s.Health(ctx))
+	a, err = s.Update(ctx, name, r, fail) // the guard's second try
+	must(err)
+	head, err := s.Verify(ctx, nil)
+	must(err)
+	say("again %v, chain %v", a.Failures == did+1, head.Seq == int64(did+1))
+	must(s.Close())
+}
+
+// readonly opens a database as somebody who may not write it.
+func readonly(path string) {
+	if os.Getuid() == 0 {
+		must(syscall.Setgroups(nil))
+		must(syscall.Setgid(65534))
+		must(syscall.Setuid(65534))
+	}
+	_, err := Open(context.Background(), Options{Path: path})
+	say("read-only %v: %v", errors.Is(err, ErrReadOnly), err)
+}
+
+// beChild makes the test binary one of the children, where it is to be one.
+func beChild() {
+	role := os.Getenv(childVariable)
+	if role == "" {
+		return
+	}
+	children[role](os.Args[1])
+	os.Exit(0)
+}
+
+// line returns the next line of a child.
+func line(t *testing.T, from *bufio.Scanner) string {
+	t.Helper()
+	if !from.Scan() {
+		t.Fatalf("the child said no more: %v", from.Err())
+	}
+	return from.Text()
+}
+
+func TestOnlyOneProcessOwnsTheDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "congthu.db")
+	cmd, said := child(t, "hold", path)
+	if got := line(t, said); got != "open" {
+		t.Fatalf("the child said %q", got)
+	}
+	_, err := Open(t.Context(), Options{Path: path})
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("process %d;", cmd.Process.Pid)) {
+		t.Fatalf("error %v, want one that names process %d", err, cmd.Process.Pid)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	s := open(t, Options{Path: path})
+	// Nor two stores of one process.
+	if _, err := Open(t.Context(), Options{Path: path}); !errors.Is(err, ErrInUse) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("process %d;", os.Getpid())) {
+		t.Fatalf("error %v, want one that names this process, %d", err, os.Getpid())
+	}
+	if _, err := s.Account(t.Context(), "n@congthu.test"); err != nil {
+		t.Fatalf("the store suffers from the second: %v", err)
+	}
+}
+
+func TestAFullDiskLosesNothingAndHeals(t *testing.T) {
+	_, said := child(t, "limited", filepath.Join(t.TempDir(), "congthu.db"))
+	full := line(t, said)
+	t.Log(full)
+	if !strings.Contains(full, "disk full true, health true") || !strings.Contains(full, "look for a full disk") {
+		t.Errorf("at the limit: %s", full)
+	}
+	if got := line(t, said); got != "kept true, refused true" {
+		t.Errorf("after the limit: %s", got)
+	}
+	if got := line(t, said); got != "again true, chain true" {
+		t.Errorf("with room again: %s", got)
+	}
+}
+
+func TestAnUnwritableDatabaseSaysWhatToDo(t *testing.T) {
+	for name, prepare := range map[string]func(t *testing.T, path string){
+		"directory": func(t *testing.T, path string) {
+			chmod(t, filepath.Dir(path), 0o555)
+		},
+		"directory of a database": func(t *testing.T, path string) {
+			close_(t, open(t, Options{Path: path}))
+			give(t, path, path+".lock")
+			chmod(t, filepath.Dir(path), 0o555)
+		},
+		"file": func(t *testing.T, path string) {
+			close_(t, open(t, Options{Path: path}))
+			chmod(t, path, 0o400)
+			give(t, path, path+".lock", filepath.Dir(path))
+		},
+		"somebody else's file": func(t *testing.T, path string) {
+			close_(t, open(t, Options{Path: path}))
+			chmod(t, path, 0o000)
+			give(t, path+".lock", filepath.Dir(path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Below t.TempDir others may not go.
+			dir, err := os.MkdirTemp("", "congthu")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.Chmod(dir, 0o700); os.RemoveAll(dir) })
+			chmod(t, dir, 0o755)
+			path := filepath.Join(dir, "congthu.db")
+			prepare(t, path)
+			_, said := child(t, "readonly", path)
+			got := line(t, said)
+			t.Log(got)
+			if !strings.HasPrefix(got, "read-only true") || !strings.Contains(got, "to the user that runs the gateway") {
+				t.Errorf("the child said %q", got)
+			}
+		})
+	}
+}
+
+// give gives files to whom the child will be.
+func give(t *testing.T, paths ...string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	for _, path := range paths {
+		if err := os.Chown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,547 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"congthu/gateway/admin"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// fake is a gateway's admin interface with four accounts and a log.
+type fake struct {
+	*testing.T
+	dir, socket string
+	accounts    []admin.Account
+	events      []admin.Event
+	report      admin.ChainReport
+	asked       []string // requests, without their bodies
+	bodies      []string
+	transcript  bytes.Buffer
+}
+
+func at(s string) time.Time {
+	t, err := time.ParseInLocation("2006-01-02 15:04:05", s, time.FixedZone("+07", 7*60*60))
+	if err != nil {
+		panic(err)
+	}
+	return t.UTC()
+}
+
+func newFake(t *testing.T) *fake {
+	t.Helper()
+	t.Setenv(socketVariable, "")
+	// The path of a socket is short: the directories of tests are not.
+	dir, err := os.MkdirTemp("", "congthu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	f := &fake{T: t, dir: dir, socket: filepath.Join(dir, "admin.sock")}
+	f.events = []admin.Event{
+		{Seq: 3, At: at("2026-11-20 10:02:11"), Kind: "account.locked", Account: "an@example.org", Actor: "gateway", Source: "10.1.2.3:50005", Before: "active", After: "locked", Reason: "6 wrong passwords", Hash: strings.Repeat("c3", 32)},
+		{Seq: 2, At: at("2026-11-20 10:02:10"), Kind: "password.wrong", Account: "an@example.org", Actor: "user", Source: "10.1.2.3:50004", Hash: strings.Repeat("b2", 32)},
+		{Seq: 1, At: at("2026-11-19 08:00:00"), Kind: "login.first", Account: "binh@example.org", Actor: "user", Source: "[2001:db8::1]:40000", Hash: strings.Repeat("a1", 32)},
+	}
+	f.accounts = []admin.Account{
+		{
+			Summary: admin.Summary{
+				Address: "an@example.org", State: "locked", Registered: at("2026-01-02 08:00:00"), FirstLogin: at("2026-01-02 08:00:00"),
+				LastLogin: at("2026-11-19 17:30:00"), Failures: 6, PasswordSince: at("2026-10-01 09:00:00"), PasswordExpires: at("2027-01-02 00:00:00"),
+				Locked: &admin.Lock{At: at("2026-11-20 10:02:11"), By: "gateway", Cause: "wrong_passwords", Reason: "6 wrong passwords"}, Sessions: 1,
+				Mistakes: []admin.Mistake{{At: at("2026-11-20 10:01:00"), Source: "10.1.2.3:50004"}, {At: at("2026-11-20 10:02:11"), Source: "10.1.2.3:50005"}},
+				Stale:    &admin.Mistake{At: at("2026-11-20 09:00:00"), Source: "192.0.2.7:1234"},
+			},
+			Why: []admin.Why{
+				{
+					Outcome: "locked", Since: at("2026-11-20 10:02:11"),
+					EN: "Locked since 2026-11-20 10:02 after 6 wrong passwords, the latest at 2026-11-20 10:02, from 10.1.2.3.", VI: "Bị khóa từ 10:02 ngày 20/11/2026 sau 6 lần nhập sai mật khẩu.",
+					TellEN: "Your mailbox is locked. Correct the password on every device.", TellVI: "Hộp thư bị tạm khóa. Hãy sửa mật khẩu trên mọi thiết bị.",
+				},
+				{Outcome: "previous_password", EN: "A device still tries the password from before the last change.", VI: "Có thiết bị vẫn dùng mật khẩu cũ.", TellEN: "One of your devices has the old password.", TellVI: "Một thiết bị vẫn lưu mật khẩu cũ."},
+			},
+			Events: f.events[:2],
+		},
+		{
+			Summary: admin.Summary{Address: "binh@example.org", State: "active", Registered: at("2026-11-19 08:00:00"), LastLogin: at("2026-11-20 07:00:00"), PasswordSince: at("2026-11-19 08:00:00"), PasswordExpires: at("2027-02-20 00:00:00"), Mistakes: []admin.Mistake{}},
+			Why:     []admin.Why{{Outcome: "accepted", EN: "Nothing stands in the way: it can log in; the last login was at 2026-11-20 07:00.", VI: "Không có gì cản trở.", TellEN: "Your mailbox is in order.", TellVI: "Hộp thư hoạt động bình thường."}},
+			Events:  []admin.Event{},
+		},
+		{
+			Summary: admin.Summary{Address: "cu@example.org", State: "revoked", Registered: at("2024-01-02 08:00:00"), LastLogin: at("2025-10-19 17:30:00"), Revoked: &admin.Revocation{At: at("2026-10-20 02:30:00"), By: "gateway", Reason: "no login for more than 12 months"}, Mistakes: []admin.Mistake{}},
+			Why:     []admin.Why{{Outcome: "revoked", EN: "Revoked since 2026-10-20 02:30 by gateway: the last login was at 2025-10-19 17:30.", VI: "Bị thu hồi.", TellEN: "Please ask for it to be restored.", TellVI: "Vui lòng đề nghị khôi phục."}},
+			Events:  []admin.Event{},
+		},
+		{
+			Summary: admin.Summary{Address: "het@example.org", State: "expired", Registered: at("2024-01-02 08:00:00"), LastLogin: at("2026-07-19 17:30:00"), PasswordSince: at("2026-07-01 09:00:00"), PasswordExpires: at("2026-10-02 00:00:00"), Mistakes: []admin.Mistake{}},
+			Why:     []admin.Why{{Outcome: "expired", EN: "The password expired at 2026-10-02 00:00.", VI: "Mật khẩu đã hết hạn.", TellEN: "Change it.", TellVI: "Hãy đổi mật khẩu."}},
+			Events:  []admin.Event{},
+		},
+	}
+	f.report = admin.ChainReport{OK: true, Checked: 3, Seq: 3, Hash: strings.Repeat("c3", 32), At: at("2026-11-20 10:02:11")}
+
+	listener, err := net.Listen("unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(f.handler())
+	server.Listener.Close()
+	server.Listener = listener
+	server.Start()
+	t.Cleanup(server.Close)
+	return f
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	kind := "application/json"
+	if status != http.StatusOK {
+		kind = "application/problem+json"
+	}
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}
+
+func problem(status int, detail string) map[string]any {
+	return map[string]any{"title": http.StatusText(status), "status": status, "detail": detail}
+}
+
+func (f *fake) find(name string) *admin.Account {
+	name = strings.ToLower(name)
+	if !strings.Contains(name, "@") {
+		name += "@example.org"
+	}
+	for i := range f.accounts {
+		if f.accounts[i].Address == name {
+			return &f.accounts[i]
+		}
+	}
+	return nil
+}
+
+func (f *fake) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/accounts", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		limit, _ := strconv.Atoi(q.Get("limit"))
+		list := admin.AccountList{Accounts: []admin.Summary{}}
+		for _, a := range f.accounts {
+			if a.Address <= q.Get("cursor") || q.Get("state") != "" && a.State != q.Get("state") || !strings.Contains(a.Address, strings.ToLower(q.Get("q"))) {
+				continue
+			}
+			// Two to a page, whatever was asked: a page may be short.
+			if len(list.Accounts) == min(limit, 2) {
+				list.Next = list.Accounts[len(list.Accounts)-1].Address
+				break
+			}
+			list.Accounts = append(list.Accounts, a.Summary)
+		}
+		answer(w, 200, list)
+	})
+	mux.HandleFunc("GET /api/v1/accounts/{address}", func(w http.ResponseWriter, r *http.Request) {
+		if a := f.find(r.PathValue("address")); a != nil {
+			answer(w, 200, a)
+			return
+		}
+		answer(w, 422, map[string]any{"title": "Unprocessable Entity", "status": 422, "detail": "validation failed", "errors": []any{map[string]string{"location": "path.address", "message": "is of a domain that is not served here"}}})
+	})
+	mux.HandleFunc("POST /api/v1/accounts/{address}/{verb}", func(w http.ResponseWriter, r *http.Request) {
+		var body bytes.Buffer
+		body.ReadFrom(r.Body)
+		f.bodies = append(f.bodies, r.Header.Get("Content-Type")+" "+body.String())
+		a := f.find(r.PathValue("address"))
+		switch {
+		case a == nil:
+			answer(w, 404, problem(404, "no such account: No account of this name has ever logged in."))
+		case r.PathValue("verb") == "unlock" && a.State != "locked":
+			answer(w, 409, problem(409, "nothing to do: "+a.Why[0].EN))
+		default:
+			after := f.accounts[1]
+			after.Address = a.Address
+			answer(w, 200, after)
+		}
+	})
+	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		limit, _ := strconv.Atoi(q.Get("limit"))
+		before, _ := strconv.ParseInt(q.Get("before"), 10, 64)
+		list := admin.EventList{Events: []admin.Event{}}
+		for _, e := range f.events {
+			if before > 0 && e.Seq >= before || q.Get("account") != "" && e.Account != q.Get("account") ||
+				q.Get("kind") != "" && !slices.Contains(strings.Split(q.Get("kind"), ","), e.Kind) {
+				continue
+			}
+			if len(list.Events) == limit {
+				list.Next = list.Events[limit-1].Seq
+				break
+			}
+			list.Events = append(list.Events, e)
+		}
+		answer(w, 200, list)
+	})
+	mux.HandleFunc("GET /api/v1/audit/verify", func(w http.ResponseWriter, r *http.Request) { answer(w, 200, f.report) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.asked = append(f.asked, r.Method+" "+r.URL.RequestURI())
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// run runs a command and adds it to the transcript, as a terminal would show it.
+func (f *fake) run(args ...string) (code int, stdout, stderr string) {
+	f.Helper()
+	var out, errOut bytes.Buffer
+	code = Run(context.Background(), args, strings.NewReader(""), &out, &errOut)
+	shown := make([]string, len(args))
+	for i, a := range args {
+		shown[i] = quote(a)
+	}
+	fmt.Fprintf(&f.transcript, "$ congthu %s\n%s", strings.Join(shown, " "), out.String())
+	for line := range strings.Lines(errOut.String()) {
+		fmt.Fprintf(&f.transcript, "! %s", line)
+	}
+	fmt.Fprintf(&f.transcript, "= %d\n\n", code)
+	return code, out.String(), errOut.String()
+}
+
+// compare compares the transcript with a golden file.
+func (f *fake) compare(name string) {
+	f.Helper()
+	got := strings.ReplaceAll(f.transcript.String(), f.dir, "DIR")
+	path := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			f.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatalf("%v (go test ./gateway/cli -update writes it)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		f.Errorf("differs from %s (-want +got):\n%s", path, diff)
+	}
+}
+
+func (f *fake) expect(want int, args ...string) (stdout, stderr string) {
+	f.Helper()
+	code, stdout, stderr := f.run(args...)
+	if code != want {
+		f.Errorf("%v: exit code %d, want %d: %s", args, code, want, stderr)
+	}
+	return stdout, stderr
+}
+
+func TestAnAccountIsShownWithTheAnswerFirst(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "account", "show", "an@example.org")
+	f.expect(0, "account", "show", "BINH", "cu@example.org")
+	f.expect(0, "account", "show", "het@example.org", "--socket", f.socket)
+	f.expect(1, "account", "show", "an@elsewhere.org", "binh@example.org")
+	f.compare("account-show")
+	out, _ := f.expect(0, "account", "show", "an@example.org", "--output", "json")
+	var a admin.Account
+	if err := json.Unmarshal([]byte(out), &a); err != nil || a.Address != "an@example.org" || len(a.Why) != 2 || len(a.Events) != 2 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestAccountsAreListedPageAfterPage(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "account", "list")
+	f.expect(0, "account", "list", "--limit", "3")
+	f.expect(0, "account", "list", "--state", "locked")
+	f.expect(0, "account", "list", "--state", "expiring", "--contains", "an")
+	f.expect(exitUsage, "account", "list", "--state", "lokced")
+	f.expect(exitUsage, "account", "list", "--limit", "-1")
+	f.expect(exitUsage, "account", "list", "an@example.org")
+	f.expect(0, "account", "list", "--limit", "1", "--output", "json")
+	f.compare("account-list")
+	out, _ := f.expect(0, "account", "list", "--limit", "0", "-o", "json")
+	var list admin.AccountList
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Accounts) != 4 || list.Next != "" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, _ = f.expect(0, "account", "list", "--contains", "nobody", "-o", "json"); strings.Join(strings.Fields(out), "") != `{"accounts":[]}` {
+		t.Errorf("%s", out)
+	}
+}
+
+func TestAnActNeedsAReasonAndSaysHowTheAccountIsNow(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "account", "unlock", "an@example.org", "--reason", "Người dùng gọi điện")
+	f.expect(0, "account", "grace", "het@example.org", "--days", "3", "--reason", "đi công tác")
+	f.expect(0, "account", "restore", "cu@example.org", "an@example.org", "--reason", "request 123/CV")
+	f.expect(1, "account", "unlock", "binh@example.org", "--reason", "again")
+	f.expect(1, "account", "lock", "a/b%c@example.org", "--reason", "left")
+	f.compare("account-acts")
+	if diff := cmp.Diff([]string{
+		`application/json {"reason":"Người dùng gọi điện"}`, `application/json {"days":3,"reason":"đi công tác"}`, `application/json {"reason":"request 123/CV"}`,
+		`application/json {"reason":"request 123/CV"}`, `application/json {"reason":"again"}`, `application/json {"reason":"left"}`,
+	}, f.bodies); diff != "" {
+		t.Error(diff)
+	}
+	if last := f.asked[len(f.asked)-1]; last != "POST /api/v1/accounts/a%2Fb%25c@example.org/lock" {
+		t.Error(last)
+	}
+}
+
+func TestWrongUseIsSaidWithAnExample(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	for _, args := range [][]string{
+		{"account", "unlock", "an@example.org"},
+		{"account", "lock", "an@example.org", "--reason", "  "},
+		{"account", "restore"},
+		{"account", "grace", "an@example.org", "--reason", "on a mission"},
+		{"account", "grace", "an@example.org", "--days", "3"},
+		{"account", "show", ""},
+		{"account", "shwo", "an@example.org"},
+		{"acount"},
+		{"account", "show", "an", "--otput", "json"},
+		{"account", "show", "an", "--output", "xml"},
+		{"account", "show", "an", "--socket", "x", "-c", "y"},
+		{"audit", "list", "--limit", "0"},
+		{"audit", "verify", "--noted", "12"},
+		{"version", "now"},
+	} {
+		f.expect(exitUsage, args...)
+	}
+	if len(f.asked) > 0 {
+		t.Errorf("the gateway was asked: %v", f.asked)
+	}
+	f.compare("usage")
+	if _, stderr := f.expect(exitUsage, "audit", "list", "--kind", "account.lock"); !strings.Contains(stderr, `there is no kind "account.lock": write some of login.first, `) {
+		t.Error(stderr)
+	}
+}
+
+func TestTheAuditLogIsListed(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "audit", "list")
+	f.expect(0, "audit", "list", "--account", "an@example.org", "--kind", "account.locked,account.unlocked")
+	f.expect(0, "audit", "list", "--limit", "1")
+	f.expect(0, "audit", "list", "--before", "1")
+	f.expect(0, "audit", "list", "--limit", "1", "-o", "json")
+	f.compare("audit-list")
+}
+
+func TestTheAuditLogIsVerified(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "audit", "verify")
+	f.expect(0, "audit", "verify", "--noted", "2:"+strings.Repeat("B2", 32))
+	f.expect(1, "audit", "verify", "--noted", "2:"+strings.Repeat("ff", 32))
+	f.expect(1, "audit", "verify", "--noted", "4:"+strings.Repeat("ff", 32))
+	f.expect(0, "audit", "verify", "--output", "json")
+	f.report = admin.ChainReport{Checked: 2, Broken: 2, Why: "its hash is not that of its content"}
+	f.expect(1, "audit", "verify")
+	f.events, f.report = nil, admin.ChainReport{OK: true}
+	f.expect(0, "audit", "verify")
+	f.compare("audit-verify")
+}
+
+func TestTheSocketIsFoundByFlagThenVariableThenConfiguration(t *testing.T) {
+	f := newFake(t)
+	file := filepath.Join(f.dir, "congthu.yaml")
+	// Not right as a configuration: support staff need not be able to read it all.
+	if err := os.WriteFile(file, []byte("data_dir: .\nrules: { time_zone: UTC }\ntls: { key: /nonexistent }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := f.expect(0, "account", "show", "an@example.org", "-c", file)
+	if !strings.Contains(out, "2026-11-20 03:02 +00") || !strings.Contains(out, "unlock an@example.org -c "+file) {
+		t.Errorf("%s", out)
+	}
+	t.Setenv(socketVariable, "/nonexistent")
+	f.expect(0, "account", "show", "an@example.org", "--socket", f.socket)
+	f.expect(1, "account", "show", "an@example.org")
+	f.expect(0, "account", "show", "an@example.org", "-c", file)
+	f.expect(exitConfig, "account", "show", "an@example.org", "-c", filepath.Join(f.dir, "missing.yaml"))
+	if err := os.WriteFile(file, []byte("data_dir: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr := f.expect(exitConfig, "account", "show", "an@example.org", "-c", file)
+	if !strings.Contains(stderr, file+":1:11: this is not YAML") {
+		t.Errorf("%s", stderr)
+	}
+}
+
+func TestAGatewayThatIsNotThereIsExplained(t *testing.T) {
+	f := newFake(t)
+	f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "none.sock"))
+	// A socket that a process left behind.
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(f.dir, "left.sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "left.sock"))
+	f.compare("unreached")
+	c := &client{socket: f.socket}
+	if err := c.unreached(&net.OpError{Op: "dial", Err: os.ErrPermission}); !strings.Contains(err.Error(), "you may not use") || !strings.Contains(err.Error(), "usermod -aG ") {
+		t.Errorf("%v", err)
+	}
+	c.socket = "/nonexistent/x"
+	if err := c.unreached(os.ErrPermission); !strings.Contains(err.Error(), "admin.socket_group") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhatIsNotCongthuIsSaidSo(t *testing.T) {
+	for body, want := range map[string]string{"<html>": "does not answer like congthu", "": "does not answer like congthu"} {
+		dir, err := os.MkdirTemp("", "congthu")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		listener, err := net.Listen("unix", filepath.Join(dir, "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, body) }))
+		server.Listener.Close()
+		server.Listener = listener
+		server.Start()
+		var out, errOut bytes.Buffer
+		if code := Run(t.Context(), []string{"account", "show", "an", "--socket", filepath.Join(dir, "s")}, nil, &out, &errOut); code != 1 || !strings.Contains(errOut.String(), want) {
+			t.Errorf("%q: %d %s", body, code, errOut.String())
+		}
+		server.Close()
+	}
+	if err := refused(502, []byte("<html>")); err.Error() != "the gateway answers 502 Bad Gateway" {
+		t.Error(err)
+	}
+}
+
+func TestWhatOthersWroteCannotSteerTheTerminal(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.accounts[0].Why[0].EN = "Locked \x1b[2J\x07since\tyesterday\n"
+	f.accounts[0].Locked.Reason = "\x1b]0;title\x07"
+	f.events[0].Reason = "\u202eevil\x9b"
+	out, _ := f.expect(0, "account", "show", "an@example.org")
+	if regexp.MustCompile("[\x00-\x09\x0b-\x1f\x7f\u0080-\u009f\u202e]").MatchString(out) {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestAccountNamesAreCompleted(t *testing.T) {
+	f := newFake(t)
+	out, _ := f.expect(0, "__complete", "account", "unlock", "--socket", f.socket, "A")
+	if !strings.HasPrefix(out, "an@example.org\tlocked\n:4\n") {
+		t.Errorf("%q", out)
+	}
+	out, _ = f.expect(0, "__complete", "account", "unlock", "--socket", "/nonexistent", "a")
+	if !strings.HasPrefix(out, ":4\n") {
+		t.Errorf("%q", out)
+	}
+	for _, c := range []struct{ flag, want string }{{"--output", "json"}, {"--state", "never_seen"}} {
+		if out, _ := f.expect(0, "__complete", "account", "list", c.flag, ""); !strings.Contains(out, c.want+"\n") {
+			t.Errorf("%s: %q", c.flag, out)
+		}
+	}
+	if out, _ := f.expect(0, "completion", "bash"); !strings.Contains(out, "__start_congthu") {
+		t.Error("no completion for bash")
+	}
+}
+
+func TestEveryCommandHasHelpWithAnExampleAndAWordOfVietnamese(t *testing.T) {
+	f := newFake(t)
+	var walk func(path []string)
+	walk = func(path []string) {
+		cmd, _, err := New().Find(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sub := range cmd.Commands() {
+			name := sub.Name()
+			if name == "completion" || name == "help" {
+				continue
+			}
+			full := append(slices.Clone(path), name)
+			if sub.Short == "" || !strings.ContainsFunc(sub.Short, func(r rune) bool { return r > 0x7f }) {
+				t.Errorf("%v: %q", full, sub.Short)
+			}
+			if out, _ := f.expect(0, append(full, "--help")...); !strings.Contains(out, "Usage:") {
+				t.Errorf("%v: no help", full)
+			}
+			walk(full)
+		}
+	}
+	walk(nil)
+	out, _ := f.expect(0)
+	if !strings.Contains(out, "congthu account show an@example.org") {
+		t.Errorf("%s", out)
+	}
+}
+
+// On a terminal something moves, and nothing is left of it in the end.
+func TestProgressIsShownOnATerminalAndWipedAway(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	fd := int(terminal.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	screen, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer screen.Close()
+	progress(screen, "verifying 3 events")()
+	buf := make([]byte, 4096)
+	n, err := terminal.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(buf[:n]); !strings.Contains(got, "verifying 3 events [======") || !strings.HasSuffix(got, "\r\x1b[K") {
+		t.Errorf("%q", got)
+	}
+	for i := range 100 {
+		if b := bar(i); len(b) != 24 || strings.Count(b, "=") != 6 {
+			t.Fatalf("%d: %q", i, b)
+		}
+	}
+}
+
+func TestTheVersionIsPrinted(t *testing.T) {
+	f := newFake(t)
+	if out, _ := f.expect(0, "version"); !regexp.MustCompile(`^congthu \S+, revision \S+, go\S+ \S+/\S+\n$`).MatchString(out) {
+		t.Errorf("%q", out)
+	}
+	out, _ := f.expect(0, "version", "--output", "json")
+	var v map[string]string
+	if err := json.Unmarshal([]byte(out), &v); err != nil || v["version"] == "" || v["revision"] == "" {
+		t.Errorf("%v: %s", err, out)
+	}
+}

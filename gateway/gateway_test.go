@@ -1,0 +1,381 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"congthu/auth"
+	"congthu/auth/storetest"
+	"congthu/gateway/config"
+	"congthu/gateway/demo"
+	"congthu/gateway/mailtest"
+	"congthu/gateway/smtp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a store without a disk.
+type memory struct{ storetest.Model }
+
+func (*memory) Health(context.Context) error { return nil }
+
+// counts is told what the gateway tells its metrics.
+type counts struct {
+	mu       sync.Mutex
+	outcomes map[auth.Outcome]int
+	reloads  []error
+}
+
+func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcomes[v.Outcome]++
+}
+
+func (c *counts) Reloaded(_ time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reloads = append(c.reloads, err)
+}
+
+func (*counts) Happened(auth.Event)                     {}
+func (*counts) Opened(auth.Protocol)                    {}
+func (*counts) Closed(auth.Protocol)                    {}
+func (*counts) Handshaken(auth.Protocol, error)         {}
+func (*counts) Relayed(auth.Protocol, int64, int64)     {}
+func (*counts) Submitted(smtp.Result)                   {}
+func (*counts) UpstreamUp(auth.Protocol, bool)          {}
+func (*counts) Accounts(map[auth.State]int)             {}
+func (*counts) CertificatesExpire(time.Time, time.Time) {}
+func (*counts) ChainVerified(time.Time, error)          {}
+func (*counts) Watch(func() int, func() int)            {}
+func (*counts) Handler() http.Handler                   { return http.NotFoundHandler() }
+
+// office is a gateway before fake mail servers.
+type office struct {
+	t        *testing.T
+	gateway  *Gateway
+	counts   *counts
+	store    *memory
+	imap     *mailtest.IMAP
+	smtp     *mailtest.SMTP
+	file     string // the configuration
+	settings string // of the file, below what all tests share
+	address  string // of the IMAP door, implicit TLS
+	roots    *x509.CertPool
+	stop     context.CancelFunc
+	done     chan error
+	log      *buffer
+}
+
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// freeAddress finds a port that nobody has.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+const lan = "lan@example.vn"
+
+// newOffice puts an office together and does not run it yet.
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	o := &office{
+		t: t, counts: &counts{outcomes: make(map[auth.Outcome]int)}, store: new(memory), log: new(buffer),
+		imap: &mailtest.IMAP{Accounts: map[string]string{lan: "Mat-khau-1"}},
+		smtp: &mailtest.SMTP{Accounts: map[string]string{lan: "Mat-khau-1"}},
+	}
+	t.Cleanup(func() { o.imap.Close(); o.smtp.Close() })
+	imapAddress, err := o.imap.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	smtpAddress, err := o.smtp.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key, err := demo.Certificate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.roots = x509.NewCertPool()
+	o.roots.AppendCertsFromPEM(cert)
+	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.address = freeAddress(t)
+	o.file = filepath.Join(dir, "congthu.yaml")
+	o.settings = fmt.Sprintf(`domain: example.vn
+data_dir: %q
+tls: { certificate: cert.pem, key: key.pem }
+imap: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls: none } }
+smtp: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls: none } }
+rules: { password: { change_text: "Ask the helpdesk" } }
+drain_timeout: 300ms
+`, dir, o.address, imapAddress, freeAddress(t), smtpAddress)
+	o.write("")
+	o.gateway = &Gateway{
+		Store: o.store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil)),
+		Load: func() (*config.Config, error) { return config.Load(o.file) },
+	}
+	return o
+}
+
+// write writes the configuration with more settings.
+func (o *office) write(more string) {
+	o.t.Helper()
+	if err := os.WriteFile(o.file, []byte(o.settings+more), 0o600); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// open runs the gateway until the test ends.
+func (o *office) open() {
+	o.t.Helper()
+	c, err := o.gateway.Load()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	o.stop, o.done = cancel, make(chan error, 1)
+	ready := make(chan struct{})
+	o.gateway.Ready = func() { close(ready) }
+	go func() { o.done <- o.gateway.Run(ctx, c) }()
+	select {
+	case <-ready:
+	case err := <-o.done:
+		o.t.Fatalf("the gateway ended: %v", err)
+	}
+	o.t.Cleanup(func() {
+		cancel()
+		if err, open := <-o.done; open && err != nil {
+			o.t.Errorf("the gateway ended with %v", err)
+		}
+	})
+}
+
+// phone is an IMAP client that can say a line and read one.
+type phone struct {
+	t    *testing.T
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func (o *office) phone() *phone {
+	o.t.Helper()
+	conn, err := tls.Dial("tcp", o.address, &tls.Config{RootCAs: o.roots})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	p := &phone{o.t, conn, bufio.NewReader(conn)}
+	p.read("* OK")
+	return p
+}
+
+func (p *phone) say(line string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.conn, line+"\r\n"); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// read reads lines until one begins with want.
+func (p *phone) read(want string) string {
+	p.t.Helper()
+	for {
+		line, err := p.r.ReadString('\n')
+		if err != nil {
+			p.t.Fatalf("waiting for %q: %v", want, err)
+		}
+		if strings.HasPrefix(line, want) {
+			return line
+		}
+	}
+}
+
+// ended reads to the end of the connection and returns what came.
+func (p *phone) ended() string {
+	p.t.Helper()
+	rest, err := io.ReadAll(p.r)
+	var netErr net.Error
+	if errors.As(err, &netErr) && netErr.Timeout() {
+		p.t.Fatal("the connection is still open")
+	}
+	return string(rest)
+}
+
+func TestALoginGoesThroughToTheMailServer(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	p := o.phone()
+	p.say(`a LOGIN LAN "wrong"`)
+	p.read("a NO [AUTHENTICATIONFAILED]")
+	p.say(`b LOGIN Lan "Mat-khau-1"`)
+	p.read("b OK")
+	p.say("c NOOP")
+	p.read("c OK")
+	if v := o.imap.Verdicts(lan); v.Wrong != 1 || v.Right != 1 {
+		t.Errorf("the mail server judged %+v for the canonical name, want one wrong and one right", v)
+	}
+	if w, a := o.counts.outcomes[auth.WrongPassword], o.counts.outcomes[auth.Accepted]; w != 1 || a != 1 {
+		t.Errorf("counted %d wrong and %d accepted", w, a)
+	}
+}
+
+func TestNothingListensWhenOneAddressIsTaken(t *testing.T) {
+	o := newOffice(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	o.write(fmt.Sprintf("metrics: { listen: %q }\n", taken.Addr()))
+	c, err := o.gateway.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = o.gateway.Run(context.Background(), c)
+	var refused *ListenError
+	if !errors.As(err, &refused) || refused.Setting != "metrics.listen" || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("a taken address gives %v", err)
+	}
+	if conn, err := net.Dial("tcp", o.address); err == nil {
+		conn.Close()
+		t.Error("the IMAP door is open although the gateway could not start")
+	}
+}
+
+func TestAnAdminsLockEndsLiveSessionsAndGuessingDoesNot(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	p := o.phone()
+	p.say(`a LOGIN lan "Mat-khau-1"`)
+	p.read("a OK")
+	for i := range 6 {
+		stranger := o.phone()
+		stranger.say(fmt.Sprintf(`a LOGIN lan "guess%d"`, i))
+		stranger.read("a NO")
+	}
+	p.say("b NOOP")
+	p.read("b OK")
+	if _, err := o.gateway.guard.Lock(context.Background(), lan, auth.Act{Actor: "A", Reason: "left the office"}); err != nil {
+		t.Fatal(err)
+	}
+	if rest := p.ended(); strings.Contains(rest, "BYE") {
+		t.Errorf("a spliced session was ended with words: %q", rest)
+	}
+}
+
+func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	o.write("texts: { wrong: \"Sai roi\" }\n")
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	p := o.phone()
+	p.say(`a LOGIN lan "wrong"`)
+	if line := p.read("a NO"); !strings.Contains(line, "Sai roi") {
+		t.Errorf("the new text is not in force: %q", line)
+	}
+	o.write("texts: { wrong: 7\n")
+	if err := o.gateway.Reload(); err == nil {
+		t.Fatal("a bad file is no error")
+	}
+	p.say(`b LOGIN lan "wrong again"`)
+	if line := p.read("b NO"); !strings.Contains(line, "Sai roi") {
+		t.Errorf("the old text is not in force any more: %q", line)
+	}
+	if n := len(o.counts.reloads); n != 3 || o.counts.reloads[1] != nil || o.counts.reloads[2] == nil {
+		t.Errorf("reloads told: %v, want the start, a good one and a bad one", o.counts.reloads)
+	}
+	o.write("limits: { failed_logins: 3 }\n")
+	if err := o.gateway.Reload(); err != nil || !strings.Contains(o.log.String(), "limits") {
+		t.Errorf("a setting that needs a restart is not said: %v", err)
+	}
+}
+
+func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
+	o := newOffice(t)
+	o.settings = strings.Replace(o.settings, "300ms", "1s", 1)
+	o.write("")
+	o.open()
+	stranger, user := o.phone(), o.phone()
+	user.say(`a LOGIN lan "Mat-khau-1"`)
+	user.read("a OK")
+	o.stop()
+	if rest := stranger.ended(); !strings.Contains(rest, "* BYE") {
+		t.Errorf("a client that was not logged in read %q, want a BYE", rest)
+	}
+	user.say("b NOOP")
+	user.read("b OK")
+	if rest := user.ended(); strings.Contains(rest, "BYE") {
+		t.Errorf("a spliced session was ended with words: %q", rest)
+	}
+}
+
+func TestTheLogHasNoPasswordAndNoUnknownName(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	p := o.phone()
+	const canary = "Canary-4711"
+	p.say(`a LOGIN ` + canary + ` "` + canary + `-password"`) // the password in the field for the name
+	p.read("a NO")
+	for i := range 6 {
+		p = o.phone()
+		p.say(fmt.Sprintf(`a LOGIN %s "%s-%d"`, canary, canary, i))
+		p.read("a NO")
+	}
+	p.say(`b LOGIN lan "Mat-khau-1"`)
+	p.read("b OK")
+	log := o.log.String()
+	if strings.Contains(strings.ToLower(log), strings.ToLower(canary)) || strings.Contains(log, "Mat-khau-1") {
+		t.Errorf("the log has a name nobody logged in with, or a password:\n%s", log)
+	}
+	if !strings.Contains(log, "login_hash=") || !strings.Contains(log, "account="+lan) {
+		t.Errorf("the log tells neither who logged in nor that an unknown name was tried:\n%s", log)
+	}
+}

@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// imports says which packages of this program each may depend on; the rest
+// follows. "auth" stands for the package alone.
+var imports = map[string][]string{
+	"congthu/auth":             {},
+	"congthu/auth/password":    {"congthu/auth"},
+	"congthu/auth/storetest":   {"congthu/auth"},
+	"congthu/auth/sqlite":      {"congthu/auth"},
+	"congthu/metrics":          {"congthu/auth"},
+	"congthu/gateway/relay":    {},
+	"congthu/gateway/session":  {"congthu/auth"},
+	"congthu/gateway/upstream": {"congthu/auth"},
+	"congthu/gateway/demo":     {"congthu/auth"},
+	"congthu/gateway/config":   {"congthu/auth", "congthu/gateway/upstream"},
+	"congthu/gateway/admin":    {"congthu/auth"},
+	"congthu/gateway/imap":     {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/smtp":     {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/mailtest": {},
+	"congthu/gateway/realtest": {},
+	"congthu/gateway":          nil, // all of its doors, but see below
+	"congthu/gateway/cli":      nil, // puts everything together
+	"congthu":                  nil,
+}
+
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.Fields(string(out))
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	for _, pkg := range list(t, "congthu/...") {
+		allowed, known := imports[pkg]
+		if !known {
+			t.Errorf("%s is not in the table of imports: say what it may depend on", pkg)
+			continue
+		}
+		for _, dep := range list(t, "-deps", pkg) {
+			ours := strings.HasPrefix(dep, "congthu") && dep != pkg
+			if ours && allowed != nil && !slices.Contains(allowed, dep) {
+				t.Errorf("%s imports %s", pkg, dep)
+			}
+			if pkg == "congthu/gateway" && (dep == "congthu/metrics" || dep == "congthu/auth/sqlite" || dep == "congthu/auth/postgres") {
+				t.Errorf("%s imports %s: only gateway/cli may", pkg, dep)
+			}
+		}
+	}
+}
+
+func TestTheRulesImportNothingButTheStandardLibraryAndText(t *testing.T) {
+	for _, dep := range list(t, "-f", `{{join .Imports "\n"}}`, "congthu/auth") {
+		first, _, _ := strings.Cut(dep, "/")
+		if strings.Contains(first, ".") && !strings.HasPrefix(dep, "golang.org/x/text/") && dep != "golang.org/x/net/idna" {
+			t.Errorf("package auth imports %s", dep)
+		}
+	}
+}
