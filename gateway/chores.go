@@ -24,11 +24,27 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 		checks = append(checks, admin.Check{Name: "smtp upstream", Run: g.upstreamHealth(auth.SMTP)})
 	}
 	return &admin.Server{
-		Accounts: g.Store, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
+		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: change,
 		Checks: checks,
 		Log:    g.Log, Version: g.Version,
 	}
+}
+
+// verified is a store whose verifications are told to the metrics, whoever asked
+// for them.
+type verified struct {
+	Store
+	metrics Metrics
+}
+
+// Verify implements admin.Accounts.
+func (v verified) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
+	head, err := v.Store.Verify(ctx, progress)
+	if ctx.Err() == nil {
+		v.metrics.ChainVerified(time.Now(), err)
+	}
+	return head, err
 }
 
 func tokens(c *config.Config) []admin.Token {
@@ -137,11 +153,10 @@ func (g *Gateway) sweep(ctx context.Context) {
 		g.Log.Info("swept for dormant accounts", "revoked", swept.Revoked, "mode", g.guard.Rules().Dormancy.Mode)
 		g.Metrics.Accounts(swept.States)
 	}
-	head, err := g.Store.Verify(ctx, nil)
+	head, err := verified{g.Store, g.Metrics}.Verify(ctx, nil)
 	if ctx.Err() != nil {
 		return
 	}
-	g.Metrics.ChainVerified(time.Now(), err)
 	if err != nil {
 		g.Log.Error("the audit log does not verify", "err", err)
 		return

@@ -58,6 +58,8 @@ type Metrics interface {
 	ChainVerified(at time.Time, err error)
 	// Watch is given what is read at every scrape.
 	Watch(waiting, sessions func() int)
+	// AdminPanicked is told of a panic in the admin interface that was caught.
+	AdminPanicked()
 	// Handler answers /metrics.
 	Handler() http.Handler
 }

@@ -65,6 +65,7 @@ func (*counts) UpstreamUp(auth.Protocol, bool)          {}
 func (*counts) Accounts(map[auth.State]int)             {}
 func (*counts) CertificatesExpire(time.Time, time.Time) {}
 func (*counts) ChainVerified(time.Time, error)          {}
+func (*counts) AdminPanicked()                          {}
 func (*counts) Watch(func() int, func() int)            {}
 func (*counts) Handler() http.Handler                   { return http.NotFoundHandler() }
 

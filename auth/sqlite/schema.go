@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 )
@@ -153,7 +154,7 @@ func check(ctx context.Context, db *sql.DB, path string) error {
 		return err
 	}
 	if found != "ok" {
-		return damaged(path, errors.New(found))
+		return damaged(path, errors.New(strings.Join(strings.Fields(found), " ")))
 	}
 	return nil
 }

@@ -77,6 +77,16 @@ func newConnection(path string) (_ *connection, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read head of the audit log: %w", err)
 	}
+	// SQLite opens a file that it may only read, and says so at the first write.
+	if err := run(c.begin); err != nil {
+		return nil, err
+	}
+	if err := run(c.advance, c.head.seq, c.head.hash, c.head.commits); err != nil {
+		return nil, err
+	}
+	if err := run(c.rollback); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

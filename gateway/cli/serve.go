@@ -142,17 +142,21 @@ var _ gateway.Metrics = observer{}
 
 // submissions says how the results of package smtp are counted.
 var submissions = map[smtp.Result]metrics.Submission{
-	smtp.Accepted:   metrics.SubmissionAccepted,
-	smtp.Refused:    metrics.SubmissionRefused,
-	smtp.NotYours:   metrics.SubmissionSenderRefused,
-	smtp.Malformed:  metrics.SubmissionRefused,
-	smtp.TooLarge:   metrics.SubmissionRefused,
-	smtp.Abandoned:  metrics.SubmissionAborted,
-	smtp.ServerLost: metrics.SubmissionFailed,
+	smtp.Accepted:    metrics.SubmissionAccepted,
+	smtp.Refused:     metrics.SubmissionRefused,
+	smtp.NotYours:    metrics.SubmissionSenderRefused,
+	smtp.WouldRefuse: metrics.SubmissionWouldRefuse,
+	smtp.Malformed:   metrics.SubmissionRefused,
+	smtp.TooLarge:    metrics.SubmissionRefused,
+	smtp.Abandoned:   metrics.SubmissionAborted,
+	smtp.ServerLost:  metrics.SubmissionFailed,
 }
 
 // Submitted implements smtp.Recorder.
 func (o observer) Submitted(r smtp.Result) { o.Metrics.Submitted(submissions[r]) }
+
+// AdminPanicked implements gateway.Metrics.
+func (o observer) AdminPanicked() { o.Panicked(metrics.ComponentAdmin) }
 
 // CertificatesExpire implements gateway.Metrics.
 func (o observer) CertificatesExpire(clients, admin time.Time) {

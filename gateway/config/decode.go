@@ -67,7 +67,7 @@ func (s *source) locate(path string) span {
 
 // problem makes a Problem that points at a place.
 func (s *source) problem(at span, path, message, fix string) Problem {
-	p := Problem{File: s.file, Line: at.line, Column: at.column, Path: path, Message: message, Fix: fix, width: at.width}
+	p := Problem{File: s.file, Line: at.line, Column: at.column, Path: oneLine(path), Message: oneLine(message), Fix: oneLine(fix), width: at.width}
 	if at.line > 0 && at.line <= len(s.lines) {
 		p.source = presentable(s.lines[at.line-1])
 		p.width = min(at.width, max(1, len([]rune(p.source))-at.column+1))
@@ -477,7 +477,7 @@ func (s *source) unknown(path, key string, at span, in reflect.Type) {
 		}
 		fix = "the fields " + where + " are " + strings.Join(names, ", ")
 	}
-	s.wrongAt(at, join(path, key), fmt.Sprintf("unknown field `%s`", printable(join(path, key))), fix)
+	s.wrongAt(at, join(path, key), fmt.Sprintf("unknown field `%s`", shorten(join(path, key))), fix)
 }
 
 func isMapping(n ast.Node) bool {
@@ -491,12 +491,12 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// printable bounds and cleans a word of the file that is shown in a message.
-func printable(word string) string {
+// shorten bounds a word of the file that is shown in a message.
+func shorten(word string) string {
 	if r := []rune(word); len(r) > 60 {
-		word = string(r[:60]) + "…"
+		return string(r[:60]) + "…"
 	}
-	return presentable(strings.ReplaceAll(word, "\n", " "))
+	return word
 }
 
 func tagOf(f reflect.StructField) string {

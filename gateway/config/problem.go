@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -110,6 +111,20 @@ func indent(line string, n int) string {
 		case unicode.Is(unicode.Mn, r): // a combining mark takes no room
 		default:
 			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}
+
+// oneLine makes a message fit for one line of a terminal or a journal, whatever
+// words of the file it repeats.
+func oneLine(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
 		}
 	}
 	return b.String()

@@ -27,7 +27,7 @@ CREATE TABLE accounts (
     alerted_on      TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX accounts_unknown ON accounts (name) WHERE registered IS NULL;
+CREATE INDEX accounts_unknown ON accounts (registered) WHERE registered IS NULL;
 CREATE INDEX accounts_locked  ON accounts (name) WHERE lock_cause <> '';
 CREATE INDEX accounts_revoked ON accounts (name) WHERE revoked_at IS NOT NULL;
 

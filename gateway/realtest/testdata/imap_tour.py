@@ -41,7 +41,7 @@ note("list", m.list())
 note("lsub", m.lsub())
 for i, f in enumerate(["INBOX"] + FOLDERS):
     for j in range(i + 1):
-        note("append", (lambda t, d: (t, [re.sub(rb"\d+", b"N", d[0])]))(
+        note("append", (lambda t, d: (t, [re.sub(rb"UID \d+ ", b"UID N ", d[0])]))(
             *m.append('"' + utf7(f) + '"', r"(\Seen)" if j % 2 else None,
                       '"05-Mar-2026 08:00:00 +0700"', message(10 * i + j, "Nội dung số %d" % j))))
 for f in ["INBOX"] + FOLDERS:
@@ -56,7 +56,7 @@ note("fetch", m.fetch("1:*", "(UID FLAGS INTERNALDATE RFC822.SIZE BODYSTRUCTURE 
 note("body", m.fetch("1:*", "(BODY.PEEK[])"))
 note("partial", m.fetch("2", "(BODY.PEEK[TEXT]<3.9>)"))
 note("store", m.store("1:2", "+FLAGS", r"(\Deleted \Flagged $ViecGap)"))
-note("copy", (lambda t, d: (t, [re.sub(rb"\d+", b"N", d[0] or b"")]))(*m.copy("3", '"' + utf7("Lưu trữ") + '"')))
+note("copy", (lambda t, d: (t, [re.sub(rb"UID \d+ ", b"UID N ", d[0] or b"")]))(*m.copy("3", '"' + utf7("Lưu trữ") + '"')))
 note("expunge", m.expunge())
 note("wrong", m.uid("FETCH", "1:*", "(FLAGS)"))
 note("close", m.close())
