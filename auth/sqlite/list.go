@@ -147,7 +147,7 @@ func (s *Store) Verify(ctx context.Context, progress func(checked, total int64))
 	case noted.Seq < newest:
 		return at, &auth.BrokenChain{Seq: noted.Seq + 1, Why: "the events from here on were not written by the gateway"}
 	case noted.Hash != at.Hash:
-		return at, &auth.BrokenChain{Seq: at.Seq, Why: "the whole log was rewritten: its last hash is not the one noted"}
+		return at, &auth.BrokenChain{Seq: at.Seq, Why: "its hash is not the one noted when it was written: the log was rewritten"}
 	}
 	return at, nil
 }

@@ -174,11 +174,13 @@ func whoMay(socket string) string {
 	if info, err := os.Stat(socket); err == nil {
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 			owner = "user " + userName(stat.Uid)
-			group = groupName(stat.Gid)
+			if stat.Gid != 0 { // nobody should be put into the group of root for this
+				group = groupName(stat.Gid)
+			}
 		}
 	}
 	if group == "" {
-		return "run it as root or as " + owner + " (sudo -u congthu congthu ...);\nfor others set `admin.socket_group` in the configuration, put them into that group, and let it enter the directory"
+		return "run it as root or as " + owner + ", with sudo\nFor others set `admin.socket_group` in the configuration, put them into that group, and let it enter the directory"
 	}
 	return fmt.Sprintf("it is for %s and the group %s\nRun it with sudo, or have an administrator add you: usermod -aG %s %s; then log in again", owner, group, quote(group), currentUser())
 }

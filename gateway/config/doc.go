@@ -17,7 +17,8 @@
 //
 // Below the file lies a profile: a fragment of the same YAML, built in, with the
 // figures, time zone and words of one regulation. Everything in it can be
-// overruled by the file. Nothing outside profiles/ knows an authority by name.
+// overruled by the file. Outside profiles/ no authority's domain, address or
+// telephone number is known, only which profile is the default.
 //
 // Reading a configuration reads the files it names and changes nothing:
 // no directory is made, no name resolved, no port opened.

@@ -42,7 +42,7 @@ func FuzzParse(f *testing.F) {
 		if !errors.As(err, &mistakes) || c != nil || len(mistakes.Problems) == 0 {
 			t.Fatalf("%v, %v", c, err)
 		}
-		lines := strings.Split(string(data), "\n")
+		lines := newSource("", data).lines
 		for _, p := range mistakes.Problems {
 			if p.Line < 0 || p.Line > len(lines) || (p.Line == 0) != (p.Column == 0) {
 				t.Errorf("outside the file: %d:%d %s", p.Line, p.Column, p.Message)

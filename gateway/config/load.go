@@ -41,7 +41,7 @@ func Peek(path string) (*Config, error) {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	s := newSource(path, data)
-	root := s.tree(data)
+	root := s.tree()
 	if root == nil && len(s.problems) > 0 {
 		return nil, &Error{path, s.problems}
 	}
@@ -52,7 +52,7 @@ func Peek(path string) (*Config, error) {
 
 func parse(name string, data []byte, now time.Time) (*Config, error) {
 	s := newSource(name, data)
-	root := s.tree(data)
+	root := s.tree()
 	if root == nil && len(s.problems) > 0 {
 		return nil, &Error{name, s.problems}
 	}

@@ -36,7 +36,7 @@ func (c *Config) apply(profile string) {
 		panic(fmt.Sprintf("config: built-in profile %s: %v", profile, err))
 	}
 	s := newSource("profiles/"+profile+".yaml", data)
-	root := s.tree(data)
+	root := s.tree()
 	if root != nil {
 		s.decode("", root, reflect.ValueOf(c).Elem())
 	}

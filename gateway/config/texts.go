@@ -8,9 +8,9 @@ import (
 	"congthu/auth"
 )
 
-// Texts are what users are told: one line of ASCII each, since IMAP and SMTP
-// replies carry nothing else everywhere (RFC 9051 section 7.1, RFC 5321
-// section 4.2.1). A word in braces stands for a value: {helpdesk}, {change},
+// Texts are what users are told: one line of ASCII each, since replies of SMTP
+// (RFC 5321 section 4.2) and of IMAP4rev1 (RFC 3501 section 9) carry nothing
+// else. A word in braces stands for a value: {helpdesk}, {change},
 // {days}, {tolerated}, {password_months}, {idle_months}.
 type Texts struct {
 	// Helpdesk is whom to ask: {helpdesk} in the other texts.

@@ -288,7 +288,7 @@ func (s *scanner) anyString() (string, error) {
 		p := s.args[1]
 		s.args = s.args[2:]
 		if p.binary {
-			return "", s.bad("a binary literal has no place here") // RFC 3516 section 4.4
+			return "", s.bad("a binary literal has no place here") // RFC 9051 section 9: only in APPEND
 		}
 		return p.octets, nil
 	}

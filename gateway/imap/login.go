@@ -96,7 +96,7 @@ func (c *client) authenticate(tag string, args *scanner) error {
 }
 
 // cleartext refuses credentials, or the offer of some, without TLS (RFC 9051
-// section 6.2.3, 11.3). They reach nobody and are not counted.
+// section 6.2.3). They reach nobody and are not counted.
 func (c *client) cleartext(tag string, mech auth.Mechanism) error {
 	if c.server.Refused != nil {
 		c.server.Refused(auth.Attempt{Session: c.id, Protocol: auth.IMAP, Mechanism: mech, Source: c.source}, auth.Cleartext)

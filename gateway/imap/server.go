@@ -89,6 +89,7 @@ type Server struct {
 	mu        sync.Mutex
 	sessions  map[*client]struct{}
 	perSource map[string]int
+	told      time.Time // of too many connections
 }
 
 // Serve accepts clients from l, which it closes, until ctx ends; then it
@@ -158,8 +159,10 @@ func (d *door) accept(l net.Listener) error {
 // take gives a connection its goroutine.
 func (d *door) take(conn net.Conn) {
 	c := newClient(d, conn)
-	if !d.server.admit(c) {
-		d.server.log().Warn("too many connections", "protocol", auth.IMAP, "source", c.source)
+	if admitted, tell := d.server.admit(c); !admitted {
+		if tell {
+			d.server.log().Warn("too many connections", "protocol", auth.IMAP, "source", c.source)
+		}
 		if !d.implicit {
 			// The first bytes of a connection fit into any buffer.
 			conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -206,8 +209,9 @@ func (d *door) each(do func(*client)) {
 	}
 }
 
-// admit takes a client in, if there is room.
-func (s *Server) admit(c *client) bool {
+// admit takes a client in, if there is room. Now and then a refusal is worth
+// telling the operator.
+func (s *Server) admit(c *client) (admitted, tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions == nil {
@@ -217,11 +221,15 @@ func (s *Server) admit(c *client) bool {
 	key := sourceKey(c.source.Addr())
 	if s.MaxConnections > 0 && len(s.sessions) >= s.MaxConnections ||
 		s.MaxPerSource > 0 && key != "" && s.perSource[key] >= s.MaxPerSource {
-		return false
+		now := time.Now()
+		if tell = now.Sub(s.told) > 10*time.Second; tell {
+			s.told = now
+		}
+		return false, tell
 	}
 	s.sessions[c] = struct{}{}
 	s.perSource[key]++
-	return true
+	return true, false
 }
 
 // leave lets a client go.

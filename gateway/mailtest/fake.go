@@ -1,7 +1,6 @@
 package mailtest
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -242,9 +241,6 @@ func Once(step Step, m Misdeed) func(Step) Misdeed {
 		return now
 	}
 }
-
-// dialContext has the shape of a dialer's method, for the Dial field of a client.
-type dialContext = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // upgrade completes a TLS handshake as a server.
 func upgrade(conn net.Conn, config *tls.Config) (*tls.Conn, error) {

@@ -140,7 +140,7 @@ func configure(t testing.TB, s Setup, dir string) *Gateway {
 		t.Fatal(err)
 	}
 	ca := TheAuthority(t)
-	cert, key := ca.Issue(t, "gateway")
+	cert, key := ca.Issue(t, filepath.Base(dir))
 	token := sha256.Sum256([]byte(Token))
 	limits := ""
 	if s.Limits != "" {

@@ -86,7 +86,7 @@ func startDovecot(t testing.TB) *DovecotServer {
 	if err := os.Chown(mail, mailUID, mailUID); err != nil {
 		t.Fatal(err)
 	}
-	cert, key := TheAuthority(t).Issue(t, "dovecot")
+	cert, key := TheAuthority(t).Issue(t, filepath.Base(dir))
 	writeFile(t, filepath.Join(dir, "dovecot.conf"), fmt.Sprintf(`
 base_dir = %[1]s/run
 state_dir = %[1]s/state

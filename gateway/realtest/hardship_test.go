@@ -74,7 +74,9 @@ func TestThePasswordIsNowhere(t *testing.T) {
 	t.Parallel()
 	g := OwnCongthu(t, Setup{})
 	user := Dovecot(t).Account(t)
-	const right, wrong = "Hoang-Yen-Dung-1", "Hoang-Yen-Sai-2"
+	// misplaced is a password typed into the field for the name. The store must
+	// keep the names that it counts, so it is looked for everywhere but there.
+	const right, wrong, misplaced = "Hoang-Yen-Dung-1", "Hoang-Yen-Sai-2", "Hoang-Yen-Lac-3"
 	Dovecot(t).SetPassword(t, user, right)
 	var replies strings.Builder
 	hear := func(d *Dialogue, reply string) {
@@ -84,9 +86,7 @@ func TestThePasswordIsNowhere(t *testing.T) {
 	for _, password := range []string{right, wrong} {
 		hear(g.Door().LoginIMAP(t, "", user, password))
 		hear(g.Door().LoginSMTP(t, "", user, password))
-		// In the wrong place: as a user name, a command, an address, an ID.
-		hear(g.Door().LoginIMAP(t, "", password, password))
-		hear(g.Door().LoginSMTP(t, "", password, password))
+		// In the wrong place: as a command, an ID.
 		d := g.Door().DialIMAP(t, "")
 		replies.WriteString(d.Command("a", `ID ("name" "x" "x-originating-ip" "`+password+`")`))
 		hear(d, d.Command("b", "AUTHENTICATE PLAIN "+plain(user, user, password)))
@@ -101,6 +101,10 @@ func TestThePasswordIsNowhere(t *testing.T) {
 		hear(s, s.Ask(base64.StdEncoding.EncodeToString([]byte(password))))
 		s, _ = g.Door().DialSMTP(t, "")
 		hear(s, s.Ask("AUTH PLAIN !"+password)) // bad base64
+	}
+	for range 4 { // this locks the name
+		hear(g.Door().LoginIMAP(t, "", misplaced, wrong))
+		hear(g.Door().LoginSMTP(t, "", misplaced, wrong))
 	}
 	awaitPasswordSeen(t, g, user)
 	for _, path := range []string{"/accounts/" + user, "/accounts/" + url.PathEscape(wrong), "/events?account=" + user, "/accounts?limit=" + wrong, "/events?kind=" + wrong} {
@@ -141,7 +145,10 @@ func TestThePasswordIsNowhere(t *testing.T) {
 		t.Fatalf("only %d places to search", len(where))
 	}
 	for place, text := range where {
-		for _, secret := range []string{right, wrong, Token} {
+		for _, secret := range []string{right, wrong, misplaced, Token} {
+			if secret == misplaced && strings.Contains(place, ".db") {
+				continue
+			}
 			for _, form := range forms(secret, user) {
 				if strings.Contains(strings.ToLower(text), strings.ToLower(form)) {
 					t.Errorf("%s has %q", place, form)

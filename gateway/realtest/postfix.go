@@ -91,7 +91,7 @@ func startPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
 	need(t)
 	dir := newDir(t, "p")
 	p := &PostfixServer{Submission: freePort(t), Submissions: freePort(t), Log: filepath.Join(dir, "mail.log"), Dir: dir}
-	cert, key := TheAuthority(t).Issue(t, "postfix")
+	cert, key := TheAuthority(t).Issue(t, filepath.Base(dir))
 	var mailboxes strings.Builder
 	for i := range accounts {
 		fmt.Fprintf(&mailboxes, "%s x\n", accountName(i))
@@ -193,7 +193,14 @@ func (p *PostfixServer) LogHas(parts ...string) bool { return lineHas(readFrom(p
 // then delivered or bounced, and what is not there will not come.
 func (p *PostfixServer) Settle(t testing.TB) {
 	t.Helper()
+	var left []string
+	t.Cleanup(func() {
+		if t.Failed() && len(left) > 0 {
+			t.Logf("left in Postfix's queue: %q", left)
+		}
+	})
 	Eventually(t, "Postfix's queue to empty", func() bool {
+		left = nil
 		for _, queue := range []string{"incoming", "active", "maildrop", "deferred"} {
 			entries, err := os.ReadDir(filepath.Join(p.Dir, "spool", queue))
 			if err != nil {
@@ -201,10 +208,10 @@ func (p *PostfixServer) Settle(t testing.TB) {
 			}
 			for _, entry := range entries {
 				if entry.Type().IsRegular() {
-					return false
+					left = append(left, queue+"/"+entry.Name())
 				}
 			}
 		}
-		return true
+		return len(left) == 0
 	})
 }

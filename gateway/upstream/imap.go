@@ -198,24 +198,24 @@ func (d *imapDialogue) askCapabilities() error {
 // nothing to say that login would have to wait for.
 func (d *imapDialogue) identify(c Client) {
 	var b strings.Builder
+	has := make(map[string]bool)
+	// The bounds are those of RFC 2971 section 3.3; so is that no name comes
+	// twice.
 	field := func(name, value string) {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
+		if key := strings.ToLower(name); !has[key] {
+			if has[key] = true; b.Len() > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(quoted(name, 30) + " " + quoted(value, 1024))
 		}
-		b.WriteString(quoted(name, 30) + " " + quoted(value, 1024)) // RFC 2971 section 3.3
 	}
-	named := false
 	for _, f := range c.ID {
 		// A proxy's fields are ours to write: anybody could claim any address.
-		if f.Name == "" || strings.HasPrefix(strings.ToLower(f.Name), "x-") {
-			continue
+		if len(has) < 25 && f.Name != "" && !strings.HasPrefix(strings.ToLower(f.Name), "x-") {
+			field(f.Name, f.Value)
 		}
-		named = named || strings.EqualFold(f.Name, "name")
-		field(f.Name, f.Value)
 	}
-	if !named {
-		field("name", "congthu")
-	}
+	field("name", "congthu")
 	if c.Address.IsValid() {
 		field("x-originating-ip", c.Address.Addr().Unmap().WithZone("").String())
 		field("x-originating-port", strconv.Itoa(int(c.Address.Port())))
@@ -313,7 +313,7 @@ func (d *imapDialogue) sendPlain(message string) (tag string, err error) {
 // sendLogin sends LOGIN (RFC 9051 section 6.2.3), both arguments as literals.
 func (d *imapDialogue) sendLogin(name, password string) (tag string, err error) {
 	d.keep = true
-	// RFC 7888 section 4 and 5.
+	// RFC 7888 sections 3 and 5.
 	if d.caps.Has(imap.CapLiteralPlus) ||
 		d.caps.Has(imap.CapLiteralMinus) && len(name) <= 4096 && len(password) <= 4096 {
 		tag = d.queue(fmt.Sprintf("LOGIN {%d+}\r\n%s {%d+}\r\n%s", len(name), name, len(password), password))

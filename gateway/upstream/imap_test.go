@@ -243,7 +243,7 @@ func TestTheClientIsPassedOnByID(t *testing.T) {
 	client := Client{
 		Address: netip.MustParseAddrPort("[::ffff:192.0.2.7]:4711"), Session: "S1",
 		ID: []IDField{
-			{"name", "Thư\r\na1 LOGOUT \"x\" \\"}, {"x-originating-ip", "203.0.113.1"}, {"X-Forwarded-For", "203.0.113.1"},
+			{"name", "Thư\r\na1 LOGOUT \"x\" \\"}, {"x-originating-ip", "203.0.113.1"}, {"X-Forwarded-For", "203.0.113.1"}, {"NAME", "again"},
 		},
 	}
 	for _, pass := range []bool{false, true} {

@@ -1,0 +1,108 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"congthu/auth"
+)
+
+// BenchmarkUpdate shows the group commit: what a durable change costs when 1 to
+// 64 callers make changes at once, and how many share a commit.
+func BenchmarkUpdate(b *testing.B) {
+	for _, callers := range []int{1, 2, 4, 8, 16, 32, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			var n noted
+			s := open(b, Options{Recorder: &n})
+			work := make(chan int)
+			var wg sync.WaitGroup
+			for range callers {
+				wg.Go(func() {
+					for i := range work {
+						if _, err := s.Update(b.Context(), auth.Name(fmt.Sprintf("n%d@congthu.test", i%1000)), 0, fail); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			b.ResetTimer()
+			for i := range b.N {
+				work <- i
+			}
+			close(work)
+			wg.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/float64(len(n.batches)), "changes/commit")
+		})
+	}
+}
+
+// BenchmarkReserve is what admission costs: one slot taken and given back.
+func BenchmarkReserve(b *testing.B) {
+	s := open(b, Options{})
+	nothing := func(*auth.Account) ([]auth.Event, bool) { return nil, false }
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			_, r, err := s.Reserve(b.Context(), "n@congthu.test", func(auth.Account) int { return 1000 })
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := s.Update(b.Context(), "n@congthu.test", r, nothing); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkAccount is the read of the usual login.
+func BenchmarkAccount(b *testing.B) {
+	s := open(b, Options{})
+	if _, err := s.Update(b.Context(), "n@congthu.test", 0, fail); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := s.Account(b.Context(), "n@congthu.test"); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkOpen is a start with 100,000 accounts, the check for damage included.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "congthu.db")
+	s := open(b, Options{Path: path})
+	var wg sync.WaitGroup
+	for w := range 64 {
+		wg.Go(func() {
+			for i := w; i < 100_000; i += 64 {
+				_, err := s.Update(b.Context(), auth.Name(fmt.Sprintf("n%d@congthu.test", i)), 0, func(a *auth.Account) ([]auth.Event, bool) {
+					a.Registered, a.FirstLogin, a.LastLogin = noon, noon, noon
+					a.Password = auth.Password{Salt: make([]byte, 16), Current: make([]byte, 32), Previous: make([]byte, 32), Since: noon}
+					return fail(a)
+				})
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close_(b, s)
+	b.ResetTimer()
+	for range b.N {
+		s, err := Open(context.Background(), Options{Path: path})
+		if err != nil {
+			b.Fatal(err)
+		}
+		close_(b, s)
+	}
+}

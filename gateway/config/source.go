@@ -1,0 +1,201 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// source is a file being judged: its text, where each field stands in it, and
+// what is wrong with it so far.
+type source struct {
+	file     string
+	text     string
+	lines    []string
+	at       map[string]place
+	problems []Problem
+	warnings []Problem
+}
+
+// place is where a field stands.
+type place struct{ key, value span }
+
+// span is one token; the zero span is none.
+type span struct{ line, column, width int }
+
+// newSource takes the text of a file, with every kind of line end made one: a
+// line is then the same to the parser and to whoever is shown it.
+func newSource(file string, data []byte) *source {
+	text := strings.TrimPrefix(string(data), "\ufeff") // a byte order mark
+	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+	return &source{file: file, text: text, lines: strings.Split(text, "\n"), at: make(map[string]place)}
+}
+
+// given reports whether the file says anything about the field.
+func (s *source) given(path string) bool {
+	_, ok := s.at[path]
+	return ok
+}
+
+// locate finds what to point at for a field: its value, its key, or the
+// nearest part of the file around it.
+func (s *source) locate(path string) span {
+	p, ok := s.at[path]
+	if ok && p.value.line > 0 {
+		return p.value
+	}
+	for !ok {
+		i := strings.LastIndexAny(path, ".[")
+		if i < 0 {
+			return span{}
+		}
+		path = path[:i]
+		p, ok = s.at[path]
+	}
+	if p.key.line > 0 {
+		return p.key
+	}
+	return p.value
+}
+
+// problem makes a Problem that points at a place.
+func (s *source) problem(at span, path, message, fix string) Problem {
+	p := Problem{File: s.file, Line: at.line, Column: at.column, Path: oneLine(path), Message: oneLine(message), Fix: oneLine(fix), width: at.width}
+	if at.line > 0 && at.line <= len(s.lines) {
+		p.source = presentable(s.lines[at.line-1])
+		p.width = min(at.width, max(1, len([]rune(p.source))-at.column+1))
+	}
+	return p
+}
+
+func (s *source) wrongAt(at span, path, message, fix string) {
+	s.problems = append(s.problems, s.problem(at, path, message, fix))
+}
+
+// wrong records a mistake in a field.
+func (s *source) wrong(path, fix, format string, args ...any) {
+	s.wrongAt(s.locate(path), path, fmt.Sprintf(format, args...), fix)
+}
+
+// wrongKey records a mistake in the name of a field.
+func (s *source) wrongKey(path, fix, format string, args ...any) {
+	at := s.locate(path)
+	if p := s.at[path]; p.key.line > 0 {
+		at = p.key
+	}
+	s.wrongAt(at, path, fmt.Sprintf(format, args...), fix)
+}
+
+// doubt records a warning about a field.
+func (s *source) doubt(path, fix, format string, args ...any) {
+	s.warnings = append(s.warnings, s.problem(s.locate(path), path, fmt.Sprintf(format, args...), fix))
+}
+
+// mistaken records an error of one of the read functions.
+func (s *source) mistaken(path string, err error) {
+	var m *mistake
+	if errors.As(err, &m) {
+		if _, item, ok := strings.Cut(path, ".pin_sha256"); ok && item != "" {
+			m.fix = "take the sum of the public key: openssl x509 -in cert.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum"
+		}
+		s.wrong(path, m.fix, "`%s`: %s", path, m.message)
+		return
+	}
+	s.wrong(path, "", "`%s`: %v", path, err)
+}
+
+// refused reports whether a mistake in the field, or around it, is recorded
+// already: a second complaint about it would only confuse.
+func (s *source) refused(path string) bool {
+	return slices.ContainsFunc(s.problems, func(p Problem) bool {
+		return p.Path == path || p.Path != "" && (strings.HasPrefix(path, p.Path+".") || strings.HasPrefix(path, p.Path+"["))
+	})
+}
+
+// maxFile bounds a configuration file and each file that it names.
+const maxFile = 1 << 20
+
+// tree parses the YAML. It returns nil for a file that is empty or not YAML;
+// the mistake is recorded.
+func (s *source) tree() (root ast.Node) {
+	defer func() {
+		// The parser is not ours; a file that upsets it is a mistake like any other.
+		if r := recover(); r != nil {
+			root = nil
+			s.wrongAt(span{}, "", "this is not YAML", "compare it with the example")
+		}
+	}()
+	for i, line := range s.lines {
+		if !utf8.ValidString(line) {
+			s.wrongAt(span{i + 1, 1, 1}, "", "this line is not UTF-8", "save the file as UTF-8")
+			return nil
+		}
+	}
+	if depth(s.text) > 100 {
+		s.wrongAt(span{}, "", "brackets are nested more than 100 deep", "compare it with the example")
+		return nil
+	}
+	// Repeated keys are found by mapping, with both places.
+	file, err := parser.ParseBytes([]byte(s.text), 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		var at span
+		message, fix := "this is not YAML: "+err.Error(), ""
+		var syntax *yaml.SyntaxError
+		if errors.As(err, &syntax) {
+			at = spanOf(syntax.Token)
+			message = "this is not YAML: " + syntax.Message
+		}
+		if at.line > 0 && at.line <= len(s.lines) && strings.HasPrefix(strings.TrimLeft(s.lines[at.line-1], " "), "\t") {
+			fix = "indent with spaces; YAML allows no tabs there"
+		} else {
+			fix = "check the indentation, the colons and the quotes on this line and the one above"
+		}
+		s.wrongAt(at, "", message, fix)
+		return nil
+	}
+	var bodies []ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			bodies = append(bodies, doc.Body)
+		}
+	}
+	switch len(bodies) {
+	case 0:
+		return nil
+	case 1:
+		return bodies[0]
+	}
+	s.wrongAt(nodeSpan(bodies[1]), "", "a second document begins here", "keep one document in the file: remove the line ---")
+	return bodies[0]
+}
+
+// depth is how deep brackets are nested, strings and comments not excepted.
+func depth(text string) int {
+	deepest, now := 0, 0
+	for _, c := range text {
+		switch c {
+		case '[', '{':
+			now++
+			deepest = max(deepest, now)
+		case ']', '}':
+			now--
+		}
+	}
+	return deepest
+}
+
+// spanOf is the place of a token.
+func spanOf(tk *token.Token) span {
+	if tk == nil || tk.Position == nil || tk.Position.Line < 1 {
+		return span{}
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(tk.Origin), "\n")
+	return span{tk.Position.Line, max(1, tk.Position.Column), max(1, len([]rune(text)))}
+}
