@@ -426,7 +426,8 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		s.observed = o
 	}
 
-	var v accepted
+	// Nothing is accepted that was not settled.
+	v := accepted{outcome: StoreUnavailable}
 	account, err := t.storeUpdate(ctx, t.name, t.reservation, func(a *Account) ([]Event, bool) {
 		v = t.rules.accept(a, s)
 		return v.events, v.write

@@ -75,7 +75,7 @@ func TestARewrittenLogDoesNotFitItsHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	close_(t, s)
+	shut(t, s)
 	statements := []string{allowTampering}
 	prev := ""
 	for i := len(events) - 1; i >= 0; i-- {

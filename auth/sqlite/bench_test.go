@@ -96,13 +96,13 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 	wg.Wait()
-	close_(b, s)
+	shut(b, s)
 	b.ResetTimer()
 	for range b.N {
 		s, err := Open(context.Background(), Options{Path: path})
 		if err != nil {
 			b.Fatal(err)
 		}
-		close_(b, s)
+		shut(b, s)
 	}
 }

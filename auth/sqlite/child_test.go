@@ -210,17 +210,17 @@ func TestAnUnwritableDatabaseSaysWhatToDo(t *testing.T) {
 			chmod(t, filepath.Dir(path), 0o555)
 		},
 		"directory of a database": func(t *testing.T, path string) {
-			close_(t, open(t, Options{Path: path}))
+			shut(t, open(t, Options{Path: path}))
 			give(t, path, path+".lock")
 			chmod(t, filepath.Dir(path), 0o555)
 		},
 		"file": func(t *testing.T, path string) {
-			close_(t, open(t, Options{Path: path}))
+			shut(t, open(t, Options{Path: path}))
 			chmod(t, path, 0o400)
 			give(t, path, path+".lock", filepath.Dir(path))
 		},
 		"somebody else's file": func(t *testing.T, path string) {
-			close_(t, open(t, Options{Path: path}))
+			shut(t, open(t, Options{Path: path}))
 			chmod(t, path, 0o000)
 			give(t, path+".lock", filepath.Dir(path))
 		},

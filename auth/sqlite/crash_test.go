@@ -63,7 +63,7 @@ func TestNothingAcknowledgedIsLostBySIGKILL(t *testing.T) {
 		if head.Seq != int64(total) {
 			t.Fatalf("round %d: %d events tell of %d failures", round, head.Seq, total)
 		}
-		close_(t, s)
+		shut(t, s)
 	}
 	if len(did) != 5 {
 		t.Fatalf("only %v were acknowledged: the test kills too early", did)

@@ -29,7 +29,7 @@ func populated(t *testing.T) string {
 				t.Fatal(err)
 			}
 		}
-		close_(t, s)
+		shut(t, s)
 		population = read(t, s.path)
 	}
 	path := filepath.Join(t.TempDir(), "congthu.db")
@@ -189,7 +189,7 @@ func TestNobodyElseMayReadTheFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantPrivate()
-	close_(t, s)
+	shut(t, s)
 	chmod(t, path, 0o644) // restored from a backup, say
 	s = open(t, Options{Path: path})
 	if _, err := s.Update(t.Context(), "n@congthu.test", 0, fail); err != nil {
@@ -205,7 +205,7 @@ func TestAnyFileNameWillDo(t *testing.T) {
 		if _, err := s.Update(t.Context(), "n@congthu.test", 0, fail); err != nil {
 			t.Fatalf("%q: %v", name, err)
 		}
-		close_(t, s)
+		shut(t, s)
 		if len(read(t, path)) < 4096 {
 			t.Errorf("%q: the database is not in that file", name)
 		}

@@ -32,11 +32,11 @@ func open(t testing.TB, o Options) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { close_(t, s) })
+	t.Cleanup(func() { shut(t, s) })
 	return s
 }
 
-func close_(t testing.TB, s *Store) {
+func shut(t testing.TB, s *Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
@@ -60,7 +60,7 @@ func TestSQLiteKeepsTheContract(t *testing.T) {
 		},
 		Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
 			old := s.(*Store)
-			close_(t, old)
+			shut(t, old)
 			return open(t, Options{Path: old.path, MaxUnknown: old.slots.max})
 		},
 		Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {

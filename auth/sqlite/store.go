@@ -34,7 +34,7 @@ type Options struct {
 type Recorder interface {
 	// Operated tells of one operation. A slot that is not free is no error.
 	Operated(op auth.StoreOp, took time.Duration, err error)
-	// Committed tells of one transaction with the changes of batch callers.
+	// Committed tells of one transaction and how many changes shared it.
 	Committed(batch int, took time.Duration)
 	// Queued tells how many changes wait for the writer.
 	Queued(depth int)

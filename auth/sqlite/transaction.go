@@ -110,7 +110,8 @@ func (c *connection) close() error {
 type transaction struct {
 	*writer
 	next       head // the head after it
-	writes     bool
+	changes    int  // that are written
+	writes     bool // there is anything to commit
 	committing bool // its outcome is in doubt if it fails now
 	made       bool // set by settle
 
@@ -248,6 +249,7 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 		}
 	}
 	t.next, t.writes = next, true
+	t.changes++
 	return nil, nil
 }
 

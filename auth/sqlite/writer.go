@@ -210,7 +210,9 @@ func (w *writer) process(batch []*request) {
 		}
 	}
 	if err == nil {
-		w.recorder.Committed(len(batch), w.now().Sub(began))
+		if t.writes {
+			w.recorder.Committed(t.changes, w.now().Sub(began))
+		}
 		if w.failed.Swap(nil) != nil {
 			w.log.Info("the database can be written again", "file", w.path)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func stall(t *testing.T, s *Store) (goOn func()) {
 // queued waits until n changes wait for the writer.
 func queued(s *Store, n int) {
 	for len(s.writer.queue) < n {
-		time.Sleep(time.Millisecond) // only the length of a channel tells
+		runtime.Gosched() // only the length of the channel tells
 	}
 }
 
@@ -271,7 +272,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	}
 	queued(s, 10)
 	closed := make(chan struct{})
-	go func() { close_(t, s); close(closed) }()
+	go func() { shut(t, s); close(closed) }()
 	<-s.writer.quit
 	goOn()
 	wg.Wait()
@@ -323,7 +324,7 @@ func TestClosingRacesWithEverything(t *testing.T) {
 			})
 		}
 		queued(s, 1)
-		close_(t, s)
+		shut(t, s)
 		wg.Wait()
 	}
 }

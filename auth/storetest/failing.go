@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,10 +47,24 @@ func contextEndsWithin(t *testing.T, h Harness) {
 		if err != nil {
 			t.Fatalf("round %d: reserve: %v", n, err)
 		}
+		var running atomic.Bool
+		runs := 0
 		_, err = s.Update(ctx, somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
-			cancel()
+			running.Store(true)
+			defer running.Store(false)
+			// At once, or at the second run if there is one, which is another
+			// goroutine's then.
+			if runs++; runs > n%2 {
+				cancel()
+			}
+			for range 1000 { // time enough for Update to return too early
+				runtime.Gosched()
+			}
 			return fail(a)
 		})
+		if running.Load() {
+			t.Fatal("update has returned and the change goes on")
+		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatalf("update: %v", err)
 		}
@@ -196,6 +211,18 @@ func fullOfUnknown(t *testing.T, h Harness) {
 	update(t, s, "e@congthu.test", 0, fail)
 	refused()
 	wantFailures(t, h.reopened(t, s), "b@congthu.test", 1)
+
+	// An attempt that was let through can be settled, whatever happens to the
+	// account meanwhile.
+	s = h.Open(t, Options{MaxUnknown: 1})
+	first, second := reserve(t, s, somebody, allow(2)), reserve(t, s, somebody, allow(2))
+	update(t, s, somebody, first, fail)
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	refused()
+	update(t, s, somebody, second, fail)
+	refused()
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	update(t, s, newcomer, 0, fail)
 }
 
 func parallelNewcomers(t *testing.T, h Harness) {

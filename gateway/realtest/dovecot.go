@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Domain is the domain of all accounts.
@@ -235,9 +236,10 @@ func (d *DovecotServer) SetPassword(t testing.TB, user, password string) {
 	}
 	line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(user) + `:.*$`)
 	text := line.ReplaceAllLiteralString(string(old), user+":{PLAIN}"+password+"::::::")
-	// In one step: Dovecot reads the file whenever its time or size has changed.
 	writeFile(t, path+".new", text, 0o644)
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
+	// Dovecot looks whether the file has changed once a second at most.
+	time.Sleep(1100 * time.Millisecond)
 }

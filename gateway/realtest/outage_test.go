@@ -3,7 +3,6 @@ package realtest
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -36,7 +35,17 @@ func TestAnOutageCountsNothingAndHeals(t *testing.T) {
 	if got := tryIMAP(t, g.Door(), "", user, Password); !accepted(got) {
 		t.Errorf("IMAP after the outage: %s", got)
 	}
-	Eventually(t, "submission to heal", func() bool { return trySMTP(t, g.Door(), "", user, Password) == smtpAccepted })
+	// Postfix's own smtpd does not start without Dovecot, and its master waits a
+	// minute before it tries again (service_throttle_time).
+	for range 3 {
+		if trySMTP(t, g.Door(), "", user, Password) == smtpAccepted {
+			break
+		}
+		time.Sleep(patience / 2)
+	}
+	if got := trySMTP(t, g.Door(), "", user, Password); got != smtpAccepted {
+		t.Errorf("submission after the outage: %s", got)
+	}
 	if o := g.Run(t, "account", "show", user, "--output", "json"); !regexp.MustCompile(`"failures": ?0\b`).MatchString(o.Stdout) {
 		t.Errorf("failures after the outage: %s", o.All())
 	}
@@ -64,15 +73,15 @@ func TestKillLosesNoFailureThatWasAnswered(t *testing.T) {
 	t.Parallel()
 	d := Dovecot(t)
 	g := OwnCongthu(t, Setup{})
-	const rounds = 8
+	const rounds = 6
 	for round := range rounds {
 		user := d.Account(t)
 		answered := rand.IntN(6)
-		for i := range answered {
+		each(answered, func(i int) {
 			if got := tryIMAP(t, g.Door(), "", user, fmt.Sprint("wrong ", i)); got != imapWrong {
-				t.Fatalf("round %d, guess %d: %s", round, i+1, got)
+				t.Errorf("round %d: %s", round, got)
 			}
-		}
+		})
 		if round%2 == 1 && answered < 5 {
 			// One more is on its way when the power goes.
 			c := g.Door().DialIMAP(t, "")
@@ -81,18 +90,10 @@ func TestKillLosesNoFailureThatWasAnswered(t *testing.T) {
 		}
 		g.Process.Kill()
 		g.Start(t)
-		rejected := 0
-		for i := range 8 {
-			switch got := tryIMAP(t, g.Door(), "", user, fmt.Sprint("after ", i)); got {
-			case imapWrong:
-				rejected++
-			case imapLocked:
-			default:
-				t.Errorf("round %d: %s", round, got)
-			}
-		}
-		if answered+rejected > 6 {
-			t.Errorf("round %d: %d wrong passwords were answered before the kill and %d after it, before the lock", round, answered, rejected)
+		var after tally
+		each(8, func(i int) { after.add(tryIMAP(t, g.Door(), "", user, fmt.Sprint("after ", i))) })
+		if rejected := after.counts[imapWrong]; answered+rejected > 6 || rejected+after.counts[imapLocked] != 8 {
+			t.Errorf("round %d: %d wrong passwords were answered before the kill, after it: %v", round, answered, after.counts)
 		}
 		// The lock survives as well.
 		g.Process.Kill()
@@ -130,12 +131,11 @@ func TestTerminationDrains(t *testing.T) {
 	waiting := door.DialIMAP(t, "")
 	g.Process.Signal(syscall.SIGTERM)
 	Eventually(t, "the listeners to close", func() bool {
-		status, _ := Get(t, g.URL("/readyz"))
 		conn, err := tryDial(g.IMAPS)
 		if err == nil {
 			conn.Close()
 		}
-		return err != nil && status != http.StatusOK
+		return err != nil
 	})
 	// Logged in: the session goes on until drain_timeout.
 	if reply := imap.Command("b", "SELECT INBOX"); !strings.HasPrefix(reply, "OK") {

@@ -19,7 +19,7 @@ import (
 
 // patience is how long anything may take before a test gives up on it. It is
 // generous, since a slow machine is no mistake of the gateway.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // packages are the Debian packages that the tests need, and a file of each that
 // shows it is there.
@@ -234,7 +234,7 @@ func tailOnFailure(t testing.TB, log string) {
 		if !t.Failed() {
 			return
 		}
-		const most = 24 << 20
+		const most = 24 << 10
 		text := readFrom(log, from)
 		if len(text) > most {
 			text = "...\n" + text[len(text)-most:]

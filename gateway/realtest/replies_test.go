@@ -60,8 +60,10 @@ func TestEveryReplyReachesPythonAndCurl(t *testing.T) {
 	g := Congthu(t)
 	// The doors behind which something is broken.
 	down := OwnDovecot(t)
-	broken := OwnCongthu(t, Setup{Dovecot: down, Postfix: OwnPostfix(t, down)})
+	downToo := OwnPostfix(t, down)
+	broken := OwnCongthu(t, Setup{Dovecot: down, Postfix: downToo})
 	down.Stop()
+	downToo.Stop()
 	strict := OwnCongthu(t, Setup{Extra: "throttle: { accounts: 2, failures: 4 }"})
 	const suspect = "127.0.6.1"
 	for range 2 {
@@ -171,11 +173,12 @@ func TestNobodyLogsInWithoutTLS(t *testing.T) {
 		}
 	}
 	// curl asks for capabilities, sees LOGINDISABLED or no AUTH, and gives up.
-	for _, scheme := range []string{"imap", "smtp"} {
-		port := map[string]int{"imap": g.IMAP, "smtp": g.Submission}[scheme]
-		if o := Command(t, "", nil, "curl", "-sS", "-u", user+":"+Password, fmt.Sprintf("%s://localhost:%d/", scheme, port), "-X", "NOOP"); o.Code == 0 {
-			t.Errorf("curl %s: exit code 0: %s", scheme, o.All())
-		}
+	if o := Command(t, "", nil, "curl", "-sS", "-u", user+":"+Password, fmt.Sprintf("imap://localhost:%d/", g.IMAP)); o.Code == 0 {
+		t.Errorf("curl imap: exit code 0: %s", o.All())
+	}
+	if o := Command(t, letter(user, user, "clear"), nil, "curl", "-sS", "-u", user+":"+Password, "--mail-from", user, "--mail-rcpt", user, "-T", "-",
+		fmt.Sprintf("smtp://localhost:%d/", g.Submission)); o.Code == 0 {
+		t.Errorf("curl smtp: exit code 0: %s", o.All())
 	}
 	if n := Dovecot(t).Judged(user); n != 0 {
 		t.Errorf("the mail server was asked %d times", n)

@@ -1,8 +1,10 @@
 package smtp
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -54,6 +56,12 @@ type conn struct {
 	// mute drops the next greeting.
 	mute bool
 
+	// Only the goroutine that reads uses these. held was read and not given out;
+	// inLine is set from the begin of a command to its end.
+	held    []byte
+	inLine  bool
+	maxLine int
+
 	http httpWatch
 	dots dotWatch
 
@@ -67,11 +75,18 @@ type times struct{ login, total, command time.Duration }
 
 func newConn(inner net.Conn, t times) *conn {
 	now := time.Now()
-	return &conn{inner: inner, times: t, opened: now, began: now, room: maxEarlyOctets, closed: make(chan struct{})}
+	return &conn{inner: inner, times: t, opened: now, began: now, room: maxEarlyOctets, maxLine: maxClearLine, closed: make(chan struct{})}
 }
+
+// errEarly: RFC 3207 section 4.2; CVE-2011-0411. What came before the handshake
+// must not be taken for something that was said after it.
+var errEarly = errors.New("octets before the handshake")
 
 // secure makes the TLS handshake, within the time for a login.
 func (c *conn) secure(ctx context.Context, config *tls.Config) error {
+	if len(c.held) > 0 {
+		return errEarly
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.times.login)
 	defer cancel()
 	c.inner.SetDeadline(time.Time{})
@@ -81,12 +96,56 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.inner = secured
+	c.inner, c.maxLine = secured, maxLine
 	return nil
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. Of a command it gives whole lines only: go-smtp would
+// take what there is of a line, when the client is gone, for all of it, and half
+// a password is a wrong one.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.inLine {
+		if err := c.fillLine(); err != nil {
+			return 0, err
+		}
+	}
+	if len(c.held) == 0 {
+		return c.read(b)
+	}
+	n := len(c.held)
+	if c.inLine {
+		n = bytes.LastIndexByte(c.held, '\n') + 1
+		if n == 0 { // too long; go-smtp says so
+			n = len(c.held)
+		}
+	}
+	if n > len(b) {
+		n = len(b)
+	} else {
+		c.inLine = false
+	}
+	copy(b, c.held[:n])
+	if c.held = c.held[n:]; len(c.held) == 0 {
+		c.held = nil
+	}
+	return n, nil
+}
+
+// fillLine reads until held has the end of a line.
+func (c *conn) fillLine() error {
+	for bytes.IndexByte(c.held, '\n') < 0 && len(c.held) <= c.maxLine {
+		chunk := make([]byte, 2048)
+		n, err := c.read(chunk)
+		if err != nil {
+			return err
+		}
+		c.held = append(c.held, chunk[:n]...)
+	}
+	return nil
+}
+
+// read reads from the connection itself.
+func (c *conn) read(b []byte) (int, error) {
 	if err := c.arm(); err != nil {
 		c.over.Store(true)
 		return 0, err
@@ -195,6 +254,7 @@ func earlier(a, b time.Time) time.Time {
 // SetReadDeadline is called by go-smtp when it begins to read a command, or a
 // line of AUTH. The time itself does not matter, the call does.
 func (c *conn) SetReadDeadline(time.Time) error {
+	c.inLine = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began = time.Now()

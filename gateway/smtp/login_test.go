@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -301,6 +302,25 @@ func TestTheAuthorizationIdentityIsForTheGuardToJudge(t *testing.T) {
 	g.connect().do("AUTH PLAIN "+plain("boss@congthu.test", owner, password), "235")
 	if got := g.guard.asked()[0].Authorize; got != "boss@congthu.test" {
 		t.Errorf("authorize %q", got)
+	}
+}
+
+// Half a password is a wrong one, and a wrong one counts.
+func TestALineCutShortIsNoCommand(t *testing.T) {
+	g := start(t, nil)
+	initial := "AUTH PLAIN " + plain("", owner, password) + "\r"
+	login := "AUTH LOGIN\r\n" + encode(owner) + "\r\n" + encode(password) + "\r"
+	for _, dialogue := range []string{initial, "NOOP\r\n" + initial, login} {
+		for n := range len(dialogue) + 1 {
+			c := g.connect()
+			c.send(dialogue[:n])
+			c.conn.(*tls.Conn).CloseWrite()
+			io.Copy(io.Discard, c.r)
+		}
+	}
+	g.stop()
+	if n := len(g.guard.asked()); n != 0 {
+		t.Errorf("%d attempts reached the guard", n)
 	}
 }
 

@@ -79,49 +79,40 @@ func (s *session) readHeader(lines *lineReader) (read []byte, complete bool, f *
 		return nil, false, nil
 	}
 	var buffer bytes.Buffer
-	var header []byte
-	for chunk := make([]byte, 4096); header == nil; {
+	end := -1 // of the header, in buffer
+	for chunk := make([]byte, 4096); end < 0; {
 		n, err := lines.Read(chunk)
+		if err != nil && err != io.EOF {
+			return nil, false, s.cutShort(err)
+		}
+		complete = err == io.EOF
 		from := max(0, buffer.Len()-len(endOfHeader)+1)
 		buffer.Write(chunk[:n])
 		all := buffer.Bytes()
-		switch end := bytes.Index(all[from:], endOfHeader); {
+		switch at := bytes.Index(all[from:], endOfHeader); {
 		case bytes.HasPrefix(all, endOfHeader[2:]):
-			header = all[:0]
-		case end >= 0:
-			header = all[:from+end+2]
-		case err == io.EOF:
-			header = all // a message without a body (RFC 5322 section 2.1)
-		case err != nil:
-			return nil, false, s.cutShort(err)
+			end = 0
+		case at >= 0:
+			end = from + at + 2
+		case complete:
+			end = len(all) // a message without a body (RFC 5322 section 2.1)
 		case len(all) > maxHeader:
-			header = all
-			f = s.headerRefused(policy.Mode, errors.New("no end of the header within 256 KiB"))
-		}
-		if err == io.EOF {
-			complete = true
-		} else if err != nil && header != nil {
-			return nil, false, s.cutShort(err)
+			return buffer.Bytes(), false, s.headerRefused(policy.Mode, errors.New("no end of the header within 256 KiB"))
 		}
 	}
-	if f == nil && len(header) <= maxHeader {
-		if err := checkHeader(header, func(address string) bool { return policy.Owns(s.account, address) }); err != nil {
-			f = s.headerRefused(policy.Mode, err)
-		}
+	if err := checkHeader(buffer.Bytes()[:end], func(address string) bool { return policy.Owns(s.account, address) }); err != nil {
+		return buffer.Bytes(), complete, s.headerRefused(policy.Mode, err)
 	}
-	if f != nil && f.reply == nil { // mode warn
-		f = nil
-	}
-	return buffer.Bytes(), complete, f
+	return buffer.Bytes(), complete, nil
 }
 
 var endOfHeader = []byte("\r\n\r\n")
 
-// headerRefused is a failure, without a reply when the rule only warns.
+// headerRefused is a failure, unless the rule only warns.
 func (s *session) headerRefused(mode auth.Mode, why error) *failure {
 	if mode == auth.Warn {
 		s.would(why.Error())
-		return &failure{}
+		return nil
 	}
 	return &failure{NotYours, headerRefused.says("Message refused: " + why.Error()), why}
 }

@@ -60,12 +60,10 @@ func (s *Server) clear(c *conn) error {
 				mistakes++
 				break
 			}
-			// RFC 3207 section 4.2; CVE-2011-0411: what came before the handshake must
-			// not be taken for something that was said after it. Nobody honest sends
-			// anything before the reply, so the connection ends here.
-			if r.Buffered() > 0 {
+			// Nobody honest sends anything before the reply, so the connection ends.
+			if r.Buffered() > 0 || len(c.held) > 0 {
 				say("421 4.7.0 Commands after STARTTLS, bye bye")
-				return errors.New("octets after STARTTLS before the handshake")
+				return errEarly
 			}
 			return say("220 2.0.0 Ready to start TLS")
 		case "AUTH":

@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// versions is the table in which goose notes the schema's version.
+const versions = "congthu_schema"
+
+// configure makes the settings of all connections. What the connection string
+// says of them goes before what the options do.
+func (s *Store) configure() (*pgxpool.Config, error) {
+	if s.o.DSN == "" {
+		return nil, errors.New("the connection string is missing")
+	}
+	c, err := pgxpool.ParseConfig(s.o.DSN)
+	if err != nil {
+		return nil, err // pgx has taken the password out
+	}
+	c.MaxConns = int32(s.o.MaxConns)
+	c.MinConns, c.MinIdleConns = 0, 0
+	c.MaxConnLifetime, c.MaxConnIdleTime = s.o.ConnLifetime, s.o.ConnIdleTime
+	c.MaxConnLifetimeJitter = s.o.ConnLifetime / 10
+	c.ConnConfig.ConnectTimeout = s.o.ConnectTimeout
+	// The statements of this package are few, and prepared at their first use.
+	c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	if c.ConnConfig.ValidateConnect == nil {
+		// A standby would show accounts as they were.
+		c.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	for name, value := range map[string]string{
+		"application_name":                    "congthu",
+		"client_encoding":                     "UTF8",
+		"statement_timeout":                   milliseconds(s.o.StatementTimeout),
+		"lock_timeout":                        milliseconds(s.o.LockTimeout),
+		"idle_in_transaction_session_timeout": milliseconds(s.o.IdleInTransactionTimeout),
+		// A commit is on disk when it returns, whatever the database's default.
+		"synchronous_commit": "on",
+	} {
+		if _, set := c.ConnConfig.RuntimeParams[name]; !set {
+			c.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	return c, nil
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
+}
+
+// connect makes a connection beside the pool.
+func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, s.config.Copy())
+}
+
+// closeConn says goodbye to PostgreSQL, if it listens.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx)
+}
+
+// prepare checks that the database is ours, and not newer, and migrates it
+// forward. Replicas that start at once do so one after the other.
+func (s *Store) prepare(ctx context.Context, conn *pgx.Conn) error {
+	var encoding, fsync, commit string
+	err := conn.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_setting('fsync'), current_setting('synchronous_commit')`).
+		Scan(&encoding, &fsync, &commit)
+	switch {
+	case err != nil:
+		return err
+	case encoding != "UTF8":
+		return fmt.Errorf("%w but as %s: make a new one (createdb --encoding=UTF8 --template=template0)", ErrEncoding, encoding)
+	case fsync != "on" || commit == "off" || commit == "local":
+		s.o.Log.Warn("the database does not keep what it confirms: a crash of its machine loses locks and failures",
+			"fsync", fsync, "synchronous_commit", commit)
+	}
+
+	// For the session, which ends with this function's caller; migrations take
+	// longer than other locks may.
+	if _, err := conn.Exec(ctx, `SET statement_timeout = 0; SET lock_timeout = 0`, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey("schema")); err != nil {
+		return fmt.Errorf("wait for another replica's migration: %w", err)
+	}
+	defer conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, lockKey("schema"))
+	var ours, theirs bool
+	err = conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL,
+		coalesce(to_regclass('accounts'), to_regclass('events'), to_regclass('reservations')) IS NOT NULL`, versions).
+		Scan(&ours, &theirs)
+	switch {
+	case err != nil:
+		return err
+	case theirs && !ours:
+		return fmt.Errorf("%w: it has tables of the gateway's names: give the gateway a database, or a schema (search_path), of its own", ErrForeign)
+	}
+	return s.migrate(ctx)
+}
+
+func (s *Store) migrate(ctx context.Context) error {
+	folder, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	config := s.config.Copy()
+	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		config.RuntimeParams[name] = "0"
+	}
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, folder,
+		goose.WithSlog(s.o.Log), goose.WithDisableGlobalRegistry(true), goose.WithTableName(versions))
+	if err != nil {
+		return err
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	if have > want {
+		return fmt.Errorf("%w: its schema is version %d, this program knows up to %d: install the newer version again, or restore the backup made before it",
+			ErrNewerSchema, have, want)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate schema: %w", err)
+	}
+	return nil
+}

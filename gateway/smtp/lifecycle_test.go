@@ -1,0 +1,548 @@
+package smtp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"congthu/auth"
+	"congthu/gateway/mailtest"
+	"congthu/gateway/upstream"
+)
+
+// begun sends more of a message until the mail server has begun to take it.
+func (g *gateway) begun(c *client) {
+	g.t.Helper()
+	for g.fake.Begun() == 0 {
+		c.send("0123456789\r\n")
+	}
+}
+
+func TestAnEndedSessionSubmitsNothingMore(t *testing.T) {
+	for name, test := range map[string]func(g *gateway, c *client){
+		"idle": func(g *gateway, c *client) {},
+		"in a transaction": func(g *gateway, c *client) {
+			c.envelope()
+		},
+		"in the header": func(g *gateway, c *client) {
+			c.envelope()
+			c.do("DATA", "354")
+			c.send(hello[:10])
+		},
+		"in the body": func(g *gateway, c *client) {
+			c.envelope()
+			c.do("DATA", "354")
+			c.send(hello)
+			g.begun(c)
+		},
+		"in a chunk": func(g *gateway, c *client) {
+			c.envelope()
+			c.send("BDAT 10000000 LAST\r\n" + hello)
+			g.begun(c)
+		},
+		"between chunks": func(g *gateway, c *client) {
+			c.envelope()
+			c.chunk(hello, "", "250 2.0.0 Continue")
+		},
+		"in a line": func(g *gateway, c *client) {
+			c.send("MAIL FROM:<")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, nil)
+			c := g.login()
+			test(g, c)
+			if n := g.Sessions.End(owner); n != 1 {
+				t.Errorf("%d sessions ended", n)
+			}
+			c.want("421 4.")
+			c.closed()
+			g.stop()
+			g.fake.Close()
+			g.wantDelivered()
+			if n := g.Sessions.Len(""); n != 0 {
+				t.Errorf("%d sessions are live", n)
+			}
+		})
+	}
+}
+
+// What the client had sent ahead when it was ended is in go-smtp's buffer.
+func TestAnEndedSessionRefusesEvenWhatWasSentAhead(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	server := &Server{}
+	s := &session{server: server, conn: newConn(near, server.times()), log: server.logger(), account: owner}
+	s.conn.kick()
+	for name, err := range map[string]error{
+		"MAIL": s.Mail(owner, &gosmtp.MailOptions{}),
+		"RCPT": s.Rcpt(owner, &gosmtp.RcptOptions{}),
+		"DATA": s.Data(strings.NewReader(hello)),
+		"AUTH": func() error { _, err := s.Auth("PLAIN"); return err }(),
+	} {
+		if reply, ok := err.(*gosmtp.SMTPError); !ok || reply.Code != 421 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n, err := s.conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("read %d %v", n, err)
+	}
+}
+
+// All of the message is here already when the session is ended.
+func TestASessionEndedWhileAMessageIsCheckedDoesNotSubmitIt(t *testing.T) {
+	var asked int
+	g := start(t, nil)
+	g.Sender = func() Sender {
+		if asked++; asked == 2 { // MAIL, DATA
+			g.Sessions.End(owner)
+			for !strings.Contains(g.log.String(), "kicked") && g.kicked() == 0 {
+				runtime.Gosched()
+			}
+		}
+		return Sender{}
+	}
+	c := g.login()
+	c.envelope()
+	c.send("DATA\r\n" + hello + ".\r\n")
+	c.want("354")
+	c.want("421")
+	c.closed()
+	g.stop()
+	g.fake.Close()
+	g.wantDelivered()
+}
+
+func TestALockDuringTheLoginFindsTheSession(t *testing.T) {
+	g := start(t, nil)
+	g.Guard = guardFunc(func(ctx context.Context, a auth.Attempt) auth.Verdict {
+		a.Verify(ctx, owner)
+		// The mail server has said yes; an admin is faster than the rest.
+		if n := g.Sessions.End(owner); n != 1 {
+			t.Errorf("%d sessions ended", n)
+		}
+		return auth.Verdict{Outcome: auth.Accepted, Name: owner}
+	})
+	c := g.connect()
+	c.do("AUTH PLAIN "+plain("", owner, password), "235")
+	c.send("MAIL FROM:<" + owner + ">\r\n")
+	if got, _ := c.tryReply(); !strings.HasPrefix(got, "421") {
+		t.Errorf("%q", got)
+	}
+}
+
+type guardFunc func(context.Context, auth.Attempt) auth.Verdict
+
+func (f guardFunc) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict { return f(ctx, a) }
+
+func TestAGuardThatGivesUpLeavesNoConnectionBehind(t *testing.T) {
+	g := start(t, nil)
+	var late sync.WaitGroup
+	answered := make(chan struct{})
+	g.Guard = guardFunc(func(ctx context.Context, a auth.Attempt) auth.Verdict {
+		late.Go(func() {
+			<-answered
+			a.Verify(ctx, owner)
+		})
+		return auth.Verdict{Outcome: auth.Unavailable}
+	})
+	c := g.connect()
+	c.do("AUTH PLAIN "+plain("", owner, password), "454")
+	close(answered)
+	late.Wait()
+	if n := g.Sessions.Len(""); n != 0 {
+		t.Errorf("%d sessions are live", n)
+	}
+	c.do("MAIL FROM:<"+owner+">", "530")
+	c.do("AUTH PLAIN "+plain("", owner, password), "454")
+}
+
+func TestAClientThatHangsUpHasLoggedInAllTheSame(t *testing.T) {
+	g := start(t, nil)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	settled := make(chan auth.Judgement, 1)
+	g.Guard = guardFunc(func(ctx context.Context, a auth.Attempt) auth.Verdict {
+		close(asked)
+		<-answer
+		settled <- a.Verify(ctx, owner).Judgement
+		return auth.Verdict{Outcome: auth.WrongPassword}
+	})
+	c := g.connect()
+	c.send("AUTH PLAIN " + plain("", owner, "wrong") + "\r\n")
+	<-asked
+	c.conn.(*tls.Conn).NetConn().Close()
+	close(answer)
+	if got := <-settled; got != auth.JudgedWrong {
+		t.Errorf("judged %v", got)
+	}
+}
+
+func TestDrainLetsMessagesUnderWayEnd(t *testing.T) {
+	g := start(t, func(g *gateway) { g.DrainTimeout = time.Hour })
+	idle, early, busy, chunks := g.login(), g.connect(), g.login(), g.login()
+	clear := g.dial(g.starttls)
+	clear.want("220")
+	busy.envelope()
+	busy.do("DATA", "354")
+	busy.send(hello[:10])
+	chunks.envelope()
+	chunks.chunk(hello[:10], "", "250")
+
+	var stopped sync.WaitGroup
+	stopped.Go(g.stop)
+	for _, c := range []*client{idle, early, clear} {
+		c.want("421")
+		c.closed()
+	}
+	busy.send(hello[10:] + ".\r\n")
+	busy.want("250 2.0.0 Ok: queued")
+	busy.want("421")
+	busy.closed()
+	chunks.chunk(hello[10:], " LAST", "250 2.0.0 Ok: queued")
+	chunks.want("421")
+	chunks.closed()
+	stopped.Wait()
+	g.wantDelivered(hello, hello)
+	if conn, err := net.Dial("tcp", g.implicit); err == nil {
+		conn.Close()
+		t.Error("still listening")
+	}
+}
+
+func TestDrainDoesNotWaitForEver(t *testing.T) {
+	g := start(t, func(g *gateway) { g.DrainTimeout = time.Nanosecond })
+	c := g.login()
+	c.envelope()
+	c.do("DATA", "354")
+	c.send(hello)
+	g.begun(c)
+	var stopped sync.WaitGroup
+	stopped.Go(g.stop)
+	c.want("421 4.4.2")
+	c.closed()
+	stopped.Wait()
+	g.wantDelivered()
+}
+
+// memory is a listener for connections in memory.
+type memory struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newMemory() *memory {
+	return &memory{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (m *memory) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.conns:
+		return c, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+func (m *memory) Close() error   { m.once.Do(func() { close(m.closed) }); return nil }
+func (m *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
+
+// bubble runs a gateway in which time travels.
+func bubble(t *testing.T, implicit bool, change func(*gateway), test func(t *testing.T, g *gateway, dial func() *client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		g := &gateway{t: t, fake: &mailtest.SMTP{Accounts: map[string]string{owner: password}}, guard: &guard{}, records: &records{}}
+		g.Server = &Server{Hostname: "gateway.test", TLS: mailtest.ServerTLS(), Guard: g.guard, Recorder: g.records,
+			Upstream: &upstream.Server{Dial: g.fake.Dial, Timeout: time.Minute}}
+		if change != nil {
+			change(g)
+		}
+		l := newMemory()
+		ctx, cancel := context.WithCancel(t.Context())
+		var serving sync.WaitGroup
+		serving.Go(func() {
+			if err := g.Serve(ctx, l, implicit); err != nil {
+				t.Error(err)
+			}
+		})
+		g.stop = func() { cancel(); serving.Wait() }
+		test(t, g, func() *client {
+			near, far := net.Pipe()
+			l.conns <- far
+			return &client{t: t, conn: near, r: bufio.NewReader(near)}
+		})
+		g.stop()
+		g.fake.Close()
+	})
+}
+
+// secured is the client with TLS over it.
+func (c *client) secured() *client {
+	conn := tls.Client(c.conn, mailtest.ClientTLS())
+	return &client{t: c.t, conn: conn, r: bufio.NewReader(conn)}
+}
+
+func TestTimeBeforeLogin(t *testing.T) {
+	after := func(t *testing.T, want time.Duration, do func()) {
+		t.Helper()
+		began := time.Now()
+		do()
+		if took := time.Since(began); took != want {
+			t.Errorf("took %v, want %v", took, want)
+		}
+	}
+	bubble(t, false, nil, func(t *testing.T, g *gateway, dial func() *client) {
+		c := dial()
+		c.want("220")
+		after(t, time.Minute, func() { c.want("421 4.4.2"); c.closed() })
+
+		// Octet by octet: the line counts, not the octet.
+		c = dial()
+		c.want("220")
+		after(t, time.Minute, func() {
+			for _, octet := range "NOOP" {
+				c.send(string(octet))
+				time.Sleep(14 * time.Second)
+			}
+			c.want("421 4.4.2")
+		})
+
+		// Line by line: all of it counts.
+		c = dial()
+		c.want("220")
+		after(t, 3*time.Minute, func() {
+			for range 3 {
+				c.do("NOOP", "250")
+				time.Sleep(50 * time.Second)
+			}
+			c.do("NOOP", "250")
+			c.want("421 4.4.2")
+		})
+	})
+	bubble(t, true, nil, func(t *testing.T, g *gateway, dial func() *client) {
+		c := dial()
+		after(t, time.Minute, func() { c.closed() }) // no handshake
+
+		c = dial().secured()
+		c.want("220")
+		after(t, time.Minute, func() { c.want("421 4.4.2"); c.closed() })
+
+		c = dial().secured()
+		c.want("220")
+		after(t, time.Minute, func() {
+			c.do("EHLO x", "250")
+			c.do("AUTH LOGIN", "334")
+			c.want("421 4.4.2")
+			c.closed()
+		})
+		// The attempt itself takes as long as it takes.
+		g.fake.Misbehave = mailtest.At("verdict", mailtest.Misdeed{Delay: 50 * time.Second})
+		g.LoginTotal = 30 * time.Second
+		c = dial().secured()
+		c.want("220")
+		c.do("EHLO x", "250")
+		after(t, 50*time.Second, func() { c.do("AUTH PLAIN "+plain("", owner, password), "235") })
+		c.do("NOOP", "250")
+		c.do("QUIT", "221")
+		c.closed()
+	})
+}
+
+func TestTimeAfterLogin(t *testing.T) {
+	bubble(t, true, nil, func(t *testing.T, g *gateway, dial func() *client) {
+		login := func() *client {
+			c := dial().secured()
+			c.want("220")
+			c.do("EHLO x", "250")
+			c.do("AUTH PLAIN "+plain("", owner, password), "235")
+			return c
+		}
+		c := login()
+		time.Sleep(4*time.Minute + 59*time.Second)
+		c.do("NOOP", "250")
+		time.Sleep(5*time.Minute - time.Second)
+		if got := c.message(hello); !strings.HasPrefix(got, "250") {
+			t.Error(got)
+		}
+		began := time.Now()
+		c.want("421 4.4.2")
+		c.closed()
+		if took := time.Since(began); took != 5*time.Minute {
+			t.Errorf("ended after %v", took)
+		}
+
+		// A slow line is slow, but not idle.
+		c = login()
+		c.envelope()
+		c.do("DATA", "354")
+		var slow string
+		for line := range strings.Lines(hello + strings.Repeat("slowly\r\n", 10)) {
+			c.send(line)
+			slow += line
+			time.Sleep(4 * time.Minute)
+		}
+		c.do(".", "250")
+		c.envelope()
+		c.send(fmt.Sprintf("BDAT %d LAST\r\n", len(slow)))
+		for line := range strings.Lines(slow) {
+			time.Sleep(4 * time.Minute)
+			c.send(line)
+		}
+		c.want("250")
+		g.wantDelivered(hello, slow, slow)
+
+		// A stalled message ends the session, and is not delivered.
+		for _, begin := range []string{"DATA\r\n" + hello, fmt.Sprintf("BDAT %d LAST\r\n%s", len(hello)+1, hello)} {
+			c = login()
+			c.envelope()
+			c.send(begin)
+			if begin[0] == 'D' {
+				c.want("354")
+			}
+			began = time.Now()
+			c.want("421 4.4.2")
+			c.closed()
+			if took := time.Since(began); took != 5*time.Minute {
+				t.Errorf("ended after %v", took)
+			}
+		}
+		g.wantDelivered(hello, slow, slow)
+		if got := g.records.submitted(); !slices.Equal(got, []Result{Accepted, Accepted, Accepted, Abandoned, Abandoned}) {
+			t.Errorf("recorded %v", got)
+		}
+	})
+}
+
+func TestAMailServerThatHangsDoesNotKeepUsAlive(t *testing.T) {
+	bubble(t, true, func(g *gateway) {
+		g.DrainTimeout = 30 * time.Second
+		g.fake.Misbehave = mailtest.At("message", mailtest.Misdeed{Hang: true})
+	}, func(t *testing.T, g *gateway, dial func() *client) {
+		c := dial().secured()
+		c.want("220")
+		c.do("EHLO x", "250")
+		c.do("AUTH PLAIN "+plain("", owner, password), "235")
+		c.envelope()
+		c.do("DATA", "354")
+		c.send(hello + ".\r\n")
+		synctest.Wait()
+		began := time.Now()
+		var client sync.WaitGroup
+		client.Go(func() { io.Copy(io.Discard, c.r) })
+		g.stop()
+		if took := time.Since(began); took != 35*time.Second {
+			t.Errorf("stopped after %v", took)
+		}
+		c.conn.Close()
+		client.Wait()
+	})
+}
+
+func TestAMailServerThatHangsIsGivenTimeAndThenUp(t *testing.T) {
+	for step, test := range map[mailtest.Step]struct {
+		want string
+		took time.Duration
+	}{
+		"MAIL":    {"421 4.4.2", 5 * time.Minute},
+		"RCPT":    {"421 4.4.2", 5 * time.Minute},
+		"DATA":    {"451 4.4.2", 5 * time.Minute},
+		"message": {"451 4.4.2", 10 * time.Minute},
+	} {
+		bubble(t, true, func(g *gateway) {
+			g.fake.Misbehave = mailtest.At(step, mailtest.Misdeed{Hang: true})
+		}, func(t *testing.T, g *gateway, dial func() *client) {
+			c := dial().secured()
+			c.want("220")
+			c.do("EHLO x", "250")
+			c.do("AUTH PLAIN "+plain("", owner, password), "235")
+			began := time.Now()
+			var got string
+			for _, line := range []string{"MAIL FROM:<" + owner + ">\r\n", "RCPT TO:<b@congthu.test>\r\n", "DATA\r\n", hello + ".\r\n"} {
+				c.send(line)
+				if got = c.reply(); got[0] != '2' && got[0] != '3' {
+					break
+				}
+			}
+			if took := time.Since(began); took != test.took || !strings.HasPrefix(got, test.want) {
+				t.Errorf("%s: %q after %v", step, got, took)
+			}
+			c.conn.Close()
+		})
+	}
+}
+
+func TestOctetsWithAnErrorAreOctetsFirst(t *testing.T) {
+	c := newConn(&atOnce{text: "QUIT\r\n"}, (&Server{}).times())
+	b := make([]byte, 100)
+	if n, err := c.Read(b); string(b[:n]) != "QUIT\r\n" || err != nil || c.over.Load() {
+		t.Errorf("%q %v %v", b[:n], err, c.over.Load())
+	}
+	if n, err := c.Read(b); n != 0 || err != io.EOF || !c.over.Load() {
+		t.Errorf("%q %v %v", b[:n], err, c.over.Load())
+	}
+}
+
+// atOnce gives its last octets together with the end.
+type atOnce struct {
+	net.Conn
+	text string
+}
+
+func (a *atOnce) Read(b []byte) (int, error)      { return copy(b, a.text), io.EOF }
+func (a *atOnce) SetReadDeadline(time.Time) error { return nil }
+
+// FuzzSASLLogin gives the server's side of LOGIN any responses: it asks at most
+// once, for what was given, and ends.
+func FuzzSASLLogin(f *testing.F) {
+	f.Add([]byte(nil), []byte("name"), []byte("password"), true)
+	f.Add([]byte("name"), []byte("password"), []byte("more"), false)
+	f.Add([]byte{}, []byte{}, []byte{0}, true)
+	f.Fuzz(func(t *testing.T, first, second, third []byte, none bool) {
+		var asked []string
+		l := &loginServer{authenticate: func(username, password string) error {
+			asked = append(asked, username, password)
+			return nil
+		}}
+		responses := [][]byte{first, second, third}
+		if none {
+			responses[0] = nil
+		} else if first == nil {
+			responses[0] = []byte{}
+		}
+		for i, r := range responses {
+			if i > 0 && r == nil {
+				responses[i] = []byte{}
+			}
+		}
+		want := responses
+		if none {
+			want = responses[1:]
+		}
+		for _, r := range responses {
+			_, done, err := l.Next(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done {
+				break
+			}
+		}
+		if len(asked) != 2 || asked[0] != string(want[0]) || asked[1] != string(want[1]) {
+			t.Errorf("%q became %q", responses, asked)
+		}
+		if _, done, err := l.Next([]byte("again")); !done || err == nil {
+			t.Error("it goes on after the end")
+		}
+	})
+}
