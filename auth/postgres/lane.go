@@ -30,7 +30,7 @@ const (
 type lane struct {
 	*Store
 	name   string
-	number int // in identity.lanes
+	number int // admitting or settling
 	faults atomic.Pointer[faults]
 
 	queue   chan *request
@@ -42,10 +42,17 @@ type lane struct {
 	conn *pgx.Conn // nil after a failure; only run uses it
 }
 
+// The lanes of a process.
+const (
+	admitting = iota
+	settling
+	numLanes
+)
+
 // faults are errors that tests want around a commit: before makes it fail,
-// after makes its outcome unknown, connect makes that last.
+// after makes its outcome unknown, ask makes it stay so.
 type faults struct {
-	before, after, connect error
+	before, after, ask error
 }
 
 func (l *lane) wanted() faults {
@@ -130,30 +137,26 @@ func (l *lane) do(ctx context.Context, q *request) (auth.Account, error) {
 	case l.queue <- q:
 	case <-ctx.Done():
 		return auth.Account{}, ctx.Err()
-	case <-l.quit:
+	case <-l.life.Done():
 		return auth.Account{}, ErrClosed
 	}
 	select {
 	case <-q.done:
 		return q.account, q.err
-	case <-ctx.Done():
 	case <-l.stopped:
-		// It came after the last batch, or was in it.
-		if q.leave(); !q.started {
+		select {
+		case <-q.done: // in the last batch
+			return q.account, q.err
+		default:
 			return auth.Account{}, ErrClosed
+		}
+	case <-ctx.Done():
+		if q.leave() {
+			return auth.Account{}, ctx.Err()
 		}
 		<-q.done
 		return q.account, q.err
 	}
-	if q.leave() {
-		select {
-		case <-q.done:
-		default:
-			return auth.Account{}, ctx.Err()
-		}
-	}
-	<-q.done
-	return q.account, q.err
 }
 
 // run makes transactions until Close, and then those for what is queued.
@@ -164,7 +167,7 @@ func (l *lane) run() {
 		select {
 		case q := <-l.queue:
 			l.serve(l.drain(q))
-		case <-l.quit:
+		case <-l.life.Done():
 			for len(l.queue) > 0 {
 				l.serve(l.drain(<-l.queue))
 			}
@@ -205,7 +208,7 @@ func (l *lane) serve(batch []*request) {
 	l.finish(batch, err)
 }
 
-// finish gives the requests their results: their own errors, or the batch's.
+// finish gives the requests their results: the batch's error, or their own.
 func (l *lane) finish(batch []*request, err error) {
 	if err == nil {
 		if l.failed.Swap(nil) != nil {
@@ -219,7 +222,7 @@ func (l *lane) finish(batch []*request, err error) {
 		}
 	}
 	for _, q := range batch {
-		if q.err == nil {
+		if err != nil {
 			q.err = err
 		}
 		close(q.done)
@@ -252,7 +255,7 @@ func (l *lane) process(batch []*request) error {
 		}
 		t.abandon()
 		l.rollback()
-		if errors.Is(err, errDeclaredDead) {
+		if errors.Is(err, errDeclaredDead) && l.conn != nil {
 			if err := l.register(context.Background(), l.conn, t.identity); err != nil {
 				l.disconnect()
 				return err
@@ -266,9 +269,6 @@ func (l *lane) process(batch []*request) error {
 
 // reach makes sure that there is a connection.
 func (l *lane) reach(ctx context.Context) error {
-	if err := l.wanted().connect; err != nil {
-		return err
-	}
 	if l.conn != nil && !l.conn.IsClosed() {
 		return nil
 	}
@@ -308,6 +308,9 @@ func (l *lane) ask(t *transaction) (made bool, err error) {
 	began := time.Now()
 	for try := 1; ; try++ {
 		var commits int64
+		if err = l.wanted().ask; err != nil {
+			return false, err
+		}
 		if err = l.reach(ctx); err == nil {
 			err = l.conn.QueryRow(ctx, `SELECT commits FROM lanes WHERE id = $1 FOR UPDATE`, t.identity.lanes[l.number]).Scan(&commits)
 		}
@@ -315,7 +318,7 @@ func (l *lane) ask(t *transaction) (made bool, err error) {
 			return commits == t.commits, nil
 		}
 		l.disconnect()
-		if l.wanted().connect != nil || errors.Is(err, pgx.ErrNoRows) || time.Since(began) > patience || !l.pause(ctx, min(try, 5)) {
+		if errors.Is(err, pgx.ErrNoRows) || time.Since(began) > patience || !l.pause(ctx, min(try, 5)) {
 			return false, err
 		}
 	}

@@ -76,7 +76,7 @@ func closeConn(conn *pgx.Conn) {
 }
 
 // prepare checks that the database is ours, and not newer, and migrates it
-// forward. Replicas that start at once do so one after the other.
+// forward.
 func (s *Store) prepare(ctx context.Context, conn *pgx.Conn) error {
 	var encoding, fsync, commit string
 	err := conn.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_setting('fsync'), current_setting('synchronous_commit')`).
@@ -90,29 +90,57 @@ func (s *Store) prepare(ctx context.Context, conn *pgx.Conn) error {
 		s.o.Log.Warn("the database does not keep what it confirms: a crash of its machine loses locks and failures",
 			"fsync", fsync, "synchronous_commit", commit)
 	}
-
-	// For the session, which ends with this function's caller; migrations take
-	// longer than other locks may.
-	if _, err := conn.Exec(ctx, `SET statement_timeout = 0; SET lock_timeout = 0`, pgx.QueryExecModeSimpleProtocol); err != nil {
+	have, err := schemaVersion(ctx, conn)
+	if err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey("schema")); err != nil {
-		return fmt.Errorf("wait for another replica's migration: %w", err)
+	want, err := newestVersion()
+	if err != nil {
+		return err
 	}
-	defer conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, lockKey("schema"))
+	switch {
+	case have > want:
+		return fmt.Errorf("%w: its schema is version %d, this program knows up to %d: install the newer version again, or restore the backup made before it",
+			ErrNewerSchema, have, want)
+	case have < want:
+		return s.migrate(ctx)
+	}
+	return nil
+}
+
+// schemaVersion is 0 for a database that is empty.
+func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int64, err error) {
 	var ours, theirs bool
 	err = conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL,
 		coalesce(to_regclass('accounts'), to_regclass('events'), to_regclass('reservations')) IS NOT NULL`, versions).
 		Scan(&ours, &theirs)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case theirs && !ours:
-		return fmt.Errorf("%w: it has tables of the gateway's names: give the gateway a database, or a schema (search_path), of its own", ErrForeign)
+		return 0, fmt.Errorf("%w: it has tables of the gateway's names: give the gateway a database, or a schema (search_path), of its own", ErrForeign)
+	case !ours:
+		return 0, nil
 	}
-	return s.migrate(ctx)
+	err = conn.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versions).Scan(&version)
+	return version, err
 }
 
+// newestVersion is the schema that this program makes.
+func newestVersion() (newest int64, err error) {
+	files, err := migrations.ReadDir("migrations")
+	for _, f := range files {
+		version, err := goose.NumericComponent(f.Name())
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, version)
+	}
+	return newest, err
+}
+
+// migrate brings the schema forward. Replicas that start at once do so one after
+// the other.
 func (s *Store) migrate(ctx context.Context) error {
 	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -120,7 +148,15 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 	config := s.config.Copy()
 	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
-		config.RuntimeParams[name] = "0"
+		config.RuntimeParams[name] = "0" // migrations may take long
+	}
+	first, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer closeConn(first) // and with it ends the lock
+	if _, err := first.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey("schema")); err != nil {
+		return fmt.Errorf("wait for another replica's migration: %w", err)
 	}
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
@@ -128,14 +164,6 @@ func (s *Store) migrate(ctx context.Context) error {
 		goose.WithSlog(s.o.Log), goose.WithDisableGlobalRegistry(true), goose.WithTableName(versions))
 	if err != nil {
 		return err
-	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("read schema version: %w", err)
-	}
-	if have > want {
-		return fmt.Errorf("%w: its schema is version %d, this program knows up to %d: install the newer version again, or restore the backup made before it",
-			ErrNewerSchema, have, want)
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("migrate schema: %w", err)

@@ -125,7 +125,8 @@ type Store struct {
 	keeper        *keeper
 
 	closing sync.Once
-	quit    chan struct{} // closed by Close
+	life    context.Context // ends with Close
+	end     context.CancelFunc
 }
 
 var _ auth.Store = (*Store)(nil)
@@ -133,9 +134,11 @@ var _ auth.Store = (*Store)(nil)
 // Open connects to the database, brings its schema up to date and tells it that
 // this process is there. The error says what to do: see the Err variables.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
-	s := &Store{o: o.withDefaults(), quit: make(chan struct{})}
+	s := &Store{o: o.withDefaults()}
+	s.life, s.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
+			s.end()
 			err = fmt.Errorf("open database: %w", explain(ctx, err))
 		}
 	}()
@@ -148,7 +151,11 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeConn(conn)
+	defer func() {
+		if err != nil {
+			closeConn(conn)
+		}
+	}()
 	if err := s.prepare(ctx, conn); err != nil {
 		return nil, err
 	}
@@ -159,8 +166,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		s.pool.Close()
 		return nil, err
 	}
-	s.admit, s.settle = newLane(s, "admit", 0), newLane(s, "settle", 1)
-	s.keeper = newKeeper(s)
+	s.admit, s.settle = newLane(s, "admit", admitting), newLane(s, "settle", settling)
+	s.keeper = newKeeper(s, conn)
 	go s.admit.run()
 	go s.settle.run()
 	go s.keeper.run()
@@ -172,7 +179,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 // Whatever comes later gets [ErrClosed].
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		close(s.quit)
+		s.end()
 		<-s.admit.stopped
 		<-s.settle.stopped
 		<-s.keeper.stopped
@@ -182,12 +189,7 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) isClosed() bool {
-	select {
-	case <-s.quit:
-		return true
-	default:
-		return false
-	}
+	return s.life.Err() != nil
 }
 
 // Now is the clock that all replicas share: the database's, as heard every few
@@ -382,7 +384,7 @@ func (s *Store) pause(ctx context.Context, try int) bool {
 	case <-timer.C:
 		return true
 	case <-ctx.Done():
-	case <-s.quit:
+	case <-s.life.Done():
 	}
 	return false
 }

@@ -83,7 +83,7 @@ type head struct {
 
 // room is what bounds the names that nobody ever logged in with.
 type room struct {
-	unknown  int64                // rows of such names
+	unknown  int64              // rows of such names
 	promised map[auth.Name]bool // names without a row that may need one
 }
 
@@ -141,7 +141,10 @@ const (
 	// at the same time.
 	readSlots = `SELECT r.account, r.id, r.lapsed IS NOT NULL, r.counted, EXISTS (SELECT FROM holders h WHERE h.id = r.holder)
 		FROM reservations r WHERE r.account = ANY($1)`
-	lockHead   = `SELECT seq, hash FROM head FOR UPDATE`
+	// lockHead takes what is newer, should the one row of head have been set back:
+	// the chain then goes on, and verification tells.
+	lockHead = `SELECT CASE WHEN e.seq > h.seq THEN e.seq ELSE h.seq END, CASE WHEN e.seq > h.seq THEN e.hash ELSE h.hash END
+		FROM head h LEFT JOIN (SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1) e ON true FOR UPDATE OF h`
 	lockCounts = `SELECT FROM counts FOR UPDATE`
 	readRoom   = `SELECT unknown, ARRAY (
 		SELECT DISTINCT r.account FROM reservations r
@@ -275,9 +278,13 @@ func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
 		q.err = auth.ErrNoSlot
 		return nil
 	}
-	if fits, err := t.fits(ctx, r, false); err != nil || !fits {
-		q.err = auth.ErrFull
+	fits, err := t.fits(ctx, r, false)
+	if err != nil {
 		return err
+	}
+	if !fits {
+		q.err = auth.ErrFull
+		return nil
 	}
 	// Nobody else has it: one in 2^63.
 	q.reservation = auth.Reservation(rand.Int64N(1<<63-1) + 1)
@@ -361,9 +368,13 @@ func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.
 	after = normal(after)
 	exists := !empty(after)
 	if exists && !after.Known() {
-		if fits, err := t.fits(ctx, r, promised); err != nil || !fits {
-			q.err = auth.ErrFull
+		fits, err := t.fits(ctx, r, promised)
+		if err != nil {
 			return err
+		}
+		if !fits {
+			q.err = auth.ErrFull
+			return nil
 		}
 	}
 	if len(events) > 0 {

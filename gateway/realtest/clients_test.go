@@ -359,8 +359,8 @@ push "<tag-pattern>~A<enter><tag-prefix><copy-message>%[5]s/out<enter><exit>"
 			fmt.Sprintf("mutt -n -F %s -f 'imap://localhost:%d/Công văn đến'", config, door.IMAP), "/dev/null")
 		copied := maildir(t, home)
 		delete(copied, "..")
-		if len(copied) == 0 {
-			t.Fatalf("mutt has copied nothing:\n%s", screen.All())
+		if n := strings.Count(copied["out"], "Subject:"); n != 3 {
+			t.Fatalf("mutt has copied %d messages, want 3: %q\n%s", n, copied, screen.All())
 		}
 		return copied
 	})

@@ -32,8 +32,8 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	atEnd(func() { os.RemoveAll(dir) })
-	argv := []string{"build", "-o", filepath.Join(dir, "congthu")}
-	if os.Getenv("CONGTHU_RACE") == "1" {
+	argv := []string{"build", "-buildvcs=false", "-o", filepath.Join(dir, "congthu")}
+	if raceDetector() {
 		argv = append(argv, "-race")
 	}
 	cmd := exec.Command("go", append(argv, "congthu")...)
@@ -42,6 +42,8 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	return filepath.Join(dir, "congthu"), nil
 })
+
+func raceDetector() bool { return os.Getenv("CONGTHU_RACE") == "1" }
 
 // Binary returns the path of the program, built once a run.
 func Binary(t testing.TB) string {
@@ -200,6 +202,22 @@ func (g *Gateway) Stop() { g.Process.Stop() }
 
 // Reload sends SIGHUP.
 func (g *Gateway) Reload() { g.Process.Signal(syscall.SIGHUP) }
+
+// Memory is the most memory that the gateway ever had resident, in octets.
+func (g *Gateway) Memory(t testing.TB) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.Process.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kib int64
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			fmt.Sscan(rest, &kib)
+		}
+	}
+	return kib << 10
+}
 
 // URL is a page of the admin listener.
 func (g *Gateway) URL(path string) string { return "http://" + addr(g.Admin) + path }

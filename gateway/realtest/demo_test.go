@@ -1,6 +1,8 @@
 package realtest
 
 import (
+	"bufio"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -272,6 +274,34 @@ func TestTheDemoAnnouncesAPasswordThatRunsOutOnce(t *testing.T) {
 	})
 	if alerts != 1 {
 		t.Errorf("announced %d times, want once", alerts)
+	}
+}
+
+// The login at which an account turns out to be revoked ends the account's
+// sessions; it must not end its own connection before the answer is read.
+func TestTheLoginThatFindsAnAccountRevokedIsTold(t *testing.T) {
+	need(t)
+	for range 4 { // each demo has one such login
+		dir, ports := t.TempDir(), [5]int{}
+		argv := []string{Binary(t), "demo", "--dir", dir}
+		for i, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--admin-address"} {
+			ports[i] = freePort(t)
+			argv = append(argv, flag, addr(ports[i]))
+		}
+		log := filepath.Join(dir, "demo.log")
+		demo := start(t, "demo", log, argv...)
+		Eventually(t, "the demo to say ready", func() bool { return strings.Contains(readFrom(log, 0), "\nready\n") })
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(readFrom(demoTLS(t, dir), 0)))
+		d := Dial(t, ports[1], "")
+		secured := tls.Client(d.Conn, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+		d.Conn, d.r = secured, bufio.NewReader(secured)
+		d.Hear()
+		d.Say("a LOGIN dormant@" + Domain + " " + Password + "\r\n")
+		if line, err := d.Line(); !strings.HasPrefix(line, "a NO [CONTACTADMIN]") {
+			t.Errorf("%q (%v)", line, err)
+		}
+		demo.Kill()
 	}
 }
 

@@ -140,7 +140,7 @@ func (d *Dialogue) MustReply(want, command string) string {
 	return reply
 }
 
-// IMAPS opens an IMAP connection with implicit TLS and reads the greeting.
+// DialIMAP opens an IMAP connection with implicit TLS and reads the greeting.
 func (door Door) DialIMAP(t testing.TB, from string) *Dialogue {
 	t.Helper()
 	d := DialTLS(t, door.IMAPS, from)

@@ -143,7 +143,7 @@ func makeQueue(t testing.TB, dir string) {
 		t.Fatal(err)
 	}
 	uid, gid := id(t, owner.Uid), id(t, drop.Gid)
-	make := func(path string, mode os.FileMode, uid, gid int) {
+	mkdir := func(path string, mode os.FileMode, uid, gid int) {
 		t.Helper()
 		path = filepath.Join(dir, path)
 		if err := os.MkdirAll(path, 0o755); err != nil {
@@ -156,14 +156,14 @@ func makeQueue(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 	}
-	make("spool", 0o755, 0, 0)
-	make("spool/pid", 0o755, 0, 0)
-	make("data", 0o700, uid, 0)
+	mkdir("spool", 0o755, 0, 0)
+	mkdir("spool/pid", 0o755, 0, 0)
+	mkdir("data", 0o700, uid, 0)
 	for _, queue := range []string{"active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace"} {
-		make("spool/"+queue, 0o700, uid, 0)
+		mkdir("spool/"+queue, 0o700, uid, 0)
 	}
-	make("spool/maildrop", 0o730|os.ModeSticky, uid, gid)
-	make("spool/public", 0o710|os.ModeSetgid, uid, gid)
+	mkdir("spool/maildrop", 0o730|os.ModeSticky, uid, gid)
+	mkdir("spool/public", 0o710|os.ModeSetgid, uid, gid)
 }
 
 func id(t testing.TB, s string) int {

@@ -145,6 +145,7 @@ func (p *Pair) carry(from Side, to net.Conn, source, target string, count func(i
 		return
 	}
 	from.Ahead = nil
+	acknowledge := quickAck(from.Conn)
 	small := make([]byte, smallBuffer)
 	var large *[largeBuffer]byte
 	defer func() {
@@ -158,8 +159,11 @@ func (p *Pair) carry(from Side, to net.Conn, source, target string, count func(i
 			buf = large[:]
 		}
 		n, err := from.Conn.Read(buf)
-		if n > 0 && !write(buf[:n]) {
-			return
+		if n > 0 {
+			acknowledge()
+			if !write(buf[:n]) {
+				return
+			}
 		}
 		switch {
 		case err == nil:

@@ -85,17 +85,16 @@ func (l errorLog) Println(v ...any) { l.log.Debug(fmt.Sprint(v...)) }
 func (d *door) refresh(ctx context.Context, first chan<- struct{}) {
 	const retry = 10 * time.Second
 	usual := or(d.RefreshEvery, 5*time.Minute)
-	for {
+	for failed := false; ; {
 		wait := usual
 		extensions, err := d.Upstream.ProbeSMTP(ctx)
-		switch {
-		case err == nil:
+		if err == nil {
 			d.learn(extensions)
-		case ctx.Err() == nil:
+		} else if wait = min(retry, usual); !failed && ctx.Err() == nil { // once is enough in the log
 			// What was known is kept: the server will be back.
 			d.logger().Warn("mail server cannot be asked for its extensions", "error", err)
-			wait = min(retry, usual)
 		}
+		failed = err != nil
 		if first != nil {
 			close(first)
 			first = nil

@@ -131,6 +131,12 @@ func TestTheVerdictOfTheMailServerReachesTheClient(t *testing.T) {
 
 func TestCleartextIsForNothingButSTARTTLS(t *testing.T) {
 	g := start(t, nil)
+	var refused []auth.Attempt
+	g.Refused = func(a auth.Attempt, o auth.Outcome) {
+		if refused = append(refused, a); o != auth.Cleartext {
+			t.Errorf("told of %v", o)
+		}
+	}
 	c := g.dial(g.starttls)
 	c.play(`
 		S: 220 gateway.test ESMTP
@@ -150,6 +156,9 @@ func TestCleartextIsForNothingButSTARTTLS(t *testing.T) {
 		S: 502 5.5.1
 		S: 421`)
 	c.closed()
+	if len(refused) != 1 || refused[0].Login != "" || !refused[0].Password.IsZero() || refused[0].Mechanism != auth.Plain || refused[0].Session == "" {
+		t.Errorf("told of %v", refused)
+	}
 	c = g.dial(g.starttls)
 	c.want("220")
 	if got := c.do("EHLO client.test", "250"); strings.Contains(got, "AUTH") || !strings.Contains(got, "STARTTLS") {

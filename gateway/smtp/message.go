@@ -38,7 +38,7 @@ func (s *session) Data(r io.Reader) error {
 	// The mail server has no transaction any more.
 	s.open = false
 	s.submitted(Accepted)
-	s.log.Info("message submitted", "octets", lines.octets, "reply", reply.Message)
+	s.log.Info("message submitted", "recipients", s.recipients, "octets", lines.octets, "reply", reply.Message)
 	return reply
 }
 
@@ -150,7 +150,7 @@ func (s *session) atEnd() *failure {
 		return s.cutShort(io.ErrUnexpectedEOF)
 	case s.conn.kicked.Load():
 		return s.cutShort(errEndedByUs)
-	case s.conn.swallowed():
+	case !s.conn.chunked.Load() && s.conn.swallowed():
 		return s.cutShort(errBareNewline)
 	}
 	return nil

@@ -114,7 +114,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	defer d.leave(c)
 
 	if !d.implicit {
-		if err := d.clear(c); err != nil {
+		if err := client.clear(); err != nil {
 			log.Debug("no TLS", "error", err)
 			return
 		}

@@ -99,6 +99,10 @@ type Server struct {
 	Sessions *live.Registry
 	// Recorder may be nil.
 	Recorder Recorder
+	// Refused is told of credentials that were offered without TLS: the guard, who
+	// records all others, is not shown them. The attempt has neither name nor
+	// password. Nil: nobody is told.
+	Refused func(auth.Attempt, auth.Outcome)
 	// Log may be nil. Nothing secret is written to it.
 	Log *slog.Logger
 
@@ -119,6 +123,7 @@ type Server struct {
 	// RFC 5321 section 4.5.3.2.7 allows.
 	CommandTimeout time.Duration
 	// DrainTimeout is how long messages under way may take when Serve is to end.
+	// 0: no time at all.
 	DrainTimeout time.Duration
 	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
 	// minutes; more often while it cannot be reached.

@@ -38,6 +38,7 @@ type session struct {
 	// The transaction: open from MAIL on; dirty while the mail server has one that
 	// nobody wants any more; utf8 when MAIL said SMTPUTF8.
 	open, dirty, utf8 bool
+	recipients        int
 
 	// data is held while a message is taken: with BDAT that is another goroutine.
 	data sync.Mutex
@@ -97,7 +98,7 @@ func (s *session) Mail(from string, options *gosmtp.MailOptions) error {
 	if err := up.Mail(from, *options); err != nil {
 		return s.passOn("MAIL", err)
 	}
-	s.open, s.utf8 = true, options.UTF8
+	s.open, s.utf8, s.recipients = true, options.UTF8, 0
 	s.conn.transaction(true)
 	return nil
 }
@@ -113,6 +114,7 @@ func (s *session) Rcpt(to string, options *gosmtp.RcptOptions) error {
 	if err := s.up.Load().Rcpt(to, options); err != nil {
 		return s.passOn("RCPT", err)
 	}
+	s.recipients++
 	return nil
 }
 

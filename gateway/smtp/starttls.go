@@ -21,13 +21,14 @@ var errEnded = errors.New("the client left before TLS")
 
 // clear is the dialogue before TLS on the STARTTLS port: there is nothing to be
 // had but STARTTLS. It returns nil when the handshake may begin.
-func (s *Server) clear(c *conn) error {
+func (s *session) clear() error {
+	c := s.conn
 	r := bufio.NewReaderSize(c, maxClearLine)
 	say := func(format string, args ...any) error {
 		_, err := fmt.Fprintf(c, format+"\r\n", args...)
 		return err
 	}
-	if err := say("220 %s ESMTP Service Ready", s.hostname()); err != nil {
+	if err := say("220 %s ESMTP Service Ready", s.server.hostname()); err != nil {
 		return err
 	}
 	for mistakes := 0; mistakes <= maxMistakes; {
@@ -46,9 +47,9 @@ func (s *Server) clear(c *conn) error {
 		verb, argument, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), " ")
 		switch strings.ToUpper(verb) {
 		case "EHLO":
-			err = say("250-%s\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 STARTTLS", s.hostname())
+			err = say("250-%s\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 STARTTLS", s.server.hostname())
 		case "HELO":
-			err = say("250 %s", s.hostname())
+			err = say("250 %s", s.server.hostname())
 		case "NOOP", "RSET":
 			err = say("250 2.0.0 Ok")
 		case "QUIT":
@@ -68,7 +69,14 @@ func (s *Server) clear(c *conn) error {
 			return say("220 2.0.0 Ready to start TLS")
 		case "AUTH":
 			// What came with it is neither looked at nor counted.
-			reply := s.refusal(auth.Cleartext)
+			if s.server.Refused != nil {
+				mechanism := auth.Plain
+				if name, _, _ := strings.Cut(argument, " "); strings.EqualFold(name, "LOGIN") {
+					mechanism = auth.Login
+				}
+				s.server.Refused(auth.Attempt{Session: s.id, Protocol: auth.SMTP, Mechanism: mechanism, Source: s.source}, auth.Cleartext)
+			}
+			reply := s.server.refusal(auth.Cleartext)
 			err = say("%d %d.%d.%d %s", reply.Code, reply.EnhancedCode[0], reply.EnhancedCode[1], reply.EnhancedCode[2], reply.Message)
 			mistakes++
 		case "MAIL", "RCPT", "DATA", "BDAT", "VRFY", "EXPN", "HELP":

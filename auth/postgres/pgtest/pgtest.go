@@ -54,6 +54,9 @@ type Server struct {
 
 	databases atomic.Int64
 
+	admin sync.Mutex
+	conn  *pgx.Conn // for exec
+
 	mu      sync.Mutex
 	process *process // nil while it is stopped
 }
@@ -150,13 +153,18 @@ func (s *Server) DSN(database string) string {
 // Socket is the path of the server's socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL.5432") }
 
+// exec runs a statement as the owner, over a connection that is kept.
 func (s *Server) exec(t testing.TB, statement string) {
 	t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	var err error
+	if s.conn == nil || s.conn.Ping(ctx) != nil {
+		s.conn, err = pgx.Connect(ctx, s.DSN("postgres"))
+	}
 	if err == nil {
-		_, err = conn.Exec(ctx, statement)
-		err = errors.Join(err, conn.Close(ctx))
+		_, err = s.conn.Exec(ctx, statement)
 	}
 	if err != nil {
 		t.Errorf("%s: %v", statement, err)
@@ -323,6 +331,9 @@ func (s *Server) stop(how Shutdown) error {
 
 // remove ends the server and everything of it.
 func (s *Server) remove() {
+	if s.conn != nil {
+		s.conn.Close(context.Background())
+	}
 	s.stop(Immediate) // an error: it does not run
 	os.RemoveAll(s.dir)
 }
