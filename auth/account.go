@@ -110,12 +110,6 @@ type Password struct {
 // once, or was imported.
 func (a Account) Known() bool { return !a.Registered.IsZero() }
 
-// clone returns a copy that shares no memory with a.
-func (a Account) clone() Account {
-	a.Mistakes = append([]Mistake(nil), a.Mistakes...)
-	return a
-}
-
 // mistaken records one counted failure.
 func (a *Account) mistaken(m Mistake) {
 	a.Failures++

@@ -109,7 +109,7 @@ func (s *slots) reserve(
 		if err != nil {
 			return auth.Account{}, 0, err
 		}
-		if n+1 <= limit(normal(a)) {
+		if n+1 <= limit(a.Normal()) {
 			r, err := s.take(e, exists)
 			return a, r, err
 		}

@@ -170,7 +170,7 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	}
 	// Most settlements of accepted logins write nothing; they must not wait for
 	// the disk. The writer asks again, on the account as it is then.
-	tried := normal(a)
+	tried := a.Normal()
 	_, write, err := s.try(change, &tried)
 	if err != nil {
 		return a, err

@@ -188,11 +188,11 @@ func (t *transaction) apply(q *request) error {
 		q.err = errForeign
 		return nil
 	}
-	changed := normal(a)
+	changed := a.Normal()
 	events, write, err := t.try(q.change, &changed)
 	if err == nil && write {
 		changed.Name = q.name
-		changed = normal(changed)
+		changed = changed.Normal()
 		err, q.err = t.write(a, changed, exists, events)
 	} else {
 		err, q.err = nil, err
@@ -219,7 +219,7 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 	if err != nil {
 		return nil, err
 	}
-	r := row{entry: t.slots.enter(after.Name), exists: !empty(after)}
+	r := row{entry: t.slots.enter(after.Name), exists: !after.Blank()}
 	if exists && !before.Known() {
 		r.unknown--
 	}
@@ -261,7 +261,7 @@ func chain(h head, events []auth.Event) (_ head, err error) {
 		}
 	}()
 	for i, e := range events {
-		e = normalEvent(e)
+		e = e.Normal()
 		e.Seq = h.seq + 1
 		e.Hash = auth.Chain(h.hash, e)
 		events[i] = e

@@ -92,7 +92,7 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 		}
 		if write {
 			changed.Name = name
-			if err := m.write(Normal(changed), events); err != nil {
+			if err := m.write(changed.Normal(), events); err != nil {
 				return a, err
 			}
 		}
@@ -103,14 +103,14 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 
 // write remembers the account and appends the events.
 func (m *Model) write(a auth.Account, events []auth.Event) error {
-	if !a.Known() && !empty(a) && !m.room(a.Name) {
+	if !a.Known() && !a.Blank() && !m.room(a.Name) {
 		return auth.ErrFull
 	}
 	if m.accounts == nil {
 		m.accounts = make(map[auth.Name]auth.Account)
 	}
 	m.accounts[a.Name] = a
-	if empty(a) {
+	if a.Blank() {
 		delete(m.accounts, a.Name)
 	}
 	for _, e := range events {
@@ -118,7 +118,7 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 		if n := len(m.events); n > 0 {
 			head = m.events[n-1]
 		}
-		e = NormalEvent(e)
+		e = e.Normal()
 		e.Seq = head.Seq + 1
 		e.Hash = auth.Chain(head.Hash, e)
 		m.events = append(m.events, e)
@@ -221,7 +221,7 @@ func do[T any](m *Model, ctx context.Context, op auth.StoreOp, f func() (T, erro
 func (m *Model) read(name auth.Name) auth.Account {
 	a := m.accounts[name]
 	a.Name = name
-	return Normal(a)
+	return a.Normal()
 }
 
 func (m *Model) inFlight(name auth.Name) (n int) {
