@@ -23,7 +23,7 @@ func TestGarbageIsClosedAndHurtsNobody(t *testing.T) {
 		{"binary", strings.Repeat("\x00\xff\x16\x03\x01", 40000)},
 		{"giant line", strings.Repeat("A", 8<<20)},
 		{"giant literal", "a LOGIN {4294967296+}\r\n" + strings.Repeat("A", 1<<20)},
-		{"literal that overflows", "a LOGIN {18446744073709551617+}\r\n" + strings.Repeat("A", 1<<16)},
+		{"literal that overflows", "a LOGIN {18446744073709551617+}\r\n" + strings.Repeat("A", 1<<17)},
 		{"many literals", strings.Repeat("a LOGIN {4096+}\r\n"+strings.Repeat("A", 4096)+" {4096+}\r\n"+strings.Repeat("B", 4096)+"\r\n", 300)},
 		{"endless commands", strings.Repeat("x BLURDYBLOOP\r\n", 100000)},
 		{"endless base64", "AUTH PLAIN\r\n" + strings.Repeat("QUFB", 1<<20)},

@@ -44,6 +44,8 @@ type conn struct {
 	lines    int   // begun before login
 	room     int   // octets left before login
 	later    error // what Read came upon together with its last octets
+	message  bool  // the client is sending a message by DATA
+	ends     int   // what dots.ends was when the transaction began
 
 	// kicked: an admin, or the end of the drain, ends this session; nothing more
 	// is done for it.
@@ -176,6 +178,9 @@ func (c *conn) arm() error {
 		return io.EOF
 	case c.expired:
 		return c.timeout()
+	case c.atMissedEnd():
+		c.expired = true
+		return c.timeout()
 	case c.later != nil:
 		if isTimeout(c.later) {
 			c.expired = true
@@ -192,6 +197,16 @@ func (c *conn) arm() error {
 		until = earlier(c.began.Add(c.times.login), c.opened.Add(c.times.total))
 	}
 	return c.inner.SetReadDeadline(until)
+}
+
+// atMissedEnd reports whether the message has ended and go-smtp, who wants to read
+// more of it, has not noticed.
+func (c *conn) atMissedEnd() bool { return c.message && c.dots.ends > c.ends }
+
+func (c *conn) missedEnd() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.atMissedEnd()
 }
 
 // look examines what was read.
@@ -257,7 +272,7 @@ func (c *conn) SetReadDeadline(time.Time) error {
 	c.inLine = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.began = time.Now()
+	c.began, c.message = time.Now(), false
 	if !c.loggedIn {
 		if c.lines++; c.lines > maxEarlyLines {
 			c.expired = true
@@ -317,7 +332,7 @@ func (c *conn) login() {
 func (c *conn) swallowed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.dots.seen
+	return c.dots.swallowed
 }
 
 // transaction notes that a mail transaction begins or is over.
@@ -325,6 +340,15 @@ func (c *conn) transaction(open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.busy = open
+	c.ends = c.dots.ends
+}
+
+// data notes that a message is being sent, until the next command begins.
+func (c *conn) data(chunked bool) {
+	c.chunked.Store(chunked)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.message = !chunked
 }
 
 // hangUp ends the connection after the reply that is about to be written.

@@ -30,14 +30,16 @@
 // goroutine of its own while the first one waits. Anybody may call kick, drain
 // and abort.
 //
-// conn is the client's connection for go-smtp, and stands above TLS: only there
-// can be seen what go-smtp hides from its sessions: a chunk of BDAT that was cut
-// short (go-smtp hands half of it to Data as if it were all), a CR that its
-// reader swallows, and where a command begins. It owns all time-outs; go-smtp's
-// are set, and mean "a command begins here". To end a session from outside, conn
-// pretends that the time is over, on which go-smtp says 421 by itself.
+// conn is the client's connection for go-smtp, and stands above TLS. Only there
+// can be seen, and put right, what go-smtp hides from its sessions: a chunk of
+// BDAT that was cut short (go-smtp hands the half of it to Data as if it were
+// all), a command that was cut short (half a password is a wrong password), a CR
+// that its reader of DATA swallows, an end of DATA that it misses, and where a
+// command begins. conn owns all time-outs; go-smtp's are set, and mean "a command
+// begins here". To end a session from outside, conn pretends that the time is
+// over, on which go-smtp says 421 by itself.
 //
-// STARTTLS is done here as well and not by go-smtp, because it would put its TLS
-// on top of conn. That leaves go-smtp with nothing but TLS in its hands, and
-// with a greeting that it says once more after the handshake; conn drops it.
+// STARTTLS is done here as well and not by go-smtp, because that would put its
+// TLS on top of conn. So go-smtp never sees a connection without TLS, and says its
+// greeting once more after the handshake; conn drops that.
 package smtp

@@ -303,8 +303,11 @@ func TestASwallowedCRIsSeenWhereverThePiecesMeet(t *testing.T) {
 				for _, piece := range []string{text[:i], text[i:j], text[j:]} {
 					w.see([]byte(piece))
 				}
-				if w.seen != want {
-					t.Fatalf("%q | %q | %q: %v", text[:i], text[i:j], text[j:], w.seen)
+				if w.swallowed != want {
+					t.Fatalf("%q | %q | %q: %v", text[:i], text[i:j], text[j:], w.swallowed)
+				}
+				if ends := strings.Count(strings.ReplaceAll(text, "\r\n", "\r\n\r\n"), "\r\n.\r\n"); w.ends != ends {
+					t.Fatalf("%q | %q | %q: %d ends, want %d", text[:i], text[i:j], text[j:], w.ends, ends)
 				}
 			}
 		}

@@ -24,7 +24,7 @@ func (s *session) Data(r io.Reader) error {
 	s.data.Lock()
 	defer s.data.Unlock()
 	_, chunked := r.(*io.PipeReader) // so it is with BDAT only
-	s.conn.chunked.Store(chunked)
+	s.conn.data(chunked)
 	if err := s.ready(); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ var errEndedByUs = errors.New("session ended")
 func (s *session) cutShort(err error) *failure {
 	var reply *gosmtp.SMTPError
 	switch {
-	case errors.Is(err, errBareNewline):
+	case errors.Is(err, errBareNewline), isTimeout(err) && s.conn.missedEnd():
 		return &failure{Malformed, badData.says("A bare CR or LF is not allowed"), err}
 	case errors.Is(err, gosmtp.ErrTooLongLine):
 		return &failure{Malformed, badData.says("Line too long"), err}

@@ -1,9 +1,6 @@
 package smtp
 
-import (
-	"bytes"
-	"strings"
-)
+import "strings"
 
 // httpWatch recognises HTTP by the first words of a line.
 type httpWatch struct {
@@ -43,47 +40,36 @@ func (w *httpWatch) see(b []byte) bool {
 	return false
 }
 
-// dotWatch notices a CR that go-smtp's reader of DATA swallows without a trace: it
-// takes "dot, CR" at the beginning of a line for the beginning of the end, and
-// when no LF follows it has forgotten both. Every other bare CR or LF reaches
-// the session.
+// dotWatch follows the dots at the beginning of lines where go-smtp's reader of
+// DATA loses its way, which happens around a bare CR only.
 type dotWatch struct {
-	tail [3]byte
-	// seen stays set: where in the stream a message begins cannot be told from
-	// here. Whoever sends such a thing has to connect again.
-	seen bool
+	// last are the last four octets.
+	last uint32
+	// swallowed is set when there was a CR that the reader hides from the session:
+	// it takes "dot, CR" at the beginning of a line for the beginning of the end,
+	// and when no LF follows it has forgotten both. It stays set: where in the
+	// stream a message begins cannot be told from here. Whoever sends such a thing
+	// has to connect again.
+	swallowed bool
+	// ends counts CRLF.CRLF (RFC 5321 section 4.1.1.4). The reader does not see the
+	// one in "CR CR LF . CR LF", and waits for another.
+	ends int
 }
 
-var lfDotCR = []byte("\n.\r")
+const (
+	lfDotCR   = '\n'<<16 | '.'<<8 | '\r'
+	crlfDotCR = '\r'<<24 | lfDotCR
+)
 
-// see looks for LF, dot, CR and then something else than LF.
 func (w *dotWatch) see(b []byte) {
-	if w.seen {
-		return
-	}
-	// Where two pieces meet, octet by octet; inside, as fast as can be.
-	for _, c := range b[:min(len(b), len(w.tail))] {
-		if c != '\n' && string(w.tail[:]) == string(lfDotCR) {
-			w.seen = true
+	for _, c := range b {
+		if w.last&0xffffff == lfDotCR {
+			if c != '\n' {
+				w.swallowed = true
+			} else if w.last == crlfDotCR {
+				w.ends++
+			}
 		}
-		w.push(c)
+		w.last = w.last<<8 | uint32(c)
 	}
-	for rest := b; ; {
-		i := bytes.Index(rest, lfDotCR)
-		if i < 0 || i+len(lfDotCR) >= len(rest) {
-			break
-		}
-		if rest[i+len(lfDotCR)] != '\n' {
-			w.seen = true
-		}
-		rest = rest[i+1:]
-	}
-	if len(b) > len(w.tail) {
-		copy(w.tail[:], b[len(b)-len(w.tail):])
-	}
-}
-
-func (w *dotWatch) push(c byte) {
-	copy(w.tail[:], w.tail[1:])
-	w.tail[len(w.tail)-1] = c
 }

@@ -1,0 +1,277 @@
+package smtp
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"congthu/auth"
+	"congthu/gateway/mailtest"
+)
+
+func TestSendersAreChecked(t *testing.T) {
+	const theirs = "From: boss@congthu.test\r\n\r\nx\r\n"
+	for _, test := range []struct {
+		mode         auth.Mode
+		mail, header string
+		results      []Result
+	}{
+		{auth.Enforce, "553 5.7.1", "550 5.7.1", []Result{NotYours, NotYours, Accepted}},
+		{auth.Warn, "250", "250 2.0.0", []Result{WouldRefuse, WouldRefuse, Accepted, Accepted}},
+		{auth.Off, "250", "250 2.0.0", []Result{Accepted, Accepted}},
+	} {
+		g := start(t, func(g *gateway) { g.Sender = func() Sender { return Sender{Mode: test.mode} } })
+		c := g.login()
+		c.do("MAIL FROM:<boss@congthu.test>", test.mail)
+		c.do("RSET", "250")
+		c.do("MAIL FROM:<>", "250") // a receipt
+		c.do("RCPT TO:<b@congthu.test>", "250")
+		c.do("DATA", "354")
+		c.send(theirs + ".\r\n")
+		c.want(test.header)
+		if test.mode == auth.Enforce && g.fake.Begun() > 0 {
+			t.Error("DATA was said to the mail server before the header was checked")
+		}
+		// The refusal does not end the session.
+		if got := c.message(hello); !strings.HasPrefix(got, "250 2.0.0") {
+			t.Errorf("%v: %q", test.mode, got)
+		}
+		if got := g.records.submitted(); !slices.Equal(got, test.results) {
+			t.Errorf("%v: recorded %v", test.mode, got)
+		}
+		c.do("QUIT", "221")
+		g.stop()
+		if got := strings.Contains(g.log.String(), "would"); got != (test.mode == auth.Warn) {
+			t.Errorf("%v: logged %s", test.mode, g.log)
+		}
+	}
+}
+
+func TestAHeaderWithoutEndIsRefused(t *testing.T) {
+	endless := "From: " + owner + "\r\n" + strings.Repeat("X: 0123456789\r\n", 20000) + "\r\nx\r\n"
+	for mode, want := range map[auth.Mode]string{auth.Enforce: "550 5.7.1", auth.Warn: "250", auth.Off: "250"} {
+		g := start(t, func(g *gateway) { g.Sender = func() Sender { return Sender{Mode: mode} } })
+		if got := g.login().message(endless); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q", mode, got)
+		}
+		if want == "250" {
+			g.wantDelivered(endless)
+		}
+	}
+	// One that is as long as may be.
+	long := "From: " + owner + "\r\n" + strings.Repeat("X: 0123456789\r\n", 17000) + "\r\nx\r\n"
+	g := start(t, nil)
+	if got := g.login().message(long); !strings.HasPrefix(got, "250") {
+		t.Errorf("%q", got)
+	}
+	g.wantDelivered(long)
+}
+
+func TestAMessageMayHaveNoBody(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	for _, text := range []string{"From: " + owner + "\r\n", "From: " + owner + "\r\n\r\n"} {
+		if got := c.message(text); !strings.HasPrefix(got, "250") {
+			t.Errorf("%q", got)
+		}
+	}
+	if got := c.message(""); !strings.HasPrefix(got, "550 5.7.1") {
+		t.Errorf("nothing at all: %q", got)
+	}
+	if got := c.message("\r\nx\r\n"); !strings.HasPrefix(got, "550 5.7.1") {
+		t.Errorf("no header: %q", got)
+	}
+	g.wantDelivered("From: "+owner+"\r\n", "From: "+owner+"\r\n\r\n")
+}
+
+func TestTheEnvelopeIsPassedOn(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.play(`
+		C: MAIL FROM:<"nguyen.van.a"@congthu.test> SIZE=1000 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ314159 AUTH=boss@congthu.test
+		S: 250
+		C: MAIL FROM:<` + owner + `>
+		S: 503 5.5.1
+		C: RCPT TO:<@a.example,@b.example:b@congthu.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x+2By@example.org
+		S: 250
+		C: RCPT TO:<"a b\"c> NOTIFY=NEVER "@congthu.test>
+		S: 250
+		C: RCPT TO:<tiếng.việt@congthu.test>
+		S: 250
+		C: RCPT TO:<a@b@congthu.test>
+		S: 553 5.1.3
+		C: RCPT TO:<a@b,c>
+		S: 553 5.1.3
+		C: DATA
+		S: 354`)
+	c.send(hello + ".\r\n")
+	c.want("250")
+	var got []string
+	for _, line := range g.fake.Lines() {
+		if strings.HasPrefix(line, "MAIL") || strings.HasPrefix(line, "RCPT") {
+			got = append(got, line)
+		}
+	}
+	if diff := cmp.Diff([]string{
+		"MAIL FROM:<" + owner + "> BODY=8BITMIME SIZE=1000 SMTPUTF8 RET=HDRS ENVID=QQ314159",
+		"RCPT TO:<b@congthu.test> NOTIFY=SUCCESS,FAILURE ORCPT=RFC822;x+2By@example.org",
+		`RCPT TO:<"a b\"c> NOTIFY=NEVER "@congthu.test>`,
+		"RCPT TO:<tiếng.việt@congthu.test>",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
+	c.play(`
+		C: MAIL FROM:<` + owner + `>
+		S: 250
+		C: RCPT TO:<tiếng.việt@congthu.test>
+		S: 553 5.6.7
+		C: RSET
+		S: 250
+		C: MAIL FROM:<tiếng.việt@congthu.test>
+		S: 553 5.6.7
+		C: MAIL FROM:<` + owner + `> BODY=BINARYMIME
+		S: 504
+		C: MAIL FROM:<` + owner + `> SIZE=99999999
+		S: 552 5.3.4`)
+}
+
+func TestRefusalsOfTheMailServerReachTheClient(t *testing.T) {
+	g := start(t, func(g *gateway) {
+		g.fake.Recipient = func(address string) string {
+			switch address {
+			case "<nobody@congthu.test>":
+				return "550-5.1.1 No such user\r\n550 5.1.1 here"
+			case "<later@congthu.test>":
+				return "450 4.2.0 Greylisted"
+			case "<plain@congthu.test>":
+				return "550 no"
+			case "<strange@congthu.test>":
+				return "354 what"
+			}
+			return ""
+		}
+		g.MaxRecipients = 2
+	})
+	c := g.login()
+	c.do("MAIL FROM:<"+owner+">", "250")
+	for address, want := range map[string]string{
+		"nobody": "550-No such user\r\n550 5.1.1 here\r\n",
+		"later":  "450 4.2.0 Greylisted\r\n",
+		"plain":  "550 5.0.0 no\r\n",
+	} {
+		if got := c.do("RCPT TO:<"+address+"@congthu.test>", ""); got != want {
+			t.Errorf("%s: %q, want %q", address, got, want)
+		}
+	}
+	c.do("DATA", "502 5.5.1") // no recipients
+	c.do("RCPT TO:<b@congthu.test>", "250")
+	c.do("RCPT TO:<c@congthu.test>", "250")
+	c.do("RCPT TO:<d@congthu.test>", "452 4.5.3")
+	c.do("DATA", "354")
+	c.send(hello + ".\r\n")
+	c.want("250 2.0.0")
+	c.do("MAIL FROM:<"+owner+">", "250")
+	c.do("RCPT TO:<strange@congthu.test>", "451 4.3.0")
+	c.do("RCPT TO:<b@congthu.test>", "421 4.4.2")
+	c.closed()
+}
+
+func TestRefusalsOfAMessageReachTheClient(t *testing.T) {
+	for _, step := range []mailtest.Step{"MAIL", "DATA", "message"} {
+		for reply, want := range map[string]string{
+			"554 5.7.1 Spam":                        "554 5.7.1 Spam\r\n",
+			"451 4.3.0 Milter down":                 "451 4.3.0 Milter down\r\n",
+			"552-5.3.4 too\r\n552 5.3.4 big":        "552-too\r\n552 5.3.4 big\r\n",
+			"550 5.7.1 " + strings.Repeat("x", 600): "550 5.7.1 " + strings.Repeat("x", maxReplyText) + "\r\n",
+			"550 5.7.1 a\x07b\tc":                   "550 5.7.1 a?b?c\r\n",
+			"421 4.3.2 Shutting down":               "421 4.3.2 Shutting down\r\n",
+		} {
+			g := start(t, func(g *gateway) { g.fake.Misbehave = mailtest.Once(step, say(reply)) })
+			c := g.login()
+			var got string
+			if step == "MAIL" {
+				got = c.do("MAIL FROM:<"+owner+">", "")
+			} else {
+				got = c.message(hello)
+			}
+			if got != want {
+				t.Errorf("%s: %.60q, want %.60q", step, got, want)
+			}
+			if strings.HasPrefix(reply, "421") {
+				c.closed()
+			} else if got := c.message(hello); !strings.HasPrefix(got, "250") {
+				t.Errorf("%s: the next message: %q", step, got)
+			}
+			g.stop()
+		}
+	}
+}
+
+func TestAMailServerThatDiesIsNoPermanentError(t *testing.T) {
+	dies := map[string]mailtest.Misdeed{"closes": {Close: true}, "talks rubbish": {Say: "rubbish\r\n"}}
+	for name, m := range dies {
+		for step, want := range map[mailtest.Step]string{"MAIL": "421 4.4.2", "RCPT": "421 4.4.2", "DATA": "451 4.4.2", "message": "451 4.4.2"} {
+			g := start(t, func(g *gateway) { g.fake.Misbehave = mailtest.At(step, m) })
+			c := g.login()
+			got := func() string {
+				for _, line := range []string{"MAIL FROM:<" + owner + ">", "RCPT TO:<b@congthu.test>"} {
+					c.send(line + "\r\n")
+					if got := c.reply(); got[:3] != "250" {
+						return got
+					}
+				}
+				c.do("DATA", "354")
+				c.send(hello + ".\r\n")
+				return c.reply()
+			}()
+			if !strings.HasPrefix(got, want) {
+				t.Errorf("%s at %s: %q, want %q", name, step, got, want)
+			}
+			if want[:3] == "451" {
+				// Coming back means to log in again.
+				c.do("MAIL FROM:<"+owner+">", "421 4.4.2")
+			}
+			c.closed()
+			if strings.Contains(got, "EOF") || strings.Contains(got, "127.0.0.1") {
+				t.Errorf("internal text: %q", got)
+			}
+			g.wantDelivered()
+			g.stop()
+		}
+	}
+}
+
+func TestAMailServerThatDiesInTheMiddleOfAMessage(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.envelope()
+	c.do("DATA", "354")
+	c.send(hello)
+	for g.fake.Begun() == 0 {
+		c.send("x\r\n")
+	}
+	g.fake.Cut()
+	c.send(strings.Repeat("0123456789\r\n", 100000) + ".\r\n")
+	c.want("451 4.4.2")
+	c.do("NOOP", "250")
+	c.do("MAIL FROM:<"+owner+">", "421 4.4.2")
+	c.closed()
+	if got := g.records.submitted(); !slices.Equal(got, []Result{ServerLost}) {
+		t.Errorf("recorded %v", got)
+	}
+}
+
+func TestAMailServerThatTimesOutBetweenMessages(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.message(hello)
+	g.fake.Cut()
+	c.do("NOOP", "250")
+	c.do("MAIL FROM:<"+owner+">", "421 4.4.2")
+	c.closed()
+	if n := len(g.guard.asked()); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
