@@ -310,6 +310,30 @@ func TestAnAdminsLockEndsLiveSessionsAndGuessingDoesNot(t *testing.T) {
 	}
 }
 
+func TestTheLoginThatRevokesAnAccountIsToldSo(t *testing.T) {
+	o := newOffice(t)
+	long := time.Now().AddDate(-2, 0, 0)
+	for i := range 20 { // the sessions are ended by goroutines of their own
+		name := auth.Name(fmt.Sprintf("dormant%d@example.vn", i))
+		o.imap.Accounts[string(name)] = "Mat-khau-1"
+		_, err := o.store.Update(context.Background(), name, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			a.Registered, a.FirstLogin, a.LastLogin = long, long, long
+			return nil, true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.open()
+	for i := range 20 {
+		p := o.phone()
+		p.say(fmt.Sprintf(`a LOGIN dormant%d "Mat-khau-1"`, i))
+		p.read("a NO [CONTACTADMIN]")
+		p.say("b NOOP")
+		p.read("b OK")
+	}
+}
+
 func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	o := newOffice(t)
 	o.open()

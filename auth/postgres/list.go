@@ -71,7 +71,7 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	accounts, err := collect(ctx, s, func(row pgx.CollectableRow) (auth.Account, error) {
 		var a auth.Account
 		err := row.Scan(accountFields(&a)...)
-		return normal(a), err
+		return a.Normal(), err
 	}, text, q.args...)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)

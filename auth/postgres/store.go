@@ -244,7 +244,7 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	}
 	// Most settlements of accepted logins write nothing; they must not wait for
 	// the disk. The writer asks again, on the account as it is then.
-	tried := normal(a)
+	tried := a.Normal()
 	events, write, err := s.try(change, &tried)
 	if err != nil {
 		return a, err
@@ -332,7 +332,7 @@ func scanAccount(row pgx.Row, name auth.Name) (auth.Account, error) {
 	if err := row.Scan(accountFields(&a)...); err != nil {
 		return auth.Account{Name: name}, none(err)
 	}
-	return normal(a), nil
+	return a.Normal(), nil
 }
 
 // none takes "no rows" for no error.

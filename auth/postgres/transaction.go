@@ -221,7 +221,7 @@ func (t *transaction) scanAccounts(rows pgx.Rows) error {
 			return err
 		}
 		r := t.rows[a.Name]
-		r.account, r.stored, r.exists = normal(a), true, true
+		r.account, r.stored, r.exists = a.Normal(), true, true
 	}
 	return nil
 }
@@ -255,7 +255,7 @@ func (t *transaction) apply(ctx context.Context, q *request) error {
 	r := t.rows[q.name]
 	defer func() {
 		if q.err == nil || errors.Is(q.err, auth.ErrNoSlot) {
-			q.account = normal(r.account)
+			q.account = r.account.Normal()
 		}
 	}()
 	switch q.kind {
@@ -269,7 +269,7 @@ func (t *transaction) apply(ctx context.Context, q *request) error {
 
 // reserve takes a slot.
 func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
-	slots, err := t.limit(q.slots, normal(r.account))
+	slots, err := t.limit(q.slots, r.account.Normal())
 	if err != nil {
 		q.err = err
 		return nil
@@ -310,7 +310,7 @@ func (t *transaction) change(ctx context.Context, q *request, r *row) error {
 			return nil // settled before
 		}
 	}
-	changed := normal(r.account)
+	changed := r.account.Normal()
 	events, write, err := t.try(q.change, &changed)
 	if err != nil {
 		q.err = err
@@ -339,7 +339,7 @@ func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
 	if s == nil || s.lapsed || s.alive {
 		return nil // somebody else was first, or the holder is back
 	}
-	changed := normal(r.account)
+	changed := r.account.Normal()
 	var events []auth.Event
 	var write bool
 	if q.change != nil {
@@ -365,8 +365,8 @@ func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
 // sets q.err it has done nothing.
 func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.Account, events []auth.Event, promised bool) error {
 	after.Name = q.name
-	after = normal(after)
-	exists := !empty(after)
+	after = after.Normal()
+	exists := !after.Blank()
 	if exists && !after.Known() {
 		fits, err := t.fits(ctx, r, promised)
 		if err != nil {
@@ -464,7 +464,7 @@ func chain(h head, events []auth.Event) (_ head, err error) {
 		}
 	}()
 	for i, e := range events {
-		e = normalEvent(e)
+		e = e.Normal()
 		e.Seq = h.seq + 1
 		e.Hash = auth.Chain(h.hash, e)
 		events[i] = e

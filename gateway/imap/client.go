@@ -41,6 +41,7 @@ type client struct {
 	mu       sync.Mutex
 	draining bool // say BYE when next waiting for a command
 	ended    bool // close
+	revoked  bool // the login under way must not become a session
 	pair     *relay.Pair
 }
 
@@ -100,6 +101,18 @@ func (c *client) end() {
 		return
 	}
 	c.raw.SetDeadline(past)
+}
+
+// endSession ends the session of this client's login. A login that is still
+// being settled is left to its verdict: one that revokes the account ends all
+// sessions of it, and its own client is to read why.
+func (c *client) endSession() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revoked = true
+	if c.pair != nil {
+		c.pair.Kick()
+	}
 }
 
 // arm gives the client its time for the next command.

@@ -149,7 +149,7 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 				// Before the guard settles: a lock that comes behind its
 				// decision then finds this session and ends it.
 				if c.server.Sessions != nil {
-					kept.remove = c.server.Sessions.Add(name, c.end)
+					kept.remove = c.server.Sessions.Add(name, c.endSession)
 				}
 			}
 			return answer
@@ -211,7 +211,7 @@ func (c *client) splice(kept *loggedIn) {
 			c.gone()
 		},
 	})
-	if c.ended {
+	if c.ended || c.revoked {
 		c.pair.Kick()
 	}
 }
