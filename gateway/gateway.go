@@ -169,7 +169,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 	g.smtp = &smtp.Server{
 		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLS: g.mailCert.TLSConfig(), Hostname: c.Hostname,
 		Text:     g.live.text,
-		Sessions: &g.sessions, Recorder: g.Metrics, Log: g.Log,
+		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
 		MaxFailedLogins: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
