@@ -48,13 +48,17 @@ func sqlState(err error) string {
 // is the cause of stays as it is.
 func explain(ctx context.Context, err error) error {
 	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, ErrClosed):
+	case err == nil, ctx.Err() != nil:
+		return err
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding):
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: the user that runs the gateway may not use the socket: %w", ErrRefused, err)
 	}
 	code := sqlState(err)
 	switch {
+	case code == "25006" || errors.Is(err, ErrReadOnly):
+		return fmt.Errorf("%w: it is a standby or read-only: name the primary in the connection string, or all servers: %w", ErrReadOnly, err)
 	case strings.HasPrefix(code, "28"):
 		return fmt.Errorf("%w: look at user and password of the connection string, and at pg_hba.conf: %w", ErrRefused, err)
 	case code == "3D000":
@@ -65,8 +69,6 @@ func explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: raise max_connections there, or lower the gateway's: %w", ErrRefused, err)
 	case strings.HasPrefix(code, "53"):
 		return fmt.Errorf("%w: free some on the file system of the database: %w", ErrDiskFull, err)
-	case code == "25006":
-		return fmt.Errorf("%w: it is a standby or read-only: name the primary, or all servers with target_session_attrs=read-write: %w", ErrReadOnly, err)
 	case code != "" && !lost(err):
 		return err
 	case errors.Is(err, context.DeadlineExceeded):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -78,7 +79,9 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 type keeper struct {
 	*Store
 	every   time.Duration
+	nudge   chan struct{} // asks for a beat
 	stopped chan struct{} // closed when run has returned
+	looks   atomic.Int64  // beats that went well
 
 	// Only run uses these.
 	conn   *pgx.Conn
@@ -95,7 +98,16 @@ type watched struct {
 
 func newKeeper(s *Store, conn *pgx.Conn) *keeper {
 	return &keeper{
-		Store: s, conn: conn, every: max(time.Millisecond, s.o.Lease/6), stopped: make(chan struct{}), others: make(map[int64]watched),
+		Store: s, conn: conn, every: max(time.Millisecond, s.o.Lease/6),
+		nudge: make(chan struct{}, 1), stopped: make(chan struct{}), others: make(map[int64]watched),
+	}
+}
+
+// kick asks for a beat now.
+func (k *keeper) kick() {
+	select {
+	case k.nudge <- struct{}{}:
+	default:
 	}
 }
 
@@ -115,6 +127,7 @@ func (k *keeper) run() {
 		k.failed = err != nil
 		select {
 		case <-beat.C:
+		case <-k.nudge:
 		case <-k.life.Done():
 			k.leave()
 			return
@@ -170,6 +183,7 @@ func (k *keeper) beat() (err error) {
 		return err
 	}
 	k.letLapse(found.orphans)
+	k.looks.Add(1)
 	return nil
 }
 

@@ -62,10 +62,10 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 		q.want("revoked_at IS NOT NULL")
 	}
 	if !want.IdleBefore.IsZero() {
-		q.want("coalesce(last_login, registered) < ?", micro(want.IdleBefore))
+		q.want("coalesce(last_login, registered) < ?", instant(want.IdleBefore))
 	}
 	if !want.PasswordBefore.IsZero() {
-		q.want("password_since < ?", micro(want.PasswordBefore))
+		q.want("password_since < ?", instant(want.PasswordBefore))
 	}
 	text := q.limited(`SELECT `+accountColumns+` FROM accounts`, "name", cmp.Or(want.Limit, defaultLimit))
 	accounts, err := collect(ctx, s, func(row pgx.CollectableRow) (auth.Account, error) {

@@ -40,8 +40,7 @@ func (s *Store) configure() (*pgxpool.Config, error) {
 	// The statements of this package are few, and prepared at their first use.
 	c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if c.ConnConfig.ValidateConnect == nil {
-		// A standby would show accounts as they were.
-		c.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		c.ConnConfig.ValidateConnect = refuseStandby
 	}
 	for name, value := range map[string]string{
 		"application_name":                    "congthu",
@@ -57,6 +56,15 @@ func (s *Store) configure() (*pgxpool.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// refuseStandby ends a connection to a server that cannot be written: it may
+// show accounts as they were.
+func refuseStandby(ctx context.Context, conn *pgconn.PgConn) error {
+	if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn); err != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return nil
 }
 
 func milliseconds(d time.Duration) string {

@@ -115,6 +115,12 @@ func (c *client) endSession() {
 	}
 }
 
+func (c *client) isRevoked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.revoked
+}
+
 // arm gives the client its time for the next command.
 func (c *client) arm() {
 	until := time.Now().Add(c.server.loginTimeout())

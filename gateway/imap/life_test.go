@@ -174,7 +174,7 @@ func TestALockFindsASessionThatIsBeingMade(t *testing.T) {
 		defer s.server.mu.Unlock()
 		for client := range s.server.sessions {
 			client.mu.Lock()
-			over = client.ended
+			over = client.revoked
 			client.mu.Unlock()
 		}
 		return over

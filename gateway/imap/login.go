@@ -161,6 +161,9 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 		}
 		return c.again(&c.failed, orElse(c.server.MaxFailures, 10))
 	}
+	if c.isRevoked() {
+		return errVanish // an admin was faster than our OK
+	}
 	if err := c.say(c.welcome(tag, verdict, kept.IMAPConn)); err != nil {
 		return err
 	}

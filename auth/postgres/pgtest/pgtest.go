@@ -55,7 +55,7 @@ type Server struct {
 	databases atomic.Int64
 
 	admin sync.Mutex
-	conn  *pgx.Conn // for exec
+	conn  *pgx.Conn // for Exec
 
 	mu      sync.Mutex
 	process *process // nil while it is stopped
@@ -135,11 +135,18 @@ func Start(t testing.TB, o Options) *Server {
 // Database returns the connection string of a new, empty database.
 func (s *Server) Database(t testing.TB) (dsn string) {
 	t.Helper()
+	return s.Copy(t, "template1")
+}
+
+// Copy returns the connection string of a new database that is like another one,
+// to which nobody may be connected.
+func (s *Server) Copy(t testing.TB, database string) (dsn string) {
+	t.Helper()
 	name := fmt.Sprintf("test%d", s.databases.Add(1))
-	s.exec(t, "CREATE DATABASE "+name)
+	s.Exec(t, "CREATE DATABASE "+name+" TEMPLATE "+database)
 	t.Cleanup(func() {
 		if s.Running() {
-			s.exec(t, "DROP DATABASE "+name+" WITH (FORCE)")
+			s.Exec(t, "DROP DATABASE "+name+" WITH (FORCE)")
 		}
 	})
 	return s.DSN(name)
@@ -153,8 +160,8 @@ func (s *Server) DSN(database string) string {
 // Socket is the path of the server's socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL.5432") }
 
-// exec runs a statement as the owner, over a connection that is kept.
-func (s *Server) exec(t testing.TB, statement string) {
+// Exec runs a statement in the database postgres as the owner, over a connection that is kept.
+func (s *Server) Exec(t testing.TB, statement string) {
 	t.Helper()
 	ctx := context.Background()
 	s.admin.Lock()
@@ -278,7 +285,7 @@ func (s *Server) run() error {
 	if s.process != nil {
 		return errors.New("PostgreSQL runs already")
 	}
-	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=200"}
+	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "jit=off"}
 	if !s.o.Sync {
 		args = append(args, "-c", "fsync=off")
 	}
