@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -30,6 +31,15 @@ type Attempt struct {
 	// Verify asks the mail server. It is called at most once per attempt.
 	Verify Verify
 }
+
+// MaxPassword is the longest password, in octets, that the mail server is asked
+// about. Longer ones make some servers hang up instead of answering, which would
+// leave every try in doubt.
+const MaxPassword = 1024
+
+// ErrMalformedPassword: an empty password, or one longer than MaxPassword. It is
+// answered like a wrong one and not counted.
+var ErrMalformedPassword = errors.New("empty or too long password")
 
 // Verify asks the mail server to judge the password for the account, under its
 // canonical name. The protocol packages pass it in and keep the authenticated

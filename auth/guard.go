@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,7 +98,15 @@ type knownGood struct {
 	observed bool
 	// account is as the store last had it, for the time that the store is down.
 	account Account
+	// sources are the latest that it was accepted from, at most goodSources:
+	// nobody else's password is compared with it.
+	sources []netip.Prefix
+	// misses counts the other passwords that were compared with it since it was
+	// last accepted.
+	misses int
 }
+
+const goodSources = 8
 
 // init sets what the zero Guard lacks.
 func (g *Guard) init() {
@@ -146,18 +155,26 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	case err != nil:
 		g.Throttle.failed(a.Source, "", g.now())
 		return Verdict{Outcome: NoSuchDomain, Err: err}
+	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > MaxPassword):
+		g.Throttle.failed(a.Source, "", g.now())
+		return Verdict{Outcome: NoSuchDomain, Name: name, Err: ErrMalformedPassword}
 	}
-	// Art. 13.8: acting as somebody else is refused, whoever asks.
-	if a.Authorize != "" && a.Authorize != a.Login {
-		if other, err := policy.Names.Canonical(a.Authorize); err != nil || other != name {
-			return Verdict{Outcome: OtherIdentity, Name: name}
-		}
+	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
+	// count: the answer would tell whose they are.
+	if a.Authorize != "" && a.Authorize != a.Login && !policy.Names.sameAddress(a.Authorize, a.Login) {
+		g.Throttle.failed(a.Source, "", g.now())
+		return Verdict{Outcome: OtherIdentity, Name: name}
 	}
 	t.name, t.digest = name, g.digest(name, a.Password)
 	if a.Mistakes.has(t.digest) {
 		return Verdict{Outcome: RepeatedPassword, Name: name}
 	}
 
+	defer func() {
+		if t.charged {
+			g.Throttle.end(a.Source, name, t.failed, g.now())
+		}
+	}()
 	v = t.admit(ctx)
 	v.Name, v.Known, v.Admission, v.KnownGood = name, t.account.Known(), time.Since(began), t.good
 	if v.Outcome != Accepted {
@@ -183,14 +200,19 @@ type try struct {
 	account     Account     // as of the admission
 	reservation Reservation // none when good
 	good        bool        // the same password was accepted before
+	charged     bool        // the throttle counts it as under way
+	failed      bool        // and, when it is over, as a failure
+	compared    digest      // the known-good digest that this try has missed
 	offline     bool        // the store is down, and good will do
 }
 
 // admit lets the try go on to the mail server, or says why not. Accepted means
 // "ask".
 func (t *try) admit(ctx context.Context) Verdict {
-	if !t.isGood() && !t.Throttle.allow(t.Source, t.now()) {
-		return Verdict{Outcome: Throttled}
+	if !t.isGood() {
+		if v := t.passThrottle(ctx); v.Outcome != Accepted {
+			return v
+		}
 	}
 	w, ok := t.gates.enter(t.name)
 	if !ok {
@@ -218,10 +240,52 @@ func (t *try) admit(ctx context.Context) Verdict {
 	}
 }
 
-// isGood reports whether the password is the last accepted one.
-func (t *try) isGood() bool {
-	k, ok := t.known.get(t.name)
-	return ok && k.digest == t.digest
+// passThrottle lets the try's source pass, or waits for what it has under way:
+// only verdicts tell colleagues behind one address from a stranger.
+func (t *try) passThrottle(ctx context.Context) Verdict {
+	patience := time.NewTimer(orDefault(t.Patience, 15*time.Second))
+	defer patience.Stop()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		switch t.Throttle.begin(t.Source, t.name, t.now()) {
+		case passes:
+			t.charged = true
+			return Verdict{}
+		case refused:
+			return Verdict{Outcome: Throttled}
+		}
+		select {
+		case <-poll.C:
+		case <-patience.C:
+			return Verdict{Outcome: Throttled, Err: errors.New("too many attempts of this source are under way")}
+		case <-ctx.Done():
+			return Verdict{Outcome: Throttled, Err: context.Cause(ctx)}
+		}
+	}
+}
+
+// isGood reports whether the password is the last accepted one. The comparison
+// is a judgement, and nobody may have it for nothing: it is made only for
+// sources that the password was accepted from, and no more passwords may miss
+// than are tolerated; beyond that the mail server is asked like for any other.
+func (t *try) isGood() (good bool) {
+	if _, ok := t.known.get(t.name); !ok {
+		return false
+	}
+	source := Source(t.Source.Addr())
+	t.known.update(t.name, func(k knownGood) knownGood {
+		switch {
+		case !slices.Contains(k.sources, source), k.misses > t.rules.Lockout.Tolerated, k.digest == t.compared:
+		case k.digest == t.digest:
+			good = true
+		default:
+			t.compared = k.digest
+			k.misses++
+		}
+		return k
+	})
+	return good
 }
 
 // enter looks once whether the try may go on; first is set at the head of the
@@ -303,6 +367,7 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 		t.release(ctx)
 		return Verdict{Outcome: Refused, Code: answer.Code, Err: answer.Err}
 	case InDoubt:
+		t.failed = true
 		if t.reservation != 0 {
 			t.owe(debt{
 				name: t.name, reservation: t.reservation, due: t.now().Add(orDefault(t.Lease, 2*time.Minute)),
@@ -344,7 +409,10 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 		t.noteStale(ctx, now)
 		return Verdict{Outcome: PreviousPassword, Err: answer.Err}
 	}
-	t.Throttle.failed(t.Source, t.name, now)
+	t.failed = true
+	if !t.charged {
+		t.Throttle.failed(t.Source, t.name, now)
+	}
 	if !t.rules.Lockout.CountRepeats && t.isRepeat(now) {
 		t.release(ctx)
 		return Verdict{Outcome: RepeatedPassword, Err: answer.Err}
@@ -471,7 +539,14 @@ func (t *try) accepted(account Account, observed bool) {
 	}
 	k := t.known.update(t.name, func(k knownGood) knownGood {
 		same := k.digest == t.digest
-		return knownGood{digest: t.digest, observed: same && k.observed || observed, account: account}
+		source := Source(t.Source.Addr())
+		sources := []netip.Prefix{source}
+		for _, s := range k.sources {
+			if same && s != source && len(sources) < goodSources {
+				sources = append(sources, s)
+			}
+		}
+		return knownGood{digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources}
 	})
 	t.forgiveDebts(t.name)
 	t.gates.wakeAll(t.name)

@@ -64,6 +64,17 @@ func (n *Namer) Canonical(login string) (Name, error) {
 	return name, nil
 }
 
+// sameAddress reports whether two login names are spellings of one address;
+// an alias and its account are two.
+func (n *Namer) sameAddress(one, other string) bool {
+	a, err := n.address(one)
+	if err != nil {
+		return false
+	}
+	b, err := n.address(other)
+	return err == nil && a == b
+}
+
 // address is Canonical without the aliases.
 func (n *Namer) address(login string) (Name, error) {
 	if len(login) == 0 || len(login) > maxLoginName || !utf8.ValidString(login) {

@@ -20,8 +20,8 @@ const (
 	// RepeatedPassword: the same wrong password again on the same connection,
 	// or within a few minutes where repeats do not count. Not counted.
 	RepeatedPassword
-	// NoSuchDomain: the name belongs to no domain served here, or can be no
-	// name at all. Answered like a wrong password; the mail server is not asked.
+	// NoSuchDomain: the name belongs to no domain served here, or name or
+	// password can be none at all. Answered like a wrong password; the mail server is not asked.
 	NoSuchDomain
 	// Refused: the mail server refused for another reason than the credentials.
 	Refused

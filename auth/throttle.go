@@ -37,6 +37,7 @@ type sourceHistory struct {
 
 type sourceAccount struct {
 	failures      int
+	underWay      int
 	failed, right time.Time
 }
 
@@ -58,27 +59,68 @@ func Source(addr netip.Addr) netip.Prefix {
 
 func (t *Throttle) window() time.Duration { return orDefault(t.Window, 10*time.Minute) }
 
-// allow reports whether the source may try at now.
-func (t *Throttle) allow(source netip.AddrPort, now time.Time) bool {
+// passage is what the throttle says to an attempt.
+type passage uint8
+
+const (
+	passes  passage = iota
+	waits           // until something of this source that is under way has ended
+	refused         // too much has failed
+)
+
+// begin lets an attempt pass and counts it as under way until end. What is under
+// way counts like a failure, or a burst would be through before its first
+// verdict; but it makes others wait rather than refuses them, since a burst of
+// colleagues looks the same until then.
+func (t *Throttle) begin(source netip.AddrPort, name Name, now time.Time) (p passage) {
 	if t == nil {
-		return true
+		return passes
 	}
-	allowed := true
 	t.look(source, now, func(h *sourceHistory) {
-		failing, failures, succeeded := 0, 0, 0
+		failing, failures, succeeded, pending, underWay := 0, 0, 0, 0, 0
 		for _, a := range h.accounts {
-			if !a.right.IsZero() {
+			switch {
+			case !a.right.IsZero():
 				succeeded++
-			} else {
+				continue
+			case a.failures > 0:
 				failing++
 				failures += a.failures
+			case a.underWay > 0:
+				pending++
 			}
+			underWay += a.underWay
 		}
-		allowed = failing < orDefault(t.Accounts, 10)+succeeded &&
-			failures < orDefault(t.Failures, 100)+6*succeeded &&
-			len(h.accounts) < maxPerSource
+		mostAccounts := orDefault(t.Accounts, 10) + succeeded
+		mostFailures := orDefault(t.Failures, 100) + 6*succeeded
+		a := h.accounts[name]
+		fresh := a == nil || a.right.IsZero() && a.failures == 0 && a.underWay == 0
+		switch {
+		case failing >= mostAccounts || failures >= mostFailures || a == nil && len(h.accounts) >= maxPerSource:
+			p = refused
+			return
+		case fresh && failing+pending >= mostAccounts || failures+underWay >= mostFailures:
+			p = waits
+			return
+		}
+		if a == nil {
+			a = new(sourceAccount)
+			h.accounts[name] = a
+		}
+		a.underWay++
 	})
-	return allowed
+	return p
+}
+
+// end takes back a begin that passed.
+func (t *Throttle) end(source netip.AddrPort, name Name, failed bool, now time.Time) {
+	t.note(source, name, now, func(a *sourceAccount) {
+		a.underWay = max(0, a.underWay-1)
+		if failed {
+			a.failures++
+			a.failed = now
+		}
+	})
 }
 
 // failed notes a wrong password.
@@ -123,7 +165,7 @@ func (t *Throttle) look(source netip.AddrPort, now time.Time, f func(*sourceHist
 			if a.failed.Before(old) {
 				a.failures = 0
 			}
-			if a.right.IsZero() && a.failures == 0 {
+			if a.right.IsZero() && a.failures == 0 && a.underWay == 0 {
 				delete(h.accounts, name)
 			}
 		}

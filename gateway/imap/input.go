@@ -109,6 +109,9 @@ func announcement(line string) (before string, a announced, ok bool) {
 	return before, a, true
 }
 
+// maxPieces bounds the parts of one command.
+const maxPieces = 160
+
 // piece is a part of a command: text within a line, or a literal.
 type piece struct {
 	octets          string
@@ -144,6 +147,11 @@ func (in *input) command(admit func(c command, a announced) error) (command, err
 	for {
 		if bad == nil && strings.ContainsAny(rest, "\x00\r") {
 			bad = &syntaxError{c.tag, "a NUL or CR"}
+		}
+		// LOGIN needs four pieces, ID some hundred; an empty literal costs more
+		// memory than its octets.
+		if len(c.args) > maxPieces {
+			return c, errTalkTooLong
 		}
 		before, a, more := announcement(rest)
 		c.args = append(c.args, piece{octets: before})
