@@ -1,6 +1,6 @@
 # make build       the program, ./congthu, for any Linux of this architecture
 # make test        everything that must pass, the tests with real servers included
-# make unit        the same without the real servers: needs nothing but Go and a C compiler
+# make unit        the same without the real mail servers: needs Go, a C compiler and PostgreSQL
 # make realtest    only the tests with real servers (Debian packages: see .ci/run)
 # make fuzz-smoke  every fuzz target for FUZZTIME each
 # make bench       every benchmark once

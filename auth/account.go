@@ -9,6 +9,9 @@ import (
 // in [Rules], the times are UTC and have microseconds, a zero time means never.
 type Account struct {
 	Name Name
+	// Unit is the agency that the account belongs to, as it was imported; empty
+	// when nobody has said. A report for each agency goes by it (Art. 13.9).
+	Unit string
 
 	// Registered is when the name became an account: imported, or its first
 	// accepted login. Zero for a name nobody has ever logged in with; such
@@ -27,6 +30,14 @@ type Account struct {
 	// Mistakes are the latest of those failures, oldest first, at most
 	// [MaxMistakes].
 	Mistakes []Mistake
+	// WrongOn is the calendar day of the latest failure (2006-01-02, in the
+	// regulation's time zone), and WrongThatDay how many there were on it. No
+	// login resets them: guessing slowly between the owner's logins shows here.
+	WrongOn      string
+	WrongThatDay int
+	// Seen are the sources that the account was last logged in to from, the
+	// latest first, at most [MaxSeen].
+	Seen []Seen
 	// Stale is the latest try with the previous password: a device that was
 	// not told of a password change. Noted at most once an hour.
 	Stale Mistake
@@ -55,6 +66,15 @@ const MaxMistakes = 8
 type Mistake struct {
 	At     time.Time      `json:"at"`
 	Source netip.AddrPort `json:"source"`
+}
+
+// MaxSeen is how many sources of logins are kept.
+const MaxSeen = 8
+
+// Seen is a source from which a login was accepted.
+type Seen struct {
+	At     time.Time    `json:"at"`
+	Source netip.Prefix `json:"source"`
 }
 
 // Mark says who did something when, and why.

@@ -17,7 +17,7 @@ func (a Account) Normal() Account {
 	} {
 		*t = normalTime(*t)
 	}
-	for _, s := range []*string{&a.Lock.By, &a.Lock.Reason, &a.Revocation.By, &a.Revocation.Reason, &a.AlertedOn} {
+	for _, s := range []*string{&a.Unit, &a.WrongOn, &a.Lock.By, &a.Lock.Reason, &a.Revocation.By, &a.Revocation.Reason, &a.AlertedOn} {
 		*s = normalText(*s)
 	}
 	for _, b := range []*[]byte{&a.Password.Salt, &a.Password.Current, &a.Password.Previous} {
@@ -26,6 +26,10 @@ func (a Account) Normal() Account {
 	a.Mistakes = normalSlice(a.Mistakes)
 	for i := range a.Mistakes {
 		a.Mistakes[i].At = normalTime(a.Mistakes[i].At)
+	}
+	a.Seen = normalSlice(a.Seen)
+	for i := range a.Seen {
+		a.Seen[i].At = normalTime(a.Seen[i].At)
 	}
 	return a
 }

@@ -10,24 +10,26 @@ import (
 // imports says which packages of this program each may depend on; the rest
 // follows. "auth" stands for the package alone.
 var imports = map[string][]string{
-	"congthu/auth":             {},
-	"congthu/auth/password":    {"congthu/auth"},
-	"congthu/auth/storetest":   {"congthu/auth"},
-	"congthu/auth/sqlite":      {"congthu/auth"},
-	"congthu/metrics":          {"congthu/auth"},
-	"congthu/gateway/relay":    {},
-	"congthu/gateway/session":  {"congthu/auth"},
-	"congthu/gateway/upstream": {"congthu/auth"},
-	"congthu/gateway/demo":     {"congthu/auth"},
-	"congthu/gateway/config":   {"congthu/auth", "congthu/gateway/upstream"},
-	"congthu/gateway/admin":    {"congthu/auth"},
-	"congthu/gateway/imap":     {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
-	"congthu/gateway/smtp":     {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
-	"congthu/gateway/mailtest": {},
-	"congthu/gateway/realtest": {},
-	"congthu/gateway":          nil, // all of its doors, but see below
-	"congthu/gateway/cli":      nil, // puts everything together
-	"congthu":                  nil,
+	"congthu/auth":                 {},
+	"congthu/auth/password":        {"congthu/auth"},
+	"congthu/auth/storetest":       {"congthu/auth"},
+	"congthu/auth/sqlite":          {"congthu/auth"},
+	"congthu/auth/postgres":        {"congthu/auth"},
+	"congthu/auth/postgres/pgtest": {},
+	"congthu/metrics":              {"congthu/auth"},
+	"congthu/gateway/relay":        {},
+	"congthu/gateway/session":      {"congthu/auth"},
+	"congthu/gateway/upstream":     {"congthu/auth"},
+	"congthu/gateway/demo":         {"congthu/auth"},
+	"congthu/gateway/config":       {"congthu/auth", "congthu/gateway/upstream"},
+	"congthu/gateway/admin":        {"congthu/auth"},
+	"congthu/gateway/imap":         {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/smtp":         {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/mailtest":     {},
+	"congthu/gateway/realtest":     {},
+	"congthu/gateway":              nil, // all of its doors, but see below
+	"congthu/gateway/cli":          nil, // puts everything together
+	"congthu":                      nil,
 }
 
 func list(t *testing.T, args ...string) []string {

@@ -17,17 +17,19 @@ import (
 const accountColumns = `name, registered, first_login, last_login, failures, mistakes,
 	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
 	revoked_at, revoked_by, revoked_reason, restored,
-	password_salt, password, password_before, password_since, grace_until, alerted_on`
+	password_salt, password, password_before, password_since, grace_until, alerted_on,
+	unit, wrong_on, wrong_that_day, seen`
 
 func accountFields(a *auth.Account) []any {
 	return []any{
 		&a.Name, (*instant)(&a.Registered), (*instant)(&a.FirstLogin), (*instant)(&a.LastLogin),
-		&a.Failures, (*mistakes)(&a.Mistakes),
+		&a.Failures, (*list[auth.Mistake])(&a.Mistakes),
 		(*instant)(&a.Stale.At), (*source)(&a.Stale.Source),
 		(*lockCause)(&a.Lock.Cause), (*instant)(&a.Lock.At), &a.Lock.By, &a.Lock.Reason,
 		(*instant)(&a.Revocation.At), &a.Revocation.By, &a.Revocation.Reason, (*instant)(&a.Restored),
 		(*octets)(&a.Password.Salt), (*octets)(&a.Password.Current), (*octets)(&a.Password.Previous),
 		(*instant)(&a.Password.Since), (*instant)(&a.GraceUntil), &a.AlertedOn,
+		&a.Unit, &a.WrongOn, &a.WrongThatDay, (*list[auth.Seen])(&a.Seen),
 	}
 }
 
@@ -84,24 +86,24 @@ func (s *source) Scan(v any) error {
 	return (*netip.AddrPort)(s).UnmarshalText([]byte(text))
 }
 
-// mistakes are JSON, empty for none.
-type mistakes []auth.Mistake
+// list is JSON, empty for none.
+type list[T any] []T
 
-func (m *mistakes) Value() (driver.Value, error) {
-	if len(*m) == 0 {
+func (l *list[T]) Value() (driver.Value, error) {
+	if len(*l) == 0 {
 		return "", nil
 	}
-	text, err := json.Marshal(*m)
+	text, err := json.Marshal([]T(*l))
 	return string(text), err
 }
 
-func (m *mistakes) Scan(v any) error {
-	*m = nil
+func (l *list[T]) Scan(v any) error {
+	*l = nil
 	text, err := scanText(v)
 	if err != nil || text == "" {
 		return err
 	}
-	return json.Unmarshal([]byte(text), (*[]auth.Mistake)(m))
+	return json.Unmarshal([]byte(text), (*[]T)(l))
 }
 
 // lockCause is the name of a cause, empty while not locked.

@@ -13,6 +13,7 @@ func full(name auth.Name) auth.Account {
 	at := func(n int) time.Time { return noon.Add(time.Duration(n)*time.Hour + time.Duration(n)*time.Microsecond) }
 	return auth.Account{
 		Name:       name,
+		Unit:       "UBND xã Minh Hưng",
 		Registered: at(1), FirstLogin: at(2), LastLogin: at(3),
 		Failures: 9,
 		Mistakes: []auth.Mistake{
@@ -20,6 +21,11 @@ func full(name auth.Name) auth.Account {
 			{At: at(5), Source: netip.MustParseAddrPort("[2001:db8::1]:65535")},
 			{At: at(6), Source: netip.MustParseAddrPort("[::ffff:192.0.2.3]:993")},
 			{At: at(7)},
+		},
+		WrongOn: "2026-03-30", WrongThatDay: 31,
+		Seen: []auth.Seen{
+			{At: at(14), Source: netip.MustParsePrefix("198.51.100.9/32")},
+			{At: at(15), Source: netip.MustParsePrefix("2001:db8:7::/64")},
 		},
 		Stale:      auth.Mistake{At: at(8), Source: netip.MustParseAddrPort("[2001:db8:0:1::]:143")},
 		Lock:       auth.Lock{Mark: auth.Mark{At: at(9), By: "Nguyễn Văn An", Reason: "theo công văn 12/CV"}, Cause: auth.ByAdmin},
@@ -116,7 +122,7 @@ func ownership(t *testing.T, h Harness) {
 	s := h.open(t)
 	want := full(somebody)
 	spoil := func(a auth.Account) {
-		a.Mistakes[0].At = time.Time{}
+		a.Mistakes[0].At, a.Seen[0].At = time.Time{}, time.Time{}
 		a.Password.Salt[0], a.Password.Current[0], a.Password.Previous[0] = 'x', 'x', 'x'
 	}
 	given := full(somebody)

@@ -133,7 +133,7 @@ var (
 	office = netip.MustParseAddrPort("203.0.113.7:50312")
 )
 
-var addresses = cmpopts.EquateComparable(netip.AddrPort{})
+var addresses = cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{})
 
 var errWanted = errors.New("wanted by the test")
 

@@ -1,0 +1,124 @@
+package postgres
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"congthu/auth"
+	"congthu/auth/postgres/pgtest"
+)
+
+// inParallel has b.N things done by a number of callers of some stores.
+func inParallel(b *testing.B, callers int, stores []*Store, do func(s *Store, i int) error) {
+	work := make(chan int)
+	var wg sync.WaitGroup
+	for c := range callers {
+		s := stores[c%len(stores)]
+		wg.Go(func() {
+			for i := range work {
+				if err := do(s, i); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	b.StopTimer()
+}
+
+// replicas opens stores on one database whose commits reach the disk.
+func replicas(b *testing.B, n int, o Options) (stores []*Store) {
+	o.DSN = pgtest.Start(b, pgtest.Options{Sync: true}).Database(b)
+	for range n {
+		s := open(b, o)
+		stores = append(stores, s)
+		for i := range 3 { // connections and statements
+			name := auth.Name(fmt.Sprintf("warm%d@congthu.test", i))
+			if _, r, err := s.Reserve(b.Context(), name, allow(1)); err != nil {
+				b.Fatal(err)
+			} else if _, err := s.Update(b.Context(), name, r, fail); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	return stores
+}
+
+func numbered(i int) auth.Name { return auth.Name(fmt.Sprintf("n%d@congthu.test", i%1000)) }
+
+// BenchmarkUpdate shows the group commit: what a durable change costs when 1 to
+// 64 callers make changes at once on 1 or 3 replicas, and how many share a commit.
+func BenchmarkUpdate(b *testing.B) {
+	for _, n := range []int{1, 3} {
+		for _, callers := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("replicas=%d/callers=%d", n, callers), func(b *testing.B) {
+				var noted noted
+				stores := replicas(b, n, Options{Recorder: &noted})
+				noted.forget()
+				inParallel(b, callers, stores, func(s *Store, i int) error {
+					_, err := s.Update(b.Context(), numbered(i), 0, fail)
+					return err
+				})
+				b.ReportMetric(float64(b.N)/float64(len(noted.batches)), "changes/commit")
+			})
+		}
+	}
+}
+
+// BenchmarkReserve is what admission costs: one slot taken and given back.
+func BenchmarkReserve(b *testing.B) {
+	for _, n := range []int{1, 3} {
+		for _, callers := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("replicas=%d/callers=%d", n, callers), func(b *testing.B) {
+				stores := replicas(b, n, Options{})
+				inParallel(b, callers, stores, func(s *Store, i int) error {
+					_, r, err := s.Reserve(b.Context(), numbered(i), allow(1000))
+					if err == nil {
+						_, err = s.Update(b.Context(), numbered(i), r, nothing)
+					}
+					return err
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkFailure is a wrong password as the store sees it: a slot, and its
+// settlement with an event.
+func BenchmarkFailure(b *testing.B) {
+	for _, n := range []int{1, 3} {
+		for _, callers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("replicas=%d/callers=%d", n, callers), func(b *testing.B) {
+				stores := replicas(b, n, Options{})
+				inParallel(b, callers, stores, func(s *Store, i int) error {
+					_, r, err := s.Reserve(b.Context(), numbered(i), allow(1000))
+					if err == nil {
+						_, err = s.Update(b.Context(), numbered(i), r, fail)
+					}
+					return err
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkAccount is the read of the usual login.
+func BenchmarkAccount(b *testing.B) {
+	stores := replicas(b, 1, Options{})
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := stores[0].Account(b.Context(), "warm1@congthu.test"); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}

@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"congthu/auth"
+)
+
+// channel is that of LISTEN and NOTIFY. What is sent is the number of an event:
+// whoever else may listen learns nothing from it.
+const channel = "congthu"
+
+// lockEvents are the changes that other replicas are told of.
+var lockEvents = []auth.EventKind{
+	auth.AccountLocked, auth.NameLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored,
+}
+
+// Changes calls f for every event that locks, unlocks, revokes or restores an
+// account, on this replica or another, in their order, from now on and until ctx
+// ends or the store is closed; then it returns nil. It is for what must happen in
+// every replica: to end the sessions of an account that an admin has locked, to
+// wake whoever waits.
+//
+// It is told at once by NOTIFY, and looks every [Options.Poll] all the same.
+// While the database is away it waits, and misses nothing: events are committed
+// in the order of their numbers, so that it can go on from the last one it saw.
+func (s *Store) Changes(ctx context.Context, f func(auth.Event)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	w := &follower{Store: s, f: f, last: -1}
+	failed := false
+	for ctx.Err() == nil {
+		err := w.follow(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil && !failed {
+			s.o.Log.Error("changes by other replicas cannot be seen", "err", explain(ctx, err))
+		}
+		failed = err != nil
+		wait(ctx, s.o.Poll)
+	}
+	return nil
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// follower is one call of Changes.
+type follower struct {
+	*Store
+	f    func(auth.Event)
+	last int64 // number of the last event that it was shown; -1 before the first look
+}
+
+// follow follows over one connection.
+func (w *follower) follow(ctx context.Context) error {
+	conn, err := w.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
+		return err
+	}
+	for {
+		if err := w.look(ctx, conn); err != nil {
+			return err
+		}
+		heard, cancel := context.WithTimeout(ctx, w.o.Poll)
+		_, err := conn.WaitForNotification(heard)
+		timeout := heard.Err() != nil
+		cancel()
+		if err != nil && (!timeout || conn.IsClosed()) {
+			return err
+		}
+	}
+}
+
+// look shows what is new.
+func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*w.o.StatementTimeout)
+	defer cancel()
+	var newest int64
+	if err := conn.QueryRow(ctx, `SELECT seq FROM head`).Scan(&newest); err != nil {
+		return err
+	}
+	if w.last < 0 {
+		w.last = newest
+	}
+	for w.last < newest {
+		rows, err := conn.Query(ctx, `SELECT `+eventColumns+` FROM events WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, w.last, newest, page)
+		if err != nil {
+			return err
+		}
+		events, err := pgx.CollectRows(rows, scanEvent)
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 {
+			w.last = newest // somebody has tampered with the log: Verify tells
+		}
+		for _, e := range events {
+			w.last = e.Seq
+			if isLockEvent(e) {
+				w.f(e)
+			}
+		}
+	}
+	return nil
+}
+
+func isLockEvent(e auth.Event) bool {
+	for _, k := range lockEvents {
+		if e.Kind == k {
+			return true
+		}
+	}
+	return false
+}

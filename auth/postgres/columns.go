@@ -1,0 +1,132 @@
+package postgres
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"congthu/auth"
+)
+
+// A column and the field that it holds are named once, here: the same list of
+// pointers is what a row is scanned into and what a statement is given.
+
+const accountColumns = `name, registered, first_login, last_login, failures, mistakes,
+	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
+	revoked_at, revoked_by, revoked_reason, restored,
+	password_salt, password, password_before, password_since, grace_until, alerted_on,
+	unit, wrong_on, wrong_that_day, seen`
+
+func accountFields(a *auth.Account) []any {
+	return []any{
+		&a.Name, (*instant)(&a.Registered), (*instant)(&a.FirstLogin), (*instant)(&a.LastLogin),
+		&a.Failures, (*list[auth.Mistake])(&a.Mistakes),
+		(*instant)(&a.Stale.At), (*source)(&a.Stale.Source),
+		(*lockCause)(&a.Lock.Cause), (*instant)(&a.Lock.At), &a.Lock.By, &a.Lock.Reason,
+		(*instant)(&a.Revocation.At), &a.Revocation.By, &a.Revocation.Reason, (*instant)(&a.Restored),
+		&a.Password.Salt, &a.Password.Current, &a.Password.Previous,
+		(*instant)(&a.Password.Since), (*instant)(&a.GraceUntil), &a.AlertedOn,
+		&a.Unit, &a.WrongOn, &a.WrongThatDay, (*list[auth.Seen])(&a.Seen),
+	}
+}
+
+const eventColumns = `seq, at, kind, account, actor, source, was, became, reason, hash`
+
+func eventFields(e *auth.Event) []any {
+	return []any{
+		&e.Seq, (*instant)(&e.At), &e.Kind, &e.Account, &e.Actor, (*source)(&e.Source),
+		&e.Before, &e.After, &e.Reason, &e.Hash,
+	}
+}
+
+// places is the "($1, $2, ...)" for the columns.
+func places(columns string) string {
+	var b strings.Builder
+	for i := range strings.Count(columns, ",") + 1 {
+		fmt.Fprintf(&b, ", $%d", i+1)
+	}
+	return "(" + b.String()[2:] + ")"
+}
+
+// instant is a time with microseconds, NULL for never.
+type instant time.Time
+
+// TimestamptzValue implements pgtype.TimestamptzValuer.
+func (i instant) TimestamptzValue() (pgtype.Timestamptz, error) {
+	t := time.Time(i)
+	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}, nil
+}
+
+// ScanTimestamptz implements pgtype.TimestamptzScanner.
+func (i *instant) ScanTimestamptz(v pgtype.Timestamptz) error {
+	*i = instant{}
+	if v.InfinityModifier != pgtype.Finite {
+		return fmt.Errorf("time: unexpected %v", v.InfinityModifier)
+	}
+	if v.Valid {
+		*i = instant(v.Time.UTC())
+	}
+	return nil
+}
+
+// source is an address and port as text, empty for none.
+type source netip.AddrPort
+
+// TextValue implements pgtype.TextValuer.
+func (s source) TextValue() (pgtype.Text, error) {
+	text, err := netip.AddrPort(s).MarshalText()
+	return pgtype.Text{String: string(text), Valid: true}, err
+}
+
+// ScanText implements pgtype.TextScanner.
+func (s *source) ScanText(v pgtype.Text) error {
+	return (*netip.AddrPort)(s).UnmarshalText([]byte(v.String))
+}
+
+// list is JSON, empty for none.
+type list[T any] []T
+
+// TextValue implements pgtype.TextValuer.
+func (l list[T]) TextValue() (pgtype.Text, error) {
+	if len(l) == 0 {
+		return pgtype.Text{Valid: true}, nil
+	}
+	text, err := json.Marshal([]T(l))
+	return pgtype.Text{String: string(text), Valid: true}, err
+}
+
+// ScanText implements pgtype.TextScanner.
+func (l *list[T]) ScanText(v pgtype.Text) error {
+	*l = nil
+	if v.String == "" {
+		return nil
+	}
+	return json.Unmarshal([]byte(v.String), (*[]T)(l))
+}
+
+// lockCause is the name of a cause, empty while not locked.
+type lockCause auth.LockCause
+
+// TextValue implements pgtype.TextValuer.
+func (c lockCause) TextValue() (pgtype.Text, error) {
+	return pgtype.Text{String: auth.LockCause(c).String(), Valid: true}, nil
+}
+
+// ScanText implements pgtype.TextScanner.
+func (c *lockCause) ScanText(v pgtype.Text) error {
+	*c = lockCause(auth.NotLocked)
+	if v.String == "" {
+		return nil
+	}
+	for _, cause := range auth.LockCauses() {
+		if cause.String() == v.String {
+			*c = lockCause(cause)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown lock cause %q", v.String)
+}

@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// What can be wrong with a database that somebody must put right. The message
+// around each says how.
+var (
+	ErrMalformed   = errors.New("the connection string is malformed")
+	ErrNewerSchema = errors.New("the database was written by a newer version")
+	ErrForeign     = errors.New("the database is another program's")
+	ErrEncoding    = errors.New("the database does not store text as UTF-8")
+	ErrUnreachable = errors.New("the database cannot be reached")
+	ErrRefused     = errors.New("the database refuses the gateway")
+	ErrDiskFull    = errors.New("no space left for the database")
+	ErrReadOnly    = errors.New("the database cannot be written")
+	ErrClosed      = errors.New("the database is closed")
+)
+
+// errDeclaredDead: the row of this process is gone, since another has not heard
+// of it for a whole lease.
+var errDeclaredDead = errors.New("this process was taken for dead")
+
+// SQLSTATE codes (PostgreSQL documentation, appendix A).
+const (
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	idleInTransaction    = "25P03"
+	startingUp           = "57P03"
+)
+
+// sqlState returns the code of an error that PostgreSQL itself has sent.
+func sqlState(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// explain adds to an error what an operator can do about it. An error that ctx
+// is the cause of stays as it is.
+func explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return err
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding),
+		errors.Is(err, ErrMalformed):
+		return err
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: the user that runs the gateway may not use the socket: %w", ErrRefused, err)
+	}
+	code := sqlState(err)
+	switch {
+	case code == "25006" || errors.Is(err, ErrReadOnly):
+		return fmt.Errorf("%w: it is a standby or read-only: name the primary in the connection string, or all servers: %w", ErrReadOnly, err)
+	case strings.HasPrefix(code, "28"):
+		return fmt.Errorf("%w: look at user and password of the connection string, and at pg_hba.conf: %w", ErrRefused, err)
+	case code == "3D000":
+		return fmt.Errorf("%w: create it (createdb --encoding=UTF8 --template=template0 --owner=USER DATABASE): %w", ErrRefused, err)
+	case code == "42501":
+		return fmt.Errorf("%w: its user must own the tables (ALTER DATABASE ... OWNER TO, GRANT CREATE ON SCHEMA public): %w", ErrRefused, err)
+	case code == "53300":
+		return fmt.Errorf("%w: raise max_connections there, or lower the gateway's: %w", ErrRefused, err)
+	case strings.HasPrefix(code, "53"):
+		return fmt.Errorf("%w: free some on the file system of the database: %w", ErrDiskFull, err)
+	case code != "" && !lost(err):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: it does not answer: %w", ErrUnreachable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+}
+
+// lost reports whether an error means that the connection is gone, or could not
+// be made; another may do.
+func lost(err error) bool {
+	if err == nil || errors.Is(err, errDeclaredDead) {
+		return false
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return !errors.Is(err, pgx.ErrNoRows) && !errors.Is(err, errOwn)
+	}
+	return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08") || e.Code == idleInTransaction
+}
+
+// errOwn marks an error that neither PostgreSQL nor the connection to it is to
+// blame for, but what was to be written or was read.
+var errOwn = errors.New("unusable value")
+
+// again reports whether a transaction that failed and was not made may succeed
+// when it is made once more.
+func again(err error) bool {
+	switch sqlState(err) {
+	case serializationFailure, deadlockDetected:
+		return true
+	}
+	if errors.Is(err, errDeclaredDead) {
+		return true
+	}
+	// Nobody to talk to is for the caller to wait out; a server that has just
+	// gone may be back at once.
+	return lost(err) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// certain reports whether an error of a commit tells that nothing was
+// committed: the server itself says so, and goes on to talk. With a fatal error
+// (it shuts down) the commit may have been made before.
+func certain(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.SeverityUnlocalized == "ERROR"
+}
+
+// ofOneChange reports whether a statement failed for what it was given, which
+// the other changes of a batch need not suffer from.
+func ofOneChange(err error) bool {
+	if errors.Is(err, errOwn) {
+		return true
+	}
+	code := sqlState(err)
+	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "54")
+}

@@ -1,0 +1,321 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"congthu/auth"
+)
+
+// identity is how the database knows this process. The process gets another one
+// when it was taken for dead.
+type identity struct {
+	holder int64
+	lanes  [numLanes]int64
+}
+
+// register makes the process known to the database, in place of old, which was
+// taken for dead; slots that have not lapsed yet go over.
+func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) error {
+	s.registering.Lock()
+	defer s.registering.Unlock()
+	if s.identity.Load() != old {
+		return nil // another goroutine has done it
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*s.o.StatementTimeout)
+	defer cancel()
+	host, _ := os.Hostname()
+	id := new(identity)
+	var shown time.Time
+	asked := time.Now()
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `INSERT INTO holders (name) VALUES ($1) RETURNING id, clock_timestamp()`,
+			fmt.Sprintf("%s:%d", host, os.Getpid())).Scan(&id.holder, &shown)
+		if err != nil {
+			return err
+		}
+		s.clock.heard(shown, asked, time.Now())
+		for i := range id.lanes {
+			if err := tx.QueryRow(ctx, `INSERT INTO lanes (holder) VALUES ($1) RETURNING id`, id.holder).Scan(&id.lanes[i]); err != nil {
+				return err
+			}
+		}
+		if old == nil {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `UPDATE reservations SET holder = $1 WHERE holder = $2 AND lapsed IS NULL`, id.holder, old.holder)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("register process: %w", err)
+	}
+	if old != nil {
+		s.o.Log.Warn("this process was taken for dead by another, and is back", "lease", s.o.Lease)
+	}
+	s.identity.Store(id)
+	return nil
+}
+
+// keeper is the goroutine by which processes know of each other. At every beat
+// it
+//
+//   - tells that this process lives,
+//   - takes processes for dead of which it has heard nothing for a lease,
+//   - lets the slots of dead processes lapse,
+//   - frees slots of this process that nobody in it knows of: taken by a
+//     transaction whose outcome was not known, or back after a crash of the
+//     database.
+//
+// A process lives as long as its counter goes on; how long it has not is
+// measured by the observer, and only while it could see. So no clock has to be
+// right, and nobody is dead because the database, or the way to it, was.
+type keeper struct {
+	*Store
+	every   time.Duration
+	nudge   chan struct{} // asks for a beat
+	stopped chan struct{} // closed when run has returned
+	looks   atomic.Int64  // beats that went well
+
+	// Only run uses these.
+	conn   *pgx.Conn
+	failed bool      // the last beat
+	stuck  bool      // the last slots that were to lapse
+	looked time.Time // when it last saw the others
+	others map[int64]watched
+}
+
+// watched is what is known of another process.
+type watched struct {
+	beats int64
+	since time.Time // when this count was first seen
+}
+
+func newKeeper(s *Store, conn *pgx.Conn) *keeper {
+	return &keeper{
+		Store: s, conn: conn, every: max(time.Millisecond, s.o.Lease/6),
+		nudge: make(chan struct{}, 1), stopped: make(chan struct{}), others: make(map[int64]watched),
+	}
+}
+
+// kick asks for a beat now.
+func (k *keeper) kick() {
+	select {
+	case k.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// run beats until Close, and then says that this process is gone.
+func (k *keeper) run() {
+	defer close(k.stopped)
+	beat := time.NewTicker(k.every)
+	defer beat.Stop()
+	for {
+		err := k.beat()
+		switch {
+		case err != nil && !k.failed:
+			k.o.Log.Error("this process cannot tell that it lives", "lease", k.o.Lease, "err", explain(context.Background(), err))
+		case err == nil && k.failed:
+			k.o.Log.Info("this process can tell again that it lives")
+		}
+		k.failed = err != nil
+		select {
+		case <-beat.C:
+		case <-k.nudge:
+		case <-k.life.Done():
+			k.leave()
+			return
+		}
+	}
+}
+
+// bounded is a context for some statements, which Close does not interrupt.
+func (k *keeper) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 2*k.o.StatementTimeout)
+}
+
+// seen is what a beat finds in the database.
+type seen struct {
+	alive   bool            // this process
+	others  map[int64]int64 // the counters of the others
+	own     []int64         // slots of this process
+	orphans []orphan
+}
+
+// orphan is a slot of a dead process.
+type orphan struct {
+	id      int64
+	account auth.Name
+}
+
+func (k *keeper) beat() (err error) {
+	ctx, cancel := k.bounded()
+	defer cancel()
+	defer func() {
+		if err != nil && k.conn != nil {
+			closeConn(k.conn)
+			k.conn = nil
+		}
+	}()
+	if k.conn == nil || k.conn.IsClosed() {
+		if k.conn, err = k.connect(ctx); err != nil {
+			return err
+		}
+	}
+	id := k.identity.Load()
+	found, err := k.look(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !found.alive {
+		return k.register(ctx, k.conn, id)
+	}
+	if err := k.free(ctx, found.own); err != nil {
+		return err
+	}
+	if err := k.watch(ctx, found.others); err != nil {
+		return err
+	}
+	k.letLapse(found.orphans)
+	k.looks.Add(1)
+	return nil
+}
+
+// look tells that this process lives, and looks around.
+func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
+	found := seen{others: make(map[int64]int64)}
+	var shown time.Time
+	var b pgx.Batch
+	b.Queue(`UPDATE holders SET beats = beats + 1, seen = clock_timestamp() WHERE id = $1 AND gone IS NULL RETURNING seen`, id.holder).
+		QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&shown)
+			found.alive = err == nil
+			return none(err)
+		})
+	b.Queue(`SELECT id, beats FROM holders WHERE id <> $1 AND gone IS NULL`, id.holder).Query(func(rows pgx.Rows) error {
+		var other, beats int64
+		_, err := pgx.ForEachRow(rows, []any{&other, &beats}, func() error { found.others[other] = beats; return nil })
+		return err
+	})
+	b.Queue(`SELECT id FROM reservations WHERE holder = $1 AND lapsed IS NULL`, id.holder).Query(func(rows pgx.Rows) (err error) {
+		found.own, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
+	})
+	b.Queue(`SELECT id, account FROM reservations r WHERE lapsed IS NULL AND NOT ` + holderLives + ` LIMIT 1000`).Query(func(rows pgx.Rows) error {
+		var o orphan
+		_, err := pgx.ForEachRow(rows, []any{&o.id, &o.account}, func() error { found.orphans = append(found.orphans, o); return nil })
+		return err
+	})
+	// A holder that comes back within a day can still settle what has lapsed.
+	b.Queue(`DELETE FROM reservations WHERE lapsed < clock_timestamp() - interval '1 day'`)
+	b.Queue(`DELETE FROM holders WHERE gone < clock_timestamp() - interval '1 day'`)
+	asked := time.Now()
+	err := k.conn.SendBatch(ctx, &b).Close()
+	if err == nil && found.alive {
+		k.clock.heard(shown, asked, time.Now())
+	}
+	return found, err
+}
+
+// free frees the slots of this process that nobody in it holds. Whoever takes a
+// slot holds it before it is in the database, and until it is gone from there.
+func (k *keeper) free(ctx context.Context, own []int64) error {
+	var lost []int64
+	for _, id := range own {
+		if !k.held.has(auth.Reservation(id)) {
+			lost = append(lost, id)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	_, err := k.conn.Exec(ctx, freeSlots, lost)
+	return err
+}
+
+// watch takes processes for dead that are silent for too long.
+func (k *keeper) watch(ctx context.Context, beats map[int64]int64) error {
+	now := time.Now()
+	if now.Sub(k.looked) > 3*k.every {
+		clear(k.others) // what happened meanwhile it has not seen
+	}
+	k.looked = now
+	for id := range k.others {
+		if _, there := beats[id]; !there {
+			delete(k.others, id)
+		}
+	}
+	for id, n := range beats {
+		w, known := k.others[id]
+		switch {
+		case !known || w.beats != n:
+			k.others[id] = watched{n, now}
+		case now.Sub(w.since) >= k.o.Lease:
+			// Unless it has beaten just now.
+			tag, err := k.conn.Exec(ctx, `UPDATE holders SET gone = clock_timestamp() WHERE id = $1 AND beats = $2 AND gone IS NULL`, id, n)
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() > 0 {
+				k.o.Log.Warn("another process is gone: its attempts count as failures in doubt", "silent", now.Sub(w.since))
+			}
+		}
+	}
+	return nil
+}
+
+// letLapse turns slots into failures in doubt, some of them at a time. What
+// fails is tried again at the next beat.
+func (k *keeper) letLapse(orphans []orphan) {
+	var wg sync.WaitGroup
+	var failed atomic.Pointer[error]
+	limit := make(chan struct{}, maxBatch)
+	for _, o := range orphans {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			ctx, cancel := k.bounded()
+			defer cancel()
+			q := &request{kind: lapsing, name: o.account, reservation: auth.Reservation(o.id), change: k.o.Expired, tells: true}
+			if _, err := k.settle.do(ctx, q); err != nil {
+				failed.Store(&err)
+			}
+		})
+	}
+	wg.Wait()
+	err := failed.Load()
+	if err != nil && !k.stuck {
+		k.o.Log.Error("slots of a process that is gone could not be made to lapse", "err", *err)
+	}
+	k.stuck = err != nil
+}
+
+// leave removes the row of this process. The last connection may be broken
+// without anybody having noticed.
+func (k *keeper) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), k.o.ConnectTimeout)
+	defer cancel()
+	<-k.admit.stopped
+	<-k.settle.stopped
+	var err error
+	for range 2 {
+		if k.conn == nil || k.conn.IsClosed() {
+			k.conn, err = k.connect(ctx)
+		}
+		if k.conn != nil {
+			_, err = k.conn.Exec(ctx, `DELETE FROM holders WHERE id = $1`, k.identity.Load().holder)
+			closeConn(k.conn)
+			k.conn = nil
+		}
+		if err == nil {
+			return
+		}
+	}
+	k.o.Log.Warn("the other processes could not be told that this one ends; they notice after the lease", "lease", k.o.Lease, "err", err)
+}

@@ -1,0 +1,325 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"congthu/auth"
+)
+
+const (
+	// maxBatch is how many requests share one transaction, and so one commit.
+	maxBatch = 64
+	// maxQueue is how many requests wait for a lane; further callers wait
+	// before the queue.
+	maxQueue = 1024
+	// patience is how long a lane asks what became of a commit.
+	patience = 3 * time.Second
+)
+
+// lane is one goroutine that writes, over a connection of its own. It takes all
+// requests that have queued while the last transaction was made, and makes
+// them in the next: the more callers, the fewer commits each costs. Every
+// caller waits for its own result.
+type lane struct {
+	*Store
+	name   string
+	number int // admitting or settling
+	faults atomic.Pointer[faults]
+
+	queue   chan *request
+	stopped chan struct{} // closed when run has returned
+
+	// failed is why the last transaction failed; nil after one that did not.
+	failed atomic.Pointer[error]
+
+	conn *pgx.Conn // nil after a failure; only run uses it
+}
+
+// The lanes of a process.
+const (
+	admitting = iota
+	settling
+	numLanes
+)
+
+// faults are errors that tests want around a commit: before makes it fail,
+// after makes its outcome unknown, ask makes it stay so.
+type faults struct {
+	before, after, ask error
+}
+
+func (l *lane) wanted() faults {
+	if f := l.faults.Load(); f != nil {
+		return *f
+	}
+	return faults{}
+}
+
+// kind is what a request wants.
+type kind uint8
+
+const (
+	reserving kind = iota // a slot
+	changing              // a change of an account, and to settle a reservation
+	lapsing               // to turn the reservation of a dead holder into a failure in doubt
+	probing               // to know whether a commit is possible
+)
+
+// request is something to be written, on its way through a lane.
+type request struct {
+	kind  kind
+	name  auth.Name
+	slots func(auth.Account) int // when reserving
+	// reservation is the one to settle or to let lapse; when reserving, the one
+	// that was taken.
+	reservation auth.Reservation
+	change      auth.Change
+	tells       bool // change is known to return events
+
+	// mu is held while a function of the caller runs.
+	mu      sync.Mutex
+	started bool // it has run, and may be part of a transaction
+	gone    bool // the caller has given up: it must not run any more
+
+	done chan struct{} // closed when the result is there
+
+	// The result. The lane sets these and closes done.
+	account auth.Account
+	err     error
+}
+
+// run calls f, unless the caller has given up.
+func (q *request) run(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.gone {
+		q.started = true
+		f()
+	}
+}
+
+// leave gives up, as soon as no function of the caller runs. Who waits for a
+// slot cannot leave once it may have been taken.
+func (q *request) leave() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.started && q.kind == reserving {
+		return false
+	}
+	q.gone = true
+	return true
+}
+
+func newLane(s *Store, name string, number int) *lane {
+	return &lane{
+		Store: s, name: name, number: number,
+		queue: make(chan *request, maxQueue), stopped: make(chan struct{}),
+	}
+}
+
+// do hands a request to the lane and waits for what becomes of it.
+func (l *lane) do(ctx context.Context, q *request) (auth.Account, error) {
+	if l.isClosed() {
+		return auth.Account{}, ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return auth.Account{}, err
+	}
+	q.done = make(chan struct{})
+	select {
+	case l.queue <- q:
+	case <-ctx.Done():
+		return auth.Account{}, ctx.Err()
+	case <-l.life.Done():
+		return auth.Account{}, ErrClosed
+	}
+	select {
+	case <-q.done:
+		return q.account, q.err
+	case <-l.stopped:
+		select {
+		case <-q.done: // in the last batch
+			return q.account, q.err
+		default:
+			return auth.Account{}, ErrClosed
+		}
+	case <-ctx.Done():
+		if q.leave() {
+			return auth.Account{}, ctx.Err()
+		}
+		<-q.done
+		return q.account, q.err
+	}
+}
+
+// run makes transactions until Close, and then those for what is queued.
+func (l *lane) run() {
+	defer close(l.stopped)
+	defer l.disconnect()
+	for {
+		select {
+		case q := <-l.queue:
+			l.serve(l.drain(q))
+		case <-l.life.Done():
+			for len(l.queue) > 0 {
+				l.serve(l.drain(<-l.queue))
+			}
+			return
+		}
+	}
+}
+
+// drain returns first and what else is queued, as much as goes into a batch.
+func (l *lane) drain(first *request) []*request {
+	batch := []*request{first}
+	for len(batch) < maxBatch {
+		select {
+		case q := <-l.queue:
+			batch = append(batch, q)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// depth is how many callers wait for both lanes.
+func (s *Store) depth() int { return len(s.admit.queue) + len(s.settle.queue) }
+
+// serve makes one transaction of a batch and tells every caller.
+func (l *lane) serve(batch []*request) {
+	l.o.Recorder.Queued(len(batch) + l.depth())
+	defer func() { l.o.Recorder.Queued(l.depth()) }()
+	err := l.process(batch)
+	if err != nil && len(batch) > 1 && ofOneChange(err) {
+		// One of them cannot be written; the others need not suffer for it.
+		for _, q := range batch {
+			l.finish([]*request{q}, l.process([]*request{q}))
+		}
+		return
+	}
+	l.finish(batch, err)
+}
+
+// finish gives the requests their results: the batch's error, or their own.
+func (l *lane) finish(batch []*request, err error) {
+	if err == nil {
+		if l.failed.Swap(nil) != nil {
+			l.o.Log.Info("the database can be written again", "lane", l.name)
+		}
+	} else {
+		err = fmt.Errorf("write: %w", explain(context.Background(), err))
+		if l.failed.Swap(&err) == nil {
+			// Once, not for every batch until it is mended.
+			l.o.Log.Error("the database cannot be written", "lane", l.name, "err", err)
+		}
+	}
+	for _, q := range batch {
+		if err != nil {
+			q.err = err
+		}
+		close(q.done)
+	}
+}
+
+// process makes the batch, and makes it again while it is known not to have been
+// made and there is hope.
+func (l *lane) process(batch []*request) error {
+	began := time.Now()
+	for try := 1; ; try++ {
+		t := &transaction{lane: l}
+		err := t.make(batch)
+		made := err == nil
+		if t.committing && err != nil && !certain(err) {
+			l.disconnect()
+			var doubt error
+			if made, doubt = l.ask(t); doubt != nil {
+				t.abandon()
+				return fmt.Errorf("it is not known whether the changes were made: %w (asked again: %w)", err, doubt)
+			}
+			l.o.Log.Warn("a commit was in doubt", "lane", l.name, "made", made, "err", err)
+		}
+		if made {
+			t.settle()
+			if t.committing {
+				l.o.Recorder.Committed(len(batch), time.Since(began))
+			}
+			return nil
+		}
+		t.abandon()
+		l.rollback()
+		if errors.Is(err, errDeclaredDead) && l.conn != nil {
+			if err := l.register(context.Background(), l.conn, t.identity); err != nil {
+				l.disconnect()
+				return err
+			}
+		}
+		if try == maxTries || !again(err) || try > 1 && time.Since(began) > patience || !l.pause(context.Background(), try) {
+			return err
+		}
+	}
+}
+
+// reach makes sure that there is a connection.
+func (l *lane) reach(ctx context.Context) error {
+	if l.conn != nil && !l.conn.IsClosed() {
+		return nil
+	}
+	conn, err := l.connect(ctx)
+	l.conn = conn
+	return err
+}
+
+// rollback makes the connection ready for another transaction, or drops it.
+func (l *lane) rollback() {
+	if l.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if l.conn.IsClosed() {
+		l.conn = nil
+	} else if _, err := l.conn.Exec(ctx, `ROLLBACK`); err != nil {
+		l.disconnect()
+	}
+}
+
+// disconnect closes the connection, and with it any transaction.
+func (l *lane) disconnect() {
+	if l.conn != nil {
+		closeConn(l.conn)
+		l.conn = nil
+	}
+}
+
+// ask finds out whether a transaction was made whose commit has not been
+// confirmed. Its lane's row tells: the transaction has advanced it, and holds it
+// as long as it lives, so that the answer is final.
+func (l *lane) ask(t *transaction) (made bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience+l.o.LockTimeout)
+	defer cancel()
+	began := time.Now()
+	for try := 1; ; try++ {
+		var commits int64
+		if err = l.wanted().ask; err != nil {
+			return false, err
+		}
+		if err = l.reach(ctx); err == nil {
+			err = l.conn.QueryRow(ctx, `SELECT commits FROM lanes WHERE id = $1 FOR UPDATE`, t.identity.lanes[l.number]).Scan(&commits)
+		}
+		if err == nil {
+			return commits == t.commits, nil
+		}
+		l.disconnect()
+		if errors.Is(err, pgx.ErrNoRows) || time.Since(began) > patience || !l.pause(ctx, min(try, 5)) {
+			return false, err
+		}
+	}
+}

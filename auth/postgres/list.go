@@ -1,0 +1,199 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/text/unicode/norm"
+
+	"congthu/auth"
+)
+
+// defaultLimit is that of the filters.
+const defaultLimit = 100
+
+// page is how many rows are read at once where all are wanted: a long read
+// would keep PostgreSQL from reusing the room of what was changed meanwhile.
+const page = 500
+
+// query is a statement with its arguments, as it is put together.
+type query struct {
+	where []string
+	args  []any
+}
+
+// want adds a condition in which ? is the next argument.
+func (q *query) want(condition string, args ...any) {
+	for _, a := range args {
+		q.args = append(q.args, a)
+		condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(q.args)), 1)
+	}
+	q.where = append(q.where, condition)
+}
+
+// limited ends a query that begins with text.
+func (q *query) limited(text, order string, limit int) string {
+	if len(q.where) > 0 {
+		text += ` WHERE ` + strings.Join(q.where, " AND ")
+	}
+	q.args = append(q.args, limit)
+	return text + fmt.Sprintf(` ORDER BY %s LIMIT $%d`, order, len(q.args))
+}
+
+// List returns the accounts that the filter wants, in the order of names.
+func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, err error) {
+	defer s.operated(auth.OpList, time.Now(), &err)
+	var q query
+	q.want("name > ?", string(want.After))
+	if !want.Unknown {
+		q.want("registered IS NOT NULL")
+	}
+	if part := norm.NFC.String(strings.ToLower(want.Contains)); part != "" {
+		q.want("strpos(name, ?) > 0", part)
+	}
+	if want.Locked {
+		q.want("lock_cause <> ''")
+	}
+	if want.Revoked {
+		q.want("revoked_at IS NOT NULL")
+	}
+	if !want.IdleBefore.IsZero() {
+		q.want("coalesce(last_login, registered) < ?", instant(want.IdleBefore))
+	}
+	if !want.PasswordBefore.IsZero() {
+		q.want("password_since < ?", instant(want.PasswordBefore))
+	}
+	text := q.limited(`SELECT `+accountColumns+` FROM accounts`, "name", cmp.Or(want.Limit, defaultLimit))
+	accounts, err := collect(ctx, s, func(row pgx.CollectableRow) (auth.Account, error) {
+		var a auth.Account
+		err := row.Scan(accountFields(&a)...)
+		return a.Normal(), err
+	}, text, q.args...)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return accounts, nil
+}
+
+// Each calls f for every known account in the order of names, until it returns
+// an error, which is returned. f may use the store; an account that it or
+// somebody else changes meanwhile is seen as it is when its page is read.
+func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
+	want := auth.Filter{Limit: page}
+	for {
+		accounts, err := s.List(ctx, want)
+		if err != nil {
+			return err
+		}
+		for _, a := range accounts {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := f(a); err != nil {
+				return err
+			}
+		}
+		if len(accounts) < page {
+			return nil
+		}
+		want.After = accounts[len(accounts)-1].Name
+	}
+}
+
+// Events returns the events that the filter wants, newest first.
+func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Event, err error) {
+	defer s.operated(auth.OpEvents, time.Now(), &err)
+	var q query
+	if want.Account != "" {
+		q.want("account = ?", string(want.Account))
+	}
+	if want.Before > 0 {
+		q.want("seq < ?", want.Before)
+	}
+	if len(want.Kinds) > 0 {
+		kinds := make([]string, len(want.Kinds))
+		for i, k := range want.Kinds {
+			kinds[i] = string(k)
+		}
+		q.want("kind = ANY(?)", kinds)
+	}
+	text := q.limited(`SELECT `+eventColumns+` FROM events`, "seq DESC", cmp.Or(want.Limit, defaultLimit))
+	events, err := collect(ctx, s, scanEvent, text, q.args...)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return events, nil
+}
+
+func scanEvent(row pgx.CollectableRow) (e auth.Event, err error) {
+	err = row.Scan(eventFields(&e)...)
+	return e, err
+}
+
+// Verify walks the audit log from the first event and checks that none is
+// missing and each has the hash that it must; progress may be nil. Events that
+// are appended meanwhile are left for the next time. An [*auth.BrokenChain]
+// says where somebody tampered with the log.
+func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at auth.ChainHead, err error) {
+	defer s.operated(auth.OpVerify, time.Now(), &err)
+	var noted auth.ChainHead
+	var newest int64
+	err = s.read(ctx, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, `SELECT seq, hash, (SELECT coalesce(max(seq), 0) FROM events) FROM head`).
+			Scan(&noted.Seq, &noted.Hash, &newest)
+	})
+	if err != nil {
+		return at, fmt.Errorf("verify: %w", err)
+	}
+	for at.Seq < newest {
+		events, err := collect(ctx, s, scanEvent,
+			`SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, at.Seq, min(page, newest-at.Seq))
+		if err != nil {
+			return at, fmt.Errorf("verify: %w", err)
+		}
+		for _, e := range events {
+			switch {
+			case e.Seq != at.Seq+1:
+				return at, &auth.BrokenChain{Seq: at.Seq + 1, Why: "the event is missing"}
+			case e.Hash != auth.Chain(at.Hash, e):
+				return at, &auth.BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}
+			}
+			at = auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
+		}
+		if len(events) == 0 {
+			return at, &auth.BrokenChain{Seq: at.Seq + 1, Why: "the event was removed while the log was read"}
+		}
+		if progress != nil {
+			progress(at.Seq, newest)
+		}
+	}
+	switch {
+	case noted.Seq > newest:
+		return at, &auth.BrokenChain{Seq: newest + 1, Why: fmt.Sprintf("the events up to %d are missing", noted.Seq)}
+	case noted.Seq < newest:
+		return at, &auth.BrokenChain{Seq: noted.Seq + 1, Why: "the events from here on were not written by the gateway"}
+	case noted.Hash != at.Hash:
+		return at, &auth.BrokenChain{Seq: at.Seq, Why: "the whole log was rewritten: its last hash is not the one noted"}
+	}
+	return at, nil
+}
+
+// collect returns the rows of a query.
+func collect[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], text string, args ...any) (found []T, err error) {
+	err = s.read(ctx, func(ctx context.Context) error {
+		rows, err := s.pool.Query(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		found, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	if len(found) == 0 {
+		found = nil
+	}
+	return found, err
+}

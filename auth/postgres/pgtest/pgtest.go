@@ -1,0 +1,375 @@
+// Package pgtest runs a real PostgreSQL for tests, from nothing and as plain
+// processes: a new cluster in a temporary directory that listens on a Unix
+// socket there and nowhere else. It uses the programs of the Debian package
+// postgresql-15 (or newer ones) and no cluster of the system.
+//
+//	func TestMain(m *testing.M) { code := m.Run(); pgtest.Stop(); os.Exit(code) }
+//
+//	func TestSomething(t *testing.T) {
+//		dsn := pgtest.Database(t)
+//
+// A test that stops or restarts the server starts one of its own, with [Start].
+//
+// The server does not sync its files unless asked to: what it has written
+// survives its own death at any moment, as the kernel lives on, and tests are
+// spared the disk.
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Options are how a server differs from the usual one.
+type Options struct {
+	// Sync makes commits reach the disk, for benchmarks.
+	Sync bool
+	// Settings are further lines of its configuration, by name.
+	Settings map[string]string
+}
+
+// Server is one PostgreSQL.
+type Server struct {
+	o       Options
+	dir     string // with data, and the socket
+	bin     string // of the programs
+	account *syscall.Credential
+
+	databases atomic.Int64
+
+	admin sync.Mutex
+	conn  *pgx.Conn // for Exec
+
+	mu      sync.Mutex
+	process *process // nil while it is stopped
+}
+
+// process is one run of the postmaster.
+type process struct {
+	cmd   *exec.Cmd
+	log   *logged
+	ended chan struct{} // closed when it and all that it started have ended
+}
+
+// Shutdown is how a server is stopped.
+type Shutdown syscall.Signal
+
+const (
+	// Fast ends the sessions and closes the files well.
+	Fast = Shutdown(syscall.SIGINT)
+	// Immediate is a crash: nothing is written any more, and the next start
+	// recovers from the write-ahead log.
+	Immediate = Shutdown(syscall.SIGQUIT)
+)
+
+// owner owns the databases; it is a superuser.
+const owner = "congthu"
+
+var shared struct {
+	sync.Mutex
+	server *Server
+	err    error
+}
+
+// Database returns the connection string of a new, empty database on the server
+// that all tests of the process share. It is dropped when the test ends.
+func Database(t testing.TB) (dsn string) {
+	t.Helper()
+	return Shared(t).Database(t)
+}
+
+// Shared returns the server that all tests of the process share, which the
+// first of them starts. [Stop] ends it.
+func Shared(t testing.TB) *Server {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = New(Options{})
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.server
+}
+
+// Stop ends the shared server, if there is one, and removes its files. It is
+// for TestMain, after the tests.
+func Stop() {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server != nil {
+		shared.server.Remove()
+		shared.server = nil
+	}
+}
+
+// Start starts a server for one test; it is gone when the test ends.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Remove)
+	return s
+}
+
+// Database returns the connection string of a new, empty database.
+func (s *Server) Database(t testing.TB) (dsn string) {
+	t.Helper()
+	return s.Copy(t, "template1")
+}
+
+// Copy returns the connection string of a new database that is like another one,
+// to which nobody may be connected.
+func (s *Server) Copy(t testing.TB, database string) (dsn string) {
+	t.Helper()
+	name := fmt.Sprintf("test%d", s.databases.Add(1))
+	s.Exec(t, "CREATE DATABASE "+name+" TEMPLATE "+database)
+	t.Cleanup(func() {
+		if s.Running() {
+			s.Exec(t, "DROP DATABASE "+name+" WITH (FORCE)")
+		}
+	})
+	return s.DSN(name)
+}
+
+// DSN is the connection string of a database of the server.
+func (s *Server) DSN(database string) string {
+	return fmt.Sprintf("host=%s port=5432 user=%s dbname=%s sslmode=disable", s.dir, owner, database)
+}
+
+// Socket is the path of the server's socket.
+func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL.5432") }
+
+// Exec runs a statement in the database postgres as the owner, over a connection that is kept.
+func (s *Server) Exec(t testing.TB, statement string) {
+	t.Helper()
+	ctx := context.Background()
+	s.admin.Lock()
+	defer s.admin.Unlock()
+	var err error
+	if s.conn == nil || s.conn.Ping(ctx) != nil {
+		s.conn, err = pgx.Connect(ctx, s.DSN("postgres"))
+	}
+	if err == nil {
+		_, err = s.conn.Exec(ctx, statement)
+	}
+	if err != nil {
+		t.Errorf("%s: %v", statement, err)
+	}
+}
+
+// Running reports whether the server was started and not stopped since.
+func (s *Server) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process != nil
+}
+
+// Restart stops the server and starts it again on the same data.
+func (s *Server) Restart(t testing.TB, how Shutdown) {
+	t.Helper()
+	s.Stop(t, how)
+	s.Start(t)
+}
+
+// Stop stops the server and waits until it is gone.
+func (s *Server) Stop(t testing.TB, how Shutdown) {
+	t.Helper()
+	if err := s.stop(how); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Start starts a server that was stopped, and waits until it takes connections.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	if err := s.run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// New starts a server that the caller removes.
+func New(o Options) (_ *Server, err error) {
+	s := &Server{o: o}
+	if s.bin, err = programs(); err != nil {
+		return nil, err
+	}
+	if s.account, err = unprivileged(); err != nil {
+		return nil, err
+	}
+	// Short, since the path of a socket has room for some 100 octets (unix(7)).
+	if s.dir, err = os.MkdirTemp("", "pgtest"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Remove()
+		}
+	}()
+	if s.account != nil {
+		if err := os.Chown(s.dir, int(s.account.Uid), int(s.account.Gid)); err != nil {
+			return nil, err
+		}
+	}
+	initdb := s.command("initdb", "-D", s.data(), "-U", owner, "-A", "trust", "--no-sync", "--locale=C", "--encoding=UTF8")
+	if said, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, said)
+	}
+	return s, s.run()
+}
+
+// programs returns the directory with PostgreSQL's programs.
+func programs() (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	// Debian keeps them out of the path, one directory for each version.
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		return "", errors.New("PostgreSQL is missing: apt-get install -y --no-install-recommends postgresql-15")
+	}
+	return filepath.Dir(slices.MinFunc(found, func(a, b string) int { return strings.Compare(version(a), version(b)) })), nil
+}
+
+// version is the "15" of /usr/lib/postgresql/15/bin/initdb.
+func version(path string) string { return filepath.Base(filepath.Dir(filepath.Dir(path))) }
+
+// unprivileged returns whom PostgreSQL runs as when the tests run as root, whom
+// it refuses; otherwise nil.
+func unprivileged() (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("%w: apt-get install -y --no-install-recommends postgresql-15", err)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, program), args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account}
+	return cmd
+}
+
+// run starts the postmaster and waits until it says that it is ready.
+func (s *Server) run() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process != nil {
+		return errors.New("PostgreSQL runs already")
+	}
+	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "jit=off"}
+	if !s.o.Sync {
+		args = append(args, "-c", "fsync=off")
+	}
+	for name, value := range s.o.Settings {
+		args = append(args, "-c", name+"="+value)
+	}
+	p := &process{cmd: s.command("postgres", args...), log: &logged{ready: make(chan struct{})}, ended: make(chan struct{})}
+	p.cmd.Stderr = p.log
+	p.cmd.WaitDelay = 10 * time.Second // for what holds stderr after the postmaster
+	// Should the tests be killed, the server must not stay behind.
+	p.cmd.SysProcAttr.Pdeathsig = syscall.Signal(Immediate)
+	started := make(chan error)
+	go func() {
+		defer close(p.ended)
+		// That signal is sent when the thread ends that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			p.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	select {
+	case <-p.log.ready:
+		s.process = p
+		return nil
+	case <-p.ended:
+		return fmt.Errorf("PostgreSQL did not start:\n%s", p.log)
+	}
+}
+
+func (s *Server) stop(how Shutdown) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.process
+	if p == nil {
+		return errors.New("PostgreSQL does not run")
+	}
+	if err := p.cmd.Process.Signal(syscall.Signal(how)); err != nil {
+		return fmt.Errorf("stop PostgreSQL: %w\n%s", err, p.log)
+	}
+	<-p.ended
+	s.process = nil
+	return nil
+}
+
+// Remove ends the server and everything of it.
+func (s *Server) Remove() {
+	if s.conn != nil {
+		s.conn.Close(context.Background())
+	}
+	s.stop(Immediate) // an error: it does not run
+	os.RemoveAll(s.dir)
+}
+
+// logged is what the server writes to its standard error: the end of it, and
+// whether it has said that it is ready.
+type logged struct {
+	mu    sync.Mutex
+	text  []byte
+	once  sync.Once
+	ready chan struct{}
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	if bytes.Contains(l.text, []byte("database system is ready to accept connections")) {
+		l.once.Do(func() { close(l.ready) })
+	}
+	if n := len(l.text); n > 1<<16 {
+		l.text = slices.Clone(l.text[n-1<<15:])
+	}
+	return len(p), nil
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}

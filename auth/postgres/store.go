@@ -1,0 +1,448 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"congthu/auth"
+)
+
+// Options say where the database is and how to use it. The zero value of each
+// is documented with it; the defaults suit three replicas and some ten thousand
+// accounts.
+type Options struct {
+	// DSN is the connection string, as libpq has it: a URL
+	// (postgres://congthu@db.internal/congthu?sslmode=verify-full) or settings
+	// (host=/run/postgresql dbname=congthu). Several hosts may be named: the one
+	// that can be written is taken. Required. A pooler in between must give each
+	// connection a session of its own.
+	DSN string
+
+	// MaxUnknown bounds the names that nobody ever logged in with, of all
+	// replicas together. 0: 100,000.
+	MaxUnknown int
+	// Expired is the change of an account of which a slot has lapsed: its holder
+	// died while the mail server judged a password, and nobody will ever learn
+	// how. It is the rule for an attempt without an answer, which counts but
+	// never by itself locks. It is called from the store's own goroutines, from
+	// Open on. nil: the slot becomes free and nothing is counted.
+	Expired auth.Change
+	// Lease is how long a process of which nothing is heard keeps its slots; it
+	// tells of itself six times as often. The same in all replicas. 0: 30 s.
+	Lease time.Duration
+
+	// MaxConns bounds the connections for reading. Three more are used for
+	// writing and for telling that this process lives, and one for each
+	// [Store.Changes]. 0: 8.
+	MaxConns int
+	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
+	ConnLifetime time.Duration
+	// ConnIdleTime is how long one is kept that is not used. 0: 30 min.
+	ConnIdleTime time.Duration
+	// ConnectTimeout bounds the making of a connection. 0: 5 s.
+	ConnectTimeout time.Duration
+
+	// StatementTimeout bounds each statement (statement_timeout). 0: 6 s.
+	StatementTimeout time.Duration
+	// LockTimeout bounds the wait for other replicas (lock_timeout). It must be
+	// longer than IdleInTransactionTimeout, or one replica that loses its power
+	// within a transaction makes the transactions of others fail. 0: 4 s.
+	LockTimeout time.Duration
+	// IdleInTransactionTimeout is after how long PostgreSQL gives up a
+	// transaction of which nothing more comes
+	// (idle_in_transaction_session_timeout); ours never wait for anything but
+	// the network. 0: 3 s.
+	IdleInTransactionTimeout time.Duration
+	// Poll is how often [Store.Changes] looks, whether it was notified or not.
+	// 0: 1 s.
+	Poll time.Duration
+
+	// Recorder is told how long operations take; nil: nobody is.
+	Recorder Recorder
+	// Log is for the operator; nil: discarded.
+	Log *slog.Logger
+}
+
+// withDefaults returns the options with nothing left at zero.
+func (o Options) withDefaults() Options {
+	setDefault(&o.MaxUnknown, 100_000)
+	setDefault(&o.Lease, 30*time.Second)
+	setDefault(&o.MaxConns, 8)
+	setDefault(&o.ConnLifetime, time.Hour)
+	setDefault(&o.ConnIdleTime, 30*time.Minute)
+	setDefault(&o.ConnectTimeout, 5*time.Second)
+	setDefault(&o.StatementTimeout, 6*time.Second)
+	setDefault(&o.LockTimeout, 4*time.Second)
+	setDefault(&o.IdleInTransactionTimeout, 3*time.Second)
+	setDefault(&o.Poll, time.Second)
+	if o.Recorder == nil {
+		o.Recorder = unrecorded{}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T int | time.Duration](v *T, otherwise T) {
+	if *v == 0 {
+		*v = otherwise
+	}
+}
+
+// Recorder is told of the work of a store, for metrics. It must not block.
+type Recorder interface {
+	// Operated tells of one operation. A slot that is not free is no error.
+	Operated(op auth.StoreOp, took time.Duration, err error)
+	// Committed tells of one transaction for batch callers.
+	Committed(batch int, took time.Duration)
+	// Queued tells how many callers wait for the writers.
+	Queued(depth int)
+}
+
+// Store is a database that replicas share. [Open] makes one.
+type Store struct {
+	o      Options
+	config *pgx.ConnConfig
+	pool   *pgxpool.Pool
+	resets atomic.Int64 // of the pool
+	clock  clock
+
+	identity    atomic.Pointer[identity]
+	registering sync.Mutex
+	held        held
+
+	// admit takes slots, settle makes changes.
+	admit, settle *lane
+	keeper        *keeper
+
+	closing sync.Once
+	life    context.Context // ends with Close
+	end     context.CancelFunc
+}
+
+var _ auth.Store = (*Store)(nil)
+
+// Open connects to the database, brings its schema up to date and tells it that
+// this process is there. The error says what to do: see the Err variables.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	s := &Store{o: o.withDefaults()}
+	s.life, s.end = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			s.end()
+			err = fmt.Errorf("open database: %w", explain(ctx, err))
+		}
+	}()
+	config, err := s.configure()
+	if err != nil {
+		return nil, err
+	}
+	s.config = config.ConnConfig
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			closeConn(conn)
+		}
+	}()
+	if err := s.prepare(ctx, conn); err != nil {
+		return nil, err
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := s.register(ctx, conn, nil); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	s.admit, s.settle = newLane(s, "admit", admitting), newLane(s, "settle", settling)
+	s.keeper = newKeeper(s, conn)
+	go s.admit.run()
+	go s.settle.run()
+	go s.keeper.run()
+	return s, nil
+}
+
+// Close waits for the changes under way, tells the others that this process is
+// gone and closes its connections. Slots that are still taken lapse at once.
+// Whatever comes later gets [ErrClosed].
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		s.end()
+		<-s.admit.stopped
+		<-s.settle.stopped
+		<-s.keeper.stopped
+		s.pool.Close()
+	})
+	return nil
+}
+
+func (s *Store) isClosed() bool {
+	return s.life.Err() != nil
+}
+
+// Now is the clock that all replicas share: the database's, as heard every few
+// seconds and told on by this machine's in between. It never goes back; when
+// the database's does, this one goes slower until the other has caught up.
+// Nothing in this package depends on it: it is for the guard, so that instants
+// which replicas compare, such as the end of a lock, are of one clock.
+func (s *Store) Now() time.Time { return s.clock.now() }
+
+// Account implements [auth.Store].
+func (s *Store) Account(ctx context.Context, name auth.Name) (a auth.Account, err error) {
+	defer s.operated(auth.OpAccount, time.Now(), &err)
+	err = s.read(ctx, func(ctx context.Context) error {
+		a, err = readAccount(ctx, s.pool, name)
+		return err
+	})
+	if err != nil {
+		return auth.Account{}, fmt.Errorf("read account: %w", err)
+	}
+	return a, nil
+}
+
+// Reserve implements [auth.Store]. Once the account is locked in the database a
+// ctx that ends does not end the call: the database's answer, which the time-outs
+// bound, is waited for.
+func (s *Store) Reserve(ctx context.Context, name auth.Name, slots func(auth.Account) int) (_ auth.Account, _ auth.Reservation, err error) {
+	defer s.operated(auth.OpReserve, time.Now(), &err)
+	q := &request{kind: reserving, name: name, slots: slots}
+	a, err := s.admit.do(ctx, q)
+	if err != nil {
+		return a, 0, err
+	}
+	return a, q.reservation, nil
+}
+
+// Update implements [auth.Store]. change never runs after Update has returned.
+// When ctx ends while the change is being committed the caller gets the error
+// of ctx and the change is made or not, wholly.
+func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (_ auth.Account, err error) {
+	defer s.operated(auth.OpUpdate, time.Now(), &err)
+	a, found, err := s.look(ctx, name, r)
+	if err != nil {
+		return auth.Account{}, fmt.Errorf("read account: %w", err)
+	}
+	switch {
+	case r == 0:
+	case found == "":
+		s.held.drop(r)
+		return a, nil // settled before
+	case found != name:
+		return a, errForeign
+	}
+	// Most settlements of accepted logins write nothing; they must not wait for
+	// the disk. The writer asks again, on the account as it is then.
+	tried := a.Normal()
+	events, write, err := s.try(change, &tried)
+	if err != nil {
+		return a, err
+	}
+	if write {
+		return s.settle.do(ctx, &request{kind: changing, name: name, reservation: r, change: change, tells: len(events) > 0})
+	}
+	if r != 0 {
+		if err := s.release(ctx, r); err != nil {
+			return a, fmt.Errorf("release slot: %w", err)
+		}
+	}
+	return a, nil
+}
+
+var errForeign = errors.New("the reservation is another account's")
+
+// Health reports whether accounts can be read, and written as far as is known:
+// after a write that failed it tries another.
+func (s *Store) Health(ctx context.Context) error {
+	if _, err := s.Account(ctx, ""); err != nil {
+		return err
+	}
+	for _, l := range []*lane{s.admit, s.settle} {
+		if l.failed.Load() == nil {
+			continue
+		}
+		if _, err := l.do(ctx, &request{kind: probing}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look reads an account, and the name that a reservation is of: none if it is no
+// longer there.
+func (s *Store) look(ctx context.Context, name auth.Name, r auth.Reservation) (a auth.Account, of auth.Name, err error) {
+	err = s.read(ctx, func(ctx context.Context) error {
+		if r == 0 {
+			a, err = readAccount(ctx, s.pool, name)
+			return err
+		}
+		// In this order: whoever finds the reservation settled is shown what it
+		// was settled with.
+		var b pgx.Batch
+		b.Queue(`SELECT account FROM reservations WHERE id = $1`, int64(r)).QueryRow(func(row pgx.Row) error {
+			of = ""
+			return none(row.Scan(&of))
+		})
+		b.Queue(selectAccount, string(name)).QueryRow(func(row pgx.Row) error {
+			a, err = scanAccount(row, name)
+			return err
+		})
+		return s.pool.SendBatch(ctx, &b).Close()
+	})
+	return a, of, err
+}
+
+// release frees a slot about which there is nothing to write. It need not reach
+// the disk: should the database crash and the slot be taken again, the keeper
+// frees it.
+func (s *Store) release(ctx context.Context, r auth.Reservation) error {
+	err := s.read(ctx, func(ctx context.Context) error {
+		var b pgx.Batch
+		b.Queue(`BEGIN`)
+		b.Queue(`SET LOCAL synchronous_commit = off`)
+		b.Queue(`DELETE FROM reservations WHERE id = $1`, int64(r))
+		b.Queue(`COMMIT`)
+		return s.pool.SendBatch(ctx, &b).Close()
+	})
+	if err == nil {
+		s.held.drop(r)
+	}
+	return err
+}
+
+const selectAccount = `SELECT ` + accountColumns + ` FROM accounts WHERE name = $1`
+
+func readAccount(ctx context.Context, pool *pgxpool.Pool, name auth.Name) (auth.Account, error) {
+	return scanAccount(pool.QueryRow(ctx, selectAccount, string(name)), name)
+}
+
+func scanAccount(row pgx.Row, name auth.Name) (auth.Account, error) {
+	var a auth.Account
+	if err := row.Scan(accountFields(&a)...); err != nil {
+		return auth.Account{Name: name}, none(err)
+	}
+	return a.Normal(), nil
+}
+
+// none takes "no rows" for no error.
+func none(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	return err
+}
+
+// read runs something that may be run twice: again when the connection was lost,
+// as all those in the pool are after a restart of the database.
+func (s *Store) read(ctx context.Context, f func(context.Context) error) error {
+	for try := 1; ; try++ {
+		if s.isClosed() {
+			return ErrClosed
+		}
+		resets := s.resets.Load()
+		bounded, cancel := context.WithTimeout(ctx, 2*s.o.StatementTimeout)
+		err := f(bounded)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case s.isClosed():
+			return ErrClosed
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case try == maxTries || !again(err):
+			return explain(ctx, err)
+		}
+		// One caller drops the connections, not each that suffered from them.
+		if lost(err) && s.resets.CompareAndSwap(resets, resets+1) {
+			s.pool.Reset()
+		}
+		if !s.pause(ctx, try) {
+			return explain(ctx, err)
+		}
+	}
+}
+
+// maxTries bounds what is tried again.
+const maxTries = 4
+
+// pause waits before another try: 20, 40, 80 ms; false if there is no point in
+// waiting.
+func (s *Store) pause(ctx context.Context, try int) bool {
+	timer := time.NewTimer(10 * time.Millisecond << try)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-s.life.Done():
+	}
+	return false
+}
+
+// try runs change; a panic of it is an error of its caller only.
+func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.o.Log.Error("a change of an account panicked", "panic", p, "stack", string(debug.Stack()))
+			events, write, err = nil, false, fmt.Errorf("change panicked: %v", p)
+		}
+	}()
+	events, write = change(a)
+	return events, write, nil
+}
+
+// operated is deferred with the time at which an operation began.
+func (s *Store) operated(op auth.StoreOp, began time.Time, err *error) {
+	e := *err
+	if errors.Is(e, auth.ErrNoSlot) {
+		e = nil
+	}
+	s.o.Recorder.Operated(op, time.Since(began), e)
+}
+
+type unrecorded struct{}
+
+func (unrecorded) Operated(auth.StoreOp, time.Duration, error) {}
+func (unrecorded) Committed(int, time.Duration)                {}
+func (unrecorded) Queued(int)                                  {}
+
+// held are the reservations of this process that are not settled. What the
+// database has beyond them is nobody's, and the keeper frees it.
+type held struct {
+	mu  sync.Mutex
+	all map[auth.Reservation]bool
+}
+
+func (h *held) take(r auth.Reservation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all == nil {
+		h.all = make(map[auth.Reservation]bool)
+	}
+	h.all[r] = true
+}
+
+func (h *held) drop(r auth.Reservation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.all, r)
+}
+
+func (h *held) has(r auth.Reservation) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.all[r]
+}

@@ -1,0 +1,557 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"congthu/auth"
+)
+
+// transaction is one transaction of many requests. It takes two journeys to the
+// database: one that locks and reads all that the requests are about, one that
+// writes and commits. In between the callers' functions run.
+//
+// Why no more wrong passwords can be judged than Reserve's callback allows, by
+// whatever replicas. Let the callback return limit - failures. Whoever takes a
+// slot of an account, or changes the account, holds the lock of its name from
+// before it reads until its commit can be seen by everybody. So all of these
+// happen one after the other, and each sees all before it. Slots are also
+// freed without that lock, but only where nothing is written, which can only
+// make the count too high. Take the last attempt that is let through: any let
+// through before it has its reservation in the count, or was settled and then
+// its failure is in the account. So all attempts that ever fail are at most the
+// count, this one, and the failures, which is at most limit. As reservations
+// and failures are on disk when their commits return, a crash of the database
+// takes none of them away.
+//
+// Locks are taken in one order everywhere, so that nobody waits in a circle:
+// the row of the lane, the names in the order of their keys, the head of the
+// audit log, the count of unknown names.
+type transaction struct {
+	*lane
+	identity *identity
+	commits  int64 // of the lane, with this one
+
+	rows map[auth.Name]*row
+
+	head    *head // nil until it is locked
+	unknown *room // nil until it is locked
+	delta   int64 // by which the number of unknown names changes
+
+	// What is to be written beside the rows.
+	writes  bool
+	events  []auth.Event
+	taken   []int64
+	takers  []string
+	settled []int64
+	lapsed  []int64
+	counted []int64 // some of lapsed
+	notify  bool    // the state of a lock changes
+
+	committing bool // its outcome is in doubt if it fails now
+}
+
+// row is one account with its reservations, as the transaction has it.
+type row struct {
+	account auth.Account // always normal
+	stored  bool         // there is a row now
+	exists  bool         // there will be
+	dirty   bool
+	slots   map[auth.Reservation]*slot
+}
+
+// slot is a reservation that is not settled.
+type slot struct {
+	lapsed  bool // its holder was taken for dead
+	counted bool // and that counted as a failure
+	alive   bool // its holder is there
+}
+
+// head is the end of the chain of events.
+type head struct {
+	seq  int64
+	hash string
+}
+
+// room is what bounds the names that nobody ever logged in with.
+type room struct {
+	unknown  int64              // rows of such names
+	promised map[auth.Name]bool // names without a row that may need one
+}
+
+// inFlight counts the slots that are taken.
+func (r *row) inFlight() (n int) {
+	for _, s := range r.slots {
+		if !s.lapsed {
+			n++
+		}
+	}
+	return n
+}
+
+// make makes the transaction. When it fails nothing was committed, unless
+// committing is set.
+func (t *transaction) make(batch []*request) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*t.o.StatementTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			// A mistake in this package: it costs one batch, not the gateway.
+			t.o.Log.Error("the writer panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: writer panicked: %v", errOwn, p)
+		}
+		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) {
+			err = fmt.Errorf("%w: %w", errOwn, err)
+		}
+	}()
+	if err := t.reach(ctx); err != nil {
+		return err
+	}
+	t.identity = t.Store.identity.Load()
+	if err := t.begin(ctx, batch); err != nil {
+		return err
+	}
+	for _, q := range batch {
+		var err error
+		q.run(func() { err = t.apply(ctx, q) })
+		if err != nil {
+			return err
+		}
+	}
+	if !t.writes {
+		t.rollback()
+		return nil
+	}
+	return t.commit(ctx)
+}
+
+// holderLives tells of a reservation r whether its holder was not taken for dead.
+const holderLives = `EXISTS (SELECT FROM holders h WHERE h.id = r.holder AND h.gone IS NULL)`
+
+const (
+	advanceLane = `UPDATE lanes l SET commits = commits + 1 FROM holders h
+		WHERE l.id = $1 AND h.id = l.holder AND h.gone IS NULL RETURNING commits`
+	lockNames    = `SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k`
+	readAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE name = ANY($1)`
+	// readSlots of the settling lane also locks them, against being released
+	// at the same time.
+	readSlots = `SELECT r.account, r.id, r.lapsed IS NOT NULL, r.counted, ` + holderLives + `
+		FROM reservations r WHERE r.account = ANY($1)`
+	// lockHead takes what is newer, should the one row of head have been set back:
+	// the chain then goes on, and verification tells.
+	lockHead = `SELECT CASE WHEN e.seq > h.seq THEN e.seq ELSE h.seq END, CASE WHEN e.seq > h.seq THEN e.hash ELSE h.hash END
+		FROM head h LEFT JOIN (SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1) e ON true FOR UPDATE OF h`
+	lockCounts = `SELECT FROM counts FOR UPDATE`
+	readRoom   = `SELECT unknown, ARRAY (
+		SELECT DISTINCT r.account FROM reservations r
+		WHERE r.lapsed IS NULL AND NOT EXISTS (SELECT FROM accounts a WHERE a.name = r.account)) FROM counts`
+
+	removeAccount    = `DELETE FROM accounts WHERE name = $1`
+	appendEvent      = `INSERT INTO events (` + eventColumns + `) VALUES `
+	advanceHead      = `UPDATE head SET seq = $1, hash = $2`
+	addUnknown       = `UPDATE counts SET unknown = unknown + $1`
+	takeSlots        = `INSERT INTO reservations (id, account, holder) SELECT id, account, $3 FROM unnest($1::bigint[], $2::text[]) AS _ (id, account)`
+	freeSlots        = `DELETE FROM reservations WHERE id = ANY($1)`
+	letSlotsLapse    = `UPDATE reservations SET lapsed = clock_timestamp(), counted = id = ANY($2) WHERE id = ANY($1)`
+	notifyOfTheEvent = `SELECT pg_notify($1, $2)`
+)
+
+var (
+	writeAccount = `INSERT INTO accounts (` + accountColumns + `) VALUES ` + places(accountColumns) +
+		` ON CONFLICT (name) DO UPDATE SET (` + accountColumns + `) = (` + excluded(accountColumns) + `)`
+	writeEvent = appendEvent + places(eventColumns)
+)
+
+// lockKey is the key of an advisory lock. Two names that share one wait for each
+// other, and no more.
+func lockKey(of string) int64 {
+	h := fnv.New64a()
+	h.Write([]byte("congthu:" + of))
+	return int64(h.Sum64())
+}
+
+// begin locks and reads what the requests are about.
+func (t *transaction) begin(ctx context.Context, batch []*request) error {
+	t.rows = make(map[auth.Name]*row)
+	var names []string
+	var keys []int64
+	tells := false
+	for _, q := range batch {
+		tells = tells || q.tells
+		if q.kind == probing || t.rows[q.name] != nil {
+			continue
+		}
+		t.rows[q.name] = &row{account: auth.Account{Name: q.name}, slots: make(map[auth.Reservation]*slot)}
+		names = append(names, string(q.name))
+		keys = append(keys, lockKey("name:"+string(q.name)))
+	}
+	slices.Sort(keys)
+	slots := readSlots
+	if t.number == settling {
+		slots += ` FOR UPDATE OF r`
+	}
+
+	var b pgx.Batch
+	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`)
+	b.Queue(advanceLane, t.identity.lanes[t.number]).QueryRow(func(r pgx.Row) error {
+		err := r.Scan(&t.commits)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return errDeclaredDead
+		}
+		return err
+	})
+	b.Queue(lockNames, slices.Compact(keys))
+	// Each statement from here on sees all that was committed under these locks.
+	b.Queue(readAccounts, names).Query(t.scanAccounts)
+	b.Queue(slots, names).Query(t.scanSlots)
+	if tells {
+		b.Queue(lockHead).QueryRow(t.scanHead)
+	}
+	return t.conn.SendBatch(ctx, &b).Close()
+}
+
+func (t *transaction) scanAccounts(rows pgx.Rows) error {
+	for rows.Next() {
+		var a auth.Account
+		if err := rows.Scan(accountFields(&a)...); err != nil {
+			return err
+		}
+		r := t.rows[a.Name]
+		r.account, r.stored, r.exists = a.Normal(), true, true
+	}
+	return nil
+}
+
+func (t *transaction) scanSlots(rows pgx.Rows) error {
+	for rows.Next() {
+		var name auth.Name
+		var id int64
+		var s slot
+		if err := rows.Scan(&name, &id, &s.lapsed, &s.counted, &s.alive); err != nil {
+			return err
+		}
+		t.rows[name].slots[auth.Reservation(id)] = &s
+	}
+	return nil
+}
+
+func (t *transaction) scanHead(r pgx.Row) error {
+	t.head = new(head)
+	return r.Scan(&t.head.seq, &t.head.hash)
+}
+
+// apply does what one request wants. What is wrong with that request alone
+// becomes its own error; the error returned is everybody's.
+func (t *transaction) apply(ctx context.Context, q *request) error {
+	q.err = nil
+	if q.kind == probing {
+		t.writes = true
+		return nil
+	}
+	r := t.rows[q.name]
+	defer func() {
+		if q.err == nil || errors.Is(q.err, auth.ErrNoSlot) {
+			q.account = r.account.Normal()
+		}
+	}()
+	switch q.kind {
+	case reserving:
+		return t.reserve(ctx, q, r)
+	case lapsing:
+		return t.lapse(ctx, q, r)
+	}
+	return t.change(ctx, q, r)
+}
+
+// reserve takes a slot.
+func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
+	slots, err := t.limit(q.slots, r.account.Normal())
+	if err != nil {
+		q.err = err
+		return nil
+	}
+	if r.inFlight()+1 > slots {
+		q.err = auth.ErrNoSlot
+		return nil
+	}
+	fits, err := t.fits(ctx, r, false)
+	if err != nil {
+		return err
+	}
+	if !fits {
+		q.err = auth.ErrFull
+		return nil
+	}
+	// Nobody else has it: one in 2^63.
+	q.reservation = auth.Reservation(rand.Int64N(1<<63-1) + 1)
+	t.held.take(q.reservation)
+	r.slots[q.reservation] = &slot{alive: true}
+	t.taken = append(t.taken, int64(q.reservation))
+	t.takers = append(t.takers, string(q.name))
+	t.writes = true
+	return nil
+}
+
+// limit calls a caller's function.
+func (t *transaction) limit(slots func(auth.Account) int, a auth.Account) (n int, err error) {
+	_, _, err = t.try(func(a *auth.Account) ([]auth.Event, bool) { n = slots(*a); return nil, false }, &a)
+	return n, err
+}
+
+// change changes an account and settles a reservation.
+func (t *transaction) change(ctx context.Context, q *request, r *row) error {
+	var s *slot
+	if q.reservation != 0 {
+		if s = r.slots[q.reservation]; s == nil {
+			return nil // settled before
+		}
+	}
+	changed := r.account.Normal()
+	events, write, err := t.try(q.change, &changed)
+	if err != nil {
+		q.err = err
+		return nil
+	}
+	if s != nil && s.counted && changed.Failures > r.account.Failures {
+		// The failure was counted when the slot lapsed.
+		events, write = nil, false
+	}
+	if write {
+		if err := t.write(ctx, q, r, changed, events, s != nil); err != nil || q.err != nil {
+			return err
+		}
+	}
+	if s != nil {
+		delete(r.slots, q.reservation)
+		t.settled = append(t.settled, int64(q.reservation))
+		t.writes = true
+	}
+	return nil
+}
+
+// lapse turns the slot of a dead holder into a failure in doubt.
+func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
+	s := r.slots[q.reservation]
+	if s == nil || s.lapsed || s.alive {
+		return nil // somebody else was first, or the holder is back
+	}
+	changed := r.account.Normal()
+	var events []auth.Event
+	var write bool
+	if q.change != nil {
+		var err error
+		if events, write, err = t.try(q.change, &changed); err != nil {
+			q.err = err
+			return nil
+		}
+	}
+	if write {
+		if err := t.write(ctx, q, r, changed, events, true); err != nil || q.err != nil {
+			return err
+		}
+		t.counted = append(t.counted, int64(q.reservation))
+	}
+	s.lapsed, s.counted = true, write
+	t.lapsed = append(t.lapsed, int64(q.reservation))
+	t.writes = true
+	return nil
+}
+
+// write notes what an account becomes, and the events that tell of it. When it
+// sets q.err it has done nothing.
+func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.Account, events []auth.Event, promised bool) error {
+	after.Name = q.name
+	after = after.Normal()
+	exists := !after.Blank()
+	if exists && !after.Known() {
+		fits, err := t.fits(ctx, r, promised)
+		if err != nil {
+			return err
+		}
+		if !fits {
+			q.err = auth.ErrFull
+			return nil
+		}
+	}
+	if len(events) > 0 {
+		if t.head == nil {
+			if err := t.scanHead(t.conn.QueryRow(ctx, lockHead)); err != nil {
+				return err
+			}
+		}
+		next, err := chain(*t.head, events)
+		if err != nil {
+			q.err = err
+			return nil
+		}
+		*t.head = next
+		t.events = append(t.events, events...)
+		for _, e := range events {
+			t.notify = t.notify || slices.Contains(lockEvents, e.Kind)
+		}
+	}
+	t.delta += unknown(exists, after) - unknown(r.exists, r.account)
+	r.account, r.exists, r.dirty = after, exists, true
+	t.writes = true
+	return nil
+}
+
+// unknown is 1 for a row of a name that nobody ever logged in with.
+func unknown(exists bool, a auth.Account) int64 {
+	if exists && !a.Known() {
+		return 1
+	}
+	return 0
+}
+
+// fits reports whether the name may have something remembered: it has already,
+// or was promised it by a slot, or there is room for one more unknown name.
+func (t *transaction) fits(ctx context.Context, r *row, promised bool) (bool, error) {
+	if r.exists || promised || r.inFlight() > 0 {
+		return true, nil
+	}
+	if t.unknown == nil {
+		if err := t.measure(ctx); err != nil {
+			return false, err
+		}
+	}
+	n := t.unknown.unknown + t.delta
+	for name := range t.unknown.promised {
+		if t.rows[name] == nil {
+			n++
+		}
+	}
+	for _, r := range t.rows {
+		if !r.exists && r.inFlight() > 0 {
+			n++
+		}
+	}
+	return n < int64(t.o.MaxUnknown), nil
+}
+
+// measure locks the count of unknown names and reads it.
+func (t *transaction) measure(ctx context.Context) error {
+	var b pgx.Batch
+	if t.number == settling && t.head == nil {
+		b.Queue(lockHead).QueryRow(t.scanHead) // in order: see transaction
+	}
+	b.Queue(lockCounts)
+	m := room{promised: make(map[auth.Name]bool)}
+	b.Queue(readRoom).QueryRow(func(r pgx.Row) error {
+		var names []string
+		err := r.Scan(&m.unknown, &names)
+		for _, name := range names {
+			m.promised[auth.Name(name)] = true
+		}
+		return err
+	})
+	if err := t.conn.SendBatch(ctx, &b).Close(); err != nil {
+		return err
+	}
+	t.unknown = &m
+	return nil
+}
+
+// chain gives events their numbers and hashes.
+func chain(h head, events []auth.Event) (_ head, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("chain event: %v", p)
+		}
+	}()
+	for i, e := range events {
+		e = e.Normal()
+		e.Seq = h.seq + 1
+		e.Hash = auth.Chain(h.hash, e)
+		events[i] = e
+		h.seq, h.hash = e.Seq, e.Hash
+	}
+	return h, nil
+}
+
+// commit writes it all.
+func (t *transaction) commit(ctx context.Context) error {
+	var b pgx.Batch
+	for name, r := range t.rows {
+		switch {
+		case !r.dirty:
+		case r.exists:
+			b.Queue(writeAccount, accountFields(&r.account)...)
+		case r.stored:
+			b.Queue(removeAccount, string(name))
+		}
+	}
+	for i := range t.events {
+		b.Queue(writeEvent, eventFields(&t.events[i])...)
+	}
+	if len(t.events) > 0 {
+		b.Queue(advanceHead, t.head.seq, t.head.hash)
+	}
+	if t.delta != 0 {
+		b.Queue(addUnknown, t.delta)
+	}
+	if len(t.taken) > 0 {
+		b.Queue(takeSlots, t.taken, t.takers, t.identity.holder)
+	}
+	if len(t.lapsed) > 0 {
+		b.Queue(letSlotsLapse, t.lapsed, append([]int64{}, t.counted...)) // none is not NULL
+	}
+	if len(t.settled) > 0 {
+		b.Queue(freeSlots, t.settled)
+	}
+	if t.notify {
+		b.Queue(notifyOfTheEvent, channel, fmt.Sprint(t.head.seq))
+	}
+	if err := t.wanted().before; err != nil {
+		return err
+	}
+	t.committing = true
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return fmt.Errorf("%w: the transaction ended with %s", errOwn, tag)
+		}
+		return nil
+	})
+	if err := t.conn.SendBatch(ctx, &b).Close(); err != nil {
+		return err
+	}
+	return t.wanted().after
+}
+
+// settle does what is to be done in memory when the transaction was made.
+func (t *transaction) settle() {
+	for _, r := range t.settled {
+		t.held.drop(auth.Reservation(r))
+	}
+}
+
+// abandon does that when it was not, or nobody knows: the keeper frees slots that
+// were taken all the same.
+func (t *transaction) abandon() {
+	for _, r := range t.taken {
+		t.held.drop(auth.Reservation(r))
+	}
+}
+
+// excluded is the columns as an INSERT wanted them (INSERT, ON CONFLICT).
+func excluded(columns string) string {
+	var b []byte
+	word := false
+	for _, c := range []byte(columns) {
+		letter := c == '_' || 'a' <= c && c <= 'z'
+		if letter && !word {
+			b = append(b, "excluded."...)
+		}
+		word = letter
+		b = append(b, c)
+	}
+	return string(b)
+}
