@@ -130,6 +130,39 @@ type Password struct {
 // once, or was imported.
 func (a Account) Known() bool { return !a.Registered.IsZero() }
 
+// seenFor is how long a login proves that a source is the owner's.
+const seenFor = 30 * 24 * time.Hour
+
+// SeenFrom reports whether the account was logged in to from the source within
+// the last 30 days.
+func (a Account) SeenFrom(source netip.Prefix, now time.Time) bool {
+	for _, s := range a.Seen {
+		if s.Source == source {
+			return now.Sub(s.At) < seenFor
+		}
+	}
+	return false
+}
+
+// see notes the source of an accepted login, once a day, and reports whether
+// there was anything to note.
+func (a *Account) see(source netip.Prefix, now time.Time) bool {
+	if !source.IsValid() {
+		return false
+	}
+	seen := []Seen{{At: now, Source: source}}
+	for _, s := range a.Seen {
+		switch {
+		case s.Source != source:
+			seen = append(seen, s)
+		case now.Sub(s.At) < 24*time.Hour:
+			return false
+		}
+	}
+	a.Seen = seen[:min(len(seen), MaxSeen)]
+	return true
+}
+
 // mistaken records one counted failure.
 func (a *Account) mistaken(m Mistake) {
 	a.Failures++

@@ -32,6 +32,7 @@ var (
 // nobody ever logged in with can be unlocked too. Failures that have not
 // locked yet are forgotten as well.
 func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error) {
+	sources := make(map[netip.Prefix]bool)
 	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
 		if a.Lock.Cause == NotLocked && a.Failures == 0 {
 			if !a.Known() {
@@ -40,12 +41,18 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 			return Event{}, fmt.Errorf("%w: %s is not locked and has no wrong passwords", ErrNothingToDo, a.Name)
 		}
 		before := describeLock(a)
+		for _, m := range a.Mistakes {
+			sources[Source(m.Source.Addr())] = true
+		}
 		a.Lock = Lock{}
 		a.forgive()
 		return Event{Kind: AccountUnlocked, Before: before, After: "unlocked"}, nil
 	})
 	if err == nil {
 		g.forgiveDebts(name)
+		for source := range sources {
+			g.Throttle.forgive(throttled{source: source, name: name, tolerated: g.Rules().Lockout.Tolerated}, g.now())
+		}
 	}
 	return a, err
 }

@@ -146,23 +146,23 @@ func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	policy := g.policy.Load()
 	began := time.Now()
-	t := try{Guard: g, Attempt: a, rules: policy.Rules}
+	t := try{Guard: g, Attempt: a, rules: policy.Rules, source: Source(a.Source.Addr())}
 
 	name, err := policy.Names.Canonical(a.Login)
 	switch {
 	case errors.Is(err, ErrMasterUser):
 		return Verdict{Outcome: OtherIdentity, Err: err}
 	case err != nil:
-		g.Throttle.failed(a.Source, "", g.now())
+		g.Throttle.failed(t.throttled(), endedInDoubt, g.now())
 		return Verdict{Outcome: NoSuchDomain, Err: err}
 	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > MaxPassword):
-		g.Throttle.failed(a.Source, "", g.now())
+		g.Throttle.failed(t.throttled(), endedInDoubt, g.now())
 		return Verdict{Outcome: NoSuchDomain, Name: name, Err: ErrMalformedPassword}
 	}
 	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
 	// count: the answer would tell whose they are.
 	if a.Authorize != "" && a.Authorize != a.Login && !policy.Names.sameAddress(a.Authorize, a.Login) {
-		g.Throttle.failed(a.Source, "", g.now())
+		g.Throttle.failed(t.throttled(), endedInDoubt, g.now())
 		return Verdict{Outcome: OtherIdentity, Name: name}
 	}
 	t.name, t.digest = name, g.digest(name, a.Password)
@@ -172,7 +172,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 
 	defer func() {
 		if t.charged {
-			g.Throttle.end(a.Source, name, t.failed, g.now())
+			g.Throttle.end(t.throttled(), t.ending, g.now())
 		}
 	}()
 	v = t.admit(ctx)
@@ -194,14 +194,17 @@ type try struct {
 	*Guard
 	Attempt
 	rules  Rules
+	source netip.Prefix
 	name   Name
 	digest digest
 
 	account     Account     // as of the admission
 	reservation Reservation // none when good
 	good        bool        // the same password was accepted before
+	proven      bool        // the account was logged in to from this source lately
+	looked      bool        // so that proven is known
 	charged     bool        // the throttle counts it as under way
-	failed      bool        // and, when it is over, as a failure
+	ending      ending      // and so when it is over
 	compared    digest      // the known-good digest that this try has missed
 	offline     bool        // the store is down, and good will do
 }
@@ -245,24 +248,40 @@ func (t *try) admit(ctx context.Context) Verdict {
 func (t *try) passThrottle(ctx context.Context) Verdict {
 	patience := time.NewTimer(orDefault(t.Patience, 15*time.Second))
 	defer patience.Stop()
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
 	for {
-		switch t.Throttle.begin(t.Source, t.name, t.now()) {
-		case passes:
+		passage, ended := t.Throttle.begin(t.throttled(), t.now())
+		switch {
+		case passage == passes:
 			t.charged = true
 			return Verdict{}
-		case refused:
-			return Verdict{Outcome: Throttled}
+		case !t.looked:
+			// Not needed before: most sources have nothing against them.
+			t.proven, t.looked = t.isProven(ctx), true
+			continue
+		case passage == refused:
+			return Verdict{Outcome: Throttled, Err: errors.New("too much from this source has failed")}
 		}
 		select {
-		case <-poll.C:
+		case <-ended:
 		case <-patience.C:
 			return Verdict{Outcome: Throttled, Err: errors.New("too many attempts of this source are under way")}
 		case <-ctx.Done():
 			return Verdict{Outcome: Throttled, Err: context.Cause(ctx)}
 		}
 	}
+}
+
+// throttled is the try as the throttle sees it.
+func (t *try) throttled() throttled {
+	return throttled{source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked}
+}
+
+// isProven reports whether the account remembers a login from the try's source.
+func (t *try) isProven(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
+	defer cancel()
+	a, err := t.Store.Account(ctx, t.name)
+	return err == nil && a.SeenFrom(t.source, t.now()) // with an error: not that we know
 }
 
 // isGood reports whether the password is the last accepted one. The comparison
@@ -273,10 +292,9 @@ func (t *try) isGood() (good bool) {
 	if _, ok := t.known.get(t.name); !ok {
 		return false
 	}
-	source := Source(t.Source.Addr())
 	t.known.update(t.name, func(k knownGood) knownGood {
 		switch {
-		case !slices.Contains(k.sources, source), k.misses > t.rules.Lockout.Tolerated, k.digest == t.compared:
+		case !slices.Contains(k.sources, t.source), k.misses > t.rules.Lockout.Tolerated, k.digest == t.compared:
 		case k.digest == t.digest:
 			good = true
 		default:
@@ -317,6 +335,9 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	if t.rules.Locked(t.account, t.now()) {
 		return true, Verdict{Outcome: Locked}
 	}
+	if err != nil && t.rules.Stranger(t.account, t.source, t.now()) {
+		return true, Verdict{Outcome: Throttled, Err: errors.New("too many wrong passwords for the account today, and no login from this source lately")}
+	}
 	return err == nil, v
 }
 
@@ -328,6 +349,8 @@ func (t *try) slots(a Account) int {
 		return 0
 	case t.rules.Lockout.Mode != Enforce:
 		return math.MaxInt
+	case t.rules.Stranger(a, t.source, now):
+		return 0
 	}
 	return t.rules.Slots(a, now)
 }
@@ -367,7 +390,7 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 		t.release(ctx)
 		return Verdict{Outcome: Refused, Code: answer.Code, Err: answer.Err}
 	case InDoubt:
-		t.failed = true
+		t.ending = endedInDoubt
 		if t.reservation != 0 {
 			t.owe(debt{
 				name: t.name, reservation: t.reservation, due: t.now().Add(orDefault(t.Lease, 2*time.Minute)),
@@ -409,13 +432,13 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 		t.noteStale(ctx, now)
 		return Verdict{Outcome: PreviousPassword, Err: answer.Err}
 	}
-	t.failed = true
-	if !t.charged {
-		t.Throttle.failed(t.Source, t.name, now)
-	}
 	if !t.rules.Lockout.CountRepeats && t.isRepeat(now) {
 		t.release(ctx)
 		return Verdict{Outcome: RepeatedPassword, Err: answer.Err}
+	}
+	t.ending = endedWrong
+	if !t.charged {
+		t.Throttle.failed(t.throttled(), t.ending, now)
 	}
 	err := t.update(ctx, debt{name: t.name, reservation: t.reservation, change: t.counted(t.rules.reject)})
 	if err != nil {
@@ -511,9 +534,6 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 	verdict := Verdict{Outcome: v.outcome, Would: v.would, Alert: v.alert, ExpiresIn: v.expiresIn}
 	if v.outcome != Accepted {
 		t.gates.wake(t.name)
-		if v.outcome == Revoked && v.write {
-			t.endSessions(t.name)
-		}
 		return verdict
 	}
 	t.accepted(account, len(s.observed.fingerprint) > 0)
@@ -539,10 +559,9 @@ func (t *try) accepted(account Account, observed bool) {
 	}
 	k := t.known.update(t.name, func(k knownGood) knownGood {
 		same := k.digest == t.digest
-		source := Source(t.Source.Addr())
-		sources := []netip.Prefix{source}
+		sources := []netip.Prefix{t.source}
 		for _, s := range k.sources {
-			if same && s != source && len(sources) < goodSources {
+			if same && s != t.source && len(sources) < goodSources {
 				sources = append(sources, s)
 			}
 		}
@@ -550,7 +569,7 @@ func (t *try) accepted(account Account, observed bool) {
 	})
 	t.forgiveDebts(t.name)
 	t.gates.wakeAll(t.name)
-	t.Throttle.succeeded(t.Source, t.name, t.now())
+	t.Throttle.succeeded(t.throttled(), t.now())
 	if !k.observed && t.Fingerprints != nil {
 		select {
 		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -63,6 +64,15 @@ type Lockout struct {
 	// CountRepeats counts the same wrong password each time it is tried; false
 	// counts it once in 10 minutes.
 	CountRepeats bool
+	// StrangersAfter so many wrong passwords on one day, whatever logins are in
+	// between, only sources go on that the account was logged in to from within
+	// 30 days: a stranger who guesses slowly between the owner's logins, each of
+	// which forgives, is stopped, and the owner is not. 0 never.
+	StrangersAfter int
+	// ForgetUnknown is how long failures are remembered of a name that nobody
+	// ever logged in with and that they have not locked; 0 for ever. Other names
+	// are never forgotten.
+	ForgetUnknown time.Duration
 }
 
 // Dormancy is Art. 5.3.c: an account not logged in to for more than 12 months
@@ -92,7 +102,7 @@ type PasswordAge struct {
 func DefaultRules() Rules {
 	return Rules{
 		Location: time.FixedZone("+07", 7*60*60),
-		Lockout:  Lockout{Tolerated: 5, CountRepeats: true},
+		Lockout:  Lockout{Tolerated: 5, CountRepeats: true, StrangersAfter: 30, ForgetUnknown: 30 * 24 * time.Hour},
 		Dormancy: Dormancy{Months: 12, Slack: time.Hour},
 		Password: PasswordAge{Months: 3, WarnDays: 14, MaxGrace: 7 * 24 * time.Hour},
 	}
@@ -126,6 +136,23 @@ func (r Rules) Locked(a Account, now time.Time) bool {
 		return false
 	}
 	return r.Lockout.UnlockAfter == 0 || now.Before(a.Lock.At.Add(r.Lockout.UnlockAfter))
+}
+
+// Stranger reports whether a source may not try the account for the rest of the
+// day: see [Lockout].StrangersAfter.
+func (r Rules) Stranger(a Account, source netip.Prefix, now time.Time) bool {
+	return r.Lockout.Mode == Enforce && r.Lockout.StrangersAfter > 0 &&
+		a.WrongThatDay >= r.Lockout.StrangersAfter && a.WrongOn == r.day(now) && !a.SeenFrom(source, now)
+}
+
+// Forgettable reports whether nothing need be remembered of the name any more:
+// see [Lockout].ForgetUnknown. A lock always is, since the name may be somebody's
+// who has only not logged in yet.
+func (r Rules) Forgettable(a Account, now time.Time) bool {
+	if r.Lockout.ForgetUnknown <= 0 || a.Known() || a.Lock.Cause != NotLocked || len(a.Mistakes) == 0 {
+		return false
+	}
+	return !now.Before(a.Mistakes[len(a.Mistakes)-1].At.Add(r.Lockout.ForgetUnknown))
 }
 
 // dormancyBaseline is what the months are counted from; zero when the account

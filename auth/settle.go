@@ -37,7 +37,7 @@ func (r Rules) reject(a *Account, now time.Time, source netip.AddrPort) []Event 
 	}
 	events := r.lapse(a, now)
 	before := describeFailures(a.Failures)
-	a.mistaken(Mistake{At: now, Source: source})
+	r.mistake(a, now, source)
 	if a.Known() {
 		events = append(events, Event{
 			Kind: PasswordWrong, Account: a.Name, At: now, Actor: ByUser, Source: source,
@@ -73,7 +73,7 @@ func (r Rules) doubt(a *Account, now time.Time, source netip.AddrPort) []Event {
 		return nil
 	}
 	before := describeFailures(a.Failures)
-	a.mistaken(Mistake{At: now, Source: source})
+	r.mistake(a, now, source)
 	if !a.Known() {
 		return nil
 	}
@@ -82,6 +82,19 @@ func (r Rules) doubt(a *Account, now time.Time, source netip.AddrPort) []Event {
 		Before: before, After: describeFailures(a.Failures),
 		Reason: "the mail server gave no answer after the password was sent",
 	}}
+}
+
+// mistake counts one failure. Days are counted of accounts only: no login comes
+// between the failures of other names.
+func (r Rules) mistake(a *Account, now time.Time, source netip.AddrPort) {
+	a.mistaken(Mistake{At: now, Source: source})
+	if !a.Known() {
+		return
+	}
+	if day := r.day(now); a.WrongOn != day {
+		a.WrongOn, a.WrongThatDay = day, 0
+	}
+	a.WrongThatDay++
 }
 
 // observation is a fingerprint of a password that the mail server has accepted,
@@ -153,11 +166,9 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 		v.events, v.write = events, true
 	}
 	if r.Revoked(*a, s.now) {
+		// The sweep makes the mark, not the login: a clock that is wrong for an hour
+		// must not leave marks that only an admin can take away.
 		v.outcome = Revoked
-		if a.Revocation.IsZero() {
-			v.events = append(v.events, r.revoke(a, s.now))
-			v.write = true
-		}
 		return v
 	}
 	if events, write := r.observe(a, s.now, s.observed, s.source); write {
@@ -193,6 +204,9 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 		a.forgive()
 		v.write = true
 	}
+	if a.see(Source(s.source.Addr()), s.now) {
+		v.write = true
+	}
 	if s.now.Sub(a.LastLogin) >= s.window || len(v.events) > 0 {
 		v.write = true
 	}
@@ -222,10 +236,16 @@ func (r Rules) would(a Account, now time.Time, sso bool) Outcome {
 }
 
 // revoke marks an account as revoked for its dormancy (Art. 5.3.c).
-func (r Rules) revoke(a *Account, now time.Time) Event {
+func (r Rules) revoke(a *Account, now time.Time, act Act) Event {
 	reason := "not logged in to since " + r.instant(r.dormancyBaseline(*a))
-	a.Revocation = Mark{At: now, By: ByGateway, Reason: reason}
-	return Event{Kind: AccountRevoked, Account: a.Name, At: now, Actor: ByGateway, Before: "active", After: "revoked", Reason: reason}
+	if act.Reason != "" {
+		reason += ": " + act.Reason
+	}
+	a.Revocation = Mark{At: now, By: act.Actor, Reason: reason}
+	return Event{
+		Kind: AccountRevoked, Account: a.Name, At: now, Actor: act.Actor, Source: act.Source,
+		Before: "active", After: "revoked", Reason: reason,
+	}
 }
 
 func describeFailures(n int) string { return fmt.Sprintf("%d wrong passwords", n) }

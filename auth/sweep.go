@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -14,38 +15,87 @@ type Census interface {
 
 // Swept is what a sweep has found.
 type Swept struct {
-	// Revoked accounts were marked, or would have been in mode warn.
+	// Dormant accounts were found that had no mark of it.
+	Dormant []Name
+	// Revoked is how many of them were marked.
 	Revoked int
 	// States counts all accounts by their state after the sweep.
 	States map[State]int
 }
 
-// Sweep revokes the accounts that have been unused for too long (Art. 5.3.c)
-// and ends their sessions, and counts all accounts by state. A login that is
-// not made cannot be checked, so the sweep is what makes a revocation visible to
-// lists and reports; the login of a dormant account is refused without it.
+// ErrManyDormant: more accounts at once have become dormant than time does by
+// itself, and none was revoked. Either the clock is wrong, or the sweep looks at
+// them for the first time: somebody must look and say so.
+var ErrManyDormant = errors.New("too many accounts at once would be revoked")
+
+// A sweep revokes by itself up to 20 accounts, or one in ten.
+const (
+	sweepFew   = 20
+	sweepShare = 10
+)
+
+// Sweep revokes the accounts that have been unused for too long (Art. 5.3.c),
+// ends their sessions, and counts all accounts by state. The login of a dormant
+// account is refused without it; the sweep is what marks the account, with an
+// event of the audit log. When that would be more than 20 accounts and more than
+// one in ten it revokes none and returns [ErrManyDormant].
 func (g *Guard) Sweep(ctx context.Context, census Census) (Swept, error) {
+	swept, known, err := g.dormant(ctx, census)
+	if err != nil {
+		return swept, err
+	}
+	if n := len(swept.Dormant); g.Rules().Dormancy.Mode == Enforce && n > sweepFew && n > known/sweepShare {
+		return swept, fmt.Errorf("%w: %d of %d; is it %s? If so: congthu sweep --dry-run shows them, congthu sweep --force revokes them",
+			ErrManyDormant, n, known, g.Rules().instant(g.now()))
+	}
+	return g.revokeDormant(ctx, swept, Act{Actor: ByGateway})
+}
+
+// Dormant is what a sweep would do now, and does nothing.
+func (g *Guard) Dormant(ctx context.Context, census Census) (Swept, error) {
+	swept, _, err := g.dormant(ctx, census)
+	return swept, err
+}
+
+// ForceSweep is a Sweep on somebody's responsibility, of as many as there are.
+func (g *Guard) ForceSweep(ctx context.Context, census Census, act Act) (Swept, error) {
+	if act.Reason == "" {
+		return Swept{}, ErrReasonMissing
+	}
+	swept, _, err := g.dormant(ctx, census)
+	if err != nil {
+		return swept, err
+	}
+	return g.revokeDormant(ctx, swept, act)
+}
+
+// dormant looks at all accounts.
+func (g *Guard) dormant(ctx context.Context, census Census) (swept Swept, known int, err error) {
 	g.init()
-	rules := g.Rules()
-	var dormant []Name
-	swept := Swept{States: make(map[State]int)}
-	now := g.now()
-	err := census.Each(ctx, func(a Account) error {
+	rules, now := g.Rules(), g.now()
+	swept.States = make(map[State]int)
+	err = census.Each(ctx, func(a Account) error {
+		known++
 		swept.States[rules.State(a, now)]++
 		if a.Revocation.IsZero() && rules.Dormancy.Mode != Off && rules.Dormant(a, now) {
-			dormant = append(dormant, a.Name)
+			swept.Dormant = append(swept.Dormant, a.Name)
 		}
 		return nil
 	})
 	if err != nil {
-		return swept, fmt.Errorf("read accounts: %w", err)
+		return swept, known, fmt.Errorf("read accounts: %w", err)
 	}
-	for _, name := range dormant {
-		if rules.Dormancy.Mode == Warn {
-			swept.Revoked++
-			continue
-		}
-		revoked, err := g.revoke(ctx, name, rules)
+	return swept, known, nil
+}
+
+// revokeDormant marks what was found, unless the rule only watches.
+func (g *Guard) revokeDormant(ctx context.Context, swept Swept, act Act) (Swept, error) {
+	rules := g.Rules()
+	if rules.Dormancy.Mode != Enforce {
+		return swept, nil
+	}
+	for _, name := range swept.Dormant {
+		revoked, err := g.revoke(ctx, name, rules, act)
 		if err != nil {
 			return swept, fmt.Errorf("revoke: %w", err)
 		}
@@ -57,7 +107,7 @@ func (g *Guard) Sweep(ctx context.Context, census Census) (Swept, error) {
 }
 
 // revoke marks one account, unless it has logged in meanwhile.
-func (g *Guard) revoke(ctx context.Context, name Name, rules Rules) (revoked bool, err error) {
+func (g *Guard) revoke(ctx context.Context, name Name, rules Rules, act Act) (revoked bool, err error) {
 	var happened []Event
 	_, err = g.storeUpdate(ctx, name, 0, func(a *Account) ([]Event, bool) {
 		now := g.now()
@@ -65,7 +115,7 @@ func (g *Guard) revoke(ctx context.Context, name Name, rules Rules) (revoked boo
 		if !a.Revocation.IsZero() || !rules.Dormant(*a, now) {
 			return nil, false
 		}
-		happened = []Event{rules.revoke(a, now)}
+		happened = []Event{rules.revoke(a, now, act)}
 		return happened, true
 	})
 	if err != nil || len(happened) == 0 {
@@ -78,14 +128,49 @@ func (g *Guard) revoke(ctx context.Context, name Name, rules Rules) (revoked boo
 
 // Count counts all accounts by state.
 func (g *Guard) Count(ctx context.Context, census Census) (map[State]int, error) {
-	rules, now := g.Rules(), g.now()
-	states := make(map[State]int)
-	err := census.Each(ctx, func(a Account) error {
-		states[rules.State(a, now)]++
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read accounts: %w", err)
+	swept, err := g.Dormant(ctx, census)
+	return swept.States, err
+}
+
+// Lister is a store that can show its accounts page by page, also those that
+// nobody ever logged in with.
+type Lister interface {
+	List(ctx context.Context, want Filter) ([]Account, error)
+}
+
+// ForgetUnknown makes room: it forgets the names that nobody ever logged in with
+// and about which the rules want nothing remembered any more, and returns how
+// many. No lock is ever forgotten.
+func (g *Guard) ForgetUnknown(ctx context.Context, store Lister) (forgotten int, err error) {
+	g.init()
+	rules := g.Rules()
+	want := Filter{Unknown: true, Limit: 500}
+	for {
+		page, err := store.List(ctx, want)
+		if err != nil {
+			return forgotten, fmt.Errorf("list names: %w", err)
+		}
+		for _, a := range page {
+			want.After = a.Name
+			if !rules.Forgettable(a, g.now()) {
+				continue
+			}
+			gone := false
+			_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) ([]Event, bool) {
+				if gone = rules.Forgettable(*a, g.now()); gone {
+					*a = Account{Name: a.Name}
+				}
+				return nil, gone
+			})
+			if err != nil {
+				return forgotten, fmt.Errorf("forget a name: %w", err)
+			}
+			if gone {
+				forgotten++
+			}
+		}
+		if len(page) < want.Limit {
+			return forgotten, nil
+		}
 	}
-	return states, nil
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -9,41 +10,112 @@ import (
 // Throttle slows down one source that guesses at many accounts: it must trip
 // before a stranger can lock many owners out. A source is an IPv4 address or an
 // IPv6 /64. A whole office may stand behind one address, so what counts is not
-// how many people mistype but how many accounts have failed from there without
-// having succeeded from there; sources with recent successes get more room.
+// how many people mistype there but two other things.
+//
+// Spraying: how many accounts have failed from there that nobody has logged in
+// to from there. An account is proven at a source when it was logged in to from
+// it lately ([Account].Seen remembers that over restarts); proven accounts are
+// neither counted nor refused, or one stranger in an office would stop all his
+// colleagues.
+//
+// Locking: the third failure of an account and the ones behind it need a grant,
+// of which a source has few a day, whoever's the account is. So one source can
+// make two guesses at many accounts, which locks none, and lock few. A login
+// gives the grant back.
+//
+// Over a limit the answer is temporary, the mail server is not asked and nothing
+// is counted on the account. What is under way counts like a failure, or a burst
+// would be through before its first verdict; but it makes others wait rather than
+// refuses them, since a burst of colleagues looks the same until then.
 //
 // It is a sliding window in bounded memory, lost at a restart: the lock of the
 // account, which is not, is what the regulation asks for.
 type Throttle struct {
-	// Window is how long a failure and a success are remembered. 0: 10 minutes.
+	// Window is how long a failure is remembered. 0: 10 minutes.
 	Window time.Duration
-	// Accounts is how many accounts may have failed within the window, plus one
-	// for every account that succeeded. 0: 10.
+	// Accounts is how many unproven accounts may have failed within the window,
+	// plus one for every account that succeeded within a day. 0: 10.
 	Accounts int
 	// Failures is how many failures there may be on those accounts, plus six
 	// for every account that succeeded. 0: 100.
 	Failures int
-	// Sources is how many sources are remembered. 0: 65536.
+	// Locks is how many accounts a source may bring near their lock within a
+	// day, plus one for every ten that succeeded. 0: 5.
+	Locks int
+	// Sources is how many sources are remembered; the one not heard of for
+	// longest is forgotten first. 0: 65536.
 	Sources int
 
-	once    sync.Once
-	sources lru[netip.Prefix, *sourceHistory]
+	once   sync.Once
+	seed   maphash.Seed
+	shards [32]lru[netip.Prefix, *sourceHistory] // one lock for all would be everybody's
 }
 
-// sourceHistory is what one source did, by account, bounded by maxPerSource.
-type sourceHistory struct {
-	accounts map[Name]*sourceAccount
-}
+// sourceMemory is how long a throttle remembers what is not within its window:
+// logins, and accounts near their lock.
+const sourceMemory = 24 * time.Hour
 
-type sourceAccount struct {
-	failures      int
-	underWay      int
-	failed, right time.Time
-}
+// maxWaitingPerSource bounds the attempts of one source that wait.
+const maxWaitingPerSource = 2048
 
 // maxPerSource bounds the accounts remembered of one source. It is above any
 // office's size; a source that fills it is refused.
 const maxPerSource = 4096
+
+// sourceHistory is what one source did, by account.
+type sourceHistory struct {
+	accounts map[Name]*sourceAccount
+	sourceTally
+	aged time.Time // when what is too old was last dropped
+
+	waiting int           // attempts that wait for something to end
+	ended   chan struct{} // closed when something has; nil while nobody waits
+}
+
+// sourceTally sums up the accounts of a source, so that no attempt has to.
+type sourceTally struct {
+	succeeded int // accounts logged in to
+	failing   int // unproven accounts that have failed within the window
+	failures  int // on those
+	trying    int // unproven accounts that may yet turn out to fail
+	underWay  int // attempts on unproven accounts
+	granted   int // accounts near their lock, or that may come near
+	near      int // accounts near their lock for certain
+}
+
+// sourceAccount is what one source did to one account.
+type sourceAccount struct {
+	recent   int // failures within the window, also those in doubt
+	wrong    int // wrong passwords within a day, since the last login
+	underWay int
+	proven   bool // logged in to from here lately
+	granted  bool // may go beyond the first failures
+
+	failed, right time.Time // the latest; right is set within a day only
+}
+
+// add counts an account in, or out with -1.
+func (t *sourceTally) add(a *sourceAccount, free, n int) {
+	if !a.right.IsZero() {
+		t.succeeded += n
+	}
+	if !a.proven {
+		switch {
+		case a.recent > 0:
+			t.failing += n
+			t.failures += n * a.recent
+		case a.underWay > 0:
+			t.trying += n
+		}
+		t.underWay += n * a.underWay
+	}
+	if a.granted {
+		t.granted += n
+		if a.wrong > free {
+			t.near += n
+		}
+	}
+}
 
 // Source is the unit that is throttled: the /32 of an IPv4 address, the /64 of
 // an IPv6 address, which is what one customer is given.
@@ -57,8 +129,6 @@ func Source(addr netip.Addr) netip.Prefix {
 	return prefix
 }
 
-func (t *Throttle) window() time.Duration { return orDefault(t.Window, 10*time.Minute) }
-
 // passage is what the throttle says to an attempt.
 type passage uint8
 
@@ -68,106 +138,207 @@ const (
 	refused         // too much has failed
 )
 
-// begin lets an attempt pass and counts it as under way until end. What is under
-// way counts like a failure, or a burst would be through before its first
-// verdict; but it makes others wait rather than refuses them, since a burst of
-// colleagues looks the same until then.
-func (t *Throttle) begin(source netip.AddrPort, name Name, now time.Time) (p passage) {
+// ending is how an attempt that the throttle let pass has ended.
+type ending uint8
+
+const (
+	endedWell ending = iota // or without anything to hold against the source
+	endedInDoubt
+	endedWrong
+)
+
+// throttled is an attempt as the throttle sees it.
+type throttled struct {
+	source    netip.Prefix
+	name      Name
+	tolerated int  // of the rules
+	proven    bool // the account remembers a login from here
+	looked    bool // or does not: it was asked
+}
+
+// free is how many wrong passwords need no grant: two of five.
+func (a throttled) free() int { return a.tolerated / 2 }
+
+// begin lets an attempt pass and counts it as under way until end. One that is
+// to wait, the account having been looked at, may ask again when ended is closed.
+func (t *Throttle) begin(a throttled, now time.Time) (p passage, ended <-chan struct{}) {
 	if t == nil {
-		return passes
+		return passes, nil
 	}
-	t.look(source, now, func(h *sourceHistory) {
-		failing, failures, succeeded, pending, underWay := 0, 0, 0, 0, 0
-		for _, a := range h.accounts {
-			switch {
-			case !a.right.IsZero():
-				succeeded++
-				continue
-			case a.failures > 0:
-				failing++
-				failures += a.failures
-			case a.underWay > 0:
-				pending++
-			}
-			underWay += a.underWay
-		}
-		mostAccounts := orDefault(t.Accounts, 10) + succeeded
-		mostFailures := orDefault(t.Failures, 100) + 6*succeeded
-		a := h.accounts[name]
-		fresh := a == nil || a.right.IsZero() && a.failures == 0 && a.underWay == 0
-		switch {
-		case failing >= mostAccounts || failures >= mostFailures || a == nil && len(h.accounts) >= maxPerSource:
+	t.look(a, now, func(h *sourceHistory) {
+		if len(h.accounts) >= maxPerSource && h.accounts[a.name] == nil {
 			p = refused
 			return
-		case fresh && failing+pending >= mostAccounts || failures+underWay >= mostFailures:
-			p = waits
+		}
+		h.change(a, func(s *sourceAccount) {
+			s.proven = s.proven || a.proven
+			if p = t.passage(h, s, a); p == passes {
+				s.underWay++
+			}
+		})
+		if p != waits || !a.looked {
 			return
 		}
-		if a == nil {
-			a = new(sourceAccount)
-			h.accounts[name] = a
+		if h.ended == nil {
+			h.ended, h.waiting = make(chan struct{}), 0
 		}
-		a.underWay++
+		if h.waiting++; h.waiting > maxWaitingPerSource {
+			p = refused
+		}
+		ended = h.ended
 	})
-	return p
+	return p, ended
+}
+
+// passage decides for one more attempt on the account s, which the tally leaves
+// out.
+func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) passage {
+	if !s.proven {
+		accounts := orDefault(t.Accounts, 10) + h.succeeded
+		failures := orDefault(t.Failures, 100) + 6*h.succeeded
+		switch {
+		case h.failing >= accounts || h.failures+s.recent >= failures:
+			return refused
+		case s.recent == 0 && s.underWay == 0 && h.failing+h.trying >= accounts:
+			return waits
+		case h.failures+s.recent+h.underWay+s.underWay >= failures:
+			return waits
+		}
+	}
+	if s.granted || s.wrong+s.underWay < a.free() {
+		return passes
+	}
+	locks := orDefault(t.Locks, 5) + h.succeeded/10
+	switch {
+	case h.near >= locks:
+		return refused
+	case h.granted >= locks:
+		return waits
+	}
+	s.granted = true
+	return passes
 }
 
 // end takes back a begin that passed.
-func (t *Throttle) end(source netip.AddrPort, name Name, failed bool, now time.Time) {
-	t.note(source, name, now, func(a *sourceAccount) {
-		a.underWay = max(0, a.underWay-1)
-		if failed {
-			a.failures++
-			a.failed = now
-		}
-	})
-}
-
-// failed notes a wrong password.
-func (t *Throttle) failed(source netip.AddrPort, name Name, now time.Time) {
-	t.note(source, name, now, func(a *sourceAccount) { a.failures++; a.failed = now })
-}
-
-// succeeded notes an accepted login, which also forgives the mistypes before it.
-func (t *Throttle) succeeded(source netip.AddrPort, name Name, now time.Time) {
-	t.note(source, name, now, func(a *sourceAccount) { a.failures = 0; a.right = now })
-}
-
-func (t *Throttle) note(source netip.AddrPort, name Name, now time.Time, f func(*sourceAccount)) {
+func (t *Throttle) end(a throttled, e ending, now time.Time) {
 	if t == nil {
 		return
 	}
-	t.look(source, now, func(h *sourceHistory) {
-		a := h.accounts[name]
-		if a == nil {
-			if len(h.accounts) >= maxPerSource {
-				return
-			}
-			a = new(sourceAccount)
-			h.accounts[name] = a
+	t.look(a, now, func(h *sourceHistory) {
+		h.change(a, func(s *sourceAccount) {
+			s.underWay = max(0, s.underWay-1)
+			s.noteEnding(e, now)
+		})
+		if h.ended != nil {
+			close(h.ended)
+			h.ended = nil
 		}
-		f(a)
 	})
 }
 
-// look shows f the history of a source without what is older than the window.
-func (t *Throttle) look(source netip.AddrPort, now time.Time, f func(*sourceHistory)) {
-	t.once.Do(func() { t.sources.max = orDefault(t.Sources, 65536) })
-	t.sources.update(Source(source.Addr()), func(h *sourceHistory) *sourceHistory {
-		if h == nil {
-			h = &sourceHistory{accounts: make(map[Name]*sourceAccount)}
+// failed notes a failure of an attempt that did not begin here.
+func (t *Throttle) failed(a throttled, e ending, now time.Time) {
+	t.note(a, now, func(s *sourceAccount) { s.noteEnding(e, now) })
+}
+
+func (s *sourceAccount) noteEnding(e ending, now time.Time) {
+	if e == endedWell {
+		return
+	}
+	s.recent++
+	s.failed = now
+	if e == endedWrong {
+		s.wrong++
+	}
+}
+
+// succeeded notes an accepted login, which also forgives the mistypes before it.
+func (t *Throttle) succeeded(a throttled, now time.Time) {
+	t.note(a, now, func(s *sourceAccount) {
+		s.recent, s.wrong, s.proven, s.right = 0, 0, true, now
+	})
+}
+
+// forgive forgets the failures of an account: an admin has.
+func (t *Throttle) forgive(a throttled, now time.Time) {
+	t.note(a, now, func(s *sourceAccount) { s.recent, s.wrong = 0, 0 })
+}
+
+func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {
+	if t == nil {
+		return
+	}
+	t.look(a, now, func(h *sourceHistory) {
+		if len(h.accounts) < maxPerSource || h.accounts[a.name] != nil {
+			h.change(a, f)
 		}
-		old := now.Add(-t.window())
-		for name, a := range h.accounts {
-			if a.right.Before(old) {
-				a.right = time.Time{}
-			}
-			if a.failed.Before(old) {
-				a.failures = 0
-			}
-			if a.right.IsZero() && a.failures == 0 && a.underWay == 0 {
-				delete(h.accounts, name)
-			}
+	})
+}
+
+// change makes a change to one account of the source; the tally has the others
+// only while it is made.
+func (h *sourceHistory) change(a throttled, f func(*sourceAccount)) {
+	s := h.accounts[a.name]
+	if s == nil {
+		s = new(sourceAccount)
+		h.accounts[a.name] = s
+	} else {
+		h.add(s, a.free(), -1)
+	}
+	f(s)
+	if s.granted && s.underWay == 0 && s.wrong <= a.free() {
+		s.granted = false // it has not come near after all
+	}
+	if *s == (sourceAccount{}) {
+		delete(h.accounts, a.name)
+		return
+	}
+	h.add(s, a.free(), 1)
+}
+
+// age drops what is too old and counts anew.
+func (h *sourceHistory) age(a throttled, now time.Time, window time.Duration) {
+	h.sourceTally, h.aged = sourceTally{}, now
+	for name, s := range h.accounts {
+		if now.Sub(s.failed) >= window {
+			s.recent = 0
+		}
+		if now.Sub(s.failed) >= sourceMemory {
+			s.wrong, s.failed = 0, time.Time{}
+		}
+		if now.Sub(s.right) >= sourceMemory {
+			s.right = time.Time{}
+		}
+		if s.underWay == 0 {
+			s.granted = s.granted && s.wrong > a.free()
+			// Otherwise the account itself remembers.
+			s.proven = !s.right.IsZero()
+		}
+		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.proven {
+			delete(h.accounts, name)
+			continue
+		}
+		h.add(s, a.free(), 1)
+	}
+}
+
+// look shows f the history of a source without what is much older than the
+// window.
+func (t *Throttle) look(a throttled, now time.Time, f func(*sourceHistory)) {
+	t.once.Do(func() {
+		t.seed = maphash.MakeSeed()
+		for i := range t.shards {
+			t.shards[i].max = max(1, orDefault(t.Sources, 65536)/len(t.shards))
+		}
+	})
+	shard := maphash.Comparable(t.seed, a.source) % uint64(len(t.shards))
+	t.shards[shard].update(a.source, func(h *sourceHistory) *sourceHistory {
+		if h == nil {
+			h = &sourceHistory{accounts: make(map[Name]*sourceAccount), aged: now}
+		}
+		window := orDefault(t.Window, 10*time.Minute)
+		if since := now.Sub(h.aged); since >= window/20 || since < 0 {
+			h.age(a, now, window)
 		}
 		f(h)
 		return h

@@ -1,0 +1,98 @@
+package auth_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+func TestLocksAreGroupedByWhatCausedThem(t *testing.T) {
+	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	locked := func(name string, after time.Duration, sources ...string) auth.Account {
+		a := auth.Account{Name: auth.Name(name), Lock: auth.Lock{Mark: auth.Mark{At: noon.Add(after)}, Cause: auth.ByWrongPasswords}}
+		for _, s := range sources {
+			a.Mistakes = append(a.Mistakes, auth.Mistake{At: noon, Source: netip.AddrPortFrom(netip.MustParseAddr(s), 4711)})
+		}
+		return a
+	}
+	many := func(n int, apart time.Duration, source func(i int) string) (all []auth.Account) {
+		for i := range n {
+			all = append(all, locked(fmt.Sprintf("u%02d", i), time.Duration(i)*apart, source(i)))
+		}
+		return all
+	}
+	ownSource := func(i int) string { return fmt.Sprintf("203.0.113.%d", i) }
+	oneSource := func(int) string { return "203.0.113.1" }
+	byAdmin := locked("x", 0, "203.0.113.1")
+	byAdmin.Lock.Cause = auth.ByAdmin
+
+	for _, c := range []struct {
+		name     string
+		accounts []auth.Account
+		want     string // accounts of each cause, with ! when an attack is suspected
+	}{
+		{"none", nil, ""},
+		{"an admin's lock has no cause", []auth.Account{byAdmin}, ""},
+		{"strangers to each other", []auth.Account{locked("a", 0, "192.0.2.1"), locked("b", time.Minute, "192.0.2.2")}, "[b] [a]"},
+		{"one source", []auth.Account{locked("a", 0, "192.0.2.1"), locked("b", time.Hour, "192.0.2.2", "192.0.2.1")}, "[a b]"},
+		{"one customer's IPv6 network", []auth.Account{locked("a", 0, "2001:db8::1"), locked("b", 0, "2001:db8::2:3"), locked("c", -time.Minute, "2001:db8:0:1::1")}, "[a b] [c]"},
+		{"one source, days apart", []auth.Account{locked("a", 0, "192.0.2.1"), locked("b", 25*time.Hour, "192.0.2.1")}, "[b] [a]"},
+		{"one source again and again", []auth.Account{
+			locked("a", 0, "192.0.2.1"), locked("b", 20*time.Hour, "192.0.2.1"), locked("c", 40*time.Hour, "192.0.2.1"),
+		}, "[a b c]"},
+		{"linked by a third", []auth.Account{
+			locked("a", 0, "192.0.2.1"), locked("b", 0, "192.0.2.2"), locked("c", 0, "192.0.2.1", "192.0.2.2"),
+		}, "[a b c]"},
+		{"four in an hour from an office", many(4, 20*time.Minute, oneSource), "[u00 u01 u02 u03]"},
+		{"five in an hour from one source", many(5, 15*time.Minute, oneSource), "![u00 u01 u02 u03 u04]"},
+		{"five in more than an hour", many(5, 15*time.Minute+time.Second, oneSource), "[u00 u01 u02 u03 u04]"},
+		{"nine at once from everywhere", many(9, time.Second, ownSource), "[u08] [u07] [u06] [u05] [u04] [u03] [u02] [u01] [u00]"},
+		{"ten within ten minutes from everywhere", many(10, time.Minute, ownSource), "![u00 u01 u02 u03 u04 u05 u06 u07 u08 u09]"},
+		{"ten in more than ten minutes from everywhere", many(10, 67*time.Second, ownSource),
+			"[u09] [u08] [u07] [u06] [u05] [u04] [u03] [u02] [u01] [u00]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			slices.Reverse(c.accounts) // their order must not matter
+			got := ""
+			ids := make(map[string]bool)
+			for i, cause := range auth.Causes(c.accounts) {
+				if i > 0 {
+					got += " "
+				}
+				if cause.Suspected {
+					got += "!"
+				}
+				got += fmt.Sprint(cause.Accounts)
+				ids[cause.ID] = true
+			}
+			if got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+			if len(ids) != len(auth.Causes(c.accounts)) {
+				t.Error("two causes have one ID")
+			}
+		})
+	}
+}
+
+func TestTheIDOfACauseStaysWhileItsFirstAccountIsLocked(t *testing.T) {
+	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	var all []auth.Account
+	for i, n := range []auth.Name{"a", "b", "c"} {
+		all = append(all, auth.Account{
+			Name: n, Lock: auth.Lock{Mark: auth.Mark{At: noon.Add(time.Duration(i) * time.Minute)}, Cause: auth.ByWrongPasswords},
+			Mistakes: []auth.Mistake{{Source: netip.MustParseAddrPort("192.0.2.1:1")}},
+		})
+	}
+	id := func(accounts ...auth.Account) string { return auth.Causes(accounts)[0].ID }
+	if id(all...) != id(all[0], all[2]) || id(all...) != id(all[0]) {
+		t.Error("the ID changed with another account")
+	}
+	if id(all...) == id(all[1], all[2]) {
+		t.Error("the ID stayed though the first account is unlocked")
+	}
+}

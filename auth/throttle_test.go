@@ -1,0 +1,351 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"congthu/auth"
+)
+
+// Strangers: who guesses at accounts that are not theirs, from where, and who
+// must not suffer for it.
+
+func withThrottle(g *auth.Guard, _ *auth.Rules) { g.Throttle = new(auth.Throttle) }
+
+// from is one try from a source.
+func (b *bench) from(source netip.AddrPort, login, password string) auth.Verdict {
+	return b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret(password), Source: source})
+}
+
+// employ gives n people mailboxes whose password the mail server knows.
+func (b *bench) employ(prefix string, n int) (logins []string) {
+	for i := range n {
+		login := fmt.Sprint(prefix, i)
+		b.server.password[auth.Name(login+"@example.vn")] = good
+		logins = append(logins, login)
+	}
+	return logins
+}
+
+// restarted is the guard of a new process on the same store: it knows no good
+// password and no source.
+func (b *bench) restarted() {
+	old := b.guard
+	b.guard = &auth.Guard{Store: old.Store, Fingerprints: old.Fingerprints, Recorder: old.Recorder, EndSessions: old.EndSessions, Throttle: new(auth.Throttle)}
+	b.setRules(old.Rules())
+}
+
+// locked counts the accounts and names that wrong passwords have locked.
+func (b *bench) locked() int { return b.told.count(auth.AccountLocked) + b.told.count(auth.NameLocked) }
+
+var elsewhere = netip.MustParseAddrPort("203.0.113.7:1")
+
+// One address guesses at 500 accounts, six times at each and all at once or one
+// by one. It locks 5 in a day, however often it comes back.
+func TestOneSourceGuessingAtFiveHundredAccountsLocksFive(t *testing.T) {
+	for _, burst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("burst %v", burst), func(t *testing.T) {
+			inBubble(t, withThrottle, func(b *bench) {
+				for range 23 { // hours
+					var wg sync.WaitGroup
+					for i := range 500 {
+						for guess := range 6 {
+							try := func() { b.from(elsewhere, fmt.Sprint("user", i), fmt.Sprint("guess", guess, time.Now())) }
+							if burst {
+								wg.Go(try)
+							} else {
+								try()
+							}
+						}
+					}
+					wg.Wait()
+					time.Sleep(time.Hour - time.Since(time.Now().Truncate(time.Hour)))
+				}
+				if n := b.locked(); n != 5 {
+					b.t.Errorf("one source has locked %d accounts, want 5", n)
+				}
+			})
+		})
+	}
+}
+
+// The colleagues behind the same address have logged in from there before; the
+// gateway was restarted in the night and knows no password any more. One in two
+// mistypes first. Nobody is refused.
+func TestThreeHundredColleaguesOfAGuesserAreNotHindered(t *testing.T) {
+	for _, at := range []string{"others", "themselves"} {
+		t.Run("guessing at "+at, func(t *testing.T) {
+			inBubble(t, withThrottle, func(b *bench) {
+				colleagues := b.employ("colleague", 300)
+				for _, c := range colleagues {
+					b.want(b.from(office, c, good), auth.Accepted)
+				}
+				time.Sleep(15 * time.Hour)
+				b.restarted()
+
+				guesser, stop := context.WithCancel(context.Background())
+				var guessing sync.WaitGroup
+				for n := range 50 { // fifty at once, for as long as the morning takes
+					guessing.Go(func() {
+						for i := n; guesser.Err() == nil; i += 50 {
+							target := fmt.Sprint("victim", i%500)
+							if at == "themselves" {
+								// One guess at each: a second would be his colleagues' own.
+								if target = fmt.Sprint("colleague", i); i >= 300 {
+									return
+								}
+							}
+							b.from(office, target, fmt.Sprint("guess", i))
+							time.Sleep(20 * time.Millisecond)
+						}
+					})
+				}
+				time.Sleep(time.Minute)
+				var morning sync.WaitGroup
+				for i, c := range colleagues {
+					morning.Go(func() {
+						time.Sleep(time.Duration(i) * 100 * time.Millisecond)
+						if i%2 == 1 {
+							b.want(b.from(office, c, "Mat-khua-1"), auth.WrongPassword)
+							time.Sleep(3 * time.Second)
+						}
+						b.want(b.from(office, c, good), auth.Accepted)
+					})
+				}
+				morning.Wait()
+				stop()
+				guessing.Wait()
+				if n := b.locked(); n > 5+300/10 {
+					b.t.Errorf("%d accounts are locked", n)
+				}
+			})
+		})
+	}
+}
+
+// A whole office comes back after a restart at once, each with five connections.
+func TestABurstOfColleaguesIsNotRefused(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		var wg sync.WaitGroup
+		for _, c := range b.employ("colleague", 300) {
+			for range 5 {
+				wg.Go(func() { b.want(b.from(office, c, good), auth.Accepted) })
+			}
+		}
+		wg.Wait()
+	})
+}
+
+// Somebody in the office guesses at all his colleagues: he locks some, not all.
+func TestOneInTheOfficeLocksFewOfHisColleagues(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		colleagues := b.employ("colleague", 300)
+		for _, c := range colleagues {
+			b.want(b.from(office, c, good), auth.Accepted)
+		}
+		b.restarted()
+		var wg sync.WaitGroup
+		for _, c := range colleagues {
+			for guess := range 6 {
+				wg.Go(func() { b.from(office, c, fmt.Sprint("guess", guess)) })
+			}
+		}
+		wg.Wait()
+		if n := b.locked(); n > 5 {
+			b.t.Errorf("%d of 300 colleagues are locked, want 5 at most", n)
+		}
+	})
+}
+
+// A botnet: no address does much, and the account is safe all the same.
+func TestAThousandAddressesWithOneGuessEachGetSixVerdicts(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		var wg sync.WaitGroup
+		for i := range 1000 {
+			wg.Go(func() {
+				from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1)
+				b.from(from, "lan", fmt.Sprint("guess", i))
+			})
+		}
+		wg.Wait()
+		if b.server.worst != 6 || b.account().Lock.Cause != auth.ByWrongPasswords {
+			b.t.Errorf("%d verdicts, lock %+v", b.server.worst, b.account().Lock)
+		}
+	})
+}
+
+// A stranger guesses slowly: five between two logins of the owner's mail program,
+// which forgive them. He gets 30 verdicts a day, from however many addresses, and
+// the owner notices nothing, on a machine of his too that was never seen before.
+func TestGuessingSlowlyBetweenTheOwnersLoginsIsStopped(t *testing.T) {
+	for _, throttled := range []bool{false, true} {
+		t.Run(fmt.Sprintf("throttle %v", throttled), func(t *testing.T) {
+			inBubble(t, func(g *auth.Guard, _ *auth.Rules) {
+				if throttled {
+					g.Throttle = new(auth.Throttle)
+				}
+			}, func(b *bench) {
+				midnight := time.Date(2000, 1, 2, 0, 0, 0, 0, auth.DefaultRules().Location)
+				b.want(b.try("lan", good), auth.Accepted)
+				time.Sleep(time.Until(midnight))
+				judged, n := 0, 0
+				for time.Since(midnight) < 23*time.Hour {
+					b.want(b.try("lan", good), auth.Accepted)
+					for range 5 {
+						n++
+						from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}), 1)
+						switch v := b.from(from, "lan", fmt.Sprint("guess", n)); v.Outcome {
+						case auth.WrongPassword:
+							judged++
+						case auth.Throttled:
+						default:
+							b.t.Fatalf("guess %d: %v", n, v.Outcome)
+						}
+					}
+					time.Sleep(15 * time.Minute)
+				}
+				if judged != 30 {
+					b.t.Errorf("%d of %d guesses were judged, want 30", judged, n)
+				}
+				b.want(b.from(elsewhere, "lan", good), auth.Throttled) // new: not today
+				time.Sleep(2 * time.Hour)                              // another day
+				b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+				if n := b.locked(); n != 0 {
+					b.t.Error("the owner is locked out")
+				}
+			})
+		})
+	}
+}
+
+// Names that nobody ever logged in with: a guesser fills the room for them and
+// guesses again, hoping that what he did first is forgotten.
+func TestFillingTheRoomForUnknownNamesForgetsNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.store.MaxUnknown = 50
+		for i := range 5 {
+			b.want(b.try("new-colleague", fmt.Sprint("guess", i)), auth.WrongPassword)
+		}
+		full := 0
+		for i := range 100 {
+			v := b.try(fmt.Sprint("nobody", i), "x")
+			if v.Outcome == auth.Unavailable && errors.Is(v.Err, auth.ErrFull) {
+				full++
+			}
+		}
+		if full != 51 {
+			b.t.Errorf("%d new names were refused, want 51", full)
+		}
+		b.want(b.try("new-colleague", "guess 6"), auth.WrongPassword)
+		b.want(b.try("new-colleague", "guess 7"), auth.Locked)
+
+		// The room empties by itself, but for locks.
+		time.Sleep(29 * 24 * time.Hour)
+		forget := func() int {
+			n, err := b.guard.ForgetUnknown(context.Background(), b.store)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			return n
+		}
+		if n := forget(); n != 0 {
+			b.t.Errorf("%d names were forgotten after 29 days", n)
+		}
+		time.Sleep(24 * time.Hour)
+		if n := forget(); n != 49 {
+			b.t.Errorf("%d names were forgotten after 30 days, want 49", n)
+		}
+		b.want(b.try("new-colleague", "guess 8"), auth.Locked)
+		b.want(b.try("somebody-else", "x"), auth.WrongPassword)
+	})
+}
+
+func TestAKnownAccountIsNeverForgotten(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		time.Sleep(365 * 24 * time.Hour)
+		if n, err := b.guard.ForgetUnknown(context.Background(), b.store); n != 0 || err != nil || b.account().Failures != 1 {
+			b.t.Errorf("%d forgotten, %v, %d failures", n, err, b.account().Failures)
+		}
+	})
+}
+
+// An unlock is for the next try of the user, who sits where the wrong passwords
+// came from.
+func TestAnUnlockedUserIsNotThrottledForWhatWasForgiven(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		for n := range 5 {
+			for i := range 6 {
+				b.want(b.try(fmt.Sprint("colleague", n), fmt.Sprint("guess", i)), auth.WrongPassword)
+			}
+		}
+		b.want(b.try("lan", "one"), auth.WrongPassword)
+		b.want(b.try("lan", "two"), auth.WrongPassword)
+		b.want(b.try("lan", good), auth.Throttled)
+		if _, err := b.guard.Unlock(context.Background(), lan, act); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+	})
+}
+
+// While the mail server hangs everybody's attempts are in doubt. When it is back
+// nobody is refused for that who has logged in before.
+func TestAnOutageOfTheMailServerThrottlesNoColleague(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		colleagues := b.employ("colleague", 50)
+		for _, c := range colleagues {
+			b.want(b.from(office, c, good), auth.Accepted)
+		}
+		b.restarted()
+		running, stop := context.WithCancel(context.Background())
+		var run sync.WaitGroup
+		run.Go(func() { b.guard.Run(running) })
+		defer run.Wait()
+		defer stop()
+		b.server.answer = &auth.Answer{Judgement: auth.InDoubt}
+		for range 3 {
+			for _, c := range colleagues {
+				b.want(b.from(office, c, good), auth.Unavailable)
+			}
+		}
+		b.server.answer = nil
+		for _, c := range colleagues {
+			b.want(b.from(office, c, good), auth.Accepted)
+		}
+	})
+}
+
+func TestASourceIsRememberedInBoundedMemory(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.Throttle = &auth.Throttle{Sources: 64} }, func(b *bench) {
+		for i := range 5000 {
+			b.from(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1), "lan", "x")
+		}
+		if n := b.guard.Throttle.Remembered(); n > 64 {
+			b.t.Errorf("%d sources are remembered, want 64 at most", n)
+		}
+	})
+}
+
+func TestAnIPv6CustomerIsOneSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ a, b string }{
+			{"2001:db8:1:2::1", "2001:db8:1:2:ffff::9"}, {"192.0.2.1", "::ffff:192.0.2.1"}, {"fe80::1%eth0", "fe80::1%eth1"},
+		} {
+			if a, b := auth.Source(netip.MustParseAddr(c.a)), auth.Source(netip.MustParseAddr(c.b)); a != b {
+				t.Errorf("%v and %v are two sources", a, b)
+			}
+		}
+		if auth.Source(netip.MustParseAddr("2001:db8:1:2::1")) == auth.Source(netip.MustParseAddr("2001:db8:1:3::1")) {
+			t.Error("two networks are one source")
+		}
+	})
+}
