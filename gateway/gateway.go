@@ -151,7 +151,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 		g.guard.LoginWindow = -1 // write each one
 	}
 	if c.Throttle.Enabled {
-		g.guard.Throttle = &auth.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures}
+		g.guard.Throttle = &auth.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
 	}
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
 	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })

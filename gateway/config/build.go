@@ -9,11 +9,16 @@ import (
 // Rules returns the rules as the guard works with them.
 func (c *Config) Rules() auth.Rules {
 	r := c.Regulation
+	strangers := 0
+	if c.Throttle.Enabled {
+		strangers = c.Throttle.StrangersAfter
+	}
 	return auth.Rules{
 		Location: r.TimeZone,
 		Lockout: auth.Lockout{
 			Mode: r.Lockout.Mode, Tolerated: r.Lockout.Tolerated, ForgetAfter: r.Lockout.ForgetAfter, UnlockAfter: r.Lockout.UnlockAfter,
 			CountPrevious: r.Lockout.CountPreviousPassword, CountRepeats: r.Lockout.CountRepeats,
+			StrangersAfter: strangers, ForgetUnknown: c.Store.ForgetUnknownAfter,
 		},
 		Dormancy: auth.Dormancy{
 			Mode: r.Dormancy.Mode, Months: r.Dormancy.Months, DoorsComplete: r.Dormancy.DoorsComplete,

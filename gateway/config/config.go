@@ -189,14 +189,20 @@ type Store struct {
 	LastLoginWindow time.Duration `yaml:"last_login_window"`
 	// MaxUnknownNames bounds the memory for names nobody ever logged in with.
 	MaxUnknownNames int `yaml:"max_unknown_names"`
+	// ForgetUnknownAfter is [auth.Lockout].ForgetUnknown.
+	ForgetUnknownAfter time.Duration `yaml:"forget_unknown_after"`
 }
 
-// Throttle bounds the failures of one source in a sliding window.
+// Throttle bounds what one source may do wrong; the fields are those of
+// [auth.Throttle].
 type Throttle struct {
 	Enabled  bool          `yaml:"enabled"`
 	Window   time.Duration `yaml:"window"`
 	Accounts int           `yaml:"accounts"`
 	Failures int           `yaml:"failures"`
+	Locks    int           `yaml:"locks"`
+	// StrangersAfter is [auth.Lockout].StrangersAfter.
+	StrangersAfter int `yaml:"strangers_after"`
 }
 
 // Limits bound what clients can take up.

@@ -62,7 +62,7 @@ func TestFiveLinesAreEnough(t *testing.T) {
 		"imap up": "127.0.0.1:10143", "imap up tls": upstream.Plain, "imap name": "127.0.0.1", "timeout": 30 * time.Second,
 		"zone": "Asia/Ho_Chi_Minh", "sweep": "02:30", "log": Log{slog.LevelInfo, LogJSON}, "drain": 30 * time.Second,
 		"limits":   Limits{20000, 2000, time.Minute, 3 * time.Minute, 10, 35 * time.Minute, 15 * time.Second},
-		"throttle": Throttle{true, 10 * time.Minute, 10, 100},
+		"throttle": Throttle{true, 10 * time.Minute, 10, 100, 5, 30},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -126,8 +126,8 @@ func defaults() *Config {
 				MaxGraceDays: int(rules.Password.MaxGrace / (24 * time.Hour)),
 			},
 		},
-		Store:    Store{Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: 100_000},
-		Throttle: Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100},
+		Store:    Store{Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: 100_000, ForgetUnknownAfter: rules.Lockout.ForgetUnknown},
+		Throttle: Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100, Locks: 5, StrangersAfter: rules.Lockout.StrangersAfter},
 		Limits: Limits{
 			Connections: 20_000, ConnectionsPerSource: 2_000, LoginTimeout: time.Minute, LoginTotal: 3 * time.Minute,
 			FailedLogins: 10, IdleTimeout: 35 * time.Minute, Patience: 15 * time.Second,
