@@ -2,8 +2,10 @@ package auth
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -124,6 +126,22 @@ func Causes(accounts []Account) []Cause {
 	}
 	slices.SortFunc(all, func(a, b Cause) int { return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.ID, b.ID)) })
 	return all
+}
+
+// FindCauses groups the accounts that are locked now.
+func FindCauses(ctx context.Context, store Lister) ([]Cause, error) {
+	var locked []Account
+	for want := (Filter{Locked: true, Limit: 500}); ; {
+		page, err := store.List(ctx, want)
+		if err != nil {
+			return nil, fmt.Errorf("list locked accounts: %w", err)
+		}
+		locked = append(locked, page...)
+		if len(page) < want.Limit {
+			return Causes(locked), nil
+		}
+		want.After = page[len(page)-1].Name
+	}
 }
 
 // lockSources are the sources of the wrong passwords that locked the account.

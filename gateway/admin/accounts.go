@@ -37,7 +37,15 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 	if err != nil {
 		return nil, s.storeFailed("read events", err)
 	}
-	return &accountOutput{s.account(a, events)}, nil
+	shown := s.account(a, events)
+	if shown.Locked != nil && a.Lock.Cause == auth.ByWrongPasswords && a.Known() && shown.Why[0].Outcome == auth.Locked.String() {
+		causes, err := s.causes(ctx)
+		if err != nil {
+			return nil, s.storeFailed("list locked accounts", err)
+		}
+		shown.Locked.CauseID = alongside(&shown.Why[0], name, causes)
+	}
+	return &accountOutput{shown}, nil
 }
 
 // account shows one account in full.
@@ -112,7 +120,7 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 	}
 	reason, ok := tidyReason(reason)
 	if !ok {
-		return nil, invalid("body.reason", "must be one line of 3 to 500 printable characters")
+		return nil, badReason()
 	}
 	who := callerOf(ctx)
 	// An act that has begun is finished, whether or not the caller waits for it:
@@ -150,6 +158,10 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 		return invalid("body.reason", "is required")
 	}
 	return s.storeFailed("change account", err)
+}
+
+func badReason() error {
+	return invalid("body.reason", "must be one line of 3 to 500 printable characters")
 }
 
 // tidyReason returns the reason without the spaces around it, and whether it

@@ -79,6 +79,7 @@ type Server struct {
 
 // Accounts reads what the gateway remembers. A store satisfies it.
 type Accounts interface {
+	auth.Census
 	// Account reads one account; a name never seen reads as one with only its
 	// Name set.
 	Account(ctx context.Context, name auth.Name) (auth.Account, error)
@@ -97,6 +98,9 @@ type Guard interface {
 	Lock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Restore(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Grace(ctx context.Context, name auth.Name, days int, act auth.Act) (auth.Account, error)
+	Sweep(ctx context.Context, census auth.Census) (auth.Swept, error)
+	Dormant(ctx context.Context, census auth.Census) (auth.Swept, error)
+	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (auth.Swept, error)
 	Rules() auth.Rules
 }
 

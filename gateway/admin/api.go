@@ -68,6 +68,22 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		errors:  []int{http.StatusConflict, http.StatusNotFound},
 	}, s.grace)
 	register(s, api, operation{
+		id: "list-causes", method: http.MethodGet, path: "/causes", scope: ScopeRead, tag: "accounts",
+		summary: "List what has locked accounts by wrong passwords: each cause with its sources and accounts, the latest first",
+	}, s.listCauses)
+	register(s, api, operation{
+		id: "unlock-cause", method: http.MethodPost, path: "/causes/{id}/unlock", scope: ScopeUnlock, tag: "accounts",
+		summary: "Unlock all accounts of one cause",
+		errors:  []int{http.StatusNotFound},
+		slow:    true,
+	}, s.unlockCause)
+	register(s, api, operation{
+		id: "sweep", method: http.MethodPost, path: "/sweep", scope: ScopeSweep, tag: "accounts",
+		summary: "Revoke the accounts that were not used for too long, as the daily sweep does",
+		errors:  []int{http.StatusConflict},
+		slow:    true,
+	}, s.sweep)
+	register(s, api, operation{
 		id: "list-events", method: http.MethodGet, path: "/events", scope: ScopeAudit, tag: "audit",
 		summary: "List events of the audit log, newest first",
 	}, s.listEvents)

@@ -60,6 +60,8 @@ type Lock struct {
 	By     string    `json:"by"`
 	Cause  string    `json:"cause"`
 	Reason string    `json:"reason"`
+	// CauseID is known where one account is shown.
+	CauseID string `json:"cause_id,omitempty" doc:"What has locked it by wrong passwords, perhaps with others: see /causes. Left out in lists."`
 }
 
 // TransformSchema implements huma.SchemaTransformer.

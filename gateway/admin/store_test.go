@@ -100,6 +100,16 @@ func (m *memory) List(_ context.Context, f auth.Filter) ([]auth.Account, error) 
 	return found, nil
 }
 
+func (m *memory) Each(ctx context.Context, f func(auth.Account) error) error {
+	accounts, err := m.List(ctx, auth.Filter{Limit: 1 << 30})
+	for _, a := range accounts {
+		if err := f(a); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 func (m *memory) Events(_ context.Context, f auth.EventFilter) ([]auth.Event, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -23,12 +23,13 @@ const (
 	ScopeLock    Scope = "lock"    // lock an account
 	ScopeRestore Scope = "restore" // give a revoked account back
 	ScopeGrace   Scope = "grace"   // let an expired password go on for some days
+	ScopeSweep   Scope = "sweep"   // revoke all dormant accounts
 	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeAudit}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit}
 }
 
 // Token lets one named person in. Only its hash is kept: a token is random and

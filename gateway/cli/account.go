@@ -33,10 +33,7 @@ with your name and the reason you give.`,
 	}
 	a.at.addFlags(cmd)
 	outputFlag(cmd, cmd.PersistentFlags(), &a.output)
-	cmd.AddCommand(a.show(), a.list(),
-		a.act("unlock", "End a lock and forget the wrong passwords (mở khóa)",
-			"End a lock, whether wrong passwords or an administrator made it, and forget the wrong\npasswords. First have the password corrected on every device that tries a wrong one.",
-			`"called 0912345678, identity checked"`),
+	cmd.AddCommand(a.show(), a.list(), a.causes(), a.unlock(),
 		a.act("lock", "Lock an account and end its sessions (khóa)",
 			"Lock an account until somebody unlocks it, and end its live sessions.",
 			`"left the agency on 1 December"`),
@@ -121,7 +118,7 @@ func (a *accounts) grace() *cobra.Command {
 			if days < 1 {
 				return usage(cmd, "say for how many days: congthu account grace %s --days 3 --reason %s", names[0], example)
 			}
-			if err := checkReason(cmd, names, reason, example, fmt.Sprintf(" --days %d", days)); err != nil {
+			if err := checkReason(cmd, names, reason, example, fmt.Sprintf("--days %d", days)); err != nil {
 				return err
 			}
 			return a.each(cmd, names, func(ctx context.Context, c *client, name string) error {
@@ -144,7 +141,11 @@ func checkReason(cmd *cobra.Command, names []string, reason, example, more strin
 	if strings.TrimSpace(reason) != "" {
 		return nil
 	}
-	return usage(cmd, "say why, since an auditor will read it:\n  %s %s%s --reason %s", cmd.CommandPath(), strings.Join(names, " "), more, example)
+	words := append([]string{cmd.CommandPath()}, names...)
+	if more != "" {
+		words = append(words, more)
+	}
+	return usage(cmd, "say why, since an auditor will read it:\n  %s --reason %s", strings.Join(words, " "), example)
 }
 
 // addresses wants one address at least.
@@ -444,18 +445,22 @@ func (c *client) accounts(ctx context.Context, state, contains string, limit int
 	}
 }
 
+// hurried is the time for a completion: whoever pressed a key waits.
+func hurried(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	ctx := cmd.Context()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return context.WithTimeout(ctx, 2*time.Second)
+}
+
 // complete offers the names of accounts to a shell.
 func (a *accounts) complete(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	c, err := a.at.client()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx := cmd.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	// Whoever pressed a key waits.
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := hurried(cmd)
 	defer cancel()
 	found, _, err := c.accounts(ctx, "", begun, 200)
 	if err != nil {

@@ -35,6 +35,7 @@ type fake struct {
 	accounts    []admin.Account
 	events      []admin.Event
 	report      admin.ChainReport
+	causes      []admin.Cause
 	asked       []string // requests, without their bodies
 	bodies      []string
 	transcript  bytes.Buffer
@@ -97,6 +98,14 @@ func newFake(t *testing.T) *fake {
 			Why:     []admin.Why{{Outcome: "expired", EN: "The password expired at 2026-10-02 00:00.", VI: "Mật khẩu đã hết hạn.", TellEN: "Change it.", TellVI: "Hãy đổi mật khẩu."}},
 			Events:  []admin.Event{},
 		},
+	}
+	f.causes = []admin.Cause{
+		{
+			ID: "3f9a1c2b7d", First: at("2026-11-20 10:02:11"), Last: at("2026-11-20 10:09:00"), Suspected: true,
+			Sources: []string{"203.0.113.5", "203.0.113.6", "2001:db8::/64"}, Accounts: []string{"an@example.org", "cuc@example.org", "dao@example.org", "giang@example.org"},
+			EN: "4 accounts locked from 2026-11-20 10:02 to 2026-11-20 10:09 by wrong passwords from 3 addresses, most from 203.0.113.5. This looks like an attack.",
+		},
+		{ID: "77aa0c1122", First: at("2026-11-19 08:00:00"), Last: at("2026-11-19 08:00:00"), Sources: []string{"10.1.2.3"}, Accounts: []string{"hai@example.org"}, EN: "1 account locked."},
 	}
 	f.report = admin.ChainReport{OK: true, Checked: 3, Seq: 3, Hash: strings.Repeat("c3", 32), At: at("2026-11-20 10:02:11")}
 
@@ -180,6 +189,43 @@ func (f *fake) handler() http.Handler {
 			after.Address = a.Address
 			answer(w, 200, after)
 		}
+	})
+	mux.HandleFunc("GET /api/v1/causes", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, admin.CauseList{Causes: f.causes}) })
+	mux.HandleFunc("POST /api/v1/causes/{id}/unlock", func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			DryRun bool `json:"dry_run"`
+			Reason string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body.Reason == "" {
+			answer(w, 422, problem(422, "validation failed"))
+			return
+		}
+		for _, c := range f.causes {
+			if c.ID == r.PathValue("id") {
+				answer(w, 200, admin.CauseUnlocked{Cause: c, DryRun: body.DryRun, Unlocked: c.Accounts[1:], Failed: []admin.Failure{{Address: c.Accounts[0], Why: "it is no longer locked"}}})
+				return
+			}
+		}
+		answer(w, 404, problem(404, "no such cause"))
+	})
+	mux.HandleFunc("POST /api/v1/sweep", func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			DryRun bool `json:"dry_run"`
+			Force  bool
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			answer(w, 422, problem(422, "validation failed"))
+			return
+		}
+		report := admin.SweepReport{DryRun: body.DryRun, Dormant: []string{"cu@example.org", "xua@example.org"}}
+		switch {
+		case body.Force:
+			report.Revoked = 2
+		case !body.DryRun:
+			answer(w, 409, problem(409, "too many accounts at once would be revoked: 2 of 4"))
+			return
+		}
+		answer(w, 200, report)
 	})
 	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
@@ -307,6 +353,32 @@ func TestAnActNeedsAReasonAndSaysHowTheAccountIsNow(t *testing.T) {
 	if last := f.asked[len(f.asked)-1]; last != "POST /api/v1/accounts/a%2Fb%25c@example.org/lock" {
 		t.Error(last)
 	}
+}
+
+func TestTheAccountsOfACauseAreUnlockedTogether(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "account", "causes")
+	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
+	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--reason", "attack blocked")
+	f.expect(1, "account", "unlock", "--cause", "nosuch", "--reason", "attack blocked")
+	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d")
+	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d", "an@example.org", "--reason", "x")
+	f.expect(exitUsage, "account", "unlock", "an@example.org", "--dry-run", "--reason", "attack blocked")
+	f.causes = nil
+	f.expect(0, "account", "causes")
+	f.compare("account-causes")
+}
+
+func TestASweepIsLookedAtAndForced(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(1, "sweep")
+	f.expect(0, "sweep", "--dry-run")
+	f.expect(exitUsage, "sweep", "--force")
+	f.expect(0, "sweep", "--force", "--reason", "list checked")
+	f.expect(exitUsage, "sweep", "--force", "--dry-run")
+	f.compare("sweep")
 }
 
 func TestWrongUseIsSaidWithAnExample(t *testing.T) {

@@ -53,6 +53,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 		newServeCommand(),
 		newCheckCommand(),
 		newAccountCommand(),
+		newSweepCommand(),
 		newAuditCommand(),
 		newVersionCommand(),
 	}

@@ -60,12 +60,13 @@ const (
 	ScopeLock    Scope = "lock"
 	ScopeRestore Scope = "restore"
 	ScopeGrace   Scope = "grace"
+	ScopeSweep   Scope = "sweep"
 	ScopeAudit   Scope = "audit"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeAudit}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit}
 }
 
 // LogFormat is how log lines are written.

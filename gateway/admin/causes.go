@@ -1,0 +1,185 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"congthu/auth"
+)
+
+// Cause is what locks made by wrong passwords have in common; see [auth.Cause].
+type Cause struct {
+	ID        string    `json:"id" doc:"Names the cause as long as the first of its accounts is locked."`
+	First     time.Time `json:"first" doc:"When the first of its accounts was locked."`
+	Last      time.Time `json:"last" doc:"When the last of them was."`
+	Suspected bool      `json:"suspected_attack" doc:"Many accounts were locked within minutes, or several within an hour from one source: this looks like an attack, not like people who mistype."`
+	Sources   []string  `json:"sources" nullable:"false" doc:"Where the wrong passwords came from, the source that most accounts have first: IPv4 addresses and IPv6 /64 networks."`
+	Accounts  []string  `json:"accounts" nullable:"false" doc:"The locked accounts, in the order in which they were locked."`
+	EN        string    `json:"en" doc:"The same in a sentence, in English."`
+	VI        string    `json:"vi" doc:"The same in a sentence, in Vietnamese."`
+}
+
+// CauseList is all causes, the latest first.
+type CauseList struct {
+	Causes []Cause `json:"causes" nullable:"false"`
+}
+
+// CauseUnlocked is what became of the accounts of a cause.
+type CauseUnlocked struct {
+	Cause    Cause     `json:"cause" doc:"As it was before."`
+	DryRun   bool      `json:"dry_run"`
+	Unlocked []string  `json:"unlocked" nullable:"false" doc:"Accounts that were unlocked, or would be."`
+	Failed   []Failure `json:"failed" nullable:"false" doc:"Accounts that were not, and why."`
+}
+
+// Failure is an account for which something could not be done.
+type Failure struct {
+	Address string `json:"address"`
+	Why     string `json:"why"`
+}
+
+type causesOutput struct{ Body CauseList }
+
+func (s *Server) listCauses(ctx context.Context, _ *struct{}) (*causesOutput, error) {
+	causes, err := s.causes(ctx)
+	if err != nil {
+		return nil, s.storeFailed("list locked accounts", err)
+	}
+	body := CauseList{Causes: make([]Cause, 0, len(causes))}
+	for _, c := range causes {
+		body.Causes = append(body.Causes, causeOf(c, s.Guard.Rules()))
+	}
+	return &causesOutput{body}, nil
+}
+
+type unlockCauseInput struct {
+	ID   string `path:"id" maxLength:"64" doc:"The id of the cause."`
+	Body struct {
+		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"Why; an auditor will read it. One line of 3 to 500 characters."`
+		DryRun bool   `json:"dry_run,omitempty" doc:"Only say which accounts would be unlocked."`
+	}
+}
+
+type unlockCauseOutput struct{ Body CauseUnlocked }
+
+func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlockCauseOutput, error) {
+	reason, ok := tidyReason(in.Body.Reason)
+	if !ok {
+		return nil, badReason()
+	}
+	causes, err := s.causes(ctx)
+	if err != nil {
+		return nil, s.storeFailed("list locked accounts", err)
+	}
+	who := callerOf(ctx)
+	for _, c := range causes {
+		if c.ID != in.ID {
+			continue
+		}
+		out := CauseUnlocked{Cause: causeOf(c, s.Guard.Rules()), DryRun: in.Body.DryRun, Unlocked: make([]string, 0), Failed: make([]Failure, 0)}
+		// What has begun is finished, as for one account.
+		ctx := context.WithoutCancel(ctx)
+		for _, name := range c.Accounts {
+			if in.Body.DryRun {
+				out.Unlocked = append(out.Unlocked, string(name))
+				continue
+			}
+			act := auth.Act{Actor: who.actor, Source: who.source, Reason: fmt.Sprintf("%s (cause %s, %d accounts)", reason, c.ID, len(c.Accounts))}
+			_, err := s.Guard.Unlock(ctx, name, act)
+			switch {
+			case err == nil:
+				out.Unlocked = append(out.Unlocked, string(name))
+			case errors.Is(err, auth.ErrNothingToDo):
+				out.Failed = append(out.Failed, Failure{string(name), "it is no longer locked"})
+			default:
+				s.log().Error("admin request failed", "doing", "unlock cause", "err", err)
+				out.Failed = append(out.Failed, Failure{string(name), "the gateway's store is not available; try again"})
+			}
+		}
+		return &unlockCauseOutput{out}, nil
+	}
+	return nil, problem(http.StatusNotFound, "no such cause: its first account may have been unlocked meanwhile; list the causes again")
+}
+
+// causes finds what has locked the accounts that are locked now.
+func (s *Server) causes(ctx context.Context) ([]auth.Cause, error) {
+	return auth.FindCauses(ctx, s.Accounts)
+}
+
+// causeOf shows a cause.
+func causeOf(c auth.Cause, rules auth.Rules) Cause {
+	v := Cause{
+		ID: c.ID, First: c.First.UTC(), Last: c.Last.UTC(), Suspected: c.Suspected,
+		Sources: make([]string, 0, len(c.Sources)), Accounts: make([]string, 0, len(c.Accounts)),
+	}
+	for _, p := range c.Sources {
+		v.Sources = append(v.Sources, sourceName(p))
+	}
+	for _, n := range c.Accounts {
+		v.Accounts = append(v.Accounts, string(n))
+	}
+	e := explainer{rules: rules}
+	fromEN, fromVI := sourcesText(c.Sources)
+	v.EN = fmt.Sprintf("%s locked from %s to %s by wrong passwords from %s.", count(len(c.Accounts), "account"), e.en(c.First), e.en(c.Last), fromEN)
+	v.VI = fmt.Sprintf("%d tài khoản bị khóa từ %s đến %s do nhập sai mật khẩu từ %s.", len(c.Accounts), e.vi(c.First), e.vi(c.Last), fromVI)
+	if c.Suspected {
+		v.EN += " This looks like an attack."
+		v.VI += " Nghi là tấn công."
+	}
+	return v
+}
+
+// sourceName writes an IPv4 source as the address that it is.
+func sourceName(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// sourcesText names a few sources, and how many there are.
+func sourcesText(sources []netip.Prefix) (en, vi string) {
+	switch len(sources) {
+	case 0:
+		return "an unknown address", "địa chỉ không rõ"
+	case 1:
+		return sourceName(sources[0]), sourceName(sources[0])
+	}
+	return fmt.Sprintf("%d addresses, most from %s", len(sources), sourceName(sources[0])),
+		fmt.Sprintf("%d địa chỉ, nhiều nhất từ %s", len(sources), sourceName(sources[0]))
+}
+
+// alongside adds to the reason of a lock what else was locked by the same cause:
+// whether one user has mistyped or somebody attacks is what support staff must
+// know first.
+func alongside(w *Why, name auth.Name, causes []auth.Cause) (id string) {
+	for _, c := range causes {
+		for _, n := range c.Accounts {
+			if n != name {
+				continue
+			}
+			if others := len(c.Accounts) - 1; others > 0 {
+				fromEN, fromVI := sourcesText(c.Sources)
+				w.EN += fmt.Sprintf(" So %s more, by the same cause %s: wrong passwords from %s.", areLocked(others), c.ID, fromEN)
+				w.VI += fmt.Sprintf(" Cùng nguyên nhân %s còn %d tài khoản khác: nhập sai mật khẩu từ %s.", c.ID, others, fromVI)
+			}
+			if c.Suspected {
+				w.EN += " This looks like an attack, not like a user who mistypes."
+				w.VI += " Nghi là tấn công, không phải người dùng nhập nhầm."
+			}
+			return c.ID
+		}
+	}
+	return ""
+}
+
+func areLocked(n int) string {
+	if n == 1 {
+		return "is 1 account"
+	}
+	return fmt.Sprintf("are %d accounts", n)
+}

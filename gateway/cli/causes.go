@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"congthu/gateway/admin"
+)
+
+// unlock unlocks accounts that are named, or all that one cause has locked.
+func (a *accounts) unlock() *cobra.Command {
+	const example = `"called 0912345678, identity checked"`
+	cmd := a.act("unlock", "End a lock and forget the wrong passwords (mở khóa)",
+		`End a lock, whether wrong passwords or an administrator made it, and forget the wrong
+passwords. First have the password corrected on every device that tries a wrong one.
+
+After an attack many accounts are locked by one cause: congthu account causes lists
+the causes, and --cause unlocks all accounts of one. --dry-run shows them first.`, example)
+	cmd.Use = "unlock ADDRESS... | --cause ID [--dry-run] --reason TEXT"
+	cmd.Example += "\n  congthu account unlock --cause 3f9a1c2b7d --dry-run\n  congthu account unlock --cause 3f9a1c2b7d --reason \"attack blocked, ticket 17\""
+	var cause string
+	var dryRun bool
+	cmd.Flags().StringVar(&cause, "cause", "", "all accounts that this cause (`ID`) has locked")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with --cause: only show which accounts that would be")
+	must(cmd.RegisterFlagCompletionFunc("cause", a.completeCauses))
+	one := cmd.RunE
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case cause == "" && dryRun:
+			return usage(cmd, "--dry-run goes with --cause")
+		case cause == "":
+			return addresses(cmd, args)
+		case len(args) > 0:
+			return usage(cmd, "name accounts or a cause, not both")
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		if cause == "" {
+			return one(cmd, names)
+		}
+		reason, err := cmd.Flags().GetString("reason")
+		if err != nil {
+			return err
+		}
+		if dryRun && reason == "" {
+			reason = "dry run"
+		}
+		if err := checkReason(cmd, nil, reason, `"attack blocked, ticket 17"`, "--cause "+quote(cause)); err != nil {
+			return err
+		}
+		return a.unlockCause(cmd, cause, reason, dryRun)
+	}
+	return cmd
+}
+
+func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun bool) error {
+	c, err := a.at.client()
+	if err != nil {
+		return err
+	}
+	done := func() {}
+	if !dryRun {
+		done = progress(cmd.ErrOrStderr(), "unlocking")
+	}
+	var result admin.CauseUnlocked
+	answer, err := c.post(cmd.Context(), "/causes/"+url.PathEscape(cause)+"/unlock", map[string]any{"reason": reason, "dry_run": dryRun}, &result)
+	done()
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if a.output == outputJSON {
+		if err := printJSON(w, answer); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(w, clean(result.Cause.EN))
+		for _, name := range result.Unlocked {
+			fmt.Fprintf(w, "  %s\n", clean(name))
+		}
+		switch {
+		case dryRun:
+			fmt.Fprintf(w, "%s would be unlocked. To do it: congthu account unlock --cause %s%s --reason \"...\"\n",
+				plural(len(result.Unlocked), "account"), quote(cause), c.flags)
+		default:
+			fmt.Fprintf(w, "%s unlocked.\n", plural(len(result.Unlocked), "account"))
+		}
+	}
+	if n := len(result.Failed); n > 0 {
+		var lines []string
+		for _, f := range result.Failed {
+			lines = append(lines, fmt.Sprintf("%s: %s", clean(f.Address), clean(f.Why)))
+		}
+		return fmt.Errorf("%s not unlocked:\n  %s", plural(n, "account"), strings.Join(lines, "\n  "))
+	}
+	return nil
+}
+
+// causes lists what has locked accounts.
+func (a *accounts) causes() *cobra.Command {
+	return &cobra.Command{
+		Use:   "causes",
+		Short: "What has locked accounts, and which together (nguyên nhân khóa)",
+		Long: `List what has locked the accounts that are locked by wrong passwords now, the latest
+first. Locks with a source in common, or many within minutes, have one cause; it
+tells an attack from users who mistype.`,
+		Example: "  congthu account causes\n  congthu account unlock --cause ID --dry-run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.at.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
+			defer cancel()
+			var list admin.CauseList
+			answer, err := c.get(ctx, "/causes", nil, &list)
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if a.output == outputJSON {
+				return printJSON(w, answer)
+			}
+			if len(list.Causes) == 0 {
+				fmt.Fprintln(w, "no account is locked by wrong passwords.")
+				return nil
+			}
+			rows := [][]string{{"CAUSE", "FIRST", "LAST", "ACCOUNTS", "ATTACK?", "FROM"}}
+			for _, cause := range list.Causes {
+				suspected := "-"
+				if cause.Suspected {
+					suspected = "suspected"
+				}
+				rows = append(rows, []string{
+					cause.ID, when(cause.First, c.zone), when(cause.Last, c.zone), some(cause.Accounts), suspected, some(cause.Sources),
+				})
+			}
+			table(w, "", rows)
+			fmt.Fprintf(w, "\nUnlock all accounts of one: congthu account unlock --cause ID%s --dry-run\n", c.flags)
+			return nil
+		},
+	}
+}
+
+// some writes the first of a few words, and how many more there are.
+func some(words []string) string {
+	switch {
+	case len(words) == 0:
+		return "-"
+	case len(words) <= 2:
+		return strings.Join(words, ", ")
+	}
+	return fmt.Sprintf("%s, %s and %d more", words[0], words[1], len(words)-2)
+}
+
+// completeCauses offers the causes to a shell.
+func (a *accounts) completeCauses(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	c, err := a.at.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := hurried(cmd)
+	defer cancel()
+	var list admin.CauseList
+	if _, err := c.get(ctx, "/causes", nil, &list); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var ids []string
+	for _, cause := range list.Causes {
+		if strings.HasPrefix(cause.ID, begun) {
+			ids = append(ids, clean(cause.ID)+"\t"+clean(cause.EN))
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
