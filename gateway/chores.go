@@ -134,8 +134,17 @@ func (g *Gateway) sweepDaily(ctx context.Context) error {
 	}
 }
 
+// count counts what the metrics tell of the accounts, and tells of attacks.
 func (g *Gateway) count(ctx context.Context) {
 	states, err := g.guard.Count(ctx, g.Store)
+	var causes []auth.Cause
+	if err == nil {
+		causes, err = auth.FindCauses(ctx, g.Store)
+	}
+	var unknown int
+	if err == nil {
+		unknown, err = g.Store.UnknownNames(ctx)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			g.Log.Error("accounts could not be counted", "err", err)
@@ -143,16 +152,41 @@ func (g *Gateway) count(ctx context.Context) {
 		return
 	}
 	g.Metrics.Accounts(states)
+	g.Metrics.UnknownNames(unknown)
+	attacks := make(map[string]bool)
+	for _, c := range causes {
+		if !c.Suspected {
+			continue
+		}
+		attacks[c.ID] = true
+		if !g.attacks[c.ID] {
+			g.Log.Warn("many accounts were locked by one cause: this looks like an attack",
+				"cause", c.ID, "accounts", len(c.Accounts), "sources", len(c.Sources), "first", c.First, "last", c.Last)
+		}
+	}
+	g.attacks = attacks
+	g.Metrics.Attacks(len(attacks))
 }
 
+// sweep revokes dormant accounts, makes room for unknown names and verifies the
+// audit log.
 func (g *Gateway) sweep(ctx context.Context) {
 	swept, err := g.guard.Sweep(ctx, g.Store)
-	if err != nil {
-		g.Log.Error("the sweep for dormant accounts failed", "revoked", swept.Revoked, "err", err)
-	} else {
-		g.Log.Info("swept for dormant accounts", "revoked", swept.Revoked, "mode", g.guard.Rules().Dormancy.Mode)
-		g.Metrics.Accounts(swept.States)
+	if ctx.Err() != nil {
+		return
 	}
+	g.Metrics.Swept(time.Now(), err)
+	if err != nil {
+		g.Log.Error("the sweep for dormant accounts failed", "dormant", len(swept.Dormant), "revoked", swept.Revoked, "err", err)
+	} else {
+		g.Log.Info("swept for dormant accounts", "dormant", len(swept.Dormant), "revoked", swept.Revoked, "mode", g.guard.Rules().Dormancy.Mode)
+	}
+	if n, err := g.guard.ForgetUnknown(ctx, g.Store); err != nil {
+		g.Log.Error("names that nobody ever logged in with could not be forgotten", "forgotten", n, "err", err)
+	} else if n > 0 {
+		g.Log.Info("names that nobody ever logged in with were forgotten", "count", n)
+	}
+	g.count(ctx)
 	head, err := verified{g.Store, g.Metrics}.Verify(ctx, nil)
 	if ctx.Err() != nil {
 		return

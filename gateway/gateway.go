@@ -37,6 +37,8 @@ type Store interface {
 	auth.Store
 	auth.Census
 	admin.Accounts
+	// UnknownNames is how many names are remembered that nobody ever logged in with.
+	UnknownNames(ctx context.Context) (int, error)
 	// Health says why the store cannot be used; nil when it can.
 	Health(ctx context.Context) error
 }
@@ -50,6 +52,13 @@ type Metrics interface {
 	UpstreamUp(p auth.Protocol, up bool)
 	// Accounts is told how many accounts there are of each state.
 	Accounts(map[auth.State]int)
+	// Attacks is told how many causes of locks look like an attack.
+	Attacks(n int)
+	// UnknownNames is told how many names are remembered that nobody ever logged
+	// in with.
+	UnknownNames(n int)
+	// Swept is told of every sweep for dormant accounts.
+	Swept(at time.Time, err error)
 	// Reloaded is told of every configuration that was read.
 	Reloaded(at time.Time, err error)
 	// CertificatesExpire is told when the certificates run out; zero for none.
@@ -88,6 +97,7 @@ type Gateway struct {
 	admin    *admin.Server
 	mailCert *config.Certificate
 	health   [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
+	attacks  map[string]bool          // that were told of; only the daily chores use it
 }
 
 // Run opens all listeners of the configuration and serves until ctx ends and

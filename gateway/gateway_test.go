@@ -63,6 +63,9 @@ func (*counts) Relayed(auth.Protocol, int64, int64)     {}
 func (*counts) Submitted(smtp.Result)                   {}
 func (*counts) UpstreamUp(auth.Protocol, bool)          {}
 func (*counts) Accounts(map[auth.State]int)             {}
+func (*counts) Attacks(int)                             {}
+func (*counts) UnknownNames(int)                        {}
+func (*counts) Swept(time.Time, error)                  {}
 func (*counts) CertificatesExpire(time.Time, time.Time) {}
 func (*counts) ChainVerified(time.Time, error)          {}
 func (*counts) AdminPanicked()                          {}

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"congthu/auth"
@@ -10,6 +12,11 @@ import (
 type accounts struct {
 	states []prometheus.Gauge // by auth.State
 	live   counted
+
+	attacks            prometheus.Gauge
+	unknown            prometheus.Gauge
+	sweptAt            prometheus.Gauge
+	sweptOK, sweptFail prometheus.Counter
 
 	events map[auth.EventKind]prometheus.Counter // read-only
 	other  prometheus.Counter
@@ -31,6 +38,17 @@ func (c *accounts) register(f factory) {
 		c.states[s] = states.WithLabelValues(s.String())
 	}
 	c.live.register(f, "congthu_sessions_live", "Sessions that are logged in now, all protocols together.")
+
+	c.attacks = f.gauge("congthu_suspected_attacks",
+		"Causes of locks that look like an attack, of the accounts that are locked now, as last counted: 'congthu account causes' shows them.")
+	c.unknown = f.gauge("congthu_unknown_names",
+		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names new names get a "+
+			"temporary answer, and so does whoever logs in for the first time: import the accounts.")
+	c.sweptAt = f.gauge("congthu_sweep_last_success_timestamp_seconds",
+		"When the daily sweep for dormant accounts last ended well, in seconds since 1970; 0 before the first time since the start.")
+	sweeps := f.counters("congthu_sweeps_total",
+		"Sweeps for dormant accounts, by result. failed means that none was revoked: the log says why, and whether somebody must force it.", "result")
+	c.sweptOK, c.sweptFail = sweeps.WithLabelValues("ok"), sweeps.WithLabelValues("failed")
 
 	events := f.counters("congthu_audit_events_total",
 		"Entries written to the audit log, by kind.", "kind")
@@ -107,6 +125,22 @@ func (m *Metrics) Accounts(counts map[auth.State]int) {
 	for s, gauge := range m.accounts.states {
 		gauge.Set(float64(counts[auth.State(s)]))
 	}
+}
+
+// Attacks sets how many causes of locks look like an attack.
+func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
+
+// UnknownNames sets how many names are remembered that nobody ever logged in with.
+func (m *Metrics) UnknownNames(n int) { m.accounts.unknown.Set(float64(n)) }
+
+// Swept says how a sweep for dormant accounts ended at that time.
+func (m *Metrics) Swept(at time.Time, err error) {
+	if err != nil {
+		m.accounts.sweptFail.Inc()
+		return
+	}
+	m.accounts.sweptOK.Inc()
+	m.accounts.sweptAt.Set(seconds(at))
 }
 
 // Sessions gives the function that counts the live sessions. It is called at

@@ -49,6 +49,14 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	return accounts, nil
 }
 
+// UnknownNames is how many names are remembered that nobody ever logged in with:
+// see [Options.MaxUnknown].
+func (s *Store) UnknownNames(context.Context) (int, error) {
+	s.slots.mu.Lock()
+	defer s.slots.mu.Unlock()
+	return s.slots.unknown, nil
+}
+
 // Each calls f for every known account in the order of names, until it returns
 // an error, which is returned. f may use the store; an account that it or
 // somebody else changes meanwhile is seen as it is when its page is read.

@@ -39,6 +39,9 @@ type Store interface {
 	Each(ctx context.Context, f func(auth.Account) error) error
 	// List returns the accounts that the filter wants, in the order of names.
 	List(ctx context.Context, want auth.Filter) ([]auth.Account, error)
+	// UnknownNames is how many names are remembered that nobody ever logged in
+	// with.
+	UnknownNames(ctx context.Context) (int, error)
 	// Events returns the events that the filter wants, newest first.
 	Events(ctx context.Context, want auth.EventFilter) ([]auth.Event, error)
 	// Verify walks the chain of events and returns its head. A chain that was

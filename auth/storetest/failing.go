@@ -180,6 +180,13 @@ func fullOfUnknown(t *testing.T, h Harness) {
 		update(t, s, name, reserve(t, s, name, allow(1)), fail)
 	}
 	s = h.reopened(t, s)
+	counted := func(want int) {
+		t.Helper()
+		if n, err := s.UnknownNames(t.Context()); err != nil || n != want {
+			t.Fatalf("%d unknown names, %v; want %d", n, err, want)
+		}
+	}
+	counted(3)
 	const newcomer auth.Name = "d@congthu.test"
 	refused := func() {
 		t.Helper()
@@ -203,6 +210,7 @@ func fullOfUnknown(t *testing.T, h Harness) {
 	refused()
 	// Room is made by a login and by having nothing to remember any more.
 	update(t, s, "a@congthu.test", 0, login)
+	counted(2)
 	update(t, s, newcomer, reserve(t, s, newcomer, allow(1)), fail)
 	if _, err := s.Update(t.Context(), "e@congthu.test", 0, fail); !errors.Is(err, auth.ErrFull) {
 		t.Fatalf("update of another newcomer: %v, want ErrFull", err)

@@ -254,6 +254,18 @@ func (m *Model) room(name auth.Name) bool {
 	return unknown[name] || len(unknown) < m.MaxUnknown
 }
 
+// UnknownNames implements [Store].
+func (m *Model) UnknownNames(context.Context) (n int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.accounts {
+		if !a.Known() {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // apply runs change; a panic of it is an error.
 func apply(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
 	defer func() {
