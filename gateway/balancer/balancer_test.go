@@ -255,7 +255,11 @@ func TestALookWhetherSomebodyListensIsNoMistake(t *testing.T) {
 	s.dial(balancerAddress, "").Close()
 	s.dial(strangerAddress, "")
 	s.accept()
-	s.Close()
+	for deadline := time.Now().Add(30 * time.Second); strings.Count(s.log.String(), "\n") < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log has %q, want two lines", s.log)
+		}
+	}
 	if log := s.log.String(); strings.Contains(log, "WARN") {
 		t.Errorf("the operator is told %q", log)
 	}
