@@ -30,7 +30,7 @@ const (
 // stage is a listener under test.
 type stage struct {
 	*Listener
-	t   *testing.T
+	t   testing.TB
 	log *log
 }
 
@@ -51,7 +51,7 @@ func (l *log) String() string {
 	return l.buf.String()
 }
 
-func newStage(t *testing.T, timeout time.Duration) *stage {
+func newStage(t testing.TB, timeout time.Duration) *stage {
 	t.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
