@@ -18,6 +18,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 
 	"congthu/auth"
 	"congthu/gateway/admin"
+	"congthu/gateway/balancer"
 	"congthu/gateway/config"
 	"congthu/gateway/imap"
 	"congthu/gateway/session"
@@ -121,10 +124,10 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 
 	doors, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners.imap {
-		doors.Go(func() error { return g.imap.Serve(ctx, l, l.implicit) })
+		doors.Go(func() error { return g.imap.Serve(ctx, g.behindBalancers(l), l.implicit) })
 	}
 	for _, l := range listeners.smtp {
-		doors.Go(func() error { return g.smtp.Serve(ctx, l, l.implicit) })
+		doors.Go(func() error { return g.smtp.Serve(ctx, g.behindBalancers(l), l.implicit) })
 	}
 	services.Go(func() error { return g.guard.Run(background) })
 	services.Go(func() error { return g.sweepDaily(background) })
@@ -170,7 +173,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 
 	g.imap = &imap.Server{
 		Guard: g.guard, Upstream: &g.live, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
-		Text: g.live.text, AlertText: g.live.alertText,
+		Text: g.live.text, AlertText: g.live.alertText, Forwarder: g.live.forwarder,
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
@@ -270,6 +273,23 @@ func (l *live) config() *config.Config { return l.current.Load().config }
 func (l *live) text(o auth.Outcome) string { return l.config().Text(o) }
 
 func (l *live) alertText(days int) string { return l.config().AlertText(days) }
+
+// behindBalancers is a listener whose connections are their clients'. It is the
+// same whether there are balancers now or not: a reload may list some.
+func (g *Gateway) behindBalancers(l mailListener) net.Listener {
+	return &balancer.Listener{Listener: l.Listener, Policy: g.live.balancers, Log: g.Log}
+}
+
+func (l *live) balancers() balancer.Policy {
+	p := l.config().ProxyProtocol
+	return balancer.Policy{From: p.From, Timeout: p.Timeout}
+}
+
+// forwarder reports whether an address is that of a trusted forwarder.
+func (l *live) forwarder(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return slices.ContainsFunc(l.config().TrustedForwarders, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
 
 func (l *live) sender() smtp.Sender { return l.current.Load().sender }
 

@@ -366,6 +366,61 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	}
 }
 
+// What a reload says of balancers and forwarders holds for the next connection;
+// nobody is sent away for it.
+func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	before := o.phone()
+	o.write("proxy_protocol: { from: [127.0.0.1] }\ntrusted_forwarders: [192.0.2.0/24]\n")
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(o.log.String(), "need a restart") {
+		t.Errorf("the operator is told to restart: %s", o.log)
+	}
+	before.say(`a LOGIN lan "Mat-khau-1"`)
+	before.read("a OK")
+
+	// The balancer does not say for whom.
+	if conn, err := tls.Dial("tcp", o.address, &tls.Config{RootCAs: o.roots}); err == nil {
+		conn.Close()
+		t.Error("a balancer without a header is served")
+	}
+	behind := func(client string) *phone {
+		t.Helper()
+		conn, err := net.Dial("tcp", o.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "PROXY TCP4 %s 127.0.0.1 50000 993\r\n", client)
+		secured := tls.Client(conn, &tls.Config{RootCAs: o.roots, ServerName: "127.0.0.1"})
+		p := &phone{t, secured, bufio.NewReader(secured)}
+		p.read("* OK")
+		return p
+	}
+	for _, c := range []struct{ client, says, want string }{
+		{"198.51.100.7", "203.0.113.1", "source=198.51.100.7:50000"},
+		{"192.0.2.7", "203.0.113.2", "source=203.0.113.2:"},
+	} {
+		p := behind(c.client)
+		p.say(fmt.Sprintf(`i ID ("x-originating-ip" %q)`, c.says))
+		p.read("i OK")
+		p.say(`a LOGIN lan "wrong"`)
+		p.read("a NO")
+		if log := o.log.String(); !strings.Contains(log, c.want) {
+			t.Errorf("the log has no %s: %s", c.want, log)
+		}
+	}
+	o.write("")
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	o.phone() // comes for itself again
+}
+
 func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
 	o := newOffice(t)
 	o.settings = strings.Replace(o.settings, "300ms", "1s", 1)

@@ -32,6 +32,7 @@ func (k *checker) check() {
 	k.checkAdmin()
 	k.checkMetrics()
 	k.checkListeners()
+	k.checkTrusted()
 	k.checkNames()
 	k.checkAliases()
 	k.checkDelegations()
@@ -232,6 +233,37 @@ func (k *checker) checkListeners() {
 				at = first.path
 			}
 			k.wrong(at, fix, "%s", message)
+			break
+		}
+	}
+}
+
+// checkTrusted checks the lists of those who are believed when they say whose a
+// connection is. The networks themselves are checked where they are read.
+func (k *checker) checkTrusted() {
+	p := k.c.ProxyProtocol
+	k.atLeast("proxy_protocol.timeout", p.Timeout, 100*time.Millisecond, time.Minute)
+	if k.given("proxy_protocol.timeout") && !k.given("proxy_protocol.from") {
+		k.doubt("proxy_protocol", "list the balancers in `from`, or remove `proxy_protocol`", "`proxy_protocol` has no `from`: no PROXY header is read")
+	}
+	k.checkTwice("proxy_protocol.from", p.From)
+	k.checkTwice("trusted_forwarders", k.c.TrustedForwarders)
+}
+
+// checkTwice finds a network that is in a list already, as itself or as part of
+// another: whoever strikes it out later would strike out nothing.
+func (k *checker) checkTwice(path string, networks []netip.Prefix) {
+	for i, network := range networks {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		for j, other := range networks {
+			first := fmt.Sprintf("%s[%d]", path, j)
+			if i == j || k.refused(at) || k.refused(first) || other.Bits() > network.Bits() || !other.Contains(network.Addr()) {
+				continue
+			}
+			if other == network && i < j {
+				continue // said of the second
+			}
+			k.wrong(at, "remove it here", "`%s`: %s is there already, in `%s` %s", at, network, first, other)
 			break
 		}
 	}

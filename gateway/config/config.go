@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"regexp"
 	"time"
 	_ "time/tzdata" // the regulation's days end on time on a machine without zone files too
@@ -30,6 +31,11 @@ type Config struct {
 
 	IMAP IMAP `yaml:"imap"`
 	SMTP SMTP `yaml:"smtp"`
+
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
+	// TrustedForwarders are the networks of those who log in for others, as a
+	// webmail does, and are believed when they say for whom.
+	TrustedForwarders []netip.Prefix `yaml:"trusted_forwarders"`
 
 	Names Names `yaml:"names"`
 	// Aliases are other names of accounts: alias to account.
@@ -90,6 +96,16 @@ type SMTP struct {
 	NormaliseNewlines bool `yaml:"normalise_newlines"`
 	// MaxRecipients bounds one message.
 	MaxRecipients int `yaml:"max_recipients"`
+}
+
+// ProxyProtocol is about load balancers that pass connections on to the mail
+// listeners.
+type ProxyProtocol struct {
+	// From are the networks of the balancers: those must say in a PROXY header
+	// whose a connection is, and nobody else can.
+	From []netip.Prefix `yaml:"from"`
+	// Timeout bounds the wait for the header.
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // Upstream is the mail server behind a door.

@@ -114,7 +114,8 @@ func TestTheCompleteExampleIsRightAndComplete(t *testing.T) {
 	// minimal file where it must show something.
 	for _, part := range []struct{ full, short any }{
 		{c.Store, short.Store}, {c.Throttle, short.Throttle}, {c.Limits, short.Limits}, {c.Admin, short.Admin}, {c.Metrics, short.Metrics},
-		{c.Texts, short.Texts}, {c.Log, short.Log}, {c.DrainTimeout, short.DrainTimeout}, {c.Names, short.Names}, {c.Rules().Lockout, short.Rules().Lockout},
+		{c.Texts, short.Texts}, {c.Log, short.Log}, {c.DrainTimeout, short.DrainTimeout}, {c.ProxyProtocol.Timeout, short.ProxyProtocol.Timeout},
+		{len(c.ProxyProtocol.From), len(short.ProxyProtocol.From)}, {len(c.TrustedForwarders), len(short.TrustedForwarders)}, {c.Names, short.Names}, {c.Rules().Lockout, short.Rules().Lockout},
 		{c.Regulation.Dormancy, short.Regulation.Dormancy}, {c.Regulation.Password, short.Regulation.Password}, {c.IMAP.Listen, short.IMAP.Listen},
 		{c.SMTP.Listen, short.SMTP.Listen}, {c.SMTP.MaxRecipients, short.SMTP.MaxRecipients}, {c.DataDir, short.DataDir}, {c.Profile, short.Profile},
 	} {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -165,6 +166,8 @@ func wanted(dst reflect.Value) string {
 		return "a duration"
 	case auth.Name:
 		return "a mail address"
+	case netip.Prefix:
+		return "a network"
 	}
 	return "text"
 }

@@ -116,7 +116,8 @@ func defaults() *Config {
 			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second},
 			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
 		},
-		Names: Names{Subaddress: RefuseSubaddress, MasterSeparators: "*%"},
+		ProxyProtocol: ProxyProtocol{Timeout: 5 * time.Second},
+		Names:         Names{Subaddress: RefuseSubaddress, MasterSeparators: "*%"},
 		Regulation: Regulation{
 			TimeZone: rules.Location,
 			Lockout:  Lockout{Tolerated: rules.Lockout.Tolerated, CountRepeats: rules.Lockout.CountRepeats},

@@ -139,6 +139,8 @@ func readText(dst any, text string) (value any, known bool, err error) {
 		value, err = readTimeOfDay(text)
 	case SHA256:
 		value, err = readSHA256(text)
+	case netip.Prefix:
+		value, err = readNetwork(text)
 	case auth.Name:
 		value, err = readName(text)
 	case auth.Mode:
@@ -238,6 +240,31 @@ func readSHA256(text string) (any, error) {
 		copy(s[:], raw)
 	}
 	return s, nil
+}
+
+// readNetwork reads a network whose addresses are trusted, or one address.
+func readNetwork(text string) (any, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	network, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, &mistake{fmt.Sprintf("%q is not a network", text), "write an IP address, or a network such as 192.0.2.0/28 or 2001:db8:1::/64; a name cannot be used"}
+	}
+	if network.Addr().Is4In6() && network.Bits() >= 96 {
+		// Never compared with: addresses are taken for what they are.
+		return network, &mistake{fmt.Sprintf("%q is an IPv4 network written as IPv6", text),
+			fmt.Sprintf("write it as IPv4: %s", netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96).Masked())}
+	}
+	if network.Bits() == 0 {
+		return network, &mistake{fmt.Sprintf("%q is everybody: anybody could then claim any address", text), "list the addresses of your own machines only"}
+	}
+	if masked := network.Masked(); masked != network {
+		return network, &mistake{fmt.Sprintf("%q is no network: there is something behind its first %d bits", text, network.Bits()),
+			fmt.Sprintf("write %s for the network, or %s for the one address", masked, network.Addr())}
+	}
+	return network, nil
 }
 
 func readName(text string) (any, error) {

@@ -24,8 +24,9 @@ type client struct {
 	door   *door
 	server *Server
 	log    *slog.Logger
-	id     string // names the session in logs
-	source netip.AddrPort
+	id     string         // names the session in logs
+	peer   netip.AddrPort // whose connection it is
+	source netip.AddrPort // whose login it is: the peer's, unless a forwarder says otherwise
 	begun  time.Time
 
 	raw    net.Conn // below TLS
@@ -34,6 +35,7 @@ type client struct {
 	secure bool
 
 	said     []upstream.IDField // by ID
+	misled   bool               // by an address that is none, and the log was told
 	mistakes *auth.Mistaken
 	bad      int // commands
 	failed   int // logins
@@ -50,11 +52,11 @@ var past = time.Unix(1, 0)
 func newClient(d *door, conn net.Conn) *client {
 	c := &client{
 		door: d, server: d.server, id: rand.Text()[:16], begun: time.Now(),
-		source: sourceOf(conn.RemoteAddr()),
-		raw:    conn, conn: conn, mistakes: new(auth.Mistaken),
+		peer: sourceOf(conn.RemoteAddr()),
+		raw:  conn, conn: conn, mistakes: new(auth.Mistaken),
 	}
 	c.in = newInput(conn, maxTalk)
-	c.log = d.server.log().With("protocol", auth.IMAP, "session", c.id, "source", c.source)
+	c.speakFor(c.peer)
 	return c
 }
 
@@ -214,6 +216,7 @@ func (c *client) handshake() bool {
 	}
 	// Nothing said in clear text is remembered (RFC 9051 section 6.2.1).
 	c.conn, c.secure, c.said = secured, true, nil
+	c.speakFor(c.peer)
 	c.in = newInput(secured, c.in.room)
 	return true
 }

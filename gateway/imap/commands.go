@@ -165,10 +165,11 @@ const (
 	maxIDValue  = 1024
 )
 
-// identify takes note of what the client calls itself. Fields that only a proxy
-// may add are dropped here already.
+// identify takes note of what the client calls itself, and of whom a forwarder
+// speaks for. Fields that only a proxy may add go no further.
 func (c *client) identify(tag string, args *scanner) error {
 	var said []upstream.IDField
+	var from origin
 	if !args.take(" ") {
 		return args.bad("ID wants a list or NIL")
 	}
@@ -194,6 +195,7 @@ func (c *client) identify(tag string, args *scanner) error {
 			if len(name) > maxIDName || len(value) > maxIDValue {
 				return args.bad("a field is too long")
 			}
+			from.note(name, value)
 			if !strings.HasPrefix(strings.ToLower(name), "x-") {
 				said = append(said, upstream.IDField{Name: name, Value: value})
 			}
@@ -205,5 +207,6 @@ func (c *client) identify(tag string, args *scanner) error {
 		return args.bad("something follows the list")
 	}
 	c.said = said
+	c.believe(from)
 	return c.say("* ID (\"name\" \"congthu\")\r\n" + tag + " OK done\r\n")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,7 @@ func FuzzDialogue(f *testing.F) {
 		"a ID (\"n\" NIL \"x-y\" {2+}\r\nab)\r\nb LOGOUT\r\n", "a STARTTLS\r\nb NOOP\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"a APPEND x {99999999999999999999+}\r\n", "a LOGIN x ~{3+}\r\n\x00\x00\x00\r\n", "\r\n\r\n\n", "a\r\n", "* OK\r\n+\r\n",
 		"a AUTHENTICATE PLAIN\r\n*\r\na AUTHENTICATE PLAIN =\r\na CAPABILITY\r\n", "a LOGIN \"\\\"\\\\\" \"\"\n",
+		"a ID (\"x-originating-ip\" \"2001:db8::1\" \"X-ORIGINATING-PORT\" {2+}\r\n50)\r\nb LOGIN c d\r\n", "a ID (x-originating-ip \"::ffff:0.0.0.0%a\")\r\nb LOGIN c d\r\n",
 	} {
 		f.Add(true, []byte(seed))
 		f.Add(false, []byte(seed))
@@ -77,9 +79,11 @@ func FuzzDialogue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, secure bool, said []byte) {
 		upstream := &sink{}
 		var log bytes.Buffer
+		guard := new(guard)
 		server := &Server{
-			Guard: &guard{}, Upstream: upstream, LoginTimeout: 10 * time.Second,
-			Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
+			Guard: guard, Upstream: upstream, LoginTimeout: 10 * time.Second,
+			Forwarder: func(netip.Addr) bool { return true },
+			Log:       slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
 		}
 		conn := &spoken{Reader: bytes.NewReader(said)}
 		d := &door{server: server, ctx: t.Context()}
@@ -94,6 +98,11 @@ func FuzzDialogue(f *testing.F) {
 		all := conn.heard.Bytes()
 		if log.Len() > 0 {
 			t.Fatalf("logged: %s", log.String())
+		}
+		for _, a := range guard.made() {
+			if addr := a.Source.Addr(); addr.IsValid() && (addr.Zone() != "" || addr.Is4In6() || addr.IsUnspecified()) {
+				t.Fatalf("a login from %s", addr)
+			}
 		}
 		for _, line := range strings.SplitAfter(strings.TrimSuffix(string(all), "\r\n"), "\r\n") {
 			if line = strings.TrimSuffix(line, "\r\n"); line == "" || strings.ContainsAny(line, "\r\n\x00") {

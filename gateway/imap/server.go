@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -55,6 +56,11 @@ type Server struct {
 	// AlertText is what a user reads whose password runs out in so many days, 0
 	// being today. Nil: nobody is alerted.
 	AlertText func(days int) string
+	// Forwarder reports whether an address is that of a machine which logs in for
+	// others, as a webmail does, and is believed when it says in ID for whom
+	// (x-originating-ip). It is asked about the connection's own address. Nil:
+	// nobody is.
+	Forwarder func(netip.Addr) bool
 	// Sessions knows who is logged in. Nil: nobody does.
 	Sessions *session.Registry
 	// Recorder counts. Nil: nobody does.
@@ -161,7 +167,7 @@ func (d *door) take(conn net.Conn) {
 	c := newClient(d, conn)
 	if admitted, tell := d.server.admit(c); !admitted {
 		if tell {
-			d.server.log().Warn("too many connections", "protocol", auth.IMAP, "source", c.source)
+			d.server.log().Warn("too many connections", "protocol", auth.IMAP, "source", c.peer)
 		}
 		if !d.implicit {
 			// The first bytes of a connection fit into any buffer.
@@ -218,7 +224,7 @@ func (s *Server) admit(c *client) (admitted, tell bool) {
 		s.sessions = make(map[*client]struct{})
 		s.perSource = make(map[string]int)
 	}
-	key := sourceKey(c.source.Addr())
+	key := sourceKey(c.peer.Addr())
 	if s.MaxConnections > 0 && len(s.sessions) >= s.MaxConnections ||
 		s.MaxPerSource > 0 && key != "" && s.perSource[key] >= s.MaxPerSource {
 		now := time.Now()
@@ -237,7 +243,7 @@ func (s *Server) leave(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, c)
-	key := sourceKey(c.source.Addr())
+	key := sourceKey(c.peer.Addr())
 	if s.perSource[key]--; s.perSource[key] <= 0 {
 		delete(s.perSource, key)
 	}

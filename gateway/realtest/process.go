@@ -34,6 +34,7 @@ var packages = []struct{ name, file string }{
 	{"libauthen-sasl-perl", "/usr/share/perl5/Authen/SASL.pm"},
 	{"mutt", "/usr/bin/mutt"},
 	{"curl", "/usr/bin/curl"},
+	{"haproxy", "/usr/sbin/haproxy"},
 	{"python3", "/usr/bin/python3"},
 	{"sqlite3", "/usr/bin/sqlite3"},
 	{"openssl", "/usr/bin/openssl"},

@@ -8,6 +8,12 @@
 // server offers them, SIZE (RFC 1870), SMTPUTF8 (RFC 6531), DSN (RFC 3461), RRVS
 // (RFC 7293), DELIVERBY (RFC 2852) and MT-PRIORITY (RFC 6710).
 //
+// There is no XCLIENT for trusted forwarders here, as there is ID in package imap:
+// go-smtp can neither offer nor answer it, and a dialogue of our own in front of
+// go-smtp's would have to repeat its EHLO. Nor is much lost: a webmail logs in by
+// IMAP before it sends anything, with the same password, so that who guesses
+// through it is met there.
+//
 // # The way of a message
 //
 // The client logs in; the same password logs in at the mail server, and that

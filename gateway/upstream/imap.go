@@ -218,7 +218,9 @@ func (d *imapDialogue) identify(c Client) {
 	field("name", "congthu")
 	if c.Address.IsValid() {
 		field("x-originating-ip", c.Address.Addr().Unmap().WithZone("").String())
-		field("x-originating-port", strconv.Itoa(int(c.Address.Port())))
+		if port := c.Address.Port(); port != 0 { // a webmail may not know it
+			field("x-originating-port", strconv.Itoa(int(port)))
+		}
 	}
 	if c.Session != "" {
 		field("x-session-id", c.Session)

@@ -1,0 +1,349 @@
+// Package balancer finds out whose a connection is that a load balancer made:
+// the balancer says so itself, in a header before the first octet of the client
+// (the PROXY protocol, versions 1 and 2,
+// https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt).
+//
+// Only listed balancers are asked, and they must answer. Everybody else's
+// connection is passed on as it is: a header in it is then the first thing that
+// the client says, and no greeting, no command and no TLS handshake begins like
+// one. Nobody is asked to guess whether there is a header (section 2 of the
+// specification forbids it).
+//
+// The header stands below everything, TLS included. It is read in a goroutine of
+// the connection's own, so that a balancer which says nothing holds nobody up,
+// and [Listener.Accept] returns connections whose client is known: whoever counts
+// connections by their address counts clients.
+package balancer
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// Policy is whom to believe.
+type Policy struct {
+	// From are the networks of the load balancers. Empty: there are none.
+	From []netip.Prefix
+	// Timeout is how long a balancer may take for its header, which it has ready
+	// before it connects. 0: 5 s.
+	Timeout time.Duration
+}
+
+// trusts reports whether a header is to be expected from this address.
+func (p Policy) trusts(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	for _, network := range p.From {
+		if network.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxPending is how many connections may be without their header at one time.
+// Each costs a goroutine and half a kilobyte.
+const maxPending = 4096
+
+// Listener accepts connections of clients and of load balancers. Set the fields
+// before the first Accept and leave them alone then.
+type Listener struct {
+	// Listener is where they come from; it is closed with this one.
+	net.Listener
+	// Policy is asked about each new connection. Nil: there are no balancers.
+	Policy func() Policy
+	// Log is told of balancers without a header. Nil: discarded.
+	Log *slog.Logger
+
+	start   sync.Once
+	ready   chan accepted
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	closing chan struct{}
+	closed  bool
+	pending map[net.Conn]struct{}
+	told    time.Time // of a connection without a header
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// Accept returns the next connection whose client is known. Its RemoteAddr is
+// the client's. Errors are those of the listener below; net.ErrClosed after
+// Close.
+func (l *Listener) Accept() (net.Conn, error) {
+	l.start.Do(l.begin)
+	select {
+	case a := <-l.ready:
+		return a.conn, a.err
+	case <-l.closing:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close closes the listener and every connection that has not been returned by
+// Accept, and waits for the goroutines of both.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	l.prepare()
+	var err error
+	if !l.closed {
+		l.closed = true
+		close(l.closing)
+		err = l.Listener.Close()
+		for conn := range l.pending {
+			conn.Close()
+		}
+	}
+	l.mu.Unlock()
+	l.running.Wait()
+	return err
+}
+
+// prepare makes what the zero Listener lacks. l.mu is held.
+func (l *Listener) prepare() {
+	if l.closing == nil {
+		l.closing = make(chan struct{})
+		l.ready = make(chan accepted)
+		l.pending = make(map[net.Conn]struct{})
+	}
+}
+
+func (l *Listener) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.prepare()
+	if !l.closed {
+		l.running.Go(l.run)
+	}
+}
+
+// run accepts. It waits for nobody but the caller of Accept.
+func (l *Listener) run() {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			// Handed out before the next try, so that the caller can wait for
+			// file descriptors to become free.
+			if !l.hand(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
+		}
+		var policy Policy
+		if l.Policy != nil {
+			policy = l.Policy()
+		}
+		tcp, ok := conn.(*net.TCPConn)
+		switch {
+		case !ok || !policy.trusts(conn.RemoteAddr()):
+			if !l.hand(accepted{conn: conn}) {
+				conn.Close()
+				return
+			}
+		case !l.ask(tcp, policy.Timeout):
+			conn.Close()
+		}
+	}
+}
+
+// hand gives something to the caller of Accept, unless the listener is closed
+// before anybody asks.
+func (l *Listener) hand(a accepted) bool {
+	select {
+	case l.ready <- a:
+		return true
+	case <-l.closing:
+		return false
+	}
+}
+
+var errTooMany = errors.New("too many connections are waiting for their header")
+
+// ask begins to read the header of a balancer's connection.
+func (l *Listener) ask(conn *net.TCPConn, timeout time.Duration) bool {
+	l.mu.Lock()
+	if l.closed || len(l.pending) >= maxPending {
+		full := !l.closed
+		l.mu.Unlock()
+		if full {
+			l.refuse(conn, errTooMany)
+		}
+		return false
+	}
+	l.pending[conn] = struct{}{}
+	l.running.Go(func() { l.introduce(conn, timeout) })
+	l.mu.Unlock()
+	return true
+}
+
+// introduce reads the header and hands the connection over.
+func (l *Listener) introduce(conn *net.TCPConn, timeout time.Duration) {
+	defer func() {
+		if p := recover(); p != nil {
+			conn.Close()
+			if l.Log != nil {
+				l.Log.Error("panic in reading a PROXY header", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			}
+		}
+		l.mu.Lock()
+		delete(l.pending, conn)
+		l.mu.Unlock()
+	}()
+	client, err := read(conn, timeout)
+	if err != nil {
+		l.refuse(conn, err)
+		conn.Close()
+		return
+	}
+	if !l.hand(accepted{conn: client}) {
+		conn.Close()
+	}
+}
+
+// errSilent: the balancer looks whether somebody listens.
+var errSilent = errors.New("closed without a word")
+
+// refuse tells the operator of a connection that was closed, now and then: it is
+// a balancer that is not set up to send the header, and sends all clients so.
+func (l *Listener) refuse(conn net.Conn, err error) {
+	log := l.Log
+	if log == nil {
+		return
+	}
+	l.mu.Lock()
+	now := time.Now()
+	worth := !l.closed && !errors.Is(err, errSilent) && now.Sub(l.told) > 10*time.Second
+	if worth {
+		l.told = now
+	}
+	l.mu.Unlock()
+	if worth {
+		log.Warn("a load balancer of proxy_protocol.from sent no PROXY header that can be read: its connection is closed; set it up to send one (send-proxy-v2 in HAProxy)",
+			"balancer", conn.RemoteAddr().String(), "error", err)
+		return
+	}
+	log.Debug("a load balancer's connection is closed", "balancer", conn.RemoteAddr().String(), "error", err)
+}
+
+const (
+	// headerBuffer holds a header of version 1 (107 octets, section 2.1), which
+	// the library wants to come in one piece, and of version 2 with what usual
+	// additions it has.
+	headerBuffer   = 256
+	defaultTimeout = 5 * time.Second
+)
+
+// read takes the header off the connection, within the time for it.
+func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, fmt.Errorf("set the time for the header: %w", err)
+	}
+	r := bufio.NewReaderSize(conn, headerBuffer)
+	if _, err := r.Peek(1); err != nil {
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			// As health checks do; by a reset, often.
+			return nil, errSilent
+		}
+		return nil, fmt.Errorf("read the header: %w", err)
+	}
+	// The library bounds it: 107 octets in version 1, 4096 in version 2.
+	header, err := proxyproto.Read(r)
+	if err != nil {
+		return nil, fmt.Errorf("read the header: %w", err)
+	}
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("clear the time for the header: %w", err)
+	}
+	source, err := sourceOf(header)
+	if err != nil {
+		return nil, err
+	}
+	ahead, err := r.Peek(r.Buffered())
+	if err != nil {
+		return nil, fmt.Errorf("take what follows the header: %w", err)
+	}
+	if source == nil {
+		source = conn.RemoteAddr()
+	}
+	return &Conn{tcp: conn, Conn: conn, source: source, ahead: bytes.Clone(ahead)}, nil
+}
+
+// sourceOf is the client's address; nil where the balancer speaks for itself, as
+// in its health checks (LOCAL, section 2.2; UNKNOWN, section 2.1), or for a
+// client that has no address, on a Unix socket.
+func sourceOf(header *proxyproto.Header) (net.Addr, error) {
+	if header.Command.IsLocal() || header.TransportProtocol == proxyproto.UnixStream {
+		return nil, nil
+	}
+	tcp, ok := header.SourceAddr.(*net.TCPAddr)
+	if !ok {
+		return nil, fmt.Errorf("the header tells of a client that does not speak TCP (%T)", header.SourceAddr)
+	}
+	source := tcp.AddrPort()
+	// A dual-stack balancer writes ::ffff:192.0.2.1, which is 192.0.2.1.
+	addr := source.Addr().Unmap()
+	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() {
+		return nil, fmt.Errorf("the header has an address that no client can have: %s", addr)
+	}
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, source.Port())), nil
+}
+
+// Conn is a connection that a load balancer made for a client. It has everything
+// that is looked for below TLS: the socket with its options, and both halves.
+//
+// Octets that came with the header are read first. They are the client's first
+// ones, so nothing is left of them once a TLS handshake is complete, and reading
+// from the socket itself then misses nothing.
+type Conn struct {
+	// Not embedded as what it is: its WriteTo would pass by what was read ahead.
+	net.Conn
+	tcp    *net.TCPConn
+	source net.Addr
+	ahead  []byte
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(b, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// RemoteAddr returns the client's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.source }
+
+// NetConn returns the connection to the balancer.
+func (c *Conn) NetConn() net.Conn { return c.tcp }
+
+// SyscallConn implements syscall.Conn.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.tcp.SyscallConn() }
+
+// CloseWrite ends the writing half.
+func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }

@@ -1,0 +1,174 @@
+package imap
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"congthu/gateway/upstream"
+)
+
+// fromWebmail is a scene in which this machine is a trusted forwarder, and what
+// its server writes into the log.
+func fromWebmail(t *testing.T) (*scene, *bytes.Buffer) {
+	s, log := newScene(t), new(bytes.Buffer)
+	s.server.Forwarder = func(addr netip.Addr) bool { return addr == netip.MustParseAddr("127.0.0.1") }
+	s.server.Upstream.(*upstream.Server).PassClient = true
+	s.server.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return s, log
+}
+
+// identify says ID, with fields as a client would write them.
+func (c *talker) identify(fields ...string) {
+	c.t.Helper()
+	c.say("i ID (" + strings.Join(fields, " ") + ")")
+	c.expect("* ID")
+	c.expect("i OK")
+}
+
+func originating(ip string) string   { return fmt.Sprintf(`"X-Originating-IP" %q`, ip) }
+func originPort(port string) string  { return fmt.Sprintf(`"x-originating-port" %q`, port) }
+func (c *talker) peer() string       { return c.LocalAddr().String() }
+func (s *scene) source(i int) string { return s.guard.made()[i].Source.String() }
+
+func TestAForwarderSaysWhoseLoginItIs(t *testing.T) {
+	for _, test := range []struct {
+		fields []string
+		want   string // "": the forwarder's own
+	}{
+		{[]string{originating("192.0.2.7"), originPort("50312")}, "192.0.2.7:50312"},
+		{[]string{originPort("50312"), `"name" "Roundcube"`, originating("2001:db8::7")}, "[2001:db8::7]:50312"},
+		{[]string{originating("::ffff:192.0.2.7"), originPort("1")}, "192.0.2.7:1"},
+		{[]string{originating("192.0.2.7")}, "192.0.2.7:0"},
+		{[]string{originating("192.0.2.7"), originPort("65536")}, "192.0.2.7:0"},
+		{[]string{originating("192.0.2.7"), originPort("-1")}, "192.0.2.7:0"},
+		{[]string{originating("192.0.2.7"), `"x-originating-port" NIL`}, "192.0.2.7:0"},
+		{[]string{`"x-originating-ip" NIL`, originPort("50312")}, ""},
+		{[]string{originPort("50312")}, ""},
+		{[]string{`"name" "Roundcube"`}, ""},
+		{[]string{originating("192.0.2.7.8")}, ""},
+		{[]string{originating("webmail.example")}, ""},
+		{[]string{originating("192.0.2.7:993")}, ""},
+		{[]string{originating("0.0.0.0")}, ""},
+		{[]string{originating("224.0.0.1")}, ""},
+		{[]string{originating("fe80::1%eth0")}, ""},
+		{[]string{originating("")}, ""},
+		{[]string{originating("192.0.2.7"), originating("192.0.2.8")}, ""},
+	} {
+		t.Run(strings.Join(test.fields, " "), func(t *testing.T) {
+			s, log := fromWebmail(t)
+			c := s.connect(true)
+			c.identify(test.fields...)
+			c.login(password)
+			c.expect("l OK")
+			want := test.want
+			if want == "" {
+				want = c.peer()
+			}
+			if got := s.source(0); got != want {
+				t.Errorf("the guard was told of %s, want %s", got, want)
+			}
+			address := netip.MustParseAddrPort(want)
+			port := fmt.Sprint(address.Port())
+			if port == "0" {
+				port = ""
+			}
+			if id := s.fake.IDs()[0]; id["x-originating-ip"] != address.Addr().String() || id["x-originating-port"] != port {
+				t.Errorf("the mail server was told of %v", id)
+			}
+			c.Close()
+			s.close()
+			if got := strings.Contains(log.String(), "source="+want) && strings.Contains(log.String(), "forwarder="+c.peer()); got != (test.want != "") {
+				t.Errorf("the log: %s", log)
+			}
+		})
+	}
+}
+
+func TestNobodyElseSaysWhoseLoginItIs(t *testing.T) {
+	s, log := fromWebmail(t)
+	s.server.Forwarder = func(addr netip.Addr) bool { return addr == netip.MustParseAddr("192.0.2.7") }
+	c := s.connect(true)
+	c.identify(originating("192.0.2.7"), originPort("50312"))
+	c.identify(originating("192.0.2.7"), originPort("50312")) // not even who says to be one that may
+	c.login("wrong")
+	c.expect("l NO")
+	if got := s.source(0); got != c.peer() {
+		t.Errorf("the guard was told of %s, want %s", got, c.peer())
+	}
+	if id := s.fake.IDs()[0]; id["x-originating-ip"] != "127.0.0.1" {
+		t.Errorf("the mail server was told of %v", id)
+	}
+	c.Close()
+	s.close()
+	if strings.Contains(log.String(), "192.0.2.7") {
+		t.Errorf("the log: %s", log)
+	}
+}
+
+// A webmail may keep a connection for the next user, and says ID for its own
+// purposes.
+func TestTheLatestAddressOfAForwarderCounts(t *testing.T) {
+	s, log := fromWebmail(t)
+	c := s.connect(true)
+	for _, id := range []string{originating("192.0.2.7"), `"name" "Roundcube"`, originating("192.0.2.8"), originating("a secret"), originating("another")} {
+		c.identify(id)
+		c.login("wrong")
+		c.expect("l NO")
+	}
+	var got []string
+	for _, a := range s.guard.made() {
+		got = append(got, a.Source.Addr().String())
+	}
+	if want := "192.0.2.7 192.0.2.7 192.0.2.8 192.0.2.8 192.0.2.8"; strings.Join(got, " ") != want {
+		t.Errorf("the guard was told of %s, want %s", got, want)
+	}
+	c.Close()
+	s.close()
+	if n := strings.Count(log.String(), "is not an address"); n != 1 || strings.Contains(log.String(), "secret") {
+		t.Errorf("%d lines about a malformed address, want one without it: %s", n, log)
+	}
+}
+
+// RFC 9051 section 6.2.1; an attacker in between may have said it.
+func TestAnAddressSaidInClearIsForgotten(t *testing.T) {
+	s, _ := fromWebmail(t)
+	c := s.connect(false)
+	c.identify(originating("192.0.2.7"))
+	c.say("s STARTTLS")
+	c.expect("s OK")
+	c.secure()
+	c.login("wrong")
+	c.expect("l NO")
+	if got := s.source(0); got != c.peer() {
+		t.Errorf("the guard was told of %s, want %s", got, c.peer())
+	}
+}
+
+func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
+	s, _ := fromWebmail(t)
+	s.server.MaxPerSource = 1
+	for range 3 {
+		c := s.connect(true)
+		c.identify(originating("192.0.2.7"))
+		second, err := s.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Close()
+		if got, _ := io.ReadAll(second); !strings.HasPrefix(string(got), "* BYE [UNAVAILABLE]") {
+			t.Errorf("a second connection reads %q", got)
+		}
+		c.say("b LOGOUT")
+		c.gone()
+		waitFor(t, func() bool {
+			s.server.mu.Lock()
+			defer s.server.mu.Unlock()
+			return len(s.server.sessions) == 0
+		})
+	}
+}
