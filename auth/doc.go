@@ -46,6 +46,22 @@
 // refunded; a right one is checked against the account as it is now, and only
 // then forgives the failures and becomes a login.
 //
+// # Strangers
+//
+// The lock of the regulation is a gift to whoever wants to lock people out, and a
+// login forgives what a stranger has guessed before it. Four things stand against
+// that. [Throttle] bounds what one source can do: it locks few accounts a day, and
+// cannot spray many; the colleagues behind the same address, who are known by
+// their earlier logins from there ([Account].Seen), go on. A thousand sources
+// together still meet the account's own lock. Guessing slowly between the owner's
+// logins ends after 30 wrong passwords a day ([Lockout].StrangersAfter), for
+// sources that the account was not logged in to from. And what an attack has
+// locked is found and unlocked together ([Causes]).
+//
+// Names that nobody ever logged in with are treated and answered like accounts,
+// in bounded room that no newcomer can take from another name; they are forgotten
+// after a month ([Lockout].ForgetUnknown), unless they are locked.
+//
 // # The five invariants
 //
 // I1, never too many: between two resets (an accepted login, an unlock) the mail
