@@ -30,31 +30,46 @@ var (
 
 // Unlock ends a lock, whoever made it, and forgets the failures. A name that
 // nobody ever logged in with can be unlocked too. Failures that have not
-// locked yet are forgotten as well.
+// locked yet are forgotten as well, and so is what has the user refused for now:
+// the wrong passwords of the day, and what the source of that attempt has done.
 func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error) {
-	sources := make(map[netip.Prefix]bool)
+	rules, refused := g.Rules(), g.LatelyRefused(name)
+	var sources map[netip.Prefix]bool
 	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
-		if a.Lock.Cause == NotLocked && a.Failures == 0 {
+		sources = make(map[netip.Prefix]bool)
+		strangers := rules.StrangersOut(*a, now)
+		if a.Lock.Cause == NotLocked && a.Failures == 0 && !strangers && refused.IsZero() {
 			if !a.Known() {
 				return Event{}, ErrUnknownAccount
 			}
 			return Event{}, fmt.Errorf("%w: %s is not locked and has no wrong passwords", ErrNothingToDo, a.Name)
 		}
 		before := describeLock(a)
+		if strangers {
+			before += fmt.Sprintf(", %d wrong passwords on %s", a.WrongThatDay, a.WrongOn)
+		}
+		if !refused.IsZero() {
+			before += fmt.Sprintf(", refused for now from %s (%s)", refused.Source.Addr(), refused.Outcome)
+		}
 		for _, m := range a.Mistakes {
 			sources[Source(m.Source.Addr())] = true
 		}
-		a.Lock = Lock{}
+		a.Lock, a.WrongOn, a.WrongThatDay = Lock{}, "", 0
 		a.forgive()
 		return Event{Kind: AccountUnlocked, Before: before, After: "unlocked"}, nil
 	})
-	if err == nil {
-		g.forgiveDebts(name)
-		for source := range sources {
-			g.Throttle.forgive(throttled{source: source, name: name, tolerated: g.Rules().Lockout.Tolerated}, g.now())
-		}
+	if err != nil {
+		return a, err
 	}
-	return a, err
+	g.forgiveDebts(name)
+	g.refusals.remove(name)
+	if refused.Outcome == Throttled {
+		g.Throttle.forget(Source(refused.Source.Addr()), g.now())
+	}
+	for source := range sources {
+		g.Throttle.forgive(throttled{source: source, name: name, tolerated: rules.Lockout.Tolerated}, g.now())
+	}
+	return a, nil
 }
 
 // Lock locks an account until somebody unlocks it, and ends its live sessions.

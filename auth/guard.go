@@ -59,8 +59,9 @@ type Guard struct {
 	gates  gates
 	known  lru[Name, knownGood]
 	// recent holds wrong passwords while repeats are not counted.
-	recent  lru[digest, time.Time]
-	contact atomic.Int64 // last success of the store, Unix microseconds
+	recent   lru[digest, time.Time]
+	refusals lru[Name, Refusal]
+	contact  atomic.Int64 // last success of the store, Unix microseconds
 
 	mu     sync.Mutex
 	debts  []debt             // settlements that are not done yet
@@ -114,6 +115,7 @@ func (g *Guard) init() {
 		rand.Read(g.key[:]) // never fails (crypto/rand)
 		g.known.max = orDefault(g.KnownGood, 100_000)
 		g.recent.max = 65536
+		g.refusals.max = maxRefusals
 		g.logins = make(map[Name]time.Time)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge = make(chan struct{}, 1)
@@ -137,6 +139,7 @@ func (g *Guard) digest(name Name, password Secret) digest {
 func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 	g.init()
 	v := g.attempt(ctx, a)
+	g.noteRefusal(a, v)
 	if g.Recorder != nil {
 		g.Recorder.Attempted(a, v)
 	}

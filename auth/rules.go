@@ -138,11 +138,17 @@ func (r Rules) Locked(a Account, now time.Time) bool {
 	return r.Lockout.UnlockAfter == 0 || now.Before(a.Lock.At.Add(r.Lockout.UnlockAfter))
 }
 
-// Stranger reports whether a source may not try the account for the rest of the
-// day: see [Lockout].StrangersAfter.
-func (r Rules) Stranger(a Account, source netip.Prefix, now time.Time) bool {
+// StrangersOut reports whether so many wrong passwords have come today that only
+// the owner's sources may go on: see [Lockout].StrangersAfter.
+func (r Rules) StrangersOut(a Account, now time.Time) bool {
 	return r.Lockout.Mode == Enforce && r.Lockout.StrangersAfter > 0 &&
-		a.WrongThatDay >= r.Lockout.StrangersAfter && a.WrongOn == r.day(now) && !a.SeenFrom(source, now)
+		a.WrongThatDay >= r.Lockout.StrangersAfter && a.WrongOn == r.day(now)
+}
+
+// Stranger reports whether a source may not try the account for the rest of the
+// day.
+func (r Rules) Stranger(a Account, source netip.Prefix, now time.Time) bool {
+	return r.StrangersOut(a, now) && !a.SeenFrom(source, now)
 }
 
 // Forgettable reports whether nothing need be remembered of the name any more:

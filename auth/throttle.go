@@ -229,10 +229,7 @@ func (t *Throttle) end(a throttled, e ending, now time.Time) {
 			s.underWay = max(0, s.underWay-1)
 			s.noteEnding(e, now)
 		})
-		if h.ended != nil {
-			close(h.ended)
-			h.ended = nil
-		}
+		h.wake()
 	})
 }
 
@@ -262,6 +259,33 @@ func (t *Throttle) succeeded(a throttled, now time.Time) {
 // forgive forgets the failures of an account: an admin has.
 func (t *Throttle) forgive(a throttled, now time.Time) {
 	t.note(a, now, func(s *sourceAccount) { s.recent, s.wrong = 0, 0 })
+}
+
+// forget forgets everything that a source has done, but for what is under way.
+func (t *Throttle) forget(source netip.Prefix, now time.Time) {
+	if t == nil {
+		return
+	}
+	t.look(throttled{source: source}, now, func(h *sourceHistory) {
+		h.sourceTally = sourceTally{}
+		for name, s := range h.accounts {
+			s.recent, s.wrong, s.granted, s.failed = 0, 0, false, time.Time{}
+			if s.underWay == 0 && !s.proven {
+				delete(h.accounts, name)
+				continue
+			}
+			h.add(s, 0, 1)
+		}
+		h.wake()
+	})
+}
+
+// wake lets those who wait ask again.
+func (h *sourceHistory) wake() {
+	if h.ended != nil {
+		close(h.ended)
+		h.ended = nil
+	}
 }
 
 func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {

@@ -349,3 +349,46 @@ func TestAnIPv6CustomerIsOneSource(t *testing.T) {
 		}
 	})
 }
+
+// Whoever is refused for now calls support like anybody else.
+func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		unlock := func() error {
+			_, err := b.guard.Unlock(context.Background(), lan, act)
+			return err
+		}
+		b.want(b.from(office, "lan", good), auth.Accepted)
+		if r := b.guard.LatelyRefused(lan); !r.IsZero() {
+			b.t.Errorf("%+v", r)
+		}
+		// Because of others at the same place, where the account is not known.
+		for i := range 10 {
+			b.want(b.from(elsewhere, fmt.Sprint("colleague", i), "guess"), auth.WrongPassword)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
+		if r := b.guard.LatelyRefused(lan); r.Source != elsewhere || r.Outcome != auth.Throttled {
+			b.t.Errorf("%+v", r)
+		}
+		if err := unlock(); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+		if err := unlock(); !errors.Is(err, auth.ErrNothingToDo) {
+			b.t.Errorf("%v after a login", err)
+		}
+		// Because of guesses at the account.
+		for n := range 30 {
+			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), 1)
+			b.want(b.from(from, "lan", fmt.Sprint("guess", n)), auth.WrongPassword)
+			if n%5 == 4 {
+				b.want(b.from(office, "lan", good), auth.Accepted)
+			}
+		}
+		new := netip.MustParseAddrPort("192.0.2.77:993")
+		b.want(b.from(new, "lan", good), auth.Throttled)
+		if err := unlock(); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.from(new, "lan", good), auth.Accepted)
+	})
+}

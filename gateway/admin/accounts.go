@@ -53,7 +53,7 @@ func (s *Server) account(a auth.Account, events []auth.Event) Account {
 	rules, now := s.Guard.Rules(), s.now()
 	return Account{
 		Summary: s.summary(a, rules, now),
-		Why:     Explain(a, rules, now, s.ChangePassword),
+		Why:     Explain(a, rules, s.Guard.LatelyRefused(a.Name), now, s.ChangePassword),
 		Events:  eventsOf(events),
 	}
 }

@@ -101,6 +101,7 @@ type Guard interface {
 	Sweep(ctx context.Context, census auth.Census) (auth.Swept, error)
 	Dormant(ctx context.Context, census auth.Census) (auth.Swept, error)
 	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (auth.Swept, error)
+	LatelyRefused(name auth.Name) auth.Refusal
 	Rules() auth.Rules
 }
 

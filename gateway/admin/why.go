@@ -27,9 +27,10 @@ const staleFor = 7 * 24 * time.Hour
 
 // Explain says why nobody can log in to an account, since when, and what to tell
 // the user. It is a pure function. What matters most comes first; the last entry
-// says so when no rule stands in the way. change tells a user how to change the
+// says so when no rule stands in the way. lately is the latest attempt that was
+// refused for now, if any; change tells a user how to change the
 // password; empty: the helpdesk knows.
-func Explain(a auth.Account, r auth.Rules, now time.Time, change string) []Why {
+func Explain(a auth.Account, r auth.Rules, lately auth.Refusal, now time.Time, change string) []Why {
 	e := explainer{a, r, now, change}
 	var reasons []Why
 	if r.Locked(a, now) {
@@ -38,6 +39,12 @@ func Explain(a auth.Account, r auth.Rules, now time.Time, change string) []Why {
 		} else {
 			reasons = append(reasons, e.lockedByPasswords())
 		}
+	}
+	switch {
+	case r.StrangersOut(a, now):
+		reasons = append(reasons, e.strangersOut(lately))
+	case !lately.IsZero():
+		reasons = append(reasons, e.refusedForNow(lately))
 	}
 	if !a.Known() {
 		return append(reasons, e.unknown())
@@ -71,7 +78,7 @@ func Explain(a auth.Account, r auth.Rules, now time.Time, change string) []Why {
 
 // standing is the one reason that says what state an account is in.
 func standing(a auth.Account, r auth.Rules, now time.Time) Why {
-	reasons := Explain(a, r, now, "")
+	reasons := Explain(a, r, auth.Refusal{}, now, "")
 	for _, why := range reasons {
 		switch why.Outcome {
 		case auth.Locked.String(), auth.Revoked.String(), auth.Expired.String():
@@ -159,6 +166,46 @@ func (e explainer) expired() Why {
 		TellEN: fmt.Sprintf("Your password is older than %s. Change it, then log in with the new one. %s", count(months, "month"), howEN),
 		TellVI: fmt.Sprintf("Mật khẩu đã dùng quá %d tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. %s", months, howVI),
 	}
+}
+
+func (e explainer) strangersOut(lately auth.Refusal) Why {
+	lastEN, lastVI := "", ""
+	if !lately.IsZero() {
+		from := addressOf(lately.Source)
+		lastEN = fmt.Sprintf("; one from %s was refused at %s", from.en, e.en(lately.At))
+		lastVI = fmt.Sprintf("; một lần từ %s bị từ chối lúc %s", from.vi, e.vi(lately.At))
+	}
+	return Why{
+		Outcome: auth.Throttled.String(),
+		Since:   lately.At.UTC(),
+		EN: fmt.Sprintf("Somebody guesses: %s today. Until midnight attempts are let through only from where it was logged in to within 30 days%s.",
+			count(e.WrongThatDay, "wrong password"), lastEN),
+		VI: fmt.Sprintf("Có người đang dò mật khẩu: hôm nay %d lần sai. Đến nửa đêm chỉ cho đăng nhập từ những nơi đã đăng nhập trong 30 ngày qua%s.",
+			e.WrongThatDay, lastVI),
+		TellEN: "Somebody tries passwords on your mailbox. Log in from where you usually do, or from here once we have unlocked it.",
+		TellVI: "Có người đang thử mật khẩu hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
+	}
+}
+
+func (e explainer) refusedForNow(lately auth.Refusal) Why {
+	from := addressOf(lately.Source)
+	w := Why{
+		Outcome: lately.Outcome.String(),
+		Since:   lately.At.UTC(),
+		EN: fmt.Sprintf("An attempt from %s at %s was refused for now: too many wrong passwords came from that address, on whatever accounts. Nothing is held against this one.",
+			from.en, e.en(lately.At)),
+		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
+			from.vi, e.vi(lately.At)),
+		TellEN: "Too many wrong passwords came from your network. Try again in ten minutes, or from another network.",
+		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau mười phút, hoặc từ mạng khác.",
+	}
+	if lately.Outcome == auth.Busy {
+		w.EN = fmt.Sprintf("An attempt from %s at %s was refused for now: it waited too long for others on this account.", from.en, e.en(lately.At))
+		w.VI = fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: chờ quá lâu vì có nhiều lần đăng nhập khác vào tài khoản này.", from.vi, e.vi(lately.At))
+		w.TellEN = "Too many attempts on your mailbox were under way. Try again."
+		w.TellVI = "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Hãy thử lại."
+	}
+	return w
 }
 
 func (e explainer) stale() Why {

@@ -58,6 +58,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		account auth.Account
 		rules   auth.Rules
 		change  string
+		lately  auth.Refusal
 		want    []Why
 	}{
 		{
@@ -267,6 +268,39 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}, unknown("6 wrong passwords have been counted", "có 6 lần nhập sai mật khẩu")},
 		},
 		{
+			name: "its address is throttled", account: healthy,
+			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
+			want: []Why{{
+				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
+				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address, on whatever accounts. Nothing is held against this one.",
+				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
+				TellEN: "Too many wrong passwords came from your network. Try again in ten minutes, or from another network.",
+				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau mười phút, hoặc từ mạng khác.",
+			}},
+		},
+		{
+			name: "somebody guesses at it slowly", account: edit(func(a *auth.Account) { a.WrongOn, a.WrongThatDay = "2025-06-15", 31 }),
+			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
+			want: []Why{{
+				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
+				EN:     "Somebody guesses: 31 wrong passwords today. Until midnight attempts are let through only from where it was logged in to within 30 days; one from 203.0.113.5 was refused at 2025-06-15 09:58.",
+				VI:     "Có người đang dò mật khẩu: hôm nay 31 lần sai. Đến nửa đêm chỉ cho đăng nhập từ những nơi đã đăng nhập trong 30 ngày qua; một lần từ 203.0.113.5 bị từ chối lúc 09:58 ngày 15/06/2025.",
+				TellEN: "Somebody tries passwords on your mailbox. Log in from where you usually do, or from here once we have unlocked it.",
+				TellVI: "Có người đang thử mật khẩu hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
+			}},
+		},
+		{
+			name: "too many at once", account: healthy,
+			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Outcome: auth.Busy},
+			want: []Why{{
+				Outcome: "busy", Since: instant("2025-06-15 09:58"),
+				EN:     "An attempt from an unknown address at 2025-06-15 09:58 was refused for now: it waited too long for others on this account.",
+				VI:     "Lần đăng nhập từ địa chỉ không rõ lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: chờ quá lâu vì có nhiều lần đăng nhập khác vào tài khoản này.",
+				TellEN: "Too many attempts on your mailbox were under way. Try again.",
+				TellVI: "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Hãy thử lại.",
+			}},
+		},
+		{
 			name: "nothing in the way", account: healthy,
 			want: []Why{nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
@@ -275,7 +309,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			if c.rules.Location == nil {
 				c.rules = auth.DefaultRules()
 			}
-			got := Explain(c.account, c.rules, now, c.change)
+			got := Explain(c.account, c.rules, c.lately, now, c.change)
 			if len(got) != len(c.want) {
 				t.Fatalf("%d reasons, want %d: %+v", len(got), len(c.want), got)
 			}
@@ -300,7 +334,7 @@ func TestEveryReasonIsGivenWhenThereAreSeveral(t *testing.T) {
 		Stale: from("198.51.100.9:5555", "2025-06-15 09:30"),
 	}
 	var outcomes []string
-	for _, w := range Explain(a, auth.DefaultRules(), now, "") {
+	for _, w := range Explain(a, auth.DefaultRules(), auth.Refusal{}, now, "") {
 		outcomes = append(outcomes, w.Outcome)
 	}
 	if got := strings.Join(outcomes, " "); got != "locked revoked expired previous_password" {

@@ -237,7 +237,7 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 func (c *client) fix(a admin.Account, outcome string) string {
 	verb := ""
 	switch outcome {
-	case auth.Locked.String():
+	case auth.Locked.String(), auth.Throttled.String():
 		verb = "unlock"
 	case auth.Revoked.String():
 		verb = "restore"
