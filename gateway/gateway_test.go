@@ -313,7 +313,7 @@ func TestAnAdminsLockEndsLiveSessionsAndGuessingDoesNot(t *testing.T) {
 	}
 }
 
-func TestTheLoginThatRevokesAnAccountIsToldSo(t *testing.T) {
+func TestTheLoginOfADormantAccountIsToldWhy(t *testing.T) {
 	o := newOffice(t)
 	long := time.Now().AddDate(-2, 0, 0)
 	for i := range 20 { // the sessions are ended by goroutines of their own

@@ -1,0 +1,81 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/password"
+)
+
+// TestUnknownNamesTakeAsLongAsAccounts: the time of an answer must not tell
+// whether an account exists. The mail server answers at once here, so that
+// nothing hides what the guard does: a wrong password of an account is compared
+// with its previous one, and that of a name nobody knows with nothing, at the
+// same cost. Only medians of many tries say anything on a busy machine.
+func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
+	if os.Getenv("CONGTHU_SOAK") == "" {
+		t.Skip("only in make soak: it measures time")
+	}
+	dir := t.TempDir()
+	fingerprints, err := password.Open(filepath.Join(dir, "pepper.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard := &auth.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db")}), Fingerprints: fingerprints}
+	guard.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); guard.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+
+	attempt := func(login, given string, j auth.Judgement) time.Duration {
+		began := time.Now()
+		v := guard.Attempt(ctx, auth.Attempt{
+			Login: login, Password: auth.NewSecret(given), Source: netip.MustParseAddrPort("192.0.2.1:1"),
+			Verify: func(context.Context, auth.Name) auth.Answer {
+				return auth.Answer{Judgement: j, Err: errors.New("judged")}
+			},
+		})
+		took := time.Since(began)
+		if want := map[auth.Judgement]auth.Outcome{auth.JudgedRight: auth.Accepted, auth.JudgedWrong: auth.WrongPassword}[j]; v.Outcome != want {
+			t.Fatalf("%s: %v (%v)", login, v.Outcome, v.Err)
+		}
+		return took
+	}
+	const tries = 200
+	for i := range tries {
+		attempt(fmt.Sprint("known", i), "Mat-khau-1", auth.JudgedRight)
+	}
+	for i := range tries { // until all fingerprints are there
+		for {
+			a, err := guard.Store.Account(ctx, auth.Name(fmt.Sprintf("known%d@example.vn", i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(a.Password.Current) > 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	var known, unknown []time.Duration
+	for i := range tries {
+		known = append(known, attempt(fmt.Sprint("known", i), "guess", auth.JudgedWrong))
+		unknown = append(unknown, attempt(fmt.Sprint("unknown", i), "guess", auth.JudgedWrong))
+	}
+	slices.Sort(known)
+	slices.Sort(unknown)
+	k, u := known[tries/2], unknown[tries/2]
+	t.Logf("medians of %d: accounts %v, unknown names %v", tries, k, u)
+	if r := float64(k) / float64(u); r < 0.8 || r > 1.25 {
+		t.Errorf("the time tells them apart: accounts %v, unknown names %v", k, u)
+	}
+}
