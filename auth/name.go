@@ -50,8 +50,8 @@ var (
 const maxLoginName = 320
 
 // Canonical returns the account that login means. The local part follows
-// PRECIS UsernameCaseMapped (RFC 8265 section 3.3), the domain IDNA lookup
-// (RFC 5891 section 5). The error is ErrMalformedName, ErrForeignDomain or
+// PRECIS UsernameCaseMapped (RFC 8265 section 3.3) as far as that is an address
+// without quotes or slashes, the domain IDNA lookup (RFC 5891 section 5). The error is ErrMalformedName, ErrForeignDomain or
 // ErrMasterUser and does not repeat the name, which may be a mistyped password.
 func (n *Namer) Canonical(login string) (Name, error) {
 	name, err := n.address(login)
@@ -106,12 +106,29 @@ func (n *Namer) address(login string) (Name, error) {
 		return "", ErrForeignDomain
 	}
 	if user, _, tagged := strings.Cut(name.Local(), "+"); tagged {
-		if !n.FoldSubaddress || user == "" {
+		if !n.FoldSubaddress || !isDotString(user) {
 			return "", ErrMalformedName
 		}
 		name = Name(user + "@" + name.Domain())
 	}
 	return name, nil
+}
+
+// isDotString reports whether a local part that PRECIS has passed is an address
+// without quotes (Dot-string of RFC 5321 section 4.1.2, with the letters of
+// RFC 6531 section 3.3), which PRECIS does not ask for: it allows all visible
+// ASCII. A mail server that keeps each mailbox in a directory of its name, or
+// looks it up in another language than ours, must not be led elsewhere, so the
+// slash is refused as well, although an address may have it. The dots at the
+// edges matter too: a file system that drops the last one would take two names,
+// each with its own counter, for one mailbox.
+func isDotString(local string) bool {
+	for atom := range strings.SplitSeq(local, ".") {
+		if atom == "" {
+			return false
+		}
+	}
+	return !strings.ContainsAny(local, "/\\\"@()<>[]:;, \x00")
 }
 
 // CanonicalAddress puts an address of any domain into canonical form, as
@@ -120,10 +137,14 @@ func CanonicalAddress(local, domain string) (Name, error) {
 	// The case mapping can yield characters that compose further; a name that
 	// is not its own canonical form would have two counters.
 	local, err := precis.UsernameCaseMapped.String(local)
-	if err != nil || local == "" || strings.ContainsRune(local, '@') {
+	if err != nil {
 		return "", ErrMalformedName
 	}
 	if again, err := precis.UsernameCaseMapped.String(local); err != nil || again != local {
+		return "", ErrMalformedName
+	}
+	// Full-width forms have become ASCII by now.
+	if !isDotString(local) {
 		return "", ErrMalformedName
 	}
 	domain, err = CanonicalDomain(domain)

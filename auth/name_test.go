@@ -76,6 +76,34 @@ func TestWhatIsNoNameIsRefused(t *testing.T) {
 	}
 }
 
+// What is no address as it stands, or could be a path to somebody else's
+// mailbox, is no name either: a mail server that keeps each mailbox in a
+// directory of its name must not be the one to notice.
+func TestANameIsNoPath(t *testing.T) {
+	for _, local := range []string{
+		"lan/../boss", "../boss", "boss/", "/boss", "lan/boss", `lan\boss`, `\boss`, `..\boss`,
+		".", "..", ".lan", "..lan", "lan.", "lan..", "la..n", "lan/.", "lan/..",
+		"lan／boss", "lan＼boss", "．lan", "lan．．", "lan\x00", "lan\x00/x",
+		"lan:x", "lan::$data", "c:lan", "lan(x)", "(lan)", "<lan>", "lan,boss", "lan;boss", "lan[1]", `"lan/x"`,
+	} {
+		for _, login := range []string{local, local + "@example.vn"} {
+			if got, err := testNamer.Canonical(login); !errors.Is(err, ErrMalformedName) {
+				t.Errorf("%q is %q, %v; want %v", login, got, err, ErrMalformedName)
+			}
+		}
+		if got, err := ParseName(local + "@example.vn"); !errors.Is(err, ErrMalformedName) {
+			t.Errorf("%q in a configuration is %q, %v; want %v", local, got, err, ErrMalformedName)
+		}
+	}
+	// All of what an address may have without quotes, but the slash and what
+	// separates master users or details.
+	for _, local := range []string{"l", "a.b", "a.b.c.d", "o'hara", "lan-x_y", "lan!#$&=?^`{|}~"} {
+		if got, err := testNamer.Canonical(local + "@example.vn"); err != nil || string(got) != local+"@example.vn" {
+			t.Errorf("%q is %q, %v", local, got, err)
+		}
+	}
+}
+
 func TestASubaddressIsFoldedWhereTheConfigurationSaysSo(t *testing.T) {
 	fold := *testNamer
 	fold.FoldSubaddress = true
@@ -84,13 +112,15 @@ func TestASubaddressIsFoldedWhereTheConfigurationSaysSo(t *testing.T) {
 			t.Errorf("%q is %q, %v; want %q", login, got, err, want)
 		}
 	}
-	if got, err := fold.Canonical("+tag@example.vn"); err == nil {
-		t.Errorf("an empty user is %q", got)
+	for _, login := range []string{"+tag@example.vn", "lan.+tag", "lan+a..b", "lan+a/../b"} {
+		if got, err := fold.Canonical(login); err == nil {
+			t.Errorf("%q is %q", login, got)
+		}
 	}
 }
 
 func FuzzCanonical(f *testing.F) {
-	for _, s := range []string{"lan", "LAN@example.vn", "ｌａｎ＠example.vn", "nguye\u0302\u0303n", "ß@example.vn", "İ", "ſ@example.vn", "lan*x", "a+b", "\u212a@example.vn", "lan@xn--zz.vn", "ﬁ"} {
+	for _, s := range []string{"lan", "LAN@example.vn", "ｌａｎ＠example.vn", "nguye\u0302\u0303n", "ß@example.vn", "İ", "ſ@example.vn", "lan*x", "a+b", "\u212a@example.vn", "lan@xn--zz.vn", "ﬁ", "lan/../x", "．．", "lan＼x@example.vn", ".lan", "lan."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, login string) {
@@ -104,8 +134,11 @@ func FuzzCanonical(f *testing.F) {
 		if again, err := testNamer.Canonical(string(name)); err != nil || again != name {
 			t.Fatalf("%q is %q, which is %q, %v: two counters for one mailbox", login, name, again, err)
 		}
-		if strings.ContainsFunc(string(name), unicode.IsControl) || strings.ContainsAny(string(name), "*%+\" ") {
+		if strings.ContainsFunc(string(name), unicode.IsControl) || strings.ContainsAny(string(name), "*%+\" /\\:;,()<>[]") {
 			t.Fatalf("%q is %q, which is not safe to send", login, name)
+		}
+		if dotted := "." + name.Local() + "."; strings.Contains(dotted, "..") {
+			t.Fatalf("%q is %q, which is no address without quotes", login, name)
 		}
 		if d := name.Domain(); !testNamer.Domains[d] || name.Local() == "" {
 			t.Fatalf("%q is %q, of no domain served here", login, name)
