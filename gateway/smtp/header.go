@@ -56,7 +56,9 @@ func checkHeader(header []byte, mine func(address string) bool) error {
 	}
 	switch {
 	case count["from"] == 0:
-		return errors.New("no From: field") // RFC 5322 section 3.6 wants exactly one
+		// A submission server may add a Sender:, a Date: or a Message-ID: (RFC 6409
+		// sections 8.1 to 8.3), but not an author.
+		return errors.New("no From: field, and RFC 5322 section 3.6 wants one")
 	case count["from"] > 1:
 		return errors.New("more than one From: field")
 	case count["sender"] > 1:
@@ -148,10 +150,11 @@ func parseAddresses(value string) ([]string, error) {
 			return nil, errors.New("a control character")
 		}
 	}
-	if err := plainList(value); err != nil {
+	plain, err := plainList(value)
+	if err != nil {
 		return nil, err
 	}
-	list, err := addressParser.ParseList(value)
+	list, err := addressParser.ParseList(plain)
 	if err != nil || len(list) == 0 {
 		return nil, errors.New("cannot be read")
 	}
@@ -162,45 +165,79 @@ func parseAddresses(value string) ([]string, error) {
 	return addresses, nil
 }
 
-// plainList refuses what may be hidden around addresses: groups and source routes
-// (RFC 5322 sections 3.4 and 4.4), and quotes, comments and brackets that do not
-// end or are not where they belong.
-func plainList(value string) error {
-	comments, quoted, angle := 0, false, false
+// plainList takes out what net/mail does not know everywhere that it may stand:
+// comments, and blanks at the ends of a local part or a domain (RFC 5322 sections
+// 3.2.2 and 3.4.1). Blanks beside a dot stay, and so the list is refused: they
+// are allowed as obsolete only (section 4.4), and whoever does not know that
+// takes what is before them for somebody's name.
+//
+// It refuses what may be hidden around addresses: groups and source routes
+// (sections 3.4 and 4.4), and quotes, comments and brackets that do not end or
+// are not where they belong. A comment with a bracket in it would be an address
+// to a reader that does not know comments.
+func plainList(value string) (plain string, err error) {
+	var p []byte
+	trim := func() { p = bytes.TrimRight(p, " ") }
+	comments, quoted, escaped, angle := 0, false, false, false
 	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case c == '\\' && (quoted || comments > 0):
-			i++ // the next one is nothing special
-			if i == len(value) {
-				return errors.New("ends in the middle")
+		c := value[i]
+		switch {
+		case comments > 0:
+			switch {
+			case c == '<' || c == '>': // escaped or not
+				return "", errors.New("a bracket in a comment")
+			case escaped:
+				escaped = false
+			case c == '\\':
+				escaped = true
+			case c == '(':
+				comments++
+			case c == ')':
+				comments--
 			}
+			continue
 		case quoted:
-			quoted = c != '"'
+			switch {
+			case escaped:
+				escaped = false
+			case c == '\\':
+				escaped = true
+			case c == '"':
+				quoted = false
+			}
+			p = append(p, c)
+			continue
 		case c == '(':
 			comments++
-		case c == ')' && comments > 0:
-			comments--
-		case comments > 0:
+			c = ' ' // as good as a comment
 		case c == '"':
 			quoted = true
 		case c == '<':
 			if angle {
-				return errors.New("an address within an address")
+				return "", errors.New("an address within an address")
 			}
 			angle = true
 		case c == '>':
 			if !angle {
-				return errors.New("an address that does not begin")
+				return "", errors.New("an address that does not begin")
 			}
 			angle = false
+			trim()
+		case c == '@':
+			trim()
+		case c == '\t':
+			c = ' '
 		case c == ':' || c == ';':
-			return errors.New("a group or a route")
+			return "", errors.New("a group or a route")
 		case c == '\\' || c == ')' || c == '[' || c == ']':
-			return errors.New("unexpected " + string(c))
+			return "", errors.New("unexpected " + string(c))
+		}
+		if c != ' ' || !bytes.HasSuffix(p, []byte("@")) {
+			p = append(p, c)
 		}
 	}
 	if comments > 0 || quoted || angle {
-		return errors.New("ends in the middle")
+		return "", errors.New("ends in the middle")
 	}
-	return nil
+	return string(p), nil
 }

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"congthu/auth"
 )
@@ -99,9 +102,46 @@ func TestHeaderTricks(t *testing.T) {
 		{"CR CR LF", me + "X: y\r\r\n" + boss, "bare CR or LF"},
 		{"more after the empty line", me + "\r\n" + boss, "ends early"},
 
-		// Allowed by the letter, and never seen.
-		{"comment in front", "From: (boss) nguyen.van.a@congthu.test\r\n", "cannot be read"},
-		{"folded address", "From: nguyen.van.a\r\n @congthu.test\r\n", "cannot be read"},
+		// Allowed by the letter, and hardly ever seen (RFC 5322 section 3.2.2).
+		{"comment in front", "From: (boss) nguyen.van.a@congthu.test\r\n", ""},
+		{"comment in front of a name", "From: (boss) A <nguyen.van.a@congthu.test>\r\n", ""},
+		{"comment within a name", "From: Nguyen (Van) A <nguyen.van.a@congthu.test>\r\n", ""},
+		{"comments in brackets", "From: A <(a) nguyen.van.a (b) @ (c) congthu.test (d)>\r\n", ""},
+		{"comments everywhere", `From: (a\)) "nguyen.van.a" (b(c)) @(d)congthu.test(e),(f)nguyen.van.a@congthu.test` + "\r\n", ""},
+		{"comment folded", "From: (a\r\n b)\r\n nguyen.van.a@congthu.test\r\n (c)\r\n", ""},
+		{"comment in an unknown character set", "From: (=?x-klingon?Q?=AA?=) nguyen.van.a@congthu.test\r\n", ""},
+		{"folded address", "From: nguyen.van.a\r\n @congthu.test\r\n", ""},
+		{"folded address, after the @", "From: nguyen.van.a@\r\n\tcongthu.test\r\n", ""},
+		{"folded address in brackets", "From: A <\r\n nguyen.van.a\r\n @\r\n congthu.test\r\n >\r\n", ""},
+		{"dots in a name", "From: A. B. Nguyen <nguyen.van.a@congthu.test>\r\n", ""},
+		{"empty places in the list", "From: ,<nguyen.van.a@congthu.test>,,\r\n ,nguyen.van.a@congthu.test\r\n", ""},
+		{"blanks at the end", "From: nguyen.van.a@congthu.test  \t\r\n", ""},
+
+		{"comment in front of another", "From: (nguyen.van.a@congthu.test) boss@congthu.test\r\n", wrong},
+		{"comment within another", "From: boss(x)@congthu.test\r\n", wrong},
+		{"comment in front, second of two", "From: nguyen.van.a@congthu.test, (x) boss@congthu.test\r\n", wrong},
+		{"folded address of another", "From: boss\r\n @congthu.test\r\n", wrong},
+		{"subaddress that is another address", `From: "nguyen.van.a+x@other.domain>"@congthu.test` + "\r\n", wrong},
+		{"subaddress with a space", `From: "nguyen.van.a+ boss"@congthu.test` + "\r\n", wrong},
+		{"subaddress that turns round", "From: nguyen.van.a+\u202ex@congthu.test\r\n", wrong},
+		{"subaddress with a wide @", "From: nguyen.van.a+boss＠congthu.test@congthu.test\r\n", wrong},
+		// One who does not know comments reads another address.
+		{"bracket in a comment", "From: nguyen.van.a@congthu.test (<boss@congthu.test>)\r\n", "a bracket in a comment"},
+		{"bracket in a comment in front", "From: (<boss@congthu.test>) <nguyen.van.a@congthu.test>\r\n", "a bracket in a comment"},
+		{"bracket in a comment, escaped", `From: (\<boss@congthu.test\>) <nguyen.van.a@congthu.test>` + "\r\n", "a bracket in a comment"},
+		// Is a@congthu.test, or nguyen.van.a@congthu.test (RFC 5322 section 4.4)?
+		{"blanks around dots", "From: nguyen . van . a@congthu.test\r\n", "cannot be read"},
+		{"folded at a dot", "From: nguyen.van.\r\n a@congthu.test\r\n", "cannot be read"},
+		{"folded at a dot of the domain", "From: nguyen.van.a@congthu.\r\n test\r\n", "cannot be read"},
+		{"more of the domain", "From: nguyen.van.a@congthu.test\r\n .evil.example\r\n", "cannot be read"},
+		{"more of the domain behind a comment", "From: nguyen.van.a@congthu.test(x).evil.example\r\n", "cannot be read"},
+		{"more of the local part behind a comment", "From: boss.(x)nguyen.van.a@congthu.test\r\n", "cannot be read"},
+		{"a comment between two words", "From: boss(x)nguyen.van.a@congthu.test\r\n", "cannot be read"},
+		{"two domains", "From: nguyen.van.a@congthu.test @evil.example\r\n", "cannot be read"},
+		{"two domains, a comment between", "From: nguyen.van.a@evil.example(x)@congthu.test\r\n", "cannot be read"},
+		{"an @ in a name", "From: boss @ home <nguyen.van.a@congthu.test>\r\n", "cannot be read"},
+		{"nothing before the @", "From: (nguyen.van.a)@congthu.test\r\n", "cannot be read"},
+		{"nothing after the @", "From: nguyen.van.a@(congthu.test)\r\n", "cannot be read"},
 
 		{"empty", "From:\r\n", "cannot be read"},
 		{"empty, folded", "From: \r\n \t x\r\n", "cannot be read"},
@@ -198,6 +238,117 @@ func TestWhoMaySendAsWhom(t *testing.T) {
 	}
 }
 
+// A subaddress is as much of one's own as what is before it, but what is behind
+// the plus is seen by everybody who reads the mail, and was anything at all.
+func TestASubaddressIsAnAddressAndNothingElse(t *testing.T) {
+	const user, at = "nguyen.van.a", "@congthu.test"
+	for tag, want := range map[string]bool{
+		"":                                    true,
+		"x":                                   true,
+		"a.b":                                 true,
+		"list-2024_x":                         true,
+		"b=example.com":                       true, // as bounces have it
+		"a+b":                                 true,
+		"!#$&'?^`{|}~%*":                      true, // atext, RFC 5321 section 4.1.2
+		"lịch":                                true, // RFC 6531 section 3.3
+		strings.Repeat("x", 64-len(user+"+")): true,
+		strings.Repeat("x", 65-len(user+"+")): false, // RFC 5321 section 4.5.3.1.1
+		"\r\n":                                false,
+		"\r\nBcc: x":                          false,
+		"\x00":                                false,
+		"x\x1b[2J":                            false,
+		"x\x7f":                               false,
+		"x\u0085":                             false,
+		"x y":                                 false,
+		" ":                                   false,
+		"x\t":                                 false,
+		"x\u00a0":                             false,
+		"boss@congthu.test":                   false,
+		"x@other.domain>":                     false,
+		"x@other.domain> <y":                  false,
+		"<boss":                               false,
+		"x>":                                  false,
+		`"`:                                   false,
+		`x\`:                                  false,
+		"(boss)":                              false,
+		"x, boss":                             false,
+		"x,boss":                              false,
+		"x;boss":                              false,
+		"x:boss":                              false,
+		"[x]":                                 false,
+		"../boss":                             false,
+		"a/b":                                 false,
+		"x.":                                  false,
+		"x..y":                                false,
+		"x＠boss":                              false, // looks like an @, and PRECIS makes one of it
+		"x﹫boss":                              false,
+		"x＞":                                  false,
+		"x\u202etset.uhtgnoc@ssob":            false, // turns round what follows
+		"x\u2066":                             false,
+		"x\u200b":                             false,
+		"x\u200d":                             false,
+		"x\u00ad":                             false,
+		"x\ufeff":                             false,
+		"x\u2028":                             false,
+		"x\U000e0041":                         false,
+		"🙂":                                   false,
+		"x\xff":                               false,
+	} {
+		for _, policy := range []Sender{{}, {Canonical: (&auth.Namer{Default: "congthu.test", FoldSubaddress: true}).Canonical}} {
+			address := user + "+" + tag + at
+			if got := policy.Owns(owner, address); got != want {
+				t.Errorf("%q: %v, want %v", address, got, want)
+			}
+		}
+	}
+}
+
+// FuzzOwns looks for an address that is taken for one's own and is another to
+// somebody who reads it.
+func FuzzOwns(f *testing.F) {
+	for _, tag := range []string{"", "x", "a.b", "x@other.domain>", "x＠boss", "lịch", "\r\n", `x"`, "x\u202e", "a/b"} {
+		f.Add(owner[:len("nguyen.van.a")] + "+" + tag + "@congthu.test")
+	}
+	f.Add("ａ@congthu。test")
+	f.Fuzz(func(t *testing.T, address string) {
+		if !mineOnly(address) {
+			return
+		}
+		local, domain, _ := strings.Cut(address, "@")
+		if strings.ContainsAny(address, "\\\"<>()[]:;, /") || strings.ContainsFunc(address, func(r rune) bool { return !unicode.IsPrint(r) }) && domain == "congthu.test" {
+			t.Errorf("%q", address)
+		}
+		if strings.Contains(domain, "@") || len(norm.NFKC.String(local)) > 64 {
+			t.Errorf("%q", address)
+		}
+		for _, written := range []string{address, "<" + address + ">", "A <" + address + ">"} {
+			if a, err := mail.ParseAddress(written); err == nil && a.Address != address {
+				t.Errorf("%q is %q", written, a.Address)
+			}
+		}
+	})
+}
+
+// notQuoted leaves out what stands in quotes or comments.
+func notQuoted(value string) string {
+	var plain []byte
+	for depth, quoted, i := 0, false, 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '\\':
+			i++
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case c == '(' && !quoted:
+			depth++
+		case c == ')' && !quoted:
+			depth--
+		case !quoted && depth == 0:
+			plain = append(plain, c)
+		}
+	}
+	return string(plain)
+}
+
 // FuzzHeaderFrom looks for a header that is let through although another reader
 // of mail sees a From: that is not ours.
 func FuzzHeaderFrom(f *testing.F) {
@@ -207,6 +358,8 @@ func FuzzHeaderFrom(f *testing.F) {
 		"From : boss@congthu.test\r\nFrom: nguyen.van.a@congthu.test\r\n",
 		"Subject: x\r\n \r\nFrom: =?utf-8?Q?a?= <nguyen.van.a@congthu.test>\r\n",
 		"From: \"a\\\" <b@c>\" (d (e) \\) f) <nguyen.van.a@congthu.test>\r\n",
+		"From: (a) A (b) <(c) nguyen.van.a\r\n (d) @ congthu.test (e)>, \"nguyen.van.a\"(f)@(g)congthu.test\r\n",
+		"From: , nguyen.van.a+x@congthu.test (h),\r\n , A. B <nguyen.van.a@congthu.test>\r\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -235,14 +388,19 @@ func FuzzHeaderFrom(f *testing.F) {
 		}
 		for _, name := range []string{"From", "Sender", "Resent-From", "Resent-Sender"} {
 			for _, value := range m.Header[name] {
-				list, err := addressParser.ParseList(value)
-				if err != nil {
-					t.Errorf("%s: %q: %v", name, value, err)
-				}
+				// It does not know comments everywhere; what it can read is as we read it.
+				list, _ := addressParser.ParseList(value)
 				for _, a := range list {
 					if !mineOnly(a.Address) {
 						t.Errorf("%s: %q is %q", name, value, a.Address)
 					}
+				}
+				ours, err := parseAddresses(value)
+				if err != nil || list != nil && len(list) != len(ours) {
+					t.Errorf("%s: %q is %q, %v and %v", name, value, ours, err, list)
+				}
+				if ats := strings.Count(notQuoted(value), "@"); ats != len(ours) {
+					t.Errorf("%s: %q has %d addresses, was taken for %q", name, value, ats, ours)
 				}
 			}
 		}

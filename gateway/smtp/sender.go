@@ -22,7 +22,7 @@ type Sender struct {
 
 // Owns reports whether account may send as address: its own, with or without a
 // subaddress (RFC 5233), an alias of it, or one that was delegated to it. The
-// local part has no quotes any more.
+// local part has no quotes any more; an address that needs any is nobody's.
 func (p Sender) Owns(account auth.Name, address string) bool {
 	if account == "" {
 		return false
@@ -35,7 +35,17 @@ func (p Sender) Owns(account auth.Name, address string) bool {
 		return false
 	}
 	user, _, tagged := strings.Cut(address[:at], "+")
-	return tagged && user != "" && p.owns(account, user+address[at:])
+	return tagged && isAddress(address) && p.owns(account, user+address[at:])
+}
+
+// isAddress reports whether all of an address, its subaddress included, is as
+// plain as the name of an account: letters and digits of any script, and what
+// RFC 5321 section 4.1.2 allows without quotes, but no slash, in 64 octets. A
+// quoted subaddress could hold anything: a line end, another address and its
+// bracket, letters that turn round or hide what is beside them.
+func isAddress(address string) bool {
+	_, err := auth.ParseName(address)
+	return err == nil
 }
 
 func (p Sender) owns(account auth.Name, address string) bool {

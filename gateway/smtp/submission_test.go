@@ -49,6 +49,25 @@ func TestSendersAreChecked(t *testing.T) {
 	}
 }
 
+func TestASubaddressWithAnythingInItIsRefused(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	for _, address := range []string{
+		`"nguyen.van.a+x y"@congthu.test`, `"nguyen.van.a+x@other.domain>"@congthu.test`, "\"nguyen.van.a+\x1b[2J\"@congthu.test",
+		"\"nguyen.van.a+\\\x01\"@congthu.test", `"nguyen.van.a+../boss"@congthu.test`, `"nguyen.van.a+\""@congthu.test`,
+	} {
+		c.do("MAIL FROM:<"+address+">", "553 5.7.1")
+		c.envelope()
+		c.do("DATA", "354")
+		c.send("From: " + address + "\r\n\r\nx\r\n.\r\n")
+		c.want("550 5.7.1")
+	}
+	c.do(`MAIL FROM:<"nguyen.van.a+x"@congthu.test>`, "250")
+	if slices.ContainsFunc(g.fake.Lines(), func(line string) bool { return strings.Contains(line, "+") && !strings.Contains(line, "a+x@") }) {
+		t.Errorf("reached the mail server: %q", g.fake.Lines())
+	}
+}
+
 func TestAHeaderWithoutEndIsRefused(t *testing.T) {
 	endless := "From: " + owner + "\r\n" + strings.Repeat("X: 0123456789\r\n", 20000) + "\r\nx\r\n"
 	for mode, want := range map[auth.Mode]string{auth.Enforce: "550 5.7.1", auth.Warn: "250", auth.Off: "250"} {
