@@ -153,7 +153,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 	g.mailCert = c.Certificate()
 	g.guard = &auth.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
-		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
+		Recorder:    recorders{g.Metrics, newLoginLog(g.Log, knownTo(g.Store))},
 		EndSessions: func(name auth.Name) { g.sessions.End(name) },
 		Log:         g.Log,
 		Patience:    c.Limits.Patience,

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -462,3 +463,71 @@ func TestTheLogHasNoPasswordAndNoUnknownName(t *testing.T) {
 		t.Errorf("the log tells neither who logged in nor that an unknown name was tried:\n%s", log)
 	}
 }
+
+// An administrator's unlock and a lock in mode warn have such a name in hand.
+func TestNoEventNamesWhoNeverLoggedIn(t *testing.T) {
+	for mode, more := range map[string]string{"admin": "", "warn": "rules: { lockout: { mode: warn }, password: { change_text: x } }\n"} {
+		t.Run(mode, func(t *testing.T) {
+			o := newOffice(t)
+			const canary = "canary-4711"
+			if more != "" {
+				o.settings = strings.Replace(o.settings, "rules: { password: { change_text: \"Ask the helpdesk\" } }\n", more, 1)
+				o.write("")
+			}
+			o.open()
+			// Nobody yet, and somebody afterwards.
+			for _, name := range []string{canary, "lan"} {
+				for i := range 6 {
+					p := o.phone()
+					p.say(fmt.Sprintf(`a LOGIN %s "guess-%d"`, name, i))
+					p.read("a NO")
+				}
+				if mode == "admin" {
+					if _, err := o.gateway.guard.Unlock(context.Background(), auth.Name(name+"@example.vn"), auth.Act{Actor: "A", Reason: "asked by phone"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p := o.phone()
+				p.say(`b LOGIN lan "Mat-khau-1"`)
+				p.read("b OK")
+			}
+			log := o.log.String()
+			if strings.Contains(log, canary) {
+				t.Errorf("the log has a name nobody logged in with:\n%s", log)
+			}
+			kind := map[string]auth.EventKind{"admin": auth.AccountUnlocked, "warn": auth.WouldLock}[mode]
+			if !strings.Contains(log, "kind="+string(kind)+" login_hash=") || !strings.Contains(log, "kind="+string(kind)+" account="+lan) {
+				t.Errorf("the log does not tell of both, of an account and of a name that is none:\n%s", log)
+			}
+		})
+	}
+}
+
+// Some mail servers repeat the name in their refusal.
+func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
+	for login, echoes := range map[string][]string{
+		"Canary-4711":             {"canary-4711@example.vn", "canary-4711", "CANARY-4711", "<Canary-4711>"},
+		"canary-4711@other.vn":    {"canary-4711@other.vn"},
+		"Ch\u00ecm-canary-4711":   {"ch\u00ecm-canary-4711@example.vn"},
+		"c$1.canary+?@example.vn": {"c$1.canary+?"},
+	} {
+		for _, echo := range echoes {
+			var out bytes.Buffer
+			l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)), nobodyYet)
+			name, _ := (&auth.Namer{Default: "example.vn", FoldSubaddress: true}).Canonical(login)
+			said := fmt.Errorf("the mail server says: %s", strconv.QuoteToASCII("NO [X-LOGIN] no user "+echo+" here"))
+			attempt := auth.Attempt{Login: login}
+			l.Attempted(attempt, auth.Verdict{Outcome: auth.WrongPassword, Name: name, Err: said})
+			if log := strings.ToLower(out.String()); strings.Contains(log, "canary") || !strings.Contains(log, "x-login") || !strings.Contains(log, "here") {
+				t.Errorf("%s: %s", echo, log)
+			}
+			out.Reset()
+			l.Attempted(attempt, auth.Verdict{Outcome: auth.WrongPassword, Name: name, Known: true, Err: said})
+			if !strings.Contains(out.String(), "here") {
+				t.Errorf("of an account: %s", &out)
+			}
+		}
+	}
+}
+
+func nobodyYet(auth.Name) bool { return false }

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"regexp"
+	"strconv"
 	"time"
 
 	"congthu/auth"
@@ -17,13 +19,25 @@ import (
 // as a keyed hash, the same for the same name as long as the process lives.
 type loginLog struct {
 	log *slog.Logger
-	key []byte
+	// known reports whether a name is an account.
+	known func(auth.Name) bool
+	key   []byte
 }
 
-func newLoginLog(log *slog.Logger) *loginLog {
+func newLoginLog(log *slog.Logger, known func(auth.Name) bool) *loginLog {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
-	return &loginLog{log, key}
+	return &loginLog{log, known, key}
+}
+
+// knownTo asks a store for accounts. Whom it cannot find is not named.
+func knownTo(store auth.Store) func(auth.Name) bool {
+	return func(name auth.Name) bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		a, err := store.Account(ctx, name)
+		return err == nil && a.Known()
+	}
 }
 
 // Attempted implements [auth.Recorder].
@@ -59,7 +73,11 @@ func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
 		attrs = append(attrs, slog.String("code", v.Code))
 	}
 	if v.Err != nil {
-		attrs = append(attrs, slog.String("err", v.Err.Error()))
+		why := v.Err.Error()
+		if !v.Known { // the mail server's words may repeat it
+			why = without(why, string(v.Name), a.Login, v.Name.Local())
+		}
+		attrs = append(attrs, slog.String("err", why))
 	}
 	l.log.LogAttrs(context.Background(), level, "login", attrs...)
 }
@@ -70,8 +88,13 @@ func (l *loginLog) Happened(e auth.Event) {
 	switch e.Kind {
 	case auth.PasswordWrong:
 		return // the login's own line says it
-	case auth.NameLocked:
-		account = slog.String("login_hash", l.hash(string(e.Account)))
+	case auth.FirstLogin, auth.PasswordInDoubt, auth.PasswordChanged, auth.GraceGranted, auth.AccountLocked,
+		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke:
+		// These happen to accounts only; the others to names that are none as well.
+	default:
+		if !l.known(e.Account) {
+			account = slog.String("login_hash", l.hash(string(e.Account)))
+		}
 	}
 	l.log.LogAttrs(context.Background(), slog.LevelInfo, "event",
 		slog.String("kind", string(e.Kind)), account, slog.String("actor", e.Actor),
@@ -83,6 +106,20 @@ func (l *loginLog) hash(name string) string {
 	mac := hmac.New(sha256.New, l.key)
 	mac.Write([]byte(name))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// without puts *** in the place of names in a text, whatever their case, also
+// where the text is quoted.
+func without(text string, names ...string) string {
+	for _, name := range names {
+		quoted := strconv.QuoteToASCII(name)
+		for _, form := range []string{name, quoted[1 : len(quoted)-1]} {
+			if len(form) >= 3 { // less is no password, and in every word
+				text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(form)).ReplaceAllLiteralString(text, "***")
+			}
+		}
+	}
+	return text
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
