@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"congthu/auth"
+	"congthu/gateway/accept"
 	"congthu/gateway/admin"
 	"congthu/gateway/balancer"
 	"congthu/gateway/config"
@@ -171,21 +172,22 @@ func (g *Gateway) assemble(c *config.Config) error {
 	g.Metrics.Reloaded(time.Now(), nil)
 	g.tellCertificates(c)
 
+	limiter := &accept.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
 	g.imap = &imap.Server{
 		Guard: g.guard, Upstream: &g.live, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
 		Text: g.live.text, AlertText: g.live.alertText, Forwarder: g.live.forwarder,
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
-		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
+		Limiter:      limiter,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
 		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
 	}
 	g.smtp = &smtp.Server{
-		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLS: g.mailCert.TLSConfig(), Hostname: c.Hostname,
+		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
 		Text:     g.live.text,
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
-		MaxConnections: c.Limits.Connections, MaxPerSource: c.Limits.ConnectionsPerSource,
+		Limiter:      limiter,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
-		MaxFailedLogins: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
+		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
 		NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
 	}
 	g.admin = g.newAdmin(c)

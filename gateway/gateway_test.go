@@ -84,6 +84,7 @@ type office struct {
 	file     string // the configuration
 	settings string // of the file, below what all tests share
 	address  string // of the IMAP door, implicit TLS
+	submit   string // of the submission door, implicit TLS
 	roots    *x509.CertPool
 	stop     context.CancelFunc
 	done     chan error
@@ -149,7 +150,7 @@ func newOffice(t *testing.T) *office {
 			t.Fatal(err)
 		}
 	}
-	o.address = freeAddress(t)
+	o.address, o.submit = freeAddress(t), freeAddress(t)
 	o.file = filepath.Join(dir, "congthu.yaml")
 	o.settings = fmt.Sprintf(`domain: example.vn
 data_dir: %q
@@ -158,7 +159,7 @@ imap: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls
 smtp: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls: none } }
 rules: { password: { change_text: "Ask the helpdesk" } }
 drain_timeout: 300ms
-`, dir, o.address, imapAddress, freeAddress(t), smtpAddress)
+`, dir, o.address, imapAddress, o.submit, smtpAddress)
 	o.write("")
 	o.gateway = &Gateway{
 		Store: o.store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil)),
@@ -267,6 +268,32 @@ func TestALoginGoesThroughToTheMailServer(t *testing.T) {
 	}
 	if w, a := o.counts.outcomes[auth.WrongPassword], o.counts.outcomes[auth.Accepted]; w != 1 || a != 1 {
 		t.Errorf("counted %d wrong and %d accepted", w, a)
+	}
+}
+
+func TestTheLimitsOfConnectionsAreForBothDoorsTogether(t *testing.T) {
+	for _, limits := range []string{"connections: 3", "connections_per_source: 3"} {
+		o := newOffice(t)
+		o.write("limits: { " + limits + " }\n")
+		o.open()
+		greeted := func(address, greeting string) bool {
+			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: o.roots})
+			if err != nil {
+				return false // closed before the handshake
+			}
+			t.Cleanup(func() { conn.Close() })
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			return strings.HasPrefix(line, greeting)
+		}
+		if !greeted(o.address, "* OK") || !greeted(o.submit, "220") || !greeted(o.address, "* OK") {
+			t.Fatalf("%s: three connections were not let in", limits)
+		}
+		if greeted(o.address, "* OK") || greeted(o.submit, "220") {
+			t.Errorf("%s: a fourth connection was let in", limits)
+		}
+		if !strings.Contains(o.log.String(), "setting=limits."+strings.Split(limits, ":")[0]) {
+			t.Errorf("the log does not say which limit it was:\n%s", o.log)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ var imports = map[string][]string{
 	"congthu/auth/postgres":        {"congthu/auth"},
 	"congthu/auth/postgres/pgtest": {},
 	"congthu/metrics":              {"congthu/auth"},
+	"congthu/gateway/accept":       {"congthu/auth"},
 	"congthu/gateway/balancer":     {},
 	"congthu/gateway/relay":        {},
 	"congthu/gateway/session":      {"congthu/auth"},
@@ -24,8 +25,8 @@ var imports = map[string][]string{
 	"congthu/gateway/demo":         {"congthu/auth"},
 	"congthu/gateway/config":       {"congthu/auth", "congthu/gateway/upstream"},
 	"congthu/gateway/admin":        {"congthu/auth"},
-	"congthu/gateway/imap":         {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
-	"congthu/gateway/smtp":         {"congthu/auth", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/imap":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/smtp":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
 	"congthu/gateway/mailtest":     {},
 	"congthu/gateway/realtest":     {},
 	"congthu/gateway":              nil, // all of its doors, but see below

@@ -238,10 +238,10 @@ func (l *Listener) refuse(conn net.Conn, err error) {
 	l.mu.Unlock()
 	if worth {
 		log.Warn("a load balancer of proxy_protocol.from sent no PROXY header that can be read: its connection is closed; set it up to send one (send-proxy-v2 in HAProxy)",
-			"balancer", conn.RemoteAddr().String(), "error", err)
+			"balancer", conn.RemoteAddr().String(), "err", err)
 		return
 	}
-	log.Debug("a load balancer's connection is closed", "balancer", conn.RemoteAddr().String(), "error", err)
+	log.Debug("a load balancer's connection is closed", "balancer", conn.RemoteAddr().String(), "err", err)
 }
 
 const (

@@ -221,7 +221,7 @@ type Throttle struct {
 	StrangersAfter int `yaml:"strangers_after"`
 }
 
-// Limits bound what clients can take up.
+// Limits bound what clients can take up, at all doors together.
 type Limits struct {
 	Connections          int `yaml:"connections"`
 	ConnectionsPerSource int `yaml:"connections_per_source"`

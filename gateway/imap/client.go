@@ -2,7 +2,6 @@ package imap
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/gateway/accept"
 	"congthu/gateway/relay"
 	"congthu/gateway/upstream"
 )
@@ -28,6 +28,7 @@ type client struct {
 	peer   netip.AddrPort // whose connection it is
 	source netip.AddrPort // whose login it is: the peer's, unless a forwarder says otherwise
 	begun  time.Time
+	leave  func() // gives its place among the connections back
 
 	raw    net.Conn // below TLS
 	conn   net.Conn
@@ -51,35 +52,13 @@ var past = time.Unix(1, 0)
 
 func newClient(d *door, conn net.Conn) *client {
 	c := &client{
-		door: d, server: d.server, id: rand.Text()[:16], begun: time.Now(),
-		peer: sourceOf(conn.RemoteAddr()),
+		door: d, server: d.server, id: accept.ID(), begun: time.Now(),
+		peer: accept.Source(conn),
 		raw:  conn, conn: conn, mistakes: new(auth.Mistaken),
 	}
 	c.in = newInput(conn, maxTalk)
 	c.speakFor(c.peer)
 	return c
-}
-
-// sourceOf is the address and port of a client; zero where there are none.
-func sourceOf(a net.Addr) netip.AddrPort {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// sourceKey is what connections are counted by; empty for none.
-func sourceKey(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	if a.Is6() {
-		// A /64 is one subscriber's.
-		return netip.PrefixFrom(a.WithZone(""), 64).Masked().String()
-	}
-	return a.String()
 }
 
 // drain ends the client unless it is logged in, or about to be.
@@ -165,7 +144,7 @@ func (c *client) serve() {
 	spliced := false
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("panic in a session", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.log.Error("a session panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 		if !spliced {
 			c.conn.Close()
@@ -194,7 +173,8 @@ func (c *client) serve() {
 
 // gone is the end of a connection, spliced or not.
 func (c *client) gone() {
-	c.server.leave(c)
+	c.leave()
+	c.server.remove(c)
 	c.server.recorder().Closed(auth.IMAP)
 	c.door.clients.Done()
 }
@@ -211,7 +191,7 @@ func (c *client) handshake() bool {
 	err := secured.Handshake()
 	c.server.recorder().Handshaken(auth.IMAP, err)
 	if err != nil {
-		c.log.Debug("TLS handshake", "error", err)
+		c.log.Debug("TLS handshake", "err", err)
 		return false
 	}
 	// Nothing said in clear text is remembered (RFC 9051 section 6.2.1).

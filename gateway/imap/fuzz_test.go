@@ -89,7 +89,8 @@ func FuzzDialogue(f *testing.F) {
 		d := &door{server: server, ctx: t.Context()}
 		c := newClient(d, conn)
 		c.secure = secure // as if
-		server.admit(c)
+		server.add(c)
+		c.leave = func() {}
 		d.clients.Add(1)
 		go c.serve()
 		d.clients.Wait()

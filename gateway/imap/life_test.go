@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/gateway/accept"
 	"congthu/gateway/mailtest"
 )
 
@@ -172,7 +173,7 @@ func TestALockFindsASessionThatIsBeingMade(t *testing.T) {
 	waitFor(t, func() (over bool) { // End tells the session in a goroutine of its own
 		s.server.mu.Lock()
 		defer s.server.mu.Unlock()
-		for client := range s.server.sessions {
+		for client := range s.server.clients {
 			client.mu.Lock()
 			over = client.revoked
 			client.mu.Unlock()
@@ -255,7 +256,7 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 
 func TestConnectionsAreCounted(t *testing.T) {
 	s := newScene(t)
-	s.server.MaxPerSource = 2
+	s.server.Limiter = &accept.Limiter{PerSource: 2}
 	first := s.connect(false)
 	s.connect(false)
 	third, err := s.dial()
@@ -271,7 +272,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	waitFor(t, func() bool {
 		s.server.mu.Lock()
 		defer s.server.mu.Unlock()
-		return len(s.server.sessions) == 1
+		return len(s.server.clients) == 1
 	})
 	s.connect(false)
 }

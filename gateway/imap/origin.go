@@ -62,7 +62,7 @@ func (c *client) believe(o origin) {
 	if err != nil {
 		if !c.misled {
 			c.misled = true
-			c.log.Debug("a forwarder's client is not known", "error", err)
+			c.log.Debug("a forwarder's client is not known", "err", err)
 		}
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"congthu/gateway/accept"
 	"congthu/gateway/upstream"
 )
 
@@ -151,7 +152,7 @@ func TestAnAddressSaidInClearIsForgotten(t *testing.T) {
 
 func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
 	s, _ := fromWebmail(t)
-	s.server.MaxPerSource = 1
+	s.server.Limiter = &accept.Limiter{PerSource: 1}
 	for range 3 {
 		c := s.connect(true)
 		c.identify(originating("192.0.2.7"))
@@ -168,7 +169,7 @@ func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
 		waitFor(t, func() bool {
 			s.server.mu.Lock()
 			defer s.server.mu.Unlock()
-			return len(s.server.sessions) == 0
+			return len(s.server.clients) == 0
 		})
 	}
 }

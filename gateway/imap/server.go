@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/gateway/accept"
 	"congthu/gateway/session"
 	"congthu/gateway/upstream"
 )
@@ -72,9 +73,8 @@ type Server struct {
 	// Log is for the operator. Nil: discarded.
 	Log *slog.Logger
 
-	// MaxConnections is how many clients there may be, MaxPerSource how many from
-	// one IPv4 address or IPv6 /64. 0: no limit.
-	MaxConnections, MaxPerSource int
+	// Limiter bounds the connections; other doors may share it. Nil: nothing does.
+	Limiter *accept.Limiter
 	// LoginTimeout bounds the TLS handshake and each command before login.
 	// 0: 60 s.
 	LoginTimeout time.Duration
@@ -92,10 +92,8 @@ type Server struct {
 	// has ended. 0: 30 s; negative: not at all.
 	DrainTimeout time.Duration
 
-	mu        sync.Mutex
-	sessions  map[*client]struct{}
-	perSource map[string]int
-	told      time.Time // of too many connections
+	mu      sync.Mutex
+	clients map[*client]struct{}
 }
 
 // Serve accepts clients from l, which it closes, until ctx ends; then it
@@ -111,11 +109,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	defer stop()
 	d := &door{server: s, ctx: ctx, implicit: implicit}
 	if s.TLSConfig != nil {
-		d.tls = s.TLSConfig.Clone()
-		d.tls.NextProtos = []string{"imap"} // RFC 7301; ALPACA
-		d.tls.MinVersion = max(d.tls.MinVersion, tls.VersionTLS12)
+		d.tls = accept.TLS(s.TLSConfig, "imap") // ALPACA
 	}
-	err := d.accept(l)
+	err := accept.Loop(ctx, l, s.log().With("protocol", auth.IMAP), d.take)
 	d.drain()
 	return err
 }
@@ -124,7 +120,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 func (s *Server) Kick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.sessions {
+	for c := range s.clients {
 		c.end()
 	}
 }
@@ -138,37 +134,11 @@ type door struct {
 	clients  sync.WaitGroup
 }
 
-func (d *door) accept(l net.Listener) error {
-	pause := time.Duration(0)
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			d.take(conn)
-			continue
-		case d.ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
-		}
-		// Out of file descriptors, most likely: it passes.
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		d.server.log().Error("accept", "protocol", auth.IMAP, "error", err)
-		select {
-		case <-time.After(pause):
-		case <-d.ctx.Done():
-		}
-	}
-}
-
 // take gives a connection its goroutine.
 func (d *door) take(conn net.Conn) {
 	c := newClient(d, conn)
-	if admitted, tell := d.server.admit(c); !admitted {
-		if tell {
-			d.server.log().Warn("too many connections", "protocol", auth.IMAP, "source", c.peer)
-		}
+	leave, ok := d.server.Limiter.Enter(c.peer.Addr(), c.log)
+	if !ok {
 		if !d.implicit {
 			// The first bytes of a connection fit into any buffer.
 			conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -177,6 +147,8 @@ func (d *door) take(conn net.Conn) {
 		conn.Close()
 		return
 	}
+	c.leave = leave
+	d.server.add(c)
 	d.server.recorder().Opened(auth.IMAP)
 	d.clients.Add(1)
 	go c.serve()
@@ -208,45 +180,26 @@ func (d *door) drain() {
 func (d *door) each(do func(*client)) {
 	d.server.mu.Lock()
 	defer d.server.mu.Unlock()
-	for c := range d.server.sessions {
+	for c := range d.server.clients {
 		if c.door == d {
 			do(c)
 		}
 	}
 }
 
-// admit takes a client in, if there is room. Now and then a refusal is worth
-// telling the operator.
-func (s *Server) admit(c *client) (admitted, tell bool) {
+func (s *Server) add(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sessions == nil {
-		s.sessions = make(map[*client]struct{})
-		s.perSource = make(map[string]int)
+	if s.clients == nil {
+		s.clients = make(map[*client]struct{})
 	}
-	key := sourceKey(c.peer.Addr())
-	if s.MaxConnections > 0 && len(s.sessions) >= s.MaxConnections ||
-		s.MaxPerSource > 0 && key != "" && s.perSource[key] >= s.MaxPerSource {
-		now := time.Now()
-		if tell = now.Sub(s.told) > 10*time.Second; tell {
-			s.told = now
-		}
-		return false, tell
-	}
-	s.sessions[c] = struct{}{}
-	s.perSource[key]++
-	return true, false
+	s.clients[c] = struct{}{}
 }
 
-// leave lets a client go.
-func (s *Server) leave(c *client) {
+func (s *Server) remove(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, c)
-	key := sourceKey(c.peer.Addr())
-	if s.perSource[key]--; s.perSource[key] <= 0 {
-		delete(s.perSource, key)
-	}
+	delete(s.clients, c)
 }
 
 func (s *Server) log() *slog.Logger {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"congthu/gateway/accept"
 	"congthu/gateway/mailtest"
 )
 
@@ -64,8 +65,8 @@ func TestRubbishEndsTheConnection(t *testing.T) {
 
 func TestTooManyConnections(t *testing.T) {
 	for _, change := range []func(*gateway){
-		func(g *gateway) { g.MaxConnections = 2 },
-		func(g *gateway) { g.MaxPerSource = 2 },
+		func(g *gateway) { g.Limiter = &accept.Limiter{Max: 2} },
+		func(g *gateway) { g.Limiter = &accept.Limiter{PerSource: 2} },
 	} {
 		g := start(t, change)
 		a, b := g.connect(), g.connect()

@@ -92,7 +92,7 @@ func (d *door) refresh(ctx context.Context, first chan<- struct{}) {
 			d.learn(extensions)
 		} else if wait = min(retry, usual); !failed && ctx.Err() == nil { // once is enough in the log
 			// What was known is kept: the server will be back.
-			d.logger().Warn("mail server cannot be asked for its extensions", "error", err)
+			d.logger().Warn("mail server cannot be asked for its extensions", "err", err)
 		}
 		failed = err != nil
 		if first != nil {

@@ -27,7 +27,7 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	if err := s.wanted(); err != nil {
 		return nil, err
 	}
-	if s.failures >= s.server.maxFailedLogins() {
+	if s.failures >= s.server.maxFailures() {
 		s.conn.hangUp()
 		return nil, tooManyFailures.says("Too many failed logins on this connection")
 	}

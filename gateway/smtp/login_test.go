@@ -334,7 +334,7 @@ func TestALineCutShortIsNoCommand(t *testing.T) {
 }
 
 func TestTooManyFailedLoginsEndTheConnection(t *testing.T) {
-	g := start(t, func(g *gateway) { g.MaxFailedLogins = 3 })
+	g := start(t, func(g *gateway) { g.MaxFailures = 3 })
 	c := g.connect()
 	for i := range 3 {
 		c.do("AUTH PLAIN "+plain("", owner, fmt.Sprint("wrong", i)), "535 5.7.8")

@@ -32,7 +32,7 @@ func (s *session) Data(r io.Reader) error {
 	reply, f := s.transfer(lines)
 	if f != nil {
 		s.submitted(f.result)
-		s.log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "error", f.err)
+		s.log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "err", f.err)
 		return f.reply
 	}
 	// The mail server has no transaction any more.

@@ -2,19 +2,16 @@ package smtp
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"congthu/auth"
+	"congthu/gateway/accept"
 	"congthu/gateway/upstream"
 )
 
@@ -36,7 +33,7 @@ type door struct {
 // messages under way up to DrainTimeout, tells everybody 421, and returns nil
 // when all connections are closed. It may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
-	d := &door{Server: s, implicit: implicit, tls: s.tlsConfig(), conns: make(map[*conn]func())}
+	d := &door{Server: s, implicit: implicit, tls: accept.TLS(s.TLSConfig, alpn...), conns: make(map[*conn]func())}
 	d.extensions.Store(&upstream.Extensions{})
 	refreshing, stopRefreshing := context.WithCancel(ctx)
 	first := make(chan struct{})
@@ -48,53 +45,28 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	case <-time.After(5 * time.Second):
 	case <-ctx.Done():
 	}
-	err := d.accept(ctx, l)
+	err := accept.Loop(ctx, l, s.logger().With("protocol", auth.SMTP), func(inner net.Conn) {
+		d.wg.Go(func() { d.serve(context.WithoutCancel(ctx), inner) })
+	})
 	l.Close()
 	stopRefreshing()
 	d.drain()
-	if ctx.Err() != nil {
-		return nil
-	}
-	return fmt.Errorf("accept: %w", err)
-}
-
-func (d *door) accept(ctx context.Context, l net.Listener) error {
-	for delay := time.Duration(0); ; {
-		inner, err := l.Accept()
-		if err == nil {
-			delay = 0
-			d.wg.Go(func() { d.serve(context.WithoutCancel(ctx), inner) })
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
-			return err
-		}
-		// Out of file descriptors, as a rule: it passes.
-		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-		d.logger().Error("accept failed", "error", err, "retry", delay)
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(delay):
-		}
-	}
+	return err
 }
 
 // serve owns one connection.
 func (d *door) serve(ctx context.Context, inner net.Conn) {
-	source := address(inner.RemoteAddr())
-	id := strings.ToLower(rand.Text()[:12])
+	source, id := accept.Source(inner), accept.ID()
 	log := d.logger().With("session", id, "protocol", auth.SMTP, "source", source)
 	c := newConn(inner, d.times())
 	defer c.Close()
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("panic", "value", p, "stack", string(debug.Stack()))
+			log.Error("a session panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
-	leave, ok := d.admit(source.Addr())
+	leave, ok := d.Limiter.Enter(source.Addr(), log)
 	if !ok {
-		log.Warn("too many connections")
 		if !d.implicit {
 			inner.SetWriteDeadline(time.Now().Add(time.Second))
 			fmt.Fprintf(inner, "421 4.7.0 Too many connections\r\n") // RFC 5321 section 3.1
@@ -115,7 +87,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 
 	if !d.implicit {
 		if err := client.clear(); err != nil {
-			log.Debug("no TLS", "error", err)
+			log.Debug("no TLS", "err", err)
 			return
 		}
 		c.mute = true
@@ -125,7 +97,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 		d.Recorder.Handshaken(auth.SMTP, err)
 	}
 	if err != nil {
-		log.Debug("no TLS", "error", err)
+		log.Debug("no TLS", "err", err)
 		return
 	}
 	// Serve returns when the connection is closed, Shutdown when go-smtp's
@@ -133,50 +105,6 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	g := d.library(client)
 	g.Serve(&single{conn: c})
 	g.Shutdown(context.Background())
-}
-
-// admit counts a connection, unless there are too many.
-func (s *Server) admit(source netip.Addr) (leave func(), ok bool) {
-	network := network(source)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.MaxConnections > 0 && s.total >= s.MaxConnections ||
-		s.MaxPerSource > 0 && s.perSource[network] >= s.MaxPerSource {
-		return nil, false
-	}
-	if s.perSource == nil {
-		s.perSource = make(map[netip.Prefix]int)
-	}
-	s.total++
-	s.perSource[network]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.total--
-		if s.perSource[network]--; s.perSource[network] == 0 {
-			delete(s.perSource, network)
-		}
-	}, true
-}
-
-// network is what counts as one source.
-func network(source netip.Addr) netip.Prefix {
-	bits := 32
-	if source.Is6() {
-		bits = 64
-	}
-	p, _ := source.Prefix(bits)
-	return p
-}
-
-// address is the client's address and port; zero for a connection in memory.
-func address(a net.Addr) netip.AddrPort {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
 func (d *door) enter(c *conn, abort func()) {

@@ -5,12 +5,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"congthu/auth"
+	"congthu/gateway/accept"
 	live "congthu/gateway/session"
 	"congthu/gateway/upstream"
 )
@@ -84,11 +83,12 @@ func Results() []Result {
 type Server struct {
 	// Hostname is the name in the greeting. Empty: the machine's.
 	Hostname string
-	// TLS has the certificate; let GetCertificate reload it. Without NextProtos,
-	// clients that offer only other protocols are refused all the same.
-	TLS      *tls.Config
-	Guard    Guard
-	Upstream Upstream
+	// TLSConfig has the certificate, or GetCertificate; ALPN and the lowest version
+	// are set here, which GetConfigForClient would undo. Required, as are the next
+	// two.
+	TLSConfig *tls.Config
+	Guard     Guard
+	Upstream  Upstream
 	// Sender is asked for each message; nil is the zero Sender: everybody sends as
 	// themselves.
 	Sender func() Sender
@@ -111,11 +111,10 @@ type Server struct {
 	NormaliseNewlines bool
 	// MaxRecipients bounds one message; 0 leaves it to the mail server.
 	MaxRecipients int
-	// MaxConnections and MaxPerSource bound the connections, all and those of one
-	// IPv4 address or IPv6 /64; 0 is no bound.
-	MaxConnections, MaxPerSource int
-	// MaxFailedLogins is how often AUTH may fail on one connection. 0: 10.
-	MaxFailedLogins int
+	// Limiter bounds the connections; other doors may share it. Nil: nothing does.
+	Limiter *accept.Limiter
+	// MaxFailures is how many refused logins a connection may have. 0: 10.
+	MaxFailures int
 	// LoginTimeout bounds each wait before login, LoginTotal all of it.
 	// 0: 1 and 3 minutes.
 	LoginTimeout, LoginTotal time.Duration
@@ -128,10 +127,6 @@ type Server struct {
 	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
 	// minutes; more often while it cannot be reached.
 	RefreshEvery time.Duration
-
-	mu        sync.Mutex
-	total     int
-	perSource map[netip.Prefix]int
 }
 
 func or[T comparable](value, otherwise T) T {
@@ -142,7 +137,7 @@ func or[T comparable](value, otherwise T) T {
 	return value
 }
 
-func (s *Server) maxFailedLogins() int { return or(s.MaxFailedLogins, 10) }
+func (s *Server) maxFailures() int { return or(s.MaxFailures, 10) }
 
 func (s *Server) times() times {
 	return times{or(s.LoginTimeout, time.Minute), or(s.LoginTotal, 3*time.Minute), or(s.CommandTimeout, 5*time.Minute)}
@@ -171,16 +166,3 @@ func (s *Server) hostname() string {
 // alpn are the names that mail clients which use ALPN at all send; there is no
 // registered one for SMTP.
 var alpn = []string{"smtp", "esmtp"}
-
-// tlsConfig makes crypto/tls refuse a client that offers only foreign protocols
-// (RFC 7301 section 3.2): it was led here from another service.
-func (s *Server) tlsConfig() *tls.Config {
-	config := s.TLS.Clone()
-	if len(config.NextProtos) == 0 {
-		config.NextProtos = alpn
-	}
-	if config.MinVersion < tls.VersionTLS12 {
-		config.MinVersion = tls.VersionTLS12 // RFC 8997
-	}
-	return config
-}

@@ -169,7 +169,7 @@ func (s *session) passOn(step string, err error) *gosmtp.SMTPError {
 	var reply *gosmtp.SMTPError
 	if !errors.As(err, &reply) {
 		s.abort()
-		s.log.Warn("mail server lost", "step", step, "error", err)
+		s.log.Warn("mail server lost", "step", step, "err", err)
 		s.conn.hangUp()
 		return serverGone.says("Connection to the mail server lost; try again later")
 	}

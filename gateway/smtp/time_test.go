@@ -45,7 +45,7 @@ func bubble(t *testing.T, implicit bool, change func(*gateway), test func(t *tes
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		g := &gateway{t: t, fake: &mailtest.SMTP{Accounts: map[string]string{owner: password}}, guard: &guard{}, records: &records{}}
-		g.Server = &Server{Hostname: "gateway.test", TLS: mailtest.ServerTLS(), Guard: g.guard, Recorder: g.records,
+		g.Server = &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), Guard: g.guard, Recorder: g.records,
 			Upstream: &upstream.Server{Dial: g.fake.Dial, Timeout: time.Minute}}
 		if change != nil {
 			change(g)
