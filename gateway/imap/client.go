@@ -224,7 +224,7 @@ func (c *client) farewell(err error) {
 	case ended:
 		return
 	case errors.As(err, &f):
-	case errors.Is(err, errLineTooLong), errors.Is(err, errLiteralTooLong), errors.Is(err, errTalkTooLong):
+	case errors.Is(err, errLineTooLong), errors.Is(err, errCommandTooLong), errors.Is(err, errLiteralTooLong), errors.Is(err, errTalkTooLong):
 		f = farewell(err.Error())
 	case errors.As(err, &timeout) && timeout.Timeout() && draining:
 		f = "The server is shutting down"

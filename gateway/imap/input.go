@@ -11,7 +11,9 @@ import (
 
 // The bounds of what a client may send before login.
 const (
-	maxLine    = 64 << 10
+	// maxCommand is a command with all its lines and literals, which are held until
+	// it is complete, by as many connections as anybody likes to open.
+	maxCommand = 64 << 10
 	maxLiteral = 4 << 10
 	// maxSASL is the longest line of a SASL exchange (RFC 4954 section 4, for
 	// want of a figure in IMAP).
@@ -22,6 +24,7 @@ const (
 
 var (
 	errLineTooLong    = errors.New("line too long")
+	errCommandTooLong = errors.New("command too long")
 	errLiteralTooLong = errors.New("literal too long")
 	errTalkTooLong    = errors.New("too much before login")
 )
@@ -139,10 +142,11 @@ func (e *syntaxError) Error() string { return e.text }
 // is put before admit: an error means that the client was not asked for it, and
 // will not send it (RFC 9051 section 4.3).
 func (in *input) command(admit func(c command, a announced) error) (command, error) {
-	line, err := in.line(maxLine)
+	line, err := in.line(maxCommand)
 	if err != nil {
 		return command{}, err
 	}
+	left := maxCommand - len(line)
 	c, rest, bad := splitCommand(line)
 	for {
 		if bad == nil && strings.ContainsAny(rest, "\x00\r") {
@@ -157,6 +161,9 @@ func (in *input) command(admit func(c command, a announced) error) (command, err
 		c.args = append(c.args, piece{octets: before})
 		if !more {
 			break
+		}
+		if left -= a.size; left < 0 {
+			return c, errCommandTooLong
 		}
 		switch {
 		case a.async && a.size > maxLiteral:
@@ -178,9 +185,10 @@ func (in *input) command(admit func(c command, a announced) error) (command, err
 			bad = &syntaxError{c.tag, "a NUL"} // RFC 9051 section 9, CHAR8
 		}
 		c.args = append(c.args, piece{octets: octets, literal: true, binary: a.binary})
-		if rest, err = in.line(maxLine); err != nil {
+		if rest, err = in.line(left); err != nil {
 			return c, err
 		}
+		left -= len(rest)
 	}
 	if bad != nil {
 		return c, bad
