@@ -125,7 +125,7 @@ func start(t *testing.T, change func(*gateway)) *gateway {
 	g := &gateway{t: t, fake: &mailtest.SMTP{}, guard: &guard{}, records: &records{}, log: new(bytes.Buffer), doors: []bool{false, true}}
 	var logging sync.Mutex
 	g.Server = &Server{
-		Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), Guard: g.guard, Recorder: g.records,
+		Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: g.guard, Recorder: g.records,
 		Sessions: new(live.Registry),
 		Log:      slog.New(slog.NewTextHandler(lockedWriter{&logging, g.log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Sender:   func() Sender { return Sender{} },

@@ -145,7 +145,7 @@ func (d *door) drain() {
 		d.wg.Wait()
 		close(done)
 	}()
-	if !within(done, d.DrainTimeout) {
+	if !within(done, or(d.DrainTimeout, 30*time.Second)) {
 		d.each(func(c *conn, _ func()) { c.kick() })
 		if !within(done, lastWords) {
 			d.each(func(_ *conn, abort func()) { abort() })

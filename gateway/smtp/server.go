@@ -121,8 +121,8 @@ type Server struct {
 	// CommandTimeout bounds each wait after login. 0: 5 minutes, the least that
 	// RFC 5321 section 4.5.3.2.7 allows.
 	CommandTimeout time.Duration
-	// DrainTimeout is how long messages under way may take when Serve is to end.
-	// 0: no time at all.
+	// DrainTimeout is how long messages under way may take when Serve's context has
+	// ended. 0: 30 s; negative: not at all.
 	DrainTimeout time.Duration
 	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
 	// minutes; more often while it cannot be reached.

@@ -45,7 +45,7 @@ func bubble(t *testing.T, implicit bool, change func(*gateway), test func(t *tes
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		g := &gateway{t: t, fake: &mailtest.SMTP{Accounts: map[string]string{owner: password}}, guard: &guard{}, records: &records{}}
-		g.Server = &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), Guard: g.guard, Recorder: g.records,
+		g.Server = &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: g.guard, Recorder: g.records,
 			Upstream: &upstream.Server{Dial: g.fake.Dial, Timeout: time.Minute}}
 		if change != nil {
 			change(g)
@@ -211,7 +211,7 @@ func TestTimeAfterLogin(t *testing.T) {
 
 func TestAMailServerThatHangsDoesNotKeepUsAlive(t *testing.T) {
 	bubble(t, true, func(g *gateway) {
-		g.DrainTimeout = 30 * time.Second
+		g.DrainTimeout = 0 // 30 s
 		g.fake.Misbehave = mailtest.At("message", mailtest.Misdeed{Hang: true})
 	}, func(t *testing.T, g *gateway, dial func() *client) {
 		c := dial().secured()
