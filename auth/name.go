@@ -131,9 +131,17 @@ func isDotString(local string) bool {
 	return !strings.ContainsAny(local, "/\\\"@()<>[]:;, \x00")
 }
 
+// maxUnread is how many octets of a spelling there may be for one of its canonical
+// form: four in UTF-8 at most. Longer ones are refused before they are read,
+// which takes time with the square of the length.
+const maxUnread = 4
+
 // CanonicalAddress puts an address of any domain into canonical form, as
 // Canonical does with its two parts. The error is ErrMalformedName.
 func CanonicalAddress(local, domain string) (Name, error) {
+	if len(local) > maxUnread*64 {
+		return "", ErrMalformedName
+	}
 	// The case mapping can yield characters that compose further; a name that
 	// is not its own canonical form would have two counters.
 	local, err := precis.UsernameCaseMapped.String(local)
@@ -160,6 +168,9 @@ func CanonicalAddress(local, domain string) (Name, error) {
 // CanonicalDomain returns the ASCII form of a domain, in lower case and without
 // the final dot. The error is ErrMalformedName.
 func CanonicalDomain(domain string) (string, error) {
+	if len(domain) > maxUnread*255 {
+		return "", ErrMalformedName
+	}
 	ascii, err := idna.Lookup.ToASCII(strings.TrimSuffix(domain, "."))
 	if err != nil || ascii == "" || strings.HasSuffix(ascii, ".") || strings.Contains(ascii, "..") {
 		return "", ErrMalformedName

@@ -104,6 +104,37 @@ func TestANameIsNoPath(t *testing.T) {
 	}
 }
 
+// Writing a domain in ASCII takes time with the square of its length: whatever is
+// too long for an address must not get that far, not even where most of it would
+// not count, as these invisible hyphens.
+func TestWhatIsTooLongIsNotEvenRead(t *testing.T) {
+	for length, ok := range map[int]bool{2: true, 500: true, 1200: false, 20000: false} {
+		domain := "exam" + strings.Repeat("\u00ad", length/2) + "ple.vn"
+		if got, err := ParseName("lan@" + domain); (err == nil) != ok || ok && got != "lan@example.vn" {
+			t.Errorf("%d octets of nothing in the domain: %q, %v", length, got, err)
+		}
+	}
+	for length, ok := range map[int]bool{64: true, 65: false} {
+		wide := strings.Repeat("ａ", length) // three octets, one in the end
+		if _, err := ParseName(wide + "@example.vn"); (err == nil) != ok {
+			t.Errorf("%d wide letters: %v", length, err)
+		}
+	}
+}
+
+func BenchmarkALongAddress(b *testing.B) {
+	var domain strings.Builder
+	for i := range 20000 {
+		domain.WriteRune(rune(0x4e00 + i*7919%20000))
+	}
+	address := "lan@" + domain.String()
+	for b.Loop() {
+		if _, err := ParseName(address); err == nil {
+			b.Fatal("taken for an address")
+		}
+	}
+}
+
 func TestASubaddressIsFoldedWhereTheConfigurationSaysSo(t *testing.T) {
 	fold := *testNamer
 	fold.FoldSubaddress = true
