@@ -407,6 +407,37 @@ func FuzzHeaderFrom(f *testing.F) {
 	})
 }
 
+// FuzzAddressList looks for an address, anybody's, that a list has and we do not
+// see, or that we see otherwise than the standard library.
+func FuzzAddressList(f *testing.F) {
+	for _, seed := range []string{
+		"a@b", "A <a@b>", "a@b, c@d", "(x) a@b", "a (x) @ (y) b", "<(x) a @ b (y)>", `"a b"@c`, `"a\"(b" <c@d>`, `(a\)b) c@d`, "a@b (c (d) e)",
+		",a@b,,", "A. B <a@b>", "a . b@c", "=?utf-8?Q?a?= <b@c>", "a@b <c@d>", "a(b)c@d", "a@b(c)d", "a@b (c) .d", `"(" a@b ")"`, "a@b (<c@d>)", "g: a@b;",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		ours, err := parseAddresses(value)
+		if err != nil {
+			return
+		}
+		if ats := strings.Count(notQuoted(value), "@"); ats != len(ours) {
+			t.Errorf("%q has %d addresses, was taken for %q", value, ats, ours)
+		}
+		list, err := addressParser.ParseList(value)
+		if err != nil {
+			return
+		}
+		var theirs []string
+		for _, a := range list {
+			theirs = append(theirs, a.Address)
+		}
+		if !slices.Equal(theirs, ours) {
+			t.Errorf("%q was taken for %q, and is %q to others", value, ours, theirs)
+		}
+	})
+}
+
 func TestBareNewlines(t *testing.T) {
 	for text, normal := range map[string]string{
 		"":                   "",
