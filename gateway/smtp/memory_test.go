@@ -27,7 +27,7 @@ func inUse() int {
 // Whatever a client sends before its login, and however it never ends, it holds
 // little memory: anybody can open thousands of connections.
 func TestALoginThatNeverEndsHoldsLittleMemory(t *testing.T) {
-	const connections = 500
+	const connections = 200
 	long := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", 9000)))
 	for name, attack := range map[string]struct {
 		implicit bool
