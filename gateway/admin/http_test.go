@@ -418,7 +418,7 @@ func TestAddressesSurviveTheWayThroughAPath(t *testing.T) {
 		if a.Address != string(name) || a.State != "active" {
 			t.Errorf("%s: %+v", name, a.Summary)
 		}
-	}	// These are no names, and not another path either.
+	} // These are no names, and not another path either.
 	for _, name := range []string{"a/b@x.vn", "..@x.vn", "../an@x.vn", "a;b@x.vn", `a\b@x.vn`} {
 		if w := f.request("GET", base+"/accounts/"+url.PathEscape(name), ""); w.Code != 422 {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)

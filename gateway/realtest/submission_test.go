@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +269,11 @@ func TestHeaderTricksNeverArriveAsSomebodyElse(t *testing.T) {
 	t.Logf("%d of %d tricks work at Postfix itself", works, len(headerTricks))
 
 	me, victim := Dovecot(t).Account(t), Dovecot(t).Account(t)
+	onlyMe := func(authors []string) bool {
+		return !slices.ContainsFunc(authors, func(a string) bool {
+			return !strings.EqualFold(strings.Replace(a, "+tag@", "@", 1), me)
+		})
+	}
 	for i, r := range playTricks(t, Congthu(t).Door(), me, victim) {
 		trick := headerTricks[i]
 		if r.refused && !strings.HasPrefix(r.reply, "550 5.7.1") && !strings.HasPrefix(r.reply, "500 5.5.2") {
@@ -285,13 +291,12 @@ func TestHeaderTricksNeverArriveAsSomebodyElse(t *testing.T) {
 		if r.forged != "" {
 			t.Errorf("%s: arrived and says %q", trick.name, r.forged)
 		}
-		for reader, authors := range map[string][]string{
-			"email.policy.default": pythonAuthors(t, "policy", r.delivered),
-			"email.utils":          pythonAuthors(t, "utils", r.delivered),
-		} {
-			if len(authors) != 1 || !strings.EqualFold(strings.Replace(authors[0], "+tag@", "@", 1), me) {
-				t.Errorf("%s: arrived, and %s reads %q as its author", trick.name, reader, authors)
-			}
+		if authors := pythonAuthors(t, "policy", r.delivered); !onlyMe(authors) || len(authors) == 0 {
+			t.Errorf("%s: arrived, and Python reads %q as its author", trick.name, authors)
+		}
+		// The older one gives up where readers differ, as at empty places in a list.
+		if authors := pythonAuthors(t, "utils", r.delivered); !onlyMe(authors) {
+			t.Errorf("%s: arrived, and Python's older parser reads %q as its author", trick.name, authors)
 		}
 	}
 }
