@@ -26,11 +26,11 @@ func TestALoginThatNeverEndsHoldsLittleMemory(t *testing.T) {
 		says string
 		most int // KiB of a connection, above what it had after the greeting
 	}{
-		"nothing":                        {"", 8},
-		"many small commands":            {strings.Repeat("a NOOP\r\n", 200), 8},
-		"empty literals, few":            {"a LOGIN" + strings.Repeat(" {0+}\r\n", 150), 32},
-		"empty literals, many":           {"a LOGIN" + strings.Repeat(" {0+}\r\n", 36000), 8},
-		"literals of one octet":          {"a ID (" + strings.Repeat("{1+}\r\nx ", 75), 32},
+		"nothing":                        {"", 24},
+		"many small commands":            {strings.Repeat("a NOOP\r\n", 200), 24},
+		"empty literals, few":            {"a LOGIN" + strings.Repeat(" {0+}\r\n", 150), 40},
+		"empty literals, many":           {"a LOGIN" + strings.Repeat(" {0+}\r\n", 36000), 24},
+		"literals of one octet":          {"a ID (" + strings.Repeat("{1+}\r\nx ", 75), 40},
 		"literals as long as may be":     {"a LOGIN" + strings.Repeat(" {4096+}\r\n"+strings.Repeat("x", 4096), 50), 100},
 		"literals up to the bound":       {"a LOGIN" + strings.Repeat(" {4096+}\r\n"+strings.Repeat("x", 4096), 15), 100},
 		"lines between literals":         {"a LOGIN" + strings.Repeat(" {0+}\r\n"+strings.Repeat("x", 60000), 4), 100},
