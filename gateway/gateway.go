@@ -118,16 +118,24 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	services, background := errgroup.WithContext(background)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	context.AfterFunc(background, cancel)
+	// A shutdown is told to load balancers first: by the time a listener has
+	// closed, /readyz has said so.
+	open, shut := context.WithCancel(context.WithoutCancel(ctx))
+	leave := func() {
+		g.admin.Drain()
+		shut()
+	}
+	defer leave()
+	defer context.AfterFunc(ctx, leave)()
+	context.AfterFunc(background, leave)
 
-	doors, ctx := errgroup.WithContext(ctx)
+	doors, open := errgroup.WithContext(open)
+	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
 	for _, l := range listeners.imap {
-		doors.Go(func() error { return g.imap.Serve(ctx, g.behindBalancers(l), l.implicit) })
+		doors.Go(func() error { return g.imap.Serve(open, g.behindBalancers(l), l.implicit) })
 	}
 	for _, l := range listeners.smtp {
-		doors.Go(func() error { return g.smtp.Serve(ctx, g.behindBalancers(l), l.implicit) })
+		doors.Go(func() error { return g.smtp.Serve(open, g.behindBalancers(l), l.implicit) })
 	}
 	services.Go(func() error { return g.guard.Run(background) })
 	services.Go(func() error { return g.sweepDaily(background) })

@@ -251,6 +251,17 @@ func (p *phone) ended() string {
 	return string(rest)
 }
 
+// eventually waits for what nothing but asking tells; what completes the
+// sentence "still waiting for ...".
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("still waiting for " + what)
+		}
+	}
+}
+
 func TestALoginGoesThroughToTheMailServer(t *testing.T) {
 	o := newOffice(t)
 	o.open()
@@ -438,6 +449,47 @@ func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
 	if rest := user.ended(); strings.Contains(rest, "BYE") {
 		t.Errorf("a spliced session was ended with words: %q", rest)
 	}
+}
+
+// By the time a client finds a door closed, whoever asks before sending clients
+// has been told; the process itself is well, and so are those logged in.
+func TestAShutdownIsToldBeforeTheDoorsClose(t *testing.T) {
+	o := newOffice(t)
+	o.settings = strings.Replace(o.settings, "300ms", "20s", 1)
+	status := freeAddress(t)
+	o.write(fmt.Sprintf("metrics: { listen: %q }\n", status))
+	o.open()
+	get := func(path string) int {
+		t.Helper()
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+		response, err := client.Get("http://" + status + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		return response.StatusCode
+	}
+	user := o.phone()
+	user.say(`a LOGIN lan "Mat-khau-1"`)
+	user.read("a OK")
+	eventually(t, "the mail servers to be probed", func() bool { return get("/readyz") == http.StatusOK })
+	o.stop()
+	eventually(t, "the door to close", func() bool {
+		conn, err := net.Dial("tcp", o.address)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	if code := get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("/readyz with the doors closed: %d", code)
+	}
+	if code := get("/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz with the doors closed: %d", code)
+	}
+	user.say("b NOOP")
+	user.read("b OK")
+	user.conn.Close() // or the drain would be waited for
 }
 
 func TestTheLogHasNoPasswordAndNoUnknownName(t *testing.T) {

@@ -3,6 +3,7 @@ package realtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -137,6 +138,13 @@ func TestTerminationDrains(t *testing.T) {
 		}
 		return err != nil
 	})
+	// A load balancer has been told, a supervisor has no reason to act.
+	if code, body := Get(t, g.URL("/readyz")); code != http.StatusServiceUnavailable || !strings.Contains(body, "shutting down") {
+		t.Errorf("/readyz while draining: %d %s", code, body)
+	}
+	if code, body := Get(t, g.URL("/healthz")); code != http.StatusOK {
+		t.Errorf("/healthz while draining: %d %s", code, body)
+	}
 	// Logged in: the session goes on until drain_timeout.
 	if reply := imap.Command("b", "SELECT INBOX"); !strings.HasPrefix(reply, "OK") {
 		t.Errorf("an IMAP session while draining: %s", reply)
