@@ -41,6 +41,7 @@ type counts struct {
 	mu       sync.Mutex
 	outcomes map[auth.Outcome]int
 	reloads  []error
+	expires  time.Time // of the certificate that clients see
 }
 
 func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -55,22 +56,27 @@ func (c *counts) Reloaded(_ time.Time, err error) {
 	c.reloads = append(c.reloads, err)
 }
 
-func (*counts) Happened(auth.Event)                     {}
-func (*counts) Opened(auth.Protocol)                    {}
-func (*counts) Closed(auth.Protocol)                    {}
-func (*counts) Handshaken(auth.Protocol, error)         {}
-func (*counts) Relayed(auth.Protocol, int64, int64)     {}
-func (*counts) Submitted(smtp.Result)                   {}
-func (*counts) UpstreamUp(auth.Protocol, bool)          {}
-func (*counts) Accounts(map[auth.State]int)             {}
-func (*counts) Attacks(int)                             {}
-func (*counts) UnknownNames(int)                        {}
-func (*counts) Swept(time.Time, error)                  {}
-func (*counts) CertificatesExpire(time.Time, time.Time) {}
-func (*counts) ChainVerified(time.Time, error)          {}
-func (*counts) AdminPanicked()                          {}
-func (*counts) Watch(func() int, func() int)            {}
-func (*counts) Handler() http.Handler                   { return http.NotFoundHandler() }
+func (c *counts) CertificatesExpire(clients, _ time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expires = clients
+}
+
+func (*counts) Happened(auth.Event)                 {}
+func (*counts) Opened(auth.Protocol)                {}
+func (*counts) Closed(auth.Protocol)                {}
+func (*counts) Handshaken(auth.Protocol, error)     {}
+func (*counts) Relayed(auth.Protocol, int64, int64) {}
+func (*counts) Submitted(smtp.Result)               {}
+func (*counts) UpstreamUp(auth.Protocol, bool)      {}
+func (*counts) Accounts(map[auth.State]int)         {}
+func (*counts) Attacks(int)                         {}
+func (*counts) UnknownNames(int)                    {}
+func (*counts) Swept(time.Time, error)              {}
+func (*counts) ChainVerified(time.Time, error)      {}
+func (*counts) AdminPanicked()                      {}
+func (*counts) Watch(func() int, func() int)        {}
+func (*counts) Handler() http.Handler               { return http.NotFoundHandler() }
 
 // office is a gateway before fake mail servers.
 type office struct {
@@ -137,19 +143,10 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cert, key, err := demo.Certificate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.roots = x509.NewCertPool()
-	o.roots.AppendCertsFromPEM(cert)
-	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	o.address = freeAddress(t)
 	o.file = filepath.Join(dir, "congthu.yaml")
+	o.roots = x509.NewCertPool()
+	o.certify(time.Now())
+	o.address = freeAddress(t)
 	o.settings = fmt.Sprintf(`domain: example.vn
 data_dir: %q
 tls: { certificate: cert.pem, key: key.pem }
@@ -164,6 +161,38 @@ drain_timeout: 300ms
 		Load: func() (*config.Config, error) { return config.Load(o.file) },
 	}
 	return o
+}
+
+// certify puts a fresh certificate beside the configuration, made at some time
+// (it is good for a year), and tells when it runs out.
+func (o *office) certify(at time.Time) (expires time.Time) {
+	o.t.Helper()
+	cert, key, err := demo.Certificate(at)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.roots.AppendCertsFromPEM(cert)
+	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(o.file), name), content, 0o600); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return pair.Leaf.NotAfter
+}
+
+// shown is when the certificate that clients see runs out.
+func (o *office) shown() time.Time {
+	o.t.Helper()
+	conn, err := tls.Dial("tcp", o.address, &tls.Config{InsecureSkipVerify: true}) // only looked at
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].NotAfter
 }
 
 // write writes the configuration with more settings.
@@ -430,6 +459,47 @@ func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.phone() // comes for itself again
+}
+
+// Without the gateway nobody has mail; with an expired certificate some still
+// have.
+func TestAnExpiredCertificateStopsNeitherAStartNorAReload(t *testing.T) {
+	o := newOffice(t)
+	old := o.certify(time.Now().AddDate(-20, 0, 0))
+	o.open()
+	if got := o.shown(); !got.Equal(old) || !o.counts.expires.Equal(old) {
+		t.Errorf("clients see a certificate until %v, the metrics say %v, want %v", got, o.counts.expires, old)
+	}
+	o.write("texts: { wrong: \"Sai roi\" }\n")
+	if err := o.gateway.Reload(); err != nil {
+		t.Errorf("a reload of the rules beside an expired certificate: %v", err)
+	}
+	if log := o.log.String(); !strings.Contains(log, "ran out on") || !strings.Contains(log, "renew it") {
+		t.Errorf("the log does not say it: %s", log)
+	}
+	renewed := o.certify(time.Now())
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.shown(); !got.Equal(renewed) || !o.counts.expires.Equal(renewed) {
+		t.Errorf("renewed: clients see a certificate until %v, the metrics say %v, want %v", got, o.counts.expires, renewed)
+	}
+	p := o.phone()
+	p.say(`a LOGIN lan "wrong"`)
+	if line := p.read("a NO"); !strings.Contains(line, "Sai roi") {
+		t.Errorf("the rules are not those of the reload: %q", line)
+	}
+	// The wrong file put in its place by mistake does no harm.
+	o.certify(time.Now().AddDate(-20, 0, 0))
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.shown(); !got.Equal(renewed) || !o.counts.expires.Equal(renewed) {
+		t.Errorf("an expired one after a good one: clients see %v, the metrics say %v, want %v", got, o.counts.expires, renewed)
+	}
+	if !strings.Contains(o.log.String(), "stays in force") {
+		t.Error("the log does not say that the good one stays")
+	}
 }
 
 func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
