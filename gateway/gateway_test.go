@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +90,7 @@ type office struct {
 	file     string // the configuration
 	settings string // of the file, below what all tests share
 	address  string // of the IMAP door, implicit TLS
+	submit   string // of the submission door, implicit TLS
 	roots    *x509.CertPool
 	stop     context.CancelFunc
 	done     chan error
@@ -146,7 +148,7 @@ func newOffice(t *testing.T) *office {
 	o.file = filepath.Join(dir, "congthu.yaml")
 	o.roots = x509.NewCertPool()
 	o.certify(time.Now())
-	o.address = freeAddress(t)
+	o.address, o.submit = freeAddress(t), freeAddress(t)
 	o.settings = fmt.Sprintf(`domain: example.vn
 data_dir: %q
 tls: { certificate: cert.pem, key: key.pem }
@@ -154,7 +156,7 @@ imap: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls
 smtp: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls: none } }
 rules: { password: { change_text: "Ask the helpdesk" } }
 drain_timeout: 300ms
-`, dir, o.address, imapAddress, freeAddress(t), smtpAddress)
+`, dir, o.address, imapAddress, o.submit, smtpAddress)
 	o.write("")
 	o.gateway = &Gateway{
 		Store: o.store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil)),
@@ -228,7 +230,7 @@ func (o *office) open() {
 	})
 }
 
-// phone is an IMAP client that can say a line and read one.
+// phone is a client that can say a line and read one.
 type phone struct {
 	t    *testing.T
 	conn net.Conn
@@ -237,15 +239,30 @@ type phone struct {
 
 func (o *office) phone() *phone {
 	o.t.Helper()
-	conn, err := tls.Dial("tcp", o.address, &tls.Config{RootCAs: o.roots})
+	p := o.dial(o.address)
+	p.read("* OK")
+	return p
+}
+
+// sender is a client of the submission door.
+func (o *office) sender() *phone {
+	o.t.Helper()
+	p := o.dial(o.submit)
+	p.read("220 ")
+	p.say("EHLO client.example")
+	p.read("250 ")
+	return p
+}
+
+func (o *office) dial(address string) *phone {
+	o.t.Helper()
+	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: o.roots})
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	o.t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	p := &phone{o.t, conn, bufio.NewReader(conn)}
-	p.read("* OK")
-	return p
+	return &phone{o.t, conn, bufio.NewReader(conn)}
 }
 
 func (p *phone) say(line string) {
@@ -253,6 +270,16 @@ func (p *phone) say(line string) {
 	if _, err := io.WriteString(p.conn, line+"\r\n"); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// line reads one line.
+func (p *phone) line() string {
+	p.t.Helper()
+	line, err := p.r.ReadString('\n')
+	if err != nil {
+		p.t.Fatalf("waiting for a line: %v (after %q)", err, line)
+	}
+	return line
 }
 
 // read reads lines until one begins with want.
@@ -374,6 +401,59 @@ func TestTheLoginThatRevokesAnAccountIsToldSo(t *testing.T) {
 		p.read("a NO [CONTACTADMIN]")
 		p.say("b NOOP")
 		p.read("b OK")
+	}
+}
+
+// plain is the response of SASL PLAIN (RFC 4616 section 2).
+func plain(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+}
+
+// A program must get to read why it was refused, and the connection is as good
+// as after any other refusal. Whether the sweep has come already makes no
+// difference.
+func TestARevokedAccountIsToldSoWhenItSends(t *testing.T) {
+	o := newOffice(t)
+	long := time.Now().AddDate(-2, 0, 0)
+	const tries = 40 // whatever ends sessions has goroutines of its own
+	for i := range tries {
+		name := auth.Name(fmt.Sprintf("dormant%d@example.vn", i))
+		o.smtp.Accounts[string(name)] = "Mat-khau-1"
+		_, err := o.store.Update(context.Background(), name, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			a.Registered, a.FirstLogin, a.LastLogin = long, long, long
+			if i%2 == 1 {
+				a.Revocation = auth.Mark{At: long.AddDate(1, 1, 0), By: auth.ByGateway, Reason: "not logged in"}
+			}
+			return nil, true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.open()
+	for i := range tries {
+		p := o.sender()
+		user := fmt.Sprintf("dormant%d@example.vn", i)
+		p.say("AUTH PLAIN " + plain(user, "Mat-khau-1"))
+		if line := p.line(); !strings.HasPrefix(line, "525 5.7.13 ") {
+			t.Fatalf("try %d: %q", i, line)
+		}
+		p.say("NOOP")
+		if line := p.line(); !strings.HasPrefix(line, "250 ") {
+			t.Fatalf("try %d, afterwards: %q", i, line)
+		}
+		p.say("MAIL FROM:<" + user + ">")
+		if line := p.line(); !strings.HasPrefix(line, "530 5.7.0 ") {
+			t.Fatalf("try %d, mail without a login: %q", i, line)
+		}
+		p.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
+		if line := p.line(); !strings.HasPrefix(line, "235 ") {
+			t.Fatalf("try %d, another account on the same connection: %q", i, line)
+		}
+		p.say("QUIT")
+		if rest := p.ended(); !strings.HasPrefix(rest, "221 ") || strings.Count(rest, "\n") != 1 {
+			t.Fatalf("try %d, at the end: %q", i, rest)
+		}
 	}
 }
 
