@@ -134,6 +134,7 @@ func (g *Gateway) sweepDaily(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-count.C:
 			g.count(ctx)
+		case <-g.reloaded: // perhaps to another time of the sweep
 		case <-sweep.C:
 		}
 		sweep.Stop()

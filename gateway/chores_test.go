@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,16 +95,18 @@ func TestTheSweepRevokesWhatIsDormantAndEndsItsSessions(t *testing.T) {
 	}
 }
 
-// busy is a store with so many accounts that reading them takes longer than the
-// time between two counts.
-type busy struct{ *memory }
-
-func (b busy) Each(ctx context.Context, f func(auth.Account) error) error {
-	time.Sleep(countEvery + 2*time.Minute)
-	return b.memory.Each(ctx, f)
+// slow is a store with so many accounts that reading them takes long.
+type slow struct {
+	*memory
+	takes atomic.Int64 // nanoseconds
 }
 
-func TestTheSweepComesEveryDayHoweverBusyTheStoreIs(t *testing.T) {
+func (s *slow) Each(ctx context.Context, f func(auth.Account) error) error {
+	time.Sleep(time.Duration(s.takes.Load()))
+	return s.memory.Each(ctx, f)
+}
+
+func TestTheSweepComesEveryDayHoweverSlowTheStoreIs(t *testing.T) {
 	o := newOffice(t)
 	o.write("")
 	c, err := config.Load(o.file)
@@ -111,7 +114,9 @@ func TestTheSweepComesEveryDayHoweverBusyTheStoreIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		g := &Gateway{Store: busy{o.store}, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil))}
+		store := &slow{memory: o.store}
+		store.takes.Store(int64(countEvery + 2*time.Minute)) // it is always counting
+		g := &Gateway{Store: store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil))}
 		if err := g.assemble(c); err != nil {
 			t.Fatal(err)
 		}
@@ -133,6 +138,19 @@ func TestTheSweepComesEveryDayHoweverBusyTheStoreIs(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		if n := strings.Count(o.log.String(), "swept for dormant accounts"); n != 2 {
 			t.Errorf("%d sweeps on two days", n)
+		}
+		// A new time of the sweep is in force at once. It is 3 o'clock.
+		store.takes.Store(0)
+		time.Sleep(10 * time.Minute)
+		o.settings = strings.Replace(o.settings, "rules: {", `rules: { dormancy: { sweep_at: "03:11" },`, 1)
+		o.write("")
+		g.Load = func() (*config.Config, error) { return config.Load(o.file) }
+		if err := g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := strings.Count(o.log.String(), "swept for dormant accounts"); n != 3 {
+			t.Errorf("%d sweeps, one of them at a new time", n)
 		}
 		cancel()
 		if err := <-done; err != nil {

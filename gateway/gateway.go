@@ -100,6 +100,7 @@ type Gateway struct {
 	admin     *admin.Server
 	mailCert  *config.Certificate
 	adminCert *config.Certificate      // nil: plain HTTP
+	reloaded  chan struct{}            // has room for one signal to sweepDaily
 	health    [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
 	attacks   map[string]bool          // that were told of; only the daily chores use it
 }
@@ -160,6 +161,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 		return err
 	}
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
+	g.reloaded = make(chan struct{}, 1)
 	g.guard = &auth.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
@@ -228,6 +230,10 @@ func (g *Gateway) Reload() (err error) {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	select {
+	case g.reloaded <- struct{}{}:
+	default:
+	}
 	g.replace("tls.certificate", g.mailCert, c.Certificate())
 	g.replace("admin.tls.certificate", g.adminCert, c.AdminCertificate())
 	g.admin.SetTokens(tokens(c))
