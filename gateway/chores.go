@@ -116,22 +116,34 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 func (g *Gateway) sweepDaily(ctx context.Context) error {
 	count := time.NewTicker(countEvery)
 	defer count.Stop()
+	c := g.live.config()
+	due := nextSweep(c)
 	g.count(ctx)
-	for {
-		c := g.live.config()
-		sweep := time.NewTimer(time.Until(c.Regulation.Dormancy.SweepAt.Next(time.Now(), c.Rules().Location)))
+	for ctx.Err() == nil {
+		// A sweep that has become due while something else was done is late, not
+		// left out.
+		if !due.After(time.Now()) {
+			g.sweep(ctx)
+			c = g.live.config()
+			due = nextSweep(c)
+		} else if now := g.live.config(); now != c {
+			c, due = now, nextSweep(now)
+		}
+		sweep := time.NewTimer(time.Until(due))
 		select {
 		case <-ctx.Done():
 		case <-count.C:
 			g.count(ctx)
+		case <-g.reloaded: // perhaps to another time of the sweep
 		case <-sweep.C:
-			g.sweep(ctx)
 		}
 		sweep.Stop()
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
+}
+
+func nextSweep(c *config.Config) time.Time {
+	return c.Regulation.Dormancy.SweepAt.Next(time.Now(), c.Rules().Location)
 }
 
 // count counts what the metrics tell of the accounts, and tells of attacks.

@@ -93,15 +93,17 @@ type Gateway struct {
 	// Ready is called when everything listens; nil: nobody is told.
 	Ready func()
 
-	live     live
-	guard    *auth.Guard
-	sessions session.Registry
-	imap     *imap.Server
-	smtp     *smtp.Server
-	admin    *admin.Server
-	mailCert *config.Certificate
-	health   [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
-	attacks  map[string]bool          // that were told of; only the daily chores use it
+	live      live
+	guard     *auth.Guard
+	sessions  session.Registry
+	imap      *imap.Server
+	smtp      *smtp.Server
+	admin     *admin.Server
+	mailCert  *config.Certificate
+	adminCert *config.Certificate      // nil: plain HTTP
+	reloaded  chan struct{}            // has room for one signal to sweepDaily
+	health    [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
+	attacks   map[string]bool          // that were told of; only the daily chores use it
 }
 
 // Run opens all listeners of the configuration and serves until ctx ends and
@@ -119,16 +121,24 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	services, background := errgroup.WithContext(background)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	context.AfterFunc(background, cancel)
+	// A shutdown is told to load balancers first: by the time a listener has
+	// closed, /readyz has said so.
+	open, shut := context.WithCancel(context.WithoutCancel(ctx))
+	leave := func() {
+		g.admin.Drain()
+		shut()
+	}
+	defer leave()
+	defer context.AfterFunc(ctx, leave)()
+	context.AfterFunc(background, leave)
 
-	doors, ctx := errgroup.WithContext(ctx)
+	doors, open := errgroup.WithContext(open)
+	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
 	for _, l := range listeners.imap {
-		doors.Go(func() error { return g.imap.Serve(ctx, g.behindBalancers(l), l.implicit) })
+		doors.Go(func() error { return g.imap.Serve(open, g.behindBalancers(l), l.implicit) })
 	}
 	for _, l := range listeners.smtp {
-		doors.Go(func() error { return g.smtp.Serve(ctx, g.behindBalancers(l), l.implicit) })
+		doors.Go(func() error { return g.smtp.Serve(open, g.behindBalancers(l), l.implicit) })
 	}
 	services.Go(func() error { return g.guard.Run(background) })
 	services.Go(func() error { return g.sweepDaily(background) })
@@ -151,7 +161,8 @@ func (g *Gateway) assemble(c *config.Config) error {
 	if err := g.live.set(c); err != nil {
 		return err
 	}
-	g.mailCert = c.Certificate()
+	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
+	g.reloaded = make(chan struct{}, 1)
 	g.guard = &auth.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log, knownTo(g.Store))},
@@ -170,7 +181,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
 	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })
 	g.Metrics.Reloaded(time.Now(), nil)
-	g.tellCertificates(c)
+	g.tellCertificates()
 
 	limiter := &accept.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
 	g.imap = &imap.Server{
@@ -221,11 +232,16 @@ func (g *Gateway) Reload() (err error) {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
-	g.mailCert.Replace(c.Certificate())
+	select {
+	case g.reloaded <- struct{}{}:
+	default:
+	}
+	g.replace("tls.certificate", g.mailCert, c.Certificate())
+	g.replace("admin.tls.certificate", g.adminCert, c.AdminCertificate())
 	g.admin.SetTokens(tokens(c))
-	g.tellCertificates(c)
+	g.tellCertificates()
 	for _, w := range c.Warnings {
-		g.Log.Warn("configuration", "path", w.Path, "warning", w.Message)
+		g.Log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
 	if needs := needRestart(old, c); len(needs) > 0 {
 		g.Log.Warn("these settings have changed and need a restart", "settings", needs)
@@ -234,12 +250,27 @@ func (g *Gateway) Reload() (err error) {
 	return nil
 }
 
-func (g *Gateway) tellCertificates(c *config.Config) {
-	var adminExpires time.Time
-	if cert := c.AdminCertificate(); cert != nil {
-		adminExpires = cert.NotAfter()
+// replace puts a certificate into force, but not one that clients refuse in the
+// place of one that they do not.
+func (g *Gateway) replace(setting string, held, next *config.Certificate) {
+	if held == nil || next == nil {
+		return // a listener begins or ends to use TLS: that needs a restart
 	}
-	g.Metrics.CertificatesExpire(c.Certificate().NotAfter(), adminExpires)
+	now := time.Now()
+	if err := next.Valid(now); err != nil && held.Valid(now) == nil {
+		g.Log.Error("the certificate from before stays in force, the new one would be refused by clients", "setting", setting, "err", err)
+		return
+	}
+	held.Replace(next)
+}
+
+// tellCertificates tells when the certificates in force run out.
+func (g *Gateway) tellCertificates() {
+	var adminExpires time.Time
+	if g.adminCert != nil {
+		adminExpires = g.adminCert.NotAfter()
+	}
+	g.Metrics.CertificatesExpire(g.mailCert.NotAfter(), adminExpires)
 }
 
 // live is what a reload replaces: the doors ask it each time.

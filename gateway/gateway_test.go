@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ type counts struct {
 	mu       sync.Mutex
 	outcomes map[auth.Outcome]int
 	reloads  []error
+	expires  time.Time // of the certificate that clients see
 }
 
 func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -56,22 +58,27 @@ func (c *counts) Reloaded(_ time.Time, err error) {
 	c.reloads = append(c.reloads, err)
 }
 
-func (*counts) Happened(auth.Event)                     {}
-func (*counts) Opened(auth.Protocol)                    {}
-func (*counts) Closed(auth.Protocol)                    {}
-func (*counts) Handshaken(auth.Protocol, error)         {}
-func (*counts) Relayed(auth.Protocol, int64, int64)     {}
-func (*counts) Submitted(smtp.Result)                   {}
-func (*counts) UpstreamUp(auth.Protocol, bool)          {}
-func (*counts) Accounts(map[auth.State]int)             {}
-func (*counts) Attacks(int)                             {}
-func (*counts) UnknownNames(int)                        {}
-func (*counts) Swept(time.Time, error)                  {}
-func (*counts) CertificatesExpire(time.Time, time.Time) {}
-func (*counts) ChainVerified(time.Time, error)          {}
-func (*counts) AdminPanicked()                          {}
-func (*counts) Watch(func() int, func() int)            {}
-func (*counts) Handler() http.Handler                   { return http.NotFoundHandler() }
+func (c *counts) CertificatesExpire(clients, _ time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expires = clients
+}
+
+func (*counts) Happened(auth.Event)                 {}
+func (*counts) Opened(auth.Protocol)                {}
+func (*counts) Closed(auth.Protocol)                {}
+func (*counts) Handshaken(auth.Protocol, error)     {}
+func (*counts) Relayed(auth.Protocol, int64, int64) {}
+func (*counts) Submitted(smtp.Result)               {}
+func (*counts) UpstreamUp(auth.Protocol, bool)      {}
+func (*counts) Accounts(map[auth.State]int)         {}
+func (*counts) Attacks(int)                         {}
+func (*counts) UnknownNames(int)                    {}
+func (*counts) Swept(time.Time, error)              {}
+func (*counts) ChainVerified(time.Time, error)      {}
+func (*counts) AdminPanicked()                      {}
+func (*counts) Watch(func() int, func() int)        {}
+func (*counts) Handler() http.Handler               { return http.NotFoundHandler() }
 
 // office is a gateway before fake mail servers.
 type office struct {
@@ -139,19 +146,10 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cert, key, err := demo.Certificate(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.roots = x509.NewCertPool()
-	o.roots.AppendCertsFromPEM(cert)
-	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	o.address, o.submit = freeAddress(t), freeAddress(t)
 	o.file = filepath.Join(dir, "congthu.yaml")
+	o.roots = x509.NewCertPool()
+	o.certify(time.Now())
+	o.address, o.submit = freeAddress(t), freeAddress(t)
 	o.settings = fmt.Sprintf(`domain: example.vn
 data_dir: %q
 tls: { certificate: cert.pem, key: key.pem }
@@ -166,6 +164,38 @@ drain_timeout: 300ms
 		Load: func() (*config.Config, error) { return config.Load(o.file) },
 	}
 	return o
+}
+
+// certify puts a fresh certificate beside the configuration, made at some time
+// (it is good for a year), and tells when it runs out.
+func (o *office) certify(at time.Time) (expires time.Time) {
+	o.t.Helper()
+	cert, key, err := demo.Certificate(at)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.roots.AppendCertsFromPEM(cert)
+	for name, content := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(o.file), name), content, 0o600); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return pair.Leaf.NotAfter
+}
+
+// shown is when the certificate that clients see runs out.
+func (o *office) shown() time.Time {
+	o.t.Helper()
+	conn, err := tls.Dial("tcp", o.address, &tls.Config{InsecureSkipVerify: true}) // only looked at
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].NotAfter
 }
 
 // write writes the configuration with more settings.
@@ -201,7 +231,7 @@ func (o *office) open() {
 	})
 }
 
-// phone is an IMAP client that can say a line and read one.
+// phone is a client that can say a line and read one.
 type phone struct {
 	t    *testing.T
 	conn net.Conn
@@ -210,15 +240,30 @@ type phone struct {
 
 func (o *office) phone() *phone {
 	o.t.Helper()
-	conn, err := tls.Dial("tcp", o.address, &tls.Config{RootCAs: o.roots})
+	p := o.dial(o.address)
+	p.read("* OK")
+	return p
+}
+
+// sender is a client of the submission door.
+func (o *office) sender() *phone {
+	o.t.Helper()
+	p := o.dial(o.submit)
+	p.read("220 ")
+	p.say("EHLO client.example")
+	p.read("250 ")
+	return p
+}
+
+func (o *office) dial(address string) *phone {
+	o.t.Helper()
+	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: o.roots})
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	o.t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	p := &phone{o.t, conn, bufio.NewReader(conn)}
-	p.read("* OK")
-	return p
+	return &phone{o.t, conn, bufio.NewReader(conn)}
 }
 
 func (p *phone) say(line string) {
@@ -226,6 +271,16 @@ func (p *phone) say(line string) {
 	if _, err := io.WriteString(p.conn, line+"\r\n"); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// line reads one line.
+func (p *phone) line() string {
+	p.t.Helper()
+	line, err := p.r.ReadString('\n')
+	if err != nil {
+		p.t.Fatalf("waiting for a line: %v (after %q)", err, line)
+	}
+	return line
 }
 
 // read reads lines until one begins with want.
@@ -251,6 +306,17 @@ func (p *phone) ended() string {
 		p.t.Fatal("the connection is still open")
 	}
 	return string(rest)
+}
+
+// eventually waits for what nothing but asking tells; what completes the
+// sentence "still waiting for ...".
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("still waiting for " + what)
+		}
+	}
 }
 
 func TestALoginGoesThroughToTheMailServer(t *testing.T) {
@@ -365,6 +431,59 @@ func TestTheLoginOfADormantAccountIsToldWhy(t *testing.T) {
 	}
 }
 
+// plain is the response of SASL PLAIN (RFC 4616 section 2).
+func plain(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+}
+
+// A program must get to read why it was refused, and the connection is as good
+// as after any other refusal. Whether the sweep has come already makes no
+// difference.
+func TestARevokedAccountIsToldSoWhenItSends(t *testing.T) {
+	o := newOffice(t)
+	long := time.Now().AddDate(-2, 0, 0)
+	const tries = 40 // whatever ends sessions has goroutines of its own
+	for i := range tries {
+		name := auth.Name(fmt.Sprintf("dormant%d@example.vn", i))
+		o.smtp.Accounts[string(name)] = "Mat-khau-1"
+		_, err := o.store.Update(context.Background(), name, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			a.Registered, a.FirstLogin, a.LastLogin = long, long, long
+			if i%2 == 1 {
+				a.Revocation = auth.Mark{At: long.AddDate(1, 1, 0), By: auth.ByGateway, Reason: "not logged in"}
+			}
+			return nil, true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.open()
+	for i := range tries {
+		p := o.sender()
+		user := fmt.Sprintf("dormant%d@example.vn", i)
+		p.say("AUTH PLAIN " + plain(user, "Mat-khau-1"))
+		if line := p.line(); !strings.HasPrefix(line, "525 5.7.13 ") {
+			t.Fatalf("try %d: %q", i, line)
+		}
+		p.say("NOOP")
+		if line := p.line(); !strings.HasPrefix(line, "250 ") {
+			t.Fatalf("try %d, afterwards: %q", i, line)
+		}
+		p.say("MAIL FROM:<" + user + ">")
+		if line := p.line(); !strings.HasPrefix(line, "530 5.7.0 ") {
+			t.Fatalf("try %d, mail without a login: %q", i, line)
+		}
+		p.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
+		if line := p.line(); !strings.HasPrefix(line, "235 ") {
+			t.Fatalf("try %d, another account on the same connection: %q", i, line)
+		}
+		p.say("QUIT")
+		if rest := p.ended(); !strings.HasPrefix(rest, "221 ") || strings.Count(rest, "\n") != 1 {
+			t.Fatalf("try %d, at the end: %q", i, rest)
+		}
+	}
+}
+
 func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	o := newOffice(t)
 	o.open()
@@ -449,6 +568,47 @@ func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 	o.phone() // comes for itself again
 }
 
+// Without the gateway nobody has mail; with an expired certificate some still
+// have.
+func TestAnExpiredCertificateStopsNeitherAStartNorAReload(t *testing.T) {
+	o := newOffice(t)
+	old := o.certify(time.Now().AddDate(-20, 0, 0))
+	o.open()
+	if got := o.shown(); !got.Equal(old) || !o.counts.expires.Equal(old) {
+		t.Errorf("clients see a certificate until %v, the metrics say %v, want %v", got, o.counts.expires, old)
+	}
+	o.write("texts: { wrong: \"Sai roi\" }\n")
+	if err := o.gateway.Reload(); err != nil {
+		t.Errorf("a reload of the rules beside an expired certificate: %v", err)
+	}
+	if log := o.log.String(); !strings.Contains(log, "ran out on") || !strings.Contains(log, "renew it") {
+		t.Errorf("the log does not say it: %s", log)
+	}
+	renewed := o.certify(time.Now())
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.shown(); !got.Equal(renewed) || !o.counts.expires.Equal(renewed) {
+		t.Errorf("renewed: clients see a certificate until %v, the metrics say %v, want %v", got, o.counts.expires, renewed)
+	}
+	p := o.phone()
+	p.say(`a LOGIN lan "wrong"`)
+	if line := p.read("a NO"); !strings.Contains(line, "Sai roi") {
+		t.Errorf("the rules are not those of the reload: %q", line)
+	}
+	// The wrong file put in its place by mistake does no harm.
+	o.certify(time.Now().AddDate(-20, 0, 0))
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := o.shown(); !got.Equal(renewed) || !o.counts.expires.Equal(renewed) {
+		t.Errorf("an expired one after a good one: clients see %v, the metrics say %v, want %v", got, o.counts.expires, renewed)
+	}
+	if !strings.Contains(o.log.String(), "stays in force") {
+		t.Error("the log does not say that the good one stays")
+	}
+}
+
 func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
 	o := newOffice(t)
 	o.settings = strings.Replace(o.settings, "300ms", "1s", 1)
@@ -466,6 +626,47 @@ func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
 	if rest := user.ended(); strings.Contains(rest, "BYE") {
 		t.Errorf("a spliced session was ended with words: %q", rest)
 	}
+}
+
+// By the time a client finds a door closed, whoever asks before sending clients
+// has been told; the process itself is well, and so are those logged in.
+func TestAShutdownIsToldBeforeTheDoorsClose(t *testing.T) {
+	o := newOffice(t)
+	o.settings = strings.Replace(o.settings, "300ms", "20s", 1)
+	status := freeAddress(t)
+	o.write(fmt.Sprintf("metrics: { listen: %q }\n", status))
+	o.open()
+	get := func(path string) int {
+		t.Helper()
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+		response, err := client.Get("http://" + status + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		return response.StatusCode
+	}
+	user := o.phone()
+	user.say(`a LOGIN lan "Mat-khau-1"`)
+	user.read("a OK")
+	eventually(t, "the mail servers to be probed", func() bool { return get("/readyz") == http.StatusOK })
+	o.stop()
+	eventually(t, "the door to close", func() bool {
+		conn, err := net.Dial("tcp", o.address)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	if code := get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("/readyz with the doors closed: %d", code)
+	}
+	if code := get("/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz with the doors closed: %d", code)
+	}
+	user.say("b NOOP")
+	user.read("b OK")
+	user.conn.Close() // or the drain would be waited for
 }
 
 func TestTheLogHasNoPasswordAndNoUnknownName(t *testing.T) {

@@ -145,6 +145,7 @@ func needRestart(old, c *config.Config) (settings []string) {
 		{"throttle", old.Throttle, c.Throttle},
 		{"limits", old.Limits, c.Limits},
 		{"admin.listen", old.Admin.Listen, c.Admin.Listen},
+		{"admin.tls", old.Admin.TLS.IsZero(), c.Admin.TLS.IsZero()},
 		{"admin.socket", old.Admin.Socket, c.Admin.Socket},
 		{"metrics.listen", old.Metrics.Listen, c.Metrics.Listen},
 		{"log", old.Log, c.Log},

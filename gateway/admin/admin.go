@@ -75,6 +75,7 @@ type Server struct {
 	tokens    atomic.Pointer[[]Token]
 	verifying sync.Mutex // held by the one verification of the audit log that may run
 	readiness readiness
+	draining  atomic.Bool
 }
 
 // Accounts reads what the gateway remembers. A store satisfies it.

@@ -43,7 +43,10 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 	})
 	// Ready: users can log in. A load balancer looks elsewhere when it is not.
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ready := s.readiness.get(r.Context(), s.Checks, s.now)
+		ready := leaving
+		if !s.draining.Load() {
+			ready = s.readiness.get(r.Context(), s.Checks, s.now)
+		}
 		status := http.StatusOK
 		if !ready.Ready {
 			status = http.StatusServiceUnavailable
@@ -54,6 +57,15 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 		mux.Handle("GET /metrics", s.Metrics)
 	}
 }
+
+// leaving is the answer of a gateway that is shutting down. It does not wait
+// for the checks, nor for the end of the second that an answer is kept.
+var leaving = Readiness{Checks: map[string]Condition{"gateway": {Error: "shutting down: no new connections are accepted"}}}
+
+// Drain makes /readyz say that nobody should be sent here any more; there is no
+// way back. /healthz goes on, or a supervisor would end the sessions that may
+// still finish.
+func (s *Server) Drain() { s.draining.Store(true) }
 
 // readiness runs the checks, at most once a second whoever asks.
 type readiness struct {

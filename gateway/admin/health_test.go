@@ -121,3 +121,30 @@ func TestACheckThatHangsIsNotReady(t *testing.T) {
 		}
 	})
 }
+
+// Whoever asks must not be sent on for another second by an answer that was
+// kept, nor wait for a check that hangs.
+func TestAGatewayThatShutsDownIsNotReadyAndAlive(t *testing.T) {
+	f := newFixture(t)
+	asked := 0
+	f.Checks = []Check{{"store", func(context.Context) error { asked++; return nil }}}
+	decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
+	f.Drain()
+	for range 2 {
+		w := f.request("GET", "/readyz", "")
+		var ready Readiness
+		if err := json.Unmarshal(w.Body.Bytes(), &ready); err != nil {
+			t.Fatal(err)
+		}
+		if c := ready.Checks["gateway"]; w.Code != 503 || ready.Ready || c.OK || !strings.Contains(c.Error, "shutting down") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		f.now = f.now.Add(time.Minute)
+	}
+	if asked != 1 {
+		t.Errorf("the checks ran %d times", asked)
+	}
+	if w := f.request("GET", "/healthz", ""); w.Code != 200 {
+		t.Errorf("/healthz: %d %s", w.Code, w.Body)
+	}
+}

@@ -45,7 +45,10 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 			for _, w := range c.Warnings {
 				k.say("warning", w.Path, w.Message)
 			}
-			k.say("ok", "certificate", "runs out on "+c.Certificate().NotAfter().Local().Format(time.DateOnly))
+			k.certificate("certificate", c.Certificate())
+			if cert := c.AdminCertificate(); cert != nil {
+				k.certificate("admin cert.", cert)
+			}
 			k.imap(cmd.Context())
 			k.smtp(cmd.Context())
 			if account != "" {
@@ -79,6 +82,16 @@ type check struct {
 func (k *check) say(result, what, found string) {
 	k.failed = k.failed || result == "failed"
 	fmt.Fprintf(k.out, "%-8s %-14s %s\n", result, what, found)
+}
+
+// certificate fails for one that clients refuse, with which the gateway starts
+// all the same.
+func (k *check) certificate(what string, cert *config.Certificate) {
+	if err := cert.Valid(time.Now()); err != nil {
+		k.say("failed", what, err.Error())
+		return
+	}
+	k.say("ok", what, "runs out on "+cert.NotAfter().Local().Format(time.DateOnly))
 }
 
 func (k *check) imap(ctx context.Context) {

@@ -68,7 +68,7 @@ type server struct {
 // run opens the store and serves until ctx ends.
 func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	for _, w := range c.Warnings {
-		s.log.Warn("configuration", "path", w.Path, "warning", w.Message)
+		s.log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
 	for _, path := range []string{c.DataDir, filepath.Dir(c.Store.Path), filepath.Dir(c.Store.PepperFile)} {
 		if err := os.MkdirAll(path, 0o700); err != nil {

@@ -94,13 +94,24 @@ func TestEveryMistakeIsToldWithItsPlaceAndItsFix(t *testing.T) {
 
 func TestWarningsDoNotStopTheGateway(t *testing.T) {
 	golden := inTestdata(t)
-	data, err := os.ReadFile("warnings.yaml")
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob("warnings*.yaml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%d files, %v", len(files), err)
 	}
-	c, err := parse("warnings.yaml", data, now)
-	if err != nil {
-		t.Fatal(err)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(file, ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := parse(file, data, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.Certificate() == nil {
+				t.Error("no certificate to show")
+			}
+			compare(t, filepath.Join(golden, strings.TrimSuffix(file, ".yaml")+".txt"), Render(c.Warnings))
+		})
 	}
-	compare(t, filepath.Join(golden, "warnings.txt"), Render(c.Warnings))
 }

@@ -28,6 +28,18 @@ func (c *Certificate) Replace(next *Certificate) { c.held.Store(next.held.Load()
 // NotAfter is when the certificate runs out.
 func (c *Certificate) NotAfter() time.Time { return c.held.Load().Leaf.NotAfter }
 
+// Valid says why clients refuse the certificate at an instant: it has run out or
+// is not valid yet. Nil when its dates are in order.
+func (c *Certificate) Valid(at time.Time) error {
+	switch leaf := c.held.Load().Leaf; {
+	case at.Before(leaf.NotBefore):
+		return fmt.Errorf("is not valid before %s: mail programs warn of it or refuse to connect", instant(leaf.NotBefore))
+	case !at.Before(leaf.NotAfter):
+		return fmt.Errorf("ran out on %s: mail programs warn of it or refuse to connect", instant(leaf.NotAfter))
+	}
+	return nil
+}
+
 // TLSConfig returns a configuration for listeners that shows whatever
 // certificate c holds at the moment: TLS 1.2 or later (RFC 8997 section 3), Go's
 // own defaults otherwise. NextProtos is for the protocol to set.
@@ -102,19 +114,19 @@ func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certif
 		k.wrong(path+".certificate", "name the key that the certificate was made for; the server's own certificate comes first in the file", "`%s`: %s and %s do not go together: %s", path, pair.Certificate, pair.Key, strings.TrimPrefix(err.Error(), "tls: "))
 		return nil
 	}
-	leaf := loaded.Leaf
-	switch {
-	case k.now.Before(leaf.NotBefore):
-		k.wrong(path+".certificate", "check the clock of this machine, or wait", "`%s.certificate`: %s is not valid before %s", path, pair.Certificate, instant(leaf.NotBefore))
-		return nil
-	case !k.now.Before(leaf.NotAfter):
-		k.wrong(path+".certificate", "renew it; clients refuse an expired certificate", "`%s.certificate`: %s ran out on %s", path, pair.Certificate, instant(leaf.NotAfter))
-		return nil
-	case leaf.NotAfter.Sub(k.now) < expiresSoon:
-		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s runs out in %d days, on %s", path, pair.Certificate, int(leaf.NotAfter.Sub(k.now)/(24*time.Hour)), instant(leaf.NotAfter))
-	}
 	held := new(Certificate)
 	held.held.Store(&loaded)
+	// Dates that are not in order are no mistake that stops the gateway: some mail
+	// programs go on with such a certificate, none goes on without a gateway.
+	left := loaded.Leaf.NotAfter.Sub(k.now)
+	switch err := held.Valid(k.now); {
+	case err != nil && left > 0:
+		k.doubt(path+".certificate", "check the clock of this machine, or wait", "`%s.certificate`: %s %v", path, pair.Certificate, err)
+	case err != nil:
+		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s %v", path, pair.Certificate, err)
+	case left < expiresSoon:
+		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s runs out in %d days, on %s", path, pair.Certificate, int(left/(24*time.Hour)), instant(loaded.Leaf.NotAfter))
+	}
 	return held
 }
 

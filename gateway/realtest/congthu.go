@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -241,6 +242,17 @@ func Get(t testing.TB, url string) (code int, body string) {
 func (g *Gateway) API(t testing.TB, method, path, body string) (code int, answer string) {
 	t.Helper()
 	return request(t, method, g.URL("/api/v1"+path), body, map[string]string{"Authorization": "Bearer " + Token})
+}
+
+// Failures is how many wrong passwords the gateway has counted on an account.
+func (g *Gateway) Failures(t testing.TB, user string) int {
+	t.Helper()
+	status, body := g.API(t, http.MethodGet, "/accounts/"+user, "")
+	var account struct{ Failures *int }
+	if err := json.Unmarshal([]byte(body), &account); status != http.StatusOK || err != nil || account.Failures == nil {
+		t.Fatalf("GET /accounts/%s: %d %s (%v)", user, status, body, err)
+	}
+	return *account.Failures
 }
 
 func request(t testing.TB, method, url, body string, header map[string]string) (code int, answer string) {

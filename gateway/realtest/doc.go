@@ -12,7 +12,8 @@
 // kept. What differs is where they listen and store, who their users are, and
 // the two settings by which they trust the gateway to say who the client is:
 // login_trusted_networks in Dovecot and smtpd_authorized_xclient_hosts in
-// Postfix. Dovecot's authentication is made talkative (auth_debug), because its
+// Postfix; and Postfix waits a second, not a minute, before it starts again what
+// has died (service_throttle_time). Dovecot's authentication is made talkative (auth_debug), because its
 // log is the judge: [DovecotServer.Verdicts] counts there how many passwords of
 // an account were really judged.
 //

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -211,6 +213,68 @@ func TestCheckTellsWhatItFound(t *testing.T) {
 	}
 	if o := Command(t, "", nil, Binary(t), "check", "-c", filepath.Join(t.TempDir(), "missing.yaml")); o.Code != 78 {
 		t.Errorf("with a missing file: exit code %d: %s", o.Code, o.All())
+	}
+}
+
+// Without the gateway nobody has mail: with a certificate out of date it starts,
+// says so wherever somebody looks, and serves whoever connects all the same.
+func TestACertificateOutOfDateDoesNotStopTheMail(t *testing.T) {
+	t.Parallel()
+	year := 365 * 24 * time.Hour
+	for name, c := range map[string]struct {
+		from, until time.Duration
+		says        string
+	}{
+		"run out":       {-2 * year, -time.Hour, "ran out on"},
+		"not valid yet": {time.Hour, year, "is not valid before"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, user := Configured(t, Setup{}), Dovecot(t).Account(t)
+			until := time.Now().Add(c.until)
+			TheAuthority(t).IssueFor(t, filepath.Base(g.Dir), time.Now().Add(c.from), until)
+			o := Command(t, "", nil, Binary(t), "check", "-c", g.Config)
+			if o.Code != 1 || !regexp.MustCompile(`(?m)^failed +certificate +`+c.says).MatchString(o.Stdout) {
+				t.Errorf("check: exit code %d, want 1: %s", o.Code, o.All())
+			}
+			g.Start(t)
+			t.Cleanup(g.Stop)
+			if !lineHas(g.LogText(), `"WARN"`, "tls.certificate", c.says) {
+				t.Errorf("the log does not say %q: %s", c.says, g.LogText())
+			}
+			_, metrics := Get(t, g.URL("/metrics"))
+			m := regexp.MustCompile(`(?m)^congthu_certificate_expiry_timestamp_seconds\{certificate="clients"\} (\S+)$`).FindStringSubmatch(metrics)
+			if m == nil {
+				t.Fatal("no metric of the certificate")
+			}
+			if at, err := strconv.ParseFloat(m[1], 64); err != nil || int64(at) != until.Unix() {
+				t.Errorf("the metric says %s, want %d", m[1], until.Unix())
+			}
+			try := []string{"curl", "-sS", "--ssl-reqd", "--max-time", "60", "-u", user + ":" + Password, fmt.Sprintf("imaps://localhost:%d/", g.IMAPS)}
+			if o := Command(t, "", nil, append(try, "--cacert", TheAuthority(t).File)...); o.Code != 60 { // CURLE_PEER_FAILED_VERIFICATION
+				t.Errorf("a client that looks at the dates: exit code %d: %s", o.Code, o.All())
+			}
+			if o := Command(t, "", nil, append(try, "--insecure")...); o.Code != 0 || !strings.Contains(o.Stdout, "INBOX") {
+				t.Errorf("a client that goes on: exit code %d: %s", o.Code, o.All())
+			}
+		})
+	}
+	for name, spoil := range map[string]func(cert, key string){
+		"no certificate": func(cert, _ string) {
+			writeFile(t, cert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644)
+		},
+		"another's key": func(_, key string) { _, other := TheAuthority(t).Issue(t, "other"); os.Rename(other, key) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := Configured(t, Setup{})
+			spoil(TheAuthority(t).Issue(t, filepath.Base(g.Dir)))
+			for _, command := range []string{"check", "serve"} {
+				if o := Command(t, "", nil, Binary(t), command, "-c", g.Config); o.Code != 78 || !strings.Contains(o.All(), "tls") {
+					t.Errorf("%s: exit code %d, want 78: %s", command, o.Code, o.All())
+				}
+			}
+		})
 	}
 }
 

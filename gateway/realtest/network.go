@@ -121,6 +121,12 @@ func TheAuthority(t testing.TB) *Authority {
 // Issue makes a certificate for localhost and 127.0.0.1 and returns its files.
 func (a *Authority) Issue(t testing.TB, name string) (certFile, keyFile string) {
 	t.Helper()
+	return a.IssueFor(t, name, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+}
+
+// IssueFor makes a certificate with dates of its own.
+func (a *Authority) IssueFor(t testing.TB, name string, from, until time.Time) (certFile, keyFile string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +137,7 @@ func (a *Authority) Issue(t testing.TB, name string) (certFile, keyFile string) 
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: from, NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}

@@ -3,6 +3,7 @@ package realtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -35,17 +36,10 @@ func TestAnOutageCountsNothingAndHeals(t *testing.T) {
 	if got := tryIMAP(t, g.Door(), "", user, Password); !accepted(got) {
 		t.Errorf("IMAP after the outage: %s", got)
 	}
-	// Postfix's own smtpd does not start without Dovecot, and its master waits a
-	// minute before it tries again (service_throttle_time).
-	for range 3 {
-		if trySMTP(t, g.Door(), "", user, Password) == smtpAccepted {
-			break
-		}
-		time.Sleep(patience / 2)
-	}
-	if got := trySMTP(t, g.Door(), "", user, Password); got != smtpAccepted {
-		t.Errorf("submission after the outage: %s", got)
-	}
+	// Postfix's own smtpd may have died without Dovecot.
+	Eventually(t, "submission to work after the outage", func() bool {
+		return trySMTP(t, g.Door(), "", user, Password) == smtpAccepted
+	})
 	if o := g.Run(t, "account", "show", user, "--output", "json"); !regexp.MustCompile(`"failures": ?0\b`).MatchString(o.Stdout) {
 		t.Errorf("failures after the outage: %s", o.All())
 	}
@@ -137,6 +131,13 @@ func TestTerminationDrains(t *testing.T) {
 		}
 		return err != nil
 	})
+	// A load balancer has been told, a supervisor has no reason to act.
+	if code, body := Get(t, g.URL("/readyz")); code != http.StatusServiceUnavailable || !strings.Contains(body, "shutting down") {
+		t.Errorf("/readyz while draining: %d %s", code, body)
+	}
+	if code, body := Get(t, g.URL("/healthz")); code != http.StatusOK {
+		t.Errorf("/healthz while draining: %d %s", code, body)
+	}
 	// Logged in: the session goes on until drain_timeout.
 	if reply := imap.Command("b", "SELECT INBOX"); !strings.HasPrefix(reply, "OK") {
 		t.Errorf("an IMAP session while draining: %s", reply)

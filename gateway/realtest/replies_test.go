@@ -1,9 +1,16 @@
 package realtest
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -52,6 +59,39 @@ func curlTries(t *testing.T, door Door, from, scheme, user, password, authorize 
 		t.Errorf("curl took %q for exit code %d\n%s", reply, o.Code, o.Stderr)
 	}
 	return code(reply), reply
+}
+
+// program is a way in which a mail program logs in.
+type program struct {
+	name string
+	smtp bool
+	try  func(t *testing.T, user string) (code, reply string)
+}
+
+// programs are those that each row of the reply table is tried with. from gives
+// the address that they come from.
+func programs(door Door, from func() string, password, authorize string) []program {
+	inPython := func(how, plain string) func(t *testing.T, user string) (string, string) {
+		if authorize != "" {
+			how = plain // says who it is, which the program's own way does not
+		}
+		return func(t *testing.T, user string) (string, string) {
+			return pythonTries(t, door, from(), how, user, password, authorize)
+		}
+	}
+	inCurl := func(scheme string) func(t *testing.T, user string) (string, string) {
+		return func(t *testing.T, user string) (string, string) {
+			return curlTries(t, door, from(), scheme, user, password, authorize)
+		}
+	}
+	return []program{
+		{"imaplib LOGIN", false, inPython("imaps", "imap-plain")},
+		{"smtplib", true, inPython("smtps", "smtp-plain")},
+		{"curl imaps", false, inCurl("imaps")},
+		{"curl imap", false, inCurl("imap")},
+		{"curl smtps", true, inCurl("smtps")},
+		{"curl smtp", true, inCurl("smtp")},
+	}
 }
 
 // Every row of the reply table, through programs that people use.
@@ -110,43 +150,16 @@ func TestEveryReplyReachesPythonAndCurl(t *testing.T) {
 				}
 				return FreshAddress()
 			}
-			for _, program := range []struct {
-				name string
-				try  func(t *testing.T, user string) (code, reply string)
-				want string
-			}{
-				{"imaplib LOGIN", func(t *testing.T, user string) (string, string) {
-					how := "imaps"
-					if row.authorize != "" {
-						how = "imap-plain"
-					}
-					return pythonTries(t, row.door, from(), how, user, row.password, row.authorize)
-				}, row.imap},
-				{"smtplib", func(t *testing.T, user string) (string, string) {
-					how := "smtps"
-					if row.authorize != "" {
-						how = "smtp-plain"
-					}
-					return pythonTries(t, row.door, from(), how, user, row.password, row.authorize)
-				}, row.smtp},
-				{"curl imaps", func(t *testing.T, user string) (string, string) {
-					return curlTries(t, row.door, from(), "imaps", user, row.password, row.authorize)
-				}, row.imap},
-				{"curl imap", func(t *testing.T, user string) (string, string) {
-					return curlTries(t, row.door, from(), "imap", user, row.password, row.authorize)
-				}, row.imap},
-				{"curl smtps", func(t *testing.T, user string) (string, string) {
-					return curlTries(t, row.door, from(), "smtps", user, row.password, row.authorize)
-				}, row.smtp},
-				{"curl smtp", func(t *testing.T, user string) (string, string) {
-					return curlTries(t, row.door, from(), "smtp", user, row.password, row.authorize)
-				}, row.smtp},
-			} {
+			for _, program := range programs(row.door, from, row.password, row.authorize) {
+				want := row.imap
+				if program.smtp {
+					want = row.smtp
+				}
 				user := row.user(t)
 				before := Dovecot(t).Judged(user)
 				got, reply := program.try(t, user)
-				if got != program.want {
-					t.Errorf("%s: %q, want %s", program.name, reply, program.want)
+				if got != want {
+					t.Errorf("%s: %q, want %s", program.name, reply, want)
 				}
 				if !strings.Contains(reply, row.text) {
 					t.Errorf("%s: %q does not say %q", program.name, reply, row.text)
@@ -156,6 +169,172 @@ func TestEveryReplyReachesPythonAndCurl(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// dam stands before an IMAP server without TLS and holds what it says to those
+// who log in, until it is opened.
+type dam struct {
+	port int
+	held atomic.Int64 // verdicts
+	open func()
+}
+
+func newDam(t *testing.T, port int) *dam {
+	t.Helper()
+	d := &dam{port: freePort(t)}
+	l, err := net.Listen("tcp", addr(d.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan struct{})
+	d.open = sync.OnceFunc(func() { close(opened) })
+	t.Cleanup(func() { d.open(); l.Close() })
+	flow := func(near, far net.Conn) {
+		defer near.Close()
+		defer far.Close()
+		var login atomic.Bool
+		go func() {
+			defer near.Close()
+			defer far.Close()
+			said := bufio.NewReader(near)
+			for {
+				line, err := said.ReadString('\n')
+				if strings.Contains(line, " AUTHENTICATE ") || strings.Contains(line, " LOGIN ") {
+					login.Store(true)
+				}
+				if _, broken := io.WriteString(far, line); err != nil || broken != nil {
+					return
+				}
+			}
+		}()
+		answer := make([]byte, 32<<10)
+		for {
+			n, err := far.Read(answer)
+			if n > 0 && login.Load() {
+				d.held.Add(1)
+				<-opened
+			}
+			if _, broken := near.Write(answer[:n]); err != nil || broken != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := tryDial(port)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			go flow(near, far)
+		}
+	}()
+	return d
+}
+
+// The row "slots busy too long": six passwords of the account are being judged,
+// and any of them could be the sixth wrong one. Who comes then waits for a while,
+// and is told to come again; it is not counted and the mail server is not asked.
+func TestWhoWaitsTooLongForASlotIsToldToComeAgain(t *testing.T) {
+	t.Parallel()
+	dam, user := newDam(t, Dovecot(t).IMAP), Dovecot(t).Account(t)
+	g := Configured(t, Setup{Limits: "  patience: 1s\n  login_timeout: 10m\n  login_total: 10m"})
+	straight := regexp.MustCompile(`upstream: \{ address: "[^"]*", tls: starttls, .*pass_client: id \}`)
+	config := readFrom(g.Config, 0)
+	if !straight.MatchString(config) {
+		t.Fatal(config)
+	}
+	writeFile(t, g.Config, straight.ReplaceAllString(config, fmt.Sprintf("upstream: { address: %q, tls: none, pass_client: id, timeout: 10m }", addr(dam.port))), 0o600)
+	g.Start(t)
+	t.Cleanup(func() { g.Process.Kill() })
+
+	var held []*Dialogue
+	for i := range 6 {
+		password := Password
+		if i < 5 {
+			password = fmt.Sprint("wrong ", i)
+		}
+		c := g.Door().DialIMAP(t, "")
+		c.Say("a LOGIN " + quoted(user) + " " + quoted(password) + "\r\n")
+		held = append(held, c)
+	}
+	Eventually(t, "six verdicts to be under way", func() bool { return dam.held.Load() == 6 })
+	before := Dovecot(t).Judged(user)
+	for _, password := range []string{"sai", Password} {
+		for _, program := range programs(g.Door(), FreshAddress, password, "") {
+			want := imapLater
+			if program.smtp {
+				want = smtpLater
+			}
+			if got, reply := program.try(t, user); got != want || !strings.Contains(reply, "thu lai sau") {
+				t.Errorf("%s: %q, want %s", program.name, reply, want)
+			}
+		}
+	}
+	if n := Dovecot(t).Judged(user) - before; n != 0 {
+		t.Errorf("the mail server was asked %d more times", n)
+	}
+	if _, metrics := Get(t, g.URL("/metrics")); !regexp.MustCompile(`(?m)^congthu_login_attempts_total\{.*outcome="busy".*\} [1-9]`).MatchString(metrics) {
+		t.Error("no metric tells of them")
+	}
+
+	// Had one more been counted, the account would be locked, and the right
+	// password, whose turn came before, refused.
+	dam.open()
+	for i, c := range held {
+		got := code(strings.TrimPrefix(c.Tagged("a")[0], "a "))
+		if want := imapWrong; i < 5 && got != want || i == 5 && !accepted(got) {
+			t.Errorf("verdict %d: %s", i+1, got)
+		}
+	}
+	if got := tryIMAP(t, g.Door(), "", user, Password); !accepted(got) {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+// The row "too many from this source": a stranger at one address cannot lock
+// the owners of many accounts out.
+func TestASourceThatGuessesAtManyAccountsMovesNoMoreCounters(t *testing.T) {
+	t.Parallel()
+	g := OwnCongthu(t, Setup{Extra: "throttle: { accounts: 2, failures: 100 }"})
+	door, owner := g.Door(), Dovecot(t).Account(t)
+	if got := tryIMAP(t, door, "", owner, Password); !accepted(got) {
+		t.Fatal(got)
+	}
+	const stranger = "127.0.7.1"
+	for range 2 {
+		if got := tryIMAP(t, door, stranger, Dovecot(t).Account(t), "wrong"); got != imapWrong {
+			t.Fatal(got)
+		}
+	}
+	before := Dovecot(t).Judged(owner)
+	for i := range 7 {
+		if got := tryIMAP(t, door, stranger, owner, fmt.Sprint("guess ", i)); got != imapLater {
+			t.Errorf("IMAP, guess %d: %s", i+1, got)
+		}
+		if got := trySMTP(t, door, stranger, owner, fmt.Sprint("guess ", i)); got != smtpLater {
+			t.Errorf("submission, guess %d: %s", i+1, got)
+		}
+	}
+	if n := Dovecot(t).Judged(owner) - before; n != 0 {
+		t.Errorf("the mail server was asked %d times", n)
+	}
+	if failures := g.Failures(t, owner); failures != 0 {
+		t.Errorf("%d failures were counted", failures)
+	}
+	if _, events := g.API(t, http.MethodGet, "/events?account="+owner, ""); strings.Contains(events, "password.wrong") {
+		t.Errorf("the audit log: %s", events)
+	}
+	if got := tryIMAP(t, door, "", owner, Password); !accepted(got) {
+		t.Errorf("the owner: %s", got)
+	}
+	if got := trySMTP(t, door, "", owner, Password); got != smtpAccepted {
+		t.Errorf("the owner, submission: %s", got)
 	}
 }
 

@@ -37,6 +37,9 @@ type guard struct {
 	// outcome, if set, overrules: the mail server is asked first where asks.
 	outcome auth.Outcome
 	asks    bool
+	// judged, if set, is called when the mail server has judged and nobody has
+	// been told.
+	judged func()
 }
 
 func (g *guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
@@ -45,7 +48,7 @@ func (g *guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	}
 	g.mu.Lock()
 	g.attempts = append(g.attempts, a)
-	outcome, asks := g.outcome, g.asks
+	outcome, asks, judged := g.outcome, g.asks, g.judged
 	g.mu.Unlock()
 	if outcome != auth.Accepted && !asks {
 		return auth.Verdict{Outcome: outcome}
@@ -55,6 +58,9 @@ func (g *guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 		return auth.Verdict{Outcome: auth.NoSuchDomain}
 	}
 	answer := a.Verify(ctx, name)
+	if judged != nil {
+		judged()
+	}
 	switch {
 	case outcome != auth.Accepted:
 		return auth.Verdict{Outcome: outcome, Name: name}

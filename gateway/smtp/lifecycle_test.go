@@ -74,6 +74,68 @@ func TestAnEndedSessionSubmitsNothingMore(t *testing.T) {
 	}
 }
 
+// An attempt is in the register before it is decided, so that a lock finds it;
+// one that is refused was never a session, and its client reads why.
+func TestASessionEndedDuringItsLoginIsToldTheVerdict(t *testing.T) {
+	for range 20 { // the register ends sessions in goroutines of their own
+		g := start(t, func(g *gateway) {
+			g.guard.outcome, g.guard.asks = auth.Revoked, true
+			g.guard.judged = func() {
+				if n := g.Sessions.End(owner); n != 1 {
+					t.Errorf("%d sessions ended", n)
+				}
+			}
+		})
+		c := g.connect()
+		c.do("AUTH PLAIN "+plain("", owner, password), "525 5.7.13")
+		c.do("NOOP", "250")
+		c.do("AUTH PLAIN "+plain("", owner, password), "525 5.7.13")
+		c.do("QUIT", "221")
+		c.closed()
+
+		g.guard.mu.Lock()
+		g.guard.outcome = auth.Accepted
+		g.guard.mu.Unlock()
+		c = g.connect()
+		c.do("AUTH PLAIN "+plain("", owner, password), "235")
+		c.want("421") // nobody has to say anything for that
+		c.closed()
+		g.stop()
+		if n := g.Sessions.Len(""); n != 0 {
+			t.Errorf("%d sessions are live", n)
+		}
+	}
+}
+
+func TestTheEndOfASessionWaitsForItsVerdict(t *testing.T) {
+	for _, accepted := range []bool{true, false} {
+		for _, first := range []bool{true, false} { // before the verdict, or after
+			near, far := net.Pipe()
+			server := &Server{}
+			s := &session{server: server, conn: newConn(near, server.times())}
+			e := &entry{session: s, up: new(upstream.SMTPConn)}
+			if !accepted {
+				e.up = nil
+			}
+			if first {
+				e.end()
+			}
+			if s.conn.kicked.Load() {
+				t.Error("ended before the verdict")
+			}
+			e.settle(accepted)
+			if !first {
+				e.end()
+			}
+			if s.conn.kicked.Load() != accepted {
+				t.Errorf("accepted %v, to be ended before the verdict %v: ended %v", accepted, first, !accepted)
+			}
+			near.Close()
+			far.Close()
+		}
+	}
+}
+
 // What the client had sent ahead when it was ended is in go-smtp's buffer.
 func TestAnEndedSessionRefusesEvenWhatWasSentAhead(t *testing.T) {
 	near, far := net.Pipe()

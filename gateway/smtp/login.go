@@ -128,10 +128,12 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 type entry struct {
 	session *session
 
-	mu      sync.Mutex
-	settled bool
-	up      *upstream.SMTPConn
-	leave   func()
+	mu       sync.Mutex
+	settled  bool
+	accepted bool
+	ended    bool // by an admin, or a revocation
+	up       *upstream.SMTPConn
+	leave    func()
 }
 
 // verify asks the mail server. The session is in the register of live sessions
@@ -151,9 +153,21 @@ func (e *entry) verify(ctx context.Context, name auth.Name, password auth.Secret
 	}
 	e.up = up
 	if s.server.Sessions != nil {
-		e.leave = s.server.Sessions.Add(name, s.conn.kick)
+		e.leave = s.server.Sessions.Add(name, e.end)
 	}
 	return answer
+}
+
+// end ends the session that this attempt has become. While it is being decided
+// the end waits for the verdict: who is refused reads why, and has a connection
+// as good as after any other refusal.
+func (e *entry) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	if e.accepted {
+		e.session.conn.kick()
+	}
 }
 
 // settle returns the connection, or gives it up.
@@ -162,6 +176,10 @@ func (e *entry) settle(accepted bool) (*upstream.SMTPConn, func()) {
 	defer e.mu.Unlock()
 	e.settled = true
 	if accepted && e.up != nil {
+		e.accepted = true
+		if e.ended { // before anybody has read that it had begun
+			e.session.conn.kick()
+		}
 		return e.up, e.leave
 	}
 	if e.leave != nil {

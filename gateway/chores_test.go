@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/config"
+)
+
+// unused makes an account that has not logged in since a time.
+func unused(t *testing.T, store *memory, name auth.Name, since time.Time) {
+	t.Helper()
+	_, err := store.Update(context.Background(), name, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		a.Registered, a.FirstLogin, a.LastLogin = since, since, since
+		return nil, true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// revoked reports whether an account is marked, and the events that say so.
+func revoked(t *testing.T, store *memory, name auth.Name) (marked bool, events []auth.Event) {
+	t.Helper()
+	a, err := store.Account(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err = store.Events(context.Background(), auth.EventFilter{Account: name, Kinds: []auth.EventKind{auth.AccountRevoked}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !a.Revocation.IsZero(), events
+}
+
+// Art. 5.3.c: the account is revoked, not only its next login refused.
+func TestTheSweepRevokesWhatIsDormantAndEndsItsSessions(t *testing.T) {
+	o := newOffice(t)
+	const binh = "binh@example.vn"
+	o.imap.Accounts[binh] = "Mat-khau-1"
+	o.open()
+	login := func(user string) *phone {
+		p := o.phone()
+		p.say("a LOGIN " + user + ` "Mat-khau-1"`)
+		p.read("a OK")
+		return p
+	}
+	reading, other := login("lan"), login("binh")
+	sending := o.sender()
+	sending.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
+	sending.read("235 ")
+
+	unused(t, o.store, lan, time.Now().AddDate(0, -13, 0))
+	unused(t, o.store, binh, time.Now().AddDate(0, -11, 0))
+	sweep := func() { // the daily chores themselves are another goroutine's
+		t.Helper()
+		if _, err := o.gateway.guard.Sweep(context.Background(), o.store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep()
+
+	marked, events := revoked(t, o.store, lan)
+	if !marked || len(events) != 1 {
+		t.Fatalf("marked %v, events %+v", marked, events)
+	}
+	if e := events[0]; e.Actor != auth.ByGateway || e.Before != "active" || e.After != "revoked" || !strings.Contains(e.Reason, "not logged in to since") {
+		t.Errorf("the audit log says %+v", e)
+	}
+	if rest := reading.ended(); rest != "" {
+		t.Errorf("a spliced session was ended with words: %q", rest)
+	}
+	if rest := sending.ended(); !strings.HasPrefix(rest, "421 ") {
+		t.Errorf("the submission session was ended with %q", rest)
+	}
+	p := o.phone()
+	p.say(`a LOGIN lan "Mat-khau-1"`)
+	p.read("a NO [CONTACTADMIN]")
+	// An account is dormant after 12 months, not before.
+	other.say("b NOOP")
+	other.read("b OK")
+	if marked, events := revoked(t, o.store, binh); marked || len(events) > 0 {
+		t.Errorf("an account unused for 11 months: marked %v, %+v", marked, events)
+	}
+	// Once.
+	sweep()
+	if _, events := revoked(t, o.store, lan); len(events) != 1 {
+		t.Errorf("after another sweep: %+v", events)
+	}
+}
+
+// slow is a store with so many accounts that reading them takes long.
+type slow struct {
+	*memory
+	takes atomic.Int64 // nanoseconds
+}
+
+func (s *slow) Each(ctx context.Context, f func(auth.Account) error) error {
+	time.Sleep(time.Duration(s.takes.Load()))
+	return s.memory.Each(ctx, f)
+}
+
+func TestTheSweepComesEveryDayHoweverSlowTheStoreIs(t *testing.T) {
+	o := newOffice(t)
+	o.write("")
+	c, err := config.Load(o.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		store := &slow{memory: o.store}
+		store.takes.Store(int64(countEvery + 2*time.Minute)) // it is always counting
+		g := &Gateway{Store: store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil))}
+		if err := g.assemble(c); err != nil {
+			t.Fatal(err)
+		}
+		unused(t, o.store, lan, time.Now().AddDate(0, -13, 0))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- g.sweepDaily(ctx) }()
+		// rules.dormancy.sweep_at is 02:30 in Viet Nam. The bubble begins at
+		// midnight UTC, 7 o'clock there.
+		sweep := time.Date(2000, 1, 1, 19, 30, 0, 0, time.UTC)
+		time.Sleep(time.Until(sweep))
+		if marked, _ := revoked(t, o.store, lan); marked {
+			t.Error("revoked before the time of the sweep")
+		}
+		time.Sleep(30 * time.Minute)
+		if marked, _ := revoked(t, o.store, lan); !marked {
+			t.Error("not revoked by the sweep of the day")
+		}
+		time.Sleep(24 * time.Hour)
+		if n := strings.Count(o.log.String(), "swept for dormant accounts"); n != 2 {
+			t.Errorf("%d sweeps on two days", n)
+		}
+		// A new time of the sweep is in force at once. It is 3 o'clock.
+		store.takes.Store(0)
+		time.Sleep(10 * time.Minute)
+		o.settings = strings.Replace(o.settings, "rules: {", `rules: { dormancy: { sweep_at: "03:11" },`, 1)
+		o.write("")
+		g.Load = func() (*config.Config, error) { return config.Load(o.file) }
+		if err := g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := strings.Count(o.log.String(), "swept for dormant accounts"); n != 3 {
+			t.Errorf("%d sweeps, one of them at a new time", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
