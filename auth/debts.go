@@ -23,6 +23,7 @@ type debt struct {
 	change func(happened *[]Event) Change
 	due    time.Time
 	tries  int
+	since  time.Time // when it was owed first
 }
 
 // unobserved is an accepted password whose fingerprint has not been compared.
@@ -106,6 +107,9 @@ func (g *Guard) Owed() int {
 
 // owe leaves a settlement for later; its slot stays taken.
 func (g *Guard) owe(d debt) {
+	if d.since.IsZero() {
+		d.since = g.now()
+	}
 	g.mu.Lock()
 	g.debts = append(g.debts, d)
 	g.mu.Unlock()
@@ -126,11 +130,14 @@ func noChange(*[]Event) Change {
 
 // forgiveDebts makes failures that could not be written yet free their slots
 // and no more: a login or an unlock has come after them.
-func (g *Guard) forgiveDebts(name Name) {
+func (g *Guard) forgiveDebts(name Name) { g.forgiveDebtsOf(name, farFuture) }
+
+// forgiveDebtsOf does so for what was owed before an instant.
+func (g *Guard) forgiveDebtsOf(name Name, before time.Time) {
 	g.mu.Lock()
 	forgiven := false
 	for i := range g.debts {
-		if d := &g.debts[i]; d.name == name {
+		if d := &g.debts[i]; d.name == name && d.since.Before(before) {
 			d.change, d.due, forgiven = noChange, time.Time{}, true
 		}
 	}

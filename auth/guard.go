@@ -318,7 +318,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	t.good = t.isGood()
 	switch {
 	case t.good:
-		t.account, err = t.Store.Account(ctx, t.name)
+		t.account, err = t.goodAccount(ctx)
 	case first:
 		t.account, t.reservation, err = t.Store.Reserve(ctx, t.name, t.slots)
 	default:
