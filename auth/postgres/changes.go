@@ -92,6 +92,12 @@ func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.QueryRow(ctx, `SELECT seq FROM head`).Scan(&newest); err != nil {
 		return err
 	}
+	if w.last > newest {
+		// Another server has taken over, or a backup was restored: what follows is
+		// numbered anew from where that one was.
+		w.o.Log.Warn("the audit log is shorter than it was: changes by other replicas may have been missed", "was", w.last, "is", newest)
+		w.last = newest
+	}
 	if w.last < 0 {
 		w.last = newest
 	}

@@ -49,7 +49,8 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 		if old == nil {
 			return nil
 		}
-		_, err = tx.Exec(ctx, `UPDATE reservations SET holder = $1 WHERE holder = $2 AND lapsed IS NULL`, id.holder, old.holder)
+		_, err = tx.Exec(ctx, `UPDATE reservations SET holder = $1 WHERE id IN (
+			SELECT id FROM reservations WHERE holder = $2 AND lapsed IS NULL ORDER BY id FOR UPDATE)`, id.holder, old.holder)
 		return err
 	})
 	if err != nil {
@@ -235,7 +236,10 @@ func (k *keeper) free(ctx context.Context, own []int64) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	_, err := k.conn.Exec(ctx, freeSlots, lost)
+	// What somebody else holds at the moment is left for the next beat: this must
+	// neither wait in a circle with them nor be late with the beat.
+	_, err := k.conn.Exec(ctx, `DELETE FROM reservations WHERE id IN (
+		SELECT id FROM reservations WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED)`, lost)
 	return err
 }
 

@@ -87,14 +87,14 @@ func closeConn(conn *pgx.Conn) {
 // prepare checks that the database is ours, and not newer, and migrates it
 // forward.
 func (s *Store) prepare(ctx context.Context, conn *pgx.Conn) error {
-	var encoding, fsync, commit string
-	err := conn.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_setting('fsync'), current_setting('synchronous_commit')`).
-		Scan(&encoding, &fsync, &commit)
+	if err := fitting(ctx, conn); err != nil {
+		return err
+	}
+	var fsync, commit string
+	err := conn.QueryRow(ctx, `SELECT current_setting('fsync'), current_setting('synchronous_commit')`).Scan(&fsync, &commit)
 	switch {
 	case err != nil:
 		return err
-	case encoding != "UTF8":
-		return fmt.Errorf("%w but as %s: make a new one (createdb --encoding=UTF8 --template=template0)", ErrEncoding, encoding)
 	case fsync != "on" || commit == "off" || commit == "local":
 		s.o.Log.Warn("the database does not keep what it confirms: a crash of its machine loses locks and failures",
 			"fsync", fsync, "synchronous_commit", commit)
@@ -109,12 +109,16 @@ func (s *Store) prepare(ctx context.Context, conn *pgx.Conn) error {
 	}
 	switch {
 	case have > want:
-		return fmt.Errorf("%w: its schema is version %d, this program knows up to %d: install the newer version again, or restore the backup made before it",
-			ErrNewerSchema, have, want)
+		return newer(have, want)
 	case have < want:
 		return s.migrate(ctx)
 	}
 	return nil
+}
+
+func newer(have, want int64) error {
+	return fmt.Errorf("%w: its schema is version %d, this program knows up to %d: install the newer version again, or restore the backup made before it",
+		ErrNewerSchema, have, want)
 }
 
 // schemaVersion is 0 for a database that is empty.

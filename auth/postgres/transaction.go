@@ -33,8 +33,8 @@ import (
 // takes none of them away.
 //
 // Locks are taken in one order everywhere, so that nobody waits in a circle:
-// the row of the lane, the names in the order of their keys, the head of the
-// audit log, the count of unknown names.
+// the row of the lane, the names in the order of their keys, reservations in
+// the order of their ids, the head of the audit log, the count of unknown names.
 type transaction struct {
 	*lane
 	identity *identity
@@ -196,7 +196,7 @@ func (t *transaction) begin(ctx context.Context, batch []*request) error {
 	slices.Sort(keys)
 	slots := readSlots
 	if t.number == settling {
-		slots += ` FOR UPDATE OF r`
+		slots += ` ORDER BY r.id FOR UPDATE OF r`
 	}
 
 	var b pgx.Batch

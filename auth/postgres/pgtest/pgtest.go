@@ -208,6 +208,47 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
+// Pause makes the server stand still, with all its connections, as one behind a
+// broken network does: it takes what is sent and answers nothing.
+func (s *Server) Pause(t testing.TB) {
+	t.Helper()
+	s.signalAll(t, syscall.SIGSTOP)
+}
+
+// Resume lets a server go on that was paused.
+func (s *Server) Resume(t testing.TB) {
+	t.Helper()
+	s.signalAll(t, syscall.SIGCONT)
+}
+
+// signalAll sends a signal to the postmaster and to its children, of which each
+// session is one.
+func (s *Server) signalAll(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		t.Fatal("PostgreSQL does not run")
+	}
+	postmaster := s.process.cmd.Process.Pid
+	if err := syscall.Kill(postmaster, signal); err != nil { // first: it then starts no more
+		t.Fatal(err)
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", postmaster))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // New starts a server that the caller removes.
 func New(o Options) (_ *Server, err error) {
 	s := &Server{o: o}
@@ -329,6 +370,7 @@ func (s *Server) stop(how Shutdown) error {
 	if p == nil {
 		return errors.New("PostgreSQL does not run")
 	}
+	syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT) // or a paused one would not hear
 	if err := p.cmd.Process.Signal(syscall.Signal(how)); err != nil {
 		return fmt.Errorf("stop PostgreSQL: %w\n%s", err, p.log)
 	}

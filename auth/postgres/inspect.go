@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Report is what [Inspect] has found.
+type Report struct {
+	// Server is the version of PostgreSQL.
+	Server string
+	// Schema is the version of the database's, 0 for none yet; Newest is the one
+	// that this program makes.
+	Schema, Newest int64
+	// Fsync, FullPageWrites and SynchronousCommit say whether what is confirmed
+	// is on disk: all must be on. Standbys are the synchronous ones, as
+	// synchronous_standby_names has them.
+	Fsync, FullPageWrites, SynchronousCommit, Standbys string
+	// Latency is one journey to the server and back, the median of some.
+	Latency time.Duration
+	// MaxConnections is how many the server takes in all, Connections how many
+	// there are to this database, and Wanted how many one gateway may open.
+	MaxConnections, Connections, Wanted int
+	// Encrypted is whether the connection is; Local whether it is a socket of
+	// this machine.
+	Encrypted, Local bool
+	// MayCreate is whether the user can make the tables.
+	MayCreate bool
+	// Gateways are the processes that use the database: host:process.
+	Gateways []string
+	// Agreed is the value of what was asked for; see [Store.Agree].
+	Agreed string
+}
+
+// Durable reports whether a crash of the server loses nothing that it has
+// confirmed.
+func (r Report) Durable() bool {
+	return r.Fsync == "on" && r.FullPageWrites == "on" && r.SynchronousCommit != "off" && r.SynchronousCommit != "local"
+}
+
+// Inspect looks at a database and changes nothing. What it cannot be used for
+// at all is an error, which says what to do; agreed names what Report.Agreed
+// shows.
+func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error) {
+	s := &Store{o: o.withDefaults()}
+	defer func() { err = explain(ctx, err) }()
+	config, err := s.configure()
+	if err != nil {
+		return r, err
+	}
+	s.config = config.ConnConfig
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer closeConn(conn)
+	if err := fitting(ctx, conn); err != nil {
+		return r, err
+	}
+	r.Wanted = int(config.MaxConns) + int(numLanes) + 2 // those of the keeper and of Changes
+	r.Encrypted = encrypted(ctx, conn)
+	r.Local = conn.PgConn().Conn().RemoteAddr().Network() == "unix"
+	if r.Schema, err = schemaVersion(ctx, conn); err != nil {
+		return r, err
+	}
+	if r.Newest, err = newestVersion(); err != nil {
+		return r, err
+	}
+	if r.Schema > r.Newest {
+		return r, newer(r.Schema, r.Newest)
+	}
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('fsync'), current_setting('full_page_writes'),
+		current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('max_connections')::int,
+		coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())`).
+		Scan(&r.Server, &r.Fsync, &r.FullPageWrites, &r.SynchronousCommit, &r.Standbys, &r.MaxConnections, &r.MayCreate, &r.Connections)
+	if err != nil {
+		return r, err
+	}
+	if r.Schema >= 1 {
+		rows, err := conn.Query(ctx, `SELECT name FROM holders WHERE gone IS NULL ORDER BY id`)
+		if err != nil {
+			return r, err
+		}
+		if r.Gateways, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return r, err
+		}
+	}
+	if r.Schema >= 2 {
+		if r.Agreed, err = agreedOn(ctx, conn, agreed); err != nil {
+			return r, err
+		}
+	}
+	r.Latency, err = latency(ctx, conn)
+	return r, err
+}
+
+func encrypted(ctx context.Context, conn *pgx.Conn) (yes bool) {
+	err := conn.QueryRow(ctx, `SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()`).Scan(&yes)
+	return err == nil && yes
+}
+
+// latency is the median of eleven journeys.
+func latency(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
+	var took [11]time.Duration
+	for i := range took {
+		began := time.Now()
+		if err := conn.Ping(ctx); err != nil {
+			return 0, err
+		}
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took[:])
+	return took[len(took)/2], nil
+}
+
+// fitting refuses a database that cannot hold every name.
+func fitting(ctx context.Context, conn *pgx.Conn) error {
+	var encoding string
+	if err := conn.QueryRow(ctx, `SELECT current_setting('server_encoding')`).Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("%w but as %s: make a new one (createdb --encoding=UTF8 --template=template0)", ErrEncoding, encoding)
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/postgres/pgtest"
+)
+
+// Every gateway sweeps at the same time of day.
+func TestThreeSweepsAtOnceRevokeEachAccountOnce(t *testing.T) {
+	t.Parallel()
+	guards := replicated(t, 3, Options{DSN: database(t)})
+	s := storeOf(guards[0])
+	longAgo := s.Now().AddDate(-2, 0, 0)
+	const dormant = 20 // more at once are left to an admin
+	for i := range dormant + 10 {
+		update(t, s, numbered(i), 0, func(a *auth.Account) ([]auth.Event, bool) {
+			a.Registered, a.FirstLogin, a.LastLogin = longAgo, longAgo, longAgo
+			if i >= dormant {
+				a.LastLogin = s.Now()
+			}
+			return nil, true
+		})
+	}
+	var revoked atomic.Int64
+	var wg sync.WaitGroup
+	for _, g := range guards {
+		wg.Go(func() {
+			swept, err := g.Sweep(t.Context(), storeOf(g))
+			if err != nil {
+				t.Error(err)
+			}
+			revoked.Add(int64(swept.Revoked))
+		})
+	}
+	wg.Wait()
+	events, err := s.Events(t.Context(), auth.EventFilter{Kinds: []auth.EventKind{auth.AccountRevoked}, Limit: 1000})
+	if err != nil || len(events) != dormant || revoked.Load() != dormant {
+		t.Errorf("%d events, %d revoked, %v; want %d of each", len(events), revoked.Load(), err, dormant)
+	}
+}
+
+func TestAllAgreeOnTheFirstOnesValue(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn})
+	if err := a.Agree(t.Context(), "pepper", "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Agree(t.Context(), "pepper", "one"); err != nil {
+		t.Errorf("the same value: %v", err)
+	}
+	if err := b.Agree(t.Context(), "pepper", "another"); !errors.Is(err, ErrDisagreement) || !strings.Contains(err.Error(), "pepper") {
+		t.Errorf("another value: %v, want ErrDisagreement", err)
+	}
+	if err := b.Agree(t.Context(), "salt", "another"); err != nil {
+		t.Errorf("something else: %v", err)
+	}
+}
+
+// After a failover to a server that had not heard the latest, or a restored
+// backup, numbers are given again; nothing that is told then may be missed.
+func TestChangesGoOnWhenTheLogIsShorterThanItWas(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Poll: 20 * time.Millisecond})
+	l := follow(t, s)
+	for i := range 5 {
+		update(t, s, numbered(i), 0, locked(auth.AccountLocked))
+	}
+	eventually(t, "it was told of five", func() bool { return strings.Count(l.said(), "\n") == 5 })
+	conn := connected(t, s)
+	execute(t, conn, allowTampering)
+	execute(t, conn, `WITH gone AS (DELETE FROM events WHERE seq > 2) UPDATE head SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)`)
+	// Seen to be shorter before it grows again; more than so many polls.
+	watched := connected(t, s)
+	eventually(t, "it has looked", func() bool {
+		var n int
+		err := watched.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+			AND query = 'SELECT seq FROM head' AND query_start > now() - interval '1 s' AND query_start > (SELECT max(state_change) FROM pg_stat_activity
+			WHERE datname = current_database() AND query LIKE 'WITH gone%')`).Scan(&n)
+		return err == nil && n > 0
+	})
+	update(t, s, "after@congthu.test", 0, locked(auth.AccountLocked))
+	eventually(t, "it was told of the sixth", func() bool { return strings.Contains(l.said(), "after@congthu.test") })
+}
+
+func TestALookAtADatabaseTellsWhatMattersAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	empty := pgtest.Database(t)
+	r, err := Inspect(t.Context(), Options{DSN: empty}, "pepper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Schema != 0 || r.Newest != 2 || !r.MayCreate || !r.Local || r.Encrypted || r.Latency <= 0 || !strings.HasPrefix(r.Server, "1") || len(r.Gateways) > 0 {
+		t.Errorf("an empty one: %+v", r)
+	}
+	// pgtest does not sync.
+	if r.Durable() || r.Fsync != "off" || r.SynchronousCommit != "on" {
+		t.Errorf("fsync is off, but: %+v", r)
+	}
+	if again, err := Inspect(t.Context(), Options{DSN: empty}, "pepper"); err != nil || again.Schema != 0 {
+		t.Errorf("looking has made a schema: %+v, %v", again, err)
+	}
+	s := open(t, Options{DSN: empty, MaxConns: 3})
+	if err := s.Agree(t.Context(), "pepper", "one"); err != nil {
+		t.Fatal(err)
+	}
+	r, err = Inspect(t.Context(), Options{DSN: empty, MaxConns: 3}, "pepper")
+	if err != nil || r.Schema != 2 || len(r.Gateways) != 1 || r.Agreed != "one" || r.Wanted != 7 {
+		t.Errorf("one in use: %+v, %v", r, err)
+	}
+	if r, err = Inspect(t.Context(), Options{DSN: empty + " synchronous_commit=off"}, "pepper"); err != nil || r.SynchronousCommit != "off" {
+		t.Errorf("without synchronous commits: %+v, %v", r, err)
+	}
+	server := pgtest.Shared(t)
+	server.Exec(t, `DROP ROLE IF EXISTS guest`)
+	server.Exec(t, `CREATE ROLE guest LOGIN`)
+	another := strings.Replace(server.Database(t), "user=congthu", "user=guest", 1)
+	for _, dsn := range []string{another, another + " search_path=nowhere"} {
+		if r, err = Inspect(t.Context(), Options{DSN: dsn}, "pepper"); err != nil || r.MayCreate {
+			t.Errorf("as somebody who may not make tables: %+v, %v", r, err)
+		}
+	}
+	if _, err := Inspect(context.Background(), Options{DSN: "host=" + t.TempDir() + " dbname=x user=y"}, "pepper"); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// The keeper and the writers of others lock the same reservations: waiting for
+// one of them while holding another could be a circle, and would delay the beat
+// by which this process lives.
+func TestTheKeeperWaitsForNobodysReservation(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Lease: shortLease})
+	s.held.take(4711)
+	s.held.take(4712)
+	execute(t, connected(t, s), takeSlots, []int64{4711, 4712}, []string{string(victim), string(victim)}, s.identity.Load().holder)
+	other := connected(t, s)
+	execute(t, other, `SET idle_in_transaction_session_timeout = 0`)
+	tx, err := other.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `SELECT FROM reservations WHERE id = 4711 FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	s.held.drop(4711)
+	s.held.drop(4712)
+	reader := connected(t, s)
+	left := func(id int64) (n int) {
+		if err := reader.QueryRow(t.Context(), `SELECT count(*) FROM reservations WHERE id = $1`, id).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	looks := s.keeper.looks.Load()
+	eventually(t, "the other one is free, and the keeper beats", func() bool { return left(4712) == 0 && s.keeper.looks.Load() > looks+2 })
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "this one is free as well", func() bool { return left(4711) == 0 })
+}
