@@ -38,6 +38,7 @@ func (k *checker) check() {
 	k.checkDelegations()
 	k.checkRules()
 	k.checkSizes()
+	k.checkStore()
 	k.checkTexts()
 }
 
@@ -318,13 +319,6 @@ func (k *checker) anyRefused(paths ...string) bool { return slices.ContainsFunc(
 func (k *checker) checkSizes() {
 	c := k.c
 	k.between("smtp.max_recipients", c.SMTP.MaxRecipients, 100, 100_000) // RFC 5321 section 4.5.3.1.8: at least 100
-	k.atLeast("store.grace", c.Store.Grace, 0, 24*time.Hour)
-	k.atLeast("store.last_login_window", c.Store.LastLoginWindow, 0, 24*time.Hour)
-	if c.Store.ForgetUnknownAfter != 0 {
-		// Forgetting sooner would give a guesser more than the lock does.
-		k.atLeast("store.forget_unknown_after", c.Store.ForgetUnknownAfter, 24*time.Hour, 0)
-	}
-	k.between("store.max_unknown_names", c.Store.MaxUnknownNames, 1_000, 100_000_000)
 	if c.Throttle.Enabled {
 		k.atLeast("throttle.window", c.Throttle.Window, time.Second, 24*time.Hour)
 		k.between("throttle.accounts", c.Throttle.Accounts, 1, 1_000_000)

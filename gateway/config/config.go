@@ -193,6 +193,10 @@ type Sender struct {
 
 // Store is the memory of the rules.
 type Store struct {
+	// Driver is a file that one gateway owns, or a database that several share.
+	Driver StoreDriver `yaml:"driver"`
+	// Postgres is the database, when that is the driver.
+	Postgres Postgres `yaml:"postgres"`
 	// Path is the SQLite file. Default: congthu.db in DataDir.
 	Path string `yaml:"path"`
 	// PepperFile is the key that password fingerprints are made with, created
@@ -207,6 +211,28 @@ type Store struct {
 	MaxUnknownNames int `yaml:"max_unknown_names"`
 	// ForgetUnknownAfter is [auth.Lockout].ForgetUnknown.
 	ForgetUnknownAfter time.Duration `yaml:"forget_unknown_after"`
+}
+
+// Postgres is where the database is, and how it is used. Gateways that share one
+// have the same of all but MaxConnections.
+type Postgres struct {
+	// DSN is the connection string, as libpq has it; it is filled in from DSNFile
+	// as well. It has no password where it is in the configuration itself.
+	DSN auth.Secret `yaml:"dsn"`
+	// DSNFile holds the connection string, in place of DSN.
+	DSNFile string `yaml:"dsn_file"`
+	// MaxConnections bounds the connections for reading; four more are used.
+	MaxConnections int `yaml:"max_connections"`
+	// ConnectTimeout bounds the making of a connection, StatementTimeout each
+	// statement, LockTimeout the wait for another gateway.
+	ConnectTimeout   time.Duration `yaml:"connect_timeout"`
+	StatementTimeout time.Duration `yaml:"statement_timeout"`
+	LockTimeout      time.Duration `yaml:"lock_timeout"`
+	// Lease is how long a gateway of which nothing is heard keeps the slots of
+	// its attempts in flight.
+	Lease time.Duration `yaml:"lease"`
+	// Poll is how often changes by other gateways are looked for, notified or not.
+	Poll time.Duration `yaml:"poll"`
 }
 
 // Throttle bounds what one source may do wrong; the fields are those of

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -119,7 +120,8 @@ func TestTheCompleteExampleIsRightAndComplete(t *testing.T) {
 		{c.Regulation.Dormancy, short.Regulation.Dormancy}, {c.Regulation.Password, short.Regulation.Password}, {c.IMAP.Listen, short.IMAP.Listen},
 		{c.SMTP.Listen, short.SMTP.Listen}, {c.SMTP.MaxRecipients, short.SMTP.MaxRecipients}, {c.DataDir, short.DataDir}, {c.Profile, short.Profile},
 	} {
-		if diff := cmp.Diff(part.short, part.full, cmp.Transformer("empty", func(t []Token) int { return len(t) })); diff != "" {
+		if diff := cmp.Diff(part.short, part.full, cmp.Transformer("empty", func(t []Token) int { return len(t) }),
+			cmp.Comparer(func(a, b auth.Secret) bool { return a == b })); diff != "" {
 			t.Errorf("the example differs from the defaults (-default +example):\n%s", diff)
 		}
 	}
@@ -426,5 +428,16 @@ func TestAKeyThatEverybodyMayReadIsDoubted(t *testing.T) {
 	c := mustParse(t, five)
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Fix, "chmod o-rwx key.pem") {
 		t.Errorf("%s", Render(c.Warnings))
+	}
+}
+
+func TestAConnectionStringIsNeverShown(t *testing.T) {
+	inTestdata(t)
+	c := mustParse(t, five+"store: { driver: postgres, postgres: { dsn_file: dsn } }\n")
+	if got := c.Store.Postgres.DSN.Reveal(); got != "postgres://congthu:hunter2@db.congthu.test/congthu?sslmode=verify-full" {
+		t.Errorf("the file's first line is not what is used: %q", got)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", c, *c, c.Store); strings.Contains(text, "hunter2") {
+		t.Error("a printed configuration shows the password of the database")
 	}
 }

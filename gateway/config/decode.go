@@ -130,9 +130,18 @@ func (s *source) decode(path string, n ast.Node, dst reflect.Value) bool {
 	panic("config: no way to read a " + dst.Type().String())
 }
 
+// secretive reports whether a text that stands at a path may be a secret, or have
+// one in it, and is not to be repeated.
+func secretive(path, text string) bool {
+	return strings.HasPrefix(path, "admin.tokens") || strings.HasPrefix(path, "store") && likeDSN(text)
+}
+
+// likeDSN reports whether a text may be a connection string, or a part of one.
+func likeDSN(text string) bool { return strings.ContainsAny(text, "@:/=") }
+
 func (s *source) mistyped(path string, n ast.Node, want, fix string) bool {
 	found := describe(n)
-	if text, quoted, ok := scalar(n); ok && quoted && len(text) < 40 && !strings.HasPrefix(path, "admin.tokens") {
+	if text, quoted, ok := scalar(n); ok && quoted && len(text) < 40 && !secretive(path, text) {
 		found = fmt.Sprintf("the text %q", text)
 	}
 	s.wrongAt(nodeSpan(n), path, fmt.Sprintf("`%s`: want %s, found %s", path, want, found), fix)
@@ -198,7 +207,7 @@ func (s *source) decodeList(path string, n ast.Node, dst reflect.Value) bool {
 	list, ok := n.(*ast.SequenceNode)
 	if !ok {
 		fix := "write the items below it, each after a dash"
-		if text, quoted, ok := scalar(n); ok && quoted && len(text) < 80 && !strings.HasPrefix(path, "admin.tokens") {
+		if text, quoted, ok := scalar(n); ok && quoted && len(text) < 80 && !secretive(path, text) {
 			fix = fmt.Sprintf("put it in brackets: [%q]", text)
 		}
 		return s.mistyped(path, n, "a list", fix)
@@ -289,6 +298,9 @@ func (s *source) entries(path string, n ast.Node, each func(key string, at span,
 // was meant.
 func (s *source) unknown(path, key string, at span, in reflect.Type) {
 	names := fieldNames(in)
+	if strings.HasPrefix(path, "store") && likeDSN(key) {
+		key = "..." // a part of a connection string that was not quoted
+	}
 	var fix string
 	if near := nearest(key, names); near != "" {
 		fix = "did you mean `" + near + "`?"

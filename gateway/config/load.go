@@ -127,7 +127,14 @@ func defaults() *Config {
 				MaxGraceDays: int(rules.Password.MaxGrace / (24 * time.Hour)),
 			},
 		},
-		Store:    Store{Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: 100_000, ForgetUnknownAfter: rules.Lockout.ForgetUnknown},
+		Store: Store{
+			Driver: StoreSQLite, Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: 100_000,
+			ForgetUnknownAfter: rules.Lockout.ForgetUnknown,
+			Postgres: Postgres{
+				MaxConnections: 8, ConnectTimeout: 5 * time.Second, StatementTimeout: 6 * time.Second, LockTimeout: 4 * time.Second,
+				Lease: 30 * time.Second, Poll: time.Second,
+			},
+		},
 		Throttle: Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100, Locks: 5, StrangersAfter: rules.Lockout.StrangersAfter},
 		Limits: Limits{
 			Connections: 20_000, ConnectionsPerSource: 2_000, LoginTimeout: time.Minute, LoginTotal: 3 * time.Minute,
@@ -151,13 +158,14 @@ func (c *Config) complete(s *source) {
 	for _, path := range []*string{
 		&c.DataDir, &c.TLS.Certificate, &c.TLS.Key, &c.Admin.TLS.Certificate, &c.Admin.TLS.Key,
 		&c.IMAP.Upstream.CAFile, &c.SMTP.Upstream.CAFile, &c.Store.Path, &c.Store.PepperFile, &c.Admin.Socket,
+		&c.Store.Postgres.DSNFile,
 	} {
 		*path = under(dir, *path)
 	}
 	for i := range c.Admin.Tokens {
 		c.Admin.Tokens[i].TokenFile = under(dir, c.Admin.Tokens[i].TokenFile)
 	}
-	for path, file := range map[*string]string{&c.Store.Path: "congthu.db", &c.Store.PepperFile: "pepper.key", &c.Admin.Socket: "admin.sock"} {
+	for path, file := range map[*string]string{&c.Store.Path: sqliteFile, &c.Store.PepperFile: "pepper.key", &c.Admin.Socket: "admin.sock"} {
 		if *path == "" {
 			*path = filepath.Join(c.DataDir, file)
 		}
@@ -175,6 +183,9 @@ func (c *Config) complete(s *source) {
 		}
 	}
 }
+
+// sqliteFile is the store in the data directory.
+const sqliteFile = "congthu.db"
 
 // under resolves a path against a directory.
 func under(dir, path string) string {

@@ -136,6 +136,11 @@ func oneLine(text string) string {
 var (
 	secretLine  = regexp.MustCompile(`(?i)^([\s-]*["']?(?:sha256|token|password|secret|bearer)["']?\s*:\s*)([^\s\[{].*)$`)
 	secretEntry = regexp.MustCompile(`(?i)((?:sha256|token|password|secret|bearer)["']?\s*:\s*)("[^"]*"?|'[^']*'?|[^\s\[{"'#][^,}#]*)`)
+	// A connection string, wherever it stands: all behind its field, its scheme
+	// or the word password, to the end of the line, whatever its quotes.
+	secretDSN   = regexp.MustCompile(`(?i)(\bdsn["']?\s*:\s*)(\S.*)$`)
+	secretURL   = regexp.MustCompile(`(?i)(postgres(?:ql)?:?/+)(.+)$`)
+	secretParam = regexp.MustCompile(`(?i)(password\s*=)(.+)$`)
 	secretList  = regexp.MustCompile(`(?i)^(\s*["']?tokens["']?\s*:\s*)([^\s\[{].*)$`)
 )
 
@@ -146,7 +151,7 @@ const longestLine = 400
 // keeping every character in its column.
 func presentable(line string) string {
 	line = strings.TrimRight(line, "\r\n")
-	for _, secret := range []*regexp.Regexp{secretLine, secretList, secretEntry} {
+	for _, secret := range []*regexp.Regexp{secretLine, secretList, secretEntry, secretDSN, secretURL, secretParam} {
 		line = secret.ReplaceAllStringFunc(line, func(found string) string {
 			parts := secret.FindStringSubmatch(found)
 			return parts[1] + strings.Repeat("*", len([]rune(parts[2])))

@@ -228,3 +228,7 @@ func (u Upstream) pinned(state tls.ConnectionState) error {
 	}
 	return errNotPinned
 }
+
+// verifies reports whether a client's configuration makes sure who the server
+// is. libpq's verify-ca has a verification of its own.
+func verifies(c *tls.Config) bool { return !c.InsecureSkipVerify || c.VerifyPeerCertificate != nil }

@@ -43,6 +43,14 @@ const (
 	PassXCLIENT PassClient = "xclient" // SMTP: Postfix's XCLIENT
 )
 
+// StoreDriver is what the rules remember in.
+type StoreDriver string
+
+const (
+	StoreSQLite   StoreDriver = "sqlite"
+	StorePostgres StoreDriver = "postgres"
+)
+
 // Subaddress is what a login name with a detail (user+detail) means.
 type Subaddress string
 
@@ -155,6 +163,10 @@ func readText(dst any, text string) (value any, known bool, err error) {
 		value, err = chooseWord(text, LoginAddress, LoginLocal)
 	case PassClient:
 		value, err = chooseWord(text, PassNone, PassID, PassXCLIENT)
+	case auth.Secret:
+		value = auth.NewSecret(text)
+	case StoreDriver:
+		value, err = readStoreDriver(text)
 	case Subaddress:
 		value, err = chooseWord(text, RefuseSubaddress, FoldSubaddress)
 	case Scope:
@@ -217,6 +229,15 @@ func readPattern(text string) (any, error) {
 			"see https://pkg.go.dev/regexp/syntax; in single quotes a backslash stands for itself"}
 	}
 	return re, nil
+}
+
+// readStoreDriver does not repeat a connection string that stands in the wrong
+// place.
+func readStoreDriver(text string) (any, error) {
+	if likeDSN(text) {
+		return StoreDriver(""), &mistake{"a connection string is no driver", "write driver: postgres, and the connection string in `store.postgres.dsn_file`"}
+	}
+	return chooseWord(text, StoreSQLite, StorePostgres)
 }
 
 var timeOfDay = regexp.MustCompile(`^([01][0-9]|2[0-3]):([0-5][0-9])$`)
