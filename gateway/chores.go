@@ -26,8 +26,8 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	return &admin.Server{
 		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: change,
-		Checks: checks,
-		Log:    g.Log, Version: g.Version,
+		Checks: checks, Now: g.Now,
+		Log: g.Log, Version: g.Version,
 	}
 }
 
@@ -112,7 +112,9 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 }
 
 // sweepDaily revokes dormant accounts once a day, verifies the audit log after
-// that, and counts the accounts by state every few minutes.
+// that, and counts the accounts by state every few minutes. Gateways that share
+// a store all do so at the same time, each for its own metrics: an account is
+// revoked, and the audit log told, by the first one that comes to it.
 func (g *Gateway) sweepDaily(ctx context.Context) error {
 	count := time.NewTicker(countEvery)
 	defer count.Stop()

@@ -92,6 +92,12 @@ type Gateway struct {
 	Load func() (*config.Config, error)
 	// Ready is called when everything listens; nil: nobody is told.
 	Ready func()
+	// Now is the clock; nil: this machine's. Gateways that share a store must
+	// share a clock as well, since they compare instants.
+	Now func() time.Time
+	// Changes tells of what any gateway on the same store does to an account,
+	// until ctx ends; nil: there is no other.
+	Changes func(ctx context.Context, heard func(auth.Event)) error
 
 	live      live
 	guard     *auth.Guard
@@ -132,6 +138,10 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	defer context.AfterFunc(ctx, leave)()
 	context.AfterFunc(background, leave)
 
+	if g.Changes != nil {
+		// Before anybody can log in: whoever does must be within its reach.
+		services.Go(func() error { return g.Changes(background, g.guard.Heard) })
+	}
 	doors, open := errgroup.WithContext(open)
 	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
 	for _, l := range listeners.imap {
@@ -168,6 +178,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log, knownTo(g.Store))},
 		EndSessions: func(name auth.Name) { g.sessions.End(name) },
 		Log:         g.Log,
+		Now:         g.Now,
 		Patience:    c.Limits.Patience,
 		StoreGrace:  c.Store.Grace,
 		LoginWindow: c.Store.LastLoginWindow,
@@ -216,6 +227,15 @@ func drainTime(c *config.Config) time.Duration {
 // refused records credentials that were not shown to the guard.
 func (g *Gateway) refused(a auth.Attempt, o auth.Outcome) {
 	g.guard.Recorder.Attempted(a, auth.Verdict{Outcome: o})
+}
+
+// Rules returns the rules in force; ok is false before Run has begun.
+func (g *Gateway) Rules() (rules auth.Rules, ok bool) {
+	in := g.live.current.Load()
+	if in == nil {
+		return rules, false
+	}
+	return in.config.Rules(), true
 }
 
 // Reload reads the configuration again and puts it into force, or keeps the old

@@ -26,8 +26,9 @@ func newCheckCommand() *cobra.Command {
 	var file, account, passwordFile string
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
-		Short: "Check the configuration and the mail servers behind it (kiểm tra cấu hình)",
-		Long: `Check the whole configuration, connect to the mail servers, and say what was found.
+		Short: "Check the configuration, the mail servers and the database behind it (kiểm tra cấu hình)",
+		Long: `Check the whole configuration, connect to the mail servers and to the database, if
+there is one, and say what was found.
 Nothing is changed and nothing listens.
 
 With --account one right and one wrong password are tried at each mail server,
@@ -49,6 +50,7 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 			if cert := c.AdminCertificate(); cert != nil {
 				k.certificate("admin cert.", cert)
 			}
+			k.store(cmd.Context())
 			k.imap(cmd.Context())
 			k.smtp(cmd.Context())
 			if account != "" {

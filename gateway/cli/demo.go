@@ -22,7 +22,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"congthu/auth"
-	"congthu/auth/sqlite"
 	"congthu/gateway"
 	"congthu/gateway/config"
 	"congthu/gateway/demo"
@@ -137,7 +136,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 		gate := &server{
 			log:  log,
 			load: func() (*config.Config, error) { return config.Load(file) },
-			prepare: func(ctx context.Context, store *sqlite.Store, f auth.Fingerprinter) error {
+			prepare: func(ctx context.Context, store auth.Store, f auth.Fingerprinter) error {
 				return demo.Seed(ctx, store, f, time.Now().UTC())
 			},
 			ready: func() { demoGuide.Execute(out, s) },

@@ -19,7 +19,6 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/password"
-	"congthu/auth/sqlite"
 	"congthu/gateway"
 	"congthu/gateway/config"
 	"congthu/gateway/smtp"
@@ -60,7 +59,7 @@ type server struct {
 	log  *slog.Logger
 	load func() (*config.Config, error)
 	// prepare is called with the open store before anything listens.
-	prepare func(ctx context.Context, store *sqlite.Store, fingerprints auth.Fingerprinter) error
+	prepare func(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter) error
 	// ready is called when everything listens.
 	ready func()
 }
@@ -70,6 +69,7 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	for _, w := range c.Warnings {
 		s.log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
+	g := &gateway.Gateway{Log: s.log, Version: version(), Load: s.load, Ready: s.ready}
 	for _, path := range []string{c.DataDir, filepath.Dir(c.Store.Path), filepath.Dir(c.Store.PepperFile)} {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return fmt.Errorf("make the data directory: %w", err)
@@ -81,22 +81,16 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := sqlite.Open(ctx, sqlite.Options{
-		Path: c.Store.Path, MaxUnknown: c.Store.MaxUnknownNames, Log: s.log, Recorder: counts,
-	})
+	g.Metrics, g.Fingerprints = counts, fingerprints
+	closeStore, err := openStore(ctx, c, g, counts)
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, closeStore()) }()
 	if s.prepare != nil {
-		if err := s.prepare(ctx, store, fingerprints); err != nil {
+		if err := s.prepare(ctx, g.Store, fingerprints); err != nil {
 			return err
 		}
-	}
-
-	g := &gateway.Gateway{
-		Store: store, Fingerprints: fingerprints, Metrics: counts, Log: s.log, Version: version(),
-		Load: s.load, Ready: s.ready,
 	}
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"congthu/auth/password"
+	"congthu/auth/postgres"
+	"congthu/gateway/config"
+)
+
+// slowJourney is from where on every login feels the way to the database.
+const slowJourney = 10 * time.Millisecond
+
+// store looks at the database, if there is one, and changes nothing in it.
+func (k *check) store(ctx context.Context) {
+	if k.config.Store.Driver != config.StorePostgres {
+		return
+	}
+	r, err := postgres.Inspect(ctx, postgresOptions(k.config), pepper)
+	if err != nil {
+		k.say("failed", "store", strings.Join(strings.Fields(err.Error()), " ")) // one line for each host, otherwise
+		return
+	}
+	k.say("ok", "store", fmt.Sprintf("PostgreSQL %s answers in %s; %s", r.Server, milliseconds(r.Latency), gateways(r)))
+	switch {
+	case r.Schema == r.Newest:
+		k.say("ok", "store", fmt.Sprintf("schema version %d", r.Schema))
+	case !r.MayCreate:
+		k.say("failed", "store", fmt.Sprintf("schema version %d, %d is needed, and the user may not make tables: ALTER DATABASE ... OWNER TO the gateway's user, or GRANT CREATE ON SCHEMA public", r.Schema, r.Newest))
+	case r.Schema == 0:
+		k.say("ok", "store", "empty: the first gateway that starts makes the tables")
+	default:
+		k.say("warning", "store", fmt.Sprintf("schema version %d: the next gateway that starts brings it to %d, and older gateways do not start any more. Make a backup first: pg_dump", r.Schema, r.Newest))
+	}
+	settings := fmt.Sprintf("fsync %s, full_page_writes %s, synchronous_commit %s", r.Fsync, r.FullPageWrites, r.SynchronousCommit)
+	if r.Standbys != "" {
+		settings += ", synchronous standbys " + r.Standbys
+	}
+	if r.Durable() {
+		k.say("ok", "store", settings)
+	} else {
+		k.say("failed", "store", settings+": a crash of the server would lose locks and failures that were confirmed. Switch on what is off in postgresql.conf, and take synchronous_commit out of the connection string")
+	}
+	if !r.Local && !r.Encrypted {
+		k.say("warning", "store", "the connection has no TLS: use one with sslmode=verify-full, or none that leaves this machine")
+	}
+	if r.Latency > slowJourney {
+		k.say("warning", "store", "the server is far: a login takes up to six journeys. Put the gateways near it")
+	}
+	if others := len(r.Gateways); r.Wanted*(others+1) > r.MaxConnections {
+		k.say("warning", "store", fmt.Sprintf("the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", r.MaxConnections, others+1, r.Wanted))
+	}
+	k.pepper(ctx, r.Agreed)
+}
+
+// pepper checks that fingerprints made here are those of the other gateways.
+func (k *check) pepper(ctx context.Context, agreed string) {
+	file := k.config.Store.PepperFile
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if agreed != "" {
+			k.say("failed", "pepper", fmt.Sprintf("%s is missing, but other gateways have used the database: copy theirs, with its mode 0600", file))
+		}
+		return // the first gateway makes it
+	}
+	fingerprints, err := password.Open(file)
+	if err != nil {
+		k.say("failed", "pepper", err.Error())
+		return
+	}
+	mark, err := pepperMark(ctx, fingerprints)
+	switch {
+	case err != nil:
+		k.say("failed", "pepper", err.Error())
+	case agreed != "" && agreed != mark:
+		k.say("failed", "pepper", fmt.Sprintf("%s is not that of the other gateways: copy theirs, with its mode 0600. Otherwise every login through another gateway would look like a change of the password", file))
+	default:
+		k.say("ok", "pepper", file)
+	}
+}
+
+func gateways(r postgres.Report) string {
+	if len(r.Gateways) == 0 {
+		return "no gateway uses it at the moment"
+	}
+	return "used by " + strings.Join(r.Gateways, ", ")
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000)
+}
