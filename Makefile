@@ -2,18 +2,23 @@
 # make test        everything that must pass, the tests with real servers included
 # make unit        the same without the real mail servers: needs Go, a C compiler and PostgreSQL
 # make realtest    only the tests with real servers (Debian packages: see .ci/run)
+# make soak        the tests with replicas, a database that comes and goes and random
+#                  timing, for SOAK in all, and those that measure time
+#                  (CONGTHU_SOAK=10m in the environment of go test does the same;
+#                  without it they take a few turns only)
 # make fuzz-smoke  every fuzz target for FUZZTIME each
 # make bench       every benchmark once
 # make lint        formatting and go vet
 
 GO ?= go
 FUZZTIME ?= 10s
+SOAK ?= 30m
 
 # The real servers are tried without the race detector: what it would watch is
 # another process. CONGTHU_RACE=1 builds that process with it.
 REAL = ./gateway/realtest
 
-.PHONY: build test unit realtest fuzz-smoke bench lint
+.PHONY: build test unit realtest soak fuzz-smoke bench lint
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o congthu .
@@ -25,6 +30,10 @@ unit:
 
 realtest:
 	$(GO) test -count=1 -timeout 15m $(REAL)
+
+soak:
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -v -run '^TestUnknownNamesTakeAsLongAsAccounts$$' ./auth/sqlite
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^(TestReplicasTogether|TestAnOutageOfTheDatabase)' $(REAL)
 
 fuzz-smoke:
 	@set -eu; for package in $$($(GO) list ./...); do \

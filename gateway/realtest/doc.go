@@ -21,6 +21,9 @@
 // the gateway ([BothWays]), and compares what the program saw. That is the
 // strongest statement there is about a proxy: nobody can tell that it is there.
 //
+// Gateways that share a PostgreSQL (replicas_test.go) have a mail server that is
+// none: it must count in no time what it judges.
+//
 // The programs are required, not optional: a missing one fails the test with
 // the command that installs it. Postfix runs as root only, so the tests do.
 package realtest
