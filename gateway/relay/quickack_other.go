@@ -2,7 +2,7 @@
 
 package relay
 
-import "net"
+import "syscall"
 
 // quickAck does nothing: TCP_QUICKACK is Linux's.
-func quickAck(net.Conn) func() { return func() {} }
+func quickAck(syscall.RawConn) func() { return func() {} }

@@ -3,14 +3,22 @@
 // megabytes, a command of next year, all pass untouched.
 //
 // [Join] takes both connections over and returns at once; [Options].Done tells
-// the end. Nobody has to keep a goroutine waiting for a pair, so how the relay
-// waits is its own business: today by two goroutines with a small buffer each,
-// and a larger one from a pool while much is flowing.
+// the end. A mail program holds a connection for hours on which nothing moves, so
+// a quiet connection must cost next to nothing.
 //
-// Who owns what: each goroutine reads one connection and writes the other, and
-// ends when its source ends or anything fails; the second to end closes both
-// connections and calls Done. Whoever wants a pair to end (Kick, the idle timer,
-// an error of one direction) only forces a time-out on both connections.
+// Who owns what. Each of the two directions of a pair is owned by one goroutine
+// at a time, which reads one connection and writes the other. When its source has
+// been quiet for a second the goroutine parks the direction and ends: its socket
+// then waits in one epoll set of the whole process (the lot), and a new goroutine
+// takes the direction over when something can be read there, be it the end or an
+// error. The lot has one goroutine, as long as there are pairs that have ever
+// parked. A parked pair has no goroutine, no buffer and no stack; what is left of
+// it is its sockets, the state of TLS and this package's few words. A direction
+// that cannot be parked, since there is no socket below it or no epoll, keeps its
+// goroutine. The first direction whose source ends passes the end on, the second
+// closes both connections and calls Done. Whoever wants a pair to end (Kick, the
+// idle timer, an error of one direction) forces a time-out on both connections,
+// which ends the goroutines, and takes parked directions out of the lot.
 //
 // A pair never ends with words: a BYE would land inside a literal or a DEFLATE
 // stream. TLS clients get a close_notify (RFC 8446 section 6.1).
@@ -22,8 +30,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +50,10 @@ type Side struct {
 type Options struct {
 	// Idle ends a pair on which nothing has moved for so long; 0 never.
 	Idle time.Duration
+	// Quiet is how long a source is quiet before its direction is parked. Parking
+	// and coming back cost some tens of microseconds, so a busy conversation
+	// should not. 0: 1 s.
+	Quiet time.Duration
 	// Moved is told of octets that have reached the other side, as they do; it
 	// must not block. Nil: nobody is.
 	Moved func(fromClient, fromUpstream int)
@@ -68,42 +82,65 @@ const Lingering = time.Minute
 
 // Pair is two joined connections.
 type Pair struct {
-	client, upstream net.Conn
-	options          Options
+	options Options
+	ways    [2]way // from the client, from the upstream
 
-	fromClient, fromUpstream atomic.Int64
-	begun                    time.Time
-	moved                    atomic.Int64 // when something moved last, since begun
-	running                  atomic.Int32 // directions
+	carried [2]atomic.Int64 // octets that reached the other side, by way
+	begun   time.Time
+	moved   atomic.Int64 // when something moved last, since begun
 
 	mu    sync.Mutex
+	going int // ways that have not ended
 	ended bool
 	err   error
 	quiet time.Duration // the longest allowed; 0 for ever
 	timer *time.Timer
+	parks bool // is a user of the parking lot
 }
+
+// way is one direction of a pair. Its fields belong to the goroutine that carries
+// it, but for state, which p.mu guards.
+type way struct {
+	pair     *Pair
+	number   int // in pair.ways
+	from, to net.Conn
+	socket   syscall.RawConn // of from; nil when it cannot be parked
+	spot     spot            // in the parking lot
+	state    wayState
+}
+
+type wayState uint8
+
+const (
+	carried wayState = iota // by a goroutine
+	parked
+	over
+)
+
+// names are of the sides that the ways come from.
+var names = [2]string{"client", "upstream"}
 
 // Join owns both connections from now on, clears their deadlines, and carries
 // bytes both ways until both sides have ended, one has failed, or somebody calls
 // Kick.
 func Join(client, upstream Side, o Options) *Pair {
-	p := &Pair{client: client.Conn, upstream: upstream.Conn, options: o, begun: time.Now()}
-	for _, conn := range []net.Conn{client.Conn, upstream.Conn} {
-		conn.SetDeadline(time.Time{})
-		keepAlive(conn)
+	if o.Quiet <= 0 {
+		o.Quiet = time.Second
+	}
+	p := &Pair{options: o, begun: time.Now(), going: 2}
+	p.ways[0] = way{pair: p, number: 0, from: client.Conn, to: upstream.Conn}
+	p.ways[1] = way{pair: p, number: 1, from: upstream.Conn, to: client.Conn}
+	for i := range p.ways {
+		w := &p.ways[i]
+		w.from.SetDeadline(time.Time{})
+		keepAlive(w.from)
+		w.socket, _ = rawConn(w.from) // without one it is not parked
 	}
 	p.mu.Lock()
 	p.allow(o.Idle)
 	p.mu.Unlock()
-	p.running.Store(2)
-	go p.carry(client, upstream.Conn, "client", "upstream", func(n int) {
-		p.fromClient.Add(int64(n))
-		p.tell(n, 0)
-	})
-	go p.carry(upstream, client.Conn, "upstream", "client", func(n int) {
-		p.fromUpstream.Add(int64(n))
-		p.tell(0, n)
-	})
+	go p.ways[0].carry(client.Ahead)
+	go p.ways[1].carry(upstream.Ahead)
 	return p
 }
 
@@ -111,69 +148,72 @@ func Join(client, upstream Side, o Options) *Pair {
 // calls, or one after the end, do nothing.
 func (p *Pair) Kick() { p.end(ErrKicked) }
 
-func (p *Pair) tell(fromClient, fromUpstream int) {
-	if p.options.Moved != nil {
-		p.options.Moved(fromClient, fromUpstream)
-	}
-}
-
-// Buffers: an idle direction keeps smallBuffer octets; a larger one is borrowed
-// from the first read that fills it until the first that would not.
+// Buffers: a direction keeps smallBuffer octets while it is carried; a larger one
+// is borrowed from the first read that fills it until the first that would not.
 const (
 	smallBuffer = 1 << 10
 	largeBuffer = 16 << 10 // a TLS record (RFC 8446 section 5.1)
 )
 
-var largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
 
-// carry moves one direction until its source has ended.
-func (p *Pair) carry(from Side, to net.Conn, source, target string, count func(int)) {
-	defer p.leave()
-	write := func(b []byte) bool {
-		p.touch()
-		n, err := to.Write(b)
-		if n > 0 {
-			p.touch()
-			count(n)
-		}
-		if err != nil {
-			p.end(fmt.Errorf("write to %s: %w", target, err))
-		}
-		return err == nil
-	}
-	if len(from.Ahead) > 0 && !write(from.Ahead) {
+// carry moves one direction, what was read ahead first, until its source has
+// ended or is quiet.
+func (w *way) carry(ahead []byte) {
+	if len(ahead) > 0 && !w.write(ahead) {
+		w.leave()
 		return
 	}
-	from.Ahead = nil
-	acknowledge := quickAck(from.Conn)
-	small := make([]byte, smallBuffer)
+	if gone := w.await(); gone {
+		return
+	}
+	acknowledge := quickAck(w.socket)
+	small := smallBuffers.Get().(*[smallBuffer]byte)
 	var large *[largeBuffer]byte
 	defer func() {
+		smallBuffers.Put(small)
 		if large != nil {
 			largeBuffers.Put(large)
 		}
 	}()
-	for {
-		buf := small
+	for busy := false; ; {
+		buf := small[:]
 		if large != nil {
 			buf = large[:]
 		}
-		n, err := from.Conn.Read(buf)
+		n, err := w.from.Read(buf)
 		if n > 0 {
+			busy = true
 			acknowledge()
-			if !write(buf[:n]) {
+			if !w.write(buf[:n]) {
+				w.leave()
 				return
 			}
 		}
 		switch {
 		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// Nothing is lost by it: crypto/tls keeps a record that has come in
+			// part. When the pair has ended, this is how it is told.
+			rest := w.park
+			if busy {
+				rest, busy = w.await, false
+			}
+			if gone := rest(); gone {
+				return
+			}
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 			// Many clients leave without close_notify; the server sees an end
 			// either way, and executes no half command.
-			p.finish(to, target)
+			w.pair.finish(w.to, names[1-w.number])
+			w.leave()
 			return
 		default:
-			p.end(fmt.Errorf("read from %s: %w", source, err))
+			w.pair.end(fmt.Errorf("read from %s: %w", names[w.number], err))
+			w.leave()
 			return
 		}
 		switch {
@@ -184,6 +224,82 @@ func (p *Pair) carry(from Side, to net.Conn, source, target string, count func(i
 			large = nil
 		}
 	}
+}
+
+// await gives the source some time to say something; gone when the pair has
+// ended.
+func (w *way) await() (gone bool) {
+	p := w.pair
+	p.mu.Lock()
+	if !p.ended && w.socket != nil {
+		w.from.SetReadDeadline(time.Now().Add(p.options.Quiet))
+	}
+	gone = p.ended
+	p.mu.Unlock()
+	if gone {
+		w.leave()
+	}
+	return gone
+}
+
+// park lets the direction wait without its goroutine; gone unless it cannot be
+// parked.
+func (w *way) park() (gone bool) {
+	p := w.pair
+	p.mu.Lock()
+	if p.ended || w.socket == nil {
+		p.mu.Unlock()
+		return w.await()
+	}
+	defer p.mu.Unlock()
+	if !p.parks {
+		if err := parking.enter(); err != nil {
+			w.socket = nil
+			w.from.SetReadDeadline(time.Time{})
+			return false
+		}
+		p.parks = true
+	}
+	if err := parking.park(w); err != nil {
+		w.socket = nil
+		w.from.SetReadDeadline(time.Time{})
+		return false
+	}
+	w.state = parked
+	return true
+}
+
+// unpark carries the direction again: its source has something, or has ended.
+func (w *way) unpark() {
+	p := w.pair
+	p.mu.Lock()
+	if w.state != parked {
+		p.mu.Unlock()
+		return // the pair was ended at the same time
+	}
+	w.state = carried
+	p.mu.Unlock()
+	w.carry(nil)
+}
+
+// write passes octets on and counts them.
+func (w *way) write(b []byte) bool {
+	p := w.pair
+	p.touch()
+	n, err := w.to.Write(b)
+	if n > 0 {
+		p.touch()
+		p.carried[w.number].Add(int64(n))
+		if p.options.Moved != nil {
+			var moved [2]int
+			moved[w.number] = n
+			p.options.Moved(moved[0], moved[1])
+		}
+	}
+	if err != nil {
+		p.end(fmt.Errorf("write to %s: %w", names[1-w.number], err))
+	}
+	return err == nil
 }
 
 // finish passes an end on to the other side, and lets the other direction go on.
@@ -212,6 +328,9 @@ func closeWrite(conn net.Conn) (ok bool, err error) {
 		return false, nil
 	}
 	if err := half.CloseWrite(); err != nil {
+		if errors.Is(err, syscall.ENOTCONN) {
+			err = nil // whoever should be told has gone
+		}
 		return true, err
 	}
 	// A close_notify alone leaves TCP open, and some clients wait for that.
@@ -254,20 +373,42 @@ var past = time.Unix(1, 0)
 // end makes both directions fail; the first reason stays.
 func (p *Pair) end(err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.ended {
+		p.mu.Unlock()
 		return
 	}
 	p.ended, p.err = true, err
-	p.client.SetDeadline(past)
-	p.upstream.SetDeadline(past)
+	for i := range p.ways {
+		w := &p.ways[i]
+		w.from.SetDeadline(past)
+		if w.state == parked {
+			parking.remove(w)
+			w.state = over
+			p.going--
+		}
+	}
+	last := p.going == 0
+	p.mu.Unlock()
+	if last {
+		go p.close()
+	}
 }
 
-// leave is the end of one direction; the last one closes the connections.
-func (p *Pair) leave() {
-	if p.running.Add(-1) > 0 {
-		return
+// leave is the end of a direction that is carried; the last one closes the
+// connections.
+func (w *way) leave() {
+	p := w.pair
+	p.mu.Lock()
+	w.state = over
+	p.going--
+	last := p.going == 0
+	p.mu.Unlock()
+	if last {
+		p.close()
 	}
+}
+
+func (p *Pair) close() {
 	p.mu.Lock()
 	p.ended = true
 	err := p.err
@@ -275,10 +416,13 @@ func (p *Pair) leave() {
 		p.timer.Stop()
 	}
 	p.mu.Unlock()
-	p.upstream.Close()
-	p.client.Close()
+	p.ways[1].from.Close()
+	p.ways[0].from.Close()
+	if p.parks {
+		parking.leave()
+	}
 	if p.options.Done != nil {
-		p.options.Done(Result{FromClient: p.fromClient.Load(), FromUpstream: p.fromUpstream.Load(), Err: err})
+		p.options.Done(Result{FromClient: p.carried[0].Load(), FromUpstream: p.carried[1].Load(), Err: err})
 	}
 }
 

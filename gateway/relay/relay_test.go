@@ -192,7 +192,7 @@ func TestASlowReaderHoldsTheOtherSideBack(t *testing.T) {
 		written <- err
 	}()
 	// Nothing has been read: the kernel's buffers are far smaller than this.
-	if n := j.pair.fromUpstream.Load(); n >= total {
+	if n := j.pair.carried[1].Load(); n >= total {
 		t.Errorf("%d octets went nowhere", n)
 	}
 	n, err := io.Copy(io.Discard, j.client)
