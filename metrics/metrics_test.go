@@ -212,7 +212,7 @@ func TestNothingThatAClientChoseBecomesALabel(t *testing.T) {
 	m.ChainVerified(time.Now(), &auth.BrokenChain{Why: canary})
 	m.Reloaded(time.Now(), errors.New(canary))
 	text := exposition(t, reg)
-	for _, leak := range []string{canary, "198.51.100.77", "4711"} {
+	for _, leak := range []string{canary, "198.51.100.77", ":4711", `"4711`} {
 		if bytes.Contains(text, []byte(leak)) {
 			t.Errorf("%q is exposed", leak)
 		}
