@@ -184,3 +184,17 @@ func TestADoubtNeverLocks(t *testing.T) {
 		t.Error("the next real rejection does not lock")
 	}
 }
+
+// Whether failures are forgotten is judged by the latest: a try without a verdict
+// must not bring the older ones back.
+func TestADoubtBringsBackNothingForgotten(t *testing.T) {
+	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
+	r.Lockout.ForgetAfter = time.Hour
+	for _, failures := range []int{4, 5} {
+		a := Account{Name: "a@example.vn", Registered: time.Unix(1, 0), Failures: failures, Mistakes: []Mistake{{At: now.Add(-2 * time.Hour), Source: source}}}
+		r.doubt(&a, now, source)
+		if a.Failures != 1 {
+			t.Errorf("%d forgotten failures and a doubt: %d failures, want 1", failures, a.Failures)
+		}
+	}
+}
