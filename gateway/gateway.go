@@ -12,6 +12,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -278,7 +279,7 @@ type live struct{ current atomic.Pointer[inForce] }
 
 type inForce struct {
 	config     *config.Config
-	imap, smtp *upstream.Server // nil when the protocol is not served
+	imap, smtp *upstream.Server // nil when the protocol is not served, nor was since the start
 	sender     smtp.Sender
 }
 
@@ -294,6 +295,10 @@ func (l *live) set(c *config.Config) error {
 		if next.smtp, err = c.SMTPUpstream(); err != nil {
 			return fmt.Errorf("smtp.upstream: %w", err)
 		}
+	}
+	if old := l.current.Load(); old != nil {
+		// A door that is no longer wanted is open until the restart.
+		next.imap, next.smtp = cmp.Or(next.imap, old.imap), cmp.Or(next.smtp, old.smtp)
 	}
 	names := c.Namer()
 	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations}

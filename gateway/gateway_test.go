@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -510,6 +511,33 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	o.write("limits: { failed_logins: 3 }\n")
 	if err := o.gateway.Reload(); err != nil || !strings.Contains(o.log.String(), "limits") {
 		t.Errorf("a setting that needs a restart is not said: %v", err)
+	}
+}
+
+// A door that the new file does not have goes on until the restart that the log
+// asks for: with the mail server that it had.
+func TestAReloadWithoutADoorKeepsItServed(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	served := o.settings
+	for _, door := range []string{"imap", "smtp"} {
+		o.settings = regexp.MustCompile(`(?m)^`+door+`: .*$`).ReplaceAllString(served, door+": { listen: [] }")
+		o.write("")
+		if err := o.gateway.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if log := o.log.String(); !strings.Contains(log, door+".listen") {
+			t.Errorf("the operator is not told to restart: %s", log)
+		}
+		if _, err := o.gateway.live.ProbeSMTP(context.Background()); err != nil {
+			t.Errorf("without %s: %v", door, err)
+		}
+		p := o.phone()
+		p.say(`a LOGIN lan "Mat-khau-1"`)
+		p.read("a OK")
+		s := o.sender()
+		s.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
+		s.read("235 ")
 	}
 }
 
