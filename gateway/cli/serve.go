@@ -67,6 +67,11 @@ type server struct {
 
 // run opens the store and serves until ctx ends.
 func (s *server) run(ctx context.Context, c *config.Config) (err error) {
+	// A signal that nobody has asked for would end the process. One that comes
+	// during the start is kept for the gateway.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	for _, w := range c.Warnings {
 		s.log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
@@ -94,18 +99,27 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 		}
 	}
 
+	ready := make(chan struct{})
 	g := &gateway.Gateway{
 		Store: store, Fingerprints: fingerprints, Metrics: counts, Log: s.log, Version: version(),
-		Load: s.load, Ready: s.ready,
+		Load: s.load,
+		Ready: func() {
+			if s.ready != nil {
+				s.ready()
+			}
+			close(ready)
+		},
 	}
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ready:
+		}
 		for {
 			select {
 			case <-ctx.Done():
