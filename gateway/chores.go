@@ -26,8 +26,8 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	return &admin.Server{
 		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: change,
-		Checks: checks,
-		Log:    g.Log, Version: g.Version,
+		Checks: checks, Panicked: g.Metrics.AdminPanicked,
+		Log: g.Log, Version: g.Version,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -45,6 +46,8 @@ type counts struct {
 	outcomes map[auth.Outcome]int
 	reloads  []error
 	expires  time.Time // of the certificate that clients see
+	panics   int       // of the admin interface
+	scraped  http.HandlerFunc
 }
 
 func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -77,9 +80,21 @@ func (*counts) Attacks(int)                         {}
 func (*counts) UnknownNames(int)                    {}
 func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
-func (*counts) AdminPanicked()                      {}
+func (*counts) Panicked(auth.Protocol)              {}
 func (*counts) Watch(func() int, func() int)        {}
-func (*counts) Handler() http.Handler               { return http.NotFoundHandler() }
+
+func (c *counts) AdminPanicked() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.panics++
+}
+
+func (c *counts) Handler() http.Handler {
+	if c.scraped == nil {
+		return http.NotFoundHandler()
+	}
+	return c.scraped
+}
 
 // office is a gateway before fake mail servers.
 type office struct {
@@ -511,6 +526,20 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	o.write("limits: { failed_logins: 3 }\n")
 	if err := o.gateway.Reload(); err != nil || !strings.Contains(o.log.String(), "limits") {
 		t.Errorf("a setting that needs a restart is not said: %v", err)
+	}
+}
+
+func TestAPanicOfTheAdminInterfaceIsCounted(t *testing.T) {
+	o := newOffice(t)
+	o.counts.scraped = func(http.ResponseWriter, *http.Request) { panic("out of luck") }
+	o.open()
+	answer := httptest.NewRecorder()
+	o.gateway.admin.MetricsHandler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if answer.Code != http.StatusInternalServerError {
+		t.Errorf("answered with %d", answer.Code)
+	}
+	if o.counts.panics != 1 {
+		t.Errorf("%d panics counted, want 1", o.counts.panics)
 	}
 }
 

@@ -170,7 +170,12 @@ var submissions = map[smtp.Result]metrics.Submission{
 func (o observer) Submitted(r smtp.Result) { o.Metrics.Submitted(submissions[r]) }
 
 // AdminPanicked implements gateway.Metrics.
-func (o observer) AdminPanicked() { o.Panicked(metrics.ComponentAdmin) }
+func (o observer) AdminPanicked() { o.Metrics.Panicked(metrics.ComponentAdmin) }
+
+// Panicked implements imap.Recorder and smtp.Recorder.
+func (o observer) Panicked(p auth.Protocol) {
+	o.Metrics.Panicked(map[auth.Protocol]metrics.Component{auth.IMAP: metrics.ComponentIMAP, auth.SMTP: metrics.ComponentSMTP}[p])
+}
 
 // CertificatesExpire implements gateway.Metrics.
 func (o observer) CertificatesExpire(clients, admin time.Time) {

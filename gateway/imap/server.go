@@ -35,6 +35,8 @@ type Recorder interface {
 	Closed(auth.Protocol)
 	// Handshaken is called for each TLS handshake; the error says why it failed.
 	Handshaken(auth.Protocol, error)
+	// Panicked is called for each panic, which has cost one connection.
+	Panicked(auth.Protocol)
 	// Relayed is called as octets arrive at the other side.
 	Relayed(p auth.Protocol, fromClient, fromServer int64)
 }
@@ -222,4 +224,5 @@ type nobody struct{}
 func (nobody) Opened(auth.Protocol)                {}
 func (nobody) Closed(auth.Protocol)                {}
 func (nobody) Handshaken(auth.Protocol, error)     {}
+func (nobody) Panicked(auth.Protocol)              {}
 func (nobody) Relayed(auth.Protocol, int64, int64) {}

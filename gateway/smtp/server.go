@@ -31,6 +31,8 @@ type Recorder interface {
 	Closed(auth.Protocol)
 	// Handshaken is told of every TLS handshake; the error is nil for success.
 	Handshaken(auth.Protocol, error)
+	// Panicked is told of every panic, which has cost one connection.
+	Panicked(auth.Protocol)
 	// Relayed is told, at the end of a connection, how many octets it carried.
 	Relayed(p auth.Protocol, fromClient, fromServer int64)
 	// Submitted is told of every message, and of every sender that was refused or
