@@ -94,6 +94,7 @@ type Gateway struct {
 	// Ready is called when everything listens; nil: nobody is told.
 	Ready func()
 
+	started   *config.Config // what of it needs a restart is in force
 	live      live
 	guard     *auth.Guard
 	sessions  session.Registry
@@ -162,6 +163,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 	if err := g.live.set(c); err != nil {
 		return err
 	}
+	g.started = c
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
 	g.reloaded = make(chan struct{}, 1)
 	g.guard = &auth.Guard{
@@ -228,7 +230,6 @@ func (g *Gateway) Reload() (err error) {
 	if err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
-	old := g.live.config()
 	if err := g.live.set(c); err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
@@ -244,7 +245,7 @@ func (g *Gateway) Reload() (err error) {
 	for _, w := range c.Warnings {
 		g.Log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
-	if needs := needRestart(old, c); len(needs) > 0 {
+	if needs := needRestart(g.started, c); len(needs) > 0 {
 		g.Log.Warn("these settings have changed and need a restart", "settings", needs)
 	}
 	g.Log.Info("the new configuration is in force", "file", c.File)
@@ -311,6 +312,12 @@ func (l *live) config() *config.Config { return l.current.Load().config }
 func (l *live) text(o auth.Outcome) string { return l.config().Text(o) }
 
 func (l *live) alertText(days int) string { return l.config().AlertText(days) }
+
+// changePassword tells how a password is changed.
+func (l *live) changePassword() string {
+	p := l.config().Regulation.Password
+	return cmp.Or(p.ChangeText, p.ChangeURL)
+}
 
 // behindBalancers is a listener whose connections are their clients'. It is the
 // same whether there are balancers now or not: a reload may list some.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -523,9 +524,20 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	if n := len(o.counts.reloads); n != 3 || o.counts.reloads[1] != nil || o.counts.reloads[2] == nil {
 		t.Errorf("reloads told: %v, want the start, a good one and a bad one", o.counts.reloads)
 	}
-	o.write("limits: { failed_logins: 3 }\n")
-	if err := o.gateway.Reload(); err != nil || !strings.Contains(o.log.String(), "limits") {
-		t.Errorf("a setting that needs a restart is not said: %v", err)
+	o.write("throttle: { strangers_after: 20 }\nstore: { forget_unknown_after: 48h }\n")
+	if err := o.gateway.Reload(); err != nil || strings.Contains(o.log.String(), "need a restart") {
+		t.Errorf("a setting that needs none is said to need a restart: %v, %s", err, o.log)
+	}
+	o.write("limits: { failed_logins: 3 }\nadmin: { socket_group: \"0\" }\n")
+	for times := range 2 { // as long as it is not in force
+		err := o.gateway.Reload()
+		if n := strings.Count(o.log.String(), "[limits admin.socket_group]"); err != nil || n != times+1 {
+			t.Errorf("a setting that needs a restart is said %d times: %v, %s", n, err, o.log)
+		}
+	}
+	o.write("")
+	if err := o.gateway.Reload(); err != nil || strings.Count(o.log.String(), "need a restart") != 2 {
+		t.Errorf("what is in force is said to need a restart: %v, %s", err, o.log)
 	}
 }
 
@@ -540,6 +552,43 @@ func TestAPanicOfTheAdminInterfaceIsCounted(t *testing.T) {
 	}
 	if o.counts.panics != 1 {
 		t.Errorf("%d panics counted, want 1", o.counts.panics)
+	}
+}
+
+// What support staff tell users must be what users read.
+func TestAReloadReachesWhatSupportStaffTell(t *testing.T) {
+	o := newOffice(t)
+	admin := fmt.Sprintf("admin: { tokens: [ { name: An, sha256: %x, scopes: [read] } ] }\n", sha256.Sum256([]byte("a token")))
+	o.write(admin)
+	o.open()
+	unused(t, o.store, lan, time.Now())
+	_, err := o.store.Update(context.Background(), lan, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		a.Password.Since = time.Now().AddDate(0, -4, 0)
+		return nil, true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() string {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/accounts/lan", nil)
+		r.Header.Set("Authorization", "Bearer a token")
+		answer := httptest.NewRecorder()
+		o.gateway.admin.Handler().ServeHTTP(answer, r)
+		return answer.Body.String()
+	}
+	if answer := told(); !strings.Contains(answer, "Ask the helpdesk") {
+		t.Fatalf("nobody is told to ask the helpdesk: %s", answer)
+	}
+	o.settings = strings.Replace(o.settings, "Ask the helpdesk", "Come to room 5", 1)
+	o.write(admin)
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if answer := told(); !strings.Contains(answer, "Come to room 5") {
+		t.Errorf("the new way is not told: %s", answer)
+	}
+	if strings.Contains(o.log.String(), "need a restart") {
+		t.Errorf("the operator is told to restart: %s", o.log)
 	}
 }
 
