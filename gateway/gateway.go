@@ -353,18 +353,24 @@ func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
 	return l.current.Load().smtp.ProbeSMTP(ctx)
 }
 
-// serveAdmin serves one admin listener until ctx ends.
+// serveAdmin serves one admin listener until ctx ends and what was asked before
+// that is answered, which may take 2 s.
 func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
 	server := g.admin.HTTPServer(l.handler(g.admin))
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			server.Close()
 		}
 	})
-	defer stop()
-	if err := server.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	err := server.Serve(l.Listener) // returns when the shutdown begins
+	if !stop() {
+		<-ended
+	}
+	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("admin: %w", err)
 	}
 	return nil

@@ -555,6 +555,46 @@ func TestAPanicOfTheAdminInterfaceIsCounted(t *testing.T) {
 	}
 }
 
+// Whoever asked for something before the shutdown reads what became of it, and
+// the store is not closed under it.
+func TestAShutdownWaitsForAdminRequestsUnderWay(t *testing.T) {
+	o := newOffice(t)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	o.counts.scraped = func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-goOn
+		io.WriteString(w, "done")
+	}
+	address := freeAddress(t)
+	o.write(fmt.Sprintf("metrics: { listen: %q }\n", address))
+	o.open()
+	answered := make(chan string, 1)
+	go func() {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		answer, err := client.Get("http://" + address + "/metrics")
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer answer.Body.Close()
+		body, _ := io.ReadAll(answer.Body)
+		answered <- string(body)
+	}()
+	<-began
+	o.stop()
+	eventually(t, "the doors to close", func() bool { return strings.Contains(o.log.String(), "all sessions have ended") })
+	select {
+	case err := <-o.done:
+		t.Errorf("the gateway ended in the middle of a request: %v", err)
+		close(o.done)
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(goOn)
+	if got := <-answered; got != "done" {
+		t.Errorf("answered %q", got)
+	}
+}
+
 // What support staff tell users must be what users read.
 func TestAReloadReachesWhatSupportStaffTell(t *testing.T) {
 	o := newOffice(t)
