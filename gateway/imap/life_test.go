@@ -121,7 +121,7 @@ func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
 		t.Fatal("Serve did not wait")
 	default:
 	}
-	s.server.Kick()
+	s.sessions.End(owner)
 	if got := late.gone(); got != "" {
 		t.Errorf("after login, the client read %q", got)
 	}

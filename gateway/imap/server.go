@@ -100,7 +100,7 @@ type Server struct {
 
 // Serve accepts clients from l, which it closes, until ctx ends; then it
 // says BYE to those who are not logged in, lets the others go on for
-// DrainTimeout or until Kick, and returns nil when all are gone. implicit is TLS
+// DrainTimeout, and returns nil when all are gone. implicit is TLS
 // from the first byte.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
 	defer l.Close()
@@ -116,15 +116,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	err := accept.Loop(ctx, l, s.log().With("protocol", auth.IMAP), d.take)
 	d.drain()
 	return err
-}
-
-// Kick ends all sessions of all listeners, logged in or not, without waiting.
-func (s *Server) Kick() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.clients {
-		c.end()
-	}
 }
 
 // door is one listener that is being served.
