@@ -185,6 +185,30 @@ func TestADoubtNeverLocks(t *testing.T) {
 	}
 }
 
+// Only watched, an account that bears the mark is logged in to as often as its
+// owner likes; the audit log is told of the login that ended its disuse.
+func TestAWatchedRevocationIsNoticedOnce(t *testing.T) {
+	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
+	r.Dormancy.Mode = Warn
+	long := now.AddDate(-2, 0, 0)
+	a := Account{Name: "a@example.vn", Registered: long, FirstLogin: long, LastLogin: long, Revocation: Mark{At: now.AddDate(0, -1, 0), By: ByGateway}}
+	told := 0
+	for i := range 5 {
+		v := r.accept(&a, acceptance{now: now.Add(time.Duration(i) * time.Minute), source: source, window: time.Hour})
+		if v.outcome != Accepted || v.would != Revoked {
+			t.Errorf("login %d: %v, would be %v", i, v.outcome, v.would)
+		}
+		for _, e := range v.events {
+			if e.Kind == WouldRevoke {
+				told++
+			}
+		}
+	}
+	if told != 1 {
+		t.Errorf("the audit log was told %d times, want once", told)
+	}
+}
+
 // Whether failures are forgotten is judged by the latest: a try without a verdict
 // must not bring the older ones back.
 func TestADoubtBringsBackNothingForgotten(t *testing.T) {

@@ -184,7 +184,7 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 	}
 
 	v.would = r.would(*a, s.now, s.sso)
-	if v.would == Revoked {
+	if v.would == Revoked && r.Dormant(*a, s.now) { // this login ends the disuse
 		v.events = append(v.events, Event{
 			Kind: WouldRevoke, Account: a.Name, At: s.now, Actor: ByGateway, Source: s.source,
 			Reason: "unused since " + r.instant(r.dormancyBaseline(*a)),
