@@ -215,10 +215,14 @@ type try struct {
 // admit lets the try go on to the mail server, or says why not. Accepted means
 // "ask".
 func (t *try) admit(ctx context.Context) Verdict {
-	if !t.isGood() {
-		if v := t.passThrottle(ctx); v.Outcome != Accepted {
+	if t.isGood() {
+		// It needs no slot, and so does not stand in the queue, which is bounded.
+		if done, v := t.enter(ctx, false); done {
 			return v
 		}
+	}
+	if v := t.passThrottle(ctx); v.Outcome != Accepted {
+		return v
 	}
 	w, ok := t.gates.enter(t.name)
 	if !ok {

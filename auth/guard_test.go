@@ -262,6 +262,32 @@ func TestTheOwnerGetsInWhileAStrangerGuesses(t *testing.T) {
 	})
 }
 
+// A queue is bounded, and whoever has many addresses can fill it. Who needs no slot
+// does not stand in it.
+func TestTheOwnerGetsInThoughTheQueueIsFull(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.server.delay = 10 * time.Second
+		var wg sync.WaitGroup
+		busy := make(chan auth.Outcome, 1000)
+		for i := range 1000 {
+			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), 40000)
+			wg.Go(func() {
+				busy <- b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(fmt.Sprint("guess", i)), Source: from}).Outcome
+			})
+		}
+		synctest.Wait()
+		if outcome := <-busy; outcome != auth.Busy {
+			b.t.Fatalf("the queue is not full: %v", outcome)
+		}
+		b.server.mu.Lock()
+		b.server.delay = 0 // or the guesses have locked before
+		b.server.mu.Unlock()
+		b.want(b.try("lan", good), auth.Accepted)
+		wg.Wait()
+	})
+}
+
 func TestAWaitThatIsTooLongIsBusyAndCountsNothing(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.server.delay = time.Hour

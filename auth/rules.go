@@ -251,7 +251,7 @@ type State uint8
 const (
 	Active         State = iota
 	StateLocked          // by wrong passwords or an admin
-	StateRevoked         // or to be revoked at the next sweep or login
+	StateRevoked         // or to be revoked at the next sweep
 	StateExpired         // the password is too old
 	StateExpiring        // it will be within the warning days
 	StateNeverSeen       // imported, never logged in here

@@ -184,3 +184,41 @@ func TestADoubtNeverLocks(t *testing.T) {
 		t.Error("the next real rejection does not lock")
 	}
 }
+
+// Only watched, an account that bears the mark is logged in to as often as its
+// owner likes; the audit log is told of the login that ended its disuse.
+func TestAWatchedRevocationIsNoticedOnce(t *testing.T) {
+	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
+	r.Dormancy.Mode = Warn
+	long := now.AddDate(-2, 0, 0)
+	a := Account{Name: "a@example.vn", Registered: long, FirstLogin: long, LastLogin: long, Revocation: Mark{At: now.AddDate(0, -1, 0), By: ByGateway}}
+	told := 0
+	for i := range 5 {
+		v := r.accept(&a, acceptance{now: now.Add(time.Duration(i) * time.Minute), source: source, window: time.Hour})
+		if v.outcome != Accepted || v.would != Revoked {
+			t.Errorf("login %d: %v, would be %v", i, v.outcome, v.would)
+		}
+		for _, e := range v.events {
+			if e.Kind == WouldRevoke {
+				told++
+			}
+		}
+	}
+	if told != 1 {
+		t.Errorf("the audit log was told %d times, want once", told)
+	}
+}
+
+// Whether failures are forgotten is judged by the latest: a try without a verdict
+// must not bring the older ones back.
+func TestADoubtBringsBackNothingForgotten(t *testing.T) {
+	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
+	r.Lockout.ForgetAfter = time.Hour
+	for _, failures := range []int{4, 5} {
+		a := Account{Name: "a@example.vn", Registered: time.Unix(1, 0), Failures: failures, Mistakes: []Mistake{{At: now.Add(-2 * time.Hour), Source: source}}}
+		r.doubt(&a, now, source)
+		if a.Failures != 1 {
+			t.Errorf("%d forgotten failures and a doubt: %d failures, want 1", failures, a.Failures)
+		}
+	}
+}

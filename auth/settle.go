@@ -69,19 +69,23 @@ func (r Rules) reject(a *Account, now time.Time, source netip.AddrPort) []Event 
 // doubt counts a try without a verdict, which never by itself moves an account
 // to locked: at the cap one slot stays, and the next real rejection locks.
 func (r Rules) doubt(a *Account, now time.Time, source netip.AddrPort) []Event {
-	if r.Lockout.Mode == Off || a.Failures >= r.Lockout.Tolerated {
+	if r.Lockout.Mode == Off {
 		return nil
+	}
+	events := r.lapse(a, now)
+	if a.Failures >= r.Lockout.Tolerated {
+		return events
 	}
 	before := describeFailures(a.Failures)
 	r.mistake(a, now, source)
 	if !a.Known() {
-		return nil
+		return events
 	}
-	return []Event{{
+	return append(events, Event{
 		Kind: PasswordInDoubt, Account: a.Name, At: now, Actor: ByGateway, Source: source,
 		Before: before, After: describeFailures(a.Failures),
 		Reason: "the mail server gave no answer after the password was sent",
-	}}
+	})
 }
 
 // mistake counts one failure. Days are counted of accounts only: no login comes
@@ -180,7 +184,7 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 	}
 
 	v.would = r.would(*a, s.now, s.sso)
-	if v.would == Revoked {
+	if v.would == Revoked && r.Dormant(*a, s.now) { // this login ends the disuse
 		v.events = append(v.events, Event{
 			Kind: WouldRevoke, Account: a.Name, At: s.now, Actor: ByGateway, Source: s.source,
 			Reason: "unused since " + r.instant(r.dormancyBaseline(*a)),

@@ -12,10 +12,6 @@ import (
 
 // newAdmin builds the door for admins.
 func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
-	change := c.Regulation.Password.ChangeText
-	if change == "" {
-		change = c.Regulation.Password.ChangeURL
-	}
 	checks := []admin.Check{{Name: "store", Run: g.Store.Health}}
 	if len(c.IMAP.Listen) > 0 {
 		checks = append(checks, admin.Check{Name: "imap upstream", Run: g.upstreamHealth(auth.IMAP)})
@@ -25,8 +21,8 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	}
 	return &admin.Server{
 		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
-		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: change,
-		Checks: checks, Now: g.Now,
+		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
+		Checks: checks, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
 		Log: g.Log, Version: g.Version,
 	}
 }

@@ -12,6 +12,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,6 +100,7 @@ type Gateway struct {
 	// until ctx ends; nil: there is no other.
 	Changes func(ctx context.Context, heard func(auth.Event)) error
 
+	started   *config.Config // what of it needs a restart is in force
 	live      live
 	guard     *auth.Guard
 	sessions  session.Registry
@@ -171,6 +173,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 	if err := g.live.set(c); err != nil {
 		return err
 	}
+	g.started = c
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
 	g.reloaded = make(chan struct{}, 1)
 	g.guard = &auth.Guard{
@@ -247,7 +250,6 @@ func (g *Gateway) Reload() (err error) {
 	if err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
-	old := g.live.config()
 	if err := g.live.set(c); err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
@@ -263,7 +265,7 @@ func (g *Gateway) Reload() (err error) {
 	for _, w := range c.Warnings {
 		g.Log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
-	if needs := needRestart(old, c); len(needs) > 0 {
+	if needs := needRestart(g.started, c); len(needs) > 0 {
 		g.Log.Warn("these settings have changed and need a restart", "settings", needs)
 	}
 	g.Log.Info("the new configuration is in force", "file", c.File)
@@ -298,7 +300,7 @@ type live struct{ current atomic.Pointer[inForce] }
 
 type inForce struct {
 	config     *config.Config
-	imap, smtp *upstream.Server // nil when the protocol is not served
+	imap, smtp *upstream.Server // nil when the protocol is not served, nor was since the start
 	sender     smtp.Sender
 }
 
@@ -315,6 +317,10 @@ func (l *live) set(c *config.Config) error {
 			return fmt.Errorf("smtp.upstream: %w", err)
 		}
 	}
+	if old := l.current.Load(); old != nil {
+		// A door that is no longer wanted is open until the restart.
+		next.imap, next.smtp = cmp.Or(next.imap, old.imap), cmp.Or(next.smtp, old.smtp)
+	}
 	names := c.Namer()
 	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations}
 	l.current.Store(next)
@@ -326,6 +332,12 @@ func (l *live) config() *config.Config { return l.current.Load().config }
 func (l *live) text(o auth.Outcome) string { return l.config().Text(o) }
 
 func (l *live) alertText(days int) string { return l.config().AlertText(days) }
+
+// changePassword tells how a password is changed.
+func (l *live) changePassword() string {
+	p := l.config().Regulation.Password
+	return cmp.Or(p.ChangeText, p.ChangeURL)
+}
 
 // behindBalancers is a listener whose connections are their clients'. It is the
 // same whether there are balancers now or not: a reload may list some.
@@ -361,18 +373,24 @@ func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
 	return l.current.Load().smtp.ProbeSMTP(ctx)
 }
 
-// serveAdmin serves one admin listener until ctx ends.
+// serveAdmin serves one admin listener until ctx ends and what was asked before
+// that is answered, which may take 2 s.
 func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
 	server := g.admin.HTTPServer(l.handler(g.admin))
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			server.Close()
 		}
 	})
-	defer stop()
-	if err := server.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	err := server.Serve(l.Listener) // returns when the shutdown begins
+	if !stop() {
+		<-ended
+	}
+	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("admin: %w", err)
 	}
 	return nil

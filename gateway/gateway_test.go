@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -13,8 +14,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +47,8 @@ type counts struct {
 	outcomes map[auth.Outcome]int
 	reloads  []error
 	expires  time.Time // of the certificate that clients see
+	panics   int       // of the admin interface
+	scraped  http.HandlerFunc
 }
 
 func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -76,9 +81,21 @@ func (*counts) Attacks(int)                         {}
 func (*counts) UnknownNames(int)                    {}
 func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
-func (*counts) AdminPanicked()                      {}
+func (*counts) Panicked(auth.Protocol)              {}
 func (*counts) Watch(func() int, func() int)        {}
-func (*counts) Handler() http.Handler               { return http.NotFoundHandler() }
+
+func (c *counts) AdminPanicked() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.panics++
+}
+
+func (c *counts) Handler() http.Handler {
+	if c.scraped == nil {
+		return http.NotFoundHandler()
+	}
+	return c.scraped
+}
 
 // office is a gateway before fake mail servers.
 type office struct {
@@ -507,9 +524,138 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	if n := len(o.counts.reloads); n != 3 || o.counts.reloads[1] != nil || o.counts.reloads[2] == nil {
 		t.Errorf("reloads told: %v, want the start, a good one and a bad one", o.counts.reloads)
 	}
-	o.write("limits: { failed_logins: 3 }\n")
-	if err := o.gateway.Reload(); err != nil || !strings.Contains(o.log.String(), "limits") {
-		t.Errorf("a setting that needs a restart is not said: %v", err)
+	o.write("throttle: { strangers_after: 20 }\nstore: { forget_unknown_after: 48h }\n")
+	if err := o.gateway.Reload(); err != nil || strings.Contains(o.log.String(), "need a restart") {
+		t.Errorf("a setting that needs none is said to need a restart: %v, %s", err, o.log)
+	}
+	o.write("limits: { failed_logins: 3 }\nadmin: { socket_group: \"0\" }\n")
+	for times := range 2 { // as long as it is not in force
+		err := o.gateway.Reload()
+		if n := strings.Count(o.log.String(), "[limits admin.socket_group]"); err != nil || n != times+1 {
+			t.Errorf("a setting that needs a restart is said %d times: %v, %s", n, err, o.log)
+		}
+	}
+	o.write("")
+	if err := o.gateway.Reload(); err != nil || strings.Count(o.log.String(), "need a restart") != 2 {
+		t.Errorf("what is in force is said to need a restart: %v, %s", err, o.log)
+	}
+}
+
+func TestAPanicOfTheAdminInterfaceIsCounted(t *testing.T) {
+	o := newOffice(t)
+	o.counts.scraped = func(http.ResponseWriter, *http.Request) { panic("out of luck") }
+	o.open()
+	answer := httptest.NewRecorder()
+	o.gateway.admin.MetricsHandler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if answer.Code != http.StatusInternalServerError {
+		t.Errorf("answered with %d", answer.Code)
+	}
+	if o.counts.panics != 1 {
+		t.Errorf("%d panics counted, want 1", o.counts.panics)
+	}
+}
+
+// Whoever asked for something before the shutdown reads what became of it, and
+// the store is not closed under it.
+func TestAShutdownWaitsForAdminRequestsUnderWay(t *testing.T) {
+	o := newOffice(t)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	o.counts.scraped = func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-goOn
+		io.WriteString(w, "done")
+	}
+	address := freeAddress(t)
+	o.write(fmt.Sprintf("metrics: { listen: %q }\n", address))
+	o.open()
+	answered := make(chan string, 1)
+	go func() {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		answer, err := client.Get("http://" + address + "/metrics")
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer answer.Body.Close()
+		body, _ := io.ReadAll(answer.Body)
+		answered <- string(body)
+	}()
+	<-began
+	o.stop()
+	eventually(t, "the doors to close", func() bool { return strings.Contains(o.log.String(), "all sessions have ended") })
+	select {
+	case err := <-o.done:
+		t.Errorf("the gateway ended in the middle of a request: %v", err)
+		close(o.done)
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(goOn)
+	if got := <-answered; got != "done" {
+		t.Errorf("answered %q", got)
+	}
+}
+
+// What support staff tell users must be what users read.
+func TestAReloadReachesWhatSupportStaffTell(t *testing.T) {
+	o := newOffice(t)
+	admin := fmt.Sprintf("admin: { tokens: [ { name: An, sha256: %x, scopes: [read] } ] }\n", sha256.Sum256([]byte("a token")))
+	o.write(admin)
+	o.open()
+	unused(t, o.store, lan, time.Now())
+	_, err := o.store.Update(context.Background(), lan, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		a.Password.Since = time.Now().AddDate(0, -4, 0)
+		return nil, true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() string {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/accounts/lan", nil)
+		r.Header.Set("Authorization", "Bearer a token")
+		answer := httptest.NewRecorder()
+		o.gateway.admin.Handler().ServeHTTP(answer, r)
+		return answer.Body.String()
+	}
+	if answer := told(); !strings.Contains(answer, "Ask the helpdesk") {
+		t.Fatalf("nobody is told to ask the helpdesk: %s", answer)
+	}
+	o.settings = strings.Replace(o.settings, "Ask the helpdesk", "Come to room 5", 1)
+	o.write(admin)
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if answer := told(); !strings.Contains(answer, "Come to room 5") {
+		t.Errorf("the new way is not told: %s", answer)
+	}
+	if strings.Contains(o.log.String(), "need a restart") {
+		t.Errorf("the operator is told to restart: %s", o.log)
+	}
+}
+
+// A door that the new file does not have goes on until the restart that the log
+// asks for: with the mail server that it had.
+func TestAReloadWithoutADoorKeepsItServed(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	served := o.settings
+	for _, door := range []string{"imap", "smtp"} {
+		o.settings = regexp.MustCompile(`(?m)^`+door+`: .*$`).ReplaceAllString(served, door+": { listen: [] }")
+		o.write("")
+		if err := o.gateway.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if log := o.log.String(); !strings.Contains(log, door+".listen") {
+			t.Errorf("the operator is not told to restart: %s", log)
+		}
+		if _, err := o.gateway.live.ProbeSMTP(context.Background()); err != nil {
+			t.Errorf("without %s: %v", door, err)
+		}
+		p := o.phone()
+		p.say(`a LOGIN lan "Mat-khau-1"`)
+		p.read("a OK")
+		s := o.sender()
+		s.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
+		s.read("235 ")
 	}
 }
 

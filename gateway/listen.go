@@ -130,8 +130,12 @@ func (ls *listeners) addresses() (addresses []string) {
 	return addresses
 }
 
-// needRestart names the settings that a reload cannot put into force.
+// needRestart names the settings that a reload cannot put into force and that
+// are not as they were at the start.
 func needRestart(old, c *config.Config) (settings []string) {
+	// These two are of the rules, which a reload replaces.
+	store, throttle := old.Store, old.Throttle
+	store.ForgetUnknownAfter, throttle.StrangersAfter = c.Store.ForgetUnknownAfter, c.Throttle.StrangersAfter
 	for _, s := range []struct {
 		name     string
 		old, new any
@@ -141,12 +145,13 @@ func needRestart(old, c *config.Config) (settings []string) {
 		{"smtp.listen", old.SMTP.Listen, c.SMTP.Listen},
 		{"smtp.normalise_newlines", old.SMTP.NormaliseNewlines, c.SMTP.NormaliseNewlines},
 		{"smtp.max_recipients", old.SMTP.MaxRecipients, c.SMTP.MaxRecipients},
-		{"store", old.Store, c.Store},
-		{"throttle", old.Throttle, c.Throttle},
+		{"store", store, c.Store},
+		{"throttle", throttle, c.Throttle},
 		{"limits", old.Limits, c.Limits},
 		{"admin.listen", old.Admin.Listen, c.Admin.Listen},
 		{"admin.tls", old.Admin.TLS.IsZero(), c.Admin.TLS.IsZero()},
 		{"admin.socket", old.Admin.Socket, c.Admin.Socket},
+		{"admin.socket_group", old.Admin.SocketGroup, c.Admin.SocketGroup},
 		{"metrics.listen", old.Metrics.Listen, c.Metrics.Listen},
 		{"log", old.Log, c.Log},
 		{"drain_timeout", old.DrainTimeout, c.DrainTimeout},

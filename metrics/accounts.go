@@ -47,7 +47,7 @@ func (c *accounts) register(f factory) {
 	c.sweptAt = f.gauge("congthu_sweep_last_success_timestamp_seconds",
 		"When the daily sweep for dormant accounts last ended well, in seconds since 1970; 0 before the first time since the start.")
 	sweeps := f.counters("congthu_sweeps_total",
-		"Sweeps for dormant accounts, by result. failed means that none was revoked: the log says why, and whether somebody must force it.", "result")
+		"Sweeps for dormant accounts, by result. failed means that it stopped before the last: the log says why, how many were revoked, and whether somebody must force it.", "result")
 	c.sweptOK, c.sweptFail = sweeps.WithLabelValues("ok"), sweeps.WithLabelValues("failed")
 
 	events := f.counters("congthu_audit_events_total",

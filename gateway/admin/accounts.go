@@ -51,9 +51,13 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 // account shows one account in full.
 func (s *Server) account(a auth.Account, events []auth.Event) Account {
 	rules, now := s.Guard.Rules(), s.now()
+	change := ""
+	if s.ChangePassword != nil {
+		change = s.ChangePassword()
+	}
 	return Account{
 		Summary: s.summary(a, rules, now),
-		Why:     Explain(a, rules, s.Guard.LatelyRefused(a.Name), now, s.ChangePassword),
+		Why:     Explain(a, rules, s.Guard.LatelyRefused(a.Name), now, change),
 		Events:  eventsOf(events),
 	}
 }

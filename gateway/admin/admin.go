@@ -59,8 +59,8 @@ type Server struct {
 	// Checks decide about /readyz; none: always ready.
 	Checks []Check
 	// ChangePassword tells a user how to change the password: one sentence or the
-	// address of a page. Empty: "ask the helpdesk".
-	ChangePassword string
+	// address of a page. Nil, or empty: "ask the helpdesk".
+	ChangePassword func() string
 	// Log is told of every request and of what fails; nil: nobody is.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now.

@@ -145,6 +145,9 @@ func (k *check) smtp(ctx context.Context) {
 	if !server.PassClient {
 		k.say("warning", "smtp", "the mail server sees one address for everybody: Postfix allows 50 connections per client. "+
 			"Set smtpd_authorized_xclient_hosts there to this machine and smtp.upstream.pass_client: xclient here")
+	} else if !ext.Has("XCLIENT") {
+		k.say("warning", "smtp", "pass_client is xclient, but the mail server does not offer XCLIENT to this machine: it will see one address for everybody. "+
+			"Set smtpd_authorized_xclient_hosts there to this machine")
 	}
 }
 

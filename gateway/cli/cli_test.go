@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,13 +18,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"congthu/auth"
 	"congthu/gateway/admin"
+	"congthu/gateway/config"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -621,5 +625,60 @@ func TestTheVersionIsPrinted(t *testing.T) {
 	var v map[string]string
 	if err := json.Unmarshal([]byte(out), &v); err != nil || v["version"] == "" || v["revision"] == "" {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// A reload that comes while the database is opened, which may take long, must
+// neither end the process nor find a gateway that is not there yet.
+func TestAReloadDuringTheStartComesAfterIt(t *testing.T) {
+	dir, err := os.MkdirTemp("", "congthu") // short, for the socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := demoCertificate(dir); err != nil {
+		t.Fatal(err)
+	}
+	const some, nobody = "127.0.0.1:0", "127.0.0.1:1"
+	file, c, err := demoConfig(dir, demoSetup{
+		Dir: dir, Domain: "example.vn", IMAP: some, IMAPS: some, Submission: some, Submissions: some, Admin: some,
+		UpstreamIMAP: nobody, UpstreamSMTP: nobody, TokenHash: strings.Repeat("1", 64),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, reloaded := make(chan struct{}), make(chan bool, 1)
+	gate := &server{
+		log: slog.New(slog.DiscardHandler),
+		prepare: func(context.Context, auth.Store, auth.Fingerprinter) error {
+			return syscall.Kill(os.Getpid(), syscall.SIGHUP)
+		},
+		ready: func() { close(ready) },
+		load: func() (*config.Config, error) {
+			select {
+			case <-ready:
+				reloaded <- true
+			default:
+				reloaded <- false
+			}
+			return config.Load(file)
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- gate.run(ctx, c) }()
+	select {
+	case afterwards := <-reloaded:
+		if !afterwards {
+			t.Error("the configuration was read again before the gateway was ready")
+		}
+	case err := <-done:
+		t.Fatalf("the gateway has ended: %v", err)
+	case <-time.After(20 * time.Second):
+		t.Error("the signal was lost")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -66,10 +66,21 @@ type server struct {
 
 // run opens the store and serves until ctx ends.
 func (s *server) run(ctx context.Context, c *config.Config) (err error) {
+	// A signal that nobody has asked for would end the process. One that comes
+	// during the start is kept for the gateway.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	for _, w := range c.Warnings {
 		s.log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
-	g := &gateway.Gateway{Log: s.log, Version: version(), Load: s.load, Ready: s.ready}
+	ready := make(chan struct{})
+	g := &gateway.Gateway{Log: s.log, Version: version(), Load: s.load, Ready: func() {
+		if s.ready != nil {
+			s.ready()
+		}
+		close(ready)
+	}}
 	for _, path := range []string{c.DataDir, filepath.Dir(c.Store.Path), filepath.Dir(c.Store.PepperFile)} {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return fmt.Errorf("make the data directory: %w", err)
@@ -92,14 +103,16 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 			return err
 		}
 	}
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ready:
+		}
 		for {
 			select {
 			case <-ctx.Done():
@@ -150,7 +163,12 @@ var submissions = map[smtp.Result]metrics.Submission{
 func (o observer) Submitted(r smtp.Result) { o.Metrics.Submitted(submissions[r]) }
 
 // AdminPanicked implements gateway.Metrics.
-func (o observer) AdminPanicked() { o.Panicked(metrics.ComponentAdmin) }
+func (o observer) AdminPanicked() { o.Metrics.Panicked(metrics.ComponentAdmin) }
+
+// Panicked implements imap.Recorder and smtp.Recorder.
+func (o observer) Panicked(p auth.Protocol) {
+	o.Metrics.Panicked(map[auth.Protocol]metrics.Component{auth.IMAP: metrics.ComponentIMAP, auth.SMTP: metrics.ComponentSMTP}[p])
+}
 
 // CertificatesExpire implements gateway.Metrics.
 func (o observer) CertificatesExpire(clients, admin time.Time) {

@@ -145,6 +145,7 @@ func (c *client) serve() {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("a session panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.server.recorder().Panicked(auth.IMAP)
 		}
 		if !spliced {
 			c.conn.Close()

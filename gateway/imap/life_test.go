@@ -121,7 +121,7 @@ func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
 		t.Fatal("Serve did not wait")
 	default:
 	}
-	s.server.Kick()
+	s.sessions.End(owner)
 	if got := late.gone(); got != "" {
 		t.Errorf("after login, the client read %q", got)
 	}
@@ -252,6 +252,11 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 	lucky.say("l LOGIN other@congthu.test " + password)
 	lucky.expect("l OK")
 	waitFor(t, func() bool { return s.fake.Open() == 1 && s.sessions.Len("") == 1 })
+	s.recorder.do(func() {
+		if s.recorder.panics != 1 {
+			t.Errorf("%d panics counted, want 1", s.recorder.panics)
+		}
+	})
 }
 
 func TestConnectionsAreCounted(t *testing.T) {

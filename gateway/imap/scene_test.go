@@ -254,12 +254,14 @@ type recorder struct {
 	mu                       sync.Mutex
 	opened, closed           int
 	handshakes, failed       int
+	panics                   int
 	fromClient, fromUpstream int64
 	outcomes                 []auth.Outcome
 }
 
-func (r *recorder) Opened(auth.Protocol) { r.do(func() { r.opened++ }) }
-func (r *recorder) Closed(auth.Protocol) { r.do(func() { r.closed++ }) }
+func (r *recorder) Opened(auth.Protocol)   { r.do(func() { r.opened++ }) }
+func (r *recorder) Closed(auth.Protocol)   { r.do(func() { r.closed++ }) }
+func (r *recorder) Panicked(auth.Protocol) { r.do(func() { r.panics++ }) }
 func (r *recorder) Handshaken(_ auth.Protocol, err error) {
 	r.do(func() {
 		r.handshakes++

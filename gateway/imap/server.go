@@ -35,6 +35,8 @@ type Recorder interface {
 	Closed(auth.Protocol)
 	// Handshaken is called for each TLS handshake; the error says why it failed.
 	Handshaken(auth.Protocol, error)
+	// Panicked is called for each panic, which has cost one connection.
+	Panicked(auth.Protocol)
 	// Relayed is called as octets arrive at the other side.
 	Relayed(p auth.Protocol, fromClient, fromServer int64)
 }
@@ -98,7 +100,7 @@ type Server struct {
 
 // Serve accepts clients from l, which it closes, until ctx ends; then it
 // says BYE to those who are not logged in, lets the others go on for
-// DrainTimeout or until Kick, and returns nil when all are gone. implicit is TLS
+// DrainTimeout, and returns nil when all are gone. implicit is TLS
 // from the first byte.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
 	defer l.Close()
@@ -114,15 +116,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	err := accept.Loop(ctx, l, s.log().With("protocol", auth.IMAP), d.take)
 	d.drain()
 	return err
-}
-
-// Kick ends all sessions of all listeners, logged in or not, without waiting.
-func (s *Server) Kick() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.clients {
-		c.end()
-	}
 }
 
 // door is one listener that is being served.
@@ -222,4 +215,5 @@ type nobody struct{}
 func (nobody) Opened(auth.Protocol)                {}
 func (nobody) Closed(auth.Protocol)                {}
 func (nobody) Handshaken(auth.Protocol, error)     {}
+func (nobody) Panicked(auth.Protocol)              {}
 func (nobody) Relayed(auth.Protocol, int64, int64) {}

@@ -85,14 +85,16 @@ type records struct {
 	mu               sync.Mutex
 	opened, closed   int
 	handshakes, bad  int
+	panics           int
 	fromClient, sent int64
 	results          []Result
 }
 
 func (r *records) do(f func()) { r.mu.Lock(); defer r.mu.Unlock(); f() }
 
-func (r *records) Opened(auth.Protocol) { r.do(func() { r.opened++ }) }
-func (r *records) Closed(auth.Protocol) { r.do(func() { r.closed++ }) }
+func (r *records) Opened(auth.Protocol)   { r.do(func() { r.opened++ }) }
+func (r *records) Closed(auth.Protocol)   { r.do(func() { r.closed++ }) }
+func (r *records) Panicked(auth.Protocol) { r.do(func() { r.panics++ }) }
 func (r *records) Handshaken(_ auth.Protocol, err error) {
 	r.do(func() {
 		r.handshakes++

@@ -12,6 +12,7 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 
+	"congthu/auth"
 	"congthu/gateway/upstream"
 )
 
@@ -30,7 +31,7 @@ func (d *door) library(s *session) *gosmtp.Server {
 	g.MaxRecipients = d.MaxRecipients
 	g.MaxMessageBytes = extensions.Size()
 	g.MaxLineLength = maxLine
-	g.ErrorLog = errorLog{s.log}
+	g.ErrorLog = errorLog{s.log, d.panicked}
 	// TLS is complete; go-smtp cannot see that.
 	g.AllowInsecureAuth = true
 	// The time does not matter: conn takes its setting for "a command begins".
@@ -68,17 +69,27 @@ func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }
 
 // errorLog is where go-smtp reports. What it reports has addresses and errors of
 // the network in it, and the stack of a panic, but nothing a client said.
-type errorLog struct{ log *slog.Logger }
+type errorLog struct {
+	log      *slog.Logger
+	panicked func()
+}
 
 func (l errorLog) Printf(format string, v ...any) {
 	level := slog.LevelDebug
 	if strings.HasPrefix(format, "panic") {
 		level = slog.LevelError
+		l.panicked()
 	}
 	l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
 }
 
 func (l errorLog) Println(v ...any) { l.log.Debug(fmt.Sprint(v...)) }
+
+func (d *door) panicked() {
+	if d.Recorder != nil {
+		d.Recorder.Panicked(auth.SMTP)
+	}
+}
 
 // refresh asks the mail server for its extensions, now and again. first is closed
 // after the first answer, or failure.

@@ -239,6 +239,29 @@ func TestAGuardThatGivesUpLeavesNoConnectionBehind(t *testing.T) {
 	c.do("AUTH PLAIN "+plain("", owner, password), "454")
 }
 
+func TestAPanicCostsOneConnection(t *testing.T) {
+	g := start(t, nil)
+	decide := g.guard.Attempt
+	var once sync.Once
+	g.Guard = guardFunc(func(ctx context.Context, a auth.Attempt) auth.Verdict {
+		v := decide(ctx, a)
+		once.Do(func() { panic("out of luck") })
+		return v
+	})
+	unlucky, lucky := g.connect(), g.connect()
+	unlucky.do("AUTH PLAIN "+plain("", owner, password), "421")
+	if n := g.Sessions.Len(""); n != 0 {
+		t.Errorf("%d sessions are live", n)
+	}
+	lucky.do("AUTH PLAIN "+plain("", owner, password), "235")
+	g.stop() // go-smtp tells of a panic after the reply
+	g.records.do(func() {
+		if g.records.panics != 1 {
+			t.Errorf("%d panics counted, want 1", g.records.panics)
+		}
+	})
+}
+
 func TestAClientThatHangsUpHasLoggedInAllTheSame(t *testing.T) {
 	g := start(t, nil)
 	asked, answer := make(chan struct{}), make(chan struct{})

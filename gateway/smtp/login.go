@@ -103,6 +103,7 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 	}
 	secret := auth.NewSecret(password)
 	e := &entry{session: s}
+	defer e.settle(false) // should the guard panic
 	verdict := s.server.Guard.Attempt(s.ctx, auth.Attempt{
 		Session: s.id, Protocol: auth.SMTP, Mechanism: mechanism, Source: s.source,
 		Login: username, Authorize: identity, Password: secret, Mistakes: &s.mistakes,
@@ -170,10 +171,13 @@ func (e *entry) end() {
 	}
 }
 
-// settle returns the connection, or gives it up.
+// settle returns the connection, or gives it up. Only the first call counts.
 func (e *entry) settle(accepted bool) (*upstream.SMTPConn, func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.settled {
+		return nil, nil
+	}
 	e.settled = true
 	if accepted && e.up != nil {
 		e.accepted = true

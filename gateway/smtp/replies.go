@@ -90,7 +90,6 @@ var (
 	notNow        = code{451, gosmtp.EnhancedCode{4, 4, 2}} // RFC 3463 section 3.5
 	serverGone    = code{421, gosmtp.EnhancedCode{4, 4, 2}} // RFC 5321 section 3.8
 	ended         = code{421, gosmtp.EnhancedCode{4, 3, 2}} // RFC 5321 section 3.8
-	tooMany       = code{421, gosmtp.EnhancedCode{4, 7, 0}} // RFC 5321 section 3.8
 	strangeReply  = code{451, gosmtp.EnhancedCode{4, 3, 0}} // RFC 3463 section 3.4
 )
 

@@ -63,6 +63,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("a session panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			d.panicked()
 		}
 	}()
 	leave, ok := d.Limiter.Enter(source.Addr(), log)

@@ -31,6 +31,8 @@ type Recorder interface {
 	Closed(auth.Protocol)
 	// Handshaken is told of every TLS handshake; the error is nil for success.
 	Handshaken(auth.Protocol, error)
+	// Panicked is told of every panic, which has cost one connection.
+	Panicked(auth.Protocol)
 	// Relayed is told, at the end of a connection, how many octets it carried.
 	Relayed(p auth.Protocol, fromClient, fromServer int64)
 	// Submitted is told of every message, and of every sender that was refused or
@@ -68,15 +70,6 @@ func (r Result) String() string {
 
 // MarshalText implements encoding.TextMarshaler.
 func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
-
-// Results lists every result.
-func Results() []Result {
-	all := make([]Result, numResults)
-	for i := range all {
-		all[i] = Result(i)
-	}
-	return all
-}
 
 // Server is the submission door. Set the fields before the first Serve and leave
 // them alone; what has to change while it runs is a function or an interface.
