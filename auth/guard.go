@@ -102,9 +102,14 @@ type knownGood struct {
 	// sources are the latest that it was accepted from, at most goodSources:
 	// nobody else's password is compared with it.
 	sources []netip.Prefix
-	// misses counts the other passwords that were compared with it since it was
-	// last accepted.
+	// misses counts the other passwords that were compared with it, or judged
+	// without, since it was last accepted.
 	misses int
+	// unpaid counts those of a day that the mail server was not asked about, so
+	// that nothing was counted on the account. No login resets them: the owner's
+	// own would buy a guesser new ones.
+	unpaid int
+	day    string
 }
 
 const goodSources = 8
@@ -186,6 +191,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	asked := time.Now()
 	answer := t.verify(ctx)
 	answered := time.Now()
+	t.paid()
 	v = t.settle(ctx, answer)
 	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == Accepted, t.good
 	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
@@ -209,6 +215,7 @@ type try struct {
 	charged     bool        // the throttle counts it as under way
 	ending      ending      // and so when it is over
 	compared    digest      // the known-good digest that this try has missed
+	comparedOn  string      // the day of that
 	offline     bool        // the store is down, and good will do
 }
 
@@ -222,6 +229,10 @@ func (t *try) admit(ctx context.Context) Verdict {
 	}
 	w, ok := t.gates.enter(t.name)
 	if !ok {
+		// Whoever needs no slot need not stand in the queue either.
+		if done, v := t.enter(ctx, false); done {
+			return v
+		}
 		return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for this account")}
 	}
 	defer t.gates.leave(w)
@@ -290,23 +301,54 @@ func (t *try) isProven(ctx context.Context) bool {
 // isGood reports whether the password is the last accepted one. The comparison
 // is a judgement, and nobody may have it for nothing: it is made only for
 // sources that the password was accepted from, and no more passwords may miss
-// than are tolerated; beyond that the mail server is asked like for any other.
+// than are tolerated, nor on one day without the mail server being asked; beyond
+// that it is asked like for any other.
 func (t *try) isGood() (good bool) {
 	if _, ok := t.known.get(t.name); !ok {
 		return false
 	}
+	today, most := t.rules.day(t.now()), t.rules.Lockout.Tolerated
 	t.known.update(t.name, func(k knownGood) knownGood {
+		if k.day != today {
+			k.day, k.unpaid = today, 0
+		}
 		switch {
-		case !slices.Contains(k.sources, t.source), k.misses > t.rules.Lockout.Tolerated, k.digest == t.compared:
+		case !slices.Contains(k.sources, t.source), k.misses > most, k.unpaid > most, k.digest == t.compared:
 		case k.digest == t.digest:
 			good = true
 		default:
-			t.compared = k.digest
+			t.compared, t.comparedOn = k.digest, today
 			k.misses++
+			k.unpaid++
 		}
 		return k
 	})
 	return good
+}
+
+// paid notes that the mail server was asked about a password that was compared.
+func (t *try) paid() {
+	if _, ok := t.known.get(t.name); !ok || t.comparedOn == "" {
+		return
+	}
+	t.known.update(t.name, func(k knownGood) knownGood {
+		if k.day == t.comparedOn {
+			k.unpaid = max(0, k.unpaid-1)
+		}
+		return k
+	})
+}
+
+// missed notes a wrong password that was counted without having been compared: it
+// is one less to compare.
+func (t *try) missed() {
+	if _, ok := t.known.get(t.name); !ok || t.comparedOn != "" {
+		return
+	}
+	t.known.update(t.name, func(k knownGood) knownGood {
+		k.misses++
+		return k
+	})
 }
 
 // enter looks once whether the try may go on; first is set at the head of the
@@ -440,6 +482,7 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 		return Verdict{Outcome: RepeatedPassword, Err: answer.Err}
 	}
 	t.ending = endedWrong
+	t.missed()
 	if !t.charged {
 		t.Throttle.failed(t.throttled(), t.ending, now)
 	}
@@ -568,7 +611,10 @@ func (t *try) accepted(account Account, observed bool) {
 				sources = append(sources, s)
 			}
 		}
-		return knownGood{digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources}
+		return knownGood{
+			digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources,
+			unpaid: k.unpaid, day: k.day,
+		}
 	})
 	t.forgiveDebts(t.name)
 	t.gates.wakeAll(t.name)

@@ -210,10 +210,10 @@ func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) pass
 	}
 	locks := orDefault(t.Locks, 5) + h.succeeded/10
 	switch {
-	case h.near >= locks:
+	case h.near >= locks && s.wrong >= a.free():
 		return refused
-	case h.granted >= locks:
-		return waits
+	case h.granted >= locks, h.near >= locks:
+		return waits // for those under way, which may be right
 	}
 	s.granted = true
 	return passes

@@ -142,6 +142,91 @@ func TestABurstOfColleaguesIsNotRefused(t *testing.T) {
 	})
 }
 
+// Somebody in the office has spent what it may bring near a lock. The colleagues
+// come back after a restart, each with five connections and nothing mistyped.
+func TestABurstOfAColleagueIsNotRefusedForTheGuesserNextDoor(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.restarted()
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() { b.want(b.try("lan", good), auth.Accepted) })
+		}
+		wg.Wait()
+		// Two that are mistyped at once leave no room for a third.
+		for guess := range 2 {
+			wg.Go(func() { b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword) })
+		}
+		wg.Wait()
+		b.want(b.try("lan", "guess 3"), auth.Throttled)
+	})
+}
+
+// Somebody in the office has spent what it may bring near a lock, so that the
+// mail server is not asked about his guesses at a colleague: nor is the password
+// that is known to be good, however often the colleague logs in meanwhile.
+func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		midnight := time.Date(2000, 1, 2, 0, 0, 0, 0, auth.DefaultRules().Location)
+		time.Sleep(time.Until(midnight))
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+		for range 90 { // until half past ten in the evening
+			for guess := range 6 {
+				b.try("lan", fmt.Sprint("guess", guess, time.Now()))
+			}
+			b.want(b.from(elsewhere, "lan", good), auth.Accepted) // the colleague's phone
+			time.Sleep(15 * time.Minute)
+		}
+		b.want(b.try("lan", good), auth.Throttled)
+		if a := b.account(); a.WrongThatDay != 2 {
+			b.t.Errorf("%d of the guesses are counted, want 2", a.WrongThatDay)
+		}
+	})
+}
+
+// Wrong passwords from elsewhere leave as few comparisons as they leave tries.
+func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		for i := range 3 {
+			b.want(b.from(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1), "lan", fmt.Sprint("guess", i)), auth.WrongPassword)
+		}
+		for guess := range 3 { // the third is compared, but not shown to the mail server
+			b.try("lan", fmt.Sprint("office guess", guess))
+		}
+		b.want(b.try("lan", good), auth.Throttled)
+	})
+}
+
+// Only what counts makes comparisons fewer: a device elsewhere that repeats one
+// wrong password for ever takes nothing from the owner.
+func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountRepeats = false }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for range 20 {
+			b.from(elsewhere, "lan", "mistyped")
+		}
+		if v := b.try("lan", good); !v.KnownGood {
+			b.t.Errorf("%v, and not known to be good", v.Outcome)
+		}
+	})
+}
+
 // Somebody in the office guesses at all his colleagues: he locks some, not all.
 func TestOneInTheOfficeLocksFewOfHisColleagues(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
