@@ -370,6 +370,8 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	case err == nil || errors.Is(err, ErrNoSlot):
 		t.reached()
 	case errors.Is(err, ErrFull):
+		// The answer tells that the name is new.
+		t.ending = endedInDoubt
 		return true, Verdict{Outcome: Unavailable, Err: err}
 	case t.good && t.offlineGrace():
 		t.offline = true

@@ -352,6 +352,24 @@ func TestFillingTheRoomForUnknownNamesForgetsNothing(t *testing.T) {
 	})
 }
 
+// When the room is full new names are answered unasked, and others are not. One
+// source learns of few names which they are.
+func TestAFullRoomTellsOneSourceOfFewNames(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.store.MaxUnknown = 1
+		b.want(b.from(office, "nobody", "x"), auth.WrongPassword)
+		full := 0
+		for i := range 500 {
+			if v := b.from(elsewhere, fmt.Sprint("phantom", i), "x"); errors.Is(v.Err, auth.ErrFull) {
+				full++
+			}
+		}
+		if full != 10 {
+			b.t.Errorf("one source was told of %d names that they are new, want 10", full)
+		}
+	})
+}
+
 func TestAKnownAccountIsNeverForgotten(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
