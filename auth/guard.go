@@ -105,10 +105,10 @@ type knownGood struct {
 	// misses counts the other passwords that were compared with it, or judged
 	// without, since it was last accepted.
 	misses int
-	// unpaid counts those of a day that the mail server was not asked about, so
-	// that nothing was counted on the account. No login resets them: the owner's
-	// own would buy a guesser new ones.
-	unpaid int
+	// unpaid are those of a day that the mail server was not asked about, so that
+	// nothing was counted on the account. No login resets them: the owner's own
+	// would buy a guesser new ones.
+	unpaid []digest
 	day    string
 }
 
@@ -310,16 +310,17 @@ func (t *try) isGood() (good bool) {
 	today, most := t.rules.day(t.now()), t.rules.Lockout.Tolerated
 	t.known.update(t.name, func(k knownGood) knownGood {
 		if k.day != today {
-			k.day, k.unpaid = today, 0
+			k.day, k.unpaid = today, nil
 		}
 		switch {
-		case !slices.Contains(k.sources, t.source), k.misses > most, k.unpaid > most, k.digest == t.compared:
+		case !slices.Contains(k.sources, t.source), k.misses > most, len(k.unpaid) > most, k.digest == t.compared:
 		case k.digest == t.digest:
 			good = true
+		case slices.Contains(k.unpaid, t.digest): // the same again
 		default:
 			t.compared, t.comparedOn = k.digest, today
 			k.misses++
-			k.unpaid++
+			k.unpaid = append(slices.Clone(k.unpaid), t.digest)
 		}
 		return k
 	})
@@ -332,9 +333,7 @@ func (t *try) paid() {
 		return
 	}
 	t.known.update(t.name, func(k knownGood) knownGood {
-		if k.day == t.comparedOn {
-			k.unpaid = max(0, k.unpaid-1)
-		}
+		k.unpaid = slices.DeleteFunc(slices.Clone(k.unpaid), func(d digest) bool { return d == t.digest })
 		return k
 	})
 }

@@ -194,6 +194,40 @@ func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
 	})
 }
 
+// A device that repeats one wrong password learns nothing by it: it takes nothing
+// from the owner beside it.
+func TestADeviceThatRepeatsAWrongPasswordBesideAGuesserStopsNobody(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		for guess := range 2 {
+			b.want(b.from(office, "lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+		b.want(b.try("lan", good), auth.Throttled) // not known to be good here
+		if _, err := b.guard.Unlock(context.Background(), "victim0@example.vn", act); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+		for guess := range 3 {
+			b.want(b.try("victim5", fmt.Sprint("guess", guess)), auth.WrongPassword)
+		}
+		for guess := range 2 {
+			b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+		}
+		for range 50 {
+			b.want(b.try("lan", "Mat-khau-0"), auth.Throttled) // the telephone
+			b.want(b.try("lan", good), auth.Accepted)
+			for guess := range 2 { // which the login has forgiven
+				b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+	})
+}
+
 // Wrong passwords from elsewhere leave as few comparisons as they leave tries.
 func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
