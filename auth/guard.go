@@ -270,7 +270,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 			return Verdict{}
 		case !t.looked:
 			// Not needed before: most sources have nothing against them.
-			t.proven, t.looked = t.isProven(ctx), true
+			t.lookAt(ctx)
 			continue
 		case passage == refused:
 			return Verdict{Outcome: Throttled, Err: errors.New("too much from this source has failed")}
@@ -290,12 +290,23 @@ func (t *try) throttled() throttled {
 	return throttled{source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked}
 }
 
-// isProven reports whether the account remembers a login from the try's source.
-func (t *try) isProven(ctx context.Context) bool {
+// lookAt tells the throttle what the account remembers: whether it was logged in
+// to from here, and whether a login from anywhere has forgiven what was wrong. On
+// a day with too many wrong passwords none forgives here.
+func (t *try) lookAt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
+	before := t.Throttle.remembered(t.throttled(), t.now())
 	a, err := t.Store.Account(ctx, t.name)
-	return err == nil && a.SeenFrom(t.source, t.now()) // with an error: not that we know
+	t.looked = true
+	if err != nil {
+		return // not that we know
+	}
+	now := t.now()
+	t.proven = a.SeenFrom(t.source, now)
+	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
+		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)
+	}
 }
 
 // isGood reports whether the password is the last accepted one. The comparison

@@ -288,6 +288,27 @@ func (h *sourceHistory) wake() {
 	}
 }
 
+// remembered returns what is known of an account at a source.
+func (t *Throttle) remembered(a throttled, now time.Time) (s sourceAccount) {
+	t.look(a, now, func(h *sourceHistory) {
+		if known := h.accounts[a.name]; known != nil {
+			s = *known
+		}
+	})
+	return s
+}
+
+// forgiven takes back wrong passwords that the account itself does not count any
+// more: failures is what it counted after before was remembered. Whatever has
+// happened since, or is under way, it may not have counted yet.
+func (t *Throttle) forgiven(a throttled, before sourceAccount, failures int, now time.Time) {
+	t.look(a, now, func(h *sourceHistory) {
+		if s := h.accounts[a.name]; s != nil && *s == before && s.underWay == 0 && s.wrong > failures {
+			h.change(a, func(s *sourceAccount) { s.wrong = failures })
+		}
+	})
+}
+
 func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {
 	if t == nil {
 		return
