@@ -246,6 +246,34 @@ func TestALoginElsewhereForgivesInTheOffice(t *testing.T) {
 	})
 }
 
+// What a store says slowly may be out of date: it forgives nothing that has come
+// meanwhile.
+func TestASlowStoreForgivesNoBurst(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.restarted()
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		b.store.FailAfter = func(op auth.StoreOp) error {
+			if op == auth.OpAccount {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		for guess := range 20 {
+			wg.Go(func() { b.try("lan", fmt.Sprint("guess", guess)) })
+		}
+		wg.Wait()
+		if a := b.account(); a.Failures != 2 {
+			b.t.Errorf("%d guesses were judged, want 2", a.Failures)
+		}
+	})
+}
+
 // Wrong passwords from elsewhere leave as few comparisons as they leave tries.
 func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
