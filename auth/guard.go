@@ -102,9 +102,14 @@ type knownGood struct {
 	// sources are the latest that it was accepted from, at most goodSources:
 	// nobody else's password is compared with it.
 	sources []netip.Prefix
-	// misses counts the other passwords that were compared with it since it was
-	// last accepted.
+	// misses counts the other passwords that were compared with it, or judged
+	// without, since it was last accepted.
 	misses int
+	// unpaid are those of a day that the mail server was not asked about, so that
+	// nothing was counted on the account. No login resets them: the owner's own
+	// would buy a guesser new ones.
+	unpaid []digest
+	day    string
 }
 
 const goodSources = 8
@@ -186,6 +191,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	asked := time.Now()
 	answer := t.verify(ctx)
 	answered := time.Now()
+	t.paid()
 	v = t.settle(ctx, answer)
 	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == Accepted, t.good
 	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
@@ -209,6 +215,7 @@ type try struct {
 	charged     bool        // the throttle counts it as under way
 	ending      ending      // and so when it is over
 	compared    digest      // the known-good digest that this try has missed
+	comparedOn  string      // the day of that
 	offline     bool        // the store is down, and good will do
 }
 
@@ -226,6 +233,10 @@ func (t *try) admit(ctx context.Context) Verdict {
 	}
 	w, ok := t.gates.enter(t.name)
 	if !ok {
+		// Whoever needs no slot need not stand in the queue either.
+		if done, v := t.enter(ctx, false); done {
+			return v
+		}
 		return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for this account")}
 	}
 	defer t.gates.leave(w)
@@ -263,7 +274,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 			return Verdict{}
 		case !t.looked:
 			// Not needed before: most sources have nothing against them.
-			t.proven, t.looked = t.isProven(ctx), true
+			t.lookAt(ctx)
 			continue
 		case passage == refused:
 			return Verdict{Outcome: Throttled, Err: errors.New("too much from this source has failed")}
@@ -283,34 +294,75 @@ func (t *try) throttled() throttled {
 	return throttled{source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked}
 }
 
-// isProven reports whether the account remembers a login from the try's source.
-func (t *try) isProven(ctx context.Context) bool {
+// lookAt tells the throttle what the account remembers: whether it was logged in
+// to from here, and whether a login from anywhere has forgiven what was wrong. On
+// a day with too many wrong passwords none forgives here.
+func (t *try) lookAt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
+	before := t.Throttle.remembered(t.throttled(), t.now())
 	a, err := t.Store.Account(ctx, t.name)
-	return err == nil && a.SeenFrom(t.source, t.now()) // with an error: not that we know
+	t.looked = true
+	if err != nil {
+		return // not that we know
+	}
+	now := t.now()
+	t.proven = a.SeenFrom(t.source, now)
+	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
+		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)
+	}
 }
 
 // isGood reports whether the password is the last accepted one. The comparison
 // is a judgement, and nobody may have it for nothing: it is made only for
 // sources that the password was accepted from, and no more passwords may miss
-// than are tolerated; beyond that the mail server is asked like for any other.
+// than are tolerated, nor on one day without the mail server being asked; beyond
+// that it is asked like for any other.
 func (t *try) isGood() (good bool) {
 	if _, ok := t.known.get(t.name); !ok {
 		return false
 	}
+	today, most := t.rules.day(t.now()), t.rules.Lockout.Tolerated
 	t.known.update(t.name, func(k knownGood) knownGood {
+		if k.day != today {
+			k.day, k.unpaid = today, nil
+		}
 		switch {
-		case !slices.Contains(k.sources, t.source), k.misses > t.rules.Lockout.Tolerated, k.digest == t.compared:
+		case !slices.Contains(k.sources, t.source), k.misses > most, len(k.unpaid) > most, k.digest == t.compared:
 		case k.digest == t.digest:
 			good = true
+		case slices.Contains(k.unpaid, t.digest): // the same again
 		default:
-			t.compared = k.digest
+			t.compared, t.comparedOn = k.digest, today
 			k.misses++
+			k.unpaid = append(slices.Clone(k.unpaid), t.digest)
 		}
 		return k
 	})
 	return good
+}
+
+// paid notes that the mail server was asked about a password that was compared.
+func (t *try) paid() {
+	if _, ok := t.known.get(t.name); !ok || t.comparedOn == "" {
+		return
+	}
+	t.known.update(t.name, func(k knownGood) knownGood {
+		k.unpaid = slices.DeleteFunc(slices.Clone(k.unpaid), func(d digest) bool { return d == t.digest })
+		return k
+	})
+}
+
+// missed notes a wrong password that was counted without having been compared: it
+// is one less to compare.
+func (t *try) missed() {
+	if _, ok := t.known.get(t.name); !ok || t.comparedOn != "" {
+		return
+	}
+	t.known.update(t.name, func(k knownGood) knownGood {
+		k.misses++
+		return k
+	})
 }
 
 // enter looks once whether the try may go on; first is set at the head of the
@@ -332,6 +384,8 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	case err == nil || errors.Is(err, ErrNoSlot):
 		t.reached()
 	case errors.Is(err, ErrFull):
+		// The answer tells that the name is new.
+		t.ending = endedInDoubt
 		return true, Verdict{Outcome: Unavailable, Err: err}
 	case t.good && t.offlineGrace():
 		t.offline = true
@@ -444,6 +498,7 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 		return Verdict{Outcome: RepeatedPassword, Err: answer.Err}
 	}
 	t.ending = endedWrong
+	t.missed()
 	if !t.charged {
 		t.Throttle.failed(t.throttled(), t.ending, now)
 	}
@@ -572,7 +627,10 @@ func (t *try) accepted(account Account, observed bool) {
 				sources = append(sources, s)
 			}
 		}
-		return knownGood{digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources}
+		return knownGood{
+			digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources,
+			unpaid: k.unpaid, day: k.day,
+		}
 	})
 	t.forgiveDebts(t.name)
 	t.gates.wakeAll(t.name)

@@ -309,6 +309,30 @@ func TestAWaitThatIsTooLongIsBusyAndCountsNothing(t *testing.T) {
 	})
 }
 
+// Whoever needs no slot does not stand in the queue of those who do.
+func TestAKnownGoodPasswordPassesTheQueue(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.server.delay = time.Second
+		b.server.answer = &auth.Answer{Judgement: auth.Unreached}
+		var wg sync.WaitGroup
+		for i := range 600 {
+			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1)
+			wg.Go(func() { b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret("x"), Source: from}) })
+		}
+		synctest.Wait()
+		if n := b.guard.Waiting(); n != 512 {
+			b.t.Errorf("%d attempts wait, want the queue to be full", n)
+		}
+		b.want(b.guard.Attempt(context.Background(), auth.Attempt{
+			Login: "lan", Password: auth.NewSecret(good), Source: office,
+			Verify: func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedRight} },
+		}), auth.Accepted)
+		b.want(b.try("lan", "x"), auth.Busy)
+		wg.Wait()
+	})
+}
+
 // I3.
 func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
 	for name, fail := range map[string]*failure{"before the commit": noWrites, "after the commit": noAnswers} {

@@ -210,10 +210,10 @@ func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) pass
 	}
 	locks := orDefault(t.Locks, 5) + h.succeeded/10
 	switch {
-	case h.near >= locks:
+	case h.near >= locks && s.wrong >= a.free():
 		return refused
-	case h.granted >= locks:
-		return waits
+	case h.granted >= locks, h.near >= locks:
+		return waits // for those under way, which may be right
 	}
 	s.granted = true
 	return passes
@@ -286,6 +286,27 @@ func (h *sourceHistory) wake() {
 		close(h.ended)
 		h.ended = nil
 	}
+}
+
+// remembered returns what is known of an account at a source.
+func (t *Throttle) remembered(a throttled, now time.Time) (s sourceAccount) {
+	t.look(a, now, func(h *sourceHistory) {
+		if known := h.accounts[a.name]; known != nil {
+			s = *known
+		}
+	})
+	return s
+}
+
+// forgiven takes back wrong passwords that the account itself does not count any
+// more: failures is what it counted after before was remembered. Whatever has
+// happened since, or is under way, it may not have counted yet.
+func (t *Throttle) forgiven(a throttled, before sourceAccount, failures int, now time.Time) {
+	t.look(a, now, func(h *sourceHistory) {
+		if s := h.accounts[a.name]; s != nil && *s == before && s.underWay == 0 && s.wrong > failures {
+			h.change(a, func(s *sourceAccount) { s.wrong = failures })
+		}
+	})
 }
 
 func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {

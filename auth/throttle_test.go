@@ -142,6 +142,171 @@ func TestABurstOfColleaguesIsNotRefused(t *testing.T) {
 	})
 }
 
+// Somebody in the office has spent what it may bring near a lock. The colleagues
+// come back after a restart, each with five connections and nothing mistyped.
+func TestABurstOfAColleagueIsNotRefusedForTheGuesserNextDoor(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.restarted()
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() { b.want(b.try("lan", good), auth.Accepted) })
+		}
+		wg.Wait()
+		// Two that are mistyped at once leave no room for a third.
+		for guess := range 2 {
+			wg.Go(func() { b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword) })
+		}
+		wg.Wait()
+		b.want(b.try("lan", "guess 3"), auth.Throttled)
+	})
+}
+
+// Somebody in the office has spent what it may bring near a lock, so that the
+// mail server is not asked about his guesses at a colleague: nor is the password
+// that is known to be good, however often the colleague logs in meanwhile.
+func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		midnight := time.Date(2000, 1, 2, 0, 0, 0, 0, auth.DefaultRules().Location)
+		time.Sleep(time.Until(midnight))
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+		for range 90 { // until half past ten in the evening
+			for guess := range 6 {
+				b.try("lan", fmt.Sprint("guess", guess, time.Now()))
+			}
+			b.want(b.from(elsewhere, "lan", good), auth.Accepted) // the colleague's phone
+			time.Sleep(15 * time.Minute)
+		}
+		b.want(b.try("lan", good), auth.Throttled)
+		if a := b.account(); a.WrongThatDay != 30 {
+			b.t.Errorf("%d of the guesses were judged, want two for each login and 30 at most", a.WrongThatDay)
+		}
+	})
+}
+
+// A device that repeats one wrong password learns nothing by it: it takes nothing
+// from the owner beside it.
+func TestADeviceThatRepeatsAWrongPasswordBesideAGuesserStopsNobody(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		for guess := range 2 {
+			b.want(b.from(office, "lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+		b.want(b.try("lan", good), auth.Accepted)
+		for guess := range 2 {
+			b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+		}
+		for range 10 {
+			b.want(b.try("lan", "Mat-khau-0"), auth.Throttled) // the telephone
+			b.want(b.try("lan", good), auth.Accepted)
+			for guess := range 2 { // which the login has forgiven
+				b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+	})
+}
+
+// Two guesses of somebody in the office, who has spent what it may bring near a
+// lock, keep a colleague out there. A login from anywhere else ends that, as it
+// ends what was counted.
+func TestALoginElsewhereForgivesInTheOffice(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.restarted()
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		for guess := range 2 {
+			b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
+		}
+		b.want(b.try("lan", good), auth.Throttled)
+		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+		b.want(b.try("lan", good), auth.Accepted)
+		b.want(b.try("victim4", "guess 4"), auth.WrongPassword) // has its grant
+		b.want(b.try("victim6", "guess 1"), auth.WrongPassword)
+		b.want(b.try("victim6", "guess 2"), auth.WrongPassword)
+		b.want(b.try("victim6", "guess 3"), auth.Throttled)
+	})
+}
+
+// What a store says slowly may be out of date: it forgives nothing that has come
+// meanwhile.
+func TestASlowStoreForgivesNoBurst(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.restarted()
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		b.store.FailAfter = func(op auth.StoreOp) error {
+			if op == auth.OpAccount {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		var wg sync.WaitGroup
+		for guess := range 20 {
+			wg.Go(func() { b.try("lan", fmt.Sprint("guess", guess)) })
+		}
+		wg.Wait()
+		if a := b.account(); a.Failures != 2 {
+			b.t.Errorf("%d guesses were judged, want 2", a.Failures)
+		}
+	})
+}
+
+// Wrong passwords from elsewhere leave as few comparisons as they leave tries.
+func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for n := range 5 {
+			for guess := range 3 {
+				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			}
+		}
+		for i := range 3 {
+			b.want(b.from(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1), "lan", fmt.Sprint("guess", i)), auth.WrongPassword)
+		}
+		for guess := range 3 { // the third is compared, but not shown to the mail server
+			b.try("lan", fmt.Sprint("office guess", guess))
+		}
+		b.want(b.try("lan", good), auth.Throttled)
+	})
+}
+
+// Only what counts makes comparisons fewer: a device elsewhere that repeats one
+// wrong password for ever takes nothing from the owner.
+func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountRepeats = false }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for range 20 {
+			b.from(elsewhere, "lan", "mistyped")
+		}
+		if v := b.try("lan", good); !v.KnownGood {
+			b.t.Errorf("%v, and not known to be good", v.Outcome)
+		}
+	})
+}
+
 // Somebody in the office guesses at all his colleagues: he locks some, not all.
 func TestOneInTheOfficeLocksFewOfHisColleagues(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
@@ -264,6 +429,24 @@ func TestFillingTheRoomForUnknownNamesForgetsNothing(t *testing.T) {
 		}
 		b.want(b.try("new-colleague", "guess 8"), auth.Locked)
 		b.want(b.try("somebody-else", "x"), auth.WrongPassword)
+	})
+}
+
+// When the room is full new names are answered unasked, and others are not. One
+// source learns of few names which they are.
+func TestAFullRoomTellsOneSourceOfFewNames(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.store.MaxUnknown = 1
+		b.want(b.from(office, "nobody", "x"), auth.WrongPassword)
+		full := 0
+		for i := range 500 {
+			if v := b.from(elsewhere, fmt.Sprint("phantom", i), "x"); errors.Is(v.Err, auth.ErrFull) {
+				full++
+			}
+		}
+		if full != 10 {
+			b.t.Errorf("one source was told of %d names that they are new, want 10", full)
+		}
 	})
 }
 

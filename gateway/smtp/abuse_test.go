@@ -70,9 +70,11 @@ func TestTooManyConnections(t *testing.T) {
 	} {
 		g := start(t, change)
 		a, b := g.connect(), g.connect()
-		c := g.dial(g.starttls)
-		c.want("421 4.7.0")
-		c.closed()
+		for range 20 {
+			c := g.dial(g.starttls)
+			c.want("421 4.7.0")
+			c.closed()
+		}
 		g.dial(g.implicit).closed()
 		a.do("QUIT", "221")
 		a.closed()
@@ -83,6 +85,11 @@ func TestTooManyConnections(t *testing.T) {
 			if strings.HasPrefix(c.reply(), "220") {
 				break
 			}
+		}
+		g.stop()
+		// Whoever is turned away does not fill the disk with it.
+		if n := strings.Count(g.log.String(), "too many connections"); n != 1 {
+			t.Errorf("the log tells %d times of more than 20 refused connections, want once", n)
 		}
 	}
 }
