@@ -51,7 +51,7 @@ var (
 	// ErrNoSlot: all slots of the account are taken; wait for one.
 	ErrNoSlot = errors.New("no free slot")
 	// ErrFull: there is no room for another name that nobody ever logged in with.
-	ErrFull = errors.New("no room for another unknown name")
+	ErrFull = errors.New("no room for another name that nobody ever logged in with: import the accounts, or raise store.max_unknown_names")
 )
 
 // StoreOp names an operation of a store, as a metric label.

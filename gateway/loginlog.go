@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"congthu/auth"
 )
@@ -22,12 +25,23 @@ type loginLog struct {
 	// known reports whether a name is an account.
 	known func(auth.Name) bool
 	key   []byte
+
+	// Refusals that cost nobody anything, since the mail server is not asked, come
+	// as fast as a stranger can send them: they must not drown what matters.
+	refusals *rate.Limiter
+	left     atomic.Int64 // out of the log since the last line of a refusal
 }
+
+// A stranger can cause so many lines a second, and so many at once.
+const (
+	refusalLines = 20
+	refusalBurst = 500
+)
 
 func newLoginLog(log *slog.Logger, known func(auth.Name) bool) *loginLog {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
-	return &loginLog{log, known, key}
+	return &loginLog{log: log, known: known, key: key, refusals: rate.NewLimiter(refusalLines, refusalBurst)}
 }
 
 // knownTo asks a store for accounts. Whom it cannot find is not named.
@@ -42,6 +56,16 @@ func knownTo(store auth.Store) func(auth.Name) bool {
 
 // Attempted implements [auth.Recorder].
 func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
+	switch v.Outcome {
+	case auth.Locked, auth.Throttled, auth.Busy, auth.NoSuchDomain, auth.OtherIdentity, auth.Cleartext, auth.RepeatedPassword:
+		if !l.refusals.Allow() {
+			l.left.Add(1)
+			return
+		}
+		if n := l.left.Swap(0); n > 0 {
+			l.log.Warn("too many refusals for the log: some are only in the metrics", "left_out", n)
+		}
+	}
 	level := slog.LevelInfo
 	if v.Outcome == auth.Unavailable || v.Outcome == auth.StoreUnavailable {
 		level = slog.LevelWarn

@@ -196,8 +196,8 @@ func (e explainer) refusedForNow(lately auth.Refusal) Why {
 			from.en, e.en(lately.At)),
 		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
 			from.vi, e.vi(lately.At)),
-		TellEN: "Too many wrong passwords came from your network. Try again in ten minutes, or from another network.",
-		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau mười phút, hoặc từ mạng khác.",
+		TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
+		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
 	}
 	if lately.Outcome == auth.Busy {
 		w.EN = fmt.Sprintf("An attempt from %s at %s was refused for now: it waited too long for others on this account.", from.en, e.en(lately.At))

@@ -274,8 +274,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address, on whatever accounts. Nothing is held against this one.",
 				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
-				TellEN: "Too many wrong passwords came from your network. Try again in ten minutes, or from another network.",
-				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau mười phút, hoặc từ mạng khác.",
+				TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
+				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
 			}},
 		},
 		{

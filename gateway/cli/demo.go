@@ -192,7 +192,7 @@ throttle: { enabled: false }
 admin:
   listen: "{{.Admin}}"
   tokens:
-    - { name: demo, sha256: "{{.TokenHash}}", scopes: [read, unlock, lock, restore, grace, audit] }
+    - { name: demo, sha256: "{{.TokenHash}}", scopes: [read, unlock, lock, restore, grace, sweep, audit] }
 drain_timeout: 2s
 `))
 

@@ -209,7 +209,11 @@ func (c *client) splice(kept *loggedIn) {
 		},
 		Done: func(r relay.Result) {
 			kept.remove()
-			c.log.Info("session ends", "why", r.Err, "from_client", r.FromClient, "from_server", r.FromUpstream,
+			log := c.log
+			if r.Err != nil {
+				log = log.With("why", r.Err)
+			}
+			log.Info("session ends", "from_client", r.FromClient, "from_server", r.FromUpstream,
 				"seconds", int(time.Since(c.begun).Seconds()))
 			c.gone()
 		},

@@ -1,0 +1,39 @@
+package gateway
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"congthu/auth"
+)
+
+// A stranger can be refused as fast as he can ask. What matters to an operator
+// must not be lost in lines about it.
+func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
+	var out bytes.Buffer
+	l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)), func(auth.Name) bool { return true })
+	for range 20_000 {
+		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
+	}
+	lines := strings.Count(out.String(), "\n")
+	if lines < refusalBurst || lines > refusalBurst+200 { // and some for the time it took
+		t.Errorf("%d lines for 20000 refusals", lines)
+	}
+	out.Reset()
+	for range 1000 {
+		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.WrongPassword, Name: "lan@example.vn", Known: true})
+	}
+	if n := strings.Count(out.String(), "outcome=wrong_password"); n != 1000 {
+		t.Errorf("%d of 1000 wrong passwords are in the log", n)
+	}
+	l.refusals.SetLimit(1e9)
+	out.Reset()
+	for !strings.Contains(out.String(), "outcome=locked") {
+		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
+	}
+	if !strings.Contains(out.String(), "left_out=19") {
+		t.Errorf("the log does not say how many were left out: %s", out.String())
+	}
+}
