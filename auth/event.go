@@ -48,6 +48,7 @@ const (
 	AccountUnlocked EventKind = "account.unlocked"   // by an admin, or by itself where the rules say so
 	AccountRevoked  EventKind = "account.revoked"    // Art. 5.3.c
 	AccountRestored EventKind = "account.restored"   // by an admin
+	AccountImported EventKind = "account.imported"   // by an admin, from a list kept elsewhere
 	GraceGranted    EventKind = "password.grace"     // an expired password may go on for some days
 	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
 	WouldRevoke     EventKind = "account.would_revoke"
@@ -57,7 +58,7 @@ const (
 func EventKinds() []EventKind {
 	return []EventKind{
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
-		AccountUnlocked, AccountRevoked, AccountRestored, GraceGranted, WouldLock, WouldRevoke,
+		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
 	}
 }
 

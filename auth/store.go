@@ -61,6 +61,7 @@ const (
 	OpAccount StoreOp = iota
 	OpReserve
 	OpUpdate
+	OpUpdateAll
 	OpList
 	OpEvents
 	OpVerify
@@ -68,7 +69,7 @@ const (
 	numStoreOps
 )
 
-var storeOpNames = [numStoreOps]string{"account", "reserve", "update", "list", "events", "verify"}
+var storeOpNames = [numStoreOps]string{"account", "reserve", "update", "update_all", "list", "events", "verify"}
 
 // String returns the name used in metrics and logs.
 func (o StoreOp) String() string { return enumName(o, storeOpNames[:]) }

@@ -130,7 +130,10 @@ type Store struct {
 	end     context.CancelFunc
 }
 
-var _ auth.Store = (*Store)(nil)
+var (
+	_ auth.Store    = (*Store)(nil)
+	_ auth.Importer = (*Store)(nil)
+)
 
 // Open connects to the database, brings its schema up to date and tells it that
 // this process is there. The error says what to do: see the Err variables.

@@ -33,8 +33,9 @@ import (
 // takes none of them away.
 //
 // Locks are taken in one order everywhere, so that nobody waits in a circle:
-// the row of the lane, the names in the order of their keys, reservations in
-// the order of their ids, the head of the audit log, the count of unknown names.
+// the row of the lane, the lock that changes share (see bulk), the names in the
+// order of their keys, reservations in the order of their ids, the head of the
+// audit log, the count of unknown names.
 type transaction struct {
 	*lane
 	identity *identity
@@ -208,6 +209,9 @@ func (t *transaction) begin(ctx context.Context, batch []*request) error {
 		}
 		return err
 	})
+	if t.number == settling {
+		b.Queue(shareChanges, lockKey("changes"))
+	}
 	b.Queue(lockNames, slices.Compact(keys))
 	// Each statement from here on sees all that was committed under these locks.
 	b.Queue(readAccounts, names).Query(t.scanAccounts)

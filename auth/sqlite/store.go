@@ -52,19 +52,23 @@ type Store struct {
 	account *sql.Stmt // reads one account
 	slots   slots
 	writer  *writer
+	bulk    chan struct{} // holds one: whoever put it there may change many accounts
 
 	closing sync.Once
 	closed  error // of the first Close
 }
 
-var _ auth.Store = (*Store)(nil)
+var (
+	_ auth.Store    = (*Store)(nil)
+	_ auth.Importer = (*Store)(nil)
+)
 
 const defaultMaxUnknown = 100_000
 
 // Open opens the database, brings its schema up to date and checks that it is
 // sound. The error says what to do: see the Err variables.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
-	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now}
+	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now, bulk: make(chan struct{}, 1)}
 	if s.recorder == nil {
 		s.recorder = unrecorded{}
 	}
@@ -84,6 +88,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.makePrivate(); err != nil {
+		return nil, err
+	}
+	if err := removeStage(o.Path); err != nil {
 		return nil, err
 	}
 	if err := prepare(ctx, o.Path, s.log); err != nil {

@@ -139,6 +139,12 @@ func (t *transaction) make(batch []*request) (err error) {
 		return err
 	}
 	t.next = t.conn.head
+	if m := batch[0].many; m != nil {
+		if err := t.conn.attach(m.stage); err != nil {
+			return err
+		}
+		defer t.conn.detach()
+	}
 	if err := run(t.conn.begin); err != nil {
 		return err
 	}
@@ -176,6 +182,9 @@ func (t *transaction) make(batch []*request) (err error) {
 // apply makes one change. What is wrong with that change alone becomes its own
 // error; the error returned is everybody's.
 func (t *transaction) apply(q *request) error {
+	if q.many != nil {
+		return t.applyMany(q)
+	}
 	a, exists, err := readAccount(context.Background(), t.conn.account, q.name)
 	if err != nil {
 		return err
@@ -274,8 +283,10 @@ func chain(h head, events []auth.Event) (_ head, err error) {
 // transaction was made: only then are slots free again.
 func (t *transaction) settle(made bool) {
 	t.made = made
+	noted := t.touched.Load()
 	for _, r := range t.rows {
 		if made {
+			noted.add(r.name)
 			t.slots.stored(r.entry, r.exists, r.unknown)
 		}
 		t.slots.leave(r.entry)

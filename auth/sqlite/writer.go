@@ -36,11 +36,15 @@ type writer struct {
 	faults   atomic.Pointer[faults]
 
 	queue   chan *request
+	bulk    chan *request // those of many accounts, each a transaction of its own
 	quit    chan struct{} // closed by Close
 	stopped chan struct{} // closed when run has returned
 
 	// failed is why the last transaction failed; nil after one that did not.
 	failed atomic.Pointer[error]
+
+	// touched are the names written since it was made; nil while nobody asks.
+	touched atomic.Pointer[touched]
 
 	// Only run uses these.
 	conn  *connection  // nil after a failure
@@ -65,7 +69,8 @@ type request struct {
 	name        auth.Name
 	reservation auth.Reservation
 	change      auth.Change
-	probe       bool // no change: find out whether a commit is possible
+	probe       bool  // no change: find out whether a commit is possible
+	many        *many // instead of name, reservation and change
 
 	state   atomic.Int32
 	applied chan struct{} // closed when change will not run again
@@ -87,7 +92,7 @@ const (
 func newWriter(s *Store) *writer {
 	return &writer{
 		path: s.path, slots: &s.slots, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
-		queue: make(chan *request, maxQueue), quit: make(chan struct{}), stopped: make(chan struct{}),
+		queue: make(chan *request, maxQueue), bulk: make(chan *request), quit: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
 
@@ -107,8 +112,12 @@ func (w *writer) isClosed() bool {
 // update hands a change to the writer and waits for what becomes of it.
 func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
 	q.applied, q.done = make(chan struct{}), make(chan struct{})
+	queue := w.queue
+	if q.many != nil {
+		queue = w.bulk
+	}
 	select {
-	case w.queue <- q:
+	case queue <- q:
 	case <-ctx.Done():
 		return auth.Account{}, ctx.Err()
 	case <-w.quit:
@@ -163,6 +172,8 @@ func (w *writer) run() {
 		select {
 		case q := <-w.queue:
 			w.process(w.drain(q))
+		case q := <-w.bulk:
+			w.process([]*request{q})
 		case <-w.quit:
 			for len(w.queue) > 0 {
 				w.process(w.drain(<-w.queue))

@@ -340,10 +340,11 @@ func TestTheRecorderIsToldOfEveryOperation(t *testing.T) {
 	s.List(ctx, auth.Filter{})
 	s.Events(ctx, auth.EventFilter{})
 	s.Verify(ctx, nil)
+	s.UpdateAll(ctx, nil, fail)
 	s.writer.faults.Store(&faults{before: errInjected})
 	s.Update(ctx, "n@congthu.test", 0, fail)
 	want := map[auth.StoreOp]int{
-		auth.OpAccount: 1, auth.OpReserve: 2, auth.OpUpdate: 2, auth.OpList: 1, auth.OpEvents: 1, auth.OpVerify: 1,
+		auth.OpAccount: 1, auth.OpReserve: 2, auth.OpUpdate: 2, auth.OpUpdateAll: 1, auth.OpList: 1, auth.OpEvents: 1, auth.OpVerify: 1,
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

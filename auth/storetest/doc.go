@@ -33,6 +33,7 @@ import (
 // needs, lists, and the audit log.
 type Store interface {
 	auth.Store
+	auth.Importer
 
 	// Each calls f for every known account in the order of names, until it
 	// returns an error, which is returned. f may use the store.

@@ -77,8 +77,32 @@ func (d *driver) step() {
 			update(d.T, d.store, h.name, h.store, nothing)
 		}
 		d.held = nil
+	case n < 18:
+		d.updateAll()
 	default:
 		d.compareAll()
+	}
+}
+
+// updateAll makes a random change of some accounts in both.
+func (d *driver) updateAll() {
+	d.Helper()
+	var names []auth.Name
+	for _, i := range d.rand.Perm(8)[:d.rand.IntN(9)] {
+		names = append(names, auth.Name(fmt.Sprintf("n%d@congthu.test", i)))
+	}
+	changes := []auth.Change{give, give, give, fail, nothing, func(a *auth.Account) ([]auth.Event, bool) {
+		if a.Known() {
+			*a = auth.Account{}
+			return nil, true
+		}
+		return give(a)
+	}}
+	i := d.rand.IntN(len(changes))
+	n, err := d.store.UpdateAll(d.Context(), names, changes[i])
+	m, wrong := d.model.UpdateAll(d.Context(), names, changes[i])
+	if n != m || errors.Is(err, auth.ErrFull) != errors.Is(wrong, auth.ErrFull) || (err == nil) != (wrong == nil) {
+		d.Fatalf("step %d, change %d of %v: %d written and error %v; the model: %d and %v", d.steps, i, names, n, err, m, wrong)
 	}
 }
 

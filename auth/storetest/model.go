@@ -101,6 +101,34 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	})
 }
 
+// UpdateAll implements [auth.Importer].
+func (m *Model) UpdateAll(ctx context.Context, names []auth.Name, change auth.Change) (int, error) {
+	return do(m, ctx, auth.OpUpdateAll, func() (written int, err error) {
+		accounts, events := maps.Clone(m.accounts), len(m.events)
+		defer func() {
+			if err != nil {
+				m.accounts, m.events, written = accounts, m.events[:events], 0
+			}
+		}()
+		for _, name := range names {
+			a := m.read(name)
+			events, write, err := apply(change, &a)
+			if err != nil {
+				return 0, err
+			}
+			if !write {
+				continue
+			}
+			a.Name = name
+			if err := m.write(a.Normal(), events); err != nil {
+				return 0, err
+			}
+			written++
+		}
+		return written, nil
+	})
+}
+
 // write remembers the account and appends the events.
 func (m *Model) write(a auth.Account, events []auth.Event) error {
 	if !a.Known() && !a.Blank() && !m.room(a.Name) {

@@ -16,7 +16,7 @@ func TestModelKeepsTheContract(t *testing.T) {
 		Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
 			model := s.(*storetest.Model)
 			broken := func(op auth.StoreOp) error {
-				if op == auth.OpUpdate {
+				if op == auth.OpUpdate || op == auth.OpUpdateAll {
 					return errors.New("broken")
 				}
 				return nil

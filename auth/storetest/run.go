@@ -90,6 +90,13 @@ func Run(t *testing.T, h Harness) {
 		{"a store that fails before the commit has changed nothing", failsBefore},
 		{"a store that fails after the commit counts once", failsAfter},
 
+		{"many changes are one", manyChanges},
+		{"many changes may take accounts away", manyTakenAway},
+		{"many changes are made or none", manyOrNone},
+		{"many changes of a store that fails are made or none", manyBroken},
+		{"many changes and logins beside them are all made", manyBesideOthers},
+		{"an attempt in flight survives many changes", manyInFlight},
+
 		{"accounts are filtered", filteredAccounts},
 		{"lists go on where they stopped", listCursor},
 		{"each account is visited once", eachAccount},

@@ -1,0 +1,410 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"congthu/auth"
+)
+
+// Many accounts are changed in one transaction, and everybody else who writes
+// waits for it. So as much as can be is done before it, beside the writer: the
+// accounts are read and changed, and the rows put into a database of their own,
+// the stage. The transaction copies them within SQLite, which takes a few
+// microseconds a row, and makes again only the changes of accounts that somebody
+// has changed meanwhile. Only the hashes of the events must be computed then,
+// since they depend on the event before.
+
+// many are the changes of many accounts that are made as one.
+type many struct {
+	drafts  []draft // in the order of the caller
+	change  auth.Change
+	stage   string // file of the database in which the rows are
+	touched *touched
+	written int
+}
+
+// draft is what becomes of one of many accounts.
+type draft struct {
+	name          auth.Name
+	before, after auth.Account
+	exists        bool // before
+	events        []auth.Event
+	write         bool
+	staged        bool // after and events are on the stage
+	touched       bool // and are no longer what they must be
+}
+
+// make runs change on the account as it was read.
+func (d *draft) make(try func(auth.Change, *auth.Account) ([]auth.Event, bool, error), change auth.Change) (err error) {
+	d.after = d.before.Normal()
+	d.events, d.write, err = try(change, &d.after)
+	d.after.Name = d.name
+	d.after = d.after.Normal()
+	if !d.write {
+		d.events = nil
+	}
+	return err
+}
+
+// touched are the names whose rows have changed since the drafts were begun: the
+// writer notes each. No other process writes the file.
+type touched struct {
+	mu    sync.Mutex
+	names map[auth.Name]bool
+}
+
+func (t *touched) add(name auth.Name) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.names[name] = true
+}
+
+func (t *touched) has(name auth.Name) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.names[name]
+}
+
+// UpdateAll implements [auth.Importer].
+func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Change) (written int, err error) {
+	defer s.operated(auth.OpUpdateAll, s.now(), &err)
+	select {
+	case s.bulk <- struct{}{}:
+		defer func() { <-s.bulk }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if s.writer.isClosed() {
+		return 0, ErrClosed
+	}
+	m := &many{
+		drafts: make([]draft, len(names)), change: change, stage: stageOf(s.path),
+		touched: &touched{names: make(map[auth.Name]bool)},
+	}
+	// Before the first account is read.
+	s.writer.touched.Store(m.touched)
+	defer s.writer.touched.Store(nil)
+	write := false
+	for i, name := range names {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		d := &m.drafts[i]
+		d.name = name
+		if d.before, d.exists, err = s.read(ctx, name); err != nil {
+			return 0, err
+		}
+		if err := d.make(s.try, change); err != nil {
+			return 0, err
+		}
+		write = write || d.write
+	}
+	if !write {
+		return 0, nil // as if it had been done when each was read
+	}
+	defer func() { err = errors.Join(err, removeStage(s.path)) }()
+	if err := m.fill(ctx); err != nil {
+		return 0, fmt.Errorf("prepare the changes: %w", explain(m.stage, err))
+	}
+	if _, err := s.writer.update(ctx, &request{many: m}); err != nil {
+		return 0, err
+	}
+	return m.written, nil
+}
+
+// stageOf is the file of the stage, beside the database: there is room there,
+// and it is as private.
+func stageOf(path string) string { return path + ".import" }
+
+// removeStage removes what a process that was killed has left, too.
+func removeStage(path string) error {
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if err := os.Remove(stageOf(path) + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// rowsAtOnce is how many rows one statement writes: they share its cost. With 26
+// columns that is less than half of the variables that SQLite allows (32,766).
+const rowsAtOnce = 500
+
+// fill makes the stage. It need not survive anything.
+func (m *many) fill(ctx context.Context) (err error) {
+	// The mode of the files that SQLite makes beside it is the same.
+	f, err := os.OpenFile(m.stage, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db := connect(m.stage, false)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	db.SetMaxOpenConns(1)
+	for _, text := range []string{
+		`PRAGMA journal_mode = OFF`, `PRAGMA synchronous = OFF`,
+		`CREATE TABLE accounts (` + accountColumns + `)`,
+		// Numbered from 1, as they will be from the head on.
+		`CREATE TABLE events (` + strings.Replace(eventColumns, "seq", "seq INTEGER PRIMARY KEY", 1) + `)`,
+		`BEGIN`,
+	} {
+		if _, err := db.ExecContext(ctx, text); err != nil {
+			return err
+		}
+	}
+	var puts []*auth.Account
+	var events []*auth.Event
+	for i := range m.drafts {
+		d := &m.drafts[i]
+		if !d.write {
+			continue
+		}
+		d.staged = true
+		if !d.after.Blank() {
+			puts = append(puts, &d.after)
+		}
+		for i := range d.events {
+			d.events[i] = d.events[i].Normal()
+			d.events[i].Seq = int64(len(events) + 1)
+			events = append(events, &d.events[i])
+		}
+	}
+	// In the order of the tree that they will go into.
+	slices.SortFunc(puts, func(a, b *auth.Account) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	if err := insert(ctx, db, `INSERT INTO accounts VALUES `, accountColumns, puts, accountFields); err != nil {
+		return err
+	}
+	if err := insert(ctx, db, `INSERT INTO events VALUES `, eventColumns, events, eventFields); err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `COMMIT`)
+	return err
+}
+
+// insert writes rows, many with each statement.
+func insert[T any](ctx context.Context, db *sql.DB, text, columns string, rows []*T, fields func(*T) []any) error {
+	whole := text + strings.Repeat(places(columns)+", ", rowsAtOnce-1) + places(columns)
+	for chunk := range slices.Chunk(rows, rowsAtOnce) {
+		text := whole
+		if n := len(chunk); n < rowsAtOnce {
+			text = whole[:len(whole)-(rowsAtOnce-n)*len(places(columns)+", ")]
+		}
+		var args []any
+		for _, row := range chunk {
+			args = append(args, fields(row)...)
+		}
+		if _, err := db.ExecContext(ctx, text, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach shows the stage to the connection; it cannot be done within a
+// transaction.
+func (c *connection) attach(stage string) error {
+	_, err := c.conn.ExecContext(context.Background(), `ATTACH ? AS stage`, dsn(stage, nil))
+	return err
+}
+
+// detach is to be called when the transaction has ended. After a failure the
+// connection is closed, which does it too.
+func (c *connection) detach() {
+	c.conn.ExecContext(context.Background(), `DETACH stage`)
+}
+
+// applyMany makes the changes of many accounts. What goes wrong before anything
+// is written is the request's own error.
+func (t *transaction) applyMany(q *request) error {
+	ctx := context.Background()
+	m := q.many
+	var events []*auth.Event
+	for i := range m.drafts {
+		d := &m.drafts[i]
+		if d.touched = m.touched.has(d.name); d.touched {
+			var err error
+			if d.before, d.exists, err = readAccount(ctx, t.conn.account, d.name); err != nil {
+				return err
+			}
+			if q.err = d.make(t.try, m.change); q.err != nil {
+				return nil
+			}
+		}
+		if !d.write {
+			continue
+		}
+		m.written++
+		for i := range d.events {
+			events = append(events, &d.events[i])
+		}
+	}
+	if m.written == 0 {
+		return nil
+	}
+	if q.err = t.enterAll(m); q.err != nil {
+		t.giveUp()
+		return nil
+	}
+	hashes, next, err := chainAll(t.next, events)
+	if err != nil {
+		q.err = err
+		t.giveUp()
+		return nil
+	}
+	if err := t.copyAccounts(m); err != nil {
+		return err
+	}
+	if err := t.copyEvents(m, hashes); err != nil {
+		return err
+	}
+	t.next, t.writes = next, true
+	t.changes += m.written
+	return nil
+}
+
+// enterAll notes what the rows will change of the count of unknown names.
+func (t *transaction) enterAll(m *many) error {
+	for i := range m.drafts {
+		d := &m.drafts[i]
+		if !d.write {
+			continue
+		}
+		r := row{entry: t.slots.enter(d.name), exists: !d.after.Blank()}
+		if d.exists && !d.before.Known() {
+			r.unknown--
+		}
+		if r.exists && !d.after.Known() {
+			r.unknown++
+		}
+		t.rows = append(t.rows, r)
+		if !d.exists && r.unknown > 0 && !t.slots.promise(r.entry) {
+			return auth.ErrFull
+		}
+	}
+	return nil
+}
+
+// giveUp is for when nothing is written.
+func (t *transaction) giveUp() {
+	for _, r := range t.rows {
+		t.slots.leave(r.entry)
+	}
+	t.rows = nil
+}
+
+// hashSize is how long a hash is as text.
+const hashSize = 64
+
+// chainAll gives events their numbers and hashes, which are also returned one
+// after the other.
+func chainAll(h head, events []*auth.Event) (hashes []byte, _ head, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("chain event: %v", p)
+		}
+	}()
+	hashes = make([]byte, 0, len(events)*hashSize)
+	for _, e := range events {
+		staged := e.Seq
+		*e = e.Normal()
+		e.Seq = h.seq + 1
+		h = head{seq: e.Seq, hash: auth.Chain(h.hash, *e), commits: h.commits}
+		hashes = append(hashes, h.hash...)
+		e.Hash, e.Seq = h.hash, staged
+	}
+	return hashes, h, nil
+}
+
+// copyAccounts copies the accounts from the stage, and puts those right that
+// have changed since.
+func (t *transaction) copyAccounts(m *many) error {
+	ctx := context.Background()
+	_, err := t.conn.conn.ExecContext(ctx, `REPLACE INTO main.accounts (`+accountColumns+`) SELECT `+accountColumns+` FROM stage.accounts`)
+	if err != nil {
+		return err
+	}
+	for i := range m.drafts {
+		d := &m.drafts[i]
+		is, exists := d.after, !d.after.Blank()
+		if !d.write {
+			is, exists = d.before, d.exists
+		}
+		switch {
+		case !exists && (d.write || d.touched):
+			err = run(t.conn.remove, string(d.name))
+		case d.touched && (d.write || d.staged):
+			err = run(t.conn.write, accountFields(&is)...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyEvents copies the events from the stage, as long a run of them at once as
+// has not changed since, each with its hash.
+func (t *transaction) copyEvents(m *many, hashes []byte) error {
+	ctx := context.Background()
+	columns := strings.NewReplacer("seq,", "seq + ?1,", " hash", " CAST(substr(?2, (seq + ?3) * 64 - 63, 64) AS TEXT)").Replace(eventColumns)
+	stmt, err := t.conn.conn.PrepareContext(ctx, `INSERT INTO main.events (`+eventColumns+`)
+		SELECT `+columns+` FROM stage.events WHERE seq BETWEEN ?4 AND ?5 ORDER BY seq`)
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	var done, first, last int64 // events before the run, and the run
+	flush := func() error {
+		if last < first || first == 0 {
+			return nil
+		}
+		offset := done - first + 1 // from a number on the stage to that among all
+		_, err := stmt.ExecContext(ctx, t.next.seq+offset, hashes, offset, first, last)
+		done += last - first + 1
+		first, last = 0, 0
+		return err
+	}
+	for i := range m.drafts {
+		d := &m.drafts[i]
+		if !d.write || len(d.events) == 0 {
+			continue
+		}
+		if !d.touched {
+			begin, end := d.events[0].Seq, d.events[len(d.events)-1].Seq
+			if first != 0 && begin != last+1 {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+			if first == 0 {
+				first = begin
+			}
+			last = end
+			continue
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		for i := range d.events {
+			done++
+			d.events[i].Seq = t.next.seq + done
+			if err := run(t.conn.append, eventFields(&d.events[i])...); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}

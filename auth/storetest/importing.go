@@ -1,0 +1,219 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"congthu/auth"
+)
+
+// give is how an import changes an account: what it says is so afterwards, and
+// is not said again.
+func give(a *auth.Account) ([]auth.Event, bool) {
+	if a.Unit == "Sở Nội vụ" {
+		return nil, false
+	}
+	a.Unit = "Sở Nội vụ"
+	if !a.Known() {
+		a.Registered = noon
+	}
+	return []auth.Event{{At: noon, Kind: auth.AccountImported, Account: a.Name, Actor: "admin", After: "unit " + a.Unit}}, true
+}
+
+func numbered(n int) []auth.Name {
+	names := make([]auth.Name, n)
+	for i := range names {
+		names[i] = auth.Name(fmt.Sprintf("n%d@congthu.test", i*7919%n)) // not in their order
+	}
+	return names
+}
+
+func updateAll(t *testing.T, s Store, names []auth.Name, change auth.Change, want int) {
+	t.Helper()
+	if n, err := s.UpdateAll(t.Context(), names, change); err != nil || n != want {
+		t.Fatalf("update all: %d written, error %v; want %d", n, err, want)
+	}
+}
+
+func manyChanges(t *testing.T, h Harness) {
+	s := h.open(t)
+	update(t, s, "known@congthu.test", 0, put(full("known@congthu.test")))
+	update(t, s, "tried@congthu.test", 0, fail)
+	update(t, s, "so@congthu.test", 0, give)
+	names := []auth.Name{"unseen@congthu.test", "known@congthu.test", "so@congthu.test", "tried@congthu.test"}
+	updateAll(t, s, names, give, 3)
+
+	s = h.reopened(t, s)
+	known := full("known@congthu.test")
+	known.Unit = "Sở Nội vụ"
+	wantAccount(t, account(t, s, known.Name), known)
+	wantAccount(t, account(t, s, "unseen@congthu.test"), auth.Account{Name: "unseen@congthu.test", Unit: "Sở Nội vụ", Registered: noon})
+	if a := account(t, s, "tried@congthu.test"); a.Failures != 1 || !a.Known() {
+		t.Fatalf("the account that was tried before: %+v", a)
+	}
+	wantEvents(t, s, 5)
+	events, err := s.Events(t.Context(), auth.EventFilter{Limit: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []auth.Name{"tried@congthu.test", "known@congthu.test", "unseen@congthu.test"} {
+		if e := events[i]; e.Account != want || e.Kind != auth.AccountImported || e.After != "unit Sở Nội vụ" {
+			t.Errorf("event %d from the end is %+v, want that of %s", i, e, want)
+		}
+	}
+	updateAll(t, s, names, give, 0)
+	updateAll(t, s, nil, give, 0)
+	updateAll(t, s, []auth.Name{"nobody@congthu.test"}, nothing, 0)
+	wantEvents(t, s, 5)
+	// Whatever else is written then is chained to it.
+	update(t, s, somebody, 0, fail)
+	wantEvents(t, s, 6)
+}
+
+// manyTakenAway: many changes can make names unknown again, and forgotten.
+func manyTakenAway(t *testing.T, h Harness) {
+	s := h.Open(t, Options{MaxUnknown: 2})
+	names := numbered(5)
+	updateAll(t, s, names, give, 5)
+	updateAll(t, s, names, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true }, 5)
+	for _, name := range names {
+		wantAccount(t, account(t, s, name), auth.Account{Name: name})
+	}
+	update(t, s, names[0], 0, fail)
+	if _, err := s.UpdateAll(t.Context(), names, fail); !errors.Is(err, auth.ErrFull) {
+		t.Fatalf("five unknown names where there is room for two: %v", err)
+	}
+	wantFailures(t, s, names[0], 1)
+	updateAll(t, s, names[:2], fail, 2)
+	// Known names need no room, and leave it.
+	updateAll(t, s, names, give, 5)
+	updateAll(t, s, []auth.Name{"x@congthu.test", "y@congthu.test"}, fail, 2)
+	wantEvents(t, s, 5+1+2+5+2)
+}
+
+func manyOrNone(t *testing.T, h Harness) {
+	s := h.open(t)
+	names := numbered(1200)
+	update(t, s, names[7], 0, fail)
+	_, err := s.UpdateAll(t.Context(), names, func(a *auth.Account) ([]auth.Event, bool) {
+		if a.Name == names[len(names)-1] {
+			panic("spilt milk")
+		}
+		return give(a)
+	})
+	if err == nil {
+		t.Fatal("a change that panics is no error")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.UpdateAll(ended, names, give); !errors.Is(err, context.Canceled) {
+		t.Fatalf("with a context that has ended: %v", err)
+	}
+	wantNoneGiven(t, s, names, 1)
+	updateAll(t, s, names, give, len(names))
+	wantEvents(t, s, 1+len(names))
+}
+
+func wantNoneGiven(t *testing.T, s Store, names []auth.Name, events int) {
+	t.Helper()
+	for _, name := range names {
+		if a := account(t, s, name); a.Unit != "" || a.Known() {
+			t.Fatalf("%s was changed: %+v", name, a)
+		}
+	}
+	wantEvents(t, s, events)
+}
+
+func manyBroken(t *testing.T, h Harness) {
+	if h.Break == nil {
+		t.Skip("cannot be broken")
+	}
+	s := h.open(t)
+	names := numbered(700)
+	mend := h.Break(t, s, BeforeCommit)
+	if _, err := s.UpdateAll(t.Context(), names, give); err == nil {
+		t.Fatal("a store that is broken reports no error")
+	}
+	mend()
+	wantNoneGiven(t, s, names, 0)
+	update(t, s, somebody, 0, fail) // and goes on
+	mend = h.Break(t, s, AfterCommit)
+	if _, err := s.UpdateAll(t.Context(), names, give); err == nil {
+		t.Fatal("a store that is broken reports no error")
+	}
+	mend()
+	updateAll(t, s, names, give, 0)
+	wantEvents(t, s, 1+len(names))
+	update(t, s, somebody, 0, fail)
+	wantEvents(t, s, 1+len(names)+1)
+}
+
+// manyBesideOthers: logins go on while many accounts are changed, and neither
+// undoes the other.
+func manyBesideOthers(t *testing.T, h Harness) {
+	s := h.open(t)
+	stores := h.replicas(t, s)
+	names := numbered(2000)
+	const each = 60
+	begin := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		store := stores[i%len(stores)]
+		wg.Go(func() {
+			<-begin
+			for n := range each {
+				name := names[(n*131+i)%40] // some of them again and again
+				r := auth.Reservation(0)
+				if n%2 == 0 {
+					var err error
+					if _, r, err = store.Reserve(t.Context(), name, allow(1000)); err != nil {
+						t.Errorf("reserve: %v", err)
+					}
+				}
+				if _, err := store.Update(t.Context(), name, r, fail); err != nil {
+					t.Errorf("update: %v", err)
+				}
+			}
+		})
+	}
+	for i := range 2 {
+		wg.Go(func() {
+			<-begin
+			if _, err := stores[i%len(stores)].UpdateAll(t.Context(), names, give); err != nil {
+				t.Errorf("update all: %v", err)
+			}
+		})
+	}
+	close(begin)
+	wg.Wait()
+	failures := 0
+	for _, name := range names {
+		a := account(t, s, name)
+		failures += a.Failures
+		if a.Unit != "Sở Nội vụ" || !a.Known() {
+			t.Fatalf("%s was left out: %+v", name, a)
+		}
+		reserve(t, s, name, tolerate(a.Failures+1)) // no slot is left taken
+	}
+	if failures != 8*each {
+		t.Errorf("%d failures, want %d", failures, 8*each)
+	}
+	wantEvents(t, s, 8*each+len(names))
+}
+
+// manyInFlight: an attempt that is under way when its name becomes an account is
+// settled as any other.
+func manyInFlight(t *testing.T, h Harness) {
+	s := h.Open(t, Options{MaxUnknown: 1})
+	r := reserve(t, s, somebody, allow(1))
+	updateAll(t, s, []auth.Name{somebody}, give, 1)
+	wantNoSlot(t, s, somebody, allow(1))
+	update(t, s, somebody, r, fail)
+	wantFailures(t, s, somebody, 1)
+	reserve(t, s, somebody, tolerate(2))
+	// Its place among the unknown names is free.
+	update(t, s, "other@congthu.test", 0, fail)
+}
