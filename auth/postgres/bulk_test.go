@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"sync"
@@ -68,4 +69,97 @@ func imported(a *auth.Account) ([]auth.Event, bool) {
 		At: noon, Kind: auth.AccountImported, Account: a.Name, Actor: "Nguyễn Văn An", Before: "no account",
 		After: "unit UBND xã Minh Hưng, registered 2026-03-31 12:00 +07:00, last login 2026-03-31 12:00 +07:00", Reason: "theo công văn 12/CV",
 	}}, true
+}
+
+// manyNames are as many as it takes to be killed between two of them.
+func manyNames() []auth.Name {
+	names := make([]auth.Name, 3000)
+	for i := range names {
+		names[i] = auth.Name(fmt.Sprintf("n%04d@congthu.test", i*7919%len(names)))
+	}
+	return names
+}
+
+// importOn changes many accounts, over and over: each time all of them get the
+// next number.
+func importOn(dsn string) {
+	s, err := Open(context.Background(), Options{DSN: dsn})
+	must(err)
+	say("open")
+	for {
+		_, err := s.UpdateAll(context.Background(), manyNames(), func(a *auth.Account) ([]auth.Event, bool) {
+			n, _ := strconv.Atoi(a.Unit)
+			events, _ := imported(a)
+			a.Unit = strconv.Itoa(n + 1)
+			return events, true
+		})
+		must(err)
+		say("did")
+	}
+}
+
+// TestAnImportIsWholeOrNotThereAfterSIGKILL kills a process that changes many
+// accounts, over and over, at any moment of it.
+func TestAnImportIsWholeOrNotThereAfterSIGKILL(t *testing.T) {
+	const rounds = 25
+	dsn := database(t)
+	s := open(t, Options{DSN: dsn}) // another replica
+	names := manyNames()
+	done := 0
+	var took time.Duration // one change of all
+	for round := range rounds {
+		cmd, said := child(t, "import", dsn)
+		if got := line(t, said); got != "open" {
+			t.Fatal(got)
+		}
+		acknowledged := done
+		began := time.Now()
+		if round == 0 {
+			if got := line(t, said); got != "did" {
+				t.Fatal(got)
+			}
+			acknowledged++
+			took = time.Since(began)
+		}
+		killed := make(chan error, 1)
+		time.AfterFunc(rand.N(2*took), func() { killed <- cmd.Process.Kill() })
+		for said.Scan() {
+			if said.Text() != "did" {
+				t.Fatalf("round %d: %s", round, said.Text())
+			}
+			acknowledged++
+		}
+		if err := <-killed; err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+		// PostgreSQL notices that the process is gone when it next speaks to it: an
+		// empty change of all waits until then.
+		if _, err := s.UpdateAll(t.Context(), names[:1], func(a *auth.Account) ([]auth.Event, bool) { return nil, true }); err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range names {
+			a, err := s.Account(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, _ := strconv.Atoi(a.Unit)
+			if i == 0 {
+				done = n
+			}
+			if n != done {
+				t.Fatalf("round %d: %s was changed %d times, %s %d times", round, names[0], done, name, n)
+			}
+		}
+		if done < acknowledged || done > acknowledged+1 {
+			t.Fatalf("round %d: changed %d times, %d were acknowledged", round, done, acknowledged)
+		}
+		if head, err := s.Verify(t.Context(), nil); err != nil || head.Seq != int64(done*len(names)) {
+			t.Fatalf("round %d: head %+v, error %v; want %d events", round, head, err, done*len(names))
+		}
+	}
+	if done < 2 {
+		t.Fatalf("%d changes: the test kills too early", done)
+	}
+	t.Logf("killed %d times; %d changes of %d accounts", rounds, done, len(names))
 }

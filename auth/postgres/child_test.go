@@ -22,6 +22,7 @@ var children = map[string]func(dsn string){
 	"hold":   hold,
 	"guess":  guess,
 	"attack": attack,
+	"import": importOn,
 }
 
 // child starts one of them.

@@ -28,6 +28,7 @@ var children = map[string]func(path string){
 	"hold":     hold,
 	"limited":  limited,
 	"readonly": readonly,
+	"import":   importOn,
 }
 
 // child starts one of them.
