@@ -115,12 +115,19 @@ type Importation struct {
 	States map[State]int
 }
 
+// ImportOptions say how a list is taken over.
+type ImportOptions struct {
+	// Dry changes nothing and tells what would change. It needs no reason.
+	Dry bool
+	// Progress is told how many accounts have been looked at; nil: nobody is.
+	Progress func(looked int)
+}
+
 // Import takes over a list of accounts, each at most once in it: all of it in
-// one transaction, or nothing. Run again it finds nothing to do. dry changes
-// nothing and tells what would change.
-func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act Act, dry bool) (Importation, error) {
+// one transaction, or nothing. Run again it finds nothing to do.
+func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act Act, o ImportOptions) (Importation, error) {
 	g.init()
-	if strings.TrimSpace(act.Reason) == "" {
+	if !o.Dry && strings.TrimSpace(act.Reason) == "" {
 		return Importation{}, ErrReasonMissing
 	}
 	type result struct {
@@ -139,6 +146,7 @@ func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act 
 		places[from.Name], names[i] = i, from.Name
 	}
 	results := make([]result, len(list)) // of the latest run for each
+	looked := 0
 	_, err := into.UpdateAll(ctx, names, func(a *Account) ([]Event, bool) {
 		i := places[a.Name]
 		was := *a
@@ -148,7 +156,10 @@ func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act 
 			seenHere: !list[i].PasswordChanged.IsZero() && len(was.Password.Current) > 0 &&
 				!normalTime(list[i].PasswordChanged).Equal(was.Password.Since),
 		}
-		return events, write && !dry
+		if looked++; o.Progress != nil {
+			o.Progress(min(looked, len(list)))
+		}
+		return events, write && !o.Dry
 	})
 	if err != nil {
 		return Importation{}, fmt.Errorf("store: %w", err)
@@ -169,7 +180,7 @@ func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act 
 		done.States[r.state]++
 		done.Events = append(done.Events, r.events...)
 	}
-	if !dry {
+	if !o.Dry {
 		g.reached()
 		g.happened(done.Events)
 	}

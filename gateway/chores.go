@@ -21,6 +21,10 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	}
 	return &admin.Server{
 		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
+		Own: g.guard.Own,
+		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o auth.ImportOptions) (auth.Importation, error) {
+			return g.guard.Import(ctx, g.Store, list, act, o)
+		},
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
 		Checks: checks, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
 		Log: g.Log, Version: g.Version,

@@ -41,6 +41,7 @@ import (
 type Store interface {
 	auth.Store
 	auth.Census
+	auth.Importer
 	admin.Accounts
 	// UnknownNames is how many names are remembered that nobody ever logged in with.
 	UnknownNames(ctx context.Context) (int, error)

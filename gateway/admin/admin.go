@@ -49,6 +49,12 @@ type Server struct {
 	// Canonical turns an address, however it is spelt, into the name of the
 	// account: [auth.Guard.Canonical]. Required.
 	Canonical func(address string) (auth.Name, error)
+	// Own returns the account that has this very address, and no alias of one:
+	// [auth.Guard.Own]. Required for Import.
+	Own func(address string) (auth.Name, error)
+	// Import takes over a list of accounts, wholly or not at all:
+	// [auth.Guard.Import] into the store; nil: none can be.
+	Import func(context.Context, []auth.Imported, auth.Act, auth.ImportOptions) (auth.Importation, error)
 	// Sessions counts live sessions; nil: none are shown.
 	Sessions Sessions
 	// Tokens open the API over TCP; none: nothing does. A token that is not valid
@@ -74,6 +80,8 @@ type Server struct {
 	mux       *http.ServeMux
 	tokens    atomic.Pointer[[]Token]
 	verifying sync.Mutex // held by the one verification of the audit log that may run
+	importing sync.Mutex // held by the one import that may run
+	imported  importProgress
 	readiness readiness
 	draining  atomic.Bool
 }

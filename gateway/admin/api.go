@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -94,6 +95,19 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:    true,
 	}, s.verifyAudit)
 
+	register(s, api, operation{
+		id: "import-accounts", method: http.MethodPost, path: "/import", scope: ScopeImport, tag: "accounts",
+		summary: "Take over a list of accounts: all of it, or nothing",
+		detail: "The body is CSV (RFC 4180, UTF-8, comma or semicolon) with a header row of `address` and any of `unit`, `registered`, `last_login`, `password_changed`. " +
+			"When anything in it is wrong the status is 422, nothing is changed, and every error is told with its line, column and field. One import runs at a time.",
+		errors: []int{http.StatusRequestEntityTooLarge},
+		slow:   true, body: maxImport, raw: true,
+	}, s.importAccounts)
+	register(s, api, operation{
+		id: "show-import", method: http.MethodGet, path: "/import", scope: ScopeImport, tag: "accounts",
+		summary: "Tell how far the import has come that is running",
+	}, s.showImport)
+
 	enumerate(api, "/accounts", "state", anyOf(auth.States()))
 	enumerate(api, "/events", "kind", anyOf(auth.EventKinds()))
 	document, err := json.Marshal(api.OpenAPI())
@@ -112,7 +126,9 @@ type operation struct {
 	summary, detail       string
 	scope                 Scope
 	errors                []int
-	slow                  bool // no time limit for the answer
+	slow                  bool  // no time limit for the answer
+	raw                   bool  // the body is no JSON
+	body                  int64 // the most octets of it; 0: maxBody
 }
 
 func register[I, O any](s *Server, api huma.API, o operation, handler func(context.Context, *I) (*O, error)) {
@@ -125,7 +141,7 @@ func register[I, O any](s *Server, api huma.API, o operation, handler func(conte
 		Tags:        []string{o.tag},
 		// HTTP bearer schemes list their scopes since OpenAPI 3.1.
 		Security:        []map[string][]string{{"bearer": {string(o.scope)}}},
-		MaxBodyBytes:    maxBody,
+		MaxBodyBytes:    cmp.Or(o.body, maxBody),
 		BodyReadTimeout: 10 * time.Second,
 		Errors: append([]int{
 			http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity,
@@ -134,7 +150,10 @@ func register[I, O any](s *Server, api huma.API, o operation, handler func(conte
 		Metadata:    map[string]any{"body": bodyFields(reflect.TypeFor[I]())},
 		Middlewares: huma.Middlewares{require(o.scope), strictQuery},
 	}
-	if o.method == http.MethodPost {
+	if o.raw {
+		op.BodyReadTimeout = 5 * time.Minute
+	}
+	if o.method == http.MethodPost && !o.raw {
 		op.Middlewares = append(op.Middlewares, takeJSON)
 	}
 	if o.slow {

@@ -25,11 +25,12 @@ const (
 	ScopeGrace   Scope = "grace"   // let an expired password go on for some days
 	ScopeSweep   Scope = "sweep"   // revoke all dormant accounts
 	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
+	ScopeImport  Scope = "import"  // take over a list of accounts
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport}
 }
 
 // Token lets one named person in. Only its hash is kept: a token is random and

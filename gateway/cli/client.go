@@ -116,20 +116,26 @@ func (c *client) post(ctx context.Context, path string, body, into any) (json.Ra
 // too, for those who want it as it came.
 func (c *client) do(ctx context.Context, method, path string, body, into any) (json.RawMessage, error) {
 	var content io.Reader
+	kind := ""
 	if body != nil {
 		encoded, err := json.Marshal(body)
 		if err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
-		content = bytes.NewReader(encoded)
+		content, kind = bytes.NewReader(encoded), "application/json"
 	}
+	return c.send(ctx, method, path, kind, content, into)
+}
+
+// send is do with a body of any kind.
+func (c *client) send(ctx context.Context, method, path, kind string, content io.Reader, into any) (json.RawMessage, error) {
 	// The name of the host plays no part on a Unix socket.
 	r, err := http.NewRequestWithContext(ctx, method, "http://congthu/api/v1"+path, content)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
+	if content != nil {
+		r.Header.Set("Content-Type", kind)
 	}
 	answer, err := c.http.Do(r)
 	if err != nil {
@@ -216,6 +222,10 @@ type refusal struct {
 	Errors []struct {
 		Location string `json:"location"`
 		Message  string `json:"message"`
+		// Of a list of accounts; see admin.ListError.
+		Line   int    `json:"line"`
+		Column int    `json:"column"`
+		Field  string `json:"field"`
 	} `json:"errors"`
 }
 

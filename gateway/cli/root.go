@@ -55,6 +55,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 		newAccountCommand(),
 		newSweepCommand(),
 		newAuditCommand(),
+		newImportCommand(),
 		newVersionCommand(),
 	}
 	root.AddCommand(commands...)

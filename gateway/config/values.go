@@ -70,11 +70,12 @@ const (
 	ScopeGrace   Scope = "grace"
 	ScopeSweep   Scope = "sweep"
 	ScopeAudit   Scope = "audit"
+	ScopeImport  Scope = "import"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport}
 }
 
 // LogFormat is how log lines are written.

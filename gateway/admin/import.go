@@ -1,0 +1,150 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+)
+
+// What a list of accounts may have at most.
+const (
+	maxImport     = 32 << 20 // octets
+	maxImportRows = 200_000
+)
+
+// shownChanges is how many changes of an import an answer lists.
+const shownChanges = 1000
+
+type importInput struct {
+	DryRun  bool   `query:"dry_run" doc:"Change nothing; tell what would change."`
+	Reason  string `query:"reason" maxLength:"500" doc:"Why; an auditor will read it. One line of 3 to 500 characters; not needed for a dry run."`
+	RawBody []byte `contentType:"text/csv" doc:"At most 32 MiB and 200,000 accounts."`
+}
+
+type importOutput struct{ Body ImportReport }
+
+// ImportReport is what an import changed, or would.
+type ImportReport struct {
+	DryRun    bool           `json:"dry_run" doc:"Nothing was changed; this is what would be."`
+	Rows      int            `json:"rows" doc:"Accounts in the list."`
+	New       int            `json:"new" doc:"Names that became accounts."`
+	Changed   int            `json:"changed" doc:"Accounts of which something else is known now."`
+	Unchanged int            `json:"unchanged"`
+	SeenHere  int            `json:"seen_here" doc:"Accounts whose password_changed was left aside, since the gateway has seen the password itself."`
+	States    map[string]int `json:"states" nullable:"false" doc:"How many accounts of the list are in each state afterwards."`
+	Changes   []ImportChange `json:"changes" nullable:"false" doc:"The first 1,000 changes, in the order of the list."`
+}
+
+// ImportChange is one account that an import changed, or would.
+type ImportChange struct {
+	Address string `json:"address"`
+	Before  string `json:"before"`
+	After   string `json:"after"`
+}
+
+// ImportProgress tells how far an import has come.
+type ImportProgress struct {
+	Running bool `json:"running"`
+	Looked  int  `json:"looked" doc:"Accounts that have been looked at; when it is all, they are being written."`
+	Total   int  `json:"total"`
+}
+
+// importProgress is that of the latest import.
+type importProgress struct {
+	running       atomic.Bool
+	looked, total atomic.Int64
+}
+
+type progressOutput struct{ Body ImportProgress }
+
+func (s *Server) showImport(context.Context, *struct{}) (*progressOutput, error) {
+	p := &s.imported
+	return &progressOutput{ImportProgress{
+		Running: p.running.Load(), Looked: int(p.looked.Load()), Total: int(p.total.Load()),
+	}}, nil
+}
+
+func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOutput, error) {
+	if s.Import == nil {
+		return nil, unavailable("this gateway takes no lists")
+	}
+	reason, ok := tidyReason(in.Reason)
+	if !ok && !in.DryRun {
+		return nil, invalid("query.reason", "must be one line of 3 to 500 printable characters")
+	}
+	if !s.importing.TryLock() {
+		return nil, unavailable("another import is running")
+	}
+	defer s.importing.Unlock()
+	list, wrong := readList(in.RawBody, s.Own, s.Guard.Rules().Location, s.now())
+	if len(wrong) > 0 {
+		return nil, &listProblem{
+			Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity,
+			Detail: fmt.Sprintf("nothing was imported: the list has %d errors", len(wrong)), Errors: wrong,
+		}
+	}
+	s.imported.looked.Store(0)
+	s.imported.total.Store(int64(len(list)))
+	s.imported.running.Store(true)
+	defer s.imported.running.Store(false)
+
+	who := callerOf(ctx)
+	// As with every act: what has begun is finished, whoever waits for it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
+	defer cancel()
+	done, err := s.Import(ctx, list, auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, auth.ImportOptions{
+		Dry: in.DryRun, Progress: func(looked int) { s.imported.looked.Store(int64(looked)) },
+	})
+	switch {
+	case errors.Is(err, auth.ErrReasonMissing):
+		return nil, invalid("query.reason", "is required")
+	case err != nil:
+		s.log().Error("admin request failed", "doing", "import accounts", "err", err)
+		return nil, unavailable("the gateway's store failed; import the list again: what is there already is left as it is")
+	}
+	report := ImportReport{
+		DryRun: in.DryRun, Rows: len(list), New: done.New, Changed: done.Changed, Unchanged: done.Unchanged,
+		SeenHere: done.SeenHere, States: make(map[string]int), Changes: []ImportChange{},
+	}
+	for state, n := range done.States {
+		report.States[state.String()] = n
+	}
+	for _, e := range done.Events[:min(len(done.Events), shownChanges)] {
+		report.Changes = append(report.Changes, ImportChange{Address: string(e.Account), Before: e.Before, After: e.After})
+	}
+	if !in.DryRun {
+		s.log().Info("a list of accounts was imported", "actor", who.actor,
+			"rows", len(list), "new", done.New, "changed", done.Changed, "unchanged", done.Unchanged)
+	}
+	return &importOutput{report}, nil
+}
+
+// listProblem is what is wrong with a list: a problem (RFC 9457) whose errors say
+// where in the file they are. Like every other it repeats nothing of what was
+// sent but the names of accounts.
+type listProblem struct {
+	Title  string      `json:"title"`
+	Status int         `json:"status"`
+	Detail string      `json:"detail"`
+	Errors []ListError `json:"errors"`
+}
+
+// ListError is one mistake in a list.
+type ListError struct {
+	Location string `json:"location"`
+	Message  string `json:"message"`
+	// Line and Column count from 1; the column counts octets.
+	Line   int `json:"line"`
+	Column int `json:"column"`
+	// Field is the name of the column; empty where the mistake is in none.
+	Field string `json:"field,omitempty"`
+}
+
+func (p *listProblem) Error() string             { return p.Detail }
+func (p *listProblem) GetStatus() int            { return p.Status }
+func (p *listProblem) ContentType(string) string { return "application/problem+json" }

@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+)
+
+func newImportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import",
+		Short: "Take over what is known elsewhere (nhập dữ liệu)",
+	}
+	cmd.AddCommand(newImportAccountsCommand())
+	return cmd
+}
+
+// imports is the command that imports accounts.
+type imports struct {
+	at     connection
+	output output
+	dry    bool
+	reason string
+}
+
+func newImportAccountsCommand() *cobra.Command {
+	i := &imports{}
+	const example = `"accounts of the old system, document 123/STTTT"`
+	cmd := &cobra.Command{
+		Use:   "accounts FILE.csv --reason TEXT",
+		Short: "Take over a list of accounts: all of it, or nothing (nhập danh sách tài khoản)",
+		Long: `Take over the accounts that a mail server has, with what is known of them, so that
+those that nobody logs in to are known too and nobody's months begin anew.
+
+FILE is CSV in UTF-8, separated by commas or semicolons ("-" reads the standard
+input). Its first row names the columns, in any order:
+  address           the account; no alias; required
+  unit              the agency
+  registered        when the mailbox was given out
+  last_login        the last login, by whatever door
+  password_changed  when the password was set
+Dates are 2026-01-31 or 31/01/2026, in the time zone of the regulation, or
+2026-01-31T08:00:00+07:00. An empty field says nothing: what is known stays.
+
+Known accounts are corrected in one direction only: registered becomes the
+earliest, last_login the latest, password_changed counts until the gateway has
+seen the password itself, the unit is replaced. Wrong passwords, locks and
+revocations stay: an import releases nothing. The same list again changes
+nothing.
+
+All errors are shown at once, with their lines, and then nothing is imported.
+Each account that changes gets an entry in the audit log. Logins go on meanwhile.`,
+		Example: "  congthu import accounts accounts.csv --dry-run\n  congthu import accounts accounts.csv --reason " + example,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(cmd, "say which list: %s accounts.csv", cmd.CommandPath())
+			}
+			return nil
+		},
+		ValidArgsFunction: cobra.FixedCompletions([]string{"csv"}, cobra.ShellCompDirectiveFilterFileExt),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !i.dry {
+				if err := checkReason(cmd, args, i.reason, example, ""); err != nil {
+					return err
+				}
+			}
+			return i.run(cmd, args[0])
+		},
+	}
+	i.at.addFlags(cmd)
+	outputFlag(cmd, cmd.Flags(), &i.output)
+	reasonFlag(cmd, &i.reason)
+	cmd.Flags().BoolVar(&i.dry, "dry-run", false, "change nothing, and tell what would change")
+	return cmd
+}
+
+// maxList is the largest list that the gateway takes.
+const maxList = 32 << 20
+
+// importPatience is how long an import may take.
+const importPatience = 10 * time.Minute
+
+func (i *imports) run(cmd *cobra.Command, file string) error {
+	c, err := i.at.client()
+	if err != nil {
+		return err
+	}
+	list, err := readListFile(cmd.InOrStdin(), file)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), importPatience)
+	defer cancel()
+	query := url.Values{}
+	if i.dry {
+		query.Set("dry_run", "true")
+	}
+	if i.reason != "" {
+		query.Set("reason", i.reason)
+	}
+	done := c.showImport(ctx, cmd.ErrOrStderr(), i.dry)
+	var report admin.ImportReport
+	answer, err := c.send(ctx, http.MethodPost, "/import?"+query.Encode(), "text/csv", bytes.NewReader(list), &report)
+	done()
+	var r *refusal
+	if errors.As(err, &r) && len(r.Errors) > 0 && r.Errors[0].Line > 0 {
+		for _, e := range r.Errors {
+			field := ""
+			if e.Field != "" {
+				field = e.Field + " "
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d:%d: %s%s\n", clean(file), e.Line, e.Column, clean(field), clean(e.Message))
+		}
+		return errors.New(clean(r.Detail))
+	}
+	if err != nil {
+		return err
+	}
+	if i.output == outputJSON {
+		return printJSON(cmd.OutOrStdout(), answer)
+	}
+	i.print(cmd.OutOrStdout(), report)
+	return nil
+}
+
+func readListFile(stdin io.Reader, file string) ([]byte, error) {
+	from := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		from = f
+	}
+	list, err := io.ReadAll(io.LimitReader(from, maxList+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the list: %w", err)
+	case len(list) > maxList:
+		return nil, fmt.Errorf("%s has more than %d MiB: divide the list, each part with the first row", file, maxList>>20)
+	case len(list) == 0:
+		return nil, fmt.Errorf("%s is empty", file)
+	}
+	return list, nil
+}
+
+// print says how much changes, and in a dry run what.
+func (i *imports) print(w io.Writer, r admin.ImportReport) {
+	if i.dry {
+		for _, change := range r.Changes {
+			before := clean(change.Before)
+			if before != "" {
+				before += " -> "
+			}
+			fmt.Fprintf(w, "%s: %s%s\n", clean(change.Address), before, clean(change.After))
+		}
+		if more := r.New + r.Changed - len(r.Changes); more > 0 {
+			fmt.Fprintf(w, "... and %s\n", plural(more, "more change"))
+		}
+	}
+	done := "imported"
+	if i.dry {
+		done = "would be imported (nothing was changed)"
+	}
+	fmt.Fprintf(w, "%s %s: %d new, %d changed, %d as before.\n", plural(r.Rows, "account"), done, r.New, r.Changed, r.Unchanged)
+	if r.SeenHere > 0 {
+		fmt.Fprintf(w, "%s: password_changed left aside, since the gateway has seen the password itself.\n", plural(r.SeenHere, "account"))
+	}
+	var states []string
+	for _, s := range auth.States() {
+		if n := r.States[s.String()]; n > 0 {
+			states = append(states, strconv.Itoa(n)+" "+s.String())
+		}
+	}
+	if len(states) > 0 {
+		fmt.Fprintf(w, "Afterwards: %s.\n", strings.Join(states, ", "))
+	}
+	for _, s := range []auth.State{auth.StateExpired, auth.StateRevoked} {
+		if n := r.States[s.String()]; n > 0 {
+			what := map[auth.State]string{
+				auth.StateExpired: "have a password that is too old: their owners must change it before they can log in",
+				auth.StateRevoked: "are unused for too long: they cannot log in until somebody restores them",
+			}[s]
+			fmt.Fprintf(w, "NOTE: %d of them %s.\n", n, what)
+		}
+	}
+}
+
+// showImport shows how far an import comes, until the returned function is
+// called: a bar on a terminal, nothing elsewhere.
+func (c *client) showImport(ctx context.Context, w io.Writer, dry bool) (done func()) {
+	if !isTerminal(w) {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		bar := newBar(w, -1, "checking the list")
+		defer bar.Finish()
+		ticker := time.NewTicker(150 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			var p admin.ImportProgress
+			if _, err := c.get(ctx, "/import", nil, &p); err != nil || !p.Running {
+				bar.Add(1)
+				continue
+			}
+			bar.ChangeMax(max(1, p.Total))
+			what := "looking at accounts"
+			if p.Looked == p.Total && !dry {
+				what = "writing accounts"
+			}
+			bar.Describe(what)
+			bar.Set(max(0, p.Looked-1)) // a full bar would be over
+		}
+	}()
+	return func() { cancel(); <-stopped }
+}
+
+// newBar is a bar on a terminal that leaves nothing behind.
+func newBar(w io.Writer, total int, what string) *progressbar.ProgressBar {
+	return progressbar.NewOptions(total,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetWidth(24),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(file.Fd())
+}
