@@ -23,6 +23,7 @@ var children = map[string]func(dsn string){
 	"guess":  guess,
 	"attack": attack,
 	"import": importOn,
+	"copy":   copyOn,
 }
 
 // child starts one of them.

@@ -170,6 +170,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		s.pool.Close()
 		return nil, err
 	}
+	if err := s.refuseHalfCopy(ctx, conn); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
 	s.admit, s.settle = newLane(s, "admit", admitting), newLane(s, "settle", settling)
 	s.keeper = newKeeper(s, conn)
 	go s.admit.run()

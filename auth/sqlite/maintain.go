@@ -68,3 +68,19 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 	}
 	return syncDirectory(path)
 }
+
+// Contents counts the accounts, with the names that nobody ever logged in with,
+// and gives what is in the database a name: another one after any change.
+func (s *Store) Contents(ctx context.Context) (state string, accounts int64, err error) {
+	if s.writer.isClosed() {
+		return "", 0, ErrClosed
+	}
+	var h head
+	err = s.readers.QueryRowContext(ctx, `SELECT seq, hash, commits, (SELECT count(*) FROM accounts) FROM head`).
+		Scan(&h.seq, &h.hash, &h.commits, &accounts)
+	if err != nil {
+		return "", 0, fmt.Errorf("read head: %w", explain(s.path, err))
+	}
+	// Transactions are counted, so that one without an event shows too.
+	return fmt.Sprintf("%d:%d:%s", h.commits, h.seq, h.hash), accounts, nil
+}

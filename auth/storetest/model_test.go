@@ -2,7 +2,10 @@ package storetest_test
 
 import (
 	"errors"
+	"net/netip"
+	"reflect"
 	"testing"
+	"time"
 
 	"congthu/auth"
 	"congthu/auth/storetest"
@@ -29,4 +32,23 @@ func TestModelKeepsTheContract(t *testing.T) {
 			return func() { model.Fail, model.FailAfter = nil, nil }
 		},
 	})
+}
+
+func TestAFullAccountHasEveryField(t *testing.T) {
+	var look func(path string, v reflect.Value)
+	look = func(path string, v reflect.Value) {
+		if v.IsZero() {
+			t.Errorf("%s is not set", path)
+		}
+		switch v.Interface().(type) {
+		case time.Time, netip.AddrPort, netip.Prefix:
+			return
+		}
+		if v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				look(path+"."+v.Type().Field(i).Name, v.Field(i))
+			}
+		}
+	}
+	look("Account", reflect.ValueOf(storetest.Full("an@congthu.test")))
 }

@@ -8,6 +8,10 @@ import (
 	"congthu/auth"
 )
 
+// Full is an account in which every field is set, none like another: what copies
+// or stores accounts must not forget one.
+func Full(name auth.Name) auth.Account { return full(name) }
+
 // full is an account in which every field is set, none like another.
 func full(name auth.Name) auth.Account {
 	at := func(n int) time.Time { return noon.Add(time.Duration(n)*time.Hour + time.Duration(n)*time.Microsecond) }

@@ -56,6 +56,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 		newSweepCommand(),
 		newAuditCommand(),
 		newImportCommand(),
+		newStoreCommand(),
 		newVersionCommand(),
 	}
 	root.AddCommand(commands...)

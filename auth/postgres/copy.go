@@ -1,0 +1,388 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"congthu/auth"
+)
+
+// What can be wrong with a database that is to become a copy.
+var (
+	ErrOccupied   = errors.New("the database has other data")
+	ErrHalfCopied = errors.New("the database is half a copy")
+	ErrUnequal    = errors.New("the copy is not equal to what was copied")
+)
+
+// Source is a store that nobody else uses while it is copied.
+type Source interface {
+	// List and Events are as those of any store.
+	List(context.Context, auth.Filter) ([]auth.Account, error)
+	Events(context.Context, auth.EventFilter) ([]auth.Event, error)
+	// Verify walks the audit log.
+	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
+	// Contents counts the accounts, names that nobody ever logged in with among
+	// them, and gives what is there a name: another one after any change.
+	Contents(context.Context) (state string, accounts int64, err error)
+}
+
+// Copied is what a copy has.
+type Copied struct {
+	Accounts int64 // with the names that nobody ever logged in with
+	Unknown  int64 // those
+	Head     auth.ChainHead
+	// Already says that it was there: nothing was to be done.
+	Already bool
+}
+
+// CopyStep is a part of the work of [Copy], in their order.
+type CopyStep string
+
+const (
+	CheckingSource  CopyStep = "checking the audit log of the source"
+	CopyingEvents   CopyStep = "copying the audit log"
+	CopyingAccounts CopyStep = "copying accounts"
+	CheckingEvents  CopyStep = "checking the audit log of the copy"
+	Comparing       CopyStep = "comparing accounts"
+)
+
+// copyPage is how many rows are copied in one transaction.
+const copyPage = 2000
+
+// A row in a table of its own marks a database that is half a copy, until it is
+// whole; [Open] refuses it. It also tells what was copied so far.
+const (
+	marked     = `SELECT to_regclass('congthu_copy') IS NOT NULL`
+	makeMark   = `CREATE TABLE congthu_copy (source text NOT NULL, accounts_to text NOT NULL)`
+	setMark    = `INSERT INTO congthu_copy VALUES ($1, '')`
+	readMark   = `SELECT source, accounts_to FROM congthu_copy`
+	changeMark = `UPDATE congthu_copy SET source = $1, accounts_to = $2`
+	dropMark   = `DROP TABLE congthu_copy`
+
+	inUse   = `SELECT EXISTS (SELECT FROM holders WHERE gone IS NULL AND seen > clock_timestamp() - $1::bigint * interval '1 microsecond')`
+	isEmpty = `SELECT NOT EXISTS (SELECT FROM accounts) AND NOT EXISTS (SELECT FROM events)`
+
+	forgetRange = `DELETE FROM accounts WHERE name > $1 AND name <= $2`
+	forgetRest  = `DELETE FROM accounts WHERE name > $1`
+	recount     = `UPDATE counts SET unknown = (SELECT count(*) FROM accounts WHERE registered IS NULL)`
+	countAll    = `SELECT count(*), count(*) FILTER (WHERE registered IS NULL) FROM accounts`
+)
+
+// Copy makes the database a copy of another store: accounts and names that
+// nobody ever logged in with, and the audit log with its numbers and hashes. It
+// may be interrupted at any moment and called again, and goes on; when the source
+// has changed since, the accounts are copied anew. When it returns without an
+// error every account was compared and the audit log was verified. Until then no
+// gateway opens the database. Slots are not copied: they end with their process.
+//
+// progress may be nil.
+func Copy(ctx context.Context, from Source, o Options, progress func(step CopyStep, done, total int64)) (_ Copied, err error) {
+	if progress == nil {
+		progress = func(CopyStep, int64, int64) {}
+	}
+	c := &copier{Store: &Store{o: o.withDefaults()}, from: from, progress: progress}
+	c.life, c.end = context.WithCancel(context.Background())
+	defer c.end()
+	state, accounts, err := from.Contents(ctx)
+	if err != nil {
+		return Copied{}, fmt.Errorf("%w: %w", errSource, err)
+	}
+	c.state, c.accounts = state, accounts
+	if c.head, err = from.Verify(ctx, func(n, of int64) { progress(CheckingSource, n, of) }); err != nil {
+		return Copied{}, fmt.Errorf("check the source: %w", err)
+	}
+	if err := c.connectAll(ctx); err != nil {
+		return Copied{}, fmt.Errorf("open database: %w", explain(ctx, err))
+	}
+	defer c.pool.Close()
+	defer closeConn(c.conn)
+	done, err := c.copy(ctx)
+	var broken *auth.BrokenChain
+	switch {
+	case err == nil:
+		return done, nil
+	case errors.Is(err, errSource), errors.As(err, &broken):
+		return Copied{}, fmt.Errorf("copy: %w", err)
+	}
+	return Copied{}, fmt.Errorf("copy: %w", explain(ctx, err))
+}
+
+// errSource marks errors that the database is not to blame for.
+var errSource = errors.New("read the source")
+
+// copier is one call of Copy.
+type copier struct {
+	*Store
+	from     Source
+	progress func(CopyStep, int64, int64)
+	conn     *pgx.Conn
+
+	state    string
+	accounts int64
+	head     auth.ChainHead // of the source
+}
+
+func (c *copier) connectAll(ctx context.Context) error {
+	// Each transaction is short, but nobody else waits for it either.
+	c.o.StatementTimeout *= 10
+	config, err := c.configure()
+	if err != nil {
+		return err
+	}
+	c.config = config.ConnConfig
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = c.prepare(ctx, conn)
+	if err == nil {
+		// Of the session: it ends with the process. A process that was killed may
+		// keep it for a moment.
+		_, err = conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey("copy"))
+	}
+	if err == nil {
+		c.pool, err = pgxpool.NewWithConfig(ctx, config)
+	}
+	if err != nil {
+		closeConn(conn)
+		return err
+	}
+	c.conn = conn
+	return nil
+}
+
+func (c *copier) copy(ctx context.Context) (Copied, error) {
+	after, already, err := c.claim(ctx)
+	if err != nil {
+		return Copied{}, err
+	}
+	if !already {
+		if err := c.copyEvents(ctx); err != nil {
+			return Copied{}, fmt.Errorf("events: %w", err)
+		}
+		if err := c.copyAccounts(ctx, after); err != nil {
+			return Copied{}, fmt.Errorf("accounts: %w", err)
+		}
+	}
+	if err := c.compare(ctx); err != nil {
+		if already && errors.Is(err, ErrUnequal) {
+			return Copied{}, fmt.Errorf("%w: name an empty one: %w", ErrOccupied, err)
+		}
+		return Copied{}, err
+	}
+	done := Copied{Head: c.head, Already: already}
+	if err := c.conn.QueryRow(ctx, countAll).Scan(&done.Accounts, &done.Unknown); err != nil {
+		return Copied{}, err
+	}
+	if already {
+		return done, nil
+	}
+	// Last of all: from here on a gateway may open it.
+	return done, pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+		for _, text := range []string{recount, dropMark} {
+			if _, err := tx.Exec(ctx, text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// claim marks an empty database, or finds what an earlier call has done: the name
+// up to which accounts were copied, or that it may be a copy already.
+func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err error) {
+	err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+		var half, empty bool
+		if err := tx.QueryRow(ctx, marked).Scan(&half); err != nil {
+			return err
+		}
+		if half {
+			var source string
+			if err := tx.QueryRow(ctx, readMark).Scan(&source, &after); err != nil {
+				return err
+			}
+			if source != c.state {
+				after = ""
+				_, err := tx.Exec(ctx, changeMark, c.state, after)
+				return err
+			}
+			return nil
+		}
+		if err := tx.QueryRow(ctx, isEmpty).Scan(&empty); err != nil {
+			return err
+		}
+		if !empty {
+			already = true // if it is the same
+			return nil
+		}
+		if _, err := tx.Exec(ctx, makeMark); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, setMark, c.state)
+		return err
+	})
+	if err != nil || already {
+		return after, already, err
+	}
+	// A gateway looks for the mark after it has made itself known: one of us sees
+	// the other.
+	var used, still bool
+	if err := c.conn.QueryRow(ctx, inUse, (2 * c.o.Lease).Microseconds()).Scan(&used); err != nil {
+		return "", false, err
+	}
+	if used {
+		if err := c.conn.QueryRow(ctx, isEmpty).Scan(&still); err == nil && still {
+			c.conn.Exec(ctx, dropMark) // nothing has been copied
+		}
+		return "", false, fmt.Errorf("%w: a gateway uses it: stop all that do, wait %v, and try again", ErrOccupied, 2*c.o.Lease)
+	}
+	return after, false, nil
+}
+
+// copyEvents goes on behind the newest event of the copy.
+func (c *copier) copyEvents(ctx context.Context) error {
+	var at head
+	if err := c.conn.QueryRow(ctx, `SELECT seq, hash FROM head`).Scan(&at.seq, &at.hash); err != nil {
+		return err
+	}
+	if at.seq > 0 {
+		same, err := c.from.Events(ctx, auth.EventFilter{Before: at.seq + 1, Limit: 1})
+		if err != nil {
+			return fmt.Errorf("%w: %w", errSource, err)
+		}
+		if len(same) != 1 || same[0].Seq != at.seq || same[0].Hash != at.hash {
+			return fmt.Errorf("%w: half a copy of another source: empty it, or name an empty one", ErrOccupied)
+		}
+	}
+	for at.seq < c.head.Seq {
+		c.progress(CopyingEvents, at.seq, c.head.Seq)
+		end := min(at.seq+copyPage, c.head.Seq)
+		page, err := c.from.Events(ctx, auth.EventFilter{Before: end + 1, Limit: int(end - at.seq)})
+		if err != nil {
+			return fmt.Errorf("%w: %w", errSource, err)
+		}
+		slices.Reverse(page)
+		events := make([]*auth.Event, len(page))
+		for i := range page {
+			e := &page[i]
+			// What is not chained is not worth copying; [auth.Store] never has it.
+			if e.Seq != at.seq+1 || e.Hash != auth.Chain(at.hash, *e) {
+				return &auth.BrokenChain{Seq: at.seq + 1, Why: "the source was changed while it was copied"}
+			}
+			at, events[i] = head{e.Seq, e.Hash}, e
+		}
+		if at.seq != end {
+			return &auth.BrokenChain{Seq: at.seq + 1, Why: "the source was changed while it was copied"}
+		}
+		err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+			if err := copyRows(ctx, c.conn, "events", eventColumns, events, eventFields); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, advanceHead, at.seq, at.hash)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	c.progress(CopyingEvents, at.seq, c.head.Seq)
+	return nil
+}
+
+// copyAccounts makes the accounts behind a name those of the source.
+func (c *copier) copyAccounts(ctx context.Context, after auth.Name) error {
+	var done int64
+	if err := c.conn.QueryRow(ctx, `SELECT count(*) FROM accounts WHERE name <= $1`, string(after)).Scan(&done); err != nil {
+		return err
+	}
+	for {
+		c.progress(CopyingAccounts, done, c.accounts)
+		page, err := c.from.List(ctx, auth.Filter{After: after, Limit: copyPage, Unknown: true})
+		if err != nil {
+			return fmt.Errorf("%w: %w", errSource, err)
+		}
+		if len(page) == 0 {
+			_, err := c.conn.Exec(ctx, forgetRest, string(after))
+			return err
+		}
+		accounts := make([]*auth.Account, len(page))
+		for i := range page {
+			page[i] = page[i].Normal()
+			accounts[i] = &page[i]
+		}
+		last := page[len(page)-1].Name
+		err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, forgetRange, string(after), string(last)); err != nil {
+				return err
+			}
+			if err := copyRows(ctx, c.conn, "accounts", accountColumns, accounts, accountFields); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, changeMark, c.state, string(last))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		after, done = last, done+int64(len(page))
+	}
+}
+
+// compare reads all of the copy and compares it with the source.
+func (c *copier) compare(ctx context.Context) error {
+	head, err := c.Verify(ctx, func(n, of int64) { c.progress(CheckingEvents, n, of) })
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnequal, err)
+	case head != c.head:
+		return fmt.Errorf("%w: the audit log has another head: %d:%s, not %d:%s", ErrUnequal, head.Seq, head.Hash, c.head.Seq, c.head.Hash)
+	}
+	var after auth.Name
+	for done := int64(0); ; {
+		c.progress(Comparing, done, c.accounts)
+		want := auth.Filter{After: after, Limit: copyPage, Unknown: true}
+		theirs, err := c.from.List(ctx, want)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errSource, err)
+		}
+		ours, err := c.List(ctx, want)
+		if err != nil {
+			return err
+		}
+		if len(ours) != len(theirs) {
+			return fmt.Errorf("%w: it has more or fewer accounts", ErrUnequal)
+		}
+		for i := range ours {
+			// Without the name: it may be one that nobody ever logged in with.
+			if !reflect.DeepEqual(ours[i].Normal(), theirs[i].Normal()) {
+				return fmt.Errorf("%w: account %d in the order of names differs", ErrUnequal, done+int64(i)+1)
+			}
+		}
+		if len(ours) == 0 {
+			return nil
+		}
+		after, done = ours[len(ours)-1].Name, done+int64(len(ours))
+	}
+}
+
+// refuseHalfCopy is called when the database knows this process.
+func (s *Store) refuseHalfCopy(ctx context.Context, conn *pgx.Conn) error {
+	var half bool
+	if err := conn.QueryRow(ctx, marked).Scan(&half); err != nil {
+		return err
+	}
+	if !half {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	conn.Exec(ctx, `DELETE FROM holders WHERE id = $1`, s.identity.Load().holder)
+	return fmt.Errorf("%w of an SQLite file: finish it by the same command again (congthu store copy), or empty the database", ErrHalfCopied)
+}

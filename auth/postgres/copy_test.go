@@ -1,0 +1,248 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/sqlite"
+	"congthu/auth/storetest"
+)
+
+// sourceVariable names the SQLite file that a child copies.
+const sourceVariable = "CONGTHU_POSTGRES_TEST_SOURCE"
+
+// copyOn copies and says so.
+func copyOn(dsn string) {
+	from, err := sqlite.Open(context.Background(), sqlite.Options{Path: os.Getenv(sourceVariable)})
+	must(err)
+	say("begin")
+	_, err = Copy(context.Background(), from, Options{DSN: dsn}, nil)
+	must(err)
+	say("done")
+}
+
+// filled is an SQLite file with accounts of all kinds and a log; it is closed.
+func filled(t *testing.T, accounts int) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "congthu.db")
+	s := opened(t, path)
+	defer s.Close()
+	names := make([]auth.Name, accounts)
+	for i := range names {
+		names[i] = auth.Name(fmt.Sprintf("n%05d@congthu.test", i))
+	}
+	change(t, s, func(a *auth.Account) ([]auth.Event, bool) {
+		var n int
+		fmt.Sscanf(string(a.Name), "n%d@", &n)
+		events, _ := imported(a)
+		switch n % 4 {
+		case 0: // a name that nobody ever logged in with, and its lock
+			*a = auth.Account{Name: a.Name, Failures: 6, Lock: auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}}
+			events[0].Kind = auth.NameLocked
+		case 1:
+			*a = storetest.Full(a.Name)
+			events = append(events, events[0])
+		}
+		return events, true
+	}, append(names, "đỗ.mười@congthu.test", "Z@congthu.test")...)
+	return path
+}
+
+func opened(t *testing.T, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(context.Background(), sqlite.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func change(t *testing.T, s *sqlite.Store, change auth.Change, names ...auth.Name) {
+	t.Helper()
+	if _, err := s.UpdateAll(t.Context(), names, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantEqual compares all that two stores have.
+func wantEqual(t *testing.T, got *Store, want *sqlite.Store) {
+	t.Helper()
+	ctx := t.Context()
+	for _, unknown := range []bool{true, false} {
+		ours, err := got.List(ctx, auth.Filter{Unknown: unknown, Limit: 1 << 20})
+		theirs, err2 := want.List(ctx, auth.Filter{Unknown: unknown, Limit: 1 << 20})
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if len(ours) != len(theirs) {
+			t.Fatalf("%d accounts, want %d", len(ours), len(theirs))
+		}
+		for i := range theirs {
+			if !reflect.DeepEqual(ours[i], theirs[i].Normal()) {
+				t.Fatalf("account %+v\nwant %+v", ours[i], theirs[i])
+			}
+		}
+	}
+	ours, err := got.Events(ctx, auth.EventFilter{Limit: 1 << 20})
+	theirs, err2 := want.Events(ctx, auth.EventFilter{Limit: 1 << 20})
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(ours, theirs) {
+		t.Fatalf("%d events, and not those that were copied (%d)", len(ours), len(theirs))
+	}
+	if _, err := got.Verify(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestACopyHasEverythingAndGoesOnAsAStore(t *testing.T) {
+	t.Parallel()
+	from := opened(t, filled(t, 4500))
+	dsn := database(t)
+	var steps []CopyStep
+	done, err := Copy(t.Context(), from, Options{DSN: dsn}, func(step CopyStep, n, of int64) {
+		if len(steps) == 0 || steps[len(steps)-1] != step {
+			steps = append(steps, step)
+		}
+		if n > of {
+			t.Errorf("%s: %d of %d", step, n, of)
+		}
+	})
+	if err != nil || done.Accounts != 4502 || done.Unknown != 1127 || done.Already || done.Head.Seq != 4502+1125 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if want := []CopyStep{CheckingSource, CopyingEvents, CopyingAccounts, CheckingEvents, Comparing}; !reflect.DeepEqual(steps, want) {
+		t.Errorf("steps %q", steps)
+	}
+	// The bound on unknown names knows of them.
+	s := open(t, Options{DSN: dsn, MaxUnknown: 1127})
+	wantEqual(t, s, from)
+	if _, err := s.Update(t.Context(), "new@congthu.test", 0, fail); !errors.Is(err, auth.ErrFull) {
+		t.Errorf("a new unknown name where there is no room: %v", err)
+	}
+	again, err := Copy(t.Context(), from, Options{DSN: dsn}, nil)
+	if err != nil || !again.Already || again.Accounts != done.Accounts || again.Head != done.Head {
+		t.Errorf("once more: %+v, %v", again, err)
+	}
+	update(t, s, "n00001@congthu.test", 0, fail)
+	wantEvents(t, s, 4502+1125+1)
+}
+
+func TestACopyIsRefusedWhereThereIsOtherData(t *testing.T) {
+	t.Parallel()
+	path := filled(t, 20)
+	from := opened(t, path)
+	for name, spoil := range map[string]func(t *testing.T, s *Store){
+		"an account":        func(t *testing.T, s *Store) { update(t, s, "other@congthu.test", 0, fail) },
+		"an event since":    func(t *testing.T, s *Store) { update(t, s, "n00001@congthu.test", 0, fail) },
+		"a login since":     func(t *testing.T, s *Store) { update(t, s, "n00001@congthu.test", 0, silently) },
+		"a gateway at work": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dsn := database(t)
+			if spoil == nil {
+				open(t, Options{DSN: dsn})
+			} else {
+				s := open(t, Options{DSN: dsn, Lease: time.Second})
+				if name != "an account" {
+					s.Close()
+					copied(t, from, dsn)
+					s = open(t, Options{DSN: dsn})
+				}
+				spoil(t, s)
+				s.Close()
+			}
+			if _, err := Copy(t.Context(), from, Options{DSN: dsn}, nil); !errors.Is(err, ErrOccupied) {
+				t.Fatalf("error %v, want ErrOccupied", err)
+			}
+			open(t, Options{DSN: dsn}) // and it is not marked
+		})
+	}
+}
+
+func copied(t *testing.T, from *sqlite.Store, dsn string) {
+	t.Helper()
+	if _, err := Copy(t.Context(), from, Options{DSN: dsn}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// silently changes an account without an event, as a login does.
+func silently(a *auth.Account) ([]auth.Event, bool) {
+	a.LastLogin = noon.Add(1e6 * time.Hour)
+	return nil, true
+}
+
+// TestACopyThatWasKilledGoesOn kills a process that copies, at random moments,
+// and looks at what it leaves; now and then the source changes in between.
+func TestACopyThatWasKilledGoesOn(t *testing.T) {
+	path := filled(t, 9000)
+	t.Setenv(sourceVariable, path)
+	var took time.Duration
+	halves, rounds := 0, 6
+	for round := range rounds {
+		dsn := database(t)
+		for try := 0; ; try++ {
+			cmd, said := child(t, "copy", dsn)
+			if got := line(t, said); got != "begin" {
+				t.Fatal(got)
+			}
+			began := time.Now()
+			var killed *time.Timer
+			if round > 0 && try < 5 {
+				killed = time.AfterFunc(rand.N(took/2), func() { cmd.Process.Kill() })
+			}
+			done := said.Scan()
+			if done && said.Text() != "done" {
+				t.Fatal(said.Text())
+			}
+			if killed != nil {
+				killed.Stop()
+			}
+			cmd.Wait()
+			if done {
+				if round == 0 {
+					took = time.Since(began)
+				}
+				break
+			}
+			s, err := Open(t.Context(), Options{DSN: dsn})
+			switch {
+			case err == nil:
+				// Killed before it began, or after it was done.
+				if all, err := s.List(t.Context(), auth.Filter{Unknown: true, Limit: 1 << 20}); err != nil || len(all) != 0 && len(all) < 9002 {
+					t.Fatalf("a gateway opens a database with %d accounts: %v", len(all), err)
+				}
+				s.Close()
+			case errors.Is(err, ErrHalfCopied):
+				halves++
+			default:
+				t.Fatal(err)
+			}
+			if round == 2 {
+				from := opened(t, path)
+				change(t, from, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true }, "n00001@congthu.test")
+				change(t, from, fail, auth.Name(fmt.Sprintf("later%d@congthu.test", try)), "n00500@congthu.test", "n08999@congthu.test")
+				from.Close()
+			}
+		}
+		s, from := open(t, Options{DSN: dsn}), opened(t, path)
+		wantEqual(t, s, from)
+		from.Close()
+		s.Close()
+	}
+	if halves == 0 {
+		t.Fatal("it was never killed within a copy: the test proves nothing")
+	}
+	t.Logf("%d copies, killed %d times within one", rounds, halves)
+}

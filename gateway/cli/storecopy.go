@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"congthu/auth/postgres"
+	"congthu/auth/sqlite"
+	"congthu/gateway/config"
+)
+
+func newStoreCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "store",
+		Short: "Move the memory of the gateway (kho dữ liệu)",
+	}
+	cmd.AddCommand(newStoreCopyCommand())
+	return cmd
+}
+
+// storeCopy is the command that copies an SQLite file into PostgreSQL.
+type storeCopy struct {
+	file string // the configuration
+	from string
+	to   string
+}
+
+func newStoreCopyCommand() *cobra.Command {
+	s := &storeCopy{}
+	cmd := &cobra.Command{
+		Use:   "copy -c FILE --to-postgres DSN|FILE",
+		Short: "Copy the SQLite file into a PostgreSQL database (chuyển dữ liệu từ SQLite sang PostgreSQL)",
+		Long: `Copy everything that the gateway remembers from its SQLite file into an empty
+PostgreSQL database: accounts, failures and locks, names nobody has logged in
+with, and the audit log with its numbers and hashes.
+
+Stop the gateway first: it owns the file. The command may be interrupted and run
+again, and goes on; no gateway opens the database before the copy is whole. It
+is done when every account was compared and the audit log was verified in the
+database; it says so then, and not before.
+
+--to-postgres is a connection string (postgres://congthu@db.internal/congthu?sslmode=verify-full)
+or a file that holds one: keep a password in a file.`,
+		Example: "  congthu store copy -c /etc/congthu/congthu.yaml --to-postgres /etc/congthu/postgres.dsn",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s.to == "" {
+				return usage(cmd, "say into which database: %s -c FILE --to-postgres /etc/congthu/postgres.dsn", cmd.CommandPath())
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return s.run(ctx, cmd)
+		},
+	}
+	configFlag(cmd, &s.file)
+	f := cmd.Flags()
+	f.StringVar(&s.from, "from", "", "the SQLite `FILE` (default: store.path of the configuration)")
+	f.StringVar(&s.to, "to-postgres", "", "the database: a connection string, or a `FILE` that holds one")
+	must(cmd.MarkFlagFilename("from"))
+	must(cmd.MarkFlagFilename("to-postgres"))
+	return cmd
+}
+
+func (s *storeCopy) run(ctx context.Context, cmd *cobra.Command) (err error) {
+	c, err := config.Peek(s.file)
+	if err != nil {
+		return badConfig(err)
+	}
+	path := s.from
+	if path == "" {
+		path = c.Store.Path
+	}
+	dsn, err := readDSN(s.to)
+	if err != nil {
+		return err
+	}
+	// Opening would make one.
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no SQLite file %s: say where it is with --from FILE", path)
+	}
+	from, err := sqlite.Open(ctx, sqlite.Options{Path: path})
+	if errors.Is(err, sqlite.ErrInUse) {
+		return fmt.Errorf("%w\nA copy must be of a file that nobody writes: systemctl stop congthu", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+
+	show := newSteps(cmd.ErrOrStderr())
+	done, err := postgres.Copy(ctx, from, postgres.Options{DSN: dsn}, show.progress)
+	show.end()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("interrupted: run the same command again to go on (%w)", err)
+	case err != nil:
+		return err
+	}
+	w := cmd.OutOrStdout()
+	what := "Copied"
+	if done.Already {
+		what = "Nothing to do: the database is this copy already"
+	}
+	fmt.Fprintf(w, "%s: %s (%d of them names that nobody ever logged in with), %s.\n",
+		what, plural(int(done.Accounts), "account"), done.Unknown, plural(int(done.Head.Seq), "event"))
+	fmt.Fprintln(w, "Compared: every account is equal. Verified: the audit log of the database is whole and has the same head.")
+	if done.Head.Seq > 0 {
+		fmt.Fprintf(w, "Head: %d:%s\n", done.Head.Seq, done.Head.Hash)
+	}
+	fmt.Fprintf(w, "\nThe key of the password fingerprints stays in a file. Give every gateway that uses the\ndatabase the same one, %s: with another, every password looks like a new one.\n", c.Store.PepperFile)
+	fmt.Fprintf(w, "Then start the gateways on the database, and none on %s any more.\n", path)
+	return nil
+}
+
+// readDSN returns a connection string, or the first line of the file that is
+// named in its place.
+func readDSN(to string) (string, error) {
+	if strings.Contains(to, "=") || strings.Contains(to, "://") {
+		return to, nil
+	}
+	data, err := os.ReadFile(to)
+	if err != nil {
+		return "", fmt.Errorf("--to-postgres: %w", err)
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	if line = bytes.TrimSpace(line); len(line) == 0 {
+		return "", fmt.Errorf("--to-postgres: the first line of %s is empty: it must be the connection string", to)
+	}
+	return string(line), nil
+}
+
+// steps shows one step after the other: a bar each on a terminal, a line
+// elsewhere.
+type steps struct {
+	w    io.Writer
+	step postgres.CopyStep
+	bar  interface {
+		Set(int) error
+		Finish() error
+	}
+}
+
+func newSteps(w io.Writer) *steps { return &steps{w: w} }
+
+func (s *steps) progress(step postgres.CopyStep, done, total int64) {
+	if step != s.step {
+		s.end()
+		s.step = step
+		if isTerminal(s.w) {
+			s.bar = newBar(s.w, int(max(1, total)), string(step))
+		} else {
+			fmt.Fprintf(s.w, "%s (%d) ...\n", step, total)
+		}
+	}
+	if s.bar != nil {
+		s.bar.Set(int(min(done, max(0, total-1)))) // a full bar would be over
+	}
+}
+
+func (s *steps) end() {
+	if s.bar != nil {
+		s.bar.Finish()
+		s.bar = nil
+	}
+}
