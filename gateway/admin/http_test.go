@@ -54,6 +54,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 		ScopeGrace:   {"POST /accounts/an@x.vn/grace"},
 		ScopeSweep:   {"POST /sweep"},
 		ScopeAudit:   {"GET /events", "GET /audit/verify"},
+		ScopeImport:  {"GET /import", "POST /import"},
 	}
 	if len(operations) != len(Scopes()) {
 		t.Fatal("a scope has no operation")
@@ -371,6 +372,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 		"GET /accounts": "read", "GET /accounts/{address}": "read", "POST /accounts/{address}/unlock": "unlock",
 		"POST /accounts/{address}/lock": "lock", "POST /accounts/{address}/restore": "restore",
 		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /events": "audit", "GET /audit/verify": "audit",
+		"GET /import": "import", "POST /import": "import",
 	}
 	found := 0
 	for path, item := range doc.Paths {
@@ -384,7 +386,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 			if op.OperationID == "" || op.Summary == "" || op.Responses["200"] == nil || op.Responses["401"] == nil || op.Responses["503"] == nil {
 				t.Errorf("%s: %+v", call, op)
 			}
-			if method == "post" && (!op.RequestBody.Required || op.Responses["409"] == nil && op.Responses["404"] == nil) {
+			if method == "post" && (!op.RequestBody.Required || !strings.HasSuffix(path, "/import") && op.Responses["409"] == nil && op.Responses["404"] == nil) {
 				t.Errorf("%s: %+v", call, op)
 			}
 			for _, p := range op.Parameters {

@@ -237,8 +237,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			account: auth.Account{Name: "moi@x.vn", Registered: instant("2025-06-01 08:00")},
 			want: []Why{{
 				Outcome: "accepted", Since: instant("2025-06-01 08:00"),
-				EN:     "No rule stands in the way; imported at 2025-06-01 08:00, and nobody has logged in through the gateway yet.",
-				VI:     "Không bị quy định nào chặn; được nhập vào hệ thống lúc 08:00 ngày 01/06/2025 và chưa có ai đăng nhập qua cổng.",
+				EN:     "No rule stands in the way; registered at 2025-06-01 08:00, and nobody has logged in through the gateway yet.",
+				VI:     "Không bị quy định nào chặn; được đăng ký lúc 08:00 ngày 01/06/2025 và chưa có ai đăng nhập qua cổng.",
 				TellEN: "Log in with your usual password. If it is refused, the mail server does not take that password.",
 				TellVI: "Hãy đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
 			}},
