@@ -191,13 +191,15 @@ func (i *imports) print(w io.Writer, r admin.ImportReport) {
 	if len(states) > 0 {
 		fmt.Fprintf(w, "Afterwards: %s.\n", strings.Join(states, ", "))
 	}
-	for _, s := range []auth.State{auth.StateExpired, auth.StateRevoked} {
-		if n := r.States[s.String()]; n > 0 {
-			what := map[auth.State]string{
-				auth.StateExpired: "have a password that is too old: their owners must change it before they can log in",
-				auth.StateRevoked: "are unused for too long: they cannot log in until somebody restores them",
-			}[s]
-			fmt.Fprintf(w, "NOTE: %d of them %s.\n", n, what)
+	for _, note := range []struct {
+		state auth.State
+		what  string
+	}{
+		{auth.StateExpired, "with a password that is too old: it must be changed before the next login"},
+		{auth.StateRevoked, "unused for too long: an administrator must restore it before the next login"},
+	} {
+		if n := r.States[note.state.String()]; n > 0 {
+			fmt.Fprintf(w, "NOTE: %s %s.\n", plural(n, "account"), note.what)
 		}
 	}
 }
