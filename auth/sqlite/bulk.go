@@ -31,27 +31,40 @@ type many struct {
 	written int
 }
 
-// draft is what becomes of one of many accounts.
+// draft is what becomes of one of many accounts. The account itself is on the
+// stage: there may be many.
 type draft struct {
-	name          auth.Name
-	before, after auth.Account
-	exists        bool // before
-	events        []auth.Event
-	write         bool
-	staged        bool // after and events are on the stage
-	touched       bool // and are no longer what they must be
+	name    auth.Name
+	exists  bool // there is a row
+	unknown int  // by which the number of unknown names changes
+	blank   bool // there will be none
+	events  []auth.Event
+	write   bool
+	staged  bool          // what it becomes is on the stage
+	touched bool          // and is no longer what it must be, which is:
+	is      *auth.Account // with a row if stays
+	stays   bool
 }
 
-// make runs change on the account as it was read.
-func (d *draft) make(try func(auth.Change, *auth.Account) ([]auth.Event, bool, error), change auth.Change) (err error) {
-	d.after = d.before.Normal()
-	d.events, d.write, err = try(change, &d.after)
-	d.after.Name = d.name
-	d.after = d.after.Normal()
+// make runs change on the account as it was read, and returns what it becomes.
+func (d *draft) make(before auth.Account, exists bool, try func(auth.Change, *auth.Account) ([]auth.Event, bool, error), change auth.Change) (after auth.Account, err error) {
+	after = before.Normal()
+	d.events, d.write, err = try(change, &after)
+	after.Name = d.name
+	after = after.Normal()
+	d.exists, d.unknown = exists, 0
 	if !d.write {
 		d.events = nil
+		return before, err
 	}
-	return err
+	d.blank = after.Blank()
+	if exists && !before.Known() {
+		d.unknown--
+	}
+	if !d.blank && !after.Known() {
+		d.unknown++
+	}
+	return after, err
 }
 
 // touched are the names whose rows have changed since the drafts were begun: the
@@ -95,6 +108,8 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 	// Before the first account is read.
 	s.writer.touched.Store(m.touched)
 	defer s.writer.touched.Store(nil)
+	stage := &stage{file: m.stage}
+	defer func() { err = errors.Join(err, stage.close(), removeStage(s.path)) }()
 	write := false
 	for i, name := range names {
 		if err := ctx.Err(); err != nil {
@@ -102,19 +117,26 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 		}
 		d := &m.drafts[i]
 		d.name = name
-		if d.before, d.exists, err = s.read(ctx, name); err != nil {
+		before, exists, err := s.read(ctx, name)
+		if err != nil {
 			return 0, err
 		}
-		if err := d.make(s.try, change); err != nil {
+		after, err := d.make(before, exists, s.try, change)
+		if err != nil {
 			return 0, err
 		}
-		write = write || d.write
+		if !d.write {
+			continue
+		}
+		write = true
+		if err := stage.put(ctx, d, &after); err != nil {
+			return 0, fmt.Errorf("prepare the changes: %w", explain(m.stage, err))
+		}
 	}
 	if !write {
 		return 0, nil // as if it had been done when each was read
 	}
-	defer func() { err = errors.Join(err, removeStage(s.path)) }()
-	if err := m.fill(ctx); err != nil {
+	if err := stage.finish(ctx); err != nil {
 		return 0, fmt.Errorf("prepare the changes: %w", explain(m.stage, err))
 	}
 	if _, err := s.writer.update(ctx, &request{many: m}); err != nil {
@@ -141,57 +163,92 @@ func removeStage(path string) error {
 // columns that is less than half of the variables that SQLite allows (32,766).
 const rowsAtOnce = 500
 
-// fill makes the stage. It need not survive anything.
-func (m *many) fill(ctx context.Context) (err error) {
-	// The mode of the files that SQLite makes beside it is the same.
-	f, err := os.OpenFile(m.stage, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+// stage is the database in which the rows of a transaction are prepared. It need
+// not survive anything.
+type stage struct {
+	file     string
+	db       *sql.DB // nil before the first row
+	accounts []*auth.Account
+	events   []*auth.Event
+	numbered int64 // events
+}
+
+// put adds what becomes of one account, and its events, numbered from 1.
+func (g *stage) put(ctx context.Context, d *draft, after *auth.Account) error {
+	if g.db == nil {
+		if err := g.open(ctx); err != nil {
+			return err
+		}
+	}
+	d.staged = true
+	if !d.blank {
+		g.accounts = append(g.accounts, after)
+	}
+	for i := range d.events {
+		g.numbered++
+		d.events[i] = d.events[i].Normal()
+		d.events[i].Seq = g.numbered
+		g.events = append(g.events, &d.events[i])
+	}
+	if len(g.accounts) >= rowsAtOnce || len(g.events) >= rowsAtOnce {
+		return g.flush(ctx)
+	}
+	return nil
+}
+
+func (g *stage) open(ctx context.Context) error {
+	f, err := os.OpenFile(g.file, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db := connect(m.stage, false)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	db.SetMaxOpenConns(1)
+	g.db = connect(g.file, false)
+	g.db.SetMaxOpenConns(1)
 	for _, text := range []string{
 		`PRAGMA journal_mode = OFF`, `PRAGMA synchronous = OFF`,
-		`CREATE TABLE accounts (` + accountColumns + `)`,
-		// Numbered from 1, as they will be from the head on.
+		// In the order of the tree that they will go into.
+		`CREATE TABLE accounts (` + strings.Replace(accountColumns, "name", "name PRIMARY KEY", 1) + `) WITHOUT ROWID`,
 		`CREATE TABLE events (` + strings.Replace(eventColumns, "seq", "seq INTEGER PRIMARY KEY", 1) + `)`,
 		`BEGIN`,
 	} {
-		if _, err := db.ExecContext(ctx, text); err != nil {
+		if _, err := g.db.ExecContext(ctx, text); err != nil {
 			return err
 		}
 	}
-	var puts []*auth.Account
-	var events []*auth.Event
-	for i := range m.drafts {
-		d := &m.drafts[i]
-		if !d.write {
-			continue
-		}
-		d.staged = true
-		if !d.after.Blank() {
-			puts = append(puts, &d.after)
-		}
-		for i := range d.events {
-			d.events[i] = d.events[i].Normal()
-			d.events[i].Seq = int64(len(events) + 1)
-			events = append(events, &d.events[i])
-		}
-	}
-	// In the order of the tree that they will go into.
-	slices.SortFunc(puts, func(a, b *auth.Account) int { return strings.Compare(string(a.Name), string(b.Name)) })
-	if err := insert(ctx, db, `INSERT INTO accounts VALUES `, accountColumns, puts, accountFields); err != nil {
+	return nil
+}
+
+func (g *stage) flush(ctx context.Context) error {
+	if err := insert(ctx, g.db, `INSERT INTO accounts VALUES `, accountColumns, g.accounts, accountFields); err != nil {
 		return err
 	}
-	if err := insert(ctx, db, `INSERT INTO events VALUES `, eventColumns, events, eventFields); err != nil {
+	if err := insert(ctx, g.db, `INSERT INTO events VALUES `, eventColumns, g.events, eventFields); err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, `COMMIT`)
-	return err
+	g.accounts, g.events = g.accounts[:0], g.events[:0]
+	return nil
+}
+
+// finish makes the stage complete, for another connection to read.
+func (g *stage) finish(ctx context.Context) error {
+	if err := g.flush(ctx); err != nil {
+		return err
+	}
+	if _, err := g.db.ExecContext(ctx, `COMMIT`); err != nil {
+		return err
+	}
+	return g.close()
+}
+
+func (g *stage) close() error {
+	if g.db == nil {
+		return nil
+	}
+	db := g.db
+	g.db = nil
+	return db.Close()
 }
 
 // insert writes rows, many with each statement.
@@ -235,12 +292,17 @@ func (t *transaction) applyMany(q *request) error {
 	for i := range m.drafts {
 		d := &m.drafts[i]
 		if d.touched = m.touched.has(d.name); d.touched {
-			var err error
-			if d.before, d.exists, err = readAccount(ctx, t.conn.account, d.name); err != nil {
+			before, exists, err := readAccount(ctx, t.conn.account, d.name)
+			if err != nil {
 				return err
 			}
-			if q.err = d.make(t.try, m.change); q.err != nil {
+			var is auth.Account
+			if is, q.err = d.make(before, exists, t.try, m.change); q.err != nil {
 				return nil
+			}
+			d.is, d.stays = &is, exists
+			if d.write {
+				d.stays = !d.blank
 			}
 		}
 		if !d.write {
@@ -270,6 +332,9 @@ func (t *transaction) applyMany(q *request) error {
 	if err := t.copyEvents(m, hashes); err != nil {
 		return err
 	}
+	for i, e := range events {
+		e.Seq = t.next.seq + int64(i) + 1
+	}
 	t.next, t.writes = next, true
 	t.changes += m.written
 	return nil
@@ -282,13 +347,7 @@ func (t *transaction) enterAll(m *many) error {
 		if !d.write {
 			continue
 		}
-		r := row{entry: t.slots.enter(d.name), exists: !d.after.Blank()}
-		if d.exists && !d.before.Known() {
-			r.unknown--
-		}
-		if r.exists && !d.after.Known() {
-			r.unknown++
-		}
+		r := row{entry: t.slots.enter(d.name), exists: !d.blank, unknown: d.unknown}
 		t.rows = append(t.rows, r)
 		if !d.exists && r.unknown > 0 && !t.slots.promise(r.entry) {
 			return auth.ErrFull
@@ -338,15 +397,11 @@ func (t *transaction) copyAccounts(m *many) error {
 	}
 	for i := range m.drafts {
 		d := &m.drafts[i]
-		is, exists := d.after, !d.after.Blank()
-		if !d.write {
-			is, exists = d.before, d.exists
-		}
 		switch {
-		case !exists && (d.write || d.touched):
+		case d.touched && d.stays && (d.write || d.staged):
+			err = run(t.conn.write, accountFields(d.is)...)
+		case d.touched && !d.stays, d.write && d.blank:
 			err = run(t.conn.remove, string(d.name))
-		case d.touched && (d.write || d.staged):
-			err = run(t.conn.write, accountFields(&is)...)
 		}
 		if err != nil {
 			return err
