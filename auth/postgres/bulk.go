@@ -22,26 +22,42 @@ import (
 // the changes of accounts that somebody has changed meanwhile are made again;
 // xmin, the transaction that wrote a row, tells which those are.
 
-// draft is what becomes of one of many accounts.
+// draft is what becomes of one of many accounts. The account itself is on the
+// stage: there may be many.
 type draft struct {
-	name          auth.Name
-	before, after auth.Account
-	exists        bool
-	version       *int64 // xmin of the row; nil where there is none
-	events        []auth.Event
-	write         bool
+	name    auth.Name
+	exists  bool  // there is a row
+	unknown int64 // by which the number of unknown names changes
+	blank   bool  // there will be none
+	events  []auth.Event
+	write   bool
+	is      *auth.Account // not on the stage
 }
 
-// make runs change on the account as it was read.
-func (d *draft) make(try func(auth.Change, *auth.Account) ([]auth.Event, bool, error), change auth.Change) (err error) {
-	d.after = d.before.Normal()
-	d.events, d.write, err = try(change, &d.after)
-	d.after.Name = d.name
-	d.after = d.after.Normal()
+// make runs change on the account as it was read, and returns what it becomes.
+func (d *draft) make(f *found, try func(auth.Change, *auth.Account) ([]auth.Event, bool, error), change auth.Change) (after auth.Account, err error) {
+	before := auth.Account{Name: d.name}
+	if d.exists = f != nil; d.exists {
+		before = f.account
+	}
+	after = before.Normal()
+	d.events, d.write, err = try(change, &after)
+	after.Name = d.name
+	after = after.Normal()
+	d.unknown = 0
 	if !d.write {
 		d.events = nil
+		return before, err
 	}
-	return err
+	d.blank = after.Blank()
+	d.unknown = unknown(!d.blank, after) - unknown(d.exists, before)
+	return after, err
+}
+
+// found is an account as it was read, and xmin of its row.
+type found struct {
+	account auth.Account
+	version int64
 }
 
 // bulk is one call of UpdateAll.
@@ -63,7 +79,6 @@ const (
 
 	readVersions = `SELECT xmin::text::bigint, ` + accountColumns + ` FROM accounts WHERE name = ANY($1)`
 	makeStage    = `CREATE TEMPORARY TABLE stage (LIKE accounts); CREATE TEMPORARY TABLE looked (name text COLLATE "C", version bigint)`
-	// Statistics make the plans right that join them.
 	analyseStage = `ANALYZE stage; ANALYZE looked`
 	findChanged  = `SELECT l.name FROM looked l LEFT JOIN accounts a USING (name) WHERE a.xmin::text::bigint IS DISTINCT FROM l.version`
 	unstage      = `DELETE FROM stage WHERE name = ANY($1)`
@@ -81,39 +96,32 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 	}
 	b := &bulk{Store: s, change: change, drafts: make([]draft, len(names)), places: make(map[auth.Name]int, len(names))}
 	for i, name := range names {
-		b.drafts[i] = draft{name: name, before: auth.Account{Name: name}}
+		b.drafts[i] = draft{name: name}
 		b.places[name] = i
 	}
-	for page := range slices.Chunk(names, bulkPage) {
-		err := s.read(ctx, func(ctx context.Context) error {
-			rows, err := s.pool.Query(ctx, readVersions, strs(page))
-			if err != nil {
-				return err
-			}
-			return b.scan(rows)
-		})
-		if err != nil {
-			return 0, fmt.Errorf("read accounts: %w", err)
-		}
-	}
-	write := false
-	for i := range b.drafts {
-		if err := b.drafts[i].make(s.try, change); err != nil {
-			return 0, err
-		}
-		write = write || b.drafts[i].write
-	}
-	if !write {
-		return 0, nil // as if it had been done when each was read
-	}
-	// What waits in the meantime: as long as a statement may take.
 	config := s.config.Copy()
+	// What waits in the meantime: as long as a statement may take.
 	config.RuntimeParams["statement_timeout"] = milliseconds(10 * s.o.StatementTimeout)
 	if b.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		return 0, fmt.Errorf("write: %w", explain(ctx, err))
 	}
 	defer closeConn(b.conn)
-	if err := b.stage(ctx); err != nil {
+	if _, err := b.conn.Exec(ctx, makeStage); err != nil {
+		return 0, fmt.Errorf("prepare the changes: %w", explain(ctx, err))
+	}
+	write := false
+	for page := range slices.Chunk(b.drafts, bulkPage) {
+		written, err := b.prepare(ctx, page)
+		if err != nil {
+			return 0, fmt.Errorf("prepare the changes: %w", explain(ctx, err))
+		}
+		write = write || written
+	}
+	if !write {
+		return 0, nil // as if it had been done when each was read
+	}
+	// Statistics make the plans right that join them.
+	if _, err := b.conn.Exec(ctx, analyseStage); err != nil {
 		return 0, fmt.Errorf("prepare the changes: %w", explain(ctx, err))
 	}
 	if written, err = b.commit(ctx); err != nil {
@@ -122,52 +130,61 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 	return written, nil
 }
 
-func strs(names []auth.Name) []string {
-	all := make([]string, len(names))
-	for i, name := range names {
-		all[i] = string(name)
-	}
-	return all
-}
-
-// scan takes accounts as they are, with their versions.
-func (b *bulk) scan(rows pgx.Rows) error {
-	defer rows.Close()
-	for rows.Next() {
-		var a auth.Account
-		var version int64
-		if err := rows.Scan(append([]any{&version}, accountFields(&a)...)...); err != nil {
-			return err
-		}
-		d := &b.drafts[b.places[a.Name]]
-		d.before, d.exists, d.version = a.Normal(), true, &version
-	}
-	return rows.Err()
-}
-
-// stage sends what was read and what becomes of it.
-func (b *bulk) stage(ctx context.Context) error {
-	if _, err := b.conn.Exec(ctx, makeStage); err != nil {
-		return err
-	}
-	_, err := b.conn.CopyFrom(ctx, pgx.Identifier{"looked"}, []string{"name", "version"},
-		pgx.CopyFromSlice(len(b.drafts), func(i int) ([]any, error) {
-			return []any{string(b.drafts[i].name), b.drafts[i].version}, nil
-		}))
+// prepare reads some accounts, and sends what was read and what becomes of it.
+func (b *bulk) prepare(ctx context.Context, drafts []draft) (write bool, err error) {
+	read, err := b.look(ctx, b.conn, drafts)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var puts []*auth.Account
-	for i := range b.drafts {
-		if d := &b.drafts[i]; d.write && !d.after.Blank() {
-			puts = append(puts, &d.after)
+	for i := range drafts {
+		d := &drafts[i]
+		after, err := d.make(read[d.name], b.try, b.change)
+		if err != nil {
+			return false, fmt.Errorf("%w: %w", errOwn, err)
+		}
+		write = write || d.write
+		if d.write && !d.blank {
+			puts = append(puts, &after)
 		}
 	}
-	if err := copyRows(ctx, b.conn, "stage", accountColumns, puts, accountFields); err != nil {
-		return err
+	_, err = b.conn.CopyFrom(ctx, pgx.Identifier{"looked"}, []string{"name", "version"},
+		pgx.CopyFromSlice(len(drafts), func(i int) ([]any, error) {
+			var version *int64
+			if f := read[drafts[i].name]; f != nil {
+				version = &f.version
+			}
+			return []any{string(drafts[i].name), version}, nil
+		}))
+	if err != nil {
+		return false, err
 	}
-	_, err = b.conn.Exec(ctx, analyseStage)
-	return err
+	return write, copyRows(ctx, b.conn, "stage", accountColumns, puts, accountFields)
+}
+
+// look reads accounts as they are; those without a row are left out.
+func (b *bulk) look(ctx context.Context, from interface {
+	Query(context.Context, string, ...any) (pgx.Rows, error)
+}, drafts []draft) (map[auth.Name]*found, error) {
+	names := make([]string, len(drafts))
+	for i := range drafts {
+		names[i] = string(drafts[i].name)
+	}
+	rows, err := from.Query(ctx, readVersions, names)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	read := make(map[auth.Name]*found, len(drafts))
+	for rows.Next() {
+		var f found
+		if err := rows.Scan(append([]any{&f.version}, accountFields(&f.account)...)...); err != nil {
+			return nil, err
+		}
+		f.account = f.account.Normal()
+		read[f.account.Name] = &f
+	}
+	return read, rows.Err()
 }
 
 // copyRows sends rows to a table, by the columns and fields that all statements
@@ -196,8 +213,7 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 	if _, err := tx.Exec(ctx, takeChanges, lockKey("changes")); err != nil {
 		return 0, fmt.Errorf("wait for the changes under way: %w", err)
 	}
-	again, err := b.remake(ctx, tx)
-	if err != nil {
+	if err := b.remake(ctx, tx); err != nil {
 		return 0, err
 	}
 	var events []*auth.Event
@@ -211,12 +227,12 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 			continue
 		}
 		written++
-		delta += unknown(!d.after.Blank(), d.after) - unknown(d.exists, d.before)
+		delta += d.unknown
 		switch {
-		case d.after.Blank():
+		case d.blank:
 			removed = append(removed, string(d.name))
-		case again[d.name]:
-			late = append(late, &d.after)
+		case d.is != nil:
+			late = append(late, d.is)
 		}
 		for i := range d.events {
 			events = append(events, &d.events[i])
@@ -275,34 +291,34 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 
 // remake makes the changes again of accounts that were changed since they were
 // read, and takes those from the stage.
-func (b *bulk) remake(ctx context.Context, tx pgx.Tx) (again map[auth.Name]bool, err error) {
+func (b *bulk) remake(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, findChanged)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(names) == 0 {
-		return nil, err
+		return err
 	}
-	again = make(map[auth.Name]bool, len(names))
-	for _, name := range names {
-		d := &b.drafts[b.places[auth.Name(name)]]
-		*d = draft{name: d.name, before: auth.Account{Name: d.name}}
-		again[d.name] = true
+	drafts := make([]draft, len(names))
+	for i, name := range names {
+		drafts[i].name = auth.Name(name)
 	}
-	if rows, err = tx.Query(ctx, readVersions, names); err != nil {
-		return nil, err
+	read, err := b.look(ctx, tx, drafts)
+	if err != nil {
+		return err
 	}
-	if err := b.scan(rows); err != nil {
-		return nil, err
-	}
-	for name := range again {
-		if err := b.drafts[b.places[name]].make(b.try, b.change); err != nil {
-			return nil, fmt.Errorf("%w: %w", errOwn, err)
+	for i := range drafts {
+		d := &drafts[i]
+		after, err := d.make(read[d.name], b.try, b.change)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errOwn, err)
 		}
+		d.is = &after
+		b.drafts[b.places[d.name]] = *d
 	}
 	_, err = tx.Exec(ctx, unstage, names)
-	return again, err
+	return err
 }
 
 // findRoom reports ErrFull where there is no room for so many more names that
@@ -310,7 +326,7 @@ func (b *bulk) remake(ctx context.Context, tx pgx.Tx) (again map[auth.Name]bool,
 func (b *bulk) findRoom(ctx context.Context, tx pgx.Tx, delta int64) error {
 	fresh := make(map[auth.Name]bool)
 	for i := range b.drafts {
-		if d := &b.drafts[i]; d.write && !d.exists && !d.after.Blank() && !d.after.Known() {
+		if d := &b.drafts[i]; d.write && !d.exists && d.unknown > 0 {
 			fresh[d.name] = true
 		}
 	}
