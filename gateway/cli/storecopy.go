@@ -51,11 +51,11 @@ database; it says so then, and not before.
 
 --to-postgres is a connection string (postgres://congthu@db.internal/congthu?sslmode=verify-full)
 or a file that holds one: keep a password in a file.`,
-		Example: "  congthu store copy -c /etc/congthu/congthu.yaml --to-postgres /etc/congthu/postgres.dsn",
+		Example: "  congthu store copy -c /etc/congthu/congthu.yaml --to-postgres /etc/congthu/dsn",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.to == "" {
-				return usage(cmd, "say into which database: %s -c FILE --to-postgres /etc/congthu/postgres.dsn", cmd.CommandPath())
+				return usage(cmd, "say into which database: %s -c FILE --to-postgres /etc/congthu/dsn", cmd.CommandPath())
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
