@@ -246,3 +246,29 @@ func TestACopyThatWasKilledGoesOn(t *testing.T) {
 	}
 	t.Logf("%d copies, killed %d times within one", rounds, halves)
 }
+
+func TestACopyFollowsASourceThatChangedAfterAnInterruption(t *testing.T) {
+	t.Parallel()
+	from := opened(t, filled(t, 50))
+	dsn := database(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := Copy(ctx, from, Options{DSN: dsn}, func(step CopyStep, _, _ int64) {
+		if step == Comparing {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	if _, err := Open(t.Context(), Options{DSN: dsn}); !errors.Is(err, ErrHalfCopied) {
+		t.Fatalf("a gateway on half a copy: %v, want ErrHalfCopied", err)
+	}
+	other := opened(t, filled(t, 60))
+	if _, err := Copy(t.Context(), other, Options{DSN: dsn}, nil); !errors.Is(err, ErrOccupied) {
+		t.Fatalf("onto half a copy of another source: %v, want ErrOccupied", err)
+	}
+	// The last name, and one in between, are forgotten.
+	change(t, from, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true }, "đỗ.mười@congthu.test", "n00012@congthu.test")
+	copied(t, from, dsn)
+	wantEqual(t, open(t, Options{DSN: dsn}), from)
+}
