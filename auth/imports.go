@@ -32,9 +32,13 @@ type Importer interface {
 	// change that panics is the error of the whole.
 	//
 	// Other callers wait for the transaction only, not for what can be done
-	// before it.
+	// before it. One that they would wait for in vain is ErrTooMany.
 	UpdateAll(ctx context.Context, names []Name, change Change) (written int, err error)
 }
+
+// ErrTooMany: so many accounts at once would have kept others waiting for too
+// long; nothing was changed.
+var ErrTooMany = errors.New("too many accounts at once")
 
 // Import merges what a list says into what is known of an account; the name
 // becomes an account with it. What is known is corrected in one direction only,

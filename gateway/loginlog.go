@@ -112,6 +112,8 @@ func (l *loginLog) Happened(e auth.Event) {
 	switch e.Kind {
 	case auth.PasswordWrong:
 		return // the login's own line says it
+	case auth.AccountImported:
+		return // a list may have 100,000: one line says how many, the audit log has each
 	case auth.FirstLogin, auth.PasswordInDoubt, auth.PasswordChanged, auth.GraceGranted, auth.AccountLocked,
 		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke:
 		// These happen to accounts only; the others to names that are none as well.

@@ -213,6 +213,15 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 	if _, err := tx.Exec(ctx, takeChanges, lockKey("changes")); err != nil {
 		return 0, fmt.Errorf("wait for the changes under way: %w", err)
 	}
+	// Others wait now, and give up after their lock_timeout.
+	outer := ctx
+	ctx, cancel := context.WithTimeout(outer, b.o.LockTimeout*9/10)
+	defer cancel()
+	defer func() {
+		if err != nil && outer.Err() == nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w: it took longer than others can wait (lock_timeout): %w", auth.ErrTooMany, err)
+		}
+	}()
 	if err := b.remake(ctx, tx); err != nil {
 		return 0, err
 	}
@@ -279,7 +288,7 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 		return 0, err
 	}
 	// From here on the outcome is not known until PostgreSQL has told it.
-	err = tx.Commit(ctx)
+	err = tx.Commit(outer)
 	if err == nil {
 		err = b.settle.wanted().after
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -162,4 +163,18 @@ func TestAnImportIsWholeOrNotThereAfterSIGKILL(t *testing.T) {
 		t.Fatalf("%d changes: the test kills too early", done)
 	}
 	t.Logf("killed %d times; %d changes of %d accounts", rounds, done, len(names))
+}
+
+func TestAnImportThatOthersWouldWaitForInVainIsGivenUp(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	hurried := open(t, Options{DSN: dsn, LockTimeout: time.Millisecond})
+	if n, err := hurried.UpdateAll(t.Context(), manyNames(), imported); !errors.Is(err, auth.ErrTooMany) || n != 0 {
+		t.Fatalf("%d written, error %v; want ErrTooMany", n, err)
+	}
+	s := open(t, Options{DSN: dsn})
+	wantEvents(t, s, 0)
+	if n, err := s.UpdateAll(t.Context(), manyNames(), imported); err != nil || n != len(manyNames()) {
+		t.Fatalf("%d written, error %v", n, err)
+	}
 }

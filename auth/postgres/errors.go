@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"congthu/auth"
 )
 
 // What can be wrong with a database that somebody must put right. The message
@@ -54,7 +56,7 @@ func explain(ctx context.Context, err error) error {
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding),
 		errors.Is(err, ErrMalformed), errors.Is(err, ErrDisagreement),
 		errors.Is(err, ErrOccupied), errors.Is(err, ErrHalfCopied), errors.Is(err, ErrUnequal),
-		errors.Is(err, errOwn):
+		errors.Is(err, errOwn), errors.Is(err, auth.ErrTooMany):
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: the user that runs the gateway may not use the socket: %w", ErrRefused, err)

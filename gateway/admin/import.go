@@ -103,6 +103,9 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	switch {
 	case errors.Is(err, auth.ErrReasonMissing):
 		return nil, invalid("query.reason", "is required")
+	case errors.Is(err, auth.ErrTooMany):
+		s.log().Error("admin request failed", "doing", "import accounts", "err", err)
+		return nil, unavailable("nothing was imported: the store is too slow for so many accounts at once; divide the list")
 	case err != nil:
 		s.log().Error("admin request failed", "doing", "import accounts", "err", err)
 		return nil, unavailable("the gateway's store failed; import the list again: what is there already is left as it is")

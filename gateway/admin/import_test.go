@@ -187,6 +187,10 @@ func TestAnImportNeedsItsScopeAndAReason(t *testing.T) {
 	if p := decode[Problem](t, res, 503); !strings.Contains(p.Detail, "import the list again") || strings.Contains(res.Body.String(), "secret-path") {
 		t.Errorf("%+v", p)
 	}
+	f.store.fail = fmt.Errorf("%w: lock_timeout", auth.ErrTooMany)
+	if p := decode[Problem](t, f.send(list, withReason), 503); !strings.Contains(p.Detail, "divide the list") {
+		t.Errorf("%+v", p)
+	}
 	f.store.fail = nil
 	if len(f.store.events) > 0 {
 		t.Error("something was imported")
