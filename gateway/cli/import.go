@@ -250,6 +250,8 @@ func newBar(w io.Writer, total int, what string) *progressbar.ProgressBar {
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
+		// Otherwise a goroutine of the library's turns the spinner, beside ours.
+		progressbar.OptionSetSpinnerChangeInterval(0),
 	)
 }
 
