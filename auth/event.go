@@ -1,10 +1,6 @@
 package auth
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"net/netip"
 	"time"
 )
@@ -67,18 +63,3 @@ const (
 	ByUser    = "user"
 	ByGateway = "gateway"
 )
-
-// Chain returns the hash that an event must carry when the event before it in
-// the chain carries prev (the empty string before the first): SHA-256 over
-// prev, a newline and the event's JSON without its hash.
-func Chain(prev string, e Event) string {
-	e.Hash = ""
-	e.At = e.At.UTC()
-	encoded, err := json.Marshal(e)
-	if err != nil {
-		// Every field marshals; a field that does not is a mistake in this file.
-		panic(fmt.Sprintf("auth: event does not marshal: %v", err))
-	}
-	sum := sha256.Sum256(append([]byte(prev+"\n"), encoded...))
-	return hex.EncodeToString(sum[:])
-}

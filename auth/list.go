@@ -1,9 +1,6 @@
 package auth
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Filter chooses accounts to list, in the order of their names. Zero fields are
 // no condition.
@@ -33,23 +30,4 @@ type EventFilter struct {
 	Before int64
 	// Limit is how many at most; 0 means 100.
 	Limit int
-}
-
-// ChainHead is the newest event of a chain. Whoever writes it down can prove
-// later that nothing up to there was changed or removed.
-type ChainHead struct {
-	Seq  int64     `json:"seq"`
-	Hash string    `json:"hash"`
-	At   time.Time `json:"at"`
-}
-
-// BrokenChain is the error of a verification that found the audit log changed.
-type BrokenChain struct {
-	Seq int64  // the first event that does not fit
-	Why string // in one sentence
-}
-
-// Error implements error.
-func (e *BrokenChain) Error() string {
-	return fmt.Sprintf("audit chain broken at event %d: %s", e.Seq, e.Why)
 }

@@ -254,9 +254,9 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 	if err := b.findRoom(ctx, tx, delta); err != nil {
 		return 0, err
 	}
-	var end head
+	var end auth.ChainHead
 	if len(events) > 0 {
-		if err := tx.QueryRow(ctx, lockHead).Scan(&end.seq, &end.hash); err != nil {
+		if err := tx.QueryRow(ctx, lockHead).Scan(&end.Seq, &end.Hash); err != nil {
 			return 0, err
 		}
 		if end, err = chainAll(end, events); err != nil {
@@ -273,13 +273,13 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 	}
 	rest.Queue(`DELETE FROM accounts WHERE name = ANY($1)`, removed)
 	if len(events) > 0 {
-		rest.Queue(advanceHead, end.seq, end.hash)
+		rest.Queue(advanceHead, end.Seq, end.Hash)
 	}
 	if delta != 0 {
 		rest.Queue(addUnknown, delta)
 	}
 	if notify {
-		rest.Queue(notifyOfTheEvent, channel, fmt.Sprint(end.seq))
+		rest.Queue(notifyOfTheEvent, channel, fmt.Sprint(end.Seq))
 	}
 	if err := tx.SendBatch(ctx, &rest).Close(); err != nil {
 		return 0, err
@@ -367,10 +367,10 @@ func (b *bulk) findRoom(ctx context.Context, tx pgx.Tx, delta int64) error {
 }
 
 // chainAll gives events their numbers and hashes.
-func chainAll(h head, events []*auth.Event) (_ head, err error) {
+func chainAll(h auth.ChainHead, events []*auth.Event) (_ auth.ChainHead, err error) {
 	for _, e := range events {
 		one := []auth.Event{*e}
-		if h, err = chain(h, one); err != nil {
+		if h, err = h.Append(one); err != nil {
 			return h, fmt.Errorf("%w: %w", errOwn, err)
 		}
 		*e = one[0]

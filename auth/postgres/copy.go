@@ -248,23 +248,23 @@ func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err 
 
 // copyEvents goes on behind the newest event of the copy.
 func (c *copier) copyEvents(ctx context.Context) error {
-	var at head
-	if err := c.conn.QueryRow(ctx, `SELECT seq, hash FROM head`).Scan(&at.seq, &at.hash); err != nil {
+	var at auth.ChainHead
+	if err := c.conn.QueryRow(ctx, `SELECT seq, hash FROM head`).Scan(&at.Seq, &at.Hash); err != nil {
 		return err
 	}
-	if at.seq > 0 {
-		same, err := c.from.Events(ctx, auth.EventFilter{Before: at.seq + 1, Limit: 1})
+	if at.Seq > 0 {
+		same, err := c.from.Events(ctx, auth.EventFilter{Before: at.Seq + 1, Limit: 1})
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSource, err)
 		}
-		if len(same) != 1 || same[0].Seq != at.seq || same[0].Hash != at.hash {
+		if len(same) != 1 || same[0].Seq != at.Seq || same[0].Hash != at.Hash {
 			return fmt.Errorf("%w: half a copy of another source: empty it, or name an empty one", ErrOccupied)
 		}
 	}
-	for at.seq < c.head.Seq {
-		c.progress(CopyingEvents, at.seq, c.head.Seq)
-		end := min(at.seq+copyPage, c.head.Seq)
-		page, err := c.from.Events(ctx, auth.EventFilter{Before: end + 1, Limit: int(end - at.seq)})
+	for at.Seq < c.head.Seq {
+		c.progress(CopyingEvents, at.Seq, c.head.Seq)
+		end := min(at.Seq+copyPage, c.head.Seq)
+		page, err := c.from.Events(ctx, auth.EventFilter{Before: end + 1, Limit: int(end - at.Seq)})
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSource, err)
 		}
@@ -273,26 +273,26 @@ func (c *copier) copyEvents(ctx context.Context) error {
 		for i := range page {
 			e := &page[i]
 			// What is not chained is not worth copying; [auth.Store] never has it.
-			if e.Seq != at.seq+1 || e.Hash != auth.Chain(at.hash, *e) {
-				return &auth.BrokenChain{Seq: at.seq + 1, Why: "the source was changed while it was copied"}
+			if e.Seq != at.Seq+1 || e.Hash != auth.Chain(at.Hash, *e) {
+				return &auth.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
 			}
-			at, events[i] = head{e.Seq, e.Hash}, e
+			at, events[i] = auth.ChainHead{Seq: e.Seq, Hash: e.Hash}, e
 		}
-		if at.seq != end {
-			return &auth.BrokenChain{Seq: at.seq + 1, Why: "the source was changed while it was copied"}
+		if at.Seq != end {
+			return &auth.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
 		}
 		err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 			if err := copyRows(ctx, c.conn, "events", eventColumns, events, eventFields); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, advanceHead, at.seq, at.hash)
+			_, err := tx.Exec(ctx, advanceHead, at.Seq, at.Hash)
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	c.progress(CopyingEvents, at.seq, c.head.Seq)
+	c.progress(CopyingEvents, at.Seq, c.head.Seq)
 	return nil
 }
 

@@ -158,35 +158,11 @@ func (s *Store) Verify(ctx context.Context, progress func(checked, total int64))
 	if err != nil {
 		return at, fmt.Errorf("verify: %w", err)
 	}
-	for at.Seq < newest {
-		events, err := collect(ctx, s, scanEvent,
-			`SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, at.Seq, min(page, newest-at.Seq))
-		if err != nil {
-			return at, fmt.Errorf("verify: %w", err)
-		}
-		for _, e := range events {
-			switch {
-			case e.Seq != at.Seq+1:
-				return at, &auth.BrokenChain{Seq: at.Seq + 1, Why: "the event is missing"}
-			case e.Hash != auth.Chain(at.Hash, e):
-				return at, &auth.BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}
-			}
-			at = auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
-		}
-		if len(events) == 0 {
-			return at, &auth.BrokenChain{Seq: at.Seq + 1, Why: "the event was removed while the log was read"}
-		}
-		if progress != nil {
-			progress(at.Seq, newest)
-		}
-	}
-	switch {
-	case noted.Seq > newest:
-		return at, &auth.BrokenChain{Seq: newest + 1, Why: fmt.Sprintf("the events up to %d are missing", noted.Seq)}
-	case noted.Seq < newest:
-		return at, &auth.BrokenChain{Seq: noted.Seq + 1, Why: "the events from here on were not written by the gateway"}
-	case noted.Hash != at.Hash:
-		return at, &auth.BrokenChain{Seq: at.Seq, Why: "the whole log was rewritten: its last hash is not the one noted"}
+	at, err = auth.VerifyChain(noted, newest, func(after, n int64) ([]auth.Event, error) {
+		return collect(ctx, s, scanEvent, `SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, after, n)
+	}, progress)
+	if err != nil {
+		return at, fmt.Errorf("verify: %w", err)
 	}
 	return at, nil
 }

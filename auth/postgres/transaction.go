@@ -43,9 +43,9 @@ type transaction struct {
 
 	rows map[auth.Name]*row
 
-	head    *head // nil until it is locked
-	unknown *room // nil until it is locked
-	delta   int64 // by which the number of unknown names changes
+	head    *auth.ChainHead // nil until it is locked
+	unknown *room           // nil until it is locked
+	delta   int64           // by which the number of unknown names changes
 
 	// What is to be written beside the rows.
 	writes  bool
@@ -74,12 +74,6 @@ type slot struct {
 	lapsed  bool // its holder was taken for dead
 	counted bool // and that counted as a failure
 	alive   bool // its holder is there
-}
-
-// head is the end of the chain of events.
-type head struct {
-	seq  int64
-	hash string
 }
 
 // room is what bounds the names that nobody ever logged in with.
@@ -248,8 +242,8 @@ func (t *transaction) scanSlots(rows pgx.Rows) error {
 }
 
 func (t *transaction) scanHead(r pgx.Row) error {
-	t.head = new(head)
-	return r.Scan(&t.head.seq, &t.head.hash)
+	t.head = new(auth.ChainHead)
+	return r.Scan(&t.head.Seq, &t.head.Hash)
 }
 
 // apply does what one request wants. What is wrong with that request alone
@@ -391,7 +385,7 @@ func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.
 				return err
 			}
 		}
-		next, err := chain(*t.head, events)
+		next, err := t.head.Append(events)
 		if err != nil {
 			q.err = err
 			return nil
@@ -464,23 +458,6 @@ func (t *transaction) measure(ctx context.Context) error {
 	return nil
 }
 
-// chain gives events their numbers and hashes.
-func chain(h head, events []auth.Event) (_ head, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("chain event: %v", p)
-		}
-	}()
-	for i, e := range events {
-		e = e.Normal()
-		e.Seq = h.seq + 1
-		e.Hash = auth.Chain(h.hash, e)
-		events[i] = e
-		h.seq, h.hash = e.Seq, e.Hash
-	}
-	return h, nil
-}
-
 // commit writes it all.
 func (t *transaction) commit(ctx context.Context) error {
 	var b pgx.Batch
@@ -497,7 +474,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		b.Queue(writeEvent, eventFields(&t.events[i])...)
 	}
 	if len(t.events) > 0 {
-		b.Queue(advanceHead, t.head.seq, t.head.hash)
+		b.Queue(advanceHead, t.head.Seq, t.head.Hash)
 	}
 	if t.delta != 0 {
 		b.Queue(addUnknown, t.delta)
@@ -512,7 +489,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		b.Queue(freeSlots, t.settled)
 	}
 	if t.notify {
-		b.Queue(notifyOfTheEvent, channel, fmt.Sprint(t.head.seq))
+		b.Queue(notifyOfTheEvent, channel, fmt.Sprint(t.head.Seq))
 	}
 	if err := t.wanted().before; err != nil {
 		return err

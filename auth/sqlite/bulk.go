@@ -333,7 +333,7 @@ func (t *transaction) applyMany(q *request) error {
 		return err
 	}
 	for i, e := range events {
-		e.Seq = t.next.seq + int64(i) + 1
+		e.Seq = t.next.Seq + int64(i) + 1
 	}
 	t.next, t.writes = next, true
 	t.changes += m.written
@@ -370,19 +370,14 @@ const hashSize = 64
 // chainAll gives events their numbers and hashes, which are also returned one
 // after the other.
 func chainAll(h head, events []*auth.Event) (hashes []byte, _ head, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("chain event: %v", p)
-		}
-	}()
 	hashes = make([]byte, 0, len(events)*hashSize)
 	for _, e := range events {
-		staged := e.Seq
-		*e = e.Normal()
-		e.Seq = h.seq + 1
-		h = head{seq: e.Seq, hash: auth.Chain(h.hash, *e), commits: h.commits}
-		hashes = append(hashes, h.hash...)
-		e.Hash, e.Seq = h.hash, staged
+		staged, one := e.Seq, []auth.Event{*e}
+		if h.ChainHead, err = h.Append(one); err != nil {
+			return nil, h, err
+		}
+		hashes = append(hashes, h.Hash...)
+		*e, e.Seq = one[0], staged
 	}
 	return hashes, h, nil
 }
@@ -427,7 +422,7 @@ func (t *transaction) copyEvents(m *many, hashes []byte) error {
 			return nil
 		}
 		offset := done - first + 1 // from a number on the stage to that among all
-		_, err := stmt.ExecContext(ctx, t.next.seq+offset, hashes, offset, first, last)
+		_, err := stmt.ExecContext(ctx, t.next.Seq+offset, hashes, offset, first, last)
 		done += last - first + 1
 		first, last = 0, 0
 		return err
@@ -455,7 +450,7 @@ func (t *transaction) copyEvents(m *many, hashes []byte) error {
 		}
 		for i := range d.events {
 			done++
-			d.events[i].Seq = t.next.seq + done
+			d.events[i].Seq = t.next.Seq + done
 			if err := run(t.conn.append, eventFields(&d.events[i])...); err != nil {
 				return err
 			}

@@ -77,10 +77,10 @@ func (s *Store) Contents(ctx context.Context) (state string, accounts int64, err
 	}
 	var h head
 	err = s.readers.QueryRowContext(ctx, `SELECT seq, hash, commits, (SELECT count(*) FROM accounts) FROM head`).
-		Scan(&h.seq, &h.hash, &h.commits, &accounts)
+		Scan(&h.Seq, &h.Hash, &h.commits, &accounts)
 	if err != nil {
 		return "", 0, fmt.Errorf("read head: %w", explain(s.path, err))
 	}
 	// Transactions are counted, so that one without an event shows too.
-	return fmt.Sprintf("%d:%d:%s", h.commits, h.seq, h.hash), accounts, nil
+	return fmt.Sprintf("%d:%d:%s", h.commits, h.Seq, h.Hash), accounts, nil
 }

@@ -28,8 +28,8 @@ type connection struct {
 
 // head is the end of the chain of events, and how many transactions there were.
 type head struct {
-	seq, commits int64
-	hash         string
+	auth.ChainHead
+	commits int64
 }
 
 // selectHead takes what is newer, should the one row of head have been set back:
@@ -73,7 +73,7 @@ func newConnection(path string) (_ *connection, err error) {
 		}
 		c.stmts = append(c.stmts, *s.stmt)
 	}
-	err = c.conn.QueryRowContext(ctx, selectHead).Scan(&c.head.seq, &c.head.hash, &c.head.commits)
+	err = c.conn.QueryRowContext(ctx, selectHead).Scan(&c.head.Seq, &c.head.Hash, &c.head.commits)
 	if err != nil {
 		return nil, fmt.Errorf("read head of the audit log: %w", err)
 	}
@@ -81,7 +81,7 @@ func newConnection(path string) (_ *connection, err error) {
 	if err := run(c.begin); err != nil {
 		return nil, err
 	}
-	if err := run(c.advance, c.head.seq, c.head.hash, c.head.commits); err != nil {
+	if err := run(c.advance, c.head.Seq, c.head.Hash, c.head.commits); err != nil {
 		return nil, err
 	}
 	if err := run(c.rollback); err != nil {
@@ -162,7 +162,7 @@ func (t *transaction) make(batch []*request) (err error) {
 		return run(t.conn.rollback)
 	}
 	t.next.commits++
-	if err := run(t.conn.advance, t.next.seq, t.next.hash, t.next.commits); err != nil {
+	if err := run(t.conn.advance, t.next.Seq, t.next.Hash, t.next.commits); err != nil {
 		return err
 	}
 	if err := t.wanted().before; err != nil {
@@ -224,7 +224,7 @@ func (t *transaction) apply(q *request) error {
 // write stores an account and its events. It either fails before anything is
 // written, which is a matter of this change (own), or spoils the transaction.
 func (t *transaction) write(before, after auth.Account, exists bool, events []auth.Event) (spoilt, own error) {
-	next, err := chain(t.next, events)
+	next, err := t.next.Append(events)
 	if err != nil {
 		return nil, err
 	}
@@ -257,26 +257,9 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 			return err, nil
 		}
 	}
-	t.next, t.writes = next, true
+	t.next.ChainHead, t.writes = next, true
 	t.changes++
 	return nil, nil
-}
-
-// chain gives events their numbers and hashes.
-func chain(h head, events []auth.Event) (_ head, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("chain event: %v", p)
-		}
-	}()
-	for i, e := range events {
-		e = e.Normal()
-		e.Seq = h.seq + 1
-		e.Hash = auth.Chain(h.hash, e)
-		events[i] = e
-		h.seq, h.hash = e.Seq, e.Hash
-	}
-	return h, nil
 }
 
 // settle does what is to be done in memory when it is known whether the
