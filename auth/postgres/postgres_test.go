@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	beChild()
+	flag.Set("rapid.checks", "4") // unless somebody asks for more: time is real here
 	code := m.Run()
 	pgtest.Stop()
 	if another.server != nil {

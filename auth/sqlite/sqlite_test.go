@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	beChild()
+	flag.Set("rapid.checks", "5") // unless somebody asks for more: time is real here
 	goleak.VerifyTestMain(m)
 }
 
