@@ -90,12 +90,13 @@ type sourceAccount struct {
 	underWay int
 	proven   bool // logged in to from here lately
 	granted  bool // may go beyond the first failures
+	near     bool // has gone beyond them, by the rules as they were then
 
 	failed, right time.Time // the latest; right is set within a day only
 }
 
 // add counts an account in, or out with -1.
-func (t *sourceTally) add(a *sourceAccount, free, n int) {
+func (t *sourceTally) add(a *sourceAccount, n int) {
 	if !a.right.IsZero() {
 		t.succeeded += n
 	}
@@ -111,9 +112,9 @@ func (t *sourceTally) add(a *sourceAccount, free, n int) {
 	}
 	if a.granted {
 		t.granted += n
-		if a.wrong > free {
-			t.near += n
-		}
+	}
+	if a.near {
+		t.near += n
 	}
 }
 
@@ -328,23 +329,26 @@ func (h *sourceHistory) change(a throttled, f func(*sourceAccount)) {
 		s = new(sourceAccount)
 		h.accounts[a.name] = s
 	} else {
-		h.add(s, a.free(), -1)
+		h.add(s, -1)
 	}
 	f(s)
 	if s.granted && s.underWay == 0 && s.wrong <= a.free() {
 		s.granted = false // it has not come near after all
 	}
+	s.near = s.granted && s.wrong > a.free()
 	if *s == (sourceAccount{}) {
 		delete(h.accounts, a.name)
 		return
 	}
-	h.add(s, a.free(), 1)
+	h.add(s, 1)
 }
 
 // age drops what is too old and counts anew.
 func (h *sourceHistory) age(a throttled, now time.Time, window time.Duration) {
 	h.sourceTally, h.aged = sourceTally{}, now
 	for name, s := range h.accounts {
+		// A clock that was ahead has been set right: from now on, then.
+		s.failed, s.right = notAfter(s.failed, now), notAfter(s.right, now)
 		if now.Sub(s.failed) >= window {
 			s.recent = 0
 		}
@@ -359,12 +363,21 @@ func (h *sourceHistory) age(a throttled, now time.Time, window time.Duration) {
 			// Otherwise the account itself remembers.
 			s.proven = !s.right.IsZero()
 		}
+		s.near = s.granted && s.wrong > a.free()
 		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.proven {
 			delete(h.accounts, name)
 			continue
 		}
-		h.add(s, a.free(), 1)
+		h.add(s, 1)
 	}
+}
+
+// notAfter returns t, or now if that is earlier.
+func notAfter(t, now time.Time) time.Time {
+	if now.Before(t) {
+		return now
+	}
+	return t
 }
 
 // look shows f the history of a source without what is much older than the
