@@ -58,8 +58,10 @@ const sourceMemory = 24 * time.Hour
 // maxWaitingPerSource bounds the attempts of one source that wait.
 const maxWaitingPerSource = 2048
 
-// maxPerSource bounds the accounts remembered of one source. It is above any
-// office's size; a source that fills it is refused.
+// maxPerSource bounds the accounts remembered of one source. Where more people
+// than that log in from, as at a webmail host, those who have are forgotten to
+// make room, since their accounts remember it; a source that fills it with
+// failures is refused.
 const maxPerSource = 4096
 
 // sourceHistory is what one source did, by account.
@@ -167,7 +169,7 @@ func (t *Throttle) begin(a throttled, now time.Time) (p passage, ended <-chan st
 		return passes, nil
 	}
 	t.look(a, now, func(h *sourceHistory) {
-		if len(h.accounts) >= maxPerSource && h.accounts[a.name] == nil {
+		if !h.room(a.name) {
 			p = refused
 			return
 		}
@@ -270,12 +272,12 @@ func (t *Throttle) forget(source netip.Prefix, now time.Time) {
 	t.look(throttled{source: source}, now, func(h *sourceHistory) {
 		h.sourceTally = sourceTally{}
 		for name, s := range h.accounts {
-			s.recent, s.wrong, s.granted, s.failed = 0, 0, false, time.Time{}
+			s.recent, s.wrong, s.granted, s.near, s.failed = 0, 0, false, false, time.Time{}
 			if s.underWay == 0 && !s.proven {
 				delete(h.accounts, name)
 				continue
 			}
-			h.add(s, 0, 1)
+			h.add(s, 1)
 		}
 		h.wake()
 	})
@@ -315,10 +317,29 @@ func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {
 		return
 	}
 	t.look(a, now, func(h *sourceHistory) {
-		if len(h.accounts) < maxPerSource || h.accounts[a.name] != nil {
+		if h.room(a.name) {
 			h.change(a, f)
 		}
 	})
+}
+
+// room makes some for one more account, if there must be.
+func (h *sourceHistory) room(name Name) bool {
+	if len(h.accounts) < maxPerSource || h.accounts[name] != nil {
+		return true
+	}
+	looks := 16 // of many; where most have failed there is none for good reason
+	for other, s := range h.accounts {
+		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 {
+			h.add(s, -1)
+			delete(h.accounts, other)
+			return true
+		}
+		if looks--; looks == 0 {
+			break
+		}
+	}
+	return false
 }
 
 // change makes a change to one account of the source; the tally has the others

@@ -307,6 +307,31 @@ func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
 	})
 }
 
+// A webmail host that nobody has listed as a forwarder: everybody is one source.
+func TestMorePeopleThanAreRememberedLogInFromOneAddress(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.server.delay = 0
+		everybody := b.employ("person", auth.MaxPerSource+1000)
+		for range 2 { // and after a restart
+			for _, p := range everybody {
+				b.want(b.from(office, p, good), auth.Accepted)
+			}
+			if n := b.guard.Throttle.MostOfASource(); n > auth.MaxPerSource {
+				b.t.Errorf("%d accounts are remembered of one source", n)
+			}
+			b.restarted()
+		}
+		for i := range 20 { // and one of them guesses
+			for guess := range 6 {
+				b.from(office, fmt.Sprint("person", i), fmt.Sprint("guess", guess))
+			}
+		}
+		if n := b.locked(); n > 5 {
+			b.t.Errorf("%d are locked", n)
+		}
+	})
+}
+
 // Somebody in the office guesses at all his colleagues: he locks some, not all.
 func TestOneInTheOfficeLocksFewOfHisColleagues(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
