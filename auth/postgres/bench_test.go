@@ -7,6 +7,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/postgres/pgtest"
+	"congthu/auth/storetest"
 )
 
 // inParallel has b.N things done by a number of callers of some stores.
@@ -69,6 +70,24 @@ func BenchmarkUpdate(b *testing.B) {
 			})
 		}
 	}
+}
+
+// commits is how many callers have had something written, in how many
+// transactions.
+func (n *noted) commits() (changes, transactions int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, batch := range n.batches {
+		changes += batch
+	}
+	return changes, len(n.batches)
+}
+
+// BenchmarkAttempt is a whole login, but for the mail server.
+func BenchmarkAttempt(b *testing.B) {
+	var n noted
+	s := replicas(b, 1, Options{Recorder: &n})[0]
+	storetest.Attempts(b, s, s.Now, n.commits)
 }
 
 // BenchmarkReserve is what admission costs: one slot taken and given back.

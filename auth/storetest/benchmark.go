@@ -1,0 +1,92 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+// Attempts measures what a login costs over a store: a guard's admission and
+// settlement, with a mail server that answers at once. Fingerprints and the
+// throttle are left out; they have benchmarks of their own. commits, when it is
+// not nil, returns how many changes the store has written so far, in how many
+// transactions.
+func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (changes, transactions int)) {
+	const accounts = 1000
+	names := make([]string, accounts)
+	for i := range names {
+		names[i] = fmt.Sprintf("user%04d@congthu.test", i)
+	}
+	for _, password := range []string{"known", "right", "wrong"} {
+		for _, callers := range []int{1, 16, 64, 256} {
+			b.Run(fmt.Sprintf("password=%s/callers=%d", password, callers), func(b *testing.B) {
+				g := &auth.Guard{Store: s, Now: now}
+				if password == "right" {
+					g.KnownGood = 1 // seen by another process only
+				}
+				rules := auth.DefaultRules()
+				rules.Lockout.Tolerated = 1 << 30 // or the benchmark would soon be one of locked accounts
+				rules.Lockout.StrangersAfter = 0
+				g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
+				ctx, cancel := context.WithCancel(context.Background())
+				var running sync.WaitGroup
+				running.Go(func() { g.Run(ctx) })
+				defer running.Wait()
+				defer cancel()
+				source := netip.MustParseAddrPort("203.0.113.7:50312")
+				right := func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedRight} }
+				wrong := func(context.Context, auth.Name) auth.Answer {
+					return auth.Answer{Judgement: auth.JudgedWrong, Err: errors.New("535")}
+				}
+				try := func(i int, password string, verify auth.Verify, want auth.Outcome) {
+					v := g.Attempt(ctx, auth.Attempt{Login: names[i%accounts], Password: auth.NewSecret(password), Source: source, Verify: verify})
+					if v.Outcome != want {
+						b.Errorf("%v, %v; want %v", v.Outcome, v.Err, want)
+					}
+				}
+				inParallel(64, accounts, func(i int) { try(i, "right", right, auth.Accepted) })
+				var changes, transactions int
+				if commits != nil {
+					changes, transactions = commits()
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				inParallel(callers, b.N, func(i int) {
+					if password == "wrong" {
+						try(i, "wrong", wrong, auth.WrongPassword)
+					} else {
+						try(i, "right", right, auth.Accepted)
+					}
+				})
+				b.StopTimer()
+				if commits != nil {
+					c, t := commits()
+					if t > transactions {
+						b.ReportMetric(float64(c-changes)/float64(t-transactions), "changes/commit")
+					}
+				}
+			})
+		}
+	}
+}
+
+// inParallel has n things done by a number of callers.
+func inParallel(callers, n int, do func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
