@@ -141,3 +141,8 @@ func BenchmarkAccount(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkSizes shows what more accounts cost.
+func BenchmarkSizes(b *testing.B) {
+	storetest.Sizes(b, func(testing.TB) storetest.Store { return replicas(b, 1, Options{})[0] }, harness.Fill)
+}

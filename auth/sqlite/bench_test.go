@@ -123,3 +123,8 @@ func BenchmarkOpen(b *testing.B) {
 		shut(b, s)
 	}
 }
+
+// BenchmarkSizes shows what more accounts cost.
+func BenchmarkSizes(b *testing.B) {
+	storetest.Sizes(b, func(t testing.TB) storetest.Store { return open(t, Options{}) }, harness.Fill)
+}

@@ -90,3 +90,55 @@ func inParallel(callers, n int, do func(i int)) {
 	}
 	wg.Wait()
 }
+
+// Sizes measures what the size of a store does to lists, to the sweep and to a
+// login, at 1,000, 100,000 and, with CONGTHU_SOAK, 1,000,000 accounts.
+func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s Store, first, n int) Store) {
+	sizes := []int{1_000, 100_000}
+	if Rounds(0, 1) > 0 {
+		sizes = append(sizes, 1_000_000)
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("accounts=%d", n), func(b *testing.B) {
+			s := Harness{Fill: fill}.filled(b, open(b), n)
+			g := &auth.Guard{Store: s, Now: func() time.Time { return noon }}
+			rules := auth.DefaultRules()
+			rules.Lockout.Tolerated, rules.Lockout.StrangersAfter, rules.Dormancy.DoorsComplete = 1<<30, 0, true
+			g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+			list := func(want auth.Filter, least int) func(*testing.B) {
+				return func(b *testing.B) {
+					b.ReportAllocs()
+					for i := range b.N {
+						want.After = number(i * 7919 % (n / 2))
+						found, err := s.List(b.Context(), want)
+						if err != nil || len(found) < least {
+							b.Fatalf("%d found, %v", len(found), err)
+						}
+					}
+				}
+			}
+			b.Run("do=list", list(auth.Filter{}, 100))
+			b.Run("do=list-locked", list(auth.Filter{Locked: true}, 100))
+			b.Run("do=search", list(auth.Filter{Contains: "999@"}, 0))
+			b.Run("do=sweep", func(b *testing.B) {
+				for range b.N {
+					if swept, err := g.Dormant(b.Context(), s); err != nil || len(swept.Dormant) == 0 {
+						b.Fatalf("%d dormant, %v", len(swept.Dormant), err)
+					}
+				}
+			})
+			b.Run("do=login-wrong", func(b *testing.B) {
+				b.ReportAllocs()
+				for i := range b.N {
+					v := g.Attempt(b.Context(), auth.Attempt{
+						Login: string(number(i * 7919 % n)), Password: auth.NewSecret("wrong"), Source: office,
+						Verify: func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedWrong} },
+					})
+					if v.Outcome != auth.WrongPassword {
+						b.Fatalf("%v, %v", v.Outcome, v.Err)
+					}
+				}
+			})
+		})
+	}
+}
