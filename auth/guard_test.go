@@ -357,6 +357,45 @@ func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
 	}
 }
 
+// A context ends with the process or with somebody's patience; nothing that the
+// mail server has judged may be lost with it.
+func TestAContextThatEndsAtAnyStepLosesNoFailureAndNoSlot(t *testing.T) {
+	for step, password := range map[string]string{
+		"before": "wrong", "while the mail server judges a wrong one": "wrong", "while it judges the right one": good,
+	} {
+		t.Run(step, func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				for range 6 {
+					ctx, cancel := context.WithCancel(context.Background())
+					b.server.during = cancel
+					if step == "before" {
+						cancel()
+					}
+					v := b.guard.Attempt(ctx, auth.Attempt{
+						Login: "lan", Password: auth.NewSecret(password), Source: office, Verify: b.server.verify(password),
+					})
+					if !v.Outcome.Temporary() {
+						b.t.Errorf("outcome %v: nothing of it is stored", v.Outcome)
+					}
+					b.server.during = nil
+					cancel()
+				}
+				time.Sleep(time.Minute)
+				want := 0
+				if password != good {
+					want = b.server.asked
+				}
+				if a := b.account(); a.Failures != want || (want > 5) != (a.Lock.Cause != auth.NotLocked) {
+					b.t.Errorf("%d failures and the lock %+v, want %d", a.Failures, a.Lock, want)
+				}
+				if want == 0 {
+					b.want(b.try("lan", good), auth.Accepted) // all slots are free
+				}
+			})
+		})
+	}
+}
+
 func TestAStoreThatCannotWriteGivesNoFurtherGuesses(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.broken.Store(noWrites)
