@@ -83,6 +83,10 @@ func serve(path string) {
 					_, err := g.Unlock(context.Background(), name, auth.Act{Actor: "An", Reason: "test"})
 					must(err)
 				} else {
+					if kind == "careful" && n%100 > 0 { // whose logins write nothing: too many to tell of
+						want(login(g, name, "right", func() {}), auth.Accepted)
+						continue
+					}
 					say("trying %s", name)
 					want(login(g, name, "right", func() {}), auth.Accepted)
 				}
@@ -103,16 +107,19 @@ func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 		known       bool
 	}
 	everybody := make(map[string]*person)
-	resets, locks := 0, 0
-	rounds := storetest.Rounds(25, 500)
+	logins, locks := 0, 0
+	rounds := storetest.Rounds(12, 500)
 	for round := range rounds {
 		cmd, said := child(t, "serve", path)
-		lines := rand.N(500)
+		lines := rand.N(200)
 		if round%6 == 0 {
 			lines = rand.N(4) // while it opens
 		}
-		for n := 0; said.Scan(); n++ {
+		for n := 0; said.Scan(); {
 			what, name, _ := strings.Cut(said.Text(), " ")
+			if !strings.HasPrefix(name, "careful") { // who is many times quicker than the others
+				n++
+			}
 			p := everybody[name]
 			if p == nil {
 				p = new(person)
@@ -126,13 +133,18 @@ func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 			case "trying":
 				p.trying = true
 			case "done":
-				*p = person{known: !strings.HasPrefix(name, "guessed")}
-				resets++
+				guessed := strings.HasPrefix(name, "guessed")
+				*p = person{known: !guessed}
+				if guessed {
+					locks++ // and an unlock
+				} else {
+					logins++
+				}
 			case "unexpected":
 				t.Fatalf("round %d: %s", round, said.Text())
 			}
-			if n == lines {
-				if err := cmd.Process.Kill(); err != nil {
+			if n >= lines {
+				if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 					t.Fatal(err)
 				}
 			}
@@ -166,10 +178,10 @@ func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 		}
 		shut(t, s)
 	}
-	if resets == 0 || locks == 0 {
-		t.Fatalf("%d resets, %d locks: the test kills too early", resets, locks)
+	if logins == 0 || locks == 0 {
+		t.Fatalf("%d logins, %d locks: the test kills too early", logins, locks)
 	}
-	t.Logf("%d rounds: %d logins and unlocks, %d times an account was found locked", rounds, resets, locks)
+	t.Logf("%d rounds: %d logins, %d locks", rounds, logins, locks)
 }
 
 // tmpfs mounts a file system of a few kilobytes, where that is allowed.
