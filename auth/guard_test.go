@@ -247,6 +247,38 @@ func TestTwentyParallelLoginsWithTheRightPasswordAllSucceed(t *testing.T) {
 	})
 }
 
+func TestWhoeverWaitsIsServedInTurnAndAtOnce(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		for i := range 5 {
+			b.want(b.try("lan", fmt.Sprint("wrong", i)), auth.WrongPassword) // one slot is left
+		}
+		const thinks = 70 * time.Millisecond
+		began := time.Now()
+		var order []int
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				b.guard.Attempt(context.Background(), auth.Attempt{
+					Login: "lan", Password: auth.NewSecret("x"), Source: office,
+					Verify: func(context.Context, auth.Name) auth.Answer {
+						order = append(order, i)
+						if late := time.Since(began) - time.Duration(i)*thinks; late != 0 {
+							b.t.Errorf("attempt %d is asked about %v after the slot was free", i, late)
+						}
+						time.Sleep(thinks)
+						return auth.Answer{Judgement: auth.Unreached}
+					},
+				})
+			})
+			synctest.Wait() // one behind the other
+		}
+		wg.Wait()
+		if len(order) != 10 || !slices.IsSorted(order) {
+			b.t.Errorf("served in the order %v", order)
+		}
+	})
+}
+
 func TestTheOwnerGetsInWhileAStrangerGuesses(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
