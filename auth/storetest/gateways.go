@@ -275,7 +275,8 @@ func (h *gateways) start() {
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
 	rules.Lockout.StrangersAfter = 0
-	g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+	names := &auth.Namer{Default: somebody.Domain(), Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
+	g.SetPolicy(auth.Policy{Names: names, Rules: rules})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { g.Run(ctx) })
@@ -296,6 +297,9 @@ func (h *gateways) draw(t *rapid.T) *gateway {
 	return h.all[rapid.IntRange(0, len(h.all)-1).Draw(t, "gateway")]
 }
 
+// spellings of one account; the last ones are of an alias.
+var spellings = []string{string(somebody), "somebody", "SomeBody@CONGTHU.test.", "ｓｏｍｅｂｏｄｙ", "văn.phòng", "VA\u0306N.PHO\u0300NG@congthu.test"}
+
 // tries makes attempts at once, on all gateways in turn, and counts how they
 // ended at each.
 func (h *gateways) tries(passwords []string, on ...*gateway) map[*gateway]map[auth.Outcome]int {
@@ -309,7 +313,7 @@ func (h *gateways) tries(passwords []string, on ...*gateway) map[*gateway]map[au
 		g := on[i%len(on)]
 		wg.Go(func() {
 			v := g.Attempt(context.Background(), auth.Attempt{
-				Login: string(somebody), Password: auth.NewSecret(p), Source: netip.MustParseAddrPort("203.0.113.7:50312"), Verify: h.server.verify(p),
+				Login: spellings[i%len(spellings)], Password: auth.NewSecret(p), Source: netip.MustParseAddrPort("203.0.113.7:50312"), Verify: h.server.verify(p),
 			})
 			mu.Lock()
 			defer mu.Unlock()
