@@ -582,6 +582,28 @@ func TestALockedAccountIsRefusedUnaskedUntilItIsUnlocked(t *testing.T) {
 	})
 }
 
+// I5, also while the store is down: what is known in memory is from before the lock.
+func TestALockedAccountIsNotLetInBecauseTheStoreIsDown(t *testing.T) {
+	for name, lock := range map[string]func(*bench){
+		"by guessing": (*bench).lock,
+		"by an admin": func(b *bench) {
+			if _, err := b.guard.Lock(context.Background(), lan, act); err != nil {
+				b.t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				lock(b)
+				b.broken.Store(unreachable)
+				b.want(b.try("lan", good), auth.StoreUnavailable)
+				b.broken.Store(nil)
+			})
+		})
+	}
+}
+
 func TestNamesThatNobodyEverLoggedInWithLockAlike(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for i := range 6 {
