@@ -45,6 +45,11 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 			"fail":    func(t *rapid.T) { throttle.failed(some(t), how.Draw(t, "how"), now) },
 			"succeed": func(t *rapid.T) { throttle.succeeded(some(t), now) },
 			"forgive": func(t *rapid.T) { throttle.forgive(some(t), now) },
+			"forget":  func(*rapid.T) { throttle.forget(source, now) },
+			"forgiven": func(t *rapid.T) {
+				a := some(t)
+				throttle.forgiven(a, throttle.remembered(a, now), rapid.IntRange(0, 3).Draw(t, "left"), now)
+			},
 			"the clock": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(-600, 3600).Draw(t, "s")) * time.Second)
 			},
