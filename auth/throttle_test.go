@@ -257,6 +257,7 @@ func TestASlowStoreForgivesNoBurst(t *testing.T) {
 				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
 			}
 		}
+		synctest.Wait() // nobody uses the store
 		b.store.FailAfter = func(op auth.StoreOp) error {
 			if op == auth.OpAccount {
 				time.Sleep(time.Second)
