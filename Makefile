@@ -3,7 +3,8 @@
 # make unit        the same without the real mail servers: needs Go, a C compiler and PostgreSQL
 # make realtest    only the tests with real servers (Debian packages: see .ci/run)
 # make soak        the tests with replicas, a database that comes and goes and random
-#                  timing, for SOAK in all, and those that measure time
+#                  timing, for SOAK in all, those that measure time, and many rounds
+#                  of random histories and killed processes over each store
 #                  (CONGTHU_SOAK=10m in the environment of go test does the same;
 #                  without it they take a few turns only)
 # make fuzz-smoke  every fuzz target for FUZZTIME each
@@ -34,6 +35,7 @@ realtest:
 soak:
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -v -run '^TestUnknownNamesTakeAsLongAsAccounts$$' ./auth/sqlite
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^(TestReplicasTogether|TestAnOutageOfTheDatabase)' $(REAL)
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -skip '^TestUnknownNamesTakeAsLongAsAccounts$$' ./auth/...
 
 fuzz-smoke:
 	@set -eu; for package in $$($(GO) list ./...); do \

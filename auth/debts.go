@@ -21,9 +21,11 @@ type debt struct {
 	// change makes the store's change, with a place for its events. Each call
 	// gets one of its own, since a call whose outcome is unknown may still run.
 	change func(happened *[]Event) Change
-	due    time.Time
-	tries  int
-	since  time.Time // when it was owed first
+	// due is of the machine's monotonic clock: should the clock be set back by an
+	// hour, slots would stay taken for that hour.
+	due   time.Time
+	tries int
+	since time.Time // when it was owed first
 }
 
 // unobserved is an accepted password whose fingerprint has not been compared.
@@ -65,7 +67,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		}
 		wake.Stop()
 		if ctx.Err() == nil {
-			g.pay(ctx, g.now())
+			g.pay(ctx, time.Now())
 			g.writeLogins(ctx)
 		}
 	}
@@ -92,7 +94,7 @@ func (g *Guard) untilDue() time.Duration {
 		sleep = time.Second
 	}
 	for _, d := range g.debts {
-		sleep = min(sleep, d.due.Sub(g.now()))
+		sleep = min(sleep, time.Until(d.due))
 	}
 	return sleep
 }
@@ -176,7 +178,7 @@ func (g *Guard) update(ctx context.Context, d debt) error {
 	if err != nil {
 		if d.reservation != 0 {
 			d.tries++
-			d.due = g.now().Add(min(time.Second<<min(d.tries, 5), 30*time.Second))
+			d.due = time.Now().Add(min(time.Second<<min(d.tries, 5), 30*time.Second))
 			g.Log.Error("a settlement could not be written and is tried again", "tries", d.tries, "err", err)
 			g.owe(d)
 		}
@@ -280,7 +282,7 @@ func (g *Guard) fingerprint(ctx context.Context, a Account, password Secret) (ob
 }
 
 // reached notes that the store has answered.
-func (g *Guard) reached() { g.contact.Store(g.now().UnixMicro()) }
+func (g *Guard) reached() { g.contact.Store(int64(time.Since(g.began))) }
 
 func (g *Guard) now() time.Time {
 	now := time.Now

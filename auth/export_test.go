@@ -12,3 +12,16 @@ func (t *Throttle) Remembered() (n int) {
 	}
 	return n
 }
+
+// MaxPerSource bounds the accounts remembered of one source.
+const MaxPerSource = maxPerSource
+
+// MostOfASource is how many accounts are remembered of the source that has most.
+func (t *Throttle) MostOfASource() (most int) {
+	for i := range t.shards {
+		for _, e := range t.shards[i].entries {
+			most = max(most, len(e.Value.(*lruEntry[netip.Prefix, *sourceHistory]).value.accounts))
+		}
+	}
+	return most
+}

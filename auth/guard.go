@@ -61,7 +61,8 @@ type Guard struct {
 	// recent holds wrong passwords while repeats are not counted.
 	recent   lru[digest, time.Time]
 	refusals lru[Name, Refusal]
-	contact  atomic.Int64 // last success of the store, Unix microseconds
+	began    time.Time    // when the guard came into use
+	contact  atomic.Int64 // last success of the store, nanoseconds since then
 
 	mu     sync.Mutex
 	debts  []debt             // settlements that are not done yet
@@ -118,6 +119,7 @@ const goodSources = 8
 func (g *Guard) init() {
 	g.once.Do(func() {
 		rand.Read(g.key[:]) // never fails (crypto/rand)
+		g.began = time.Now()
 		g.known.max = orDefault(g.KnownGood, 100_000)
 		g.recent.max = 65536
 		g.refusals.max = maxRefusals
@@ -421,7 +423,7 @@ func (t *try) slots(a Account) int {
 func (t *try) offlineGrace() bool {
 	k, ok := t.known.get(t.name)
 	now := t.now()
-	if !ok || t.StoreGrace <= 0 || now.Sub(time.UnixMicro(t.contact.Load())) >= t.StoreGrace {
+	if !ok || t.StoreGrace <= 0 || time.Since(t.began)-time.Duration(t.contact.Load()) >= t.StoreGrace {
 		return false
 	}
 	t.account = k.account
@@ -454,7 +456,7 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 		t.ending = endedInDoubt
 		if t.reservation != 0 {
 			t.owe(debt{
-				name: t.name, reservation: t.reservation, due: t.now().Add(orDefault(t.Lease, 2*time.Minute)),
+				name: t.name, reservation: t.reservation, due: time.Now().Add(orDefault(t.Lease, 2*time.Minute)),
 				change: t.counted(t.rules.doubt),
 			})
 		}

@@ -247,6 +247,38 @@ func TestTwentyParallelLoginsWithTheRightPasswordAllSucceed(t *testing.T) {
 	})
 }
 
+func TestWhoeverWaitsIsServedInTurnAndAtOnce(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		for i := range 5 {
+			b.want(b.try("lan", fmt.Sprint("wrong", i)), auth.WrongPassword) // one slot is left
+		}
+		const thinks = 70 * time.Millisecond
+		began := time.Now()
+		var order []int
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				b.guard.Attempt(context.Background(), auth.Attempt{
+					Login: "lan", Password: auth.NewSecret("x"), Source: office,
+					Verify: func(context.Context, auth.Name) auth.Answer {
+						order = append(order, i)
+						if late := time.Since(began) - time.Duration(i)*thinks; late != 0 {
+							b.t.Errorf("attempt %d is asked about %v after the slot was free", i, late)
+						}
+						time.Sleep(thinks)
+						return auth.Answer{Judgement: auth.Unreached}
+					},
+				})
+			})
+			synctest.Wait() // one behind the other
+		}
+		wg.Wait()
+		if len(order) != 10 || !slices.IsSorted(order) {
+			b.t.Errorf("served in the order %v", order)
+		}
+	})
+}
+
 func TestTheOwnerGetsInWhileAStrangerGuesses(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -357,6 +389,45 @@ func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
 	}
 }
 
+// A context ends with the process or with somebody's patience; nothing that the
+// mail server has judged may be lost with it.
+func TestAContextThatEndsAtAnyStepLosesNoFailureAndNoSlot(t *testing.T) {
+	for step, password := range map[string]string{
+		"before": "wrong", "while the mail server judges a wrong one": "wrong", "while it judges the right one": good,
+	} {
+		t.Run(step, func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				for range 6 {
+					ctx, cancel := context.WithCancel(context.Background())
+					b.server.during = cancel
+					if step == "before" {
+						cancel()
+					}
+					v := b.guard.Attempt(ctx, auth.Attempt{
+						Login: "lan", Password: auth.NewSecret(password), Source: office, Verify: b.server.verify(password),
+					})
+					if !v.Outcome.Temporary() {
+						b.t.Errorf("outcome %v: nothing of it is stored", v.Outcome)
+					}
+					b.server.during = nil
+					cancel()
+				}
+				time.Sleep(time.Minute)
+				want := 0
+				if password != good {
+					want = b.server.asked
+				}
+				if a := b.account(); a.Failures != want || (want > 5) != (a.Lock.Cause != auth.NotLocked) {
+					b.t.Errorf("%d failures and the lock %+v, want %d", a.Failures, a.Lock, want)
+				}
+				if want == 0 {
+					b.want(b.try("lan", good), auth.Accepted) // all slots are free
+				}
+			})
+		})
+	}
+}
+
 func TestAStoreThatCannotWriteGivesNoFurtherGuesses(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.broken.Store(noWrites)
@@ -416,6 +487,44 @@ func TestAnAnswerInDoubtKeepsItsSlotUntilTheLeaseEndsAndLocksNobody(t *testing.T
 	})
 }
 
+// setBack is a clock that can be.
+func setBack(by *atomic.Int64) func() time.Time {
+	return func() time.Time { return time.Now().Add(-time.Duration(by.Load())) }
+}
+
+// A clock that is corrected, as at the start of a virtual machine, keeps no slot
+// from the owner.
+func TestALeaseEndsAlthoughTheClockWasSetBack(t *testing.T) {
+	var by atomic.Int64
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.Now = setBack(&by) }, func(b *bench) {
+		b.server.answer = &auth.Answer{Judgement: auth.InDoubt}
+		for range 6 {
+			b.want(b.try("lan", "x"), auth.Unavailable)
+		}
+		by.Store(int64(time.Hour))
+		b.server.answer = nil
+		time.Sleep(3 * time.Minute)
+		b.want(b.try("lan", good), auth.Accepted)
+		if n := b.guard.Owed(); n != 0 {
+			b.t.Errorf("%d settlements are owed", n)
+		}
+	})
+}
+
+func TestTheGraceWithoutTheStoreEndsAlthoughTheClockWasSetBack(t *testing.T) {
+	var by atomic.Int64
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.Now, g.StoreGrace = setBack(&by), time.Hour }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.broken.Store(unreachable)
+		by.Store(int64(time.Hour))
+		time.Sleep(59 * time.Minute)
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(time.Minute)
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+		b.broken.Store(nil)
+	})
+}
+
 func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		v := b.guard.Attempt(context.Background(), auth.Attempt{
@@ -471,6 +580,32 @@ func TestALockedAccountIsRefusedUnaskedUntilItIsUnlocked(t *testing.T) {
 			b.t.Errorf("unlocking twice gives %v", err)
 		}
 	})
+}
+
+// I5, also while the store is down: what is known in memory is from before the lock.
+func TestALockedAccountIsNotLetInBecauseTheStoreIsDown(t *testing.T) {
+	for name, lock := range map[string]func(*bench){
+		"by guessing": func(b *bench) { // from elsewhere: nobody else's is compared with the known one
+			for i := range 6 {
+				b.want(b.from(elsewhere, "lan", fmt.Sprint("wrong", i)), auth.WrongPassword)
+			}
+		},
+		"by an admin": func(b *bench) {
+			if _, err := b.guard.Lock(context.Background(), lan, act); err != nil {
+				b.t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				lock(b)
+				b.broken.Store(unreachable)
+				b.want(b.try("lan", good), auth.StoreUnavailable)
+				b.broken.Store(nil)
+			})
+		})
+	}
 }
 
 func TestNamesThatNobodyEverLoggedInWithLockAlike(t *testing.T) {

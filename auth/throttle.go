@@ -58,8 +58,10 @@ const sourceMemory = 24 * time.Hour
 // maxWaitingPerSource bounds the attempts of one source that wait.
 const maxWaitingPerSource = 2048
 
-// maxPerSource bounds the accounts remembered of one source. It is above any
-// office's size; a source that fills it is refused.
+// maxPerSource bounds the accounts remembered of one source. Where more people
+// than that log in from, as at a webmail host, those who have are forgotten to
+// make room, since their accounts remember it; a source that fills it with
+// failures is refused.
 const maxPerSource = 4096
 
 // sourceHistory is what one source did, by account.
@@ -90,12 +92,13 @@ type sourceAccount struct {
 	underWay int
 	proven   bool // logged in to from here lately
 	granted  bool // may go beyond the first failures
+	near     bool // has gone beyond them, by the rules as they were then
 
 	failed, right time.Time // the latest; right is set within a day only
 }
 
 // add counts an account in, or out with -1.
-func (t *sourceTally) add(a *sourceAccount, free, n int) {
+func (t *sourceTally) add(a *sourceAccount, n int) {
 	if !a.right.IsZero() {
 		t.succeeded += n
 	}
@@ -111,9 +114,9 @@ func (t *sourceTally) add(a *sourceAccount, free, n int) {
 	}
 	if a.granted {
 		t.granted += n
-		if a.wrong > free {
-			t.near += n
-		}
+	}
+	if a.near {
+		t.near += n
 	}
 }
 
@@ -166,7 +169,7 @@ func (t *Throttle) begin(a throttled, now time.Time) (p passage, ended <-chan st
 		return passes, nil
 	}
 	t.look(a, now, func(h *sourceHistory) {
-		if len(h.accounts) >= maxPerSource && h.accounts[a.name] == nil {
+		if !h.room(a.name) {
 			p = refused
 			return
 		}
@@ -269,12 +272,12 @@ func (t *Throttle) forget(source netip.Prefix, now time.Time) {
 	t.look(throttled{source: source}, now, func(h *sourceHistory) {
 		h.sourceTally = sourceTally{}
 		for name, s := range h.accounts {
-			s.recent, s.wrong, s.granted, s.failed = 0, 0, false, time.Time{}
+			s.recent, s.wrong, s.granted, s.near, s.failed = 0, 0, false, false, time.Time{}
 			if s.underWay == 0 && !s.proven {
 				delete(h.accounts, name)
 				continue
 			}
-			h.add(s, 0, 1)
+			h.add(s, 1)
 		}
 		h.wake()
 	})
@@ -314,10 +317,29 @@ func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {
 		return
 	}
 	t.look(a, now, func(h *sourceHistory) {
-		if len(h.accounts) < maxPerSource || h.accounts[a.name] != nil {
+		if h.room(a.name) {
 			h.change(a, f)
 		}
 	})
+}
+
+// room makes some for one more account, if there must be.
+func (h *sourceHistory) room(name Name) bool {
+	if len(h.accounts) < maxPerSource || h.accounts[name] != nil {
+		return true
+	}
+	looks := 16 // of many; where most have failed there is none for good reason
+	for other, s := range h.accounts {
+		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 {
+			h.add(s, -1)
+			delete(h.accounts, other)
+			return true
+		}
+		if looks--; looks == 0 {
+			break
+		}
+	}
+	return false
 }
 
 // change makes a change to one account of the source; the tally has the others
@@ -328,23 +350,26 @@ func (h *sourceHistory) change(a throttled, f func(*sourceAccount)) {
 		s = new(sourceAccount)
 		h.accounts[a.name] = s
 	} else {
-		h.add(s, a.free(), -1)
+		h.add(s, -1)
 	}
 	f(s)
 	if s.granted && s.underWay == 0 && s.wrong <= a.free() {
 		s.granted = false // it has not come near after all
 	}
+	s.near = s.granted && s.wrong > a.free()
 	if *s == (sourceAccount{}) {
 		delete(h.accounts, a.name)
 		return
 	}
-	h.add(s, a.free(), 1)
+	h.add(s, 1)
 }
 
 // age drops what is too old and counts anew.
 func (h *sourceHistory) age(a throttled, now time.Time, window time.Duration) {
 	h.sourceTally, h.aged = sourceTally{}, now
 	for name, s := range h.accounts {
+		// A clock that was ahead has been set right: from now on, then.
+		s.failed, s.right = notAfter(s.failed, now), notAfter(s.right, now)
 		if now.Sub(s.failed) >= window {
 			s.recent = 0
 		}
@@ -359,12 +384,21 @@ func (h *sourceHistory) age(a throttled, now time.Time, window time.Duration) {
 			// Otherwise the account itself remembers.
 			s.proven = !s.right.IsZero()
 		}
+		s.near = s.granted && s.wrong > a.free()
 		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.proven {
 			delete(h.accounts, name)
 			continue
 		}
-		h.add(s, a.free(), 1)
+		h.add(s, 1)
 	}
+}
+
+// notAfter returns t, or now if that is earlier.
+func notAfter(t, now time.Time) time.Time {
+	if now.Before(t) {
+		return now
+	}
+	return t
 }
 
 // look shows f the history of a source without what is much older than the

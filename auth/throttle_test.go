@@ -257,6 +257,7 @@ func TestASlowStoreForgivesNoBurst(t *testing.T) {
 				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
 			}
 		}
+		synctest.Wait() // nobody uses the store
 		b.store.FailAfter = func(op auth.StoreOp) error {
 			if op == auth.OpAccount {
 				time.Sleep(time.Second)
@@ -303,6 +304,31 @@ func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
 		}
 		if v := b.try("lan", good); !v.KnownGood {
 			b.t.Errorf("%v, and not known to be good", v.Outcome)
+		}
+	})
+}
+
+// A webmail host that nobody has listed as a forwarder: everybody is one source.
+func TestMorePeopleThanAreRememberedLogInFromOneAddress(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.server.delay = 0
+		everybody := b.employ("person", auth.MaxPerSource+1000)
+		for range 2 { // and after a restart
+			for _, p := range everybody {
+				b.want(b.from(office, p, good), auth.Accepted)
+			}
+			if n := b.guard.Throttle.MostOfASource(); n > auth.MaxPerSource {
+				b.t.Errorf("%d accounts are remembered of one source", n)
+			}
+			b.restarted()
+		}
+		for i := range 20 { // and one of them guesses
+			for guess := range 6 {
+				b.from(office, fmt.Sprint("person", i), fmt.Sprint("guess", guess))
+			}
+		}
+		if n := b.locked(); n > 5 {
+			b.t.Errorf("%d are locked", n)
 		}
 	})
 }

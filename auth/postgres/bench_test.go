@@ -7,6 +7,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/postgres/pgtest"
+	"congthu/auth/storetest"
 )
 
 // inParallel has b.N things done by a number of callers of some stores.
@@ -71,6 +72,24 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
+// commits is how many callers have had something written, in how many
+// transactions.
+func (n *noted) commits() (changes, transactions int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, batch := range n.batches {
+		changes += batch
+	}
+	return changes, len(n.batches)
+}
+
+// BenchmarkAttempt is a whole login, but for the mail server.
+func BenchmarkAttempt(b *testing.B) {
+	var n noted
+	s := replicas(b, 1, Options{Recorder: &n})[0]
+	storetest.Attempts(b, s, s.Now, n.commits)
+}
+
 // BenchmarkReserve is what admission costs: one slot taken and given back.
 func BenchmarkReserve(b *testing.B) {
 	for _, n := range []int{1, 3} {
@@ -121,4 +140,9 @@ func BenchmarkAccount(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkSizes shows what more accounts cost.
+func BenchmarkSizes(b *testing.B) {
+	storetest.Sizes(b, func(testing.TB) storetest.Store { return replicas(b, 1, Options{})[0] }, harness.Fill)
 }

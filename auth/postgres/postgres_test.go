@@ -3,9 +3,11 @@ package postgres
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	beChild()
+	flag.Set("rapid.checks", "4") // unless somebody asks for more: time is real here
 	code := m.Run()
 	pgtest.Stop()
 	if another.server != nil {
@@ -116,29 +119,43 @@ var errInjected = errors.New("injected by the test")
 
 func TestPostgreSQLKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T, o storetest.Options) storetest.Store {
-			return open(t, Options{MaxUnknown: o.MaxUnknown})
-		},
-		Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
-			old := s.(*Store)
-			old.Close()
-			return open(t, old.o)
-		},
-		Replica: func(t *testing.T, s storetest.Store) storetest.Store {
-			return open(t, s.(*Store).o)
-		},
-		Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
-			settle := s.(*Store).settle
-			if m == storetest.BeforeCommit {
-				settle.faults.Store(&faults{before: errInjected})
-			} else {
-				// Unless the database cannot be asked either, the store finds out.
-				settle.faults.Store(&faults{after: errInjected, ask: errInjected})
-			}
-			return func() { settle.faults.Store(nil) }
-		},
-	})
+	storetest.Run(t, harness)
+}
+
+var harness = storetest.Harness{
+	Open: func(t *testing.T, o storetest.Options) storetest.Store {
+		return open(t, Options{MaxUnknown: o.MaxUnknown})
+	},
+	Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
+		old := s.(*Store)
+		old.Close()
+		return open(t, old.o)
+	},
+	Replica: func(t *testing.T, s storetest.Store) storetest.Store {
+		return open(t, s.(*Store).o)
+	},
+	Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
+		settle := s.(*Store).settle
+		if m == storetest.BeforeCommit {
+			settle.faults.Store(&faults{before: errInjected})
+		} else {
+			// Unless the database cannot be asked either, the store finds out.
+			settle.faults.Store(&faults{after: errInjected, ask: errInjected})
+		}
+		return func() { settle.faults.Store(nil) }
+	},
+	Fill: func(t testing.TB, s storetest.Store, first, n int) storetest.Store {
+		conn := connected(t, s.(*Store))
+		name := func(i string) string {
+			return `'user' || lpad((` + i + `)::text, greatest(5, length((` + i + `)::text)), '0') || '@congthu.test'`
+		}
+		execute(t, conn, `SET statement_timeout = 0`)
+		execute(t, conn, fmt.Sprintf(`INSERT INTO accounts (%s) SELECT %s, %s FROM generate_series(%d, %d) i JOIN accounts ON name = %s`,
+			accountColumns, name("i"), strings.TrimPrefix(accountColumns, "name, "), first, n-1, name(fmt.Sprintf("i %% %d", first))))
+		execute(t, conn, `UPDATE counts SET unknown = (SELECT count(*) FROM accounts WHERE registered IS NULL)`)
+		execute(t, conn, `ANALYZE accounts`)
+		return s
+	},
 }
 
 // connected returns a connection of the test's own to the database of a store.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/storetest"
 )
 
 // BenchmarkUpdate shows the group commit: what a durable change costs when 1 to
@@ -38,6 +39,22 @@ func BenchmarkUpdate(b *testing.B) {
 			b.ReportMetric(float64(b.N)/float64(len(n.batches)), "changes/commit")
 		})
 	}
+}
+
+// commits is how many changes were written, in how many transactions.
+func (n *noted) commits() (changes, transactions int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, batch := range n.batches {
+		changes += batch
+	}
+	return changes, len(n.batches)
+}
+
+// BenchmarkAttempt is a whole login, but for the mail server.
+func BenchmarkAttempt(b *testing.B) {
+	var n noted
+	storetest.Attempts(b, open(b, Options{Recorder: &n}), nil, n.commits)
 }
 
 // BenchmarkReserve is what admission costs: one slot taken and given back.
@@ -105,4 +122,9 @@ func BenchmarkOpen(b *testing.B) {
 		}
 		shut(b, s)
 	}
+}
+
+// BenchmarkSizes shows what more accounts cost.
+func BenchmarkSizes(b *testing.B) {
+	storetest.Sizes(b, func(t testing.TB) storetest.Store { return open(t, Options{}) }, harness.Fill)
 }

@@ -25,6 +25,7 @@ const childVariable = "CONGTHU_SQLITE_TEST_CHILD"
 // writes lines to its standard output.
 var children = map[string]func(path string){
 	"guess":    guess,
+	"serve":    serve,
 	"hold":     hold,
 	"limited":  limited,
 	"readonly": readonly,

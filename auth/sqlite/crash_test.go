@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/storetest"
 )
 
 // TestNothingAcknowledgedIsLostBySIGKILL kills a process that writes, over and
 // over, after a random number of lines from it: while it starts, writes, or has
 // the write-ahead log put back into the database.
 func TestNothingAcknowledgedIsLostBySIGKILL(t *testing.T) {
-	const rounds = 40
+	rounds := storetest.Rounds(40, 500)
 	path := filepath.Join(t.TempDir(), "congthu.db")
 	tried, did := make(map[auth.Name]int), make(map[auth.Name]int)
 	for round := range rounds {

@@ -40,7 +40,7 @@ func populated(t *testing.T) string {
 }
 
 // raw runs statements on a database file behind the store's back.
-func raw(t *testing.T, path string, statements ...string) {
+func raw(t testing.TB, path string, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
 	if err != nil {

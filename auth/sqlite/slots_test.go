@@ -42,6 +42,31 @@ func TestASlotThatComesFreeMeanwhileIsTaken(t *testing.T) {
 	s.release(second)
 }
 
+// TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed: it is neither in what
+// was read, nor in flight any more when somebody looks after that.
+func TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed(t *testing.T) {
+	s := newSlots(1)
+	const name auth.Name = "n@congthu.test"
+	failures := 0
+	limit := func(a auth.Account) int { return 1 - a.Failures }
+	read := func(context.Context, auth.Name) (auth.Account, bool, error) {
+		return auth.Account{Name: name, Failures: failures}, true, nil
+	}
+	_, first, err := s.reserve(t.Context(), name, limit, read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = s.reserve(t.Context(), name, limit, func(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
+		a, exists, err := read(ctx, name)
+		failures = 1 // committed a moment too late
+		s.release(first)
+		return a, exists, err
+	})
+	if !errors.Is(err, auth.ErrNoSlot) {
+		t.Fatalf("error %v, want ErrNoSlot: one wrong password was allowed, and judged", err)
+	}
+}
+
 // TestNothingIsLeftOfAttemptsThatEnded: names come and go without number.
 func TestNothingIsLeftOfAttemptsThatEnded(t *testing.T) {
 	s := newSlots(2)

@@ -3,8 +3,11 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	beChild()
+	flag.Set("rapid.checks", "5") // unless somebody asks for more: time is real here
 	goleak.VerifyTestMain(m)
 }
 
@@ -54,24 +58,34 @@ var noon = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 var errInjected = errors.New("injected by the test")
 
 func TestSQLiteKeepsTheContract(t *testing.T) {
-	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T, o storetest.Options) storetest.Store {
-			return open(t, Options{MaxUnknown: o.MaxUnknown})
-		},
-		Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
-			old := s.(*Store)
-			shut(t, old)
-			return open(t, Options{Path: old.path, MaxUnknown: old.slots.max})
-		},
-		Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
-			store := s.(*Store)
-			if m == storetest.BeforeCommit {
-				store.writer.faults.Store(&faults{before: errInjected})
-			} else {
-				// Unless the database cannot be read either, the store finds out.
-				store.writer.faults.Store(&faults{after: errInjected, connect: errInjected})
-			}
-			return func() { store.writer.faults.Store(nil) }
-		},
-	})
+	storetest.Run(t, harness)
+}
+
+var harness = storetest.Harness{
+	Open: func(t *testing.T, o storetest.Options) storetest.Store {
+		return open(t, Options{MaxUnknown: o.MaxUnknown})
+	},
+	Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
+		old := s.(*Store)
+		shut(t, old)
+		return open(t, Options{Path: old.path, MaxUnknown: old.slots.max})
+	},
+	Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
+		store := s.(*Store)
+		if m == storetest.BeforeCommit {
+			store.writer.faults.Store(&faults{before: errInjected})
+		} else {
+			// Unless the database cannot be read either, the store finds out.
+			store.writer.faults.Store(&faults{after: errInjected, connect: errInjected})
+		}
+		return func() { store.writer.faults.Store(nil) }
+	},
+	Fill: func(t testing.TB, s storetest.Store, first, n int) storetest.Store {
+		old := s.(*Store)
+		shut(t, old)
+		raw(t, old.path, fmt.Sprintf(`INSERT INTO accounts (%s) WITH RECURSIVE numbers (i) AS (SELECT %d UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < %d)
+			SELECT printf('user%%05d@congthu.test', i), %s FROM numbers JOIN accounts ON name = printf('user%%05d@congthu.test', i %% %d)`,
+			accountColumns, first, n, strings.TrimPrefix(accountColumns, "name, "), first))
+		return open(t, Options{Path: old.path, MaxUnknown: old.slots.max})
+	},
 }

@@ -141,7 +141,7 @@ func filteredEvents(t *testing.T, h Harness) {
 
 // populate makes accounts 0 to n-1: every 2nd locked, every 3rd revoked, every
 // 5th unknown, each a day idler and with an older password than the one before.
-func populate(t *testing.T, s Store, n int) []auth.Account {
+func populate(t testing.TB, s Store, n int) []auth.Account {
 	t.Helper()
 	all := make([]auth.Account, n)
 	var wg sync.WaitGroup
@@ -156,7 +156,7 @@ func populate(t *testing.T, s Store, n int) []auth.Account {
 		})
 	}
 	for i := range n {
-		a := auth.Account{Name: auth.Name(fmt.Sprintf("user%05d@congthu.test", i)), Failures: i%7 + 1}
+		a := auth.Account{Name: number(i), Failures: i%7 + 1}
 		if i%2 == 0 {
 			a.Lock = auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
 		}
@@ -292,11 +292,25 @@ func eachAccount(t *testing.T, h Harness) {
 	}
 }
 
+// populated is how many accounts [populate] makes before [Harness].Fill goes on: a
+// multiple of all that makes them differ.
+const populated = 420
+
+// filled returns a store with n accounts, alike in what matters to those that
+// populate makes.
+func (h Harness) filled(t testing.TB, s Store, n int) Store {
+	t.Helper()
+	if h.Fill == nil {
+		populate(t, s, n)
+		return s
+	}
+	populate(t, s, min(n, populated))
+	return h.Fill(t, s, populated, n)
+}
+
 func manyAccounts(t *testing.T, h Harness) {
-	s := h.open(t)
-	const n = 10_000
-	populate(t, s, n)
-	s = h.reopened(t, s)
+	n := Rounds(100_000, 1_000_000)
+	s := h.reopened(t, h.filled(t, h.open(t), n))
 	visited := 0
 	var last auth.Name
 	err := s.Each(t.Context(), func(a auth.Account) error {
@@ -314,5 +328,13 @@ func manyAccounts(t *testing.T, h Harness) {
 	if err != nil || len(locked) != n/2 {
 		t.Fatalf("%d locked, error %v; want %d", len(locked), err, n/2)
 	}
-	wantAccount(t, account(t, s, locked[n/4].Name), locked[n/4])
+	some := locked[n/4]
+	wantAccount(t, account(t, s, some.Name), some)
+	unknown, err := s.UnknownNames(t.Context())
+	if err != nil || unknown != n/5 {
+		t.Fatalf("%d unknown names, error %v; want %d", unknown, err, n/5)
+	}
+	before := some.Failures
+	update(t, s, some.Name, reserve(t, s, some.Name, allow(1)), fail)
+	wantFailures(t, s, some.Name, before+1)
 }

@@ -52,3 +52,5 @@ func TestAFullAccountHasEveryField(t *testing.T) {
 	}
 	look("Account", reflect.ValueOf(storetest.Full("an@congthu.test")))
 }
+
+func BenchmarkAttempt(b *testing.B) { storetest.Attempts(b, new(storetest.Model), nil, nil) }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -26,7 +27,14 @@ type Harness struct {
 	// Break makes every commit of the store fail at that moment, until mend is
 	// called. nil: it cannot be broken, and what depends on it is not tried.
 	Break func(t *testing.T, s Store, m Moment) (mend func())
+	// Fill adds accounts until there are n, behind the store's back for speed:
+	// user00420@congthu.test is like user00000@congthu.test, and so on for each of
+	// the first. nil: they are made one by one.
+	Fill func(t testing.TB, s Store, first, n int) Store
 }
+
+// number names the accounts of [populate] and [Harness].Fill; SQL has to agree.
+func number(i int) auth.Name { return auth.Name(fmt.Sprintf("user%05d@congthu.test", i)) }
 
 // Options are those that all stores have.
 type Options struct {
@@ -100,7 +108,7 @@ func Run(t *testing.T, h Harness) {
 		{"accounts are filtered", filteredAccounts},
 		{"lists go on where they stopped", listCursor},
 		{"each account is visited once", eachAccount},
-		{"ten thousand accounts", manyAccounts},
+		{"a hundred thousand accounts", manyAccounts},
 
 		{"any history reads as in the model", histories},
 	} {

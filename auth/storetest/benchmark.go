@@ -1,0 +1,167 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+// Attempts measures what a login costs over a store: a guard's admission and
+// settlement, with a mail server that answers at once. Fingerprints and the
+// throttle are left out; they have benchmarks of their own. commits, when it is
+// not nil, returns how many changes the store has written so far, in how many
+// transactions.
+func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (changes, transactions int)) {
+	const accounts = 1000
+	names := make([]string, accounts)
+	for i := range names {
+		names[i] = fmt.Sprintf("user%04d@congthu.test", i)
+	}
+	for _, password := range []string{"known", "right", "wrong"} {
+		for _, callers := range []int{1, 16, 64, 256} {
+			b.Run(fmt.Sprintf("password=%s/callers=%d", password, callers), func(b *testing.B) {
+				g := &auth.Guard{Store: s, Now: now}
+				if password == "right" {
+					g.KnownGood = 1 // seen by another process only
+				}
+				rules := auth.DefaultRules()
+				rules.Lockout.Tolerated = 1 << 30 // or the benchmark would soon be one of locked accounts
+				rules.Lockout.StrangersAfter = 0
+				g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
+				ctx, cancel := context.WithCancel(context.Background())
+				var running sync.WaitGroup
+				running.Go(func() { g.Run(ctx) })
+				defer running.Wait()
+				defer cancel()
+				source := netip.MustParseAddrPort("203.0.113.7:50312")
+				right := func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedRight} }
+				wrong := func(context.Context, auth.Name) auth.Answer {
+					return auth.Answer{Judgement: auth.JudgedWrong, Err: errors.New("535")}
+				}
+				try := func(i int, password string, verify auth.Verify, want auth.Outcome) {
+					v := g.Attempt(ctx, auth.Attempt{Login: names[i%accounts], Password: auth.NewSecret(password), Source: source, Verify: verify})
+					if v.Outcome != want {
+						b.Errorf("%v, %v; want %v", v.Outcome, v.Err, want)
+					}
+				}
+				inParallel(64, accounts, func(i int) { try(i, "right", right, auth.Accepted) })
+				var changes, transactions int
+				if commits != nil {
+					changes, transactions = commits()
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				defer spending(b)()
+				inParallel(callers, b.N, func(i int) {
+					if password == "wrong" {
+						try(i, "wrong", wrong, auth.WrongPassword)
+					} else {
+						try(i, "right", right, auth.Accepted)
+					}
+				})
+				b.StopTimer()
+				if commits != nil {
+					c, t := commits()
+					if t > transactions {
+						b.ReportMetric(float64(c-changes)/float64(t-transactions), "changes/commit")
+					}
+				}
+			})
+		}
+	}
+}
+
+// spending reports the processor time of what comes before the function that it
+// returns is called. On a machine that others use too it is what can be compared.
+// Of a database that is a process of its own it knows nothing.
+func spending(b *testing.B) func() {
+	began := cpu()
+	return func() { b.ReportMetric(float64(cpu()-began)/float64(b.N), "cpu-ns/op") }
+}
+
+// cpu is the processor time that this process has used, in the kernel too.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// inParallel has n things done by a number of callers.
+func inParallel(callers, n int, do func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Sizes measures what the size of a store does to lists, to the sweep and to a
+// login, at 1,000, 100,000 and, with CONGTHU_SOAK, 1,000,000 accounts.
+func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s Store, first, n int) Store) {
+	sizes := []int{1_000, 100_000}
+	if Rounds(0, 1) > 0 {
+		sizes = append(sizes, 1_000_000)
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("accounts=%d", n), func(b *testing.B) {
+			s := Harness{Fill: fill}.filled(b, open(b), n)
+			g := &auth.Guard{Store: s, Now: func() time.Time { return noon }}
+			rules := auth.DefaultRules()
+			rules.Lockout.Tolerated, rules.Lockout.StrangersAfter, rules.Dormancy.DoorsComplete = 1<<30, 0, true
+			g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+			list := func(want auth.Filter, least int) func(*testing.B) {
+				return func(b *testing.B) {
+					b.ReportAllocs()
+					defer spending(b)()
+					for i := range b.N {
+						want.After = number(i * 7919 % (n / 2))
+						found, err := s.List(b.Context(), want)
+						if err != nil || len(found) < least {
+							b.Fatalf("%d found, %v", len(found), err)
+						}
+					}
+				}
+			}
+			b.Run("do=list", list(auth.Filter{}, 100))
+			b.Run("do=list-locked", list(auth.Filter{Locked: true}, 100))
+			b.Run("do=search", list(auth.Filter{Contains: "999@"}, 0))
+			b.Run("do=sweep", func(b *testing.B) {
+				defer spending(b)()
+				for range b.N {
+					if swept, err := g.Dormant(b.Context(), s); err != nil || len(swept.Dormant) == 0 {
+						b.Fatalf("%d dormant, %v", len(swept.Dormant), err)
+					}
+				}
+			})
+			// Of an account that is not locked: those with odd numbers.
+			b.Run("do=login-wrong", func(b *testing.B) {
+				b.ReportAllocs()
+				defer spending(b)()
+				for i := range b.N {
+					v := g.Attempt(b.Context(), auth.Attempt{
+						Login: string(number((i*2*7919 + 1) % n)), Password: auth.NewSecret("wrong"), Source: office,
+						Verify: func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedWrong} },
+					})
+					if v.Outcome != auth.WrongPassword {
+						b.Fatalf("%v, %v", v.Outcome, v.Err)
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,608 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"congthu/auth"
+)
+
+// Rounds is how often a test with random timing is made: usual times, or more
+// when CONGTHU_SOAK is set in the environment and there is all the time.
+func Rounds(usual, soak int) int {
+	if os.Getenv("CONGTHU_SOAK") != "" {
+		return soak
+	}
+	return usual
+}
+
+// Cluster is a store as the gateways on it have it, for [Gateways].
+type Cluster struct {
+	// Most is how many gateways there may be at once.
+	Most int
+	// Begin makes an empty store. It returns what opens it for one more gateway,
+	// and what ends it all.
+	Begin func() (open func() Member, end func())
+	// PerCrash is how many wrong passwords more than allowed may be judged when a
+	// gateway is killed that holds slots.
+	PerCrash int
+	// Settle waits for what gateways do by themselves. It is called often.
+	Settle func()
+	// Real is set where time is the machine's and not a bubble's. Whoever then
+	// waits for too long may be told to come again, and less time passes.
+	Real bool
+}
+
+// Member is the store of one gateway.
+type Member struct {
+	Store
+	// Now is the clock that the gateway should have; nil: the machine's.
+	Now func() time.Time
+	// Kill ends the store as the end of its process would. held are the slots that
+	// were taken through it; lapse returns when they have lapsed.
+	Kill func(held map[auth.Reservation]auth.Name) (lapse func())
+}
+
+// InDoubt counts an attempt whose gateway is gone, by the rules of the regulation.
+func InDoubt(a *auth.Account) ([]auth.Event, bool) { return rules.Lapsed(a, noon) }
+
+var rules = auth.DefaultRules()
+
+const tolerated = 5
+
+// Gateways drives gateways on one store with random histories: parallel guesses
+// and logins, password changes, locks and unlocks, also while the mail server
+// thinks, outages of the store before and after its commits and of the mail
+// server, clocks that are set, gateways that are killed and replaced. After each
+// step it checks the invariants of package auth against a mail server that
+// counts.
+func Gateways(t *testing.T, c Cluster) {
+	rounds := Rounds(1, 30)
+	if !c.Real {
+		rounds *= 3 // they take no time
+	}
+	for range rounds {
+		rapid.Check(t, c.history)
+	}
+}
+
+// history is one of them.
+func (c Cluster) history(t *rapid.T) {
+	h := &gateways{c: c, server: &judge{current: "Mat-khau-0", delay: time.Millisecond}}
+	var end func()
+	h.open, end = c.Begin()
+	defer end()
+	defer func() {
+		for _, g := range h.all {
+			g.stop()
+		}
+	}()
+	for range rapid.IntRange(1, c.Most).Draw(t, "gateways") {
+		h.start()
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"guess":                    h.guess,
+		"log in":                   h.logIn,
+		"a phone with the old one": h.oldPassword,
+		"the password is changed":  h.change,
+		"an admin unlocks":         h.unlock,
+		"an admin locks":           h.lock,
+		"locked during a login":    h.lockWithin,
+		"unlocked during a guess":  h.unlockWithin,
+		"a gateway is killed":      h.kill,
+		"time passes":              h.wait,
+		"the mail server's health": h.serverHealth,
+		"the store's health":       h.storeHealth,
+		"the clock of one is set":  h.setClock,
+		"":                         h.check,
+	})
+	h.finish(t)
+}
+
+// gateways is one history.
+type gateways struct {
+	c       Cluster
+	open    func() Member
+	server  *judge
+	all     []*gateway
+	guesses int // all are different
+	changes int // of the password
+
+	// Since the last reset, which is a login or an unlock:
+	wrong, doubts int // what the server had counted at it
+	told          int // replies that a password was wrong
+	crashes       int // of gateways that held slots
+	lost          int // those slots
+	carried       int // settlements from before it that may come after it
+
+	pending  []func() // slots of killed gateways that have not lapsed
+	orphans  int      // how many slots those are
+	lastSeen time.Time
+}
+
+// gateway is one guard and its store, which fails when it is told to.
+type gateway struct {
+	*auth.Guard
+	member Member
+	stop   func()
+	skew   atomic.Int64 // of its clock
+	health atomic.Int32
+
+	mu   sync.Mutex
+	held map[auth.Reservation]auth.Name
+}
+
+// The health of a store.
+const (
+	well = iota
+	failsBeforeCommit
+	failsAfterCommit
+	unreachable // or its gateway was killed
+)
+
+var errHealth = errors.New("the store is not well")
+
+func (g *gateway) Account(ctx context.Context, name auth.Name) (auth.Account, error) {
+	if g.health.Load() == unreachable {
+		return auth.Account{}, errHealth
+	}
+	return g.member.Account(ctx, name)
+}
+
+func (g *gateway) Reserve(ctx context.Context, name auth.Name, slots func(auth.Account) int) (auth.Account, auth.Reservation, error) {
+	if g.health.Load() == unreachable {
+		return auth.Account{}, 0, errHealth
+	}
+	a, r, err := g.member.Reserve(ctx, name, slots)
+	if err == nil {
+		g.mu.Lock()
+		g.held[r] = name
+		g.mu.Unlock()
+	}
+	return a, r, err
+}
+
+func (g *gateway) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
+	health := g.health.Load()
+	if health == failsBeforeCommit || health == unreachable {
+		return auth.Account{}, errHealth
+	}
+	a, err := g.member.Update(ctx, name, r, change)
+	if err == nil {
+		g.mu.Lock()
+		delete(g.held, r)
+		g.mu.Unlock()
+		if health == failsAfterCommit {
+			return auth.Account{}, errHealth
+		}
+	}
+	return a, err
+}
+
+// judge is the mail server.
+type judge struct {
+	mu                sync.Mutex
+	delay             time.Duration
+	current, previous string
+	answer            *auth.Answer // in place of a verdict
+	asked             int
+	wrong, doubts     int // verdicts on passwords that never were right; no answers
+
+	hold    chan struct{} // while it is set, verdicts wait until it is closed
+	arrived chan struct{} // and are announced
+}
+
+func (j *judge) verify(password string) auth.Verify {
+	return func(ctx context.Context, name auth.Name) auth.Answer {
+		j.mu.Lock()
+		j.asked++
+		hold, arrived := j.hold, j.arrived
+		j.mu.Unlock()
+		if hold != nil {
+			arrived <- struct{}{}
+			<-hold
+		}
+		time.Sleep(j.delay)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		switch {
+		case j.answer != nil:
+			if j.answer.Judgement == auth.InDoubt {
+				j.doubts++
+			}
+			return *j.answer
+		case password == j.current:
+			return auth.Answer{Judgement: auth.JudgedRight}
+		case password != j.previous:
+			j.wrong++
+		}
+		return auth.Answer{Judgement: auth.JudgedWrong, Err: errors.New("535")}
+	}
+}
+
+// within runs during while at least one of the attempts is being thought about.
+func (j *judge) within(attempts, during func()) {
+	hold := make(chan struct{})
+	j.mu.Lock()
+	j.hold, j.arrived = hold, make(chan struct{}, 1000)
+	j.mu.Unlock()
+	done := make(chan struct{})
+	go func() { defer close(done); attempts() }()
+	select {
+	case <-j.arrived:
+		during()
+	case <-done: // nobody was let through to it
+	}
+	j.mu.Lock()
+	j.hold = nil
+	j.mu.Unlock()
+	close(hold)
+	<-done
+}
+
+// plain are fingerprints without their cost.
+type plain struct{}
+
+func (plain) Fingerprint(_ context.Context, salt []byte, p auth.Secret) ([]byte, error) {
+	return fmt.Appendf(nil, "%x|%s", salt, p.Reveal()), nil
+}
+
+// start adds a gateway.
+func (h *gateways) start() {
+	g := &gateway{member: h.open(), held: make(map[auth.Reservation]auth.Name)}
+	now := g.member.Now
+	if now == nil {
+		now = time.Now
+	}
+	g.Guard = &auth.Guard{
+		Store: g, Fingerprints: plain{}, Patience: 2 * time.Second,
+		Now: func() time.Time { return now().Add(time.Duration(g.skew.Load())) },
+	}
+	if h.c.Real {
+		g.Patience, g.Lease = 300*time.Millisecond, 300*time.Millisecond
+	}
+	rules := auth.DefaultRules()
+	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
+	rules.Lockout.StrangersAfter = 0
+	names := &auth.Namer{Default: somebody.Domain(), Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
+	g.SetPolicy(auth.Policy{Names: names, Rules: rules})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { g.Run(ctx) })
+	g.stop = func() { cancel(); running.Wait() }
+	h.all = append(h.all, g)
+}
+
+// account is what is stored.
+func (h *gateways) account(t *rapid.T) auth.Account {
+	a, err := h.all[0].member.Account(context.Background(), somebody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (h *gateways) draw(t *rapid.T) *gateway {
+	return h.all[rapid.IntRange(0, len(h.all)-1).Draw(t, "gateway")]
+}
+
+// spellings of one account; the last ones are of an alias.
+var spellings = []string{string(somebody), "somebody", "SomeBody@CONGTHU.test.", "ｓｏｍｅｂｏｄｙ", "văn.phòng", "VA\u0306N.PHO\u0300NG@congthu.test"}
+
+// tries makes attempts at once, on all gateways in turn, and counts how they
+// ended at each.
+func (h *gateways) tries(passwords []string, on ...*gateway) map[*gateway]map[auth.Outcome]int {
+	outcomes := make(map[*gateway]map[auth.Outcome]int)
+	for _, g := range on {
+		outcomes[g] = make(map[auth.Outcome]int)
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i, p := range passwords {
+		g := on[i%len(on)]
+		wg.Go(func() {
+			v := g.Attempt(context.Background(), auth.Attempt{
+				Login: spellings[i%len(spellings)], Password: auth.NewSecret(p), Source: netip.MustParseAddrPort("203.0.113.7:50312"), Verify: h.server.verify(p),
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			outcomes[g][v.Outcome]++
+		})
+	}
+	wg.Wait()
+	return outcomes
+}
+
+func sum(outcomes map[*gateway]map[auth.Outcome]int, o auth.Outcome) (n int) {
+	for _, of := range outcomes {
+		n += of[o]
+	}
+	return n
+}
+
+// wrongOnes are as many guesses.
+func (h *gateways) wrongOnes(t *rapid.T) (passwords []string) {
+	for range rapid.IntRange(1, 15).Draw(t, "guesses") {
+		h.guesses++
+		passwords = append(passwords, fmt.Sprint("guess", h.guesses))
+	}
+	return passwords
+}
+
+// owed is how many settlements are, at each.
+func (h *gateways) owed() map[*gateway]int {
+	owed := make(map[*gateway]int)
+	for _, g := range h.all {
+		owed[g] = g.Owed()
+	}
+	return owed
+}
+
+// reset forgets what was before a login or an unlock. A gateway that learnt of it
+// forgives what it owes, all but what it was just paying; of the others all may
+// count after it.
+func (h *gateways) reset(before map[*gateway]int, learnt func(*gateway) bool) {
+	h.server.mu.Lock()
+	h.wrong, h.doubts = h.server.wrong, h.server.doubts
+	h.server.mu.Unlock()
+	h.told, h.crashes, h.lost, h.carried = 0, 0, 0, h.orphans
+	for _, g := range h.all {
+		if learnt(g) {
+			h.carried += min(before[g], 1)
+		} else {
+			h.carried += max(before[g], g.Owed())
+		}
+	}
+}
+
+// clear reports whether nothing stands in the way of a login.
+func (h *gateways) clear(t *rapid.T) bool {
+	for _, g := range h.all {
+		if g.health.Load() != well || g.Owed() > 0 {
+			return false
+		}
+	}
+	return h.server.answer == nil && h.orphans == 0 && h.account(t).Lock.Cause == auth.NotLocked
+}
+
+func (h *gateways) guess(t *rapid.T) {
+	locked, asked := h.account(t).Lock.Cause != auth.NotLocked, h.server.asked
+	outcomes := h.tries(h.wrongOnes(t), h.all...)
+	if locked && h.server.asked != asked {
+		t.Fatal("I5: the mail server was asked about a locked account")
+	}
+	if n := sum(outcomes, auth.Accepted); n > 0 {
+		t.Fatal("a guess was accepted")
+	}
+	h.told += sum(outcomes, auth.WrongPassword)
+}
+
+func (h *gateways) rightOnes(t *rapid.T) (passwords []string) {
+	for range rapid.IntRange(1, 15).Draw(t, "logins") {
+		passwords = append(passwords, h.server.current)
+	}
+	return passwords
+}
+
+func (h *gateways) logIn(t *rapid.T) {
+	passwords, before, clear := h.rightOnes(t), h.owed(), h.clear(t)
+	locked, asked := h.account(t).Lock.Cause != auth.NotLocked, h.server.asked
+	outcomes := h.tries(passwords, h.all...)
+	in := sum(outcomes, auth.Accepted)
+	switch {
+	case locked && (in > 0 || h.server.asked != asked):
+		t.Fatalf("I5: %v on a locked account", outcomes)
+	case clear && !h.c.Real && in != len(passwords), clear && in+sum(outcomes, auth.Busy) != len(passwords):
+		t.Fatalf("I2: %v with the right password", outcomes)
+	}
+	h.mayHaveReset(t, before, in > 0, func(g *gateway) bool { return outcomes[g][auth.Accepted] > 0 })
+}
+
+// mayHaveReset resets if something happened of which nobody learnt as well.
+func (h *gateways) mayHaveReset(t *rapid.T, before map[*gateway]int, sure bool, learnt func(*gateway) bool) {
+	if a := h.account(t); sure || a.Failures == 0 && a.Lock.Cause == auth.NotLocked {
+		h.reset(before, learnt)
+	}
+}
+
+func (h *gateways) oldPassword(t *rapid.T) {
+	if h.server.previous == "" {
+		t.Skip("there is none")
+	}
+	var passwords []string
+	for range rapid.IntRange(1, 15).Draw(t, "tries") {
+		passwords = append(passwords, h.server.previous)
+	}
+	outcomes := h.tries(passwords, h.all...)
+	if sum(outcomes, auth.WrongPassword)+sum(outcomes, auth.Accepted) > 0 {
+		t.Fatalf("I4: %v with the previous password", outcomes)
+	}
+}
+
+// change changes the password at the mail server, when the present one is known.
+func (h *gateways) change(t *rapid.T) {
+	p := h.account(t).Password
+	known, _ := plain{}.Fingerprint(context.Background(), p.Salt, auth.NewSecret(h.server.current))
+	if len(p.Current) == 0 || string(p.Current) != string(known) {
+		t.Skip("nobody has seen it")
+	}
+	h.changes++
+	h.server.previous, h.server.current = h.server.current, fmt.Sprint("Mat-khau-", h.changes)
+}
+
+var anAct = auth.Act{Actor: "Nguyễn Văn An", Reason: "called, identity checked"}
+
+func (h *gateways) unlock(t *rapid.T) { h.unlockOn(t, h.draw(t)) }
+
+func (h *gateways) unlockOn(t *rapid.T, g *gateway) {
+	before := h.owed()
+	_, err := g.Unlock(context.Background(), somebody, anAct)
+	h.mayHaveReset(t, before, err == nil, func(o *gateway) bool { return err == nil && o == g })
+}
+
+func (h *gateways) lock(t *rapid.T) {
+	g := h.draw(t)
+	_, err := g.Lock(context.Background(), somebody, anAct)
+	if a := h.account(t); err == nil && a.Lock.Cause == auth.NotLocked {
+		t.Fatalf("I5: locked, and %+v", a.Lock)
+	}
+}
+
+func (h *gateways) lockWithin(t *rapid.T) {
+	passwords, on, before := h.rightOnes(t), h.draw(t), h.owed()
+	var outcomes map[*gateway]map[auth.Outcome]int
+	locked := false
+	h.server.within(func() { outcomes = h.tries(passwords, on) }, func() {
+		_, err := h.draw(t).Lock(context.Background(), somebody, anAct)
+		locked = err == nil
+	})
+	in := sum(outcomes, auth.Accepted)
+	if locked && in > 0 {
+		t.Fatalf("I5: %d logins were accepted after the lock", in)
+	}
+	h.mayHaveReset(t, before, in > 0, func(g *gateway) bool { return outcomes[g][auth.Accepted] > 0 })
+}
+
+func (h *gateways) unlockWithin(t *rapid.T) {
+	passwords, on, by := h.wrongOnes(t), h.draw(t), h.draw(t)
+	var outcomes map[*gateway]map[auth.Outcome]int
+	h.server.within(func() { outcomes = h.tries(passwords, on) }, func() { h.unlockOn(t, by) })
+	h.told += sum(outcomes, auth.WrongPassword)
+}
+
+// kill ends a gateway at work, and starts another.
+func (h *gateways) kill(t *rapid.T) {
+	i := rapid.IntRange(0, len(h.all)-1).Draw(t, "gateway")
+	g := h.all[i]
+	passwords := h.wrongOnes(t)
+	var outcomes map[*gateway]map[auth.Outcome]int
+	h.server.within(func() { outcomes = h.tries(passwords, g) }, func() {
+		h.c.Settle() // others wait by now
+		g.health.Store(unreachable)
+	})
+	g.health.Store(unreachable)
+	h.told += sum(outcomes, auth.WrongPassword) // by those that were too quick
+	g.stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.held) > 0 {
+		h.crashes++
+	}
+	h.all = append(h.all[:i], h.all[i+1:]...)
+	h.orphans += len(g.held)
+	h.lost += len(g.held) // nobody knows whether the mail server has judged them
+	h.pending = append(h.pending, g.member.Kill(g.held))
+	h.start()
+	if rapid.Bool().Draw(t, "noticed at once") {
+		h.lapse()
+	}
+}
+
+// lapse waits until the slots of killed gateways have.
+func (h *gateways) lapse() {
+	for _, lapse := range h.pending {
+		lapse()
+	}
+	h.pending, h.orphans = nil, 0
+}
+
+func (h *gateways) wait(t *rapid.T) {
+	s := rapid.IntRange(1, 300).Draw(t, "s")
+	if h.c.Real {
+		time.Sleep(time.Duration(s) * 2 * time.Millisecond)
+	} else {
+		time.Sleep(time.Duration(s) * time.Second)
+	}
+	h.lapse()
+}
+
+func (h *gateways) serverHealth(t *rapid.T) {
+	h.server.answer = rapid.SampledFrom([]*auth.Answer{
+		nil, nil, {Judgement: auth.InDoubt}, {Judgement: auth.Unreached}, {Judgement: auth.RefusedOtherwise},
+	}).Draw(t, "answers")
+}
+
+func (h *gateways) storeHealth(t *rapid.T) {
+	of := rapid.SampledFrom([]int32{well, well, failsBeforeCommit, failsAfterCommit, unreachable})
+	for _, g := range h.all {
+		g.health.Store(of.Draw(t, "health"))
+	}
+}
+
+func (h *gateways) setClock(t *rapid.T) {
+	minutes := rapid.IntRange(-90, 90).Draw(t, "minutes")
+	h.draw(t).skew.Store(int64(time.Duration(minutes) * time.Minute))
+}
+
+// check is what must hold after every step.
+func (h *gateways) check(t *rapid.T) {
+	h.c.Settle()
+	a := h.account(t)
+	h.server.mu.Lock()
+	judged, doubts := h.server.wrong-h.wrong, h.server.doubts-h.doubts
+	h.server.mu.Unlock()
+	if most := tolerated + 1 + h.crashes*h.c.PerCrash; judged > most {
+		t.Fatalf("I1: %d wrong passwords were judged, want at most %d", judged, most)
+	}
+	if a.Failures < min(h.told, tolerated+1) {
+		t.Fatalf("I3: %d failures are stored, %d were told", a.Failures, h.told)
+	}
+	if h.crashes == 0 && h.orphans == 0 && judged > tolerated && h.settled() && a.Lock.Cause == auth.NotLocked {
+		t.Fatalf("I3: %d wrong passwords were judged, and it is not locked", judged)
+	}
+	if a.Failures > judged+doubts+h.lost+h.carried {
+		t.Fatalf("I4: %d failures are stored, %d were judged wrong, %d in doubt, %d lost, %d from before",
+			a.Failures, judged, doubts, h.lost, h.carried)
+	}
+	if a.Lock.Cause == auth.ByWrongPasswords && (judged+h.carried == 0 || a.Failures <= tolerated) {
+		t.Fatalf("I4: locked by %d wrong passwords", judged)
+	}
+	if a.LastLogin.Before(h.lastSeen) {
+		t.Fatalf("the last login went back from %v to %v", h.lastSeen, a.LastLogin)
+	}
+	h.lastSeen = a.LastLogin
+}
+
+// settled reports whether nothing is owed.
+func (h *gateways) settled() bool {
+	for _, n := range h.owed() {
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// finish is what must hold when everything is well again.
+func (h *gateways) finish(t *rapid.T) {
+	if _, err := h.all[0].member.Verify(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if h.c.Real {
+		return
+	}
+	h.server.answer = nil
+	for _, g := range h.all {
+		g.health.Store(well)
+	}
+	h.lapse()
+	time.Sleep(5 * time.Minute) // longer than a lease
+	h.check(t)
+	if !h.settled() {
+		t.Fatalf("all is well, and %v settlements are owed", h.owed())
+	}
+	h.unlock(t)
+	h.logIn(t)
+	if a := h.account(t); a.Failures > 0 || a.Lock.Cause != auth.NotLocked {
+		t.Fatalf("after an unlock and a login: %+v", a)
+	}
+}

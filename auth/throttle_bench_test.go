@@ -1,0 +1,97 @@
+package auth
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// BenchmarkThrottle is what the throttle costs an attempt: begin, end and the note
+// of the login. However many accounts are known of a source, that must not matter;
+// and sources have different locks.
+func BenchmarkThrottle(b *testing.B) {
+	for _, sources := range []int{1, 10_000} {
+		for _, accounts := range []int{10, 4000} {
+			for _, callers := range []int{1, 256} {
+				b.Run(fmt.Sprintf("sources=%d/accounts=%d/callers=%d", sources, accounts, callers), func(b *testing.B) {
+					throttle := new(Throttle)
+					clock := time.Now()
+					at := func(i int) throttled {
+						s := i % sources
+						return throttled{
+							source: Source(netip.AddrFrom4([4]byte{198, 51, byte(s >> 8), byte(s)})),
+							name:   Name(fmt.Sprint("user", i%accounts)), tolerated: 5, looked: true, proven: true,
+						}
+					}
+					attempts := make([]throttled, 100_000)
+					for i := range attempts {
+						attempts[i] = at(i)
+						throttle.succeeded(attempts[i], clock)
+					}
+					var next atomic.Int64
+					var wg sync.WaitGroup
+					b.ReportAllocs()
+					b.ResetTimer()
+					for range callers {
+						wg.Go(func() {
+							for {
+								i := int(next.Add(1)) - 1
+								if i >= b.N {
+									return
+								}
+								a := attempts[i%len(attempts)]
+								// A millisecond an attempt: it ages as it does in life.
+								now := clock.Add(time.Duration(i) * time.Millisecond)
+								pass(b, throttle, a, now)
+								throttle.succeeded(a, now)
+								throttle.end(a, endedWell, now)
+							}
+						})
+					}
+					wg.Wait()
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkThrottledBurst is a burst of strangers behind one address, most of whom
+// have to wait for others: each that ends wakes all that wait.
+func BenchmarkThrottledBurst(b *testing.B) {
+	for _, burst := range []int{64, 256, 1024} {
+		b.Run(fmt.Sprintf("attempts=%d", burst), func(b *testing.B) {
+			for range b.N {
+				throttle := new(Throttle)
+				var wg sync.WaitGroup
+				for i := range burst {
+					wg.Go(func() {
+						a := throttled{source: Source(netip.AddrFrom4([4]byte{198, 51, 100, 7})), name: Name(fmt.Sprint("user", i)), tolerated: 5, looked: true}
+						pass(b, throttle, a, time.Now())
+						throttle.succeeded(a, time.Now())
+						throttle.end(a, endedWell, time.Now())
+					})
+				}
+				wg.Wait()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*burst), "ns/attempt")
+		})
+	}
+}
+
+// pass waits until the throttle lets an attempt pass.
+func pass(b *testing.B, throttle *Throttle, a throttled, now time.Time) {
+	for {
+		p, ended := throttle.begin(a, now)
+		switch p {
+		case passes:
+			return
+		case refused:
+			b.Error("refused")
+			return
+		}
+		<-ended
+	}
+}
