@@ -163,16 +163,13 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	case errors.Is(err, ErrMasterUser):
 		return Verdict{Outcome: OtherIdentity, Err: err}
 	case err != nil:
-		g.Throttle.failed(t.throttled(), endedInDoubt, g.now())
 		return Verdict{Outcome: NoSuchDomain, Err: err}
 	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > MaxPassword):
-		g.Throttle.failed(t.throttled(), endedInDoubt, g.now())
 		return Verdict{Outcome: NoSuchDomain, Name: name, Err: ErrMalformedPassword}
 	}
 	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
 	// count: the answer would tell whose they are.
 	if a.Authorize != "" && a.Authorize != a.Login && !policy.Names.sameAddress(a.Authorize, a.Login) {
-		g.Throttle.failed(t.throttled(), endedInDoubt, g.now())
 		return Verdict{Outcome: OtherIdentity, Name: name}
 	}
 	t.name, t.digest = name, g.digest(name, a.Password)

@@ -23,6 +23,9 @@ import (
 // make two guesses at many accounts, which locks none, and lock few. A login
 // gives the grant back.
 //
+// Who is given an IPv6 network has 65536 sources of it in a /48. All of a /48
+// together are one more source, with four times the room.
+//
 // Over a limit the answer is temporary, the mail server is not asked and nothing
 // is counted on the account. What is under way counts like a failure, or a burst
 // would be through before its first verdict; but it makes others wait rather than
@@ -157,6 +160,20 @@ type throttled struct {
 	tolerated int  // of the rules
 	proven    bool // the account remembers a login from here
 	looked    bool // or does not: it was asked
+	times     int  // the room of a source; 0 is 1
+}
+
+// siteRoom is how much room a site has, in that of a source.
+const siteRoom = 4
+
+// site is the attempt as one of all sources of a /48; ok is false for IPv4.
+func (a throttled) site() (_ throttled, ok bool) {
+	if !a.source.Addr().Is6() {
+		return a, false
+	}
+	a.source = netip.PrefixFrom(a.source.Addr(), 48).Masked()
+	a.times = siteRoom
+	return a, true
 }
 
 // free is how many wrong passwords need no grant: two of five.
@@ -168,6 +185,21 @@ func (t *Throttle) begin(a throttled, now time.Time) (p passage, ended <-chan st
 	if t == nil {
 		return passes, nil
 	}
+	site, ok := a.site()
+	if !ok {
+		return t.beginOne(a, now)
+	}
+	// The site first: once it is refused no source of it need be remembered.
+	if p, ended = t.beginOne(site, now); p != passes {
+		return p, ended
+	}
+	if p, ended = t.beginOne(a, now); p != passes {
+		t.endOne(site, endedWell, now)
+	}
+	return p, ended
+}
+
+func (t *Throttle) beginOne(a throttled, now time.Time) (p passage, ended <-chan struct{}) {
 	t.look(a, now, func(h *sourceHistory) {
 		if !h.room(a.name) {
 			p = refused
@@ -196,9 +228,10 @@ func (t *Throttle) begin(a throttled, now time.Time) (p passage, ended <-chan st
 // passage decides for one more attempt on the account s, which the tally leaves
 // out.
 func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) passage {
+	times := max(1, a.times)
 	if !s.proven {
-		accounts := orDefault(t.Accounts, 10) + h.succeeded
-		failures := orDefault(t.Failures, 100) + 6*h.succeeded
+		accounts := times*orDefault(t.Accounts, 10) + h.succeeded
+		failures := times*orDefault(t.Failures, 100) + 6*h.succeeded
 		switch {
 		case h.failing >= accounts || h.failures+s.recent >= failures:
 			return refused
@@ -211,7 +244,7 @@ func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) pass
 	if s.granted || s.wrong+s.underWay < a.free() {
 		return passes
 	}
-	locks := orDefault(t.Locks, 5) + h.succeeded/10
+	locks := times*orDefault(t.Locks, 5) + h.succeeded/10
 	switch {
 	case h.near >= locks && s.wrong >= a.free():
 		return refused
@@ -227,6 +260,13 @@ func (t *Throttle) end(a throttled, e ending, now time.Time) {
 	if t == nil {
 		return
 	}
+	t.endOne(a, e, now)
+	if site, ok := a.site(); ok {
+		t.endOne(site, e, now)
+	}
+}
+
+func (t *Throttle) endOne(a throttled, e ending, now time.Time) {
 	t.look(a, now, func(h *sourceHistory) {
 		h.change(a, func(s *sourceAccount) {
 			s.underWay = max(0, s.underWay-1)
@@ -269,7 +309,15 @@ func (t *Throttle) forget(source netip.Prefix, now time.Time) {
 	if t == nil {
 		return
 	}
-	t.look(throttled{source: source}, now, func(h *sourceHistory) {
+	a := throttled{source: source}
+	t.forgetOne(a, now)
+	if site, ok := a.site(); ok {
+		t.forgetOne(site, now)
+	}
+}
+
+func (t *Throttle) forgetOne(a throttled, now time.Time) {
+	t.look(a, now, func(h *sourceHistory) {
 		h.sourceTally = sourceTally{}
 		for name, s := range h.accounts {
 			s.recent, s.wrong, s.granted, s.near, s.failed = 0, 0, false, false, time.Time{}
@@ -291,20 +339,36 @@ func (h *sourceHistory) wake() {
 	}
 }
 
-// remembered returns what is known of an account at a source.
-func (t *Throttle) remembered(a throttled, now time.Time) (s sourceAccount) {
-	t.look(a, now, func(h *sourceHistory) {
-		if known := h.accounts[a.name]; known != nil {
-			s = *known
-		}
-	})
-	return s
+// memory is what is known of an account at a source, and at its site.
+type memory [2]sourceAccount
+
+// remembered returns what is known of an account where an attempt comes from.
+func (t *Throttle) remembered(a throttled, now time.Time) (m memory) {
+	read := func(a throttled, s *sourceAccount) {
+		t.look(a, now, func(h *sourceHistory) {
+			if known := h.accounts[a.name]; known != nil {
+				*s = *known
+			}
+		})
+	}
+	read(a, &m[0])
+	if site, ok := a.site(); ok {
+		read(site, &m[1])
+	}
+	return m
 }
 
 // forgiven takes back wrong passwords that the account itself does not count any
 // more: failures is what it counted after before was remembered. Whatever has
 // happened since, or is under way, it may not have counted yet.
-func (t *Throttle) forgiven(a throttled, before sourceAccount, failures int, now time.Time) {
+func (t *Throttle) forgiven(a throttled, before memory, failures int, now time.Time) {
+	t.forgivenOne(a, before[0], failures, now)
+	if site, ok := a.site(); ok {
+		t.forgivenOne(site, before[1], failures, now)
+	}
+}
+
+func (t *Throttle) forgivenOne(a throttled, before sourceAccount, failures int, now time.Time) {
 	t.look(a, now, func(h *sourceHistory) {
 		if s := h.accounts[a.name]; s != nil && *s == before && s.underWay == 0 && s.wrong > failures {
 			h.change(a, func(s *sourceAccount) { s.wrong = failures })
@@ -316,6 +380,13 @@ func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {
 	if t == nil {
 		return
 	}
+	t.noteOne(a, now, f)
+	if site, ok := a.site(); ok {
+		t.noteOne(site, now, f)
+	}
+}
+
+func (t *Throttle) noteOne(a throttled, now time.Time, f func(*sourceAccount)) {
 	t.look(a, now, func(h *sourceHistory) {
 		if h.room(a.name) {
 			h.change(a, f)

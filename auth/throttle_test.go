@@ -601,3 +601,34 @@ func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
 		b.want(b.from(new, "lan", good), auth.Accepted)
 	})
 }
+
+// Whoever is given an IPv6 network has many addresses of it.
+func TestTheManySourcesOfOneIPv6SiteLockFew(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		var wg sync.WaitGroup
+		for i := range 200 {
+			for guess := range 6 {
+				wg.Go(func() {
+					addr := netip.MustParseAddr(fmt.Sprintf("2001:db8:7:%x::1", (i*6+guess)%40))
+					b.from(netip.AddrPortFrom(addr, 1), fmt.Sprint("user", i), fmt.Sprint("guess", guess))
+				})
+			}
+		}
+		wg.Wait()
+		if n := b.locked(); n > 20 {
+			b.t.Errorf("one site has locked %d accounts of 200, want 20 at most", n)
+		}
+	})
+}
+
+// What is refused without the mail server costs its source nothing: a device in
+// the office with a wrong domain must not get its colleagues refused.
+func TestNamesThatAreNoneCostTheirSourceNothing(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		for range 500 {
+			b.want(b.from(office, "lan@elsewhere.vn", "x"), auth.NoSuchDomain)
+			b.want(b.from(office, "lan", ""), auth.NoSuchDomain)
+		}
+		b.want(b.from(office, "lan", good), auth.Accepted)
+	})
+}

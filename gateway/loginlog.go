@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"net/netip"
 	"regexp"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +32,17 @@ type loginLog struct {
 	// as fast as a stranger can send them: they must not drown what matters.
 	refusals *rate.Limiter
 	left     atomic.Int64 // out of the log since the last line of a refusal
+
+	mu   sync.Mutex
+	told map[netip.Prefix]time.Time // of sources that are refused
 }
+
+// tellAgain is after how long the log tells again of a source that is refused,
+// maxTold how many are remembered for that.
+const (
+	tellAgain = 10 * time.Minute
+	maxTold   = 4096
+)
 
 // A stranger can cause so many lines a second, and so many at once.
 const (
@@ -56,6 +68,9 @@ func knownTo(store auth.Store) func(auth.Name) bool {
 
 // Attempted implements [auth.Recorder].
 func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
+	if v.Outcome == auth.Throttled {
+		l.tell(a.Source)
+	}
 	switch v.Outcome {
 	case auth.Locked, auth.Throttled, auth.Busy, auth.NoSuchDomain, auth.OtherIdentity, auth.Cleartext, auth.RepeatedPassword:
 		if !l.refusals.Allow() {
@@ -104,6 +119,25 @@ func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
 		attrs = append(attrs, slog.String("err", why))
 	}
 	l.log.LogAttrs(context.Background(), level, "login", attrs...)
+}
+
+// tell warns of a source that is refused for now: a whole office may stand behind
+// it.
+func (l *loginLog) tell(addr netip.AddrPort) {
+	source, now := auth.Source(addr.Addr()), time.Now()
+	l.mu.Lock()
+	worth := now.Sub(l.told[source]) >= tellAgain
+	if worth {
+		if l.told == nil || len(l.told) >= maxTold {
+			l.told = make(map[netip.Prefix]time.Time)
+		}
+		l.told[source] = now
+	}
+	l.mu.Unlock()
+	if worth {
+		l.log.Warn("attempts of a source are refused for now: too many wrong passwords; find out who guesses there, then unlock an account that was refused and the source goes on",
+			"source", addr.Addr())
+	}
 }
 
 // Happened implements [auth.Recorder].

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -35,5 +36,19 @@ func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "left_out=19") {
 		t.Errorf("the log does not say how many were left out: %s", out.String())
+	}
+}
+
+func TestTheLogWarnsOncePerSourceThatIsRefused(t *testing.T) {
+	var out bytes.Buffer
+	l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)), func(auth.Name) bool { return true })
+	for i := range 100 {
+		for _, source := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"} {
+			from := netip.AddrPortFrom(netip.MustParseAddr(source), uint16(1000+i))
+			l.Attempted(auth.Attempt{Source: from}, auth.Verdict{Outcome: auth.Throttled, Name: "lan@example.vn", Known: true})
+		}
+	}
+	if n := strings.Count(out.String(), "level=WARN"); n != 3 {
+		t.Errorf("%d warnings of three sources", n)
 	}
 }
