@@ -241,17 +241,21 @@ func (t *try) admit(ctx context.Context) Verdict {
 	defer t.gates.leave(w)
 	patience := time.NewTimer(orDefault(t.Patience, 15*time.Second))
 	defer patience.Stop()
-	// Another replica's slot may become free without a word to this process.
-	poll := time.NewTicker(100 * time.Millisecond)
-	defer poll.Stop()
 	for {
-		done, v := t.enter(ctx, t.gates.first(w))
+		first := t.gates.first(w)
+		done, v := t.enter(ctx, first)
 		if done {
 			return v
 		}
+		// Another replica's slot may become free without a word to this process.
+		// The head of the queue looks for it; who is not, is told of everything else.
+		var poll <-chan time.Time
+		if first {
+			poll = time.After(100 * time.Millisecond)
+		}
 		select {
 		case <-w.wake:
-		case <-poll.C:
+		case <-poll:
 		case <-patience.C:
 			return Verdict{Outcome: Busy, Err: errors.New("no slot became free")}
 		case <-ctx.Done():
