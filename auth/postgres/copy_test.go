@@ -42,7 +42,7 @@ func filled(t *testing.T, accounts int) (path string) {
 	change(t, s, func(a *auth.Account) ([]auth.Event, bool) {
 		var n int
 		fmt.Sscanf(string(a.Name), "n%d@", &n)
-		events, _ := imported(a)
+		events, _ := storetest.Imported(a)
 		switch n % 4 {
 		case 0: // a name that nobody ever logged in with, and its lock
 			*a = auth.Account{Name: a.Name, Failures: 6, Lock: auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}}
