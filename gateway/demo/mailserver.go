@@ -46,6 +46,8 @@ const maxMessage = 25 << 20
 
 // Serve answers IMAP and submission until ctx ends; it closes both listeners.
 func (m *MailServer) Serve(ctx context.Context, imapListener, smtpListener net.Listener) error {
+	defer imapListener.Close()
+	defer smtpListener.Close()
 	if m.Log == nil {
 		m.Log = slog.New(slog.DiscardHandler)
 	}
@@ -89,13 +91,24 @@ func (m *MailServer) Serve(ctx context.Context, imapListener, smtpListener net.L
 	group.Go(func() error { return ignoreClosed(ctx, smtpServer.Serve(smtpListener)) })
 	group.Go(func() error {
 		<-ctx.Done()
-		return errors.Join(imapServer.Close(), smtpServer.Close())
+		// Close of a server knows only the listeners that its Serve has come to
+		// accept from; one that is closed here as well ends in any order.
+		imapListener.Close()
+		smtpListener.Close()
+		return errors.Join(unlessClosed(imapServer.Close()), unlessClosed(smtpServer.Close()))
 	})
 	return group.Wait()
 }
 
 func ignoreClosed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
