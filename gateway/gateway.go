@@ -117,7 +117,7 @@ type Gateway struct {
 
 // Run opens all listeners of the configuration and serves until ctx ends and
 // the sessions have drained. Nothing is served when one listener cannot be
-// opened; the error is then a [*ListenError].
+// opened; the error then joins a [*ListenError] for each that cannot.
 func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	if err := g.assemble(c); err != nil {
 		return err

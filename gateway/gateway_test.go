@@ -380,6 +380,39 @@ func TestTheLimitsOfConnectionsAreForBothDoorsTogether(t *testing.T) {
 	}
 }
 
+func TestEveryTakenAddressIsNamedAtOnce(t *testing.T) {
+	var taken [2]net.Listener
+	for i := range taken {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		taken[i] = l
+	}
+	o := newOffice(t)
+	o.write(fmt.Sprintf("metrics: { listen: %q }\n", taken[0].Addr()))
+	c, err := o.gateway.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.IMAP.Listen {
+		c.IMAP.Listen[i].Address = taken[1].Addr().String()
+	}
+	err = o.gateway.Run(context.Background(), c)
+	if err == nil {
+		t.Fatal("the gateway runs")
+	}
+	for i := range c.IMAP.Listen {
+		if want := fmt.Sprintf("(imap.listen[%d].address): another program", i); !strings.Contains(err.Error(), want) {
+			t.Errorf("no word of %s in %v", want, err)
+		}
+	}
+	if !strings.Contains(err.Error(), "(metrics.listen): another program") {
+		t.Errorf("no word of metrics.listen in %v", err)
+	}
+}
+
 func TestNothingListensWhenOneAddressIsTaken(t *testing.T) {
 	o := newOffice(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

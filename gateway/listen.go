@@ -56,53 +56,50 @@ type adminListener struct {
 	handler func(*admin.Server) http.Handler
 }
 
-// listen opens everything or nothing.
+// listen opens everything or nothing; its error tells of every address that
+// cannot be listened on.
 func listen(c *config.Config) (*listeners, error) {
 	ls := new(listeners)
-	tcp := func(setting, address string) (net.Listener, error) {
+	var failed []error
+	tcp := func(setting, address string) (net.Listener, bool) {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return nil, &ListenError{setting, address, err}
+			failed = append(failed, &ListenError{setting, address, err})
 		}
-		return l, nil
+		return l, err == nil
 	}
-	mail := func(into *[]mailListener, setting string, wanted []config.Listener) error {
+	mail := func(into *[]mailListener, setting string, wanted []config.Listener) {
 		for i, w := range wanted {
-			l, err := tcp(fmt.Sprintf("%s.listen[%d].address", setting, i), w.Address)
-			if err != nil {
-				return err
+			if l, ok := tcp(fmt.Sprintf("%s.listen[%d].address", setting, i), w.Address); ok {
+				*into = append(*into, mailListener{l, w.TLS == upstream.Implicit})
 			}
-			*into = append(*into, mailListener{l, w.TLS == upstream.Implicit})
 		}
-		return nil
 	}
-	err := errors.Join(mail(&ls.imap, "imap", c.IMAP.Listen), mail(&ls.smtp, "smtp", c.SMTP.Listen))
-	if err == nil && c.Admin.Listen != "" {
-		var l net.Listener
-		if l, err = tcp("admin.listen", c.Admin.Listen); err == nil {
+	mail(&ls.imap, "imap", c.IMAP.Listen)
+	mail(&ls.smtp, "smtp", c.SMTP.Listen)
+	if c.Admin.Listen != "" {
+		if l, ok := tcp("admin.listen", c.Admin.Listen); ok {
 			if cert := c.AdminCertificate(); cert != nil {
 				l = tls.NewListener(l, cert.TLSConfig())
 			}
 			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).Handler})
 		}
 	}
-	if err == nil && c.Metrics.Listen != "" {
-		var l net.Listener
-		if l, err = tcp("metrics.listen", c.Metrics.Listen); err == nil {
+	if c.Metrics.Listen != "" {
+		if l, ok := tcp("metrics.listen", c.Metrics.Listen); ok {
 			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).MetricsHandler})
 		}
 	}
-	if err == nil && c.Admin.Socket != "" {
-		var l net.Listener
-		if l, err = admin.ListenSocket(c.Admin.Socket, c.Admin.SocketGroup); err != nil {
-			err = &ListenError{"admin.socket", c.Admin.Socket, err}
+	if c.Admin.Socket != "" {
+		if l, err := admin.ListenSocket(c.Admin.Socket, c.Admin.SocketGroup); err != nil {
+			failed = append(failed, &ListenError{"admin.socket", c.Admin.Socket, err})
 		} else {
 			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).SocketHandler})
 		}
 	}
-	if err != nil {
+	if len(failed) > 0 {
 		ls.close()
-		return nil, err
+		return nil, errors.Join(failed...)
 	}
 	return ls, nil
 }

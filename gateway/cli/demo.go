@@ -10,9 +10,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/template"
@@ -38,6 +40,8 @@ type demoSetup struct {
 	UpstreamIMAP, UpstreamSMTP, TokenHash string
 	Domain, Token, Password, Previous     string
 	Command                               string
+	// Temporary is set when the directory goes when the demo ends.
+	Temporary bool
 }
 
 func newDemoCommand() *cobra.Command {
@@ -54,44 +58,94 @@ func newDemoCommand() *cobra.Command {
 try. Everything listens on this machine only. Nothing but the program is needed.
 
 With --dir the state is kept: certificate, accounts, failures and locks. The
-mail server's messages are not.`,
-		Args: cobra.NoArgs,
+mail server's messages are not. Without it nothing is left behind.`,
+		Example: "  congthu demo\n  congthu demo --dir /tmp/congthu-demo --admin-address 127.0.0.1:8081",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.checkAddresses(); err != nil {
+				return usage(cmd, "%w", err)
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return runDemo(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), s, dir, verbose)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dir, "dir", "", "keep the state in this `directory` (default: a new temporary one)")
-	f.StringVar(&s.IMAP, "imap-address", "127.0.0.1:1143", "IMAP with STARTTLS listens on this `address`")
-	f.StringVar(&s.IMAPS, "imaps-address", "127.0.0.1:1993", "IMAP over TLS listens on this `address`")
-	f.StringVar(&s.Submission, "submission-address", "127.0.0.1:1587", "submission with STARTTLS listens on this `address`")
-	f.StringVar(&s.Submissions, "submissions-address", "127.0.0.1:1465", "submission over TLS listens on this `address`")
-	f.StringVar(&s.Admin, "admin-address", "127.0.0.1:8080", "the admin API and /metrics listen on this `address`")
+	f.StringVar(&dir, "dir", "", "keep the state in this `DIRECTORY` (default: a temporary one, removed at the end)")
+	for _, a := range s.addresses() {
+		f.StringVar(a.address, a.flag, a.preset, a.what+" on this `HOST:PORT`")
+	}
+	must(cmd.MarkFlagDirname("dir"))
 	f.BoolVarP(&verbose, "verbose", "v", false, "print the gateway's log as well")
 	return cmd
 }
 
-// demoFlags are the flags that move the listeners, by their settings.
-var demoFlags = map[string]string{
-	"imap.listen[0].address": "--imap-address",
-	"imap.listen[1].address": "--imaps-address",
-	"smtp.listen[0].address": "--submission-address",
-	"smtp.listen[1].address": "--submissions-address",
-	"admin.listen":           "--admin-address",
+// demoAddress is a flag that moves a listener.
+type demoAddress struct {
+	address                     *string
+	flag, setting, preset, what string
 }
 
-func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string, verbose bool) error {
-	if dir == "" {
-		temporary, err := os.MkdirTemp("", "congthu-demo-")
+// addresses are all flags that move listeners.
+func (s *demoSetup) addresses() []demoAddress {
+	return []demoAddress{
+		{&s.IMAP, "imap-address", "imap.listen[0].address", "127.0.0.1:1143", "IMAP with STARTTLS listens"},
+		{&s.IMAPS, "imaps-address", "imap.listen[1].address", "127.0.0.1:1993", "IMAP over TLS listens"},
+		{&s.Submission, "submission-address", "smtp.listen[0].address", "127.0.0.1:1587", "submission with STARTTLS listens"},
+		{&s.Submissions, "submissions-address", "smtp.listen[1].address", "127.0.0.1:1465", "submission over TLS listens"},
+		{&s.Admin, "admin-address", "admin.listen", "127.0.0.1:8080", "the admin API and /metrics listen"},
+	}
+}
+
+// checkAddresses finds what is wrong with these flags, before a configuration is
+// written from them: whoever reads of a mistake has written a flag, and no file.
+// The demo's passwords and its token are in its manual, so no other machine may
+// reach it.
+func (s *demoSetup) checkAddresses() error {
+	var mistakes []error
+	wrong := func(a demoAddress, format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("--%s %q: %s", a.flag, *a.address, fmt.Sprintf(format, args...)))
+	}
+	taken := make(map[netip.AddrPort]string)
+	for _, a := range s.addresses() {
+		host, service, err := net.SplitHostPort(*a.address)
 		if err != nil {
+			wrong(a, "write HOST:PORT, such as %s", a.preset)
+			continue
+		}
+		port, err := strconv.ParseUint(service, 10, 16)
+		if err != nil || port == 0 {
+			wrong(a, "write a port from 1 to 65535, as in %s", a.preset)
+			continue
+		}
+		if host == "localhost" {
+			host = "127.0.0.1"
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil || !ip.Unmap().IsLoopback() {
+			wrong(a, "the passwords of the demo are published, so it listens on this machine only: write 127.0.0.1:%d", port)
+			continue
+		}
+		at := netip.AddrPortFrom(ip.Unmap(), uint16(port))
+		if other, again := taken[at]; again {
+			wrong(a, "--%s has the same address: give one of them another port", other)
+			continue
+		}
+		taken[at] = a.flag
+	}
+	return errors.Join(mistakes...)
+}
+
+func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string, verbose bool) (err error) {
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "congthu-demo-"); err != nil {
 			return err
 		}
-		dir = temporary
+		// There is a private key in it.
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		s.Temporary = true
 	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
+	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -141,16 +195,28 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 			},
 			ready: func() { demoGuide.Execute(out, s) },
 		}
-		return movable(gate.run(ctx, c))
+		return s.movable(gate.run(ctx, c))
 	})
 	return group.Wait()
 }
 
-// movable adds the flag that moves a listener whose address is taken.
-func movable(err error) error {
+// movable adds the flags that move the listeners whose addresses are taken.
+func (s *demoSetup) movable(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, s.movable(e))
+		}
+		return errors.Join(all...)
+	}
 	var taken *gateway.ListenError
-	if errors.As(err, &taken) && demoFlags[taken.Setting] != "" {
-		return fmt.Errorf("%w\nmove it with %s HOST:PORT, or stop the other program", err, demoFlags[taken.Setting])
+	if errors.As(err, &taken) {
+		for _, a := range s.addresses() {
+			if a.setting == taken.Setting {
+				return fmt.Errorf("%w; move it with --%s HOST:PORT, or stop the other program", err, a.flag)
+			}
+		}
 	}
 	return err
 }
@@ -203,7 +269,8 @@ congthu demo: a mail server in memory, and the gateway in front of it
   IMAP        {{.IMAP}} (STARTTLS)   {{.IMAPS}} (TLS)
   submission  {{.Submission}} (STARTTLS)   {{.Submissions}} (TLS)
   admin       http://{{.Admin}}   token: {{.Token}}
-  state       {{.Dir}}
+  state       {{.Dir}}{{if .Temporary}}
+              removed at the end; --dir DIRECTORY keeps it  (xóa khi dừng; --dir THƯ_MỤC thì giữ lại){{end}}
 
 Accounts, all with the password {{.Password}}  (các tài khoản, cùng một mật khẩu)
   active@{{.Domain}}    can log in
