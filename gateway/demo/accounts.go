@@ -23,6 +23,9 @@ const (
 // address of the range for documentation (RFC 5737).
 var strangers = netip.MustParseAddrPort("203.0.113.7:50000")
 
+// lockedLocal is the account that they locked.
+const lockedLocal = "locked"
+
 // scene is an account and what has happened to it before the demo begins.
 type scene struct {
 	local string
@@ -38,17 +41,7 @@ var scenes = []scene{
 		a.LastLogin = auth.AddMonths(now, -13)
 		a.Password.Since = a.LastLogin
 	}},
-	{"locked", func(a *auth.Account, now time.Time) {
-		at := now.Add(-2 * time.Hour)
-		a.Failures = 6
-		for i := range 6 {
-			a.Mistakes = append(a.Mistakes, auth.Mistake{At: at.Add(time.Duration(i-6) * time.Minute), Source: strangers})
-		}
-		a.Lock = auth.Lock{Cause: auth.ByWrongPasswords, Mark: auth.Mark{
-			At: at, By: auth.ByGateway, Reason: "6 wrong passwords, 5 tolerated, from " + strangers.Addr().String(),
-		}}
-		a.Password.Since = now.AddDate(0, 0, -20)
-	}},
+	{lockedLocal, func(a *auth.Account, now time.Time) { a.Password.Since = now.AddDate(0, 0, -20) }},
 	{"stale", func(a *auth.Account, now time.Time) { a.Password.Since = now.AddDate(0, 0, -1) }},
 }
 
@@ -64,6 +57,7 @@ func Addresses() []string {
 // Seed makes the accounts that are not there yet. Those that are keep their
 // state: failures, locks and all.
 func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter, now time.Time) error {
+	guessed := false
 	for _, s := range scenes {
 		name := auth.Name(s.local + "@" + Domain)
 		present, err := store.Account(ctx, name)
@@ -89,12 +83,41 @@ func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter
 				a.Password.Previous = nil
 			}
 			return []auth.Event{{
-				Kind: auth.FirstLogin, Account: name, At: now, Actor: auth.ByGateway, Before: "unknown", After: "active",
+				Kind: auth.FirstLogin, Account: name, At: begun, Actor: auth.ByGateway, Before: "unknown", After: "active",
 				Reason: "account of the demo",
 			}}, true
 		})
 		if err != nil {
 			return fmt.Errorf("make %s: %w", name, err)
+		}
+		guessed = guessed || s.local == lockedLocal
+	}
+	if !guessed {
+		return nil
+	}
+	// Last, so that the audit log is in the order of time.
+	if err := guess(ctx, store, lockedLocal+"@"+Domain, now.Add(-2*time.Hour)); err != nil {
+		return fmt.Errorf("lock %s@%s: %w", lockedLocal, Domain, err)
+	}
+	return nil
+}
+
+// guess tries wrong passwords, a minute apart, by the rules themselves, so that
+// the account and the audit log tell what they would tell of a real stranger; the
+// last one, at the time given, locks.
+func guess(ctx context.Context, store auth.Store, address string, last time.Time) error {
+	rules := auth.DefaultRules()
+	var now time.Time
+	guard := &auth.Guard{Store: store, Now: func() time.Time { return now }}
+	guard.SetPolicy(auth.Policy{Names: &auth.Namer{Domains: map[string]bool{Domain: true}}, Rules: rules})
+	for left := rules.Lockout.Tolerated; left >= 0; left-- {
+		now = last.Add(-time.Duration(left) * time.Minute)
+		verdict := guard.Attempt(ctx, auth.Attempt{
+			Login: address, Password: auth.NewSecret(fmt.Sprintf("guess-%d", left)), Source: strangers,
+			Verify: func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedWrong} },
+		})
+		if verdict.Outcome != auth.WrongPassword {
+			return fmt.Errorf("a wrong password is %s: %w", verdict.Outcome, verdict.Err)
 		}
 	}
 	return nil

@@ -1,0 +1,57 @@
+package demo
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/password"
+	"congthu/auth/sqlite"
+)
+
+// Whoever looks at the locked account sees what a real lock looks like.
+func TestTheLockedAccountHasTheHistoryOfARealLock(t *testing.T) {
+	dir := t.TempDir()
+	fingerprints, err := password.Open(filepath.Join(dir, "pepper.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "congthu.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	now := time.Now().UTC()
+	for range 2 { // the second start finds everything there
+		if err := Seed(t.Context(), store, fingerprints, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	a, err := store.Account(t.Context(), "locked@"+Domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !auth.DefaultRules().Locked(a, now) || a.Failures != 6 || len(a.Mistakes) != 6 || !a.Lock.At.Equal(now.Add(-2*time.Hour).Truncate(time.Microsecond)) {
+		t.Errorf("%+v", a)
+	}
+	events, err := store.Events(t.Context(), auth.EventFilter{Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := make(map[auth.EventKind]int)
+	var later time.Time
+	for _, e := range events { // newest first
+		if !later.IsZero() && e.At.After(later) {
+			t.Errorf("event %d is of %s, after the next one", e.Seq, e.At)
+		}
+		later = e.At
+		if e.Account == a.Name {
+			kinds[e.Kind]++
+		}
+	}
+	if kinds[auth.FirstLogin] != 1 || kinds[auth.PasswordWrong] != 6 || kinds[auth.AccountLocked] != 1 || events[0].Kind != auth.AccountLocked {
+		t.Errorf("%v, the last %+v", kinds, events[0])
+	}
+}
