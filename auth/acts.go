@@ -46,7 +46,7 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 		}
 		before := describeLock(a)
 		if strangers {
-			before += fmt.Sprintf(", %d wrong passwords on %s", a.WrongThatDay, a.WrongOn)
+			before += ", " + describeFailures(a.WrongThatDay) + " on " + a.WrongOn
 		}
 		if !refused.IsZero() {
 			before += fmt.Sprintf(", refused for now from %s (%s)", refused.Source.Addr(), refused.Outcome)
@@ -167,11 +167,11 @@ func (g *Guard) act(ctx context.Context, name Name, act Act, change func(*Accoun
 func describeLock(a *Account) string {
 	switch a.Lock.Cause {
 	case ByWrongPasswords:
-		return fmt.Sprintf("locked by %d wrong passwords", a.Failures)
+		return "locked by " + describeFailures(a.Failures)
 	case ByAdmin:
 		return "locked by " + a.Lock.By
 	}
-	return fmt.Sprintf("not locked, %d wrong passwords", a.Failures)
+	return "not locked, " + describeFailures(a.Failures)
 }
 
 // instant writes a time for people, in the regulation's time zone.

@@ -59,10 +59,11 @@ type Guard struct {
 	gates  gates
 	known  lru[Name, knownGood]
 	// recent holds wrong passwords while repeats are not counted.
-	recent   lru[digest, time.Time]
-	refusals lru[Name, Refusal]
-	began    time.Time    // when the guard came into use
-	contact  atomic.Int64 // last success of the store, nanoseconds since then
+	recent     lru[digest, time.Time]
+	refusals   lru[Name, Refusal] // unasked
+	unanswered lru[Name, Refusal] // by the mail server
+	began      time.Time          // when the guard came into use
+	contact    atomic.Int64       // last success of the store, nanoseconds since then
 
 	mu     sync.Mutex
 	debts  []debt             // settlements that are not done yet
@@ -122,7 +123,7 @@ func (g *Guard) init() {
 		g.began = time.Now()
 		g.known.max = orDefault(g.KnownGood, 100_000)
 		g.recent.max = 65536
-		g.refusals.max = maxRefusals
+		g.refusals.max, g.unanswered.max = maxRefusals, maxRefusals
 		g.logins = make(map[Name]time.Time)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge = make(chan struct{}, 1)

@@ -76,6 +76,7 @@ type recorder struct {
 	mu       sync.Mutex
 	outcomes map[auth.Outcome]int
 	kinds    []auth.EventKind
+	events   []auth.Event
 }
 
 func (r *recorder) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -87,7 +88,7 @@ func (r *recorder) Attempted(_ auth.Attempt, v auth.Verdict) {
 func (r *recorder) Happened(e auth.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.kinds = append(r.kinds, e.Kind)
+	r.kinds, r.events = append(r.kinds, e.Kind), append(r.events, e)
 }
 
 func (r *recorder) count(kind auth.EventKind) (n int) {

@@ -1,41 +1,57 @@
 package auth
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
 
-// Refusal is an attempt that was refused for now, unasked: nothing of it is held
-// against the account, so nothing is stored. Support staff must see it all the
-// same when its user calls, so the process remembers the latest of each name.
+// Refusal is an attempt that was refused for now: nothing of it is held against
+// the account, so nothing is stored. Support staff must see it all the same when
+// its user calls, so the process remembers the latest of each name.
 type Refusal struct {
-	At      time.Time
-	Source  netip.AddrPort
-	Outcome Outcome // Throttled or Busy
+	At     time.Time
+	Source netip.AddrPort
+	// Outcome is Throttled or Busy where the mail server was not asked, and
+	// Unavailable where it gave no verdict.
+	Outcome Outcome
 }
 
 // IsZero reports whether there was none.
 func (r Refusal) IsZero() bool { return r.At.IsZero() }
 
-// maxRefusals is how many names have their latest refusal remembered.
+// maxRefusals is how many names have their latest refusal of each sort remembered.
 const maxRefusals = 4096
 
-// noteRefusal remembers a refusal until the next login or unlock.
+// noteRefusal remembers a refusal until the next login or unlock, and that the
+// mail server gave no verdict until it gives one.
 func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 	switch {
 	case v.Name == "":
 	case v.Outcome == Throttled, v.Outcome == Busy:
 		g.refusals.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
+	case v.Outcome == Unavailable && !errors.Is(v.Err, ErrFull): // then it was not asked
+		g.unanswered.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
 	case v.Outcome == Accepted:
 		g.refusals.remove(v.Name)
+		g.unanswered.remove(v.Name)
+	case v.Outcome == WrongPassword, v.Outcome == PreviousPassword, v.Outcome == Refused, v.Outcome == Revoked, v.Outcome == Expired:
+		g.unanswered.remove(v.Name)
 	}
 }
 
 // LatelyRefused returns the latest attempt on the account that this process has
-// refused for now within a day, if no login came after it.
-func (g *Guard) LatelyRefused(name Name) Refusal {
+// refused for now, without asking the mail server, within a day, if no login came after it.
+func (g *Guard) LatelyRefused(name Name) Refusal { return g.lately(&g.refusals, name) }
+
+// LatelyUnanswered returns the latest attempt on the account to which the mail
+// server gave this process no verdict within a day, if it gave none since. There
+// is nothing about it to unlock.
+func (g *Guard) LatelyUnanswered(name Name) Refusal { return g.lately(&g.unanswered, name) }
+
+func (g *Guard) lately(of *lru[Name, Refusal], name Name) Refusal {
 	g.init()
-	r, _ := g.refusals.get(name)
+	r, _ := of.get(name)
 	if g.now().Sub(r.At) >= sourceMemory {
 		return Refusal{}
 	}

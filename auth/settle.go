@@ -252,7 +252,12 @@ func (r Rules) revoke(a *Account, now time.Time, act Act) Event {
 	}
 }
 
-func describeFailures(n int) string { return fmt.Sprintf("%d wrong passwords", n) }
+func describeFailures(n int) string {
+	if n == 1 {
+		return "1 wrong password"
+	}
+	return fmt.Sprintf("%d wrong passwords", n)
+}
 
 // lockReason tells where the wrong passwords came from.
 func (r Rules) lockReason(a *Account) string {
@@ -264,5 +269,5 @@ func (r Rules) lockReason(a *Account) string {
 			sources = append(sources, addr.String())
 		}
 	}
-	return fmt.Sprintf("%d wrong passwords, %d tolerated, from %s", a.Failures, r.Lockout.Tolerated, strings.Join(sources, ", "))
+	return fmt.Sprintf("%s, %d tolerated, from %s", describeFailures(a.Failures), r.Lockout.Tolerated, strings.Join(sources, ", "))
 }

@@ -57,7 +57,7 @@ func (s *Server) account(a auth.Account, events []auth.Event) Account {
 	}
 	return Account{
 		Summary: s.summary(a, rules, now),
-		Why:     Explain(a, rules, s.Guard.LatelyRefused(a.Name), now, change),
+		Why:     Explain(a, rules, s.Guard.LatelyRefused(a.Name), s.Guard.LatelyUnanswered(a.Name), now, change),
 		Events:  eventsOf(events),
 	}
 }

@@ -111,6 +111,7 @@ type Guard interface {
 	Dormant(ctx context.Context, census auth.Census) (auth.Swept, error)
 	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (auth.Swept, error)
 	LatelyRefused(name auth.Name) auth.Refusal
+	LatelyUnanswered(name auth.Name) auth.Refusal
 	Rules() auth.Rules
 }
 

@@ -124,8 +124,14 @@ func causeOf(c auth.Cause, rules auth.Rules) Cause {
 	}
 	e := explainer{rules: rules}
 	fromEN, fromVI := sourcesText(c.Sources)
-	v.EN = fmt.Sprintf("%s locked from %s to %s by wrong passwords from %s.", count(len(c.Accounts), "account"), e.en(c.First), e.en(c.Last), fromEN)
-	v.VI = fmt.Sprintf("%d tài khoản bị khóa từ %s đến %s do nhập sai mật khẩu từ %s.", len(c.Accounts), e.vi(c.First), e.vi(c.Last), fromVI)
+	whenEN, whenVI := "at "+e.en(c.First), "lúc "+e.vi(c.First)
+	if e.en(c.First) != e.en(c.Last) {
+		// Not "from ... to": they are still locked.
+		whenEN = fmt.Sprintf("between %s and %s", e.en(c.First), e.en(c.Last))
+		whenVI = fmt.Sprintf("trong khoảng %s – %s", e.vi(c.First), e.vi(c.Last))
+	}
+	v.EN = fmt.Sprintf("%s locked %s by wrong passwords from %s.", count(len(c.Accounts), "account"), whenEN, fromEN)
+	v.VI = fmt.Sprintf("%d tài khoản bị khóa %s do nhập sai mật khẩu từ %s.", len(c.Accounts), whenVI, fromVI)
 	if c.Suspected {
 		v.EN += " This looks like an attack."
 		v.VI += " Nghi là tấn công."

@@ -36,7 +36,7 @@ func TestLocksOfOneCauseAreListedTogether(t *testing.T) {
 	}
 	attack, one := list.Causes[0], list.Causes[1]
 	if !attack.Suspected || len(attack.Accounts) != 12 || attack.Accounts[11] != "nguoi11@x.vn" || !slices.Equal(attack.Sources, []string{"203.0.113.5"}) ||
-		attack.EN != "12 accounts locked from 2025-06-15 09:05 to 2025-06-15 09:05 by wrong passwords from 203.0.113.5. This looks like an attack." {
+		attack.EN != "12 accounts locked at 2025-06-15 09:05 by wrong passwords from 203.0.113.5. This looks like an attack." {
 		t.Errorf("%+v", attack)
 	}
 	if one.Suspected || !slices.Equal(one.Accounts, []string{"binh@x.vn"}) || !slices.Equal(one.Sources, []string{"2001:db8::/64"}) ||
@@ -52,6 +52,23 @@ func TestLocksOfOneCauseAreListedTogether(t *testing.T) {
 	a = decode[Account](t, f.request("GET", base+"/accounts/binh@x.vn", ""), 200)
 	if a.Locked.CauseID != one.ID || strings.Contains(a.Why[0].EN, "attack") {
 		t.Errorf("%+v\n%+v", a.Locked, a.Why[0])
+	}
+}
+
+func TestALockIsToldAsAMomentAndSeveralAsATime(t *testing.T) {
+	first := instant("2025-06-15 21:48")
+	for last, want := range map[time.Time][2]string{
+		first:                       {"1 account locked at 2025-06-15 21:48 by", "1 tài khoản bị khóa lúc 21:48 ngày 15/06/2025 do"},
+		first.Add(59 * time.Second): {"1 account locked at 2025-06-15 21:48 by", "1 tài khoản bị khóa lúc 21:48 ngày 15/06/2025 do"},
+		first.Add(7 * time.Minute): {
+			"1 account locked between 2025-06-15 21:48 and 2025-06-15 21:55 by",
+			"1 tài khoản bị khóa trong khoảng 21:48 ngày 15/06/2025 – 21:55 ngày 15/06/2025 do",
+		},
+	} {
+		c := causeOf(auth.Cause{First: first, Last: last, Accounts: []auth.Name{"an@x.vn"}}, auth.DefaultRules())
+		if !strings.HasPrefix(c.EN, want[0]) || !strings.HasPrefix(c.VI, want[1]) {
+			t.Errorf("%s\n%s", c.EN, c.VI)
+		}
 	}
 }
 

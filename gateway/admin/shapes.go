@@ -25,7 +25,7 @@ type Summary struct {
 	State           string      `json:"state" doc:"What stands in the way first; unknown is a name that nobody has ever logged in with and that was not imported."`
 	Registered      time.Time   `json:"registered,omitzero" doc:"When it became an account: imported, or first logged in to."`
 	FirstLogin      time.Time   `json:"first_login,omitzero"`
-	LastLogin       time.Time   `json:"last_login,omitzero" doc:"May lag by up to an hour."`
+	LastLogin       time.Time   `json:"last_login,omitzero" doc:"May lag by store.last_login_window, an hour unless it is set."`
 	Failures        int         `json:"failures" doc:"Wrong passwords since the last login or unlock."`
 	Locked          *Lock       `json:"locked" doc:"null when it is not locked."`
 	Revoked         *Revocation `json:"revoked" doc:"null when it is not marked as revoked."`

@@ -28,9 +28,10 @@ const staleFor = 7 * 24 * time.Hour
 // Explain says why nobody can log in to an account, since when, and what to tell
 // the user. It is a pure function. What matters most comes first; the last entry
 // says so when no rule stands in the way. lately is the latest attempt that was
-// refused for now, if any; change tells a user how to change the
+// refused for now, if any, and unanswered the latest to which the mail server
+// gave no verdict; change tells a user how to change the
 // password; empty: the helpdesk knows.
-func Explain(a auth.Account, r auth.Rules, lately auth.Refusal, now time.Time, change string) []Why {
+func Explain(a auth.Account, r auth.Rules, lately, unanswered auth.Refusal, now time.Time, change string) []Why {
 	e := explainer{a, r, now, change}
 	var reasons []Why
 	if r.Locked(a, now) {
@@ -45,6 +46,9 @@ func Explain(a auth.Account, r auth.Rules, lately auth.Refusal, now time.Time, c
 		reasons = append(reasons, e.strangersOut(lately))
 	case !lately.IsZero():
 		reasons = append(reasons, e.refusedForNow(lately))
+	}
+	if !unanswered.IsZero() {
+		reasons = append(reasons, e.unanswered(unanswered))
 	}
 	if !a.Known() {
 		return append(reasons, e.unknown())
@@ -78,7 +82,7 @@ func Explain(a auth.Account, r auth.Rules, lately auth.Refusal, now time.Time, c
 
 // standing is the one reason that says what state an account is in.
 func standing(a auth.Account, r auth.Rules, now time.Time) Why {
-	reasons := Explain(a, r, auth.Refusal{}, now, "")
+	reasons := Explain(a, r, auth.Refusal{}, auth.Refusal{}, now, "")
 	for _, why := range reasons {
 		switch why.Outcome {
 		case auth.Locked.String(), auth.Revoked.String(), auth.Expired.String():
@@ -132,7 +136,8 @@ func (e explainer) revoked() Why {
 	months := e.rules.Dormancy.Months
 	usedEN, usedVI := "nobody has ever logged in to it", "chưa từng có ai đăng nhập"
 	if !e.LastLogin.IsZero() {
-		usedEN, usedVI = "the last login was at "+e.en(e.LastLogin), "lần đăng nhập cuối là "+e.vi(e.LastLogin)
+		lastEN, lastVI := e.lastLogin()
+		usedEN, usedVI = "the last login was at "+lastEN, "lần đăng nhập cuối là "+lastVI
 	}
 	w := Why{
 		Outcome: auth.Revoked.String(),
@@ -206,6 +211,20 @@ func (e explainer) refusedForNow(lately auth.Refusal) Why {
 		w.TellVI = "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Hãy thử lại."
 	}
 	return w
+}
+
+func (e explainer) unanswered(last auth.Refusal) Why {
+	from := addressOf(last.Source)
+	return Why{
+		Outcome: last.Outcome.String(),
+		Since:   last.At.UTC(),
+		EN: fmt.Sprintf("An attempt from %s at %s got no verdict from the mail server; see the gateway's log and the mail server.",
+			from.en, e.en(last.At)),
+		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s không được máy chủ thư trả lời là đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
+			from.vi, e.vi(last.At)),
+		TellEN: "The mail server did not answer when you logged in. Your password need not be wrong: try again in some minutes; we look into it.",
+		TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: hãy thử lại sau ít phút; chúng tôi đang kiểm tra.",
+	}
 }
 
 func (e explainer) stale() Why {
@@ -291,10 +310,11 @@ func (e explainer) unknown() Why {
 }
 
 func (e explainer) nothing() Why {
+	lastEN, lastVI := e.lastLogin()
 	return Why{
 		Outcome: auth.Accepted.String(),
-		EN:      fmt.Sprintf("Nothing stands in the way: it can log in; the last login was at %s.", e.en(e.LastLogin)),
-		VI:      fmt.Sprintf("Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc %s.", e.vi(e.LastLogin)),
+		EN:      fmt.Sprintf("Nothing stands in the way: it can log in; the last login was at %s.", lastEN),
+		VI:      fmt.Sprintf("Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc %s.", lastVI),
 		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
 		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
 	}
@@ -342,7 +362,30 @@ func (e explainer) local(t time.Time) time.Time {
 	return t.In(e.rules.Location)
 }
 
-func (e explainer) daysLeft(at time.Time) int { return int(at.Sub(e.now) / (24 * time.Hour)) }
+// lastLogin is when the last login was, as well as it is known: later ones
+// within the window in which they are coalesced are not written.
+func (e explainer) lastLogin() (en, vi string) {
+	en, vi = e.en(e.LastLogin), e.vi(e.LastLogin)
+	window := e.rules.Dormancy.Slack
+	switch {
+	case window <= 0:
+	case window == time.Hour:
+		en, vi = en+" or up to an hour later", vi+" hoặc sau đó tối đa 1 giờ"
+	case window%time.Hour == 0:
+		n := int(window / time.Hour)
+		en, vi = fmt.Sprintf("%s or up to %d hours later", en, n), fmt.Sprintf("%s hoặc sau đó tối đa %d giờ", vi, n)
+	default:
+		n := int((window + time.Minute - 1) / time.Minute)
+		en, vi = fmt.Sprintf("%s or up to %s later", en, count(n, "minute")), fmt.Sprintf("%s hoặc sau đó tối đa %d phút", vi, n)
+	}
+	return en, vi
+}
+
+// daysLeft counts a day that has begun.
+func (e explainer) daysLeft(at time.Time) int {
+	const day = 24 * time.Hour
+	return int((at.Sub(e.now) + day - 1) / day)
+}
 
 func (e explainer) days(at time.Time) string { return count(e.daysLeft(at), "day") }
 

@@ -59,6 +59,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		rules   auth.Rules
 		change  string
 		lately  auth.Refusal
+		silent  auth.Refusal // the mail server was
 		want    []Why
 	}{
 		{
@@ -106,8 +107,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "revoked", Since: instant("2025-06-01 02:30"),
-				EN:     "Revoked since 2025-06-01 02:30 by gateway: the last login was at 2024-05-31 12:00.",
-				VI:     "Bị thu hồi từ 02:30 ngày 01/06/2025 (gateway): lần đăng nhập cuối là 12:00 ngày 31/05/2024.",
+				EN:     "Revoked since 2025-06-01 02:30 by gateway: the last login was at 2024-05-31 12:00 or up to an hour later.",
+				VI:     "Bị thu hồi từ 02:30 ngày 01/06/2025 (gateway): lần đăng nhập cuối là 12:00 ngày 31/05/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
 				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.",
 			}},
@@ -119,8 +120,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "revoked", Since: instant("2025-06-14 01:00"), // the day has ended, and the hour of slack
-				EN:     "Not used for more than 12 months since 2025-06-14 01:00, so every login is refused: the last login was at 2024-06-13 12:00.",
-				VI:     "Không đăng nhập quá 12 tháng, bị từ chối đăng nhập từ 01:00 ngày 14/06/2025: lần đăng nhập cuối là 12:00 ngày 13/06/2024.",
+				EN:     "Not used for more than 12 months since 2025-06-14 01:00, so every login is refused: the last login was at 2024-06-13 12:00 or up to an hour later.",
+				VI:     "Không đăng nhập quá 12 tháng, bị từ chối đăng nhập từ 01:00 ngày 14/06/2025: lần đăng nhập cuối là 12:00 ngày 13/06/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
 				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.",
 			}},
@@ -171,8 +172,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "accepted",
-				EN:      "The password expires at 2025-06-17 00:00, 1 day from now.",
-				VI:      "Mật khẩu sẽ hết hạn lúc 00:00 ngày 17/06/2025, còn 1 ngày.",
+				EN:      "The password expires at 2025-06-17 00:00, 2 days from now.",
+				VI:      "Mật khẩu sẽ hết hạn lúc 00:00 ngày 17/06/2025, còn 2 ngày.",
 				TellEN:  "Change your password before 2025-06-17 00:00. The helpdesk tells you how.",
 				TellVI:  "Hãy đổi mật khẩu trước 00:00 ngày 17/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
@@ -301,6 +302,17 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}},
 		},
 		{
+			name: "the mail server gave no verdict", account: healthy,
+			silent: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Unavailable},
+			want: []Why{{
+				Outcome: "unavailable", Since: instant("2025-06-15 09:58"),
+				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 got no verdict from the mail server; see the gateway's log and the mail server.",
+				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 không được máy chủ thư trả lời là đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
+				TellEN: "The mail server did not answer when you logged in. Your password need not be wrong: try again in some minutes; we look into it.",
+				TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: hãy thử lại sau ít phút; chúng tôi đang kiểm tra.",
+			}},
+		},
+		{
 			name: "nothing in the way", account: healthy,
 			want: []Why{nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
@@ -309,7 +321,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			if c.rules.Location == nil {
 				c.rules = auth.DefaultRules()
 			}
-			got := Explain(c.account, c.rules, c.lately, now, c.change)
+			got := Explain(c.account, c.rules, c.lately, c.silent, now, c.change)
 			if len(got) != len(c.want) {
 				t.Fatalf("%d reasons, want %d: %+v", len(got), len(c.want), got)
 			}
@@ -334,7 +346,7 @@ func TestEveryReasonIsGivenWhenThereAreSeveral(t *testing.T) {
 		Stale: from("198.51.100.9:5555", "2025-06-15 09:30"),
 	}
 	var outcomes []string
-	for _, w := range Explain(a, auth.DefaultRules(), auth.Refusal{}, now, "") {
+	for _, w := range Explain(a, auth.DefaultRules(), auth.Refusal{}, auth.Refusal{}, now, "") {
 		outcomes = append(outcomes, w.Outcome)
 	}
 	if got := strings.Join(outcomes, " "); got != "locked revoked expired previous_password" {
@@ -345,11 +357,51 @@ func TestEveryReasonIsGivenWhenThereAreSeveral(t *testing.T) {
 	}
 }
 
+// A last login within the window of the latest that was written is not written.
+func TestTheLastLoginIsAsExactAsItIsKnown(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	a := auth.Account{Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: instant("2025-06-14 21:40")}
+	for window, want := range map[time.Duration][2]string{
+		0:                     {"the last login was at 2025-06-14 21:40.", "lần đăng nhập cuối lúc 21:40 ngày 14/06/2025."},
+		time.Hour:             {"at 2025-06-14 21:40 or up to an hour later.", "lúc 21:40 ngày 14/06/2025 hoặc sau đó tối đa 1 giờ."},
+		3 * time.Hour:         {"at 2025-06-14 21:40 or up to 3 hours later.", "lúc 21:40 ngày 14/06/2025 hoặc sau đó tối đa 3 giờ."},
+		5*time.Minute + 1:     {"at 2025-06-14 21:40 or up to 6 minutes later.", "lúc 21:40 ngày 14/06/2025 hoặc sau đó tối đa 6 phút."},
+		100 * time.Nanosecond: {"at 2025-06-14 21:40 or up to 1 minute later.", "lúc 21:40 ngày 14/06/2025 hoặc sau đó tối đa 1 phút."},
+	} {
+		rules := auth.DefaultRules()
+		rules.Dormancy.Slack = window
+		why := Explain(a, rules, auth.Refusal{}, auth.Refusal{}, now, "")[0]
+		if !strings.HasSuffix(why.EN, want[0]) || !strings.HasSuffix(why.VI, want[1]) {
+			t.Errorf("with a window of %s: %s / %s", window, why.EN, why.VI)
+		}
+	}
+}
+
+// Three days of grace are three days a moment after they were granted, too.
+func TestADayThatHasBegunIsADay(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	for left, want := range map[time.Duration]string{
+		3 * 24 * time.Hour:                "3 days from now",
+		3*24*time.Hour - time.Microsecond: "3 days from now",
+		2*24*time.Hour + time.Microsecond: "3 days from now",
+		2 * 24 * time.Hour:                "2 days from now",
+		time.Minute:                       "1 day from now",
+	} {
+		a := auth.Account{
+			Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: now,
+			Password: auth.Password{Since: now.AddDate(-1, 0, 0)}, GraceUntil: now.Add(left),
+		}
+		if why := Explain(a, auth.DefaultRules(), auth.Refusal{}, auth.Refusal{}, now, "")[0]; !strings.Contains(why.EN, ", "+want) {
+			t.Errorf("%s before the end: %s", left, why.EN)
+		}
+	}
+}
+
 func nothing(en, vi string) Why {
 	return Why{
 		Outcome: "accepted",
-		EN:      "Nothing stands in the way: it can log in; the last login was at " + en + ".",
-		VI:      "Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc " + vi + ".",
+		EN:      "Nothing stands in the way: it can log in; the last login was at " + en + " or up to an hour later.",
+		VI:      "Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc " + vi + " hoặc sau đó tối đa 1 giờ.",
 		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
 		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
 	}

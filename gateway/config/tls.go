@@ -125,9 +125,18 @@ func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certif
 	case err != nil:
 		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s %v", path, pair.Certificate, err)
 	case left < expiresSoon:
-		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s runs out in %d days, on %s", path, pair.Certificate, int(left/(24*time.Hour)), instant(loaded.Leaf.NotAfter))
+		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s runs out in %s, on %s", path, pair.Certificate, daysIn(left), instant(loaded.Leaf.NotAfter))
 	}
 	return held
+}
+
+// daysIn counts the days of a duration; one that has begun is one.
+func daysIn(d time.Duration) string {
+	const day = 24 * time.Hour
+	if n := int((d + day - 1) / day); n != 1 {
+		return fmt.Sprintf("%d days", n)
+	}
+	return "1 day"
 }
 
 func hasPrivateKey(data []byte) bool {
