@@ -138,7 +138,10 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		shut()
 	}
 	defer leave()
-	defer context.AfterFunc(ctx, leave)()
+	defer context.AfterFunc(ctx, func() {
+		g.Log.Info("stopping: nobody new is let in, live sessions may go on", "sessions", g.sessions.Len(""), "drain_timeout", c.DrainTimeout.String())
+		leave()
+	})()
 	context.AfterFunc(background, leave)
 
 	if g.Changes != nil {

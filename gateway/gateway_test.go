@@ -938,3 +938,19 @@ func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
 }
 
 func nobodyYet(auth.Name) bool { return false }
+
+// The drain may take long, and whoever has stopped the gateway wants to know that
+// it has heard.
+func TestAShutdownIsToldWhenItBegins(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	p := o.phone()
+	p.say(`a LOGIN lan "Mat-khau-1"`)
+	p.read("a OK")
+	o.stop()
+	eventually(t, "the end of all sessions", func() bool { return strings.Contains(o.log.String(), "all sessions have ended") })
+	before, _, _ := strings.Cut(o.log.String(), "all sessions have ended")
+	if !strings.Contains(before, "msg=\"stopping: nobody new is let in, live sessions may go on\" sessions=1 drain_timeout=300ms\n") {
+		t.Error(before)
+	}
+}

@@ -156,10 +156,13 @@ func (l *loginLog) Happened(e auth.Event) {
 			account = slog.String("login_hash", l.hash(string(e.Account)))
 		}
 	}
-	l.log.LogAttrs(context.Background(), slog.LevelInfo, "event",
-		slog.String("kind", string(e.Kind)), account, slog.String("actor", e.Actor),
-		slog.String("before", e.Before), slog.String("after", e.After), slog.String("reason", e.Reason),
-	)
+	attrs := []slog.Attr{slog.String("kind", string(e.Kind)), account, slog.String("actor", e.Actor)}
+	for _, a := range []struct{ key, value string }{{"before", e.Before}, {"after", e.After}, {"reason", e.Reason}} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelInfo, "event", attrs...)
 }
 
 func (l *loginLog) hash(name string) string {

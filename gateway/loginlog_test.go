@@ -10,6 +10,20 @@ import (
 	"congthu/auth"
 )
 
+func TestAnEventTellsOnlyWhatThereIsToTell(t *testing.T) {
+	var out bytes.Buffer
+	l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)), func(auth.Name) bool { return true })
+	l.Happened(auth.Event{Kind: auth.FirstLogin, Account: lan, Actor: auth.ByUser, Before: "unknown", After: "active"})
+	if got := out.String(); strings.Contains(got, "reason") || !strings.Contains(got, "before=unknown after=active\n") {
+		t.Error(got)
+	}
+	out.Reset()
+	l.Happened(auth.Event{Kind: auth.GraceGranted, Account: lan, Actor: "A", Reason: "travelling"})
+	if got := out.String(); strings.Contains(got, "before") || strings.Contains(got, "after") || !strings.Contains(got, "reason=travelling") {
+		t.Error(got)
+	}
+}
+
 // A stranger can be refused as fast as he can ask. What matters to an operator
 // must not be lost in lines about it.
 func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {

@@ -140,7 +140,7 @@ func (s *Server) logRequest(r *http.Request, w *response, who caller, began time
 	}
 	attrs := []slog.Attr{
 		slog.String("actor", who.actor), slog.String("route", route), slog.Int("status", w.status),
-		slog.Duration("took", time.Since(began)),
+		slog.Float64("took_ms", float64(time.Since(began).Microseconds())/1000),
 	}
 	if from := source(r); from.IsValid() {
 		attrs = append(attrs, slog.String("source", from.String()))

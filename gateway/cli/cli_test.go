@@ -628,6 +628,27 @@ func TestTheVersionIsPrinted(t *testing.T) {
 	}
 }
 
+// Whoever reads one mistake in the log and reloads, reads the next one, and so on.
+func TestARefusedReloadTellsEveryMistake(t *testing.T) {
+	_, err := config.Parse("congthu.yaml", []byte("domian: example.vn\nimap: { upstrem: \"127.0.0.1:10143\" }\nrules: { lockout: { tolerated: 0 } }\n"))
+	var mistakes *config.Error
+	if !errors.As(err, &mistakes) || len(mistakes.Problems) < 4 {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	tellMistakes(slog.New(slog.NewTextHandler(&out, nil)), fmt.Errorf("reload: %w", err))
+	log := out.String()
+	for _, p := range mistakes.Problems {
+		if !strings.Contains(log, fmt.Sprintf("place=%s path=%s err=", p.Place(), p.Path)) {
+			t.Errorf("no word of %s", p.Path)
+		}
+	}
+	unknown, missing := strings.Index(log, "did you mean `domain`"), strings.Index(log, "`domain` is missing")
+	if unknown < 0 || missing < unknown {
+		t.Errorf("what is missing is told before what is mistyped:\n%s", log)
+	}
+}
+
 // A reload that comes while the database is opened, which may take long, must
 // neither end the process nor find a gateway that is not there yet.
 func TestAReloadDuringTheStartComesAfterIt(t *testing.T) {

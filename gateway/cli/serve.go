@@ -119,7 +119,7 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 				return
 			case <-reload:
 				if err := g.Reload(); err != nil {
-					s.log.Error("configuration", "err", err)
+					tellMistakes(s.log, err)
 				}
 			}
 		}
@@ -128,6 +128,20 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	cancel()
 	<-done
 	return err
+}
+
+// tellMistakes writes a line for each mistake of a configuration that was to be
+// reloaded: whoever mends one after the other reloads as often.
+func tellMistakes(log *slog.Logger, err error) {
+	log.Error("configuration", "err", err)
+	var mistakes *config.Error
+	if !errors.As(err, &mistakes) {
+		return
+	}
+	for i, p := range mistakes.Problems {
+		log.Error("configuration", "mistake", fmt.Sprintf("%d of %d", i+1, len(mistakes.Problems)),
+			"place", p.Place(), "path", p.Path, "err", p.Message, "fix", p.Fix)
+	}
 }
 
 // newLogger makes the log that the configuration asks for.

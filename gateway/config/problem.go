@@ -53,7 +53,7 @@ func (p Problem) String() string {
 }
 
 // Error is what [Load] and [Parse] return for a file with mistakes: all of
-// them, in the order of the file.
+// them, in the order of the file; those that have no place in it come last.
 type Error struct {
 	File     string
 	Problems []Problem
@@ -91,10 +91,17 @@ func Render(problems []Problem) string {
 	return strings.Join(all, "\n")
 }
 
-// inOrder sorts by place; what has none comes first, as the file begins with it.
+// inOrder sorts by place. What has none comes last: a field that is missing is
+// often there, under a name that is not quite right.
 func inOrder(problems []Problem) []Problem {
+	nowhere := func(p Problem) int {
+		if p.Line == 0 {
+			return 1
+		}
+		return 0
+	}
 	slices.SortStableFunc(problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(nowhere(a), nowhere(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return problems
 }

@@ -50,7 +50,7 @@ func checkHeader(header []byte, mine func(address string) bool) error {
 		}
 		for _, address := range addresses {
 			if !mine(address) {
-				return fmt.Errorf("%s: not an address of this account", f.name)
+				return &notMine{f.name, address}
 			}
 		}
 	}
@@ -66,6 +66,13 @@ func checkHeader(header []byte, mine func(address string) bool) error {
 	}
 	return nil
 }
+
+// notMine is the error for a sender that is somebody else. The client is told the
+// field, the operator the address as well.
+type notMine struct{ field, address string }
+
+// Error implements error.
+func (e *notMine) Error() string { return e.field + ": not an address of this account" }
 
 // field is one field of a header, unfolded.
 type field struct{ name, value string }

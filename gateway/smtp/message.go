@@ -17,6 +17,8 @@ type failure struct {
 	reply  *gosmtp.SMTPError
 	// err is for the operator.
 	err error
+	// address is the sender that is not the account's, if that is why.
+	address string
 }
 
 // Data implements [gosmtp.Session] for DATA and BDAT.
@@ -32,11 +34,16 @@ func (s *session) Data(r io.Reader) error {
 	reply, f := s.transfer(lines)
 	if f != nil {
 		s.submitted(f.result)
-		s.log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "err", f.err)
+		log := s.log
+		if f.address != "" {
+			log = log.With("address", tried(f.address))
+		}
+		log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "err", f.err)
 		return f.reply
 	}
 	// The mail server has no transaction any more.
 	s.open = false
+	s.messages++
 	s.submitted(Accepted)
 	s.log.Info("message submitted", "recipients", s.recipients, "octets", lines.octets, "reply", reply.Message)
 	return reply
@@ -110,11 +117,15 @@ var endOfHeader = []byte("\r\n\r\n")
 
 // headerRefused is a failure, unless the rule only warns.
 func (s *session) headerRefused(mode auth.Mode, why error) *failure {
+	address := ""
+	if other := new(notMine); errors.As(why, &other) {
+		address = other.address
+	}
 	if mode == auth.Warn {
-		s.would(why.Error())
+		s.would(why.Error(), address)
 		return nil
 	}
-	return &failure{NotYours, headerRefused.says("Message refused: " + why.Error()), why}
+	return &failure{result: NotYours, reply: headerRefused.says("Message refused: " + why.Error()), err: why, address: address}
 }
 
 // pour passes on the message up to its end, which it does not send.
@@ -163,17 +174,17 @@ func (s *session) cutShort(err error) *failure {
 	var reply *gosmtp.SMTPError
 	switch {
 	case errors.Is(err, errBareNewline), isTimeout(err) && s.conn.missedEnd():
-		return &failure{Malformed, badData.says("A bare CR or LF is not allowed"), err}
+		return &failure{result: Malformed, reply: badData.says("A bare CR or LF is not allowed"), err: err}
 	case errors.Is(err, gosmtp.ErrTooLongLine):
-		return &failure{Malformed, badData.says("Line too long"), err}
+		return &failure{result: Malformed, reply: badData.says("Line too long"), err: err}
 	case errors.As(err, &reply) && reply.Code == gosmtp.ErrDataTooLarge.Code:
-		return &failure{TooLarge, gosmtp.ErrDataTooLarge, err} // RFC 1870 section 6.3
+		return &failure{result: TooLarge, reply: gosmtp.ErrDataTooLarge, err: err} // RFC 1870 section 6.3
 	case isTimeout(err), errors.Is(err, errEndedByUs), errors.As(err, &reply):
 		s.conn.hangUp()
-		return &failure{Abandoned, timedOut(), err}
+		return &failure{result: Abandoned, reply: timedOut(), err: err}
 	}
 	// RSET, or nobody there to read the reply.
-	return &failure{Abandoned, notNow.says("Message incomplete"), err}
+	return &failure{result: Abandoned, reply: notNow.says("Message incomplete"), err: err}
 }
 
 // refusedByServer is a failure of the mail server. A connection that is lost is
@@ -181,8 +192,8 @@ func (s *session) cutShort(err error) *failure {
 func (s *session) refusedByServer(step string, err error) *failure {
 	var reply *gosmtp.SMTPError
 	if errors.As(err, &reply) {
-		return &failure{Refused, s.passOn(step, err), err}
+		return &failure{result: Refused, reply: s.passOn(step, err), err: err}
 	}
 	s.abort()
-	return &failure{ServerLost, notNow.says("Connection to the mail server lost; try again later"), err}
+	return &failure{result: ServerLost, reply: notNow.says("Connection to the mail server lost; try again later"), err: err}
 }

@@ -106,6 +106,12 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	g := d.library(client)
 	g.Serve(&single{conn: c})
 	g.Shutdown(context.Background())
+	client.data.Lock()
+	defer client.data.Unlock()
+	if client.account != "" {
+		client.log.Info("session ends", "from_client", c.received.Load(), "to_client", c.sent.Load(),
+			"messages", client.messages, "seconds", int(time.Since(c.opened).Seconds()))
+	}
 }
 
 func (d *door) enter(c *conn, abort func()) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,6 +41,7 @@ type session struct {
 	// nobody wants any more; utf8 when MAIL said SMTPUTF8.
 	open, dirty, utf8 bool
 	recipients        int
+	messages          int // submitted in this session
 
 	// data is held while a message is taken: with BDAT that is another goroutine.
 	data sync.Mutex
@@ -83,10 +86,10 @@ func (s *session) Mail(from string, options *gosmtp.MailOptions) error {
 	if policy := s.server.sender(); from != "" && policy.Mode != auth.Off && !policy.Owns(s.account, from) {
 		if policy.Mode == auth.Enforce {
 			s.submitted(NotYours)
-			s.log.Info("sender refused", "in", "MAIL")
+			s.log.Info("sender refused", "in", "MAIL", "address", tried(from))
 			return senderRefused.says("Sender address is not one of this account")
 		}
-		s.would("MAIL")
+		s.would("MAIL", from)
 	}
 	up := s.up.Load()
 	if s.dirty {
@@ -185,10 +188,32 @@ func (s *session) passOn(step string, err error) *gosmtp.SMTPError {
 	return &gosmtp.SMTPError{Code: reply.Code, EnhancedCode: reply.EnhancedCode, Message: printable(reply.Message)}
 }
 
-// would notes what mode warn lets pass.
-func (s *session) would(where string) {
+// would notes what mode warn lets pass; address may be empty.
+func (s *session) would(where, address string) {
 	s.submitted(WouldRefuse)
-	s.log.Warn("sender would be refused", "in", where)
+	log := s.log
+	if address != "" {
+		log = log.With("address", tried(address))
+	}
+	log.Warn("sender would be refused", "in", where)
+}
+
+// maxTried is the longest address: 64 octets, an @ and 255 octets (RFC 5321
+// section 4.5.3.1).
+const maxTried = 320
+
+// tried makes an address that somebody has tried to send as fit for the log:
+// of what it is made is up to them.
+func tried(address string) string {
+	if len(address) > maxTried {
+		address = address[:maxTried]
+	}
+	quoted := strconv.QuoteToGraphic(strings.ToValidUTF8(address, "\uFFFD"))
+	quoted = quoted[1 : len(quoted)-1]
+	if len(quoted) > maxTried {
+		quoted = strings.ToValidUTF8(quoted[:maxTried], "")
+	}
+	return quoted
 }
 
 func (s *session) submitted(r Result) {

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,63 @@ func TestASubaddressWithAnythingInItIsRefused(t *testing.T) {
 	c.do(`MAIL FROM:<"nguyen.van.a+x"@congthu.test>`, "250")
 	if slices.ContainsFunc(g.fake.Lines(), func(line string) bool { return strings.Contains(line, "+") && !strings.Contains(line, "a+x@") }) {
 		t.Errorf("reached the mail server: %q", g.fake.Lines())
+	}
+}
+
+// Whoever asks why a mail was refused must be told which address it was; what
+// somebody has put into it must not make lines of its own.
+func TestTheLogTellsWhichSenderWasRefused(t *testing.T) {
+	for mode, line := range map[auth.Mode]string{auth.Enforce: "refused", auth.Warn: "would be refused"} {
+		g := start(t, func(g *gateway) { g.Sender = func() Sender { return Sender{Mode: mode} } })
+		c := g.login()
+		c.send("MAIL FROM:<boss@congthu.test>\r\n")
+		c.reply()
+		c.do("RSET", "250")
+		c.message("From: " + owner + "\r\nSender: \"x\\\\y\" <chief@congthu.test>\r\n\r\nx\r\n")
+		c.do("QUIT", "221")
+		g.stop()
+		log := g.log.String()
+		for _, want := range []string{"address=boss@congthu.test", "address=chief@congthu.test"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("%s: no word of %s in\n%s", line, want, log)
+			}
+		}
+	}
+}
+
+func TestAnAddressInTheLogIsShortAndOnOneLine(t *testing.T) {
+	for address, want := range map[string]string{
+		"an@congthu.test":                "an@congthu.test",
+		"văn-thư@congthu.test":           "văn-thư@congthu.test",
+		"a\r\nb\x00@x":                   `a\r\nb\x00@x`,
+		"a\u202eb@x":                     `a\u202eb@x`,
+		"a\xffb@x":                       "a\uFFFDb@x",
+		strings.Repeat("a", 1000):        strings.Repeat("a", 320),
+		strings.Repeat("a\x00", 1000):    strings.Repeat(`a\x00`, 64),
+		strings.Repeat("ư", 1000) + "@x": strings.Repeat("ư", 160),
+	} {
+		if got := tried(address); got != want {
+			t.Errorf("%.40q: %.400q, want %.400q", address, got, want)
+		}
+	}
+}
+
+func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.message(hello)
+	c.do("QUIT", "221")
+	c.closed()
+	early := g.connect()
+	early.do("QUIT", "221")
+	early.closed()
+	g.stop()
+	log := g.log.String()
+	if n := strings.Count(log, `msg="session ends"`); n != 1 {
+		t.Errorf("%d sessions end, want 1:\n%s", n, log)
+	}
+	if !regexp.MustCompile(`msg="session ends" .*protocol=smtp .*account=` + owner + ` from_client=\d+ to_client=\d+ messages=1 seconds=\d`).MatchString(log) {
+		t.Error(log)
 	}
 }
 
