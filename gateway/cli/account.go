@@ -98,7 +98,7 @@ func (a *accounts) act(verb, short, long, example string) *cobra.Command {
 			})
 		},
 	}
-	reasonFlag(cmd, &reason)
+	reasonFlag(cmd, &reason, "required")
 	return cmd
 }
 
@@ -126,14 +126,15 @@ func (a *accounts) grace() *cobra.Command {
 			})
 		},
 	}
-	reasonFlag(cmd, &reason)
+	reasonFlag(cmd, &reason, "required")
 	cmd.Flags().IntVar(&days, "days", 0, "for `N` days from now")
 	must(cmd.RegisterFlagCompletionFunc("days", cobra.FixedCompletions([]string{"1", "2", "3", "4", "5", "6", "7"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)))
 	return cmd
 }
 
-func reasonFlag(cmd *cobra.Command, reason *string) {
-	cmd.Flags().StringVar(reason, "reason", "", "why, for the audit log; required")
+// reasonFlag adds --reason; when says when it is required.
+func reasonFlag(cmd *cobra.Command, reason *string, when string) {
+	cmd.Flags().StringVar(reason, "reason", "", "`TEXT` that says why, for the audit log; "+when)
 	must(cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions))
 }
 

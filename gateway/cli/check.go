@@ -69,8 +69,8 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().StringVar(&account, "account", "", "try a right and a wrong password of this `address` at the mail servers")
-	cmd.Flags().StringVar(&passwordFile, "password-file", "", "read the right password from this `file` instead of asking for it")
+	cmd.Flags().StringVar(&account, "account", "", "try a right and a wrong password of this `ADDRESS` at the mail servers")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "read the right password from this `FILE` instead of asking for it")
 	return cmd
 }
 
@@ -118,8 +118,20 @@ func (k *check) imap(ctx context.Context) {
 			"Set login_trusted_networks there to this machine and imap.upstream.pass_client: id here")
 	} else if !caps.Has(imap.CapID) {
 		k.say("warning", "imap", "pass_client is id, but the mail server does not offer ID: it will see one address for everybody")
+	} else if likeDovecot(caps) {
+		// It cannot be seen from here whether it is on; it is unless somebody has
+		// switched it off.
+		k.say("warning", "imap", "this looks like Dovecot, which now knows the clients' addresses: after wrong passwords it delays every login from such an address by up to 15 s, "+
+			"the right ones too, so that colleagues behind one office's address wait for one who mistypes, and Postfix, which asks Dovecot, gives up after 10 s with 454. "+
+			"The gateway's throttle does that work: switch it off there, unless you have, with: "+
+			"service anvil { unix_listener anvil-auth-penalty { mode = 0 } } (see deploy/guide/dovecot-postfix.md)")
 	}
 }
+
+// likeDovecot guesses by a capability (RFC 2221) that Dovecot offers before login
+// and hardly any other server does: its greeting and what it says of itself in ID
+// can be set to anything.
+func likeDovecot(caps imap.CapSet) bool { return caps.Has("LOGIN-REFERRALS") }
 
 func (k *check) smtp(ctx context.Context) {
 	if len(k.config.SMTP.Listen) == 0 {

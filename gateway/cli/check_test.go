@@ -25,6 +25,7 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 		{"not asked for", withID, true, false, [2]string{"login_trusted_networks", "smtpd_authorized_xclient_hosts"}},
 		{"not offered", withID[:2], false, true, [2]string{"does not offer ID", "does not offer XCLIENT"}},
 		{"passed on", withID, true, true, [2]string{}},
+		{"passed on to Dovecot", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, [2]string{"anvil-auth-penalty"}},
 	} {
 		imap, smtp := &mailtest.IMAP{Caps: test.imap}, &mailtest.SMTP{XClient: test.smtp}
 		t.Cleanup(func() { imap.Close(); smtp.Close() })

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"congthu/auth"
@@ -625,6 +627,32 @@ func TestTheVersionIsPrinted(t *testing.T) {
 	var v map[string]string
 	if err := json.Unmarshal([]byte(out), &v); err != nil || v["version"] == "" || v["revision"] == "" {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// "string" says nothing about what to write.
+func TestEveryFlagNamesWhatItWants(t *testing.T) {
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			name, _ := pflag.UnquoteUsage(f)
+			if f.Value.Type() != "bool" && name != strings.ToUpper(name) {
+				t.Errorf("%s --%s %s", cmd.CommandPath(), f.Name, name)
+			}
+		})
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	look(New())
+	f := newFake(t)
+	for command, want := range map[string]string{
+		"account unlock": "for the audit log; required\n",
+		"sweep":          "for the audit log; required with --force\n",
+	} {
+		if out, _ := f.expect(0, append(strings.Fields(command), "--help")...); !strings.Contains(out, "--reason TEXT ") || !strings.Contains(out, want) {
+			t.Errorf("%s: %s", command, out)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ Each account that changes gets an entry in the audit log. Logins go on meanwhile
 	}
 	i.at.addFlags(cmd)
 	outputFlag(cmd, cmd.Flags(), &i.output)
-	reasonFlag(cmd, &i.reason)
+	reasonFlag(cmd, &i.reason, "required without --dry-run")
 	cmd.Flags().BoolVar(&i.dry, "dry-run", false, "change nothing, and tell what would change")
 	return cmd
 }

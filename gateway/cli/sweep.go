@@ -61,7 +61,7 @@ none: the clock may be wrong. Look at them with --dry-run, then revoke them with
 	}
 	at.addFlags(cmd)
 	outputFlag(cmd, cmd.Flags(), &format)
-	reasonFlag(cmd, &reason)
+	reasonFlag(cmd, &reason, "required with --force")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only list them")
 	cmd.Flags().BoolVar(&force, "force", false, "revoke however many there are")
 	return cmd

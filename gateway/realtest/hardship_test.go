@@ -190,7 +190,7 @@ func TestCheckTellsWhatItFound(t *testing.T) {
 	if o.Code != 0 {
 		t.Errorf("with everything in order: exit code %d: %s", o.Code, o.All())
 	}
-	for _, want := range []string{"imap", "smtp", addr(Dovecot(t).IMAP), addr(Postfix(t).Submission)} {
+	for _, want := range []string{"imap", "smtp", "anvil-auth-penalty", addr(Dovecot(t).IMAP), addr(Postfix(t).Submission)} {
 		if !strings.Contains(strings.ToLower(o.All()), want) {
 			t.Errorf("does not say %q: %s", want, o.All())
 		}
