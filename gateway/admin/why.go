@@ -288,7 +288,7 @@ func (e explainer) neverSeen() Why {
 		Outcome: auth.Accepted.String(),
 		Since:   e.Registered.UTC(),
 		EN:      fmt.Sprintf("No rule stands in the way; registered at %s, and nobody has logged in through the gateway yet.", e.en(e.Registered)),
-		VI:      fmt.Sprintf("Không bị quy định nào chặn; được đăng ký lúc %s và chưa có ai đăng nhập qua cổng.", e.vi(e.Registered)),
+		VI:      fmt.Sprintf("Không bị quy định nào chặn; được đăng ký lúc %s và chưa có ai đăng nhập qua cổng thư.", e.vi(e.Registered)),
 		TellEN:  "Log in with your usual password. If it is refused, the mail server does not take that password.",
 		TellVI:  "Hãy đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
 	}

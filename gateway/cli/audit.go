@@ -24,7 +24,7 @@ func newAuditCommand() *cobra.Command {
 	a := &audit{}
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Read and verify the audit log (nhật ký kiểm tra)",
+		Short: "Read and verify the audit log (nhật ký kiểm toán)",
 		Long: `The audit log says who did what to which account, when, from where and why. Its events
 are chained by hash: changing or removing one breaks every later hash. The
 gateway must be running: its admin socket is used.`,
