@@ -21,7 +21,7 @@ const (
 
 // strangers is where the wrong passwords on locked@congthu.test came from: an
 // address of the range for documentation (RFC 5737).
-var strangers = netip.MustParseAddrPort("203.0.113.7:50000")
+var strangers = netip.MustParseAddr("203.0.113.7")
 
 // lockedLocal is the account that they locked.
 const lockedLocal = "locked"
@@ -113,7 +113,8 @@ func guess(ctx context.Context, store auth.Store, address string, last time.Time
 	for left := rules.Lockout.Tolerated; left >= 0; left-- {
 		now = last.Add(-time.Duration(left) * time.Minute)
 		verdict := guard.Attempt(ctx, auth.Attempt{
-			Login: address, Password: auth.NewSecret(fmt.Sprintf("guess-%d", left)), Source: strangers,
+			Login: address, Password: auth.NewSecret(fmt.Sprintf("guess-%d", left)),
+			Source: netip.AddrPortFrom(strangers, uint16(50000-left)),
 			Verify: func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedWrong} },
 		})
 		if verdict.Outcome != auth.WrongPassword {
