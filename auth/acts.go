@@ -141,7 +141,7 @@ func (g *Guard) act(ctx context.Context, name Name, act Act, change func(*Accoun
 	}
 	var refused error
 	var happened []Event
-	a, err := g.Store.Update(ctx, name, 0, func(a *Account) ([]Event, bool) {
+	a, err := g.storeUpdate(ctx, name, 0, func(a *Account) ([]Event, bool) {
 		now := g.now()
 		var e Event
 		happened = nil
