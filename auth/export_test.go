@@ -25,3 +25,10 @@ func (t *Throttle) MostOfASource() (most int) {
 	}
 	return most
 }
+
+// len returns how many entries there are.
+func (l *lru[K, V]) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.entries)
+}

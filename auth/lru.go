@@ -69,10 +69,3 @@ func (l *lru[K, V]) remove(key K) {
 		delete(l.entries, key)
 	}
 }
-
-// len returns how many entries there are.
-func (l *lru[K, V]) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.entries)
-}

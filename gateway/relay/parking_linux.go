@@ -110,16 +110,6 @@ func (l *lot) take(set *epollSet, id uint64) *way {
 	return w
 }
 
-// len is how many directions are parked.
-func (l *lot) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.set == nil {
-		return 0
-	}
-	return len(l.set.parked)
-}
-
 func newEpollSet() (*epollSet, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

@@ -20,6 +20,16 @@ import (
 // soon is a Quiet that tests can wait for.
 const soon = 2 * time.Millisecond
 
+// len is how many directions are parked.
+func (l *lot) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.set == nil {
+		return 0
+	}
+	return len(l.set.parked)
+}
+
 // untilParked waits until n directions are parked in the whole process.
 func untilParked(t testing.TB, n int) {
 	t.Helper()

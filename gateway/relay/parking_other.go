@@ -16,4 +16,3 @@ func (*lot) enter() error    { return errors.ErrUnsupported }
 func (*lot) leave()          {}
 func (*lot) park(*way) error { return errors.ErrUnsupported }
 func (*lot) remove(*way)     {}
-func (*lot) len() int        { return 0 }
