@@ -518,8 +518,9 @@ func (b *bench) beginIdling() ([]*idlers, error) {
 
 func (b *bench) idleAt(at *instance) (*idlers, error) {
 	i := &idlers{instance: at}
-	// What is loaded by the first login is no session's.
-	if _, err := loginTimes(at.port, 4); err != nil {
+	// Before any login: what the first one loads counts as the sessions', and none
+	// has left anything behind that would count as the process's own.
+	if err := untilQuiet([]*instance{at}); err != nil {
 		return nil, err
 	}
 	var err error
