@@ -124,6 +124,9 @@ func run() error {
 			b.peers = append(b.peers, peer)
 		}
 	}
+	if len(b.peers) == 0 || !strings.ContainsAny(o.rows, "123456") {
+		return fmt.Errorf("nothing to measure: -rows has digits from 1 to 6, -peers parts of %q", allPeers)
+	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	finished := make(chan error, 1)
