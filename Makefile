@@ -8,7 +8,11 @@
 #                  (CONGTHU_SOAK=10m in the environment of go test does the same;
 #                  without it they take a few turns only)
 # make fuzz-smoke  every fuzz target for FUZZTIME each
-# make bench       every benchmark once
+# make bench       congthu beside the proxies that people put before a mail server,
+#                  as real processes: HAProxy, nginx, Dovecot (Debian packages; as
+#                  root, under five minutes). BENCH='-rows 23 -rounds 9' chooses;
+#                  BENCH=-help lists what there is to choose
+# make microbench  every benchmark of the Go packages, once
 # make lint        formatting and go vet
 
 GO ?= go
@@ -19,7 +23,7 @@ SOAK ?= 30m
 # another process. CONGTHU_RACE=1 builds that process with it.
 REAL = ./gateway/realtest
 
-.PHONY: build test unit realtest soak fuzz-smoke bench lint
+.PHONY: build test unit realtest soak fuzz-smoke bench microbench lint
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o congthu .
@@ -45,7 +49,11 @@ fuzz-smoke:
 		done; \
 	done
 
-bench:
+bench: build
+	@$(GO) build -o congthu-bench ./deploy/bench
+	@./congthu-bench $(BENCH); code=$$?; rm -f congthu-bench; exit $$code
+
+microbench:
 	$(GO) test -run '^$$' -bench . -benchtime 1x -benchmem ./...
 
 lint:

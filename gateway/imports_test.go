@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"congthu/gateway/smtp":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
 	"congthu/gateway/mailtest":     {},
 	"congthu/gateway/realtest":     {},
+	"congthu/deploy/bench":         {},
 	"congthu/gateway":              nil, // all of its doors, but see below
 	"congthu/gateway/cli":          nil, // puts everything together
 	"congthu":                      nil,

@@ -198,7 +198,7 @@ func (c *client) handshake() bool {
 	// Nothing said in clear text is remembered (RFC 9051 section 6.2.1).
 	c.conn, c.secure, c.said = secured, true, nil
 	c.speakFor(c.peer)
-	c.in = newInput(secured, c.in.room)
+	c.in.turnTo(secured)
 	return true
 }
 

@@ -36,7 +36,17 @@ type input struct {
 	room int // octets
 }
 
-func newInput(r io.Reader, room int) *input { return &input{r: bufio.NewReader(r), room: room} }
+// readAhead holds the commands of nearly everybody; a longer line takes a few more
+// reads. It is made for each connection, and most end soon after.
+const readAhead = 1 << 10
+
+func newInput(r io.Reader, room int) *input {
+	return &input{r: bufio.NewReaderSize(r, readAhead), room: room}
+}
+
+// turnTo reads on from r, such as the TLS on what was read so far. What was read
+// ahead of it is forgotten.
+func (in *input) turnTo(r io.Reader) { in.r.Reset(r) }
 
 // rest gives away what was read ahead.
 func (in *input) rest() []byte {

@@ -200,7 +200,8 @@ func (c *client) splice(kept *loggedIn) {
 	ahead := c.in.rest()
 	c.in, c.said, c.mistakes = nil, nil, nil
 	recorder := c.server.recorder()
-	c.mu.Lock() // until those who want to end the client know where to
+	remove := kept.remove // and nothing else of what the mail server has said: a session lasts for hours
+	c.mu.Lock()           // until those who want to end the client know where to
 	defer c.mu.Unlock()
 	c.pair = relay.Join(relay.Side{Conn: c.conn, Ahead: ahead}, relay.Side{Conn: kept.Conn, Ahead: kept.Ahead}, relay.Options{
 		Idle: orElse(c.server.IdleTimeout, 35*time.Minute),
@@ -208,7 +209,7 @@ func (c *client) splice(kept *loggedIn) {
 			recorder.Relayed(auth.IMAP, int64(fromClient), int64(fromUpstream))
 		},
 		Done: func(r relay.Result) {
-			kept.remove()
+			remove()
 			log := c.log
 			if r.Err != nil {
 				log = log.With("why", r.Err)

@@ -1,12 +1,17 @@
 package imap
 
 import (
+	"context"
 	"io"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/upstream"
 )
 
 // inUse is what the process holds, in KiB.
@@ -75,5 +80,44 @@ func TestALoginThatNeverEndsHoldsLittleMemory(t *testing.T) {
 			l.Close()
 			<-served
 		})
+	}
+}
+
+// watched is an upstream that tells when what a login brought is forgotten.
+type watched struct {
+	Upstream
+	forgotten chan struct{}
+}
+
+func (w watched) LoginIMAP(ctx context.Context, n auth.Name, s auth.Secret, c upstream.Client) (*upstream.IMAPConn, auth.Answer) {
+	conn, answer := w.Upstream.LoginIMAP(ctx, n, s, c)
+	if conn != nil {
+		runtime.AddCleanup(conn, func(forgotten chan struct{}) { close(forgotten) }, w.forgotten)
+	}
+	return conn, answer
+}
+
+func TestASessionKeepsNothingOfWhatTheServerSaidAtTheLogin(t *testing.T) {
+	s := newScene(t)
+	forgotten := make(chan struct{})
+	s.server.Upstream = watched{s.server.Upstream, forgotten}
+	c := s.connect(true)
+	c.login(password)
+	for line := c.line(); !strings.HasPrefix(line, "l OK"); line = c.line() {
+	}
+	s.guard.mu.Lock()
+	s.guard.attempts = nil // unlike this one, the real guard keeps none
+	s.guard.mu.Unlock()
+	for deadline := time.After(10 * time.Second); ; {
+		runtime.GC()
+		select {
+		case <-forgotten:
+			c.say("n NOOP")
+			c.expect("n OK")
+			return
+		case <-deadline:
+			t.Fatal("the capabilities and the texts of the login are still held")
+		case <-time.After(time.Millisecond):
+		}
 	}
 }

@@ -64,7 +64,13 @@ func (d *imapDialogue) use(conn net.Conn) {
 	if d.stop != nil {
 		d.stop()
 	}
-	d.conn, d.r = conn, bufio.NewReader(conn)
+	d.conn = conn
+	if d.r == nil {
+		// A dialogue is made for each login; longer lines take a few more reads.
+		d.r = bufio.NewReaderSize(conn, 1<<10)
+	} else {
+		d.r.Reset(conn)
+	}
 	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
 }
 

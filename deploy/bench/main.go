@@ -1,0 +1,605 @@
+// Command bench compares congthu with the proxies that people put before a mail
+// server: what a login costs, how many there are in a second, what an idle
+// session holds, how fast a large message is, and how many of a hundred guesses
+// the server gets to judge.
+//
+//	make bench                      everything, in less than five minutes
+//	make bench BENCH='-rows 3 -rounds 9'
+//
+// All proxies stand before the same two mail servers: a real Dovecot, and an IMAP
+// server of this package that does nothing and answers at once, so that what is
+// measured is the proxy. Every one is a plain process, made from nothing in a
+// temporary directory, on loopback ports of its own; no service of the machine is
+// touched. Clients speak TLS 1.3 with an ECDSA P-256 certificate and never
+// resume; towards the mail server everything is in clear text.
+//
+// The proxies take turns, round after round, since a machine is never as quiet as
+// one would like: a figure is the median of the rounds, with the least and the
+// largest, and "x" is the median of each round's ratio to HAProxy. The clients run
+// on the same processors, and do as much TLS as the proxy does, so the logins per
+// second of two proxies are further apart on a machine that has the clients
+// elsewhere; the processor time per login is the proxy's alone.
+//
+// The proxies do not do the same work. HAProxy and the bare relay know no login:
+// they connect to the mail server before the client has said a word, and the
+// server sees every guess. The others read the login and log in at the server
+// themselves. congthu looks the account up in its store as well, and when
+// last_login_window is 0s it writes each login to the disk before it answers.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// knownAccounts are used in turn. congthu has seen the password of each before
+// anything is measured.
+const knownAccounts = 200
+
+var (
+	loginNothing = measure{title: "LOGIN p50, server that does nothing, ms", format: "%.2f"}
+	loginDovecot = measure{title: "LOGIN p50, Dovecot, ms", format: "%.2f"}
+	cpuPerLogin  = measure{title: "CPU per login, 16 clients, ms", format: "%.2f"}
+	perSecond    = measure{title: "logins/s, 128 clients", format: "%.0f"}
+	idleMemory   = measure{title: "PSS per idle session, KiB", format: "%.1f"}
+	fetchLarge   = measure{title: "FETCH of 10 MB, MB/s", format: "%.0f"}
+	judgedWrong  = measure{title: "of 100 guesses at once Dovecot judged", format: "%.0f", count: true}
+
+	allMeasures = []measure{loginNothing, loginDovecot, cpuPerLogin, perSecond, idleMemory, fetchLarge, judgedWrong}
+)
+
+type options struct {
+	congthu  string
+	rows     string
+	peers    string
+	rounds   int
+	window   time.Duration
+	sessions int
+	settle   time.Duration
+	keep     bool
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		return helper(os.Args[1], os.Args[2:])
+	}
+	var o options
+	flag.StringVar(&o.congthu, "congthu", "./congthu", "the program to measure")
+	flag.StringVar(&o.rows, "rows", "123456", "what to measure: 1 LOGIN, 2 CPU, 3 logins/s, 4 memory, 5 FETCH, 6 guesses")
+	flag.StringVar(&o.peers, "peers", "", "only those peers whose name contains one of these words, with commas between")
+	flag.IntVar(&o.rounds, "rounds", 4, "how many rounds")
+	flag.DurationVar(&o.window, "window", 1500*time.Millisecond, "how long logins are counted, each time")
+	flag.IntVar(&o.sessions, "sessions", 1000, "idle sessions for the memory; 5000 at most")
+	flag.DurationVar(&o.settle, "settle", 135*time.Second, "how long they idle at least: Go looks for garbage every two minutes")
+	flag.BoolVar(&o.keep, "keep", false, "leave the directory with the logs behind")
+	flag.Parse()
+	if o.sessions < 1 || o.sessions > 5000 || o.rounds < 1 {
+		return errors.New("-sessions is 1 to 5000, -rounds at least 1")
+	}
+	var missing []string
+	for _, p := range packages {
+		if _, err := os.Stat(p.file); err != nil {
+			missing = append(missing, p.name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("programs are missing; install them with:\n\tapt-get install -y --no-install-recommends %s", strings.Join(missing, " "))
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("Dovecot and nginx give up root for their workers: run this as root, in a container if need be")
+	}
+	b := &bench{options: o, results: make(results)}
+	for _, peer := range allPeers {
+		if o.peers == "" || slices.ContainsFunc(strings.Split(o.peers, ","), func(word string) bool { return strings.Contains(peer, word) }) {
+			b.peers = append(b.peers, peer)
+		}
+	}
+	if len(b.peers) == 0 || !strings.ContainsAny(o.rows, "123456") {
+		return fmt.Errorf("nothing to measure: -rows has digits from 1 to 6, -peers parts of %q", allPeers)
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	finished := make(chan error, 1)
+	go func() { finished <- b.all() }()
+	var err error
+	select {
+	case err = <-finished:
+	case s := <-interrupted:
+		err = fmt.Errorf("ended by %s", s)
+	}
+	return errors.Join(err, b.clean())
+}
+
+// helper is this program as one of the processes of a run.
+func helper(name string, args []string) error {
+	certificate := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(args[0], args[1]) }
+	switch {
+	case name == "responder" && len(args) == 1:
+		return runResponder(args[0])
+	case name == "hold" && len(args) == 2:
+		port, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		sessions, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return runHold(port, sessions)
+	case name == "upstream" && len(args) > 2:
+		c, err := certificate()
+		if err != nil {
+			return err
+		}
+		return runUpstream(c, args[2:])
+	case name == "relay" && len(args) == 4:
+		c, err := certificate()
+		if err != nil {
+			return err
+		}
+		return runRelay(c, args[2], args[3])
+	}
+	return fmt.Errorf("there is no %s with %d arguments", name, len(args))
+}
+
+// bench is one run.
+type bench struct {
+	options
+	rig
+	peers   []string
+	results results
+	ends    []func()
+}
+
+func (b *bench) atEnd(f func()) { b.ends = append(b.ends, f) }
+
+// clean stops what was started, the latest first.
+func (b *bench) clean() error {
+	for _, end := range slices.Backward(b.ends) {
+		end()
+	}
+	if b.dir == "" {
+		return nil
+	}
+	if b.keep {
+		fmt.Fprintln(os.Stderr, "logs are in", b.dir)
+		return nil
+	}
+	return os.RemoveAll(b.dir)
+}
+
+func (b *bench) wants(row string) bool { return strings.Contains(b.rows, row) }
+
+func (b *bench) all() error {
+	begun, load := time.Now(), loadAverage()
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	var idle []*idlers
+	var err error
+	if b.wants("4") {
+		if idle, err = b.beginIdling(); err != nil {
+			return err
+		}
+	}
+	idleSince := time.Now()
+	if err := b.inTurns(); err != nil {
+		return err
+	}
+	if len(idle) > 0 {
+		b.say("idle sessions settle")
+		time.Sleep(time.Until(idleSince.Add(b.settle)))
+		for _, i := range idle {
+			kib, err := i.perSession(b.sessions)
+			if err != nil {
+				return err
+			}
+			b.results.add(idleMemory.title, i.instance.peer, kib)
+		}
+	}
+	b.header(os.Stdout, begun, load)
+	b.results.table(os.Stdout, allMeasures, b.peers)
+	return nil
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+// prepare makes the directory and the certificate.
+func (b *bench) prepare() error {
+	var err error
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.rig.congthu, err = filepath.Abs(b.options.congthu); err != nil {
+		return err
+	}
+	if _, err := os.Stat(b.rig.congthu); err != nil {
+		return fmt.Errorf("build it first, or name it with -congthu: %w", err)
+	}
+	// Servers give up root, and a Unix socket's path must stay short.
+	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return err
+	}
+	if err := os.Chmod(b.dir, 0o755); err != nil {
+		return err
+	}
+	b.cert, b.key, b.both = filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem"), filepath.Join(b.dir, "both.pem")
+	certificate, key, err := selfSigned()
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(b.cert, certificate), write(b.key, key), write(b.both, certificate+key))
+}
+
+// selfSigned is an ECDSA P-256 certificate of a day.
+func selfSigned() (certificate, key string, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return "", "", err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return "", "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})), nil
+}
+
+// nothing starts a do-nothing server with so many plain ports.
+func (b *bench) nothing(plain int) (tlsPort int, ports []int, err error) {
+	all := make([]string, 1+plain)
+	for i := range all {
+		port := freePort()
+		all[i] = strconv.Itoa(port)
+		if i == 0 {
+			tlsPort = port
+		} else {
+			ports = append(ports, port)
+		}
+	}
+	p, err := launch(b.dir, "upstream"+all[0], append([]string{b.self, "upstream", b.cert, b.key}, all...)...)
+	if err != nil {
+		return 0, nil, err
+	}
+	b.atEnd(p.stop)
+	return tlsPort, ports, p.awaitPort(ports[len(ports)-1])
+}
+
+// place starts one of each peer before a server.
+func (b *bench) place(peers []string, plain func(i int) int, tlsPort int) ([]*instance, error) {
+	var placed []*instance
+	for i, peer := range peers {
+		instance, err := b.start(peer, plain(i), tlsPort)
+		if instance != nil {
+			b.atEnd(instance.stop)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", peer, err)
+		}
+		placed = append(placed, instance)
+	}
+	return placed, nil
+}
+
+// inTurns measures everything that is measured in turns, and the guesses.
+func (b *bench) inTurns() error {
+	tlsPort, ports, err := b.nothing(len(b.peers))
+	if err != nil {
+		return err
+	}
+	beforeNothing, err := b.place(b.peers, func(i int) int { return ports[i] }, tlsPort)
+	if err != nil {
+		return err
+	}
+	var beforeDovecot []*instance
+	var dovecotLog string
+	if b.wants("1") || b.wants("6") {
+		server, plain, secure, log, err := b.mailServer()
+		if server != nil {
+			b.atEnd(server.stop)
+		}
+		if err != nil {
+			return err
+		}
+		dovecotLog = log
+		if beforeDovecot, err = b.place(b.peers, func(int) int { return plain }, secure); err != nil {
+			return err
+		}
+	}
+	b.say("every account logs in once through every peer")
+	for _, i := range beforeNothing {
+		if _, err := loginTimes(i.port, knownAccounts); err != nil {
+			return fmt.Errorf("%s: %w", i.peer, err)
+		}
+	}
+	for _, i := range beforeDovecot {
+		if _, err := loginTimes(i.port, dovecotLogins); err != nil { // the first makes the mailboxes
+			return fmt.Errorf("%s before Dovecot: %w", i.peer, err)
+		}
+	}
+	// congthu makes a fingerprint of a password that it sees for the first time, some
+	// 20 ms of work, once the client has its answer.
+	if err := untilQuiet(append(beforeNothing[:len(beforeNothing):len(beforeNothing)], beforeDovecot...)); err != nil {
+		return err
+	}
+	for round := range b.rounds {
+		b.say("round %d of %d", round+1, b.rounds)
+		// Neighbours change, so that nobody always comes after the same one.
+		for n := range beforeNothing {
+			i := (n + round) % len(beforeNothing)
+			if err := b.turn(beforeNothing[i]); err != nil {
+				return fmt.Errorf("%s: %w", beforeNothing[i].peer, err)
+			}
+			if b.wants("1") {
+				if err := b.timeLogins(beforeDovecot[i], loginDovecot, dovecotLogins); err != nil {
+					return fmt.Errorf("%s before Dovecot: %w", beforeDovecot[i].peer, err)
+				}
+			}
+		}
+	}
+	if b.wants("6") {
+		b.say("a hundred guesses at once")
+		for n, i := range beforeDovecot {
+			if err := b.guesses(i, fmt.Sprintf("guessed%d@%s", n, domain), dovecotLog); err != nil {
+				return fmt.Errorf("%s before Dovecot: %w", i.peer, err)
+			}
+		}
+	}
+	return nil
+}
+
+// untilQuiet waits until the proxies have done what they still have to do.
+func untilQuiet(placed []*instance) error {
+	for _, i := range placed {
+		if i.process == nil {
+			continue
+		}
+		for last, deadline := time.Duration(-1), time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+			used, err := i.process.cpu()
+			if err != nil {
+				return fmt.Errorf("%s: %w", i.peer, err)
+			}
+			if used-last < tick {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s is still busy with nobody there", i.peer)
+			}
+			last = used
+		}
+	}
+	return nil
+}
+
+// dovecotLogins are as many as a real server does in about a second.
+const dovecotLogins = 40
+
+// turn is a peer's turn in a round.
+func (b *bench) turn(i *instance) error {
+	if b.wants("1") {
+		if err := b.timeLogins(i, loginNothing, knownAccounts); err != nil {
+			return err
+		}
+	}
+	if b.wants("2") && i.process != nil {
+		before, err := i.process.cpu()
+		if err != nil {
+			return err
+		}
+		n, _, err := loginsFor(i.port, 16, b.window)
+		if err != nil {
+			return err
+		}
+		after, err := i.process.cpu()
+		if err != nil {
+			return err
+		}
+		b.results.add(cpuPerLogin.title, i.peer, (after-before).Seconds()*1000/float64(n))
+	}
+	if b.wants("3") {
+		n, took, err := loginsFor(i.port, 128, b.window)
+		if err != nil {
+			return err
+		}
+		b.results.add(perSecond.title, i.peer, float64(n)/took.Seconds())
+	}
+	if b.wants("5") {
+		speed, err := fetchSpeed(i.port, 10)
+		if err != nil {
+			return err
+		}
+		b.results.add(fetchLarge.title, i.peer, speed)
+	}
+	return nil
+}
+
+func (b *bench) timeLogins(i *instance, m measure, n int) error {
+	times, err := loginTimes(i.port, n)
+	if err != nil {
+		return err
+	}
+	slices.Sort(times)
+	b.results.add(m.title, i.peer, times[len(times)/2].Seconds()*1000)
+	return nil
+}
+
+// guesses lets a hundred guess at once, and counts in the log of the real server.
+func (b *bench) guesses(i *instance, user, log string) error {
+	if err := guess(i.port, user, 100); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	judged := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, user) && strings.Contains(line, "Password mismatch") {
+			judged++
+		}
+	}
+	b.results.add(judgedWrong.title, i.peer, float64(judged))
+	return nil
+}
+
+// idlers are the idle sessions of one peer, which has nothing else to do.
+type idlers struct {
+	instance *instance
+	base     int64 // KiB, before
+	holder   *exec.Cmd
+	in       io.WriteCloser
+	out      *bufio.Reader
+}
+
+// beginIdling starts one of each proxy, with a server of its own, and lets
+// clients idle there.
+func (b *bench) beginIdling() ([]*idlers, error) {
+	var all []*idlers
+	for _, peer := range b.peers {
+		if peer == direct || peer == oursWriting {
+			continue // no proxy; no other memory
+		}
+		b.say("%d idle sessions at %s", b.sessions, peer)
+		tlsPort, ports, err := b.nothing(1)
+		if err != nil {
+			return nil, err
+		}
+		placed, err := b.place([]string{peer}, func(int) int { return ports[0] }, tlsPort)
+		if err != nil {
+			return nil, err
+		}
+		i, err := b.idleAt(placed[0])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", peer, err)
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+func (b *bench) idleAt(at *instance) (*idlers, error) {
+	i := &idlers{instance: at}
+	// Before any login: what the first one loads counts as the sessions', and none
+	// has left anything behind that would count as the process's own.
+	if err := untilQuiet([]*instance{at}); err != nil {
+		return nil, err
+	}
+	var err error
+	if i.base, err = at.process.pss(); err != nil {
+		return nil, err
+	}
+	p := &process{name: "holder", done: make(chan struct{})}
+	p.cmd = exec.Command(b.self, "hold", strconv.Itoa(at.port), strconv.Itoa(b.sessions))
+	p.cmd.Stderr = os.Stderr
+	if i.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	p.cmd.Stdout = write
+	if err := p.begin(); err != nil {
+		return nil, err
+	}
+	write.Close()
+	b.atEnd(p.stop)
+	i.out = bufio.NewReader(read)
+	return i, i.await("ready\n")
+}
+
+func (i *idlers) await(word string) error {
+	line, err := i.out.ReadString('\n')
+	if err != nil || line != word {
+		return fmt.Errorf("the idle clients say %q: %w", line, cmp.Or(err, errors.New("not what was expected")))
+	}
+	return nil
+}
+
+// perSession is the memory of one session in KiB, if all are still there.
+func (i *idlers) perSession(sessions int) (float64, error) {
+	kib, err := i.instance.process.pss()
+	if err != nil {
+		return 0, err
+	}
+	i.in.Close()
+	if err := i.await("all there\n"); err != nil {
+		return 0, fmt.Errorf("%s: %w", i.instance.peer, err)
+	}
+	return float64(kib-i.base) / float64(sessions), nil
+}
+
+// header says when and where the figures are from.
+func (b *bench) header(w io.Writer, begun time.Time, load string) {
+	first := func(argv ...string) string {
+		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		line, _, _ := strings.Cut(string(out), "\n")
+		if err != nil && line == "" {
+			return argv[0] + ": " + err.Error()
+		}
+		return strings.TrimSpace(line)
+	}
+	fmt.Fprintf(w, "%s, %d CPUs (%s), %s.\n", begun.Format("2 January 2006 15:04 MST"), runtime.NumCPU(), processor(), first("uname", "-sr"))
+	fmt.Fprintf(w, "%s; %s; Dovecot %s; %s; %s.\n", first("/usr/sbin/haproxy", "-v"), first("/usr/sbin/nginx", "-v"),
+		first("/usr/sbin/dovecot", "--version"), first(b.rig.congthu, "version"), runtime.Version())
+	fmt.Fprintf(w, "%d rounds, %s a window, %d idle sessions. Load average %s before, %s after; took %s.\n\n",
+		b.rounds, b.window, b.sessions, load, loadAverage(), time.Since(begun).Round(time.Second))
+}
+
+func loadAverage() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(text))
+	return strings.Join(fields[:min(3, len(fields))], " ")
+}
+
+func processor() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(text)) {
+		if name, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(name, "\t :"))
+		}
+	}
+	return runtime.GOARCH
+}

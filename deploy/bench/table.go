@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// measure is a column of the table.
+type measure struct {
+	title  string
+	format string // of one figure
+	count  bool   // is no speed and no size: ratios say nothing
+}
+
+// results are figures by measure and peer, one a round.
+type results map[string]map[string][]float64
+
+func (r results) add(title, peer string, value float64) {
+	if r[title] == nil {
+		r[title] = make(map[string][]float64)
+	}
+	r[title][peer] = append(r[title][peer], value)
+}
+
+// median of some figures, of which there is at least one.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// ratio is the median of the ratios of each round: what disturbs a round
+// disturbs all of it. ok is false where rounds are missing.
+func ratio(values, base []float64) (r float64, ok bool) {
+	if len(values) == 0 || len(values) != len(base) || slices.Contains(base, 0) {
+		return 0, false
+	}
+	ratios := make([]float64, len(values))
+	for i := range values {
+		ratios[i] = values[i] / base[i]
+	}
+	return median(ratios), true
+}
+
+// cell is a figure as the table has it.
+func (r results) cell(m measure, peer string) string {
+	values := r[m.title][peer]
+	if len(values) == 0 {
+		return "-"
+	}
+	text := fmt.Sprintf(m.format, median(values))
+	if len(values) > 1 {
+		text += fmt.Sprintf(" ("+m.format+"-"+m.format+")", slices.Min(values), slices.Max(values))
+	}
+	if times, ok := ratio(values, r[m.title][haproxy]); ok && peer != haproxy && !m.count {
+		text += fmt.Sprintf(", x%.2f", times)
+	}
+	return text
+}
+
+// table writes what was measured in Markdown: the peers down, the measures
+// across.
+func (r results) table(w io.Writer, measures []measure, peers []string) {
+	measures = slices.DeleteFunc(slices.Clone(measures), func(m measure) bool { return len(r[m.title]) == 0 })
+	fmt.Fprint(w, "| |")
+	for _, m := range measures {
+		fmt.Fprintf(w, " %s |", m.title)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---|", len(measures)))
+	for _, peer := range peers {
+		fmt.Fprintf(w, "| %s |", peer)
+		for _, m := range measures {
+			fmt.Fprintf(w, " %s |", r.cell(m, peer))
+		}
+		fmt.Fprintln(w)
+	}
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// The helpers that run as processes of their own, so that what they use is
+// nobody else's.
+
+const (
+	domain   = "congthu.test"
+	password = "Mat-khau-1"
+
+	// greeted is what the do-nothing server can do: enough for every proxy to log
+	// in by the way it likes best.
+	greeted  = "IMAP4rev1 SASL-IR AUTH=PLAIN LITERAL+ IDLE ID"
+	loggedIn = "IMAP4rev1 LITERAL+ IDLE ID"
+)
+
+// messageSize is the size of the message that FETCH gives.
+const messageSize = 10_000_000
+
+// message is that message.
+var message = sync.OnceValue(func() []byte {
+	line := strings.Repeat("x", 74) + "\r\n"
+	return []byte(strings.Repeat(line, messageSize/len(line)+1)[:messageSize])
+})
+
+// doNothing is an IMAP server that answers at once, whatever it is asked: every
+// password is right, every folder is empty but for one message.
+func doNothing(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 512)
+	say := func(format string, args ...any) { fmt.Fprintf(conn, format, args...) }
+	say("* OK [CAPABILITY %s] ready\r\n", greeted)
+	for {
+		line, err := command(r, conn)
+		if err != nil {
+			return
+		}
+		tag, rest, _ := strings.Cut(line, " ")
+		verb, args, _ := strings.Cut(rest, " ")
+		switch strings.ToUpper(verb) {
+		case "AUTHENTICATE":
+			if _, initial, _ := strings.Cut(args, " "); initial == "" {
+				say("+ \r\n")
+				if _, err := r.ReadString('\n'); err != nil {
+					return
+				}
+			} else if _, err := base64.StdEncoding.DecodeString(initial); err != nil {
+				say("%s BAD base64\r\n", tag)
+				continue
+			}
+			say("%s OK [CAPABILITY %s] Logged in\r\n", tag, loggedIn)
+		case "LOGIN":
+			say("%s OK [CAPABILITY %s] Logged in\r\n", tag, loggedIn)
+		case "CAPABILITY":
+			say("* CAPABILITY %s\r\n%s OK done\r\n", loggedIn, tag)
+		case "ID":
+			say("* ID NIL\r\n%s OK done\r\n", tag)
+		case "IDLE":
+			say("+ idling\r\n")
+			if _, err := r.ReadString('\n'); err != nil {
+				return
+			}
+			say("%s OK done\r\n", tag)
+		case "FETCH":
+			say("* 1 FETCH (BODY[] {%d}\r\n", messageSize)
+			if _, err := conn.Write(message()); err != nil {
+				return
+			}
+			say(")\r\n%s OK done\r\n", tag)
+		case "LOGOUT":
+			say("* BYE bye\r\n%s OK done\r\n", tag)
+			return
+		default:
+			say("%s OK done\r\n", tag)
+		}
+	}
+}
+
+// command reads one command, its literals put in place.
+func command(r *bufio.Reader, w io.Writer) (string, error) {
+	var whole strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return "", err
+		}
+		line = strings.TrimRight(line, "\r\n")
+		open := strings.LastIndexByte(line, '{')
+		if open < 0 || !strings.HasSuffix(line, "}") {
+			whole.WriteString(line)
+			return whole.String(), nil
+		}
+		size, synchronising := strings.CutSuffix(line[open+1:len(line)-1], "+")
+		n, err := strconv.Atoi(size)
+		if err != nil || n < 0 || n > 4096 {
+			return "", fmt.Errorf("literal of %q", size)
+		}
+		if !synchronising {
+			if _, err := io.WriteString(w, "+ OK\r\n"); err != nil {
+				return "", err
+			}
+		}
+		literal := make([]byte, n)
+		if _, err := io.ReadFull(r, literal); err != nil {
+			return "", err
+		}
+		whole.WriteString(line[:open])
+		whole.Write(literal)
+	}
+}
+
+// serve gives each connection of a listener a goroutine.
+func serve(l net.Listener, handle func(net.Conn)) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go handle(conn)
+	}
+}
+
+// runUpstream is the process of the do-nothing server: plain on all ports but
+// the first, which has TLS.
+func runUpstream(certificate tls.Certificate, ports []string) error {
+	message()
+	failed := make(chan error)
+	for i, port := range ports {
+		l, err := net.Listen("tcp", loopback(port))
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}})
+		}
+		go func() { failed <- serve(l, doNothing) }()
+	}
+	return <-failed
+}
+
+// runRelay is the process of the bare relay: what a proxy in Go costs that has
+// no rules at all.
+func runRelay(certificate tls.Certificate, listen, upstream string) error {
+	l, err := tls.Listen("tcp", loopback(listen), &tls.Config{Certificates: []tls.Certificate{certificate}})
+	if err != nil {
+		return err
+	}
+	return serve(l, func(client net.Conn) {
+		defer client.Close()
+		server, err := net.Dial("tcp", loopback(upstream))
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		go func() {
+			io.Copy(server, client)
+			server.Close()
+		}()
+		io.Copy(client, server)
+	})
+}
+
+// runResponder is the process that nginx asks where to go, and whether it may:
+// always, and to the port in the path.
+func runResponder(listen string) error {
+	return http.ListenAndServe(loopback(listen), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Auth-Status", "OK")
+		w.Header().Set("Auth-Server", "127.0.0.1")
+		w.Header().Set("Auth-Port", strings.TrimPrefix(r.URL.Path, "/"))
+	}))
+}
+
+func loopback(port string) string { return "127.0.0.1:" + port }
