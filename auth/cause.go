@@ -131,17 +131,11 @@ func Causes(accounts []Account) []Cause {
 // FindCauses groups the accounts that are locked now.
 func FindCauses(ctx context.Context, store Lister) ([]Cause, error) {
 	var locked []Account
-	for want := (Filter{Locked: true, Limit: 500}); ; {
-		page, err := store.List(ctx, want)
-		if err != nil {
-			return nil, fmt.Errorf("list locked accounts: %w", err)
-		}
-		locked = append(locked, page...)
-		if len(page) < want.Limit {
-			return Causes(locked), nil
-		}
-		want.After = page[len(page)-1].Name
+	err := Walk(ctx, store, Filter{Locked: true}, func(a Account) error { locked = append(locked, a); return nil })
+	if err != nil {
+		return nil, fmt.Errorf("list locked accounts: %w", err)
 	}
+	return Causes(locked), nil
 }
 
 // lockSources are the sources of the wrong passwords that locked the account.

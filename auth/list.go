@@ -1,6 +1,9 @@
 package auth
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Filter chooses accounts to list, in the order of their names. Zero fields are
 // no condition.
@@ -30,4 +33,36 @@ type EventFilter struct {
 	Before int64
 	// Limit is how many at most; 0 means 100.
 	Limit int
+}
+
+// Lister is a store that can show its accounts page by page, also those that
+// nobody ever logged in with.
+type Lister interface {
+	List(ctx context.Context, want Filter) ([]Account, error)
+}
+
+// Walk calls f for every account that the filter wants, in the order of names,
+// until it returns an error, which is returned. It reads 500 at a time: a long read
+// would keep a database from using room again. So f may use the store; an account
+// that it or somebody else changes meanwhile is seen as it is when its page is
+// read.
+func Walk(ctx context.Context, store Lister, want Filter, f func(Account) error) error {
+	for want.Limit = 500; ; {
+		page, err := store.List(ctx, want)
+		if err != nil {
+			return err
+		}
+		for _, a := range page {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := f(a); err != nil {
+				return err
+			}
+			want.After = a.Name
+		}
+		if len(page) < want.Limit {
+			return nil
+		}
+	}
 }

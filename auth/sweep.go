@@ -132,45 +132,30 @@ func (g *Guard) Count(ctx context.Context, census Census) (map[State]int, error)
 	return swept.States, err
 }
 
-// Lister is a store that can show its accounts page by page, also those that
-// nobody ever logged in with.
-type Lister interface {
-	List(ctx context.Context, want Filter) ([]Account, error)
-}
-
 // ForgetUnknown makes room: it forgets the names that nobody ever logged in with
 // and about which the rules want nothing remembered any more, and returns how
 // many. No lock is ever forgotten.
 func (g *Guard) ForgetUnknown(ctx context.Context, store Lister) (forgotten int, err error) {
 	g.init()
 	rules := g.Rules()
-	want := Filter{Unknown: true, Limit: 500}
-	for {
-		page, err := store.List(ctx, want)
+	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
+		if !rules.Forgettable(a, g.now()) {
+			return nil
+		}
+		gone := false
+		_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) ([]Event, bool) {
+			if gone = rules.Forgettable(*a, g.now()); gone {
+				*a = Account{Name: a.Name}
+			}
+			return nil, gone
+		})
 		if err != nil {
-			return forgotten, fmt.Errorf("list names: %w", err)
+			return fmt.Errorf("forget a name: %w", err)
 		}
-		for _, a := range page {
-			want.After = a.Name
-			if !rules.Forgettable(a, g.now()) {
-				continue
-			}
-			gone := false
-			_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) ([]Event, bool) {
-				if gone = rules.Forgettable(*a, g.now()); gone {
-					*a = Account{Name: a.Name}
-				}
-				return nil, gone
-			})
-			if err != nil {
-				return forgotten, fmt.Errorf("forget a name: %w", err)
-			}
-			if gone {
-				forgotten++
-			}
+		if gone {
+			forgotten++
 		}
-		if len(page) < want.Limit {
-			return forgotten, nil
-		}
-	}
+		return nil
+	})
+	return forgotten, err
 }

@@ -16,8 +16,7 @@ import (
 // defaultLimit is that of the filters.
 const defaultLimit = 100
 
-// page is how many rows are read at once where all are wanted: a long read
-// would keep PostgreSQL from reusing the room of what was changed meanwhile.
+// page is how many events are read at once where all are wanted.
 const page = 500
 
 // query is a statement with its arguments, as it is put together.
@@ -88,29 +87,9 @@ func (s *Store) UnknownNames(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// Each calls f for every known account in the order of names, until it returns
-// an error, which is returned. f may use the store; an account that it or
-// somebody else changes meanwhile is seen as it is when its page is read.
+// Each implements [auth.Census]; see [auth.Walk].
 func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
-	want := auth.Filter{Limit: page}
-	for {
-		accounts, err := s.List(ctx, want)
-		if err != nil {
-			return err
-		}
-		for _, a := range accounts {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := f(a); err != nil {
-				return err
-			}
-		}
-		if len(accounts) < page {
-			return nil
-		}
-		want.After = accounts[len(accounts)-1].Name
-	}
+	return auth.Walk(ctx, s, auth.Filter{}, f)
 }
 
 // Events returns the events that the filter wants, newest first.

@@ -21,10 +21,10 @@ import (
 // usual.
 const maxLine = 65536
 
-// library is go-smtp's server for one connection. Its fields are read without a
+// goSMTP is go-smtp's server for one connection. Its fields are read without a
 // lock, so each connection has one of its own, with the extensions as they are
 // known at that time.
-func (d *door) library(s *session) *gosmtp.Server {
+func (d *door) goSMTP(s *session) *gosmtp.Server {
 	extensions := *d.extensions.Load()
 	g := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) { return s, nil }))
 	g.Domain = d.hostname()

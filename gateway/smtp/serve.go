@@ -103,7 +103,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	}
 	// Serve returns when the connection is closed, Shutdown when go-smtp's
 	// goroutine has ended as well.
-	g := d.library(client)
+	g := d.goSMTP(client)
 	g.Serve(&single{conn: c})
 	g.Shutdown(context.Background())
 	client.data.Lock()
