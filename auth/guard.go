@@ -233,10 +233,6 @@ func (t *try) admit(ctx context.Context) Verdict {
 	}
 	w, ok := t.gates.enter(t.name)
 	if !ok {
-		// Whoever needs no slot need not stand in the queue either.
-		if done, v := t.enter(ctx, false); done {
-			return v
-		}
 		return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for this account")}
 	}
 	defer t.gates.leave(w)
