@@ -167,6 +167,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		g.Ready()
 	}
 	err = doors.Wait()
+	g.live.current.Load().close(new(inForce))
 	g.Log.Info("all sessions have ended")
 	end()
 	return errors.Join(err, services.Wait())
@@ -324,11 +325,23 @@ func (l *live) set(c *config.Config) error {
 	if old := l.current.Load(); old != nil {
 		// A door that is no longer wanted is open until the restart.
 		next.imap, next.smtp = cmp.Or(next.imap, old.imap), cmp.Or(next.smtp, old.smtp)
+		// What was kept ready was made as the old configuration says.
+		defer old.close(next)
 	}
 	names := c.Namer()
 	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations}
 	l.current.Store(next)
 	return nil
+}
+
+// close gives up the mail servers that next does not have.
+func (in *inForce) close(next *inForce) {
+	if in.imap != nil && in.imap != next.imap {
+		in.imap.Close()
+	}
+	if in.smtp != nil && in.smtp != next.smtp {
+		in.smtp.Close()
+	}
 }
 
 func (l *live) config() *config.Config { return l.current.Load().config }

@@ -134,6 +134,7 @@ func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing 
 		k.wrong(path+".pass_client", fmt.Sprintf("write %s or none", passing), "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
 	}
 	k.atLeast(path+".timeout", u.Timeout, time.Second, 10*time.Minute)
+	k.between(path+".spare_connections", u.SpareConnections, 0, 64)
 }
 
 func (k *checker) checkUpstreamTLS(path, host string, port uint16, u Upstream) {

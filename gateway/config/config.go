@@ -130,6 +130,9 @@ type Upstream struct {
 	PassClient PassClient `yaml:"pass_client"`
 	// Timeout bounds each step towards the server.
 	Timeout time.Duration `yaml:"timeout"`
+	// SpareConnections is how many connections are kept ready for the next
+	// logins, at most. 0: none.
+	SpareConnections int `yaml:"spare_connections"`
 	// Wrong recognises further replies that mean a wrong password, NotWrong
 	// replies that do not.
 	Wrong    []*regexp.Regexp `yaml:"wrong"`

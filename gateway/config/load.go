@@ -109,11 +109,11 @@ func defaults() *Config {
 		DataDir: "/var/lib/congthu",
 		IMAP: IMAP{
 			Listen:   []Listener{{":143", upstream.StartTLS}, {":993", upstream.Implicit}},
-			Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second},
+			Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second, SpareConnections: 4},
 		},
 		SMTP: SMTP{
 			Listen:        []Listener{{":587", upstream.StartTLS}, {":465", upstream.Implicit}},
-			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second},
+			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second, SpareConnections: 4},
 			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
 		},
 		ProxyProtocol: ProxyProtocol{Timeout: 5 * time.Second},

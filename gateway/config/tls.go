@@ -199,12 +199,17 @@ func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstre
 func (u Upstream) server() (*upstream.Server, error) {
 	s := &upstream.Server{
 		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient != PassNone,
-		Timeout: u.Timeout, Wrong: u.Wrong, NotWrong: u.NotWrong,
+		Timeout: u.Timeout, Wrong: u.Wrong, NotWrong: u.NotWrong, Spare: u.SpareConnections,
 	}
 	if u.TLS == upstream.Plain {
 		return s, nil
 	}
-	s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.ServerName}
+	s.TLSConfig = &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: u.ServerName,
+		// A resumed session is verified like a new one, pins included, and costs a
+		// fraction of it on both sides.
+		ClientSessionCache: tls.NewLRUClientSessionCache(16),
+	}
 	if u.CAFile != "" {
 		pool, err := readPool(u.CAFile)
 		if err != nil {

@@ -62,9 +62,16 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
-	d, err := s.openIMAP(ctx, c)
-	if err != nil {
-		return nil, unreached(err)
+	defer s.imapSpares.refill(s.Spare, s.openIMAP)
+	d, ok := s.imapSpares.take(ctx)
+	if !ok {
+		var err error
+		if d, err = s.openIMAP(ctx); err != nil {
+			return nil, unreached(err)
+		}
+	}
+	if s.PassClient && d.caps.Has(imap.CapID) {
+		d.identify(c)
 	}
 	d.hide(secret, plainMessage(login, secret))
 	conn, answer := d.login(login, secret)
@@ -84,33 +91,32 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	d, err := s.openIMAP(ctx, Client{})
+	d, err := s.openIMAP(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d.write("bye LOGOUT\r\n")
-	d.close()
+	d.quit()
 	return d.caps, nil
 }
 
 func unreached(err error) auth.Answer { return auth.Answer{Judgement: auth.Unreached, Err: err} }
 
 // openIMAP goes as far as a server whose capabilities are known and that can be
-// served.
-func (s *Server) openIMAP(ctx context.Context, c Client) (*imapDialogue, error) {
+// served. Who the client is has not been said yet.
+func (s *Server) openIMAP(ctx context.Context) (*imapDialogue, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	d := newIMAPDialogue(ctx, s, conn)
-	if err := d.open(c); err != nil {
+	if err := d.open(); err != nil {
 		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *imapDialogue) open(c Client) error {
+func (d *imapDialogue) open() error {
 	if err := d.greeting(); err != nil {
 		return fmt.Errorf("read greeting: %w", err)
 	}
@@ -126,9 +132,6 @@ func (d *imapDialogue) open(c Client) error {
 	}
 	if d.caps.Has(imap.CapUnauthenticate) {
 		return errUnauthenticate
-	}
-	if d.server.PassClient && d.caps.Has(imap.CapID) {
-		d.identify(c)
 	}
 	return nil
 }

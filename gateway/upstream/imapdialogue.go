@@ -65,13 +65,38 @@ func (d *imapDialogue) use(conn net.Conn) {
 		d.stop()
 	}
 	d.conn = conn
+	d.watch()
 	if d.r == nil {
 		// A dialogue is made for each login; longer lines take a few more reads.
 		d.r = bufio.NewReaderSize(conn, 1<<10)
 	} else {
 		d.r.Reset(conn)
 	}
+}
+
+// watch ends every step when the context does.
+func (d *imapDialogue) watch() {
+	conn := d.conn
 	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
+}
+
+// pause implements dialogue.
+func (d *imapDialogue) pause() bool { return d.stop() && d.conn.SetDeadline(time.Time{}) == nil }
+
+// resume implements dialogue.
+func (d *imapDialogue) resume(ctx context.Context) {
+	d.ctx = ctx
+	d.watch()
+}
+
+// asPaused implements dialogue.
+func (d *imapDialogue) asPaused() bool { return d.r.Buffered() == 0 && silent(d.conn) }
+
+// quit takes leave without waiting for an answer.
+func (d *imapDialogue) quit() {
+	d.conn.SetDeadline(time.Now().Add(time.Second))
+	io.WriteString(d.conn, "bye LOGOUT\r\n")
+	d.close()
 }
 
 var past = time.Unix(1, 0)

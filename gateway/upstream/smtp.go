@@ -59,9 +59,19 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
-	d, err := s.openSMTP(ctx, c)
-	if err != nil {
-		return nil, unreached(err)
+	defer s.smtpSpares.refill(s.Spare, s.openSMTP)
+	d, ok := s.smtpSpares.take(ctx)
+	if !ok {
+		var err error
+		if d, err = s.openSMTP(ctx); err != nil {
+			return nil, unreached(err)
+		}
+	}
+	if s.PassClient && c.Address.IsValid() {
+		if err := d.introduce(c); err != nil {
+			d.close()
+			return nil, unreached(d.orCause(fmt.Errorf("XCLIENT: %w", err)))
+		}
 	}
 	d.hidden = []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), plainMessage(login, secret)}
 	answer := d.login(login, secret)
@@ -82,7 +92,7 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 func (s *Server) ProbeSMTP(ctx context.Context) (Extensions, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	d, err := s.openSMTP(ctx, Client{})
+	d, err := s.openSMTP(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +120,9 @@ type smtpDialogue struct {
 	hidden     []string // must not appear in errors
 }
 
-// openSMTP goes as far as a server that can be asked to log somebody in.
-func (s *Server) openSMTP(ctx context.Context, c Client) (*smtpDialogue, error) {
+// openSMTP goes as far as a server that can be asked to log somebody in. Who the
+// client is has not been said yet.
+func (s *Server) openSMTP(ctx context.Context) (*smtpDialogue, error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -121,18 +132,40 @@ func (s *Server) openSMTP(ctx context.Context, c Client) (*smtpDialogue, error) 
 		d.tcp = secured.NetConn()
 	}
 	d.use(conn)
-	d.stop = context.AfterFunc(ctx, func() { d.tcp.Close() })
-	if err := d.open(c); err != nil {
+	d.watch()
+	if err := d.open(); err != nil {
 		d.close()
-		if cause := context.Cause(ctx); cause != nil {
-			err = fmt.Errorf("%w (%w)", err, cause)
-		}
-		return nil, err
+		return nil, d.orCause(err)
 	}
 	return d, nil
 }
 
-func (d *smtpDialogue) open(c Client) error {
+// watch closes the connection when the context ends.
+func (d *smtpDialogue) watch() {
+	d.stop = context.AfterFunc(d.ctx, func() { d.tcp.Close() })
+}
+
+// orCause adds to an error why the context has ended, if it has.
+func (d *smtpDialogue) orCause(err error) error {
+	if cause := context.Cause(d.ctx); cause != nil {
+		err = fmt.Errorf("%w (%w)", err, cause)
+	}
+	return err
+}
+
+// pause implements dialogue.
+func (d *smtpDialogue) pause() bool { return d.stop() && d.conn.SetDeadline(time.Time{}) == nil }
+
+// resume implements dialogue.
+func (d *smtpDialogue) resume(ctx context.Context) {
+	d.ctx = ctx
+	d.watch()
+}
+
+// asPaused implements dialogue.
+func (d *smtpDialogue) asPaused() bool { return d.r.Buffered() == 0 && silent(d.conn) }
+
+func (d *smtpDialogue) open() error {
 	if err := d.expect(220); err != nil { // RFC 5321 section 3.1
 		return fmt.Errorf("read greeting: %w", err)
 	}
@@ -146,11 +179,6 @@ func (d *smtpDialogue) open(c Client) error {
 		// What was said before TLS must be forgotten (RFC 3207 section 4.2).
 		if err := d.ehlo(); err != nil {
 			return err
-		}
-	}
-	if d.server.PassClient && c.Address.IsValid() {
-		if err := d.introduce(c); err != nil {
-			return fmt.Errorf("XCLIENT: %w", err)
 		}
 	}
 	return nil

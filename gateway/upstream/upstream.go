@@ -28,7 +28,8 @@ const (
 	Implicit                // RFC 8314
 )
 
-// Server is one mail server, as the configuration describes it.
+// Server is one mail server, as the configuration describes it. Close it when no
+// more logins are to begin.
 type Server struct {
 	// Address is host:port.
 	Address string
@@ -47,8 +48,21 @@ type Server struct {
 	// Wrong recognises more replies that mean wrong credentials, beyond those
 	// that package upstream knows; NotWrong overrules them all.
 	Wrong, NotWrong []*regexp.Regexp
+	// Spare is how many connections may be kept ready for the next logins, at
+	// most. 0: none.
+	Spare int
 	// Dial replaces the dialer in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	imapSpares spares[*imapDialogue]
+	smtpSpares spares[*smtpDialogue]
+}
+
+// Close gives up the spare connections. Logins that are under way go on, and so
+// do their sessions; later ones make connections of their own.
+func (s *Server) Close() {
+	s.imapSpares.close()
+	s.smtpSpares.close()
 }
 
 // Client is whom the gateway is speaking for. Whatever of it is passed on is

@@ -1,0 +1,28 @@
+//go:build unix
+
+package upstream
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// nothingToRead looks at a socket without waiting and without taking anything
+// from it. A connection that is no socket cannot be looked at.
+func nothingToRead(conn net.Conn) bool {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var waiting error
+	err = raw.Control(func(fd uintptr) {
+		// The runtime's sockets do not block.
+		_, _, waiting = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+	})
+	return err == nil && (errors.Is(waiting, syscall.EAGAIN) || errors.Is(waiting, syscall.EINTR))
+}

@@ -1,0 +1,169 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// spareLife is how long a spare connection is kept. Servers end a connection on
+// which nobody logs in: Dovecot after 3 minutes, Postfix after 5.
+const spareLife = time.Minute
+
+// spares are connections on which everything has been said that comes before the
+// introduction of a client: connected, TLS, greeting, what the server can do. A
+// login that finds one has only its credentials to send. A new connection costs a
+// mail server much more than a round trip (Dovecot starts a process for it), and
+// TLS towards it costs a second handshake.
+//
+// Their number follows the logins, not the connections of clients, of which
+// anybody may make as many as there are: a login for which there was none leaves
+// one more behind, a login that found one has it replaced, and one that nobody
+// needs for spareLife is given up. A quiet gateway has none.
+//
+// Each spare is owned by the goroutine that makes it, then by ready, then by the
+// login that takes it.
+type spares[D dialogue] struct {
+	mu     sync.Mutex
+	ready  []*spare[D] // the latest last: it is taken first
+	making int
+	closed bool
+	ctx    context.Context // ends when they are closed
+	cancel context.CancelFunc
+	makers sync.WaitGroup
+}
+
+type spare[D dialogue] struct {
+	dialogue D
+	expiry   *time.Timer
+}
+
+// dialogue is a conversation with a server that may be interrupted before anybody
+// was introduced.
+type dialogue interface {
+	// pause ends the watch over the context, and every deadline; ok is false if
+	// the context has ended.
+	pause() (ok bool)
+	// resume goes on, watching over ctx.
+	resume(ctx context.Context)
+	// asPaused reports that the server has said nothing since, nor gone.
+	asPaused() bool
+	// quit takes leave and closes the connection.
+	quit()
+}
+
+// take gives a spare to a login, if there is one that still works.
+func (s *spares[D]) take(ctx context.Context) (d D, ok bool) {
+	for {
+		s.mu.Lock()
+		n := len(s.ready)
+		if n == 0 {
+			s.mu.Unlock()
+			return d, false
+		}
+		found := s.ready[n-1]
+		s.ready[n-1] = nil
+		s.ready = s.ready[:n-1]
+		s.mu.Unlock()
+		found.expiry.Stop()
+		if found.dialogue.asPaused() {
+			found.dialogue.resume(ctx)
+			return found.dialogue, true
+		}
+		found.dialogue.quit()
+	}
+}
+
+// refill has one more made, unless there are enough, after a login: while it is
+// under way the server has better things to do.
+func (s *spares[D]) refill(most int, open func(context.Context) (D, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.ready)+s.making >= most {
+		return
+	}
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+	}
+	s.making++
+	s.makers.Add(1)
+	go s.make(s.ctx, open)
+}
+
+// make makes one spare. What goes wrong is nobody's business, be it a panic: a
+// login that needs a connection makes its own, where it is told of.
+func (s *spares[D]) make(ctx context.Context, open func(context.Context) (D, error)) {
+	defer s.makers.Done()
+	defer func() {
+		recover()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.making--
+	}()
+	d, err := open(ctx)
+	if err != nil {
+		return
+	}
+	if !d.pause() || !s.keep(d) {
+		d.quit()
+	}
+}
+
+// keep makes a dialogue a spare; ok is false when they have been closed.
+func (s *spares[D]) keep(d D) (ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	kept := &spare[D]{dialogue: d}
+	kept.expiry = time.AfterFunc(spareLife, func() {
+		if s.remove(kept) {
+			d.quit()
+		}
+	})
+	s.ready = append(s.ready, kept)
+	return true
+}
+
+// remove takes one out that nobody has taken.
+func (s *spares[D]) remove(old *spare[D]) (ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.ready, old)
+	if i < 0 {
+		return false
+	}
+	s.ready = slices.Delete(s.ready, i, i+1)
+	return true
+}
+
+// close gives all up and waits until none is being made; no more are.
+func (s *spares[D]) close() {
+	s.mu.Lock()
+	s.closed = true
+	if s.cancel != nil {
+		s.cancel()
+	}
+	ready := s.ready
+	s.ready = nil
+	s.mu.Unlock()
+	for _, kept := range ready {
+		kept.expiry.Stop()
+		kept.dialogue.quit()
+	}
+	s.makers.Wait()
+}
+
+// silent reports that the other end of a connection has neither said anything
+// that was not read, nor closed. Below TLS that is as good: behind the greeting
+// there is nothing that a server would say unasked and go on.
+func silent(conn net.Conn) bool {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	return nothingToRead(conn)
+}
