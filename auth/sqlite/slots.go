@@ -109,7 +109,7 @@ func (s *slots) reserve(
 		if err != nil {
 			return auth.Account{}, 0, err
 		}
-		if n+1 <= limit(a.Normal()) {
+		if n+1 <= limit(a.Clone()) {
 			r, err := s.take(e, exists)
 			return a, r, err
 		}
