@@ -13,6 +13,10 @@ import (
 // which nobody logs in: Dovecot after 3 minutes, Postfix after 5.
 const spareLife = time.Minute
 
+// refillDelay lets a login be over, and its client be answered, before the mail
+// server and this machine are busy with a connection for the next one.
+const refillDelay = 2 * time.Millisecond
+
 // spares are connections on which everything has been said that comes before the
 // introduction of a client: connected, TLS, greeting, what the server can do. A
 // login that finds one has only its credentials to send. A new connection costs a
@@ -77,8 +81,7 @@ func (s *spares[D]) take(ctx context.Context) (d D, ok bool) {
 	}
 }
 
-// refill has one more made, unless there are enough, after a login: while it is
-// under way the server has better things to do.
+// refill has one more made soon, unless there are enough.
 func (s *spares[D]) refill(most int, open func(context.Context) (D, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +93,7 @@ func (s *spares[D]) refill(most int, open func(context.Context) (D, error)) {
 	}
 	s.making++
 	s.makers.Add(1)
-	go s.make(s.ctx, open)
+	time.AfterFunc(refillDelay, func() { s.make(s.ctx, open) })
 }
 
 // make makes one spare. What goes wrong is nobody's business, be it a panic: a
