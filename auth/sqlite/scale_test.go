@@ -18,7 +18,7 @@ func TestALoginCostsTheSameWithAMillionAccounts(t *testing.T) {
 		s := harness.Filled(t, open(t, Options{}), n).(*Store)
 		stores = append(stores, storetest.Sized{Store: s, Accounts: n, Octets: octetsOf(t, s.path)})
 	}
-	storetest.Scale(t, stores, 5, time.Second)
+	storetest.Scale(t, stores, 50, 100*time.Millisecond)
 }
 
 // octetsOf is what a database takes on the disk.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -40,25 +41,34 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 		store      int
 	}
 	took := make(map[cell][]time.Duration)
-	sweeps := make([]int, len(stores))
 	var all []*scaled
 	for _, s := range stores {
 		all = append(all, newScaled(t, s))
 	}
+	// As with the heap of the program: small ones are collected all the time.
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	for _, s := range all {
+		s.turn.Lock()
+		defer s.turn.Unlock() // first: the sweep must find out that it is over
+		wg.Go(func() { s.sweep(t, ctx) })
+	}
 	for range rounds {
 		for _, load := range loads {
 			for i, s := range all {
-				ctx, stop := context.WithCancel(t.Context())
-				var wg sync.WaitGroup
 				if load != "alone" {
-					wg.Go(func() { sweeps[i] += s.sweep(t, ctx) })
+					s.turn.Unlock()
 				}
 				for _, kind := range kinds {
 					c := cell{kind, load, i}
 					took[c] = append(took[c], s.logins(t, kind, turn)...)
 				}
-				stop()
-				wg.Wait()
+				if load != "alone" {
+					s.turn.Lock()
+				}
 			}
 		}
 	}
@@ -103,7 +113,11 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 			fmt.Fprintf(&table, " %d |", s.Octets/int64(s.Accounts))
 		}
 	}
-	t.Logf("sweeps beside the logins: %d%s", sweeps, table.String())
+	fmt.Fprint(&table, "\n| pages of 500 that the sweep has read | |")
+	for _, s := range all {
+		fmt.Fprintf(&table, " %d |", s.pages)
+	}
+	t.Log(table.String())
 }
 
 // scaled is a store under measurement.
@@ -112,6 +126,16 @@ type scaled struct {
 	seen, unseen *auth.Guard // unseen remembers the password of one account only
 	names        []auth.Name
 	tries        int
+	pages        int        // that the sweep has read
+	turn         sync.Mutex // whoever has it may read a page
+}
+
+// List implements [auth.Lister] for the sweep.
+func (c *scaled) List(ctx context.Context, want auth.Filter) ([]auth.Account, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.pages++
+	return c.Store.List(ctx, want)
 }
 
 func newScaled(t *testing.T, s Sized) *scaled {
@@ -171,31 +195,26 @@ func (c *scaled) logins(t *testing.T, kind string, turn time.Duration) (took []t
 	return took
 }
 
-// sweep does what the gateway does once a day and every few minutes, until ctx
-// ends, and returns how many times.
-func (c *scaled) sweep(t *testing.T, ctx context.Context) (n int) {
-	census, ok := c.Store.(auth.Census)
-	if !ok {
-		t.Error("the store cannot show all its accounts")
-		return 0
-	}
+// sweep does what the gateway does once a day and every few minutes, again and
+// again until ctx ends.
+func (c *scaled) sweep(t *testing.T, ctx context.Context) {
+	all := auth.Unhurried{Lister: c}
 	for {
-		swept, err := c.seen.Dormant(ctx, census)
+		swept, err := c.seen.Dormant(ctx, all)
 		if err == nil && len(swept.Dormant) == 0 {
-			t.Error("the sweep has found nobody")
-			return n
+			t.Errorf("the sweep of %d accounts has found nobody", c.Accounts)
+			return
 		}
 		if err == nil {
-			_, err = auth.FindCauses(ctx, c.Store)
+			_, err = auth.FindCauses(ctx, all)
 		}
 		if ctx.Err() != nil {
-			return n
+			return
 		}
 		if err != nil {
 			t.Error(err)
-			return n
+			return
 		}
-		n++
 	}
 }
 
