@@ -56,13 +56,16 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 		defer s.turn.Unlock() // first: the sweep must find out that it is over
 		wg.Go(func() { s.sweep(t, ctx) })
 	}
-	for range rounds {
+	for round := range rounds {
 		for _, load := range loads {
-			for i, s := range all {
+			for i := range all {
+				i = (i + round) % len(all) // whoever comes first has what the last one left behind
+				s := all[i]
 				if load != "alone" {
 					s.turn.Unlock()
 				}
-				for _, kind := range kinds {
+				for k := range kinds {
+					kind := kinds[(k+round/len(all))%len(kinds)]
 					c := cell{kind, load, i}
 					took[c] = append(took[c], s.logins(t, kind, turn)...)
 				}

@@ -166,3 +166,29 @@ func TestMemoryComesBackWithinAMinuteAfterABurstOfSessions(t *testing.T) {
 		t.Errorf("%d KiB before and %d KiB with %d sessions: this measures nothing", before>>10, during>>10, sessions)
 	}
 }
+
+// Whoever gives the gateway little memory gets that, also while everybody logs in.
+func TestTheMemoryLimitOfTheOperatorIsKeptUnderLoad(t *testing.T) {
+	t.Parallel()
+	most := make(map[string]int64)
+	// With GOGC=off nothing but the limit makes Go collect; without it, the gateway's
+	// own policy is in force as well.
+	for _, environment := range []string{"GOGC=off", "GOMEMLIMIT=48MiB GOGC=off", "GOMEMLIMIT=48MiB"} {
+		g := inFrontOf(t, memoryMail())
+		g.StartWith(t, strings.Fields(environment)...)
+		t.Cleanup(func() { g.Process.Kill() })
+		for range 6 {
+			hangUp(g.hold(t, 200))
+			most[environment] = max(most[environment], g.Held(t))
+		}
+		g.Process.Kill()
+		t.Logf("%s: %d KiB are held at most", environment, most[environment]>>10)
+		// What Go does not count is 6 MiB.
+		if held := most[environment]; strings.Contains(environment, "48MiB") && held > 56<<20 {
+			t.Errorf("%s: %d KiB are held", environment, held>>10)
+		}
+	}
+	if held := most["GOGC=off"]; held < 72<<20 {
+		t.Errorf("%d KiB are held without a limit: this measures nothing", held>>10)
+	}
+}
