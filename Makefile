@@ -37,9 +37,10 @@ realtest:
 	$(GO) test -count=1 -timeout 15m $(REAL)
 
 soak:
-	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -v -run '^TestUnknownNamesTakeAsLongAsAccounts$$' ./auth/sqlite
-	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^(TestReplicasTogether|TestAnOutageOfTheDatabase)' $(REAL)
-	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -skip '^TestUnknownNamesTakeAsLongAsAccounts$$' ./auth/...
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -p 1 -v -run '^(TestUnknownNamesTakeAsLongAsAccounts|TestALoginCostsTheSame)' ./auth/sqlite ./auth/postgres
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -v -run '^TestAMillionAccounts' $(REAL)
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^(TestReplicasTogether|TestAnOutageOfTheDatabase|TestMemoryComesBack)' $(REAL)
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -skip '^(TestUnknownNamesTakeAsLongAsAccounts|TestALoginCostsTheSame)' ./auth/...
 
 fuzz-smoke:
 	@set -eu; for package in $$($(GO) list ./...); do \

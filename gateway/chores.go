@@ -150,10 +150,11 @@ func nextSweep(c *config.Config) time.Time {
 
 // count counts what the metrics tell of the accounts, and tells of attacks.
 func (g *Gateway) count(ctx context.Context) {
-	states, err := g.guard.Count(ctx, g.Store)
+	unhurried := auth.Unhurried{Lister: g.Store}
+	states, err := g.guard.Count(ctx, unhurried)
 	var causes []auth.Cause
 	if err == nil {
-		causes, err = auth.FindCauses(ctx, g.Store)
+		causes, err = auth.FindCauses(ctx, unhurried)
 	}
 	var unknown int
 	if err == nil {
@@ -183,9 +184,11 @@ func (g *Gateway) count(ctx context.Context) {
 }
 
 // sweep revokes dormant accounts, makes room for unknown names and verifies the
-// audit log.
+// audit log. It reads everything that there is, and does so with rests, since
+// logins go on.
 func (g *Gateway) sweep(ctx context.Context) {
-	swept, err := g.guard.Sweep(ctx, g.Store)
+	unhurried := auth.Unhurried{Lister: g.Store}
+	swept, err := g.guard.Sweep(ctx, unhurried)
 	if ctx.Err() != nil {
 		return
 	}
@@ -195,13 +198,17 @@ func (g *Gateway) sweep(ctx context.Context) {
 	} else {
 		g.Log.Info("swept for dormant accounts", "dormant", len(swept.Dormant), "revoked", swept.Revoked, "mode", g.guard.Rules().Dormancy.Mode)
 	}
-	if n, err := g.guard.ForgetUnknown(ctx, g.Store); err != nil {
+	if n, err := g.guard.ForgetUnknown(ctx, unhurried); err != nil {
 		g.Log.Error("names that nobody ever logged in with could not be forgotten", "forgotten", n, "err", err)
 	} else if n > 0 {
 		g.Log.Info("names that nobody ever logged in with were forgotten", "count", n)
 	}
 	g.count(ctx)
-	head, err := verified{g.Store, g.Metrics}.Verify(ctx, nil)
+	began := time.Now()
+	head, err := verified{g.Store, g.Metrics}.Verify(ctx, func(int64, int64) {
+		auth.Rest(ctx, time.Since(began)) // the next page finds out that ctx has ended
+		began = time.Now()
+	})
 	if ctx.Err() != nil {
 		return
 	}

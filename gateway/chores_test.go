@@ -101,9 +101,9 @@ type slow struct {
 	takes atomic.Int64 // nanoseconds
 }
 
-func (s *slow) Each(ctx context.Context, f func(auth.Account) error) error {
+func (s *slow) List(ctx context.Context, want auth.Filter) ([]auth.Account, error) {
 	time.Sleep(time.Duration(s.takes.Load()))
-	return s.memory.Each(ctx, f)
+	return s.memory.List(ctx, want)
 }
 
 func TestTheSweepComesEveryDayHoweverSlowTheStoreIs(t *testing.T) {

@@ -19,6 +19,7 @@ var imports = map[string][]string{
 	"congthu/metrics":              {"congthu/auth"},
 	"congthu/gateway/accept":       {"congthu/auth"},
 	"congthu/gateway/balancer":     {},
+	"congthu/gateway/heap":         {},
 	"congthu/gateway/relay":        {},
 	"congthu/gateway/session":      {"congthu/auth"},
 	"congthu/gateway/upstream":     {"congthu/auth"},

@@ -21,6 +21,7 @@ import (
 	"congthu/auth/password"
 	"congthu/gateway"
 	"congthu/gateway/config"
+	"congthu/gateway/heap"
 	"congthu/gateway/smtp"
 	"congthu/metrics"
 )
@@ -43,6 +44,7 @@ SIGHUP reads the configuration again. A file with a mistake changes nothing.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
+			go heap.Default.Run(ctx)
 			s := &server{
 				log:  newLogger(cmd.ErrOrStderr(), c.Log),
 				load: func() (*config.Config, error) { return config.Load(file) },

@@ -188,7 +188,14 @@ var (
 // Start starts the gateway and waits until it is ready.
 func (g *Gateway) Start(t testing.TB) {
 	t.Helper()
-	g.Process = start(t, "congthu", g.Log, Binary(t), "serve", "-c", g.Config)
+	g.StartWith(t)
+}
+
+// StartWith is Start with settings in the environment, such as "GOMEMLIMIT=32MiB".
+func (g *Gateway) StartWith(t testing.TB, environment ...string) {
+	t.Helper()
+	argv := append([]string{"env"}, environment...)
+	g.Process = start(t, "congthu", g.Log, append(argv, Binary(t), "serve", "-c", g.Config)...)
 	Eventually(t, "congthu to be ready", func() bool {
 		if code, ended := g.Process.Exited(); ended {
 			t.Fatalf("congthu ended with code %d:\n%s", code, readFrom(g.Log, 0))

@@ -1,0 +1,57 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slowly lists accounts, and takes its time for each page.
+type slowly struct {
+	accounts int
+	takes    time.Duration
+}
+
+func (s slowly) List(_ context.Context, want Filter) (page []Account, err error) {
+	time.Sleep(s.takes)
+	for i := range s.accounts {
+		if name := Name(fmt.Sprintf("n%05d@congthu.test", i)); name > want.After && len(page) < want.Limit {
+			page = append(page, Account{Name: name})
+		}
+	}
+	return page, nil
+}
+
+func TestWhoHasTimeRestsThreeQuartersOfItBetweenPages(t *testing.T) {
+	for _, c := range []struct {
+		accounts    int
+		takes, want time.Duration
+	}{
+		{1, 10 * time.Millisecond, 10 * time.Millisecond}, // nothing comes after it
+		{1200, 10 * time.Millisecond, (10 + 30 + 10 + 30 + 10) * time.Millisecond},
+		{600, 10 * time.Second, 20*time.Second + longestRest},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began, n := time.Now(), 0
+			err := Unhurried{slowly{c.accounts, c.takes}}.Each(t.Context(), func(Account) error { n++; return nil })
+			if took := time.Since(began); err != nil || n != c.accounts || took != c.want {
+				t.Errorf("%d of %d accounts in %v, %v; want %v", n, c.accounts, took, err, c.want)
+			}
+		})
+	}
+}
+
+func TestARestEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Millisecond) // within the first rest
+		defer cancel()
+		began := time.Now()
+		err := Unhurried{slowly{1200, 10 * time.Millisecond}}.Each(ctx, func(Account) error { return nil })
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 15*time.Millisecond {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+}
