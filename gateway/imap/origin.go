@@ -71,6 +71,9 @@ func (c *client) believe(o origin) {
 
 // speakFor sets whose login this is, for the guard, the mail server and the log.
 func (c *client) speakFor(source netip.AddrPort) {
+	if c.log != nil && source == c.source {
+		return
+	}
 	c.source = source
 	c.log = c.server.log().With("protocol", auth.IMAP, "session", c.id, "source", source)
 	if source != c.peer {

@@ -170,7 +170,10 @@ func (w *way) carry(ahead []byte) {
 	if gone := w.await(); gone {
 		return
 	}
-	acknowledge := quickAck(w.socket)
+	acknowledge := func() {}
+	if w.number == 0 { // servers write whole replies
+		acknowledge = quickAck(w.socket)
+	}
 	small := smallBuffers.Get().(*[smallBuffer]byte)
 	var large *[largeBuffer]byte
 	defer func() {
@@ -304,6 +307,12 @@ func (w *way) write(b []byte) bool {
 
 // finish passes an end on to the other side, and lets the other direction go on.
 func (p *Pair) finish(to net.Conn, target string) {
+	p.mu.Lock()
+	last := p.going == 1
+	p.mu.Unlock()
+	if last {
+		return // both connections are about to be closed, which says the same
+	}
 	ok, err := closeWrite(to)
 	switch {
 	case err != nil:

@@ -102,7 +102,8 @@ func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	dial := s.Dial
 	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+		// Each step has a deadline, and the relay looks for dead peers in its own way.
+		dial = (&net.Dialer{KeepAlive: -1}).DialContext
 	}
 	conn, err := dial(ctx, "tcp", s.Address)
 	if err != nil {
