@@ -1,0 +1,298 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/mailtest"
+)
+
+// spoken is a conversation with nobody.
+type spoken struct {
+	mu              sync.Mutex
+	dead, left      bool
+	paused, resumed int
+}
+
+func (s *spoken) locked(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *spoken) pause() (ok bool) {
+	s.locked(func() { s.paused++; ok = true })
+	return ok
+}
+func (s *spoken) resume(context.Context) { s.locked(func() { s.resumed++ }) }
+func (s *spoken) asPaused() (alive bool) { s.locked(func() { alive = !s.dead }); return alive }
+func (s *spoken) quit()                  { s.locked(func() { s.left = true }) }
+func (s *spoken) hasLeft() (left bool)   { s.locked(func() { left = s.left }); return left }
+func (s *spoken) die()                   { s.locked(func() { s.dead = true }) }
+
+// opener makes conversations, and keeps them.
+type opener struct {
+	mu   sync.Mutex
+	made []*spoken
+	err  error
+	hang bool // until the context ends
+}
+
+func (o *opener) open(ctx context.Context) (*spoken, error) {
+	o.mu.Lock()
+	hang, err := o.hang, o.err
+	o.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.made = append(o.made, new(spoken))
+	return o.made[len(o.made)-1], nil
+}
+
+func (o *opener) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.made)
+}
+
+// inSpares runs f in a bubble with spares, at most most, which are closed at
+// the end.
+func inSpares(t *testing.T, most int, f func(t *testing.T, o *opener, login func() (found *spoken))) {
+	synctest.Test(t, func(t *testing.T) {
+		var s spares[*spoken]
+		o := new(opener)
+		f(t, o, func() *spoken {
+			found, _ := s.take(t.Context())
+			s.refill(most, o.open)
+			time.Sleep(2 * refillDelay)
+			synctest.Wait()
+			return found
+		})
+		s.close()
+		for i, made := range o.made {
+			if !made.hasLeft() && made.resumed == 0 {
+				t.Errorf("connection %d was neither used nor closed", i)
+			}
+		}
+	})
+}
+
+func TestALoginLeavesASpareConnectionForTheNext(t *testing.T) {
+	inSpares(t, 2, func(t *testing.T, o *opener, login func() *spoken) {
+		if login() != nil {
+			t.Error("there was a connection before the first login")
+		}
+		if found := login(); found == nil || found != o.made[0] || found.paused != 1 || found.resumed != 1 {
+			t.Errorf("the second login found %+v", found)
+		}
+		if found := login(); found == nil || found != o.made[1] {
+			t.Errorf("the third login found %+v", found)
+		}
+	})
+}
+
+func TestSpareConnectionsAreAsManyAsLoginsThatFoundNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s spares[*spoken]
+		o := new(opener)
+		for range 10 { // at once
+			s.refill(3, o.open)
+		}
+		time.Sleep(2 * refillDelay)
+		if o.count() != 3 {
+			t.Errorf("%d connections were made, at most 3 are wanted", o.count())
+		}
+		s.close()
+	})
+	inSpares(t, 0, func(t *testing.T, o *opener, login func() *spoken) {
+		if login(); o.count() != 0 {
+			t.Error("a spare was made where none is wanted")
+		}
+	})
+}
+
+func TestASpareThatNobodyNeedsIsGivenUp(t *testing.T) {
+	inSpares(t, 2, func(t *testing.T, o *opener, login func() *spoken) {
+		login()
+		time.Sleep(spareLife - 3*refillDelay)
+		if o.made[0].hasLeft() {
+			t.Error("it was given up too early")
+		}
+		time.Sleep(3 * refillDelay)
+		if synctest.Wait(); !o.made[0].hasLeft() || o.count() != 1 {
+			t.Errorf("after %v it is still there, or was replaced: %d", spareLife, o.count())
+		}
+		if login() != nil {
+			t.Error("it was used nevertheless")
+		}
+	})
+}
+
+func TestASpareThatTheServerHasGivenUpIsNotUsed(t *testing.T) {
+	inSpares(t, 2, func(t *testing.T, o *opener, login func() *spoken) {
+		login()
+		o.made[0].die()
+		if found := login(); found != nil {
+			t.Error("a dead connection was used")
+		}
+		if !o.made[0].hasLeft() {
+			t.Error("a dead connection was left open")
+		}
+	})
+}
+
+func TestASpareThatCannotBeMadeIsMissedByNobody(t *testing.T) {
+	inSpares(t, 1, func(t *testing.T, o *opener, login func() *spoken) {
+		o.err = errors.New("connection refused")
+		login()
+		o.err = nil
+		if login(); o.count() != 1 {
+			t.Error("after a failure none is made")
+		}
+		o.mu.Lock()
+		o.hang = true
+		o.mu.Unlock()
+		if login() == nil { // and close ends the one that hangs
+			t.Error("the spare was not used")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var s spares[*spoken]
+		s.refill(1, func(context.Context) (*spoken, error) { panic("a mistake") })
+		time.Sleep(2 * refillDelay)
+		o := new(opener)
+		s.refill(1, o.open)
+		time.Sleep(2 * refillDelay)
+		if o.count() != 1 {
+			t.Error("after a panic none is made")
+		}
+		s.close()
+	})
+}
+
+func TestClosedSparesStayClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s spares[*spoken]
+		o := new(opener)
+		s.refill(1, o.open) // is being made when they are closed
+		s.close()
+		s.refill(1, o.open)
+		time.Sleep(2 * refillDelay)
+		if _, ok := s.take(t.Context()); ok || o.count() > 1 {
+			t.Errorf("there is a spare after the end, %d made", o.count())
+		}
+		if o.count() == 1 && !o.made[0].hasLeft() {
+			t.Error("the one that was being made is open")
+		}
+	})
+}
+
+// awaitOpen waits until so many connections to the fake are open.
+func awaitOpen(t *testing.T, open func() int, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); open() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are open, want %d", open(), want)
+		}
+	}
+}
+
+func TestAnIMAPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
+	for name, tls := range map[string]bool{"clear": false, "STARTTLS": true} {
+		t.Run(name, func(t *testing.T) {
+			fake := &mailtest.IMAP{Accounts: accounts()}
+			if tls {
+				fake.TLS = mailtest.ServerTLS()
+			}
+			s := serverFor(t, fake)
+			if !tls {
+				address, err := fake.Start()
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Address, s.Dial = address, nil
+			}
+			s.PassClient, s.Spare = true, 1
+			t.Cleanup(s.Close)
+			for i, from := range []string{"192.0.2.1:1001", "192.0.2.2:1002", "192.0.2.3:1003"} {
+				ctx, end := context.WithCancel(t.Context())
+				conn, answer := s.LoginIMAP(ctx, owner, auth.NewSecret(password), Client{Address: netip.MustParseAddrPort(from)})
+				if conn == nil {
+					t.Fatalf("login %d: %+v", i, answer)
+				}
+				end() // no connection ends with the login that it was made for, nor with the one before
+				// One for this session, and one for the next.
+				awaitOpen(t, fake.Open, 2)
+				said := fake.IDs()
+				if len(said) != i+1 || !strings.Contains(fmt.Sprint(said[i]), from[:len("192.0.2.1")]) {
+					t.Errorf("login %d from %s, the server was told %q", i, from, said)
+				}
+				conn.Logout()
+				awaitOpen(t, fake.Open, 1)
+			}
+			if conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret("wrong"), Client{}); conn != nil || answer.Judgement != auth.JudgedWrong {
+				t.Errorf("a wrong password over a spare connection: %+v", answer)
+			}
+			awaitOpen(t, fake.Open, 1)
+			fake.Cut() // as at a restart of the server
+			awaitOpen(t, fake.Open, 0)
+			conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), Client{})
+			if conn == nil {
+				t.Fatalf("when the server had closed the spare connection: %+v", answer)
+			}
+			conn.Logout()
+			s.Close()
+			awaitOpen(t, fake.Open, 0)
+		})
+	}
+}
+
+func TestAnSMTPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
+	fake := &mailtest.SMTP{Accounts: accounts(), XClient: true}
+	s := smtpServerFor(t, fake)
+	address, err := fake.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Address, s.Dial = address, nil
+	s.PassClient, s.Spare = true, 1
+	t.Cleanup(s.Close)
+	for i, from := range []string{"192.0.2.1:1001", "192.0.2.2:1002", "192.0.2.3:1003"} {
+		ctx, end := context.WithCancel(t.Context())
+		conn, answer := s.LoginSMTP(ctx, owner, auth.NewSecret(password), Client{Address: netip.MustParseAddrPort(from)})
+		if conn == nil {
+			t.Fatalf("login %d: %+v", i, answer)
+		}
+		end()
+		awaitOpen(t, fake.Open, 2)
+		if said := fake.Clients(); len(said) != i+1 || said[i]["ADDR"] != from[:len("192.0.2.1")] {
+			t.Errorf("login %d from %s, the server was told %q", i, from, said)
+		}
+		mail(t, conn)
+		conn.Quit()
+		awaitOpen(t, fake.Open, 1)
+	}
+	fake.Cut()
+	awaitOpen(t, fake.Open, 0)
+	conn, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{})
+	if conn == nil {
+		t.Fatalf("when the server had closed the spare connection: %+v", answer)
+	}
+	conn.Quit()
+	s.Close()
+	awaitOpen(t, fake.Open, 0)
+}
