@@ -11,6 +11,7 @@ import (
 // form in which every store gives it back: times in UTC with microseconds,
 // nothing for empty slices, and text that any database takes.
 func (a Account) Normal() Account {
+	a = a.Clone()
 	for _, t := range []*time.Time{
 		&a.Registered, &a.FirstLogin, &a.LastLogin, &a.Stale.At, &a.Lock.At, &a.Revocation.At,
 		&a.Restored, &a.Password.Since, &a.GraceUntil,
@@ -20,17 +21,20 @@ func (a Account) Normal() Account {
 	for _, s := range []*string{&a.Unit, &a.WrongOn, &a.Lock.By, &a.Lock.Reason, &a.Revocation.By, &a.Revocation.Reason, &a.AlertedOn} {
 		*s = normalText(*s)
 	}
-	for _, b := range []*[]byte{&a.Password.Salt, &a.Password.Current, &a.Password.Previous} {
-		*b = normalSlice(*b)
-	}
-	a.Mistakes = normalSlice(a.Mistakes)
 	for i := range a.Mistakes {
 		a.Mistakes[i].At = normalTime(a.Mistakes[i].At)
 	}
-	a.Seen = normalSlice(a.Seen)
 	for i := range a.Seen {
 		a.Seen[i].At = normalTime(a.Seen[i].At)
 	}
+	return a
+}
+
+// Clone returns a copy of the account that shares no memory with a.
+func (a Account) Clone() Account {
+	a.Mistakes, a.Seen = ownSlice(a.Mistakes), ownSlice(a.Seen)
+	p := &a.Password
+	p.Salt, p.Current, p.Previous = ownSlice(p.Salt), ownSlice(p.Current), ownSlice(p.Previous)
 	return a
 }
 
@@ -61,7 +65,7 @@ func normalText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-func normalSlice[T any](s []T) []T {
+func ownSlice[T any](s []T) []T {
 	if len(s) == 0 {
 		return nil
 	}

@@ -117,7 +117,7 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 		}
 		d := &m.drafts[i]
 		d.name = name
-		before, exists, err := s.read(ctx, name)
+		before, exists, err := s.readRow(ctx, name)
 		if err != nil {
 			return 0, err
 		}

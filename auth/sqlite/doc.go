@@ -16,6 +16,9 @@
 //     each caller its own result. It ends with Close.
 //   - Reading is done by the callers' goroutines on a pool of connections that
 //     cannot write. WAL lets them go on beside the writer.
+//   - Accounts lately read or written are in memory as well (see cache), exactly as
+//     they are in the file, since nobody but the writer changes it. The usual login
+//     makes no query. The writer itself reads the row that it changes.
 //   - A change runs first in its caller's goroutine, on the account as it is. When
 //     it has nothing to write the caller is done: no queue, no fsync. Otherwise
 //     the writer runs it again, on the account as it is then.
@@ -29,6 +32,9 @@
 // error, their reservations stay taken, the connection is closed and the next
 // transaction begins with a new one, so that nothing but mending the cause is
 // needed: a disk that has room again is written again, without a restart.
+//
+// While the last transaction has failed nothing is answered from memory: that the
+// disk fails must show to whoever reads, too.
 //
 // Whether a COMMIT that reported an error was made after all is read from the
 // file: each transaction increments a counter in the table head. Until it can

@@ -13,7 +13,7 @@ import (
 // Health reports whether accounts can be read, and written as far as is known:
 // after a write that failed it tries another.
 func (s *Store) Health(ctx context.Context) error {
-	if _, _, err := s.read(ctx, ""); err != nil {
+	if _, _, err := s.readRow(ctx, ""); err != nil {
 		return err
 	}
 	if s.writer.failed.Load() == nil {

@@ -16,7 +16,8 @@ import (
 // the moment its slot is counted to the moment it is released. [Store.Reserve]
 //
 //  1. counts n, the attempts in flight and itself,
-//  2. then reads the account, in a transaction that begins after 1,
+//  2. then reads the account, in a transaction that begins after 1, or from
+//     memory, which has what such a transaction would read (see cache),
 //  3. then lets the attempt through only if n <= limit - failures,
 //
 // and a slot is released only after the commit of its change, which every
@@ -109,7 +110,7 @@ func (s *slots) reserve(
 		if err != nil {
 			return auth.Account{}, 0, err
 		}
-		if n+1 <= limit(a.Normal()) {
+		if n+1 <= limit(a.Clone()) {
 			r, err := s.take(e, exists)
 			return a, r, err
 		}

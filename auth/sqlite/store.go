@@ -50,6 +50,7 @@ type Store struct {
 	lock    *os.File
 	readers *sql.DB
 	account *sql.Stmt // reads one account
+	cache   *cache
 	slots   slots
 	writer  *writer
 	bulk    chan struct{} // holds one: whoever put it there may change many accounts
@@ -68,7 +69,7 @@ const defaultMaxUnknown = 100_000
 // Open opens the database, brings its schema up to date and checks that it is
 // sound. The error says what to do: see the Err variables.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
-	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now, bulk: make(chan struct{}, 1)}
+	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now, cache: newCache(), bulk: make(chan struct{}, 1)}
 	if s.recorder == nil {
 		s.recorder = unrecorded{}
 	}
@@ -177,7 +178,7 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	}
 	// Most settlements of accepted logins write nothing; they must not wait for
 	// the disk. The writer asks again, on the account as it is then.
-	tried := a.Normal()
+	tried := a.Clone()
 	_, write, err := s.try(change, &tried)
 	if err != nil {
 		return a, err
@@ -189,8 +190,28 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	return s.writer.update(ctx, &request{name: name, reservation: r, change: change})
 }
 
-// read reads one account as of the last commit.
+// read returns one account as of the last commit, from memory if it is there.
 func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
+	if s.writer.isClosed() {
+		return auth.Account{}, false, ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return auth.Account{}, false, err
+	}
+	a, ok, moves := s.cache.get(name)
+	// While the disk fails it must show, also to those whose accounts are in memory.
+	if ok && s.writer.failed.Load() == nil {
+		return a, true, nil
+	}
+	a, exists, err := s.readRow(ctx, name)
+	if err == nil {
+		s.cache.put(a, moves)
+	}
+	return a, exists, err
+}
+
+// readRow reads one account from the file.
+func (s *Store) readRow(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
 	if s.writer.isClosed() {
 		return auth.Account{}, false, ErrClosed
 	}

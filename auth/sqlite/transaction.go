@@ -117,6 +117,9 @@ type transaction struct {
 
 	claims []auth.Reservation
 	rows   []row
+	// changed is what the accounts become, for the cache; nil: nothing to keep.
+	changed map[auth.Name]*auth.Account
+	many    bool // and more
 }
 
 // row is a row that a transaction makes, alters or removes.
@@ -140,6 +143,7 @@ func (t *transaction) make(batch []*request) (err error) {
 	}
 	t.next = t.conn.head
 	if m := batch[0].many; m != nil {
+		t.many = true
 		if err := t.conn.attach(m.stage); err != nil {
 			return err
 		}
@@ -167,6 +171,10 @@ func (t *transaction) make(batch []*request) (err error) {
 	}
 	if err := t.wanted().before; err != nil {
 		return err
+	}
+	t.cache.hold(t.changed)
+	if t.many {
+		t.cache.shut()
 	}
 	t.committing = true
 	if err := run(t.conn.commit); err != nil {
@@ -252,6 +260,10 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 		return err, nil
 	}
 	t.rows = append(t.rows, r)
+	if t.changed[after.Name] = nil; after.Known() {
+		kept := after.Clone()
+		t.changed[after.Name] = &kept
+	}
 	for i := range events {
 		if err := run(t.conn.append, eventFields(&events[i])...); err != nil {
 			return err, nil
@@ -266,6 +278,11 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 // transaction was made: only then are slots free again.
 func (t *transaction) settle(made bool) {
 	t.made = made
+	// Before any slot is free and any caller hears of it.
+	t.cache.settle(t.changed, made)
+	if t.many {
+		t.cache.open()
+	}
 	noted := t.touched.Load()
 	for _, r := range t.rows {
 		if made {

@@ -29,6 +29,7 @@ const (
 type writer struct {
 	path     string
 	slots    *slots
+	cache    *cache
 	try      func(auth.Change, *auth.Account) ([]auth.Event, bool, error)
 	recorder Recorder
 	log      *slog.Logger
@@ -91,7 +92,7 @@ const (
 
 func newWriter(s *Store) *writer {
 	return &writer{
-		path: s.path, slots: &s.slots, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
+		path: s.path, slots: &s.slots, cache: s.cache, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
 		queue: make(chan *request, maxQueue), bulk: make(chan *request), quit: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
@@ -203,7 +204,7 @@ func (w *writer) process(batch []*request) {
 	w.recorder.Queued(len(batch) + len(w.queue))
 	defer func() { w.recorder.Queued(len(w.queue)) }()
 
-	t := &transaction{writer: w}
+	t := &transaction{writer: w, changed: make(map[auth.Name]*auth.Account)}
 	err := t.make(batch)
 	switch {
 	case err == nil:

@@ -1,8 +1,11 @@
 package storetest
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -167,5 +170,127 @@ func lastLogin(t *testing.T, h Harness) {
 	wg.Wait()
 	if got, want := account(t, h.reopened(t, s), somebody).LastLogin, noon.Add(29*time.Minute); got != want {
 		t.Fatalf("last login %v, want the latest: %v", got, want)
+	}
+}
+
+// madeIsRead: who asks after a change was made, or after somebody has read it,
+// reads it too. Whatever a store keeps in memory to save itself a query must not
+// show there: a login is accepted by what is read.
+func madeIsRead(t *testing.T, h Harness) {
+	const changes, readers = 60, 4
+	s := h.open(t)
+	update(t, s, somebody, 0, login)
+	stores := h.replicas(t, s)
+	var least atomic.Int64 // failures that are known to have been made
+	known := func(n int) {
+		for m := least.Load(); int64(n) > m && !least.CompareAndSwap(m, int64(n)); m = least.Load() {
+		}
+	}
+	seen := func(by string, read func() (int, error)) bool {
+		want := int(least.Load())
+		n, err := read()
+		if err != nil || n < want {
+			t.Errorf("%s shows %d failures, %v; %d had been made before", by, n, err, want)
+			return false
+		}
+		known(n)
+		return true
+	}
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range readers {
+		s := stores[i%len(stores)]
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if !seen("reading", func() (int, error) {
+					a, err := s.Account(t.Context(), somebody)
+					return a.Failures, err
+				}) || !seen("a change that writes nothing", func() (shown int, err error) {
+					_, err = s.Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+						shown = a.Failures
+						return nil, false
+					})
+					return shown, err
+				}) || !seen("reserving", func() (int, error) {
+					a, _, err := s.Reserve(t.Context(), somebody, allow(0))
+					if errors.Is(err, auth.ErrNoSlot) {
+						err = nil
+					}
+					return a.Failures, err
+				}) {
+					return
+				}
+			}
+		})
+	}
+	for n := range changes {
+		s, other := stores[n%len(stores)], auth.Name(fmt.Sprintf("n%d@congthu.test", n))
+		switch n % 3 {
+		case 0: // one of many
+			if _, err := s.UpdateAll(t.Context(), []auth.Name{other, somebody}, fail); err != nil {
+				t.Errorf("update all: %v", err)
+			}
+		case 1: // beside others
+			wg.Go(func() {
+				if _, err := s.Update(t.Context(), other, 0, login); err != nil {
+					t.Errorf("update: %v", err)
+				}
+			})
+			fallthrough
+		default:
+			if _, err := s.Update(t.Context(), somebody, 0, fail); err != nil {
+				t.Errorf("update: %v", err)
+			}
+		}
+		known(n + 1)
+	}
+	close(stop)
+	wg.Wait()
+	wantFailures(t, s, somebody, changes)
+	// Also what is taken away.
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	wantAccount(t, account(t, s, somebody), auth.Account{Name: somebody})
+}
+
+// doubtIsRead: a commit that has failed was made or was not, whatever its caller
+// was told, and whoever asks next, or much later, reads which.
+func doubtIsRead(t *testing.T, h Harness) {
+	if h.Break == nil {
+		return
+	}
+	lock := auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
+	change := func(a *auth.Account) ([]auth.Event, bool) { a.Lock = lock; return nil, true }
+	for _, m := range []Moment{BeforeCommit, AfterCommit} {
+		for _, many := range []bool{false, true} {
+			s := h.open(t)
+			update(t, s, somebody, 0, login)
+			account(t, s, somebody)
+			mend := h.Break(t, s, m)
+			var err error
+			if many {
+				_, err = s.UpdateAll(t.Context(), []auth.Name{somebody, "else@congthu.test"}, change)
+			} else {
+				_, err = s.Update(t.Context(), somebody, 0, change)
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			look := func(when string) {
+				t.Helper()
+				if a := account(t, s, somebody); (a.Lock == lock) != (m == AfterCommit) {
+					t.Fatalf("moment %d, one of many %v, %s: the lock is read as %+v", m, many, when, a.Lock)
+				}
+			}
+			look("at once")
+			mend()
+			look("when the store was mended")
+			update(t, s, "other@congthu.test", 0, login)
+			look("when it has written again")
+		}
 	}
 }

@@ -72,6 +72,8 @@ func Run(t *testing.T, h Harness) {
 		{"parallel changes of one account are all made", parallelChanges},
 		{"a change that panics costs one update", panickingChange},
 		{"a change sees the account as it is now", lateChange},
+		{"what was made is read by whoever asks later", madeIsRead},
+		{"what a failed commit has made is read, and no more", doubtIsRead},
 		{"a last login never goes back when its change keeps the later one", lastLogin},
 
 		{"slots are counted", slotsAreCounted},
