@@ -136,6 +136,14 @@ func (g *Guard) forgiveDebts(name Name) { g.forgiveDebtsOf(name, farFuture) }
 
 // forgiveDebtsOf does so for what was owed before an instant.
 func (g *Guard) forgiveDebtsOf(name Name, before time.Time) {
+	// Every login comes here, and but for bad times nothing is owed: they do not
+	// wait for each other to see that.
+	g.mu.RLock()
+	owing := len(g.debts) > 0
+	g.mu.RUnlock()
+	if !owing {
+		return
+	}
 	g.mu.Lock()
 	forgiven := false
 	for i := range g.debts {

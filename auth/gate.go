@@ -9,7 +9,7 @@ import (
 // wait there, first come first served, instead of being refused, so that a mail
 // program opening twenty connections with the right password gets twenty
 // logins. Only the attempt at the head asks the store for a slot.
-type gates struct {
+type gates [maxShards]struct {
 	mu     sync.Mutex
 	queues map[Name][]*waiter
 }
@@ -25,7 +25,8 @@ type waiter struct {
 }
 
 // enter joins the queue of name; false when it is too long.
-func (g *gates) enter(name Name) (*waiter, bool) {
+func (all *gates) enter(name Name) (*waiter, bool) {
+	g := &all[shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.queues[name]) >= maxWaiting {
@@ -40,7 +41,8 @@ func (g *gates) enter(name Name) (*waiter, bool) {
 }
 
 // leave takes w out of its queue and lets the next one look.
-func (g *gates) leave(w *waiter) {
+func (all *gates) leave(w *waiter) {
+	g := &all[shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	queue := g.queues[w.name]
@@ -56,7 +58,8 @@ func (g *gates) leave(w *waiter) {
 }
 
 // first reports whether w is at the head of its queue.
-func (g *gates) first(w *waiter) bool {
+func (all *gates) first(w *waiter) bool {
+	g := &all[shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	queue := g.queues[w.name]
@@ -64,7 +67,8 @@ func (g *gates) first(w *waiter) bool {
 }
 
 // wake lets the head of the queue look: a slot may be free.
-func (g *gates) wake(name Name) {
+func (all *gates) wake(name Name) {
+	g := &all[shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if queue := g.queues[name]; len(queue) > 0 {
@@ -74,7 +78,8 @@ func (g *gates) wake(name Name) {
 
 // wakeAll lets everybody look: the password may have become known good, or the
 // account locked or unlocked.
-func (g *gates) wakeAll(name Name) {
+func (all *gates) wakeAll(name Name) {
+	g := &all[shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range g.queues[name] {
@@ -83,11 +88,14 @@ func (g *gates) wakeAll(name Name) {
 }
 
 // waiting counts the attempts in all queues.
-func (g *gates) waiting() (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, queue := range g.queues {
-		n += len(queue)
+func (all *gates) waiting() (n int) {
+	for i := range all {
+		g := &all[i]
+		g.mu.Lock()
+		for _, queue := range g.queues {
+			n += len(queue)
+		}
+		g.mu.Unlock()
 	}
 	return n
 }

@@ -7,11 +7,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"log/slog"
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,16 +58,18 @@ type Guard struct {
 	policy atomic.Pointer[Policy]
 	once   sync.Once
 	key    [32]byte // of digests; lives and dies with the process
-	gates  gates
-	known  lru[Name, knownGood]
+	// digesters are digesters of that key that nobody uses.
+	digesters sync.Pool
+	gates     gates
+	known     shards[Name, knownGood]
 	// recent holds wrong passwords while repeats are not counted.
-	recent     lru[digest, time.Time]
-	refusals   lru[Name, Refusal] // unasked
-	unanswered lru[Name, Refusal] // by the mail server
-	began      time.Time          // when the guard came into use
-	contact    atomic.Int64       // last success of the store, nanoseconds since then
+	recent     shards[digest, time.Time]
+	refusals   shards[Name, Refusal] // unasked
+	unanswered shards[Name, Refusal] // by the mail server
+	began      time.Time             // when the guard came into use
+	contact    atomic.Int64          // last success of the store, nanoseconds since then
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	debts  []debt             // settlements that are not done yet
 	paying int                // 1 while one of them is being made
 	logins map[Name]time.Time // last logins not written yet
@@ -121,9 +125,9 @@ func (g *Guard) init() {
 	g.once.Do(func() {
 		rand.Read(g.key[:]) // never fails (crypto/rand)
 		g.began = time.Now()
-		g.known.max = orDefault(g.KnownGood, 100_000)
-		g.recent.max = 65536
-		g.refusals.max, g.unanswered.max = maxRefusals, maxRefusals
+		g.known = newShards[Name, knownGood](orDefault(g.KnownGood, 100_000))
+		g.recent = newShards[digest, time.Time](65536)
+		g.refusals, g.unanswered = newShards[Name, Refusal](maxRefusals), newShards[Name, Refusal](maxRefusals)
 		g.logins = make(map[Name]time.Time)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge = make(chan struct{}, 1)
@@ -133,12 +137,27 @@ func (g *Guard) init() {
 	})
 }
 
+// digester makes digests; one is made when all others are in use.
+type digester struct {
+	mac  hash.Hash
+	text []byte
+}
+
 // digest names a password of an account in memory.
-func (g *Guard) digest(name Name, password Secret) digest {
-	mac := hmac.New(sha256.New, g.key[:])
-	fmt.Fprintf(mac, "%d:%s:", len(name), name)
-	io.WriteString(mac, password.Reveal())
-	return digest(mac.Sum(nil))
+func (g *Guard) digest(name Name, password Secret) (d digest) {
+	m, ok := g.digesters.Get().(*digester)
+	if !ok {
+		m = &digester{mac: hmac.New(sha256.New, g.key[:])}
+	}
+	m.text = strconv.AppendInt(m.text[:0], int64(len(name)), 10)
+	m.text = append(append(append(append(m.text, ':'), name...), ':'), password.Reveal()...)
+	m.mac.Write(m.text)
+	clear(m.text) // no password stays here
+	m.text = m.mac.Sum(m.text[:0])
+	copy(d[:], m.text)
+	m.mac.Reset()
+	g.digesters.Put(m)
+	return d
 }
 
 // Attempt decides one login: admit, verify, settle. Once it is called the
@@ -215,14 +234,14 @@ type try struct {
 	charged     bool        // the throttle counts it as under way
 	ending      ending      // and so when it is over
 	compared    digest      // the known-good digest that this try has missed
-	comparedOn  string      // the day of that
+	missedGood  bool        // there was one
 	offline     bool        // the store is down, and good will do
 }
 
 // admit lets the try go on to the mail server, or says why not. Accepted means
 // "ask".
 func (t *try) admit(ctx context.Context) Verdict {
-	if t.isGood() {
+	if t.good = t.isGood(); t.good {
 		// It needs no slot, and so does not stand in the queue, which is bounded.
 		if done, v := t.enter(ctx, false); done {
 			return v
@@ -236,10 +255,10 @@ func (t *try) admit(ctx context.Context) Verdict {
 		return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for this account")}
 	}
 	defer t.gates.leave(w)
-	patience := time.NewTimer(orDefault(t.Patience, 15*time.Second))
-	defer patience.Stop()
+	var patience <-chan time.Time // most need none
 	for {
 		first := t.gates.first(w)
+		t.good = t.isGood()
 		done, v := t.enter(ctx, first)
 		if done {
 			return v
@@ -250,10 +269,13 @@ func (t *try) admit(ctx context.Context) Verdict {
 		if first {
 			poll = time.After(100 * time.Millisecond)
 		}
+		if patience == nil {
+			patience = time.After(orDefault(t.Patience, 15*time.Second))
+		}
 		select {
 		case <-w.wake:
 		case <-poll:
-		case <-patience.C:
+		case <-patience:
 			return Verdict{Outcome: Busy, Err: errors.New("no slot became free")}
 		case <-ctx.Done():
 			return Verdict{Outcome: Busy, Err: context.Cause(ctx)}
@@ -264,8 +286,7 @@ func (t *try) admit(ctx context.Context) Verdict {
 // passThrottle lets the try's source pass, or waits for what it has under way:
 // only verdicts tell colleagues behind one address from a stranger.
 func (t *try) passThrottle(ctx context.Context) Verdict {
-	patience := time.NewTimer(orDefault(t.Patience, 15*time.Second))
-	defer patience.Stop()
+	var patience <-chan time.Time
 	for {
 		passage, ended := t.Throttle.begin(t.throttled(), t.now())
 		switch {
@@ -279,9 +300,12 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 		case passage == refused:
 			return Verdict{Outcome: Throttled, Err: errors.New("too much from this source has failed")}
 		}
+		if patience == nil {
+			patience = time.After(orDefault(t.Patience, 15*time.Second))
+		}
 		select {
 		case <-ended:
-		case <-patience.C:
+		case <-patience:
 			return Verdict{Outcome: Throttled, Err: errors.New("too many attempts of this source are under way")}
 		case <-ctx.Done():
 			return Verdict{Outcome: Throttled, Err: context.Cause(ctx)}
@@ -319,13 +343,10 @@ func (t *try) lookAt(ctx context.Context) {
 // than are tolerated, nor on one day without the mail server being asked; beyond
 // that it is asked like for any other.
 func (t *try) isGood() (good bool) {
-	if _, ok := t.known.get(t.name); !ok {
-		return false
-	}
-	today, most := t.rules.day(t.now()), t.rules.Lockout.Tolerated
-	t.known.update(t.name, func(k knownGood) knownGood {
-		if k.day != today {
-			k.day, k.unpaid = today, nil
+	most := t.rules.Lockout.Tolerated
+	t.known.alter(t.name, func(k *knownGood) {
+		if len(k.unpaid) > 0 && k.day != t.rules.day(t.now()) {
+			k.unpaid = nil
 		}
 		switch {
 		case !slices.Contains(k.sources, t.source), k.misses > most, len(k.unpaid) > most, k.digest == t.compared:
@@ -333,50 +354,42 @@ func (t *try) isGood() (good bool) {
 			good = true
 		case slices.Contains(k.unpaid, t.digest): // the same again
 		default:
-			t.compared, t.comparedOn = k.digest, today
+			t.compared, t.missedGood = k.digest, true
 			k.misses++
-			k.unpaid = append(slices.Clone(k.unpaid), t.digest)
+			k.day, k.unpaid = t.rules.day(t.now()), append(slices.Clone(k.unpaid), t.digest)
 		}
-		return k
 	})
 	return good
 }
 
 // paid notes that the mail server was asked about a password that was compared.
 func (t *try) paid() {
-	if _, ok := t.known.get(t.name); !ok || t.comparedOn == "" {
+	if !t.missedGood {
 		return
 	}
-	t.known.update(t.name, func(k knownGood) knownGood {
+	t.known.alter(t.name, func(k *knownGood) {
 		k.unpaid = slices.DeleteFunc(slices.Clone(k.unpaid), func(d digest) bool { return d == t.digest })
-		return k
 	})
 }
 
 // missed notes a wrong password that was counted without having been compared: it
 // is one less to compare.
 func (t *try) missed() {
-	if _, ok := t.known.get(t.name); !ok || t.comparedOn != "" {
+	if t.missedGood {
 		return
 	}
-	t.known.update(t.name, func(k knownGood) knownGood {
-		k.misses++
-		return k
-	})
+	t.known.alter(t.name, func(k *knownGood) { k.misses++ })
 }
 
 // enter looks once whether the try may go on; first is set at the head of the
 // queue, where a slot may be taken.
 func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
-	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
-	defer cancel()
 	var err error
-	t.good = t.isGood()
 	switch {
 	case t.good:
 		t.account, err = t.goodAccount(ctx)
 	case first:
-		t.account, t.reservation, err = t.Store.Reserve(ctx, t.name, t.slots)
+		t.account, t.reservation, err = t.reserve(ctx)
 	default:
 		return false, v
 	}
@@ -400,6 +413,12 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 		return true, Verdict{Outcome: Throttled, Err: errors.New("too many wrong passwords for the account today, and no login from this source lately")}
 	}
 	return err == nil, v
+}
+
+func (t *try) reserve(ctx context.Context) (Account, Reservation, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
+	defer cancel()
+	return t.Store.Reserve(ctx, t.name, t.slots)
 }
 
 // slots is how many attempts on the account may be with the mail server.
@@ -621,10 +640,13 @@ func (t *try) accepted(account Account, observed bool) {
 	}
 	k := t.known.update(t.name, func(k knownGood) knownGood {
 		same := k.digest == t.digest
-		sources := []netip.Prefix{t.source}
-		for _, s := range k.sources {
-			if same && s != t.source && len(sources) < goodSources {
-				sources = append(sources, s)
+		sources := k.sources
+		if !same || slices.Index(sources, t.source) != 0 {
+			sources = []netip.Prefix{t.source}
+			for _, s := range k.sources {
+				if same && s != t.source && len(sources) < goodSources {
+					sources = append(sources, s)
+				}
 			}
 		}
 		return knownGood{

@@ -2,8 +2,45 @@ package auth
 
 import (
 	"container/list"
+	"hash/maphash"
 	"sync"
 )
+
+// shards are lrus that share what is to be remembered by its key, so that no lock
+// is everybody's. Each is a plain lru of its part of the room: together they never
+// hold more than newShards was told, and what makes room is the least recently
+// used of one part, not of all. No shards hold nothing; make them first.
+type shards[K comparable, V any] []lru[K, V]
+
+// maxShards is how many shards there are, unless there is less to hold.
+const maxShards = 32
+
+// shardSeed is the process's own: nobody can choose names of one shard.
+var shardSeed = maphash.MakeSeed()
+
+// newShards returns shards for at most n entries, and at least one.
+func newShards[K comparable, V any](n int) shards[K, V] {
+	n = max(n, 1)
+	s := make(shards[K, V], min(n, maxShards))
+	for i := range s {
+		s[i].max = n / len(s)
+	}
+	return s
+}
+
+// of returns the shard of a key.
+func (s shards[K, V]) of(key K) *lru[K, V] { return &s[shard(key, len(s))] }
+
+// shard returns which of n shards a key belongs to.
+func shard[K comparable](key K, n int) int {
+	return int(maphash.Comparable(shardSeed, key) % uint64(n))
+}
+
+func (s shards[K, V]) get(key K) (V, bool)         { return s.of(key).get(key) }
+func (s shards[K, V]) update(key K, f func(V) V) V { return s.of(key).update(key, f) }
+func (s shards[K, V]) alter(key K, f func(*V))     { s.of(key).alter(key, f) }
+func (s shards[K, V]) put(key K, value V)          { s.of(key).put(key, value) }
+func (s shards[K, V]) remove(key K)                { s.of(key).remove(key) }
 
 // lru is a map that forgets the least recently used entry when it is full. It
 // admits everything: a cache that filters what it admits would let an attacker
@@ -55,6 +92,17 @@ func (l *lru[K, V]) update(key K, f func(V) V) V {
 		l.order.Remove(oldest)
 	}
 	return entry.value
+}
+
+// alter lets f alter the value of key in place, under the lock; when there is none
+// it does nothing.
+func (l *lru[K, V]) alter(key K, f func(*V)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e, ok := l.entries[key]; ok {
+		l.order.MoveToFront(e)
+		f(&e.Value.(*lruEntry[K, V]).value)
+	}
 }
 
 // put sets the value of key.

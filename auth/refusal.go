@@ -42,15 +42,20 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 
 // LatelyRefused returns the latest attempt on the account that this process has
 // refused for now, without asking the mail server, within a day, if no login came after it.
-func (g *Guard) LatelyRefused(name Name) Refusal { return g.lately(&g.refusals, name) }
+func (g *Guard) LatelyRefused(name Name) Refusal {
+	g.init()
+	return g.lately(g.refusals, name)
+}
 
 // LatelyUnanswered returns the latest attempt on the account to which the mail
 // server gave this process no verdict within a day, if it gave none since. There
 // is nothing about it to unlock.
-func (g *Guard) LatelyUnanswered(name Name) Refusal { return g.lately(&g.unanswered, name) }
-
-func (g *Guard) lately(of *lru[Name, Refusal], name Name) Refusal {
+func (g *Guard) LatelyUnanswered(name Name) Refusal {
 	g.init()
+	return g.lately(g.unanswered, name)
+}
+
+func (g *Guard) lately(of shards[Name, Refusal], name Name) Refusal {
 	r, _ := of.get(name)
 	if g.now().Sub(r.At) >= sourceMemory {
 		return Refusal{}

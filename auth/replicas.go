@@ -55,10 +55,11 @@ const hangs = 3 * time.Second
 
 // goodAccount reads the account of a password that is known to be good.
 func (t *try) goodAccount(ctx context.Context) (Account, error) {
+	patience := t.storeTimeout()
 	if t.StoreGrace > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, hangs)
-		defer cancel()
+		patience = min(patience, hangs)
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	return t.Store.Account(ctx, t.name)
 }

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -50,8 +49,7 @@ type Throttle struct {
 	Sources int
 
 	once   sync.Once
-	seed   maphash.Seed
-	shards [32]lru[netip.Prefix, *sourceHistory] // one lock for all would be everybody's
+	shards shards[netip.Prefix, *sourceHistory]
 }
 
 // sourceMemory is how long a throttle remembers what is not within its window:
@@ -475,14 +473,8 @@ func notAfter(t, now time.Time) time.Time {
 // look shows f the history of a source without what is much older than the
 // window.
 func (t *Throttle) look(a throttled, now time.Time, f func(*sourceHistory)) {
-	t.once.Do(func() {
-		t.seed = maphash.MakeSeed()
-		for i := range t.shards {
-			t.shards[i].max = max(1, orDefault(t.Sources, 65536)/len(t.shards))
-		}
-	})
-	shard := maphash.Comparable(t.seed, a.source) % uint64(len(t.shards))
-	t.shards[shard].update(a.source, func(h *sourceHistory) *sourceHistory {
+	t.once.Do(func() { t.shards = newShards[netip.Prefix, *sourceHistory](orDefault(t.Sources, 65536)) })
+	t.shards.update(a.source, func(h *sourceHistory) *sourceHistory {
 		if h == nil {
 			h = &sourceHistory{accounts: make(map[Name]*sourceAccount), aged: now}
 		}

@@ -28,7 +28,7 @@ type cache struct {
 	parts [32]part // one lock for all accounts would be everybody's
 }
 
-// maxCached bounds the copies; each takes 1 to 2 KiB.
+// maxCached bounds the copies; each takes 1 KiB, 2 at most.
 const maxCached = 8192
 
 type part struct {

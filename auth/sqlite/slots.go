@@ -191,11 +191,12 @@ var errForeign = errors.New("the reservation is another account's")
 
 // look tells what claim would.
 func (s *slots) look(r auth.Reservation, name auth.Name) claim {
+	if r == 0 {
+		return claimed // the usual login: it needs no slot, and so no lock
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch t := s.taken[r]; {
-	case r == 0:
-		return claimed
 	case t == nil:
 		return settled
 	case t.name != name:
@@ -221,6 +222,9 @@ func (s *slots) claim(r auth.Reservation, name auth.Name) claim {
 
 // unclaim leaves the slot taken.
 func (s *slots) unclaim(r auth.Reservation) {
+	if r == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.taken[r]; t != nil {
@@ -230,6 +234,9 @@ func (s *slots) unclaim(r auth.Reservation) {
 
 // release frees a slot that the caller has claimed.
 func (s *slots) release(r auth.Reservation) {
+	if r == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.taken[r]
