@@ -114,7 +114,6 @@ func (g *Guard) owe(d debt) {
 	}
 	g.mu.Lock()
 	g.debts = append(g.debts, d)
-	g.owing.Store(int64(len(g.debts)))
 	g.mu.Unlock()
 	g.wakeRun()
 }
@@ -137,8 +136,13 @@ func (g *Guard) forgiveDebts(name Name) { g.forgiveDebtsOf(name, farFuture) }
 
 // forgiveDebtsOf does so for what was owed before an instant.
 func (g *Guard) forgiveDebtsOf(name Name, before time.Time) {
-	if g.owing.Load() == 0 {
-		return // as ever, but for bad times: every login comes here
+	// Every login comes here, and but for bad times nothing is owed: they do not
+	// wait for each other to see that.
+	g.mu.RLock()
+	owing := len(g.debts) > 0
+	g.mu.RUnlock()
+	if !owing {
+		return
 	}
 	g.mu.Lock()
 	forgiven := false
@@ -166,7 +170,6 @@ func (g *Guard) pay(ctx context.Context, now time.Time) {
 		}
 		d := g.debts[i]
 		g.debts = slices.Delete(g.debts, i, i+1)
-		g.owing.Store(int64(len(g.debts)))
 		g.paying = 1
 		g.mu.Unlock()
 		g.update(ctx, d)

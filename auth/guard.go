@@ -69,9 +69,8 @@ type Guard struct {
 	began      time.Time             // when the guard came into use
 	contact    atomic.Int64          // last success of the store, nanoseconds since then
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	debts  []debt             // settlements that are not done yet
-	owing  atomic.Int64       // how many; may be read without mu
 	paying int                // 1 while one of them is being made
 	logins map[Name]time.Time // last logins not written yet
 

@@ -28,7 +28,7 @@ type cache struct {
 	parts [32]part // one lock for all accounts would be everybody's
 }
 
-// maxCached bounds the copies; each takes 1 to 2 KiB.
+// maxCached bounds the copies; each takes 1 KiB, 2 at most.
 const maxCached = 8192
 
 type part struct {
@@ -103,7 +103,7 @@ func (c *cache) hold(changed map[auth.Name]*auth.Account) {
 }
 
 // settle is called when it is known whether the accounts were changed: to what
-// the map has, or nil for no row.
+// the map has, or nil for nothing to keep.
 func (c *cache) settle(changed map[auth.Name]*auth.Account, made bool) {
 	for name, a := range changed {
 		p := c.part(name)

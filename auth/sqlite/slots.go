@@ -16,7 +16,8 @@ import (
 // the moment its slot is counted to the moment it is released. [Store.Reserve]
 //
 //  1. counts n, the attempts in flight and itself,
-//  2. then reads the account, in a transaction that begins after 1,
+//  2. then reads the account, in a transaction that begins after 1, or from
+//     memory, which has what such a transaction would read (see cache),
 //  3. then lets the attempt through only if n <= limit - failures,
 //
 // and a slot is released only after the commit of its change, which every

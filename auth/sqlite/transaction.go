@@ -117,7 +117,7 @@ type transaction struct {
 
 	claims []auth.Reservation
 	rows   []row
-	// changed is what the accounts become, for the cache; nil: no row.
+	// changed is what the accounts become, for the cache; nil: nothing to keep.
 	changed map[auth.Name]*auth.Account
 	many    bool // and more
 }
@@ -260,7 +260,7 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 		return err, nil
 	}
 	t.rows = append(t.rows, r)
-	if t.changed[after.Name] = nil; r.exists {
+	if t.changed[after.Name] = nil; after.Known() {
 		kept := after.Clone()
 		t.changed[after.Name] = &kept
 	}
