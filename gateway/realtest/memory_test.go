@@ -189,8 +189,8 @@ func TestTheMemoryLimitOfTheOperatorIsKeptUnderLoad(t *testing.T) {
 		}
 		g.Process.Kill()
 		t.Logf("%s: %d KiB are held at most", environment, most[environment]>>10)
-		// What Go does not count is 6 MiB.
-		if held := most[environment]; strings.Contains(environment, "48MiB") && held > 56<<20 {
+		// What Go does not count is some MiB, and its limit is a soft one.
+		if held := most[environment]; strings.Contains(environment, "48MiB") && held > 64<<20 {
 			t.Errorf("%s: %d KiB are held", environment, held>>10)
 		}
 	}
