@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -46,7 +45,12 @@ func (d *smtpDialogue) release() (*SMTPConn, error) {
 	if err := d.conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	stream := &smtpStream{Conn: d.conn, r: d.r, greeting: strings.NewReader("220 again\r\n")}
+	// A server that talks on when it was asked nothing is heard all the same.
+	ahead, err := d.r.Peek(d.r.Buffered())
+	if err != nil {
+		return nil, err
+	}
+	stream := &smtpStream{Conn: d.conn, ahead: strings.NewReader("220 again\r\n" + string(ahead))}
 	client := smtp.NewClient(stream)
 	client.CommandTimeout, client.SubmissionTimeout = d.server.step(), smtpDotTimeout
 	if err := client.Hello(d.localName()); err != nil {
@@ -56,6 +60,7 @@ func (d *smtpDialogue) release() (*SMTPConn, error) {
 		return nil, d.ctx.Err()
 	}
 	client.CommandTimeout = smtpCommandTimeout
+	d.done()
 	return &SMTPConn{Extensions: d.extensions, client: client, stream: stream, tcp: d.tcp, conn: d.conn}, nil
 }
 
@@ -64,17 +69,19 @@ func (d *smtpDialogue) release() (*SMTPConn, error) {
 // left of a message in one piece with its end.
 type smtpStream struct {
 	net.Conn
-	greeting io.Reader
-	r        *bufio.Reader
-	message  *[messageSize]byte // with n octets that are still to be sent; or nil
-	n        int
+	ahead   *strings.Reader    // what is read before anything else; or nil
+	message *[messageSize]byte // with n octets that are still to be sent; or nil
+	n       int
 }
 
 func (s *smtpStream) Read(b []byte) (int, error) {
-	if n, err := s.greeting.Read(b); err == nil {
-		return n, nil
+	if s.ahead != nil {
+		if n, err := s.ahead.Read(b); err == nil {
+			return n, nil
+		}
+		s.ahead = nil
 	}
-	return s.r.Read(b)
+	return s.Conn.Read(b)
 }
 
 func (s *smtpStream) Write(b []byte) (int, error) {
