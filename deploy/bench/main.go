@@ -1,14 +1,16 @@
 // Command bench compares congthu with the proxies that people put before a mail
 // server: what a login costs, how many there are in a second, what an idle
-// session holds, how fast a large message is, and how many of a hundred guesses
-// the server gets to judge.
+// session holds, how fast a large message is, how many of a hundred guesses the
+// server gets to judge, how many mails are submitted in a second and what one
+// costs.
 //
-//	make bench                      everything, in less than five minutes
+//	make bench                      everything, in some five minutes
 //	make bench BENCH='-rows 3 -rounds 9'
 //
-// All proxies stand before the same two mail servers: a real Dovecot, and an IMAP
-// server of this package that does nothing and answers at once, so that what is
-// measured is the proxy. Every one is a plain process, made from nothing in a
+// All proxies stand before the same mail servers: a real Dovecot, and servers of
+// this package, for IMAP and for SMTP, that do nothing and answer at once, so that
+// what is measured is the proxy. The one for SMTP looks whether each mail is what
+// was sent, and counts them. Every one is a plain process, made from nothing in a
 // temporary directory, on loopback ports of its own; no service of the machine is
 // touched. Clients speak TLS 1.3 with an ECDSA P-256 certificate and never
 // resume; towards the mail server everything is in clear text.
@@ -24,7 +26,8 @@
 // they connect to the mail server before the client has said a word, and the
 // server sees every guess. The others read the login and log in at the server
 // themselves. congthu looks the account up in its store as well, and when
-// last_login_window is 0s it writes each login to the disk before it answers.
+// last_login_window is 0s it writes each login to the disk before it answers; and
+// it alone reads the mails that it passes on.
 package main
 
 import (
