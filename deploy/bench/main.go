@@ -70,9 +70,9 @@ var (
 	idleMemory    = measure{title: "PSS per idle session, KiB", format: "%.1f"}
 	fetchLarge    = measure{title: "FETCH of 10 MB, MB/s", format: "%.0f"}
 	mailsNew      = measure{title: "mails/s, a connection each, 16 clients", format: "%.0f"}
-	cpuMailNew    = measure{title: "CPU per such mail, ms", format: "%.2f"}
+	cpuMailNew    = measure{title: "CPU per mail, a connection each, ms", format: "%.2f"}
 	mailsReused   = measure{title: "mails/s, connections kept, 16 clients", format: "%.0f"}
-	cpuMailReused = measure{title: "CPU per such mail, ms ", format: "%.3f"}
+	cpuMailReused = measure{title: "CPU per mail, connections kept, ms", format: "%.3f"}
 	fetchedMemory = measure{title: "PSS per session after FETCH, KiB", format: "%.1f"}
 	sentMemory    = measure{title: "PSS per session after a mail, KiB", format: "%.1f"}
 	judgedWrong   = measure{title: "of 100 guesses at once Dovecot judged", format: "%.0f", count: true}
