@@ -223,29 +223,51 @@ func guess(port int, user string, n int) error {
 	return nil
 }
 
-// runHold is a process that opens so many sessions, lets them IDLE, says so,
-// and keeps them until its input ends.
-func runHold(port, sessions int) error {
+// holder is a session that does nothing for a while.
+type holder interface {
+	// stillThere ends the doing nothing.
+	stillThere() error
+}
+
+// hold begins a session of a kind that idleKinds names.
+func hold(kind string, port int, user string) (holder, error) {
+	if kind == "sent" {
+		c, err := dialSMTP(port, user)
+		if err == nil {
+			err = c.send()
+		}
+		return c, err
+	}
+	c, err := dial(port)
+	if err == nil {
+		err = c.login(user, password)
+	}
+	if err == nil && kind == "fetched" {
+		err = c.mustDo("f", "FETCH 2 BODY[]")
+	}
+	if err == nil {
+		err = c.idle()
+	}
+	return c, err
+}
+
+// runHold is a process that opens so many sessions, lets them idle, says so, and
+// keeps them until its input ends.
+func runHold(kind string, port, sessions int) error {
 	slots := make(chan struct{}, 16)
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
-	held := make([]*imapClient, sessions)
+	held := make([]holder, sessions)
 	for i := range held {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			c, err := dial(port)
-			if err == nil {
-				err = c.login(account(i%knownAccounts), password)
-			}
-			if err == nil {
-				err = c.idle()
-			}
+			h, err := hold(kind, port, account(i%knownAccounts))
 			if err != nil {
 				failed.Store(&err)
 				return
 			}
-			held[i] = c
+			held[i] = h
 		})
 	}
 	wg.Wait()
@@ -255,18 +277,29 @@ func runHold(port, sessions int) error {
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
 	// Each is still there, or the figure is none.
-	for i, c := range held {
-		c.conn.SetDeadline(time.Now().Add(patience))
-		if _, err := io.WriteString(c.conn, "DONE\r\n"); err != nil {
+	for i, h := range held {
+		if err := h.stillThere(); err != nil {
 			return fmt.Errorf("session %d: %w", i, err)
-		}
-		if line, err := c.r.ReadSlice('\n'); err != nil || !bytes.HasPrefix(line, []byte("i OK")) {
-			return fmt.Errorf("session %d after IDLE: %q: %w", i, line, err)
 		}
 	}
 	fmt.Println("all there")
 	return nil
 }
+
+// stillThere ends IDLE.
+func (c *imapClient) stillThere() error {
+	c.conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c.conn, "DONE\r\n"); err != nil {
+		return err
+	}
+	if line, err := c.r.ReadSlice('\n'); err != nil || !bytes.HasPrefix(line, []byte("i OK")) {
+		return fmt.Errorf("after IDLE: %q: %w", line, err)
+	}
+	return nil
+}
+
+// stillThere submits another mail.
+func (c *smtpClient) stillThere() error { return c.send() }
 
 // idle begins IDLE.
 func (c *imapClient) idle() error {

@@ -1,14 +1,16 @@
 // Command bench compares congthu with the proxies that people put before a mail
 // server: what a login costs, how many there are in a second, what an idle
-// session holds, how fast a large message is, and how many of a hundred guesses
-// the server gets to judge.
+// session holds, how fast a large message is, how many of a hundred guesses the
+// server gets to judge, how many mails are submitted in a second and what one
+// costs.
 //
-//	make bench                      everything, in less than five minutes
+//	make bench                      everything, in some five minutes
 //	make bench BENCH='-rows 3 -rounds 9'
 //
-// All proxies stand before the same two mail servers: a real Dovecot, and an IMAP
-// server of this package that does nothing and answers at once, so that what is
-// measured is the proxy. Every one is a plain process, made from nothing in a
+// All proxies stand before the same mail servers: a real Dovecot, and servers of
+// this package, for IMAP and for SMTP, that do nothing and answer at once, so that
+// what is measured is the proxy. The one for SMTP looks whether each mail is what
+// was sent, and counts them. Every one is a plain process, made from nothing in a
 // temporary directory, on loopback ports of its own; no service of the machine is
 // touched. Clients speak TLS 1.3 with an ECDSA P-256 certificate and never
 // resume; towards the mail server everything is in clear text.
@@ -24,7 +26,8 @@
 // they connect to the mail server before the client has said a word, and the
 // server sees every guess. The others read the login and log in at the server
 // themselves. congthu looks the account up in its store as well, and when
-// last_login_window is 0s it writes each login to the disk before it answers.
+// last_login_window is 0s it writes each login to the disk before it answers; and
+// it alone reads the mails that it passes on.
 package main
 
 import (
@@ -60,16 +63,25 @@ import (
 const knownAccounts = 200
 
 var (
-	loginNothing = measure{title: "LOGIN p50, server that does nothing, ms", format: "%.2f"}
-	loginDovecot = measure{title: "LOGIN p50, Dovecot, ms", format: "%.2f"}
-	cpuPerLogin  = measure{title: "CPU per login, 16 clients, ms", format: "%.2f"}
-	perSecond    = measure{title: "logins/s, 128 clients", format: "%.0f"}
-	idleMemory   = measure{title: "PSS per idle session, KiB", format: "%.1f"}
-	fetchLarge   = measure{title: "FETCH of 10 MB, MB/s", format: "%.0f"}
-	judgedWrong  = measure{title: "of 100 guesses at once Dovecot judged", format: "%.0f", count: true}
+	loginNothing  = measure{title: "LOGIN p50, server that does nothing, ms", format: "%.2f"}
+	loginDovecot  = measure{title: "LOGIN p50, Dovecot, ms", format: "%.2f"}
+	cpuPerLogin   = measure{title: "CPU per login, 16 clients, ms", format: "%.2f"}
+	perSecond     = measure{title: "logins/s, 128 clients", format: "%.0f"}
+	idleMemory    = measure{title: "PSS per idle session, KiB", format: "%.1f"}
+	fetchLarge    = measure{title: "FETCH of 10 MB, MB/s", format: "%.0f"}
+	mailsNew      = measure{title: "mails/s, a connection each, 16 clients", format: "%.0f"}
+	cpuMailNew    = measure{title: "CPU per mail, a connection each, ms", format: "%.2f"}
+	mailsReused   = measure{title: "mails/s, connections kept, 16 clients", format: "%.0f"}
+	cpuMailReused = measure{title: "CPU per mail, connections kept, ms", format: "%.3f"}
+	fetchedMemory = measure{title: "PSS per session after FETCH, KiB", format: "%.1f"}
+	sentMemory    = measure{title: "PSS per session after a mail, KiB", format: "%.1f"}
+	judgedWrong   = measure{title: "of 100 guesses at once Dovecot judged", format: "%.0f", count: true}
 
-	allMeasures = []measure{loginNothing, loginDovecot, cpuPerLogin, perSecond, idleMemory, fetchLarge, judgedWrong}
+	allMeasures = []measure{loginNothing, loginDovecot, cpuPerLogin, perSecond, idleMemory, fetchLarge, judgedWrong,
+		mailsNew, cpuMailNew, mailsReused, cpuMailReused, fetchedMemory, sentMemory}
 )
+
+const allRows = "123456789"
 
 type options struct {
 	congthu  string
@@ -95,7 +107,8 @@ func run() error {
 	}
 	var o options
 	flag.StringVar(&o.congthu, "congthu", "./congthu", "the program to measure")
-	flag.StringVar(&o.rows, "rows", "123456", "what to measure: 1 LOGIN, 2 CPU, 3 logins/s, 4 memory, 5 FETCH, 6 guesses")
+	flag.StringVar(&o.rows, "rows", allRows,
+		"what to measure: 1 LOGIN, 2 CPU, 3 logins/s, 4 memory, 5 FETCH, 6 guesses, 7 mails with a connection each, 8 on kept connections, 9 memory after use")
 	flag.StringVar(&o.peers, "peers", "", "only those peers whose name contains one of these words, with commas between")
 	flag.IntVar(&o.rounds, "rounds", 4, "how many rounds")
 	flag.DurationVar(&o.window, "window", 1500*time.Millisecond, "how long logins are counted, each time")
@@ -124,8 +137,8 @@ func run() error {
 			b.peers = append(b.peers, peer)
 		}
 	}
-	if len(b.peers) == 0 || !strings.ContainsAny(o.rows, "123456") {
-		return fmt.Errorf("nothing to measure: -rows has digits from 1 to 6, -peers parts of %q", allPeers)
+	if len(b.peers) == 0 || !strings.ContainsAny(o.rows, allRows) {
+		return fmt.Errorf("nothing to measure: -rows has digits from 1 to 9, -peers parts of %q", allPeers)
 	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
@@ -146,22 +159,22 @@ func helper(name string, args []string) error {
 	switch {
 	case name == "responder" && len(args) == 1:
 		return runResponder(args[0])
-	case name == "hold" && len(args) == 2:
-		port, err := strconv.Atoi(args[0])
+	case name == "hold" && len(args) == 3:
+		port, err := strconv.Atoi(args[1])
 		if err != nil {
 			return err
 		}
-		sessions, err := strconv.Atoi(args[1])
+		sessions, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return runHold(port, sessions)
-	case name == "upstream" && len(args) > 2:
+		return runHold(args[0], port, sessions)
+	case name == "upstream" && len(args) > 3:
 		c, err := certificate()
 		if err != nil {
 			return err
 		}
-		return runUpstream(c, args[2:])
+		return runUpstream(c, protocol(args[2]), args[3:])
 	case name == "relay" && len(args) == 4:
 		c, err := certificate()
 		if err != nil {
@@ -206,11 +219,15 @@ func (b *bench) all() error {
 		return err
 	}
 	var idle []*idlers
-	var err error
-	if b.wants("4") {
-		if idle, err = b.beginIdling(); err != nil {
+	for _, kind := range idleKinds {
+		if !b.wants(kind.row) {
+			continue
+		}
+		some, err := b.beginIdling(kind)
+		if err != nil {
 			return err
 		}
+		idle = append(idle, some...)
 	}
 	idleSince := time.Now()
 	if err := b.inTurns(); err != nil {
@@ -224,7 +241,7 @@ func (b *bench) all() error {
 			if err != nil {
 				return err
 			}
-			b.results.add(idleMemory.title, i.instance.peer, kib)
+			b.results.add(i.kind.measure.title, i.instance.peer, kib)
 		}
 	}
 	b.header(os.Stdout, begun, load)
@@ -288,7 +305,7 @@ func selfSigned() (certificate, key string, err error) {
 }
 
 // nothing starts a do-nothing server with so many plain ports.
-func (b *bench) nothing(plain int) (tlsPort int, ports []int, err error) {
+func (b *bench) nothing(speaks protocol, plain int) (tlsPort int, ports []int, err error) {
 	all := make([]string, 1+plain)
 	for i := range all {
 		port := freePort()
@@ -299,7 +316,7 @@ func (b *bench) nothing(plain int) (tlsPort int, ports []int, err error) {
 			ports = append(ports, port)
 		}
 	}
-	p, err := launch(b.dir, "upstream"+all[0], append([]string{b.self, "upstream", b.cert, b.key}, all...)...)
+	p, err := launch(b.dir, "upstream"+all[0], append([]string{b.self, "upstream", b.cert, b.key, string(speaks)}, all...)...)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -308,10 +325,10 @@ func (b *bench) nothing(plain int) (tlsPort int, ports []int, err error) {
 }
 
 // place starts one of each peer before a server.
-func (b *bench) place(peers []string, plain func(i int) int, tlsPort int) ([]*instance, error) {
+func (b *bench) place(peers []string, speaks protocol, plain func(i int) int, tlsPort int) ([]*instance, error) {
 	var placed []*instance
 	for i, peer := range peers {
-		instance, err := b.start(peer, plain(i), tlsPort)
+		instance, err := b.start(peer, speaks, plain(i), tlsPort)
 		if instance != nil {
 			b.atEnd(instance.stop)
 		}
@@ -325,15 +342,27 @@ func (b *bench) place(peers []string, plain func(i int) int, tlsPort int) ([]*in
 
 // inTurns measures everything that is measured in turns, and the guesses.
 func (b *bench) inTurns() error {
-	tlsPort, ports, err := b.nothing(len(b.peers))
-	if err != nil {
-		return err
+	var beforeNothing, beforeDovecot, submitting []*instance
+	var counter int // the port of the SMTP server that counts
+	if strings.ContainsAny(b.rows, "1235") {
+		tlsPort, ports, err := b.nothing(imap, len(b.peers))
+		if err != nil {
+			return err
+		}
+		if beforeNothing, err = b.place(b.peers, imap, func(i int) int { return ports[i] }, tlsPort); err != nil {
+			return err
+		}
 	}
-	beforeNothing, err := b.place(b.peers, func(i int) int { return ports[i] }, tlsPort)
-	if err != nil {
-		return err
+	if b.wants("7") || b.wants("8") {
+		tlsPort, ports, err := b.nothing(smtp, len(b.peers))
+		if err != nil {
+			return err
+		}
+		counter = ports[0]
+		if submitting, err = b.place(b.peers, smtp, func(i int) int { return ports[i] }, tlsPort); err != nil {
+			return err
+		}
 	}
-	var beforeDovecot []*instance
 	var dovecotLog string
 	if b.wants("1") || b.wants("6") {
 		server, plain, secure, log, err := b.mailServer()
@@ -344,7 +373,7 @@ func (b *bench) inTurns() error {
 			return err
 		}
 		dovecotLog = log
-		if beforeDovecot, err = b.place(b.peers, func(int) int { return plain }, secure); err != nil {
+		if beforeDovecot, err = b.place(b.peers, imap, func(int) int { return plain }, secure); err != nil {
 			return err
 		}
 	}
@@ -359,18 +388,30 @@ func (b *bench) inTurns() error {
 			return fmt.Errorf("%s before Dovecot: %w", i.peer, err)
 		}
 	}
+	for _, i := range submitting {
+		if err := sendForAll(i.port); err != nil {
+			return fmt.Errorf("%s: %w", i.peer, err)
+		}
+	}
 	// congthu makes a fingerprint of a password that it sees for the first time, some
 	// 20 ms of work, once the client has its answer.
-	if err := untilQuiet(append(beforeNothing[:len(beforeNothing):len(beforeNothing)], beforeDovecot...)); err != nil {
+	if err := untilQuiet(slices.Concat(beforeNothing, beforeDovecot, submitting)); err != nil {
 		return err
 	}
 	for round := range b.rounds {
 		b.say("round %d of %d", round+1, b.rounds)
 		// Neighbours change, so that nobody always comes after the same one.
-		for n := range beforeNothing {
-			i := (n + round) % len(beforeNothing)
-			if err := b.turn(beforeNothing[i]); err != nil {
-				return fmt.Errorf("%s: %w", beforeNothing[i].peer, err)
+		for n := range b.peers {
+			i := (n + round) % len(b.peers)
+			if len(beforeNothing) > 0 {
+				if err := b.turn(beforeNothing[i]); err != nil {
+					return fmt.Errorf("%s: %w", beforeNothing[i].peer, err)
+				}
+			}
+			if len(submitting) > 0 {
+				if err := b.submitAll(submitting[i], counter); err != nil {
+					return fmt.Errorf("%s: %w", submitting[i].peer, err)
+				}
 			}
 			if b.wants("1") {
 				if err := b.timeLogins(beforeDovecot[i], loginDovecot, dovecotLogins); err != nil {
@@ -484,8 +525,22 @@ func (b *bench) guesses(i *instance, user, log string) error {
 	return nil
 }
 
+// idleKind is a way of doing nothing. What hold does is told by its name.
+type idleKind struct {
+	row, name string
+	protocol  protocol
+	measure   measure
+}
+
+var idleKinds = []idleKind{
+	{"4", "idle", imap, idleMemory},
+	{"9", "fetched", imap, fetchedMemory},
+	{"9", "sent", smtp, sentMemory},
+}
+
 // idlers are the idle sessions of one peer, which has nothing else to do.
 type idlers struct {
+	kind     idleKind
 	instance *instance
 	base     int64 // KiB, before
 	holder   *exec.Cmd
@@ -495,22 +550,22 @@ type idlers struct {
 
 // beginIdling starts one of each proxy, with a server of its own, and lets
 // clients idle there.
-func (b *bench) beginIdling() ([]*idlers, error) {
+func (b *bench) beginIdling(kind idleKind) ([]*idlers, error) {
 	var all []*idlers
 	for _, peer := range b.peers {
 		if peer == direct || peer == oursWriting {
 			continue // no proxy; no other memory
 		}
-		b.say("%d idle sessions at %s", b.sessions, peer)
-		tlsPort, ports, err := b.nothing(1)
+		b.say("%d %s sessions at %s", b.sessions, kind.name, peer)
+		tlsPort, ports, err := b.nothing(kind.protocol, 1)
 		if err != nil {
 			return nil, err
 		}
-		placed, err := b.place([]string{peer}, func(int) int { return ports[0] }, tlsPort)
+		placed, err := b.place([]string{peer}, kind.protocol, func(int) int { return ports[0] }, tlsPort)
 		if err != nil {
 			return nil, err
 		}
-		i, err := b.idleAt(placed[0])
+		i, err := b.idleAt(kind, placed[0])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", peer, err)
 		}
@@ -519,8 +574,8 @@ func (b *bench) beginIdling() ([]*idlers, error) {
 	return all, nil
 }
 
-func (b *bench) idleAt(at *instance) (*idlers, error) {
-	i := &idlers{instance: at}
+func (b *bench) idleAt(kind idleKind, at *instance) (*idlers, error) {
+	i := &idlers{kind: kind, instance: at}
 	// Before any login: what the first one loads counts as the sessions', and none
 	// has left anything behind that would count as the process's own.
 	if err := untilQuiet([]*instance{at}); err != nil {
@@ -531,7 +586,7 @@ func (b *bench) idleAt(at *instance) (*idlers, error) {
 		return nil, err
 	}
 	p := &process{name: "holder", done: make(chan struct{})}
-	p.cmd = exec.Command(b.self, "hold", strconv.Itoa(at.port), strconv.Itoa(b.sessions))
+	p.cmd = exec.Command(b.self, "hold", kind.name, strconv.Itoa(at.port), strconv.Itoa(b.sessions))
 	p.cmd.Stderr = os.Stderr
 	if i.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 // shows it is there.
 var packages = []struct{ name, file string }{
 	{"dovecot-imapd", "/usr/lib/dovecot/imap"},
+	{"dovecot-submissiond", "/usr/lib/dovecot/submission-login"},
 	{"haproxy", "/usr/sbin/haproxy"},
 	{"nginx", "/usr/sbin/nginx"},
 	{"libnginx-mod-mail", "/usr/lib/nginx/modules/ngx_mail_module.so"},
@@ -28,6 +29,15 @@ const (
 )
 
 var allPeers = []string{direct, haproxy, nginx, dovecotProxy, bareRelay, ours, oursWriting}
+
+// protocol is what a proxy speaks; a server does nothing, and answers at once, in
+// each.
+type protocol string
+
+const (
+	imap protocol = "imap"
+	smtp protocol = "smtp"
+)
 
 // instance is a proxy in front of one mail server.
 type instance struct {
@@ -58,7 +68,7 @@ func write(path, text string) error { return os.WriteFile(path, []byte(text), 0o
 
 // start starts a peer in front of the plain port of a mail server; tlsPort is
 // the server's own port with TLS.
-func (r *rig) start(peer string, plainPort, tlsPort int) (*instance, error) {
+func (r *rig) start(peer string, speaks protocol, plainPort, tlsPort int) (*instance, error) {
 	if peer == direct {
 		return &instance{peer: peer, port: tlsPort}, nil
 	}
@@ -84,11 +94,11 @@ func (r *rig) start(peer string, plainPort, tlsPort int) (*instance, error) {
 		if err != nil {
 			return i, err
 		}
-		text = fmt.Sprintf(nginxConfig, dir, r.cert, r.key, i.port, responder, plainPort)
+		text = fmt.Sprintf(nginxConfig, dir, r.cert, r.key, i.port, responder, plainPort, speaks)
 		argv = []string{"/usr/sbin/nginx", "-c", config, "-p", dir, "-e", filepath.Join(dir, "error.log")}
 	case dovecotProxy:
-		text = fmt.Sprintf(dovecotCommon, dir, filepath.Join(dir, "dovecot.log"), r.cert, r.key) +
-			fmt.Sprintf(dovecotProxyConfig, plainPort, i.port)
+		text = fmt.Sprintf(dovecotCommon, dir, filepath.Join(dir, "dovecot.log"), r.cert, r.key, dovecotName(speaks)) +
+			fmt.Sprintf(dovecotProxyConfig, plainPort, i.port, dovecotName(speaks))
 		argv = []string{"/usr/sbin/dovecot", "-F", "-c", config}
 	case bareRelay:
 		argv = []string{r.self, "relay", r.cert, r.key, strconv.Itoa(i.port), strconv.Itoa(plainPort)}
@@ -97,7 +107,8 @@ func (r *rig) start(peer string, plainPort, tlsPort int) (*instance, error) {
 		if peer == oursWriting {
 			window = "0s"
 		}
-		text = fmt.Sprintf(congthuConfig, domain, dir, r.cert, r.key, i.port, plainPort, window)
+		doors := map[protocol]string{imap: congthuIMAP, smtp: congthuSMTP}[speaks]
+		text = fmt.Sprintf(congthuConfig, domain, dir, r.cert, r.key, fmt.Sprintf(doors, i.port, plainPort), window)
 		argv = []string{r.congthu, "serve", "-c", config}
 	default:
 		return nil, fmt.Errorf("there is no peer %q", peer)
@@ -127,7 +138,7 @@ defaults
   timeout connect 5s
   timeout client 1h
   timeout server 1h
-listen imaps
+listen mail
   bind 127.0.0.1:%d ssl crt %s ssl-min-ver TLSv1.2
   server mail 127.0.0.1:%d
 `
@@ -149,9 +160,14 @@ mail {
   proxy_timeout 1h;
   imap_auth login plain;
   imap_capabilities IMAP4rev1 LITERAL+ IDLE ID;
+  smtp_auth login plain;
+  smtp_capabilities PIPELINING 8BITMIME "SIZE 50000000";
+  proxy_smtp_auth on;
+  xclient off;
+  server_name localhost;
   server {
     listen 127.0.0.1:%[4]d ssl;
-    protocol imap;
+    protocol %[7]s;
     auth_http 127.0.0.1:%[5]d/%[6]d;
   }
 }
@@ -162,7 +178,8 @@ const dovecotCommon = `base_dir = %[1]s/run
 state_dir = %[1]s/state
 log_path = %[2]s
 auth_verbose = yes
-protocols = imap
+protocols = %[5]s
+hostname = localhost
 listen = 127.0.0.1
 ssl = yes
 ssl_cert = <%[3]s
@@ -183,25 +200,33 @@ service anvil {
 const dovecotProxyConfig = `default_vsz_limit = 1G
 passdb {
   driver = static
-  args = proxy=y nopassword=y host=127.0.0.1 port=%d
+  args = proxy=y nopassword=y host=127.0.0.1 port=%[1]d
 }
 userdb {
   driver = static
   args = uid=5900 gid=5900 home=/nonexistent
 }
-service imap-login {
+service %[3]s-login {
   service_count = 0
   process_min_avail = 2
   client_limit = 16000
-  inet_listener imap {
+  inet_listener %[3]s {
     port = 0
   }
-  inet_listener imaps {
-    port = %d
+  inet_listener %[3]ss {
+    port = %[2]d
     ssl = yes
   }
 }
 `
+
+// dovecotName is what Dovecot calls a protocol.
+func dovecotName(p protocol) string {
+	if p == smtp {
+		return "submission"
+	}
+	return string(p)
+}
 
 // The mail server: any account, one password. Mailboxes are created by the first
 // login.
@@ -231,18 +256,29 @@ service imap-login {
 const congthuConfig = `domain: %s
 data_dir: %s/data
 tls: { certificate: %s, key: %s }
-imap:
-  listen: [ { address: "127.0.0.1:%d", tls: implicit } ]
-  upstream: { address: "127.0.0.1:%d" }
-smtp:
-  listen: []
-  upstream: { address: "127.0.0.1:9" }
+%s
 rules:
   password: { change_url: "https://matkhau.congthu.test/" }
 store: { last_login_window: %s }
 limits: { connections_per_source: 20000 }
 drain_timeout: 1s
 `
+
+// The doors of congthu, of which a run uses one.
+const (
+	congthuIMAP = `imap:
+  listen: [ { address: "127.0.0.1:%d", tls: implicit } ]
+  upstream: { address: "127.0.0.1:%d" }
+smtp:
+  listen: []
+  upstream: { address: "127.0.0.1:9" }`
+	congthuSMTP = `smtp:
+  listen: [ { address: "127.0.0.1:%d", tls: implicit } ]
+  upstream: { address: "127.0.0.1:%d" }
+imap:
+  listen: []
+  upstream: { address: "127.0.0.1:9" }`
+)
 
 // mailServer starts the real Dovecot.
 func (r *rig) mailServer() (p *process, plainPort, tlsPort int, log string, err error) {
@@ -253,7 +289,7 @@ func (r *rig) mailServer() (p *process, plainPort, tlsPort int, log string, err 
 		err = os.Chown(mail, 5900, 5900)
 	}
 	if err == nil {
-		err = write(config, fmt.Sprintf(dovecotCommon, dir, log, r.cert, r.key)+
+		err = write(config, fmt.Sprintf(dovecotCommon, dir, log, r.cert, r.key, imap)+
 			fmt.Sprintf(dovecotServerConfig, password, dir, plainPort, tlsPort))
 	}
 	if err == nil {

@@ -29,6 +29,9 @@ const (
 // messageSize is the size of the message that FETCH gives.
 const messageSize = 10_000_000
 
+// smallSize is that of the second message, which has an attachment of some pages.
+const smallSize = 100_000
+
 // message is that message.
 var message = sync.OnceValue(func() []byte {
 	line := strings.Repeat("x", 74) + "\r\n"
@@ -74,8 +77,12 @@ func doNothing(conn net.Conn) {
 			}
 			say("%s OK done\r\n", tag)
 		case "FETCH":
-			say("* 1 FETCH (BODY[] {%d}\r\n", messageSize)
-			if _, err := conn.Write(message()); err != nil {
+			n := messageSize
+			if strings.HasPrefix(args, "2 ") {
+				n = smallSize
+			}
+			say("* 1 FETCH (BODY[] {%d}\r\n", n)
+			if _, err := conn.Write(message()[:n]); err != nil {
 				return
 			}
 			say(")\r\n%s OK done\r\n", tag)
@@ -132,10 +139,14 @@ func serve(l net.Listener, handle func(net.Conn)) error {
 	}
 }
 
-// runUpstream is the process of the do-nothing server: plain on all ports but
-// the first, which has TLS.
-func runUpstream(certificate tls.Certificate, ports []string) error {
+// runUpstream is the process of a do-nothing server: plain on all ports but the
+// first, which has TLS.
+func runUpstream(certificate tls.Certificate, speaks protocol, ports []string) error {
 	message()
+	handle := doNothing
+	if speaks == smtp {
+		handle = new(mailbag).doNothing
+	}
 	failed := make(chan error)
 	for i, port := range ports {
 		l, err := net.Listen("tcp", loopback(port))
@@ -145,7 +156,7 @@ func runUpstream(certificate tls.Certificate, ports []string) error {
 		if i == 0 {
 			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}})
 		}
-		go func() { failed <- serve(l, doNothing) }()
+		go func() { failed <- serve(l, handle) }()
 	}
 	return <-failed
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,13 +56,17 @@ type conn struct {
 	over atomic.Bool
 	// chunked: a message is being sent with BDAT.
 	chunked atomic.Bool
-	// mute drops the next greeting.
-	mute bool
+	// mute drops the next greeting. partial are the lines of a reply whose last one
+	// is still to come.
+	mute    bool
+	partial []byte
 
 	// Only the goroutine that reads uses these. held was read and not given out;
-	// inLine is set from the begin of a command to its end.
+	// inLine is set from the begin of a line that is given out alone to its end;
+	// alone says that it was, so that go-smtp holds nothing that came after it.
 	held    []byte
 	inLine  bool
+	alone   bool
 	maxLine int
 
 	http httpWatch
@@ -102,46 +107,57 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// Read implements net.Conn. Of a command it gives whole lines only: go-smtp would
-// take what there is of a line, when the client is gone, for all of it, and half
-// a password is a wrong one.
+// Read implements net.Conn. Of a command it gives one whole line only: go-smtp
+// would take what there is of a line, when the client is gone, for all of it, and
+// half a password is a wrong one; and what comes after DATA is read by message,
+// as long as go-smtp does not have it.
 func (c *conn) Read(b []byte) (int, error) {
+	n := len(c.held)
+	if n == 0 {
+		var err error
+		if n, err = c.read(b); err != nil || !c.inLine {
+			return n, err
+		}
+		// The usual case: one line that came in one piece.
+		if bytes.IndexByte(b[:n], '\n') == n-1 && n > 0 {
+			c.inLine, c.alone = false, true
+			return n, nil
+		}
+		c.held = append(c.held, b[:n]...)
+	}
 	if c.inLine {
 		if err := c.fillLine(); err != nil {
 			return 0, err
 		}
-	}
-	if len(c.held) == 0 {
-		return c.read(b)
-	}
-	n := len(c.held)
-	if c.inLine {
-		n = bytes.LastIndexByte(c.held, '\n') + 1
+		n = bytes.IndexByte(c.held, '\n') + 1
 		if n == 0 { // too long; go-smtp says so
 			n = len(c.held)
 		}
 	}
-	if n > len(b) {
-		n = len(b)
-	} else {
+	if n = copy(b, c.held[:n]); n > 0 && b[n-1] == '\n' {
+		c.alone = c.inLine
 		c.inLine = false
 	}
-	copy(b, c.held[:n])
-	if c.held = c.held[n:]; len(c.held) == 0 {
+	c.keep(c.held[n:])
+	return n, nil
+}
+
+// keep is what is held from now on. An idle connection has no buffer.
+func (c *conn) keep(rest []byte) {
+	if c.held = rest; len(rest) == 0 {
 		c.held = nil
 	}
-	return n, nil
 }
 
 // fillLine reads until held has the end of a line.
 func (c *conn) fillLine() error {
 	for bytes.IndexByte(c.held, '\n') < 0 && len(c.held) <= c.maxLine {
-		chunk := make([]byte, 2048)
-		n, err := c.read(chunk)
+		c.held = slices.Grow(c.held, 2048)
+		n, err := c.read(c.held[len(c.held):cap(c.held)])
 		if err != nil {
 			return err
 		}
-		c.held = append(c.held, chunk[:n]...)
+		c.held = c.held[:len(c.held)+n]
 	}
 	return nil
 }
@@ -269,7 +285,7 @@ func earlier(a, b time.Time) time.Time {
 // SetReadDeadline is called by go-smtp when it begins to read a command, or a
 // line of AUTH. The time itself does not matter, the call does.
 func (c *conn) SetReadDeadline(time.Time) error {
-	c.inLine = true
+	c.inLine, c.alone = true, false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began, c.message = time.Now(), false
@@ -294,10 +310,30 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.mute = false
 		return len(b), nil
 	}
+	// go-smtp writes a reply line by line; each would be a record of TLS.
+	if continues(b) {
+		c.partial = append(c.partial, b...)
+		return len(b), nil
+	}
+	before := len(c.partial)
+	if before > 0 {
+		b = append(c.partial, b...)
+		c.partial = nil
+	}
 	c.inner.SetWriteDeadline(time.Now().Add(writeTimeout))
 	n, err := c.inner.Write(b)
 	c.sent.Add(int64(n))
-	return n, err
+	return max(0, n-before), err
+}
+
+// continues reports whether b ends with a line after which its reply goes on (RFC
+// 5321 section 4.2.1).
+func continues(b []byte) bool {
+	if len(b) == 0 || b[len(b)-1] != '\n' {
+		return false
+	}
+	line := b[bytes.LastIndexByte(b[:len(b)-1], '\n')+1:]
+	return len(line) > 4 && line[3] == '-'
 }
 
 // Close implements net.Conn.

@@ -22,6 +22,11 @@
 // message, the header is read first, up to 256 KiB, and checked; only then is
 // DATA said to the mail server, and what follows is passed on as it comes.
 //
+// go-smtp reads a message octet by octet. Lines with nothing special to them are
+// taken past its reader, directly from conn, and past its client's writer; see
+// bodyReader and [upstream.SMTPMessage]. Where a message ends is decided by the
+// one, and said by the other.
+//
 // Half a message must never be delivered. Once DATA is said, the mail server
 // takes everything up to CRLF.CRLF, and go-smtp's client sends exactly that
 // before any other command. So there is one way to give up a message: to close

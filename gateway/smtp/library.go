@@ -29,7 +29,8 @@ func (d *door) goSMTP(s *session) *gosmtp.Server {
 	g := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) { return s, nil }))
 	g.Domain = d.hostname()
 	g.MaxRecipients = d.MaxRecipients
-	g.MaxMessageBytes = extensions.Size()
+	s.longest = extensions.Size()
+	g.MaxMessageBytes = s.longest
 	g.MaxLineLength = maxLine
 	g.ErrorLog = errorLog{s.log, d.panicked}
 	// TLS is complete; go-smtp cannot see that.

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -26,17 +27,39 @@ func (l *lineReader) Read(b []byte) (n int, err error) {
 		return l.readNormalised(b)
 	}
 	n, err = l.r.Read(b)
-	for _, c := range b[:n] {
-		if l.cr != (c == '\n') {
-			return 0, errBareNewline
-		}
-		l.cr = c == '\r'
+	if !l.ends(b[:n]) {
+		return 0, errBareNewline
 	}
 	if err == io.EOF && l.cr {
 		return n, errBareNewline
 	}
 	l.octets += int64(n)
 	return n, err
+}
+
+// ends reports whether each line in b ends in CRLF, if it ends.
+func (l *lineReader) ends(b []byte) bool {
+	for len(b) > 0 {
+		if l.cr != (b[0] == '\n') {
+			return false
+		}
+		if l.cr {
+			l.cr, b = false, b[1:]
+			continue
+		}
+		end := bytes.IndexByte(b, '\n')
+		cr := bytes.IndexByte(b[:max(end, 0)], '\r')
+		switch {
+		case end < 0:
+			cr = bytes.IndexByte(b, '\r')
+			l.cr = cr >= 0
+			return cr < 0 || cr == len(b)-1
+		case cr != end-1:
+			return false
+		}
+		b = b[end+1:]
+	}
+	return true
 }
 
 func (l *lineReader) readNormalised(b []byte) (int, error) {

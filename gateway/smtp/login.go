@@ -104,10 +104,13 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 	secret := auth.NewSecret(password)
 	e := &entry{session: s}
 	defer e.settle(false) // should the guard panic
-	verdict := s.server.Guard.Attempt(s.ctx, auth.Attempt{
-		Session: s.id, Protocol: auth.SMTP, Mechanism: mechanism, Source: s.source,
-		Login: username, Authorize: identity, Password: secret, Mistakes: &s.mistakes,
-		Verify: func(ctx context.Context, name auth.Name) auth.Answer { return e.verify(ctx, name, secret) },
+	var verdict auth.Verdict
+	elsewhere(func() {
+		verdict = s.server.Guard.Attempt(s.ctx, auth.Attempt{
+			Session: s.id, Protocol: auth.SMTP, Mechanism: mechanism, Source: s.source,
+			Login: username, Authorize: identity, Password: secret, Mistakes: &s.mistakes,
+			Verify: func(ctx context.Context, name auth.Name) auth.Answer { return e.verify(ctx, name, secret) },
+		})
 	})
 	up, leave := e.settle(verdict.Outcome == auth.Accepted)
 	if verdict.Outcome != auth.Accepted {

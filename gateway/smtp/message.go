@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -30,6 +31,9 @@ func (s *session) Data(r io.Reader) error {
 	if err := s.ready(); err != nil {
 		return err
 	}
+	if !chunked {
+		r = s.conn.body(r, s.longest)
+	}
 	lines := &lineReader{r: r, normalise: s.server.NormaliseNewlines}
 	reply, f := s.transfer(lines)
 	if f != nil {
@@ -51,7 +55,9 @@ func (s *session) Data(r io.Reader) error {
 
 // transfer takes a message, and delivers it or not: all of it, or nothing.
 func (s *session) transfer(lines *lineReader) (*gosmtp.SMTPError, *failure) {
-	header, complete, f := s.readHeader(lines)
+	piece := pieces.Get().(*[pieceSize]byte)
+	defer pieces.Put(piece)
+	header, complete, f := s.readHeader(lines, piece[:])
 	if f != nil {
 		return nil, f
 	}
@@ -66,7 +72,7 @@ func (s *session) transfer(lines *lineReader) (*gosmtp.SMTPError, *failure) {
 	if err != nil {
 		return nil, s.refusedByServer("DATA", err)
 	}
-	if f := s.pour(message, header, lines, complete); f != nil {
+	if f := s.pour(message, header, lines, piece[:], complete); f != nil {
 		s.abort()
 		return nil, f
 	}
@@ -78,39 +84,41 @@ func (s *session) transfer(lines *lineReader) (*gosmtp.SMTPError, *failure) {
 	return reply, nil
 }
 
-// readHeader reads as far as the header must be known, and checks it. complete
-// means that there was nothing more.
-func (s *session) readHeader(lines *lineReader) (read []byte, complete bool, f *failure) {
+// readHeader reads as far as the header must be known, into buffer if there is
+// room, and checks it. complete means that there was nothing more.
+func (s *session) readHeader(lines *lineReader, buffer []byte) (read []byte, complete bool, f *failure) {
 	policy := s.server.sender()
 	if policy.Mode == auth.Off {
 		return nil, false, nil
 	}
-	var buffer bytes.Buffer
-	end := -1 // of the header, in buffer
-	for chunk := make([]byte, 4096); end < 0; {
-		n, err := lines.Read(chunk)
+	read = buffer[:0]
+	end := -1 // of the header, in read
+	for end < 0 {
+		if cap(read)-len(read) < maxLine/16 {
+			read = slices.Grow(read, cap(read)) // twice as much
+		}
+		n, err := lines.Read(read[len(read):cap(read)])
 		if err != nil && err != io.EOF {
 			return nil, false, s.cutShort(err)
 		}
 		complete = err == io.EOF
-		from := max(0, buffer.Len()-len(endOfHeader)+1)
-		buffer.Write(chunk[:n])
-		all := buffer.Bytes()
-		switch at := bytes.Index(all[from:], endOfHeader); {
-		case bytes.HasPrefix(all, endOfHeader[2:]):
+		from := max(0, len(read)-len(endOfHeader)+1)
+		read = read[:len(read)+n]
+		switch at := bytes.Index(read[from:], endOfHeader); {
+		case bytes.HasPrefix(read, endOfHeader[2:]):
 			end = 0
 		case at >= 0:
 			end = from + at + 2
 		case complete:
-			end = len(all) // a message without a body (RFC 5322 section 2.1)
-		case len(all) > maxHeader:
-			return buffer.Bytes(), false, s.headerRefused(policy.Mode, errors.New("no end of the header within 256 KiB"))
+			end = len(read) // a message without a body (RFC 5322 section 2.1)
+		case len(read) > maxHeader:
+			return read, false, s.headerRefused(policy.Mode, errors.New("no end of the header within 256 KiB"))
 		}
 	}
-	if err := checkHeader(buffer.Bytes()[:end], func(address string) bool { return policy.Owns(s.account, address) }); err != nil {
-		return buffer.Bytes(), complete, s.headerRefused(policy.Mode, err)
+	if err := checkHeader(read[:end], func(address string) bool { return policy.Owns(s.account, address) }); err != nil {
+		return read, complete, s.headerRefused(policy.Mode, err)
 	}
-	return buffer.Bytes(), complete, nil
+	return read, complete, nil
 }
 
 var endOfHeader = []byte("\r\n\r\n")
@@ -129,14 +137,13 @@ func (s *session) headerRefused(mode auth.Mode, why error) *failure {
 }
 
 // pour passes on the message up to its end, which it does not send.
-func (s *session) pour(message *upstream.SMTPMessage, header []byte, lines *lineReader, complete bool) *failure {
+func (s *session) pour(message *upstream.SMTPMessage, header []byte, lines *lineReader, buffer []byte, complete bool) *failure {
 	if _, err := message.Write(header); err != nil {
 		return s.refusedByServer("message", err)
 	}
 	if complete {
 		return nil
 	}
-	buffer := make([]byte, 32<<10)
 	for {
 		n, err := lines.Read(buffer)
 		if n > 0 && (err == nil || err == io.EOF) {

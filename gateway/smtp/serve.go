@@ -93,7 +93,8 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 		}
 		c.mute = true
 	}
-	err := c.secure(ctx, d.tls)
+	var err error
+	elsewhere(func() { err = c.secure(ctx, d.tls) })
 	if d.Recorder != nil {
 		d.Recorder.Handshaken(auth.SMTP, err)
 	}
@@ -111,6 +112,26 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	if client.account != "" {
 		client.log.Info("session ends", "from_client", c.received.Load(), "to_client", c.sent.Load(),
 			"messages", client.messages, "seconds", int(time.Since(c.opened).Seconds()))
+	}
+}
+
+// elsewhere runs f in a goroutine of its own and waits for it. What a handshake or
+// a look into the store makes of a stack goes away with it; that of a session
+// would keep it, for hours.
+func elsewhere(f func()) {
+	done := make(chan any)
+	go func() {
+		defer func() {
+			p := recover()
+			if p != nil {
+				p = fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+			done <- p
+		}()
+		f()
+	}()
+	if p := <-done; p != nil {
+		panic(p)
 	}
 }
 

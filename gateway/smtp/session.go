@@ -41,7 +41,8 @@ type session struct {
 	// nobody wants any more; utf8 when MAIL said SMTPUTF8.
 	open, dirty, utf8 bool
 	recipients        int
-	messages          int // submitted in this session
+	longest           int64 // message that the mail server takes; 0: it does not say
+	messages          int   // submitted in this session
 
 	// data is held while a message is taken: with BDAT that is another goroutine.
 	data sync.Mutex

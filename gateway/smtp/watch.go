@@ -1,6 +1,9 @@
 package smtp
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // httpWatch recognises HTTP by the first words of a line.
 type httpWatch struct {
@@ -62,7 +65,22 @@ const (
 )
 
 func (w *dotWatch) see(b []byte) {
-	for _, c := range b {
+	for len(b) > 0 {
+		// Only the three octets after a dot matter; last has the octets before.
+		if w.last&0xffffff != lfDotCR && w.last&0xffff != '\n'<<8|'.' && w.last&0xff != '\n' {
+			dot := bytes.IndexByte(b, '.')
+			if dot < 0 {
+				dot = len(b)
+			}
+			for _, c := range b[max(0, dot-4):dot] {
+				w.last = w.last<<8 | uint32(c)
+			}
+			if b = b[dot:]; len(b) == 0 {
+				return
+			}
+		}
+		c := b[0]
+		b = b[1:]
 		if w.last&0xffffff == lfDotCR {
 			if c != '\n' {
 				w.swallowed = true

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"congthu/auth"
@@ -184,13 +185,30 @@ func (d *smtpDialogue) open() error {
 	return nil
 }
 
-func (d *smtpDialogue) use(conn net.Conn) { d.conn, d.r = conn, bufio.NewReader(conn) }
+func (d *smtpDialogue) use(conn net.Conn) {
+	d.conn = conn
+	if d.r == nil {
+		d.r = smtpReaders.Get().(*bufio.Reader)
+	}
+	d.r.Reset(conn)
+}
+
+// smtpReaders are the readers of dialogues: a session that is logged in has none.
+var smtpReaders = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 // close leaves out TLS's goodbye, which can take seconds when the server does not
 // read.
 func (d *smtpDialogue) close() {
 	d.stop()
 	d.tcp.Close()
+	d.done()
+}
+
+// done gives the reader back. Nothing is read from it any more.
+func (d *smtpDialogue) done() {
+	d.r.Reset(nil)
+	smtpReaders.Put(d.r)
+	d.r = nil
 }
 
 // quit takes leave without waiting for an answer.

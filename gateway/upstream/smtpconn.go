@@ -1,12 +1,13 @@
 package upstream
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -25,6 +26,7 @@ type SMTPConn struct {
 	Extensions Extensions
 
 	client    *smtp.Client
+	stream    *smtpStream
 	tcp, conn net.Conn // conn is tcp, or TLS over it
 	// open is set from DATA to the reply to the final dot.
 	open atomic.Bool
@@ -43,7 +45,13 @@ func (d *smtpDialogue) release() (*SMTPConn, error) {
 	if err := d.conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	client := smtp.NewClient(&smtpStream{Conn: d.conn, r: d.r, greeting: strings.NewReader("220 again\r\n")})
+	// A server that talks on when it was asked nothing is heard all the same.
+	ahead, err := d.r.Peek(d.r.Buffered())
+	if err != nil {
+		return nil, err
+	}
+	stream := &smtpStream{Conn: d.conn, ahead: strings.NewReader("220 again\r\n" + string(ahead))}
+	client := smtp.NewClient(stream)
 	client.CommandTimeout, client.SubmissionTimeout = d.server.step(), smtpDotTimeout
 	if err := client.Hello(d.localName()); err != nil {
 		return nil, err
@@ -52,27 +60,76 @@ func (d *smtpDialogue) release() (*SMTPConn, error) {
 		return nil, d.ctx.Err()
 	}
 	client.CommandTimeout = smtpCommandTimeout
-	return &SMTPConn{Extensions: d.extensions, client: client, tcp: d.tcp, conn: d.conn}, nil
+	d.done()
+	return &SMTPConn{Extensions: d.extensions, client: client, stream: stream, tcp: d.tcp, conn: d.conn}, nil
 }
 
 // smtpStream is the connection below go-smtp's client. It gives each write its
-// own time: the client gives none to the lines of a message.
+// own time: the client gives none to the lines of a message. And it sends what is
+// left of a message in one piece with its end.
 type smtpStream struct {
 	net.Conn
-	greeting io.Reader
-	r        *bufio.Reader
+	ahead   *strings.Reader    // what is read before anything else; or nil
+	message *[messageSize]byte // with n octets that are still to be sent; or nil
+	n       int
 }
 
 func (s *smtpStream) Read(b []byte) (int, error) {
-	if n, err := s.greeting.Read(b); err == nil {
-		return n, nil
+	if s.ahead != nil {
+		if n, err := s.ahead.Read(b); err == nil {
+			return n, nil
+		}
+		s.ahead = nil
 	}
-	return s.r.Read(b)
+	return s.Conn.Read(b)
 }
 
 func (s *smtpStream) Write(b []byte) (int, error) {
+	if s.n > 0 {
+		before := s.n
+		n, err := s.send(append(s.message[:before], b...))
+		s.n = 0
+		return max(0, n-before), err
+	}
+	return s.send(b)
+}
+
+func (s *smtpStream) send(b []byte) (int, error) {
 	s.Conn.SetWriteDeadline(time.Now().Add(smtpBlockTimeout))
 	return s.Conn.Write(b)
+}
+
+// messageSize is how much of a message waits, at most, for what comes next. A
+// session between two messages has no buffer.
+const messageSize = 16 << 10
+
+var messagePool = sync.Pool{New: func() any { return new([messageSize]byte) }}
+
+// put adds octets of a message to those that wait, and sends them when there are
+// too many.
+func (s *smtpStream) put(b []byte) error {
+	if s.message == nil {
+		s.message = messagePool.Get().(*[messageSize]byte)
+	}
+	for len(b) > 0 {
+		if s.n == messageSize {
+			if _, err := s.send(s.message[:]); err != nil {
+				return err
+			}
+			s.n = 0
+		}
+		n := copy(s.message[s.n:], b)
+		s.n, b = s.n+n, b[n:]
+	}
+	return nil
+}
+
+// done forgets what waits.
+func (s *smtpStream) done() {
+	if s.message != nil {
+		messagePool.Put(s.message)
+		s.message, s.n = nil, 0
+	}
 }
 
 var errMessageOpen = errors.New("a message is under way")
@@ -130,21 +187,80 @@ func (c *SMTPConn) Data() (*SMTPMessage, error) {
 		return nil, err
 	}
 	c.open.Store(true)
-	return &SMTPMessage{conn: c, w: w}, nil
+	return &SMTPMessage{conn: c, w: w, begins: true}, nil
 }
 
 // SMTPMessage is a message on its way. What is written is the message itself,
 // with lines that end in CRLF; dots are stuffed on the way.
+//
+// go-smtp's writer would look at each octet by itself, and hand on what it has
+// every 4096. So it is shown the end of the message only: the last CRLF, and that
+// there is nothing more. It makes CRLF.CRLF of it, which smtpStream sends together
+// with what is left of the message.
 type SMTPMessage struct {
 	conn *SMTPConn
 	w    *smtp.DataCommand
+
+	begins bool // a line
+	held   int  // how much of CRLF was held back: it may be the last
 }
 
-// Write implements io.Writer.
-func (m *SMTPMessage) Write(b []byte) (int, error) { return m.w.Write(b) }
+// Write implements io.Writer. Nothing leaves here that another server could take
+// for the end of a line and this one does not, or the other way round
+// (CVE-2023-51764).
+func (m *SMTPMessage) Write(b []byte) (int, error) {
+	for rest := b; len(rest) > 0; {
+		line := rest
+		if end := bytes.IndexByte(rest, '\n'); end >= 0 {
+			line = rest[:end+1]
+		}
+		rest = rest[len(line):]
+		if m.held == 1 {
+			if line[0] != '\n' {
+				return 0, errNoCRLF
+			}
+			m.held, m.begins = 2, true
+			continue
+		}
+		if err := m.put(crlf[:m.held]); err != nil {
+			return 0, err
+		}
+		if m.begins && line[0] == '.' { // RFC 5321 section 4.5.2
+			if err := m.put(dot); err != nil {
+				return 0, err
+			}
+		}
+		m.held = 0
+		switch cr := bytes.IndexByte(line, '\r'); {
+		case cr >= 0 && cr == len(line)-1:
+			m.held = 1
+		case cr >= 0 && cr == len(line)-2 && line[cr+1] == '\n':
+			m.held = 2
+		case cr >= 0 || line[len(line)-1] == '\n':
+			return 0, errNoCRLF
+		}
+		m.begins = m.held == 2
+		if err := m.put(line[:len(line)-m.held]); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
+}
+
+var (
+	crlf, dot = []byte("\r\n"), []byte(".")
+	errNoCRLF = errors.New("a line of the message does not end in CRLF")
+)
+
+func (m *SMTPMessage) put(b []byte) error { return m.conn.stream.put(b) }
 
 // Finish ends the message and returns the server's reply, which is code 250.
 func (m *SMTPMessage) Finish() (*smtp.SMTPError, error) {
+	defer m.conn.stream.done()
+	// Without a last CRLF go-smtp's writer adds one.
+	if _, err := m.w.Write(crlf[:m.held]); err != nil {
+		return nil, err
+	}
 	response, err := m.w.CloseWithResponse()
 	var refused *smtp.SMTPError
 	if err == nil || errors.As(err, &refused) {
