@@ -10,7 +10,7 @@
 # make fuzz-smoke  every fuzz target for FUZZTIME each
 # make bench       congthu beside the proxies that people put before a mail server,
 #                  as real processes: HAProxy, nginx, Dovecot (Debian packages; as
-#                  root, under five minutes). BENCH='-rows 23 -rounds 9' chooses;
+#                  root, some eight minutes). BENCH='-rows 23 -rounds 9' chooses;
 #                  BENCH=-help lists what there is to choose
 # make microbench  every benchmark of the Go packages, once
 # make lint        formatting and go vet

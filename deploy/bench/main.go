@@ -192,6 +192,9 @@ type bench struct {
 	peers   []string
 	results results
 	ends    []func()
+
+	idle      []*idlers
+	idleSince time.Time
 }
 
 func (b *bench) atEnd(f func()) { b.ends = append(b.ends, f) }
@@ -218,7 +221,6 @@ func (b *bench) all() error {
 	if err := b.prepare(); err != nil {
 		return err
 	}
-	var idle []*idlers
 	for _, kind := range idleKinds {
 		if !b.wants(kind.row) {
 			continue
@@ -227,25 +229,39 @@ func (b *bench) all() error {
 		if err != nil {
 			return err
 		}
-		idle = append(idle, some...)
+		b.idle = append(b.idle, some...)
 	}
-	idleSince := time.Now()
+	b.idleSince = time.Now()
 	if err := b.inTurns(); err != nil {
 		return err
 	}
-	if len(idle) > 0 {
+	if len(b.idle) > 0 {
 		b.say("idle sessions settle")
-		time.Sleep(time.Until(idleSince.Add(b.settle)))
-		for _, i := range idle {
-			kib, err := i.perSession(b.sessions)
-			if err != nil {
-				return err
-			}
-			b.results.add(i.kind.measure.title, i.instance.peer, kib)
-		}
+		time.Sleep(time.Until(b.idleSince.Add(b.settle)))
+	}
+	if err := b.weigh(); err != nil {
+		return err
 	}
 	b.header(os.Stdout, begun, load)
 	b.results.table(os.Stdout, allMeasures, b.peers)
+	return nil
+}
+
+// weigh takes down the memory of the idle sessions when they have settled, and
+// ends them: a server may give a submission up that idles for 5 minutes (RFC 5321
+// section 4.5.3.2.7).
+func (b *bench) weigh() error {
+	if time.Since(b.idleSince) < b.settle {
+		return nil
+	}
+	for _, i := range b.idle {
+		kib, err := i.perSession(b.sessions)
+		if err != nil {
+			return err
+		}
+		b.results.add(i.kind.measure.title, i.instance.peer, kib)
+	}
+	b.idle = nil
 	return nil
 }
 
@@ -399,6 +415,9 @@ func (b *bench) inTurns() error {
 		return err
 	}
 	for round := range b.rounds {
+		if err := b.weigh(); err != nil {
+			return err
+		}
 		b.say("round %d of %d", round+1, b.rounds)
 		// Neighbours change, so that nobody always comes after the same one.
 		for n := range b.peers {
