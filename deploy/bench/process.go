@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -172,6 +173,9 @@ func (p *process) pss() (kib int64, err error) {
 	}
 	for _, pid := range family {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended since
+		}
 		if err != nil {
 			return 0, fmt.Errorf("the memory of %s (are you root?): %w", p.name, err)
 		}
