@@ -20,6 +20,9 @@ import (
 // such a change would be stale: hold and settle both count, and put refuses what
 // was read before the count moved.
 //
+// Should another program write to the file all the same, as people do with a
+// database shell, it is noticed within othersSeenWithin, and the cache is emptied.
+//
 // Names that nobody ever logged in with are not kept, since anybody can make them
 // up, and neither is that there is no row. What has to make room is whatever the
 // map gives first: all that it costs is one more query.

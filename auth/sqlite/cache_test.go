@@ -1,8 +1,10 @@
 package sqlite
 
 import (
+	"database/sql"
 	"fmt"
 	"testing"
+	"time"
 
 	"congthu/auth"
 	"congthu/auth/storetest"
@@ -110,6 +112,49 @@ func TestTheCacheIsBoundedAndHasNoNamesThatAnybodyCanMakeUp(t *testing.T) {
 	}
 }
 
+// awaitOthersSeen waits until accounts may be read from memory.
+func awaitOthersSeen(t *testing.T, s *Store) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !s.writer.sawOthers(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("changes by other programs are never looked for")
+		}
+	}
+	if _, err := s.Account(t.Context(), somebody); err != nil { // the first look empties it
+		t.Fatal(err)
+	}
+}
+
+// Nobody should; but people have a database shell.
+func TestAChangeThatAnotherProgramMakesIsSeen(t *testing.T) {
+	s := open(t, Options{})
+	if _, err := s.Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { a.Registered = noon; return nil, true }); err != nil {
+		t.Fatal(err)
+	}
+	awaitOthersSeen(t, s)
+	wantCached(t, s.cache, 0)
+	other, err := sql.Open("sqlite", "file:"+s.path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.Exec("UPDATE accounts SET registered = ? WHERE name = ?", noon.AddDate(-2, 0, 0).UnixMicro(), somebody); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * othersSeenWithin); ; time.Sleep(time.Millisecond) {
+		a, err := s.Account(t.Context(), somebody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Registered.Equal(noon.AddDate(-2, 0, 0)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still registered %v", a.Registered)
+		}
+	}
+}
+
 // What is in memory is as good as ever, but the operator and the guard must see
 // that the store fails, and a login that is let in then is the guard's affair.
 func TestWhileTheDiskFailsNobodyIsServedFromMemory(t *testing.T) {
@@ -118,6 +163,7 @@ func TestWhileTheDiskFailsNobodyIsServedFromMemory(t *testing.T) {
 	if _, err := s.Update(t.Context(), somebody, 0, login); err != nil {
 		t.Fatal(err)
 	}
+	awaitOthersSeen(t, s)
 	s.readers.Close()
 	if _, err := s.Account(t.Context(), somebody); err != nil {
 		t.Fatalf("an account in memory: %v", err)

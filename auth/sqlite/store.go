@@ -200,7 +200,7 @@ func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, e
 	}
 	a, ok, moves := s.cache.get(name)
 	// While the disk fails it must show, also to those whose accounts are in memory.
-	if ok && s.writer.failed.Load() == nil {
+	if ok && s.writer.failed.Load() == nil && s.writer.sawOthers() {
 		return a, true, nil
 	}
 	a, exists, err := s.readRow(ctx, name)

@@ -23,7 +23,9 @@ type connection struct {
 
 	begin, commit, rollback        *sql.Stmt
 	account, write, remove, append *sql.Stmt
-	advance, probe                 *sql.Stmt
+	advance, probe, version        *sql.Stmt
+	// others is what version last said; 0: it was not asked on this connection.
+	others int64
 }
 
 // head is the end of the chain of events, and how many transactions there were.
@@ -67,6 +69,7 @@ func newConnection(path string) (_ *connection, err error) {
 		// As much as a few changes take, so that one page that is left on a disk
 		// does not pass for room.
 		{&c.probe, `REPLACE INTO probe VALUES (1, randomblob(32768))`},
+		{&c.version, `PRAGMA data_version`},
 	} {
 		if *s.stmt, err = c.conn.PrepareContext(ctx, s.text); err != nil {
 			return nil, fmt.Errorf("prepare: %w", err)

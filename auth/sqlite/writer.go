@@ -44,6 +44,12 @@ type writer struct {
 	// failed is why the last transaction failed; nil after one that did not.
 	failed atomic.Pointer[error]
 
+	// look asks run to look for changes by others; looked is when it last did, in
+	// nanoseconds since began.
+	look   chan struct{}
+	began  time.Time
+	looked atomic.Int64
+
 	// touched are the names written since it was made; nil while nobody asks.
 	touched atomic.Pointer[touched]
 
@@ -94,6 +100,7 @@ func newWriter(s *Store) *writer {
 	return &writer{
 		path: s.path, slots: &s.slots, cache: s.cache, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
 		queue: make(chan *request, maxQueue), bulk: make(chan *request), quit: make(chan struct{}), stopped: make(chan struct{}),
+		look: make(chan struct{}, 1), began: time.Now(),
 	}
 }
 
@@ -175,6 +182,8 @@ func (w *writer) run() {
 			w.process(w.drain(q))
 		case q := <-w.bulk:
 			w.process([]*request{q})
+		case <-w.look:
+			w.lookForOthers()
 		case <-w.quit:
 			for len(w.queue) > 0 {
 				w.process(w.drain(<-w.queue))
@@ -182,6 +191,44 @@ func (w *writer) run() {
 			return
 		}
 	}
+}
+
+// othersSeenWithin is how long a change that another program has made to the file
+// may be missed. None should: but people have a database shell.
+const othersSeenWithin = time.Second
+
+// sawOthers reports whether changes by others, of some time ago, are known to the
+// cache; if not it has them looked for.
+func (w *writer) sawOthers() bool {
+	if at := w.looked.Load(); at != 0 && time.Since(w.began)-time.Duration(at) < othersSeenWithin {
+		return true
+	}
+	select {
+	case w.look <- struct{}{}:
+	default: // it will
+	}
+	return false
+}
+
+// lookForOthers empties the cache when another program has written to the file.
+func (w *writer) lookForOthers() {
+	at := time.Since(w.began)
+	if w.conn == nil || w.doubt != nil {
+		return // after a failure nothing is read from memory until the next transaction
+	}
+	var version int64 // moves with the commits of others, not with those of this connection
+	if err := w.conn.version.QueryRow().Scan(&version); err != nil {
+		w.log.Warn("changes by other programs cannot be looked for", "err", explain(w.path, err))
+		return
+	}
+	if version != w.conn.others {
+		if w.conn.others != 0 {
+			w.log.Warn("another program has written to the database", "file", w.path)
+		}
+		w.cache.open() // empties it
+		w.conn.others = version
+	}
+	w.looked.Store(int64(at))
 }
 
 // drain returns first and what else is queued, as much as goes into a batch.
