@@ -79,6 +79,7 @@ func (*counts) UpstreamUp(auth.Protocol, bool)      {}
 func (*counts) Accounts(map[auth.State]int)         {}
 func (*counts) Attacks(int)                         {}
 func (*counts) UnknownNames(int)                    {}
+func (*counts) AuditOldest(time.Time)               {}
 func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
 func (*counts) Panicked(auth.Protocol)              {}

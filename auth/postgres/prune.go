@@ -120,5 +120,11 @@ func (s *Store) Alone(ctx context.Context, chore string, f func(context.Context)
 	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey("chore:"+chore)).Scan(&ran); err != nil || !ran {
 		return false, explain(ctx, err)
 	}
+	defer func() {
+		// Not only by the end of the connection, which PostgreSQL may notice later.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	}()
 	return true, f(ctx)
 }

@@ -1,9 +1,12 @@
 package storetest
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -385,4 +388,81 @@ func prunedTampering(t *testing.T, h Harness) {
 			t.Fatalf("verify: %v, want a break at 2", err)
 		}
 	})
+}
+
+// PruneSlowly removes what is older than 400 days, three events at a time, and
+// tells how far it has come: for a process that is to be killed in between.
+func PruneSlowly(ctx context.Context, s Store, told func(gone auth.ChainHead)) error {
+	_, err := guardOf(s).Prune(ctx, &telling{s, told}, keeping)
+	return err
+}
+
+type telling struct {
+	Store
+	told func(auth.ChainHead)
+}
+
+func (s *telling) RemoveEvents(ctx context.Context, announced int64, _ int) (auth.ChainHead, error) {
+	gone, err := s.Store.RemoveEvents(ctx, announced, 3)
+	if err == nil {
+		s.told(gone)
+	}
+	return gone, err
+}
+
+// KilledPruning kills processes while they remove events, one after the other,
+// until one is done. open opens the store and returns what closes it; begin starts
+// a process that calls [PruneSlowly] and writes the number of the event up to which
+// it has removed, a line each time, or anything else when something is wrong.
+func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill func(), said *bufio.Scanner)) {
+	s, shut := open()
+	const old, young = 1200, 20
+	var ages []time.Duration
+	for i := range old {
+		ages = append(ages, 410*day-time.Duration(i)*time.Second)
+	}
+	for range young {
+		ages = append(ages, day)
+	}
+	age(t, s, ages...)
+	before := all(t, s)
+	shut()
+	killed := 0
+	for {
+		kill, said := begin()
+		last, lines := int64(0), rand.N(100)
+		for said.Scan() {
+			var err error
+			if last, err = strconv.ParseInt(said.Text(), 10, 64); err != nil {
+				t.Fatalf("the process said %q", said.Text())
+			}
+			if lines--; lines == 0 {
+				break
+			}
+		}
+		kill()
+		s, shut := open()
+		gone, err := s.Removed(t.Context())
+		if err != nil || gone.Seq < last || gone.Seq > 0 && gone != link(before[gone.Seq-1]) {
+			t.Fatalf("removed up to %+v, %v; it said %d", gone, err, last)
+		}
+		events := all(t, s)
+		if first := events[0]; first.Seq != gone.Seq+1 {
+			t.Fatalf("the first event is %d behind %d", first.Seq, gone.Seq)
+		}
+		if _, err := s.Verify(t.Context(), nil); err != nil {
+			t.Fatalf("verify when it was killed at %d: %v", gone.Seq, err)
+		}
+		if gone.Seq == old {
+			wantLog(t, s, link(before[old-1]), before[old:], len(events)-young)
+			shut()
+			break
+		}
+		shut()
+		killed++
+	}
+	if killed == 0 {
+		t.Fatal("none was killed in between: the test proves nothing")
+	}
+	t.Logf("%d were killed in between", killed)
 }
