@@ -199,14 +199,22 @@ func notAnnounced(t *testing.T, h Harness) {
 		}
 	}
 	wantLog(t, s, auth.ChainHead{}, kept, 0)
+	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		e, _ := fail(a)
+		e[0].After = "2:" + kept[1].Hash
+		return e, true
+	})
+	if _, err := s.RemoveEvents(t.Context(), 4, 10); !errors.Is(err, auth.ErrNotAnnounced) {
+		t.Fatalf("remove what an event of another kind tells of: %v", err)
+	}
 	// Nor of more than was announced, nor of the announcement itself.
 	tell(t, s, "2:"+kept[1].Hash)
-	tell(t, s, "5:f00d")
-	if _, err := s.RemoveEvents(t.Context(), 5, 10); !errors.Is(err, auth.ErrNotAnnounced) {
+	tell(t, s, "6:f00d")
+	if _, err := s.RemoveEvents(t.Context(), 6, 10); !errors.Is(err, auth.ErrNotAnnounced) {
 		t.Fatalf("remove an announcement by itself: %v", err)
 	}
 	for range 2 {
-		if gone, err := s.RemoveEvents(t.Context(), 4, 10); err != nil || gone != link(kept[1]) {
+		if gone, err := s.RemoveEvents(t.Context(), 5, 10); err != nil || gone != link(kept[1]) {
 			t.Fatalf("removed up to %+v, %v; want %+v", gone, err, link(kept[1]))
 		}
 	}
@@ -344,6 +352,19 @@ func pruningReplicas(t *testing.T, h Harness) {
 }
 
 func prunedTampering(t *testing.T, h Harness) {
+	t.Run("told otherwise afterwards", func(t *testing.T) {
+		if _, ok := h.open(t).(*Model); ok {
+			t.Skip("nobody tampers with the model")
+		}
+		s := h.open(t)
+		age(t, s, 402*day, 402*day, 402*day, 3*day)
+		prune(t, s)
+		tell(t, s, "3:f00d")
+		_, err := s.Verify(t.Context(), nil)
+		if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 3 {
+			t.Fatalf("verify: %v, want a break at 3", err)
+		}
+	})
 	if h.Tamper == nil {
 		t.Skip("there is no SQL")
 	}
