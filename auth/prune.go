@@ -46,7 +46,7 @@ type OldestReader interface {
 
 const (
 	// removedAtOnce is how many events go in one transaction: a few milliseconds.
-	removedAtOnce = 200
+	removedAtOnce = 50
 	// prunedAtOnce is how much of the log goes in one call of Prune. By the day
 	// that is more than enough; and a clock that is years ahead for a night does
 	// not take years of the log away.
