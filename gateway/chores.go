@@ -239,7 +239,7 @@ func (g *Gateway) prune(ctx context.Context) {
 	case err != nil:
 		g.Log.Error("old events could not be removed from the audit log; the next sweep goes on", "removed", removed, "err", err)
 	case removed > 0:
-		g.Log.Info("old events were removed from the audit log", "removed", removed, "keep", keep.String())
+		g.Log.Info("old events were removed from the audit log", "removed", removed, "keep_days", int(keep.Hours()/24))
 	}
 	if oldest, err := auth.OldestEvent(ctx, g.Store); err == nil {
 		g.Metrics.AuditOldest(oldest.At)

@@ -100,7 +100,7 @@ func TestALookAtADatabaseTellsWhatMattersAndChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Schema != 0 || r.Newest != 2 || !r.MayCreate || !r.Local || r.Encrypted || r.Latency <= 0 || !strings.HasPrefix(r.Server, "1") || len(r.Gateways) > 0 {
+	if r.Schema != 0 || r.Newest != 3 || !r.MayCreate || !r.Local || r.Encrypted || r.Latency <= 0 || !strings.HasPrefix(r.Server, "1") || len(r.Gateways) > 0 {
 		t.Errorf("an empty one: %+v", r)
 	}
 	// pgtest does not sync.
@@ -115,7 +115,7 @@ func TestALookAtADatabaseTellsWhatMattersAndChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = Inspect(t.Context(), Options{DSN: empty, MaxConns: 3}, "pepper")
-	if err != nil || r.Schema != 2 || len(r.Gateways) != 1 || r.Agreed != "one" || r.Wanted != 7 {
+	if err != nil || r.Schema != 3 || len(r.Gateways) != 1 || r.Agreed != "one" || r.Wanted != 8 {
 		t.Errorf("one in use: %+v, %v", r, err)
 	}
 	if r, err = Inspect(t.Context(), Options{DSN: empty + " synchronous_commit=off"}, "pepper"); err != nil || r.SynchronousCommit != "off" {

@@ -225,7 +225,7 @@ type Postgres struct {
 	DSN auth.Secret `yaml:"dsn"`
 	// DSNFile holds the connection string, in place of DSN.
 	DSNFile string `yaml:"dsn_file"`
-	// MaxConnections bounds the connections for reading; four more are used.
+	// MaxConnections bounds the connections for reading; five more are used.
 	MaxConnections int `yaml:"max_connections"`
 	// ConnectTimeout bounds the making of a connection, StatementTimeout each
 	// statement, LockTimeout the wait for another gateway.
