@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -62,16 +64,68 @@ func (h ChainHead) Append(events []Event) (next ChainHead, err error) {
 	return next, nil
 }
 
-// VerifyChain walks a chain from its first event up to newest and compares it
-// with the head that was noted when the newest event was written. read returns the
-// events behind one, at most n, in their order; progress may be nil. A
+// String returns SEQ:HASH, as an auditor notes it.
+func (h ChainHead) String() string { return fmt.Sprintf("%d:%s", h.Seq, h.Hash) }
+
+// parseHead reads what String has written.
+func parseHead(text string) (h ChainHead, ok bool) {
+	seq, hash, found := strings.Cut(text, ":")
+	n, err := strconv.ParseInt(seq, 10, 64)
+	return ChainHead{Seq: n, Hash: hash}, found && err == nil
+}
+
+// ChainBounds is what a store notes of its chain beside the events, and which
+// events it has, all at one moment.
+type ChainBounds struct {
+	// Removed is the last event that was removed because of its age; zero for
+	// none. The chain goes on from it.
+	Removed ChainHead
+	// Head is the head that was noted when the newest event was written.
+	Head ChainHead
+	// Oldest and Newest are the least and the greatest number; 0 without events.
+	Oldest, Newest int64
+}
+
+// ChainReader is a store whose chain is to be verified.
+type ChainReader struct {
+	// Bounds reads the bounds as they are now.
+	Bounds func() (ChainBounds, error)
+	// Read returns the events behind one, at most n, in their order.
+	Read func(after, n int64) ([]Event, error)
+	// Progress is told how many events were checked, of how many; nil: nobody is.
+	Progress func(checked, total int64)
+}
+
+// VerifyChain walks a chain from its beginning up to the newest event, and
+// compares it with the head that was noted when that was written. It begins
+// behind the events that were removed because of their age ([Guard.Prune]), if an
+// event of the chain tells of their removal. Events may be removed meanwhile. A
 // [*BrokenChain] says where somebody tampered with the log.
-func VerifyChain(noted ChainHead, newest int64, read func(after, n int64) ([]Event, error), progress func(checked, total int64)) (at ChainHead, err error) {
+func VerifyChain(r ChainReader) (at ChainHead, err error) {
 	const page = 500
-	for at.Seq < newest {
-		events, err := read(at.Seq, min(page, newest-at.Seq))
+	b, err := r.Bounds()
+	if err != nil {
+		return at, err
+	}
+	at = b.Removed
+	var told ChainHead // how far events were removed, by the events that tell of it
+	for checked := int64(0); at.Seq < b.Newest; {
+		events, err := r.Read(at.Seq, min(page, b.Newest-at.Seq))
 		if err != nil {
 			return at, err
+		}
+		if len(events) == 0 || events[0].Seq != at.Seq+1 {
+			// Perhaps they were removed while the log was read.
+			now, err := r.Bounds()
+			switch {
+			case err != nil:
+				return at, err
+			case now.Removed.Seq > at.Seq:
+				b, at = now, now.Removed
+				continue
+			case len(events) == 0:
+				return at, &BrokenChain{Seq: at.Seq + 1, Why: "the event was removed while the log was read"}
+			}
 		}
 		for _, e := range events {
 			switch {
@@ -81,21 +135,27 @@ func VerifyChain(noted ChainHead, newest int64, read func(after, n int64) ([]Eve
 				return at, &BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}
 			}
 			at = ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
+			if upto, ok := parseHead(e.After); ok && e.Kind == AuditPruned && upto.Seq >= told.Seq {
+				told = upto
+			}
 		}
-		if len(events) == 0 {
-			return at, &BrokenChain{Seq: at.Seq + 1, Why: "the event was removed while the log was read"}
-		}
-		if progress != nil {
-			progress(at.Seq, newest)
+		checked += int64(len(events))
+		if r.Progress != nil {
+			r.Progress(checked, checked+b.Newest-at.Seq)
 		}
 	}
+	newest := max(b.Newest, b.Removed.Seq)
 	switch {
-	case noted.Seq > newest:
-		return at, &BrokenChain{Seq: newest + 1, Why: fmt.Sprintf("the events up to %d are missing", noted.Seq)}
-	case noted.Seq < newest:
-		return at, &BrokenChain{Seq: noted.Seq + 1, Why: "the events from here on were not written by the gateway"}
-	case noted.Hash != at.Hash:
+	case b.Head.Seq > newest:
+		return at, &BrokenChain{Seq: newest + 1, Why: fmt.Sprintf("the events up to %d are missing", b.Head.Seq)}
+	case b.Head.Seq < newest:
+		return at, &BrokenChain{Seq: b.Head.Seq + 1, Why: "the events from here on were not written by the gateway"}
+	case b.Head.Hash != at.Hash:
 		return at, &BrokenChain{Seq: at.Seq, Why: "its hash is not the one noted when it was written: the log was rewritten"}
+	case b.Removed.Seq > told.Seq, b.Removed.Seq == told.Seq && b.Removed.Hash != told.Hash:
+		return at, &BrokenChain{Seq: b.Removed.Seq, Why: "the events up to here were removed, and no event of the log tells of it"}
+	case b.Oldest > 0 && b.Oldest <= b.Removed.Seq:
+		return at, &BrokenChain{Seq: b.Oldest, Why: "the event was removed because of its age, and is there all the same"}
 	}
 	return at, nil
 }

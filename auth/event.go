@@ -48,6 +48,7 @@ const (
 	GraceGranted    EventKind = "password.grace"     // an expired password may go on for some days
 	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
 	WouldRevoke     EventKind = "account.would_revoke"
+	AuditPruned     EventKind = "audit.pruned" // the oldest events are removed: see [Guard.Prune]
 )
 
 // EventKinds lists every kind.
@@ -55,6 +56,7 @@ func EventKinds() []EventKind {
 	return []EventKind{
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
 		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
+		AuditPruned,
 	}
 }
 

@@ -65,11 +65,12 @@ const (
 	OpList
 	OpEvents
 	OpVerify
+	OpPrune
 
 	numStoreOps
 )
 
-var storeOpNames = [numStoreOps]string{"account", "reserve", "update", "update_all", "list", "events", "verify"}
+var storeOpNames = [numStoreOps]string{"account", "reserve", "update", "update_all", "list", "events", "verify", "prune"}
 
 // String returns the name used in metrics and logs.
 func (o StoreOp) String() string { return enumName(o, storeOpNames[:]) }

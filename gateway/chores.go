@@ -111,8 +111,8 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 	}
 }
 
-// sweepDaily revokes dormant accounts once a day, verifies the audit log after
-// that, and counts the accounts by state every few minutes. Gateways that share
+// sweepDaily revokes dormant accounts once a day, verifies the audit log and
+// removes what is too old of it after that, and counts the accounts by state every few minutes. Gateways that share
 // a store all do so at the same time, each for its own metrics: an account is
 // revoked, and the audit log told, by the first one that comes to it.
 func (g *Gateway) sweepDaily(ctx context.Context) error {
@@ -160,6 +160,10 @@ func (g *Gateway) count(ctx context.Context) {
 	if err == nil {
 		unknown, err = g.Store.UnknownNames(ctx)
 	}
+	var oldest auth.Event
+	if err == nil {
+		oldest, err = auth.OldestEvent(ctx, g.Store)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			g.Log.Error("accounts could not be counted", "err", err)
@@ -168,6 +172,7 @@ func (g *Gateway) count(ctx context.Context) {
 	}
 	g.Metrics.Accounts(states)
 	g.Metrics.UnknownNames(unknown)
+	g.Metrics.AuditOldest(oldest.At)
 	attacks := make(map[string]bool)
 	for _, c := range causes {
 		if !c.Suspected {
@@ -183,8 +188,8 @@ func (g *Gateway) count(ctx context.Context) {
 	g.Metrics.Attacks(len(attacks))
 }
 
-// sweep revokes dormant accounts, makes room for unknown names and verifies the
-// audit log. It reads everything that there is, and does so with rests, since
+// sweep revokes dormant accounts, makes room for unknown names, verifies the audit
+// log and removes the events that need not be kept any longer. It reads everything that there is, and does so with rests, since
 // logins go on.
 func (g *Gateway) sweep(ctx context.Context) {
 	unhurried := auth.Unhurried{Lister: g.Store}
@@ -217,4 +222,26 @@ func (g *Gateway) sweep(ctx context.Context) {
 		return
 	}
 	g.Log.Info("audit log verified", "seq", head.Seq, "hash", head.Hash)
+	g.prune(ctx)
+}
+
+// prune removes what the audit log need not keep any longer. Only of a log that
+// has just been verified: traces of tampering stay where they are.
+func (g *Gateway) prune(ctx context.Context) {
+	keep := g.live.config().Audit.Keep()
+	if keep == 0 {
+		return
+	}
+	removed, err := g.guard.Prune(ctx, g.Store, keep)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		g.Log.Error("old events could not be removed from the audit log; the next sweep goes on", "removed", removed, "err", err)
+	case removed > 0:
+		g.Log.Info("old events were removed from the audit log", "removed", removed, "keep_days", int(keep.Hours()/24))
+	}
+	if oldest, err := auth.OldestEvent(ctx, g.Store); err == nil {
+		g.Metrics.AuditOldest(oldest.At)
+	}
 }

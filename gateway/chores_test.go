@@ -158,3 +158,73 @@ func TestTheSweepComesEveryDayHoweverSlowTheStoreIs(t *testing.T) {
 		}
 	})
 }
+
+// old appends events to the audit log that are so many days old.
+func old(t *testing.T, store *memory, days ...int) {
+	t.Helper()
+	_, err := store.Update(context.Background(), lan, 0, func(a *auth.Account) (events []auth.Event, _ bool) {
+		a.Registered = time.Now()
+		for _, d := range days {
+			events = append(events, auth.Event{At: time.Now().AddDate(0, 0, -d), Kind: auth.PasswordWrong, Account: lan, Actor: auth.ByUser})
+		}
+		return events, true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// broken is a store whose audit log does not verify.
+type broken struct{ *memory }
+
+func (broken) Verify(context.Context, func(checked, total int64)) (auth.ChainHead, error) {
+	return auth.ChainHead{}, &auth.BrokenChain{Seq: 2, Why: "the event is missing"}
+}
+
+func TestTheSweepRemovesOldEventsOfALogThatVerifies(t *testing.T) {
+	for name, c := range map[string]struct {
+		setting string
+		broken  bool
+		removed int64
+	}{
+		"by default after 400 days":       {"", false, 2},
+		"as set":                          {"audit: { keep_days: 40 }\n", false, 3},
+		"never":                           {"audit: { keep_days: 0 }\n", false, 0},
+		"nothing of a log that is broken": {"", true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			o.write(c.setting)
+			loaded, err := config.Load(o.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				var store Store = o.store
+				if c.broken {
+					store = broken{o.store}
+				}
+				g := &Gateway{Store: store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil))}
+				if err := g.assemble(loaded); err != nil {
+					t.Fatal(err)
+				}
+				old(t, o.store, 402, 401, 395, 39, 1)
+				g.sweep(t.Context())
+				gone, err := o.store.Removed(t.Context())
+				if err != nil || gone.Seq != c.removed {
+					t.Errorf("%d events were removed, %v; want %d", gone.Seq, err, c.removed)
+				}
+				oldest, err := auth.OldestEvent(t.Context(), o.store)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !o.counts.oldest.Equal(oldest.At) {
+					t.Errorf("the metrics were told that the oldest event is of %v, want %v", o.counts.oldest, oldest.At)
+				}
+				if told := strings.Contains(o.log.String(), "old events were removed from the audit log"); told != (c.removed > 0) {
+					t.Errorf("the log tells of it: %v\n%s", told, o.log)
+				}
+			})
+		})
+	}
+}

@@ -43,6 +43,7 @@ type Store interface {
 	auth.Census
 	auth.Importer
 	admin.Accounts
+	auth.Prunable
 	// UnknownNames is how many names are remembered that nobody ever logged in with.
 	UnknownNames(ctx context.Context) (int, error)
 	// Health says why the store cannot be used; nil when it can.
@@ -69,6 +70,9 @@ type Metrics interface {
 	Reloaded(at time.Time, err error)
 	// CertificatesExpire is told when the certificates run out; zero for none.
 	CertificatesExpire(clients, admin time.Time)
+	// AuditOldest is told when the oldest event of the audit log happened; zero
+	// without events.
+	AuditOldest(at time.Time)
 	// ChainVerified is told of every verification of the audit log.
 	ChainVerified(at time.Time, err error)
 	// Watch is given what is read at every scrape.

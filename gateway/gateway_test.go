@@ -47,6 +47,7 @@ type counts struct {
 	outcomes map[auth.Outcome]int
 	reloads  []error
 	expires  time.Time // of the certificate that clients see
+	oldest   time.Time // event of the audit log
 	panics   int       // of the admin interface
 	scraped  http.HandlerFunc
 }
@@ -83,6 +84,12 @@ func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
 func (*counts) Panicked(auth.Protocol)              {}
 func (*counts) Watch(func() int, func() int)        {}
+
+func (c *counts) AuditOldest(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.oldest = at
+}
 
 func (c *counts) AdminPanicked() {
 	c.mu.Lock()

@@ -18,6 +18,7 @@ type accounts struct {
 	sweptAt            prometheus.Gauge
 	sweptOK, sweptFail prometheus.Counter
 
+	oldest prometheus.Gauge                      // entry of the audit log
 	events map[auth.EventKind]prometheus.Counter // read-only
 	other  prometheus.Counter
 
@@ -57,6 +58,9 @@ func (c *accounts) register(f factory) {
 		c.events[kind] = events.WithLabelValues(string(kind))
 	}
 	c.other = events.WithLabelValues("other")
+	c.oldest = f.gauge("congthu_audit_oldest_timestamp_seconds",
+		"When the oldest entry of the audit log was written, in seconds since 1970, as last looked up; 0 without entries. "+
+			"Older than audit.keep_days by a day: the daily sweep does not remove what is too old, and the log says why.")
 
 	locks := f.counters("congthu_lockouts_total",
 		"Accounts locked, by cause: more wrong passwords than tolerated, or an admin. unknown_name is a name that nobody has "+
@@ -132,6 +136,16 @@ func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
 
 // UnknownNames sets how many names are remembered that nobody ever logged in with.
 func (m *Metrics) UnknownNames(n int) { m.accounts.unknown.Set(float64(n)) }
+
+// AuditOldest sets when the oldest entry of the audit log was written; zero
+// without entries.
+func (m *Metrics) AuditOldest(at time.Time) {
+	if at.IsZero() {
+		m.accounts.oldest.Set(0)
+		return
+	}
+	m.accounts.oldest.Set(seconds(at))
+}
 
 // Swept says how a sweep for dormant accounts ended at that time.
 func (m *Metrics) Swept(at time.Time, err error) {

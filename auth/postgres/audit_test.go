@@ -3,13 +3,14 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"congthu/auth"
 )
 
-const allowTampering = `DROP TRIGGER events_stay ON events`
+var allowTampering = []string{`DROP TRIGGER events_stay ON events`, `DROP TRIGGER events_stay_until_removed ON events`}
 
 // populated returns a store with 200 accounts and events.
 func populated(t *testing.T) *Store {
@@ -66,8 +67,7 @@ func TestTamperingIsFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			execute(t, conn, `CREATE TABLE kept AS TABLE events`)
 			execute(t, conn, `CREATE TABLE kept_head AS TABLE head`)
-			execute(t, conn, allowTampering)
-			for _, statement := range c.tamper {
+			for _, statement := range slices.Concat(allowTampering, c.tamper) {
 				execute(t, conn, statement)
 			}
 			_, err := s.Verify(t.Context(), nil)
@@ -79,7 +79,8 @@ func TestTamperingIsFound(t *testing.T) {
 			for _, statement := range []string{
 				`DELETE FROM events`, `INSERT INTO events TABLE kept`, `DELETE FROM head`, `INSERT INTO head TABLE kept_head`,
 				`DROP TABLE kept, kept_head`,
-				`CREATE TRIGGER events_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION events_stay()`,
+				`CREATE TRIGGER events_stay BEFORE UPDATE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION events_stay()`,
+				`CREATE TRIGGER events_stay_until_removed AFTER DELETE ON events REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION events_stay_until_removed()`,
 			} {
 				execute(t, conn, statement)
 			}
@@ -98,7 +99,9 @@ func TestARewrittenLogDoesNotFitItsHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := connected(t, s)
-	execute(t, conn, allowTampering)
+	for _, statement := range allowTampering {
+		execute(t, conn, statement)
+	}
 	prev := ""
 	for i := len(events) - 1; i >= 0; i-- {
 		e := events[i]

@@ -24,6 +24,7 @@ var children = map[string]func(dsn string){
 	"attack": attack,
 	"import": importOn,
 	"copy":   copyOn,
+	"prune":  pruneOn,
 }
 
 // child starts one of them.

@@ -26,6 +26,8 @@ type Source interface {
 	// List and Events are as those of any store.
 	List(context.Context, auth.Filter) ([]auth.Account, error)
 	Events(context.Context, auth.EventFilter) ([]auth.Event, error)
+	// Removed returns the last event that was removed because of its age.
+	Removed(context.Context) (auth.ChainHead, error)
 	// Verify walks the audit log.
 	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
 	// Contents counts the accounts, names that nobody ever logged in with among
@@ -252,7 +254,27 @@ func (c *copier) copyEvents(ctx context.Context) error {
 	if err := c.conn.QueryRow(ctx, `SELECT seq, hash FROM head`).Scan(&at.Seq, &at.Hash); err != nil {
 		return err
 	}
-	if at.Seq > 0 {
+	gone, err := c.from.Removed(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSource, err)
+	}
+	switch {
+	case at.Seq == 0 && gone.Seq > 0:
+		// The chain of the copy begins where that of the source does.
+		err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, moveRemoved, gone.Seq, gone.Hash, instant(gone.At)); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, advanceHead, gone.Seq, gone.Hash)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		at = gone
+	case at.Seq > 0 && at.Seq == gone.Seq && at.Hash == gone.Hash:
+		// No event is copied yet.
+	case at.Seq > 0:
 		same, err := c.from.Events(ctx, auth.EventFilter{Before: at.Seq + 1, Limit: 1})
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSource, err)

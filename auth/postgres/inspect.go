@@ -61,7 +61,7 @@ func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error
 	if err := fitting(ctx, conn); err != nil {
 		return r, err
 	}
-	r.Wanted = int(config.MaxConns) + int(numLanes) + 2 // those of the keeper and of Changes
+	r.Wanted = int(config.MaxConns) + int(numLanes) + 3 // those of the keeper, of Changes and of Alone
 	r.Encrypted = encrypted(ctx, conn)
 	r.Local = conn.PgConn().Conn().RemoteAddr().Network() == "unix"
 	if r.Schema, err = schemaVersion(ctx, conn); err != nil {

@@ -122,24 +122,29 @@ func scanEvent(row pgx.CollectableRow) (e auth.Event, err error) {
 	return e, err
 }
 
+// selectBounds takes all at one moment.
+const selectBounds = `SELECT h.seq, h.hash, r.seq, r.hash, r.at,
+	(SELECT coalesce(min(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM events) FROM head h, removed r`
+
 // Verify walks the audit log from the first event and checks that none is
 // missing and each has the hash that it must; progress may be nil. Events that
 // are appended meanwhile are left for the next time. An [*auth.BrokenChain]
 // says where somebody tampered with the log.
 func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at auth.ChainHead, err error) {
 	defer s.operated(auth.OpVerify, time.Now(), &err)
-	var noted auth.ChainHead
-	var newest int64
-	err = s.read(ctx, func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, `SELECT seq, hash, (SELECT coalesce(max(seq), 0) FROM events) FROM head`).
-			Scan(&noted.Seq, &noted.Hash, &newest)
+	at, err = auth.VerifyChain(auth.ChainReader{
+		Bounds: func() (b auth.ChainBounds, err error) {
+			err = s.read(ctx, func(ctx context.Context) error {
+				return s.pool.QueryRow(ctx, selectBounds).Scan(&b.Head.Seq, &b.Head.Hash,
+					&b.Removed.Seq, &b.Removed.Hash, (*instant)(&b.Removed.At), &b.Oldest, &b.Newest)
+			})
+			return b, err
+		},
+		Read: func(after, n int64) ([]auth.Event, error) {
+			return collect(ctx, s, scanEvent, `SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, after, n)
+		},
+		Progress: progress,
 	})
-	if err != nil {
-		return at, fmt.Errorf("verify: %w", err)
-	}
-	at, err = auth.VerifyChain(noted, newest, func(after, n int64) ([]auth.Event, error) {
-		return collect(ctx, s, scanEvent, `SELECT `+eventColumns+` FROM events WHERE seq > $1 ORDER BY seq LIMIT $2`, after, n)
-	}, progress)
 	if err != nil {
 		return at, fmt.Errorf("verify: %w", err)
 	}

@@ -35,7 +35,7 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	execute(t, connected(t, s), `INSERT INTO congthu_schema (version_id, is_applied) VALUES (999, true)`)
-	wantRefused(t, s.o.DSN, ErrNewerSchema, "its schema is version 999, this program knows up to 2: install the newer version again")
+	wantRefused(t, s.o.DSN, ErrNewerSchema, "its schema is version 999, this program knows up to 3: install the newer version again")
 	// Those that run already go on.
 	update(t, s, victim, 0, fail)
 }

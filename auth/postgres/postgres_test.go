@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,6 +155,13 @@ var harness = storetest.Harness{
 			accountColumns, name("i"), strings.TrimPrefix(accountColumns, "name, "), first, n-1, name(fmt.Sprintf("i %% %d", first))))
 		execute(t, conn, `UPDATE counts SET unknown = (SELECT count(*) FROM accounts WHERE registered IS NULL)`)
 		execute(t, conn, `ANALYZE accounts`)
+		return s
+	},
+	Tamper: func(t *testing.T, s storetest.Store, statements ...string) storetest.Store {
+		conn := connected(t, s.(*Store))
+		for _, statement := range slices.Concat(allowTampering, statements) {
+			execute(t, conn, statement)
+		}
 		return s
 	},
 }

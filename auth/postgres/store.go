@@ -42,7 +42,7 @@ type Options struct {
 
 	// MaxConns bounds the connections for reading. Three more are used for
 	// writing and for telling that this process lives, and one for each
-	// [Store.Changes]. 0: 8.
+	// [Store.Changes] and [Store.Alone]. 0: 8.
 	MaxConns int
 	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
 	ConnLifetime time.Duration

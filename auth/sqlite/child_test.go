@@ -30,6 +30,7 @@ var children = map[string]func(path string){
 	"limited":  limited,
 	"readonly": readonly,
 	"import":   importOn,
+	"prune":    pruneOn,
 }
 
 // child starts one of them.

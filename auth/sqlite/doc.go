@@ -48,7 +48,8 @@
 //
 // Events are numbered and chained by hash (auth.Chain) by the writer, in the
 // transaction of the change that they tell of. Triggers refuse to alter or
-// remove them, the head of the chain is kept in a row of its own, and
+// remove them, but for the oldest when an event has told of it
+// ([Store.RemoveEvents]), the head of the chain is kept in a row of its own, and
 // [Store.Verify] walks the chain. Somebody who can write the file and
 // recomputes every hash and the head is found out only by a head that was
 // written down elsewhere.

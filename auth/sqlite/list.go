@@ -87,25 +87,30 @@ func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Eve
 	return events, nil
 }
 
+// selectBounds takes all at one moment.
+const selectBounds = `SELECT h.seq, h.hash, r.seq, r.hash, r.at,
+	(SELECT coalesce(min(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM events) FROM head h, removed r`
+
 // Verify walks the audit log from the first event and checks that none is
 // missing and each has the hash that it must; progress may be nil. Events that
 // are appended meanwhile are left for the next time. An [*auth.BrokenChain]
 // says where somebody tampered with the log.
 func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at auth.ChainHead, err error) {
 	defer s.operated(auth.OpVerify, s.now(), &err)
-	var noted auth.ChainHead
-	var newest int64
 	if s.writer.isClosed() {
 		return at, ErrClosed
 	}
-	err = s.readers.QueryRowContext(ctx, `SELECT seq, hash, (SELECT coalesce(max(seq), 0) FROM events) FROM head`).
-		Scan(&noted.Seq, &noted.Hash, &newest)
-	if err != nil {
-		return at, fmt.Errorf("verify: %w", explain(s.path, err))
-	}
-	at, err = auth.VerifyChain(noted, newest, func(after, n int64) ([]auth.Event, error) {
-		return collect(ctx, s, eventFields, `SELECT `+eventColumns+` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`, after, n)
-	}, progress)
+	at, err = auth.VerifyChain(auth.ChainReader{
+		Bounds: func() (b auth.ChainBounds, err error) {
+			err = s.readers.QueryRowContext(ctx, selectBounds).Scan(&b.Head.Seq, &b.Head.Hash,
+				&b.Removed.Seq, &b.Removed.Hash, (*instant)(&b.Removed.At), &b.Oldest, &b.Newest)
+			return b, explain(s.path, err)
+		},
+		Read: func(after, n int64) ([]auth.Event, error) {
+			return collect(ctx, s, eventFields, `SELECT `+eventColumns+` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`, after, n)
+		},
+		Progress: progress,
+	})
 	if err != nil {
 		return at, fmt.Errorf("verify: %w", err)
 	}

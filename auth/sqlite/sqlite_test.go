@@ -88,4 +88,10 @@ var harness = storetest.Harness{
 			accountColumns, first, n, strings.TrimPrefix(accountColumns, "name, "), first))
 		return open(t, Options{Path: old.path, MaxUnknown: old.slots.max})
 	},
+	Tamper: func(t *testing.T, s storetest.Store, statements ...string) storetest.Store {
+		old := s.(*Store)
+		shut(t, old)
+		raw(t, old.path, append([]string{allowTampering}, statements...)...)
+		return open(t, Options{Path: old.path})
+	},
 }

@@ -196,6 +196,9 @@ func (t *transaction) apply(q *request) error {
 	if q.many != nil {
 		return t.applyMany(q)
 	}
+	if q.prune != nil {
+		return t.prune(q)
+	}
 	a, exists, err := readAccount(context.Background(), t.conn.account, q.name)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ type writer struct {
 	faults   atomic.Pointer[faults]
 
 	queue   chan *request
-	bulk    chan *request // those of many accounts, each a transaction of its own
+	bulk    chan *request // those of many accounts or events, each a transaction of its own
 	quit    chan struct{} // closed by Close
 	stopped chan struct{} // closed when run has returned
 
@@ -76,8 +76,9 @@ type request struct {
 	name        auth.Name
 	reservation auth.Reservation
 	change      auth.Change
-	probe       bool  // no change: find out whether a commit is possible
-	many        *many // instead of name, reservation and change
+	probe       bool     // no change: find out whether a commit is possible
+	many        *many    // instead of name, reservation and change
+	prune       *pruning // likewise
 
 	state   atomic.Int32
 	applied chan struct{} // closed when change will not run again
@@ -121,7 +122,7 @@ func (w *writer) isClosed() bool {
 func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
 	q.applied, q.done = make(chan struct{}), make(chan struct{})
 	queue := w.queue
-	if q.many != nil {
+	if q.many != nil || q.prune != nil {
 		queue = w.bulk
 	}
 	select {

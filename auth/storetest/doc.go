@@ -32,7 +32,7 @@ import (
 // Store is a store with everything that the gateway uses of it: what the guard
 // needs, lists, and the audit log.
 type Store interface {
-	auth.Store
+	auth.Prunable
 	auth.Importer
 
 	// Each calls f for every known account in the order of names, until it
@@ -43,8 +43,6 @@ type Store interface {
 	// UnknownNames is how many names are remembered that nobody ever logged in
 	// with.
 	UnknownNames(ctx context.Context) (int, error)
-	// Events returns the events that the filter wants, newest first.
-	Events(ctx context.Context, want auth.EventFilter) ([]auth.Event, error)
 	// Verify walks the chain of events and returns its head. A chain that was
 	// tampered with is an *auth.BrokenChain. progress may be nil.
 	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)

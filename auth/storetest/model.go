@@ -34,6 +34,7 @@ type Model struct {
 	mu       sync.Mutex
 	accounts map[auth.Name]auth.Account
 	events   []auth.Event
+	removed  auth.ChainHead
 	taken    map[auth.Reservation]auth.Name
 	last     auth.Reservation
 }
@@ -142,9 +143,9 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 		delete(m.accounts, a.Name)
 	}
 	for _, e := range events {
-		var head auth.Event
+		head := m.removed
 		if n := len(m.events); n > 0 {
-			head = m.events[n-1]
+			head = link(m.events[n-1])
 		}
 		e = e.Normal()
 		e.Seq = head.Seq + 1
@@ -153,6 +154,9 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 	}
 	return nil
 }
+
+// link is an event as a place in the chain.
+func link(e auth.Event) auth.ChainHead { return auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At} }
 
 // Each implements [Store].
 func (m *Model) Each(ctx context.Context, f func(auth.Account) error) error {
@@ -211,17 +215,59 @@ func (m *Model) Events(ctx context.Context, want auth.EventFilter) ([]auth.Event
 // Verify implements [Store].
 func (m *Model) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
 	return do(m, ctx, auth.OpVerify, func() (head auth.ChainHead, _ error) {
+		head = m.removed
 		for i, e := range m.events {
 			if e.Seq != head.Seq+1 || e.Hash != auth.Chain(head.Hash, e) {
 				return head, &auth.BrokenChain{Seq: e.Seq, Why: "the event does not fit the one before it"}
 			}
-			head = auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
+			head = link(e)
 			if progress != nil {
 				progress(int64(i+1), int64(len(m.events)))
 			}
 		}
 		return head, nil
 	})
+}
+
+// Removed implements [Store].
+func (m *Model) Removed(ctx context.Context) (auth.ChainHead, error) {
+	return do(m, ctx, auth.OpPrune, func() (auth.ChainHead, error) { return m.removed, nil })
+}
+
+// Older implements [Store].
+func (m *Model) Older(ctx context.Context, before time.Time) (auth.ChainHead, error) {
+	return do(m, ctx, auth.OpPrune, func() (last auth.ChainHead, _ error) {
+		last = m.removed
+		for _, e := range m.events {
+			if !e.At.Before(before) {
+				break
+			}
+			last = link(e)
+		}
+		return last, nil
+	})
+}
+
+// RemoveEvents implements [Store].
+func (m *Model) RemoveEvents(ctx context.Context, announced int64, most int) (auth.ChainHead, error) {
+	return do(m, ctx, auth.OpPrune, func() (auth.ChainHead, error) {
+		var told auth.Event
+		for _, e := range m.events {
+			if e.Seq == announced {
+				told = e
+			}
+		}
+		last, err := told.Removes(m.removed, most)
+		for err == nil && m.removed.Seq < last {
+			m.removed, m.events = link(m.events[0]), m.events[1:]
+		}
+		return m.removed, err
+	})
+}
+
+// Alone implements [Store].
+func (m *Model) Alone(ctx context.Context, _ string, f func(context.Context) error) (bool, error) {
+	return true, f(ctx)
 }
 
 // do runs one operation under the lock, between the failures asked for.

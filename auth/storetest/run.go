@@ -31,6 +31,10 @@ type Harness struct {
 	// user00420@congthu.test is like user00000@congthu.test, and so on for each of
 	// the first. nil: they are made one by one.
 	Fill func(t testing.TB, s Store, first, n int) Store
+	// Tamper runs SQL on the data behind the store's back, as somebody who owns
+	// the database; nothing keeps the audit log from it. nil: there is no SQL, and
+	// what depends on it is not tried.
+	Tamper func(t *testing.T, s Store, statements ...string) Store
 }
 
 // number names the accounts of [populate] and [Harness].Fill; SQL has to agree.
@@ -93,6 +97,18 @@ func Run(t *testing.T, h Harness) {
 		{"a change that fails leaves no gap", noGap},
 		{"a clock that goes back does not reorder events", clockGoesBack},
 		{"events are filtered", filteredEvents},
+
+		{"old events are removed, and the chain goes on", prunedEvents},
+		{"nothing is removed of an empty log, or of a young one", nothingToPrune},
+		{"of a log that is all old everything goes but the event that says so", allPruned},
+		{"of what is overdue a month goes at once", overdue},
+		{"events behind one that is young stay, however old they say they are", prunedClockGoesBack},
+		{"an event tells of a removal before it begins", notAnnounced},
+		{"a removal that was cut off can be verified, and is finished", cutOffPruning},
+		{"a removal that fails has removed all or nothing of a step", brokenPruning},
+		{"events are appended and verified while others are removed", pruningBesideOthers},
+		{"many gateways remove together what one does", pruningReplicas},
+		{"tampering with what was removed is found", prunedTampering},
 
 		{"new unknown names are refused when there is no room", fullOfUnknown},
 		{"many new names at once do not exceed the room", parallelNewcomers},

@@ -96,6 +96,9 @@ type Accounts interface {
 	List(ctx context.Context, f auth.Filter) ([]auth.Account, error)
 	// Events returns audit events, newest first.
 	Events(ctx context.Context, f auth.EventFilter) ([]auth.Event, error)
+	// Removed returns the last event that was removed because of its age; zero
+	// for none.
+	Removed(ctx context.Context) (auth.ChainHead, error)
 	// Verify walks the whole audit log; see [auth.BrokenChain].
 	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
 }

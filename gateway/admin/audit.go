@@ -52,16 +52,26 @@ func (s *Server) verifyAudit(ctx context.Context, _ *struct{}) (*verifyOutput, e
 	var checked atomic.Int64
 	head, err := s.Accounts.Verify(ctx, func(n, _ int64) { checked.Store(n) })
 	broken := (*auth.BrokenChain)(nil)
+	var removed *Removed
+	if err == nil || errors.As(err, &broken) {
+		gone, err := s.Accounts.Removed(ctx)
+		if err != nil {
+			return nil, s.storeFailed("verify the audit log", err)
+		}
+		if gone.Seq > 0 {
+			removed = &Removed{Seq: gone.Seq, Hash: gone.Hash, At: gone.At.UTC()}
+		}
+	}
 	switch {
 	case errors.As(err, &broken):
 		s.log().Error("the audit log is broken", "seq", broken.Seq, "why", broken.Why)
-		return &verifyOutput{ChainReport{Checked: checked.Load(), Broken: broken.Seq, Why: broken.Why}}, nil
+		return &verifyOutput{ChainReport{Checked: checked.Load(), Removed: removed, Broken: broken.Seq, Why: broken.Why}}, nil
 	case err != nil && ctx.Err() != nil:
 		return nil, unavailable("the verification was ended before it was complete")
 	case err != nil:
 		return nil, s.storeFailed("verify the audit log", err)
 	}
 	return &verifyOutput{ChainReport{
-		OK: true, Checked: max(checked.Load(), head.Seq), Seq: head.Seq, Hash: head.Hash, At: head.At.UTC(),
+		OK: true, Removed: removed, Checked: checked.Load(), Seq: head.Seq, Hash: head.Hash, At: head.At.UTC(),
 	}}, nil
 }

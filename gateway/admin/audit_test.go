@@ -99,6 +99,14 @@ func TestTheAuditLogIsVerified(t *testing.T) {
 	if !r.OK || r.Checked != 7 || r.Seq != 7 || r.Hash != f.store.events[6].Hash || !r.At.Equal(f.now) {
 		t.Errorf("%+v", r)
 	}
+	if r.Removed != nil {
+		t.Errorf("of a log of which nothing was removed: %+v", r.Removed)
+	}
+	f.store.removed = auth.ChainHead{Seq: 2, Hash: "a1", At: f.now}
+	r = decode[ChainReport](t, f.request("GET", base+"/audit/verify", ""), 200)
+	if !r.OK || r.Removed == nil || *r.Removed != (Removed{Seq: 2, Hash: "a1", At: f.now.UTC()}) {
+		t.Errorf("with two events removed: %+v", r)
+	}
 	f.store.broken = &auth.BrokenChain{Seq: 4, Why: "the hash differs"}
 	w := f.request("GET", base+"/audit/verify", "")
 	r = decode[ChainReport](t, w, 200)

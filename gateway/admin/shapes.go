@@ -116,8 +116,17 @@ type ChainReport struct {
 	Seq     int64     `json:"seq,omitzero" doc:"The newest event, when ok. Whoever notes seq and hash elsewhere can prove later that nothing up to there was changed."`
 	Hash    string    `json:"hash,omitempty" doc:"The hash of the newest event, when ok."`
 	At      time.Time `json:"at,omitzero" doc:"When the newest event happened, when ok."`
+	Removed *Removed  `json:"removed,omitempty" doc:"What was removed because of its age; left out when nothing was."`
 	Broken  int64     `json:"broken_at,omitzero" doc:"The first event that does not fit, when not ok."`
 	Why     string    `json:"why,omitempty" doc:"What does not fit, when not ok."`
+}
+
+// Removed is the last event that was removed from the audit log because of its
+// age. An event of kind audit.pruned tells of it.
+type Removed struct {
+	Seq  int64     `json:"seq" doc:"The last event removed. As they are numbered from 1, so many were."`
+	Hash string    `json:"hash" doc:"Its hash, from which the chain goes on."`
+	At   time.Time `json:"at" doc:"When it happened."`
 }
 
 // summary shows an account as it is now.

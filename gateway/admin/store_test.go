@@ -16,6 +16,7 @@ type memory struct {
 	mu       sync.Mutex
 	accounts map[auth.Name]auth.Account
 	events   []auth.Event // oldest first
+	removed  auth.ChainHead
 	broken   *auth.BrokenChain
 	fail     error       // of every operation
 	most     int         // rows per list; 0: as many as asked for
@@ -125,6 +126,12 @@ func (m *memory) Events(_ context.Context, f auth.EventFilter) ([]auth.Event, er
 		found = append(found, e)
 	}
 	return found, nil
+}
+
+func (m *memory) Removed(context.Context) (auth.ChainHead, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.removed, m.fail
 }
 
 func (m *memory) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {

@@ -126,6 +126,11 @@ the head elsewhere (SEQ:HASH) can prove later, with --noted, that nothing up to
 there was changed: a chain that was made anew from the beginning is whole too,
 but has another head.
 
+Events that were removed because of their age (audit.keep_days) are no break: the
+chain goes on from the last of them, if an event of kind audit.pruned tells of it.
+A head that was noted before that one cannot be compared any more: note a newer one
+in time.
+
 Fails (exit code 1) when the log was changed.`,
 		Example: "  congthu audit verify\n  congthu audit verify --noted 1234:5d41...",
 		Args:    cobra.NoArgs,
@@ -151,6 +156,9 @@ Fails (exit code 1) when the log was changed.`,
 // errBroken is an audit log that was changed.
 var errBroken = errors.New("the audit log was changed from outside: keep a copy of the store as it is, and find out who could write to it")
 
+// errTooLate is a head that was noted too long ago.
+var errTooLate = errors.New("the noted head is older than the audit log, which is whole: note a newer one, and more often than audit.keep_days")
+
 func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	ctx := cmd.Context()
 	total := int64(0)
@@ -171,9 +179,9 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	if err != nil {
 		return err
 	}
-	same := false
+	same, gone := false, false
 	if report.OK && noted != nil {
-		if same, err = c.isNoted(ctx, noted); err != nil {
+		if same, gone, err = c.isNoted(ctx, report, noted); err != nil {
 			return err
 		}
 	}
@@ -190,6 +198,8 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 			fmt.Fprintln(w, "Note the head elsewhere; congthu audit verify --noted SEQ:HASH compares it later.")
 		case same:
 			fmt.Fprintf(w, "Nothing up to event %s was changed since its head was noted.\n", noted[1])
+		case gone:
+			fmt.Fprintf(w, "Event %s was removed because of its age: the log cannot tell any more whether it was the one whose head was noted. An archive of it can.\n", noted[1])
 		default:
 			fmt.Fprintf(w, "But it is NOT the log whose head was noted: event %s is another one, or is gone.\n", noted[1])
 		}
@@ -197,36 +207,54 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	if !report.OK {
 		return fmt.Errorf("%w (event %d: %s)", errBroken, report.Broken, clean(report.Why))
 	}
+	if gone {
+		return fmt.Errorf("%w: event %s is gone, and the chain begins behind event %d", errTooLate, noted[1], report.Removed.Seq)
+	}
 	if noted != nil && !same {
 		return fmt.Errorf("%w (event %s is not the one that was noted)", errBroken, noted[1])
 	}
 	return nil
 }
 
-// isNoted reports whether the event that was noted is still the same.
-func (c *client) isNoted(ctx context.Context, noted []string) (bool, error) {
+// isNoted reports whether the event that was noted is still the same, or is gone
+// because of its age.
+func (c *client) isNoted(ctx context.Context, r admin.ChainReport, noted []string) (same, gone bool, err error) {
 	seq, err := strconv.ParseInt(noted[1], 10, 64)
 	if err != nil {
-		return false, fmt.Errorf("read noted head: %w", err)
+		return false, false, fmt.Errorf("read noted head: %w", err)
+	}
+	if r.Removed != nil && seq <= r.Removed.Seq {
+		if seq < r.Removed.Seq {
+			return false, true, nil
+		}
+		return strings.EqualFold(r.Removed.Hash, noted[2]), false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var list admin.EventList
 	if _, err := c.get(ctx, "/events", url.Values{"limit": {"1"}, "before": {strconv.FormatInt(seq+1, 10)}}, &list); err != nil {
-		return false, err
+		return false, false, err
 	}
-	return len(list.Events) == 1 && list.Events[0].Seq == seq && strings.EqualFold(list.Events[0].Hash, noted[2]), nil
+	return len(list.Events) == 1 && list.Events[0].Seq == seq && strings.EqualFold(list.Events[0].Hash, noted[2]), false, nil
 }
 
 func (c *client) printReport(w io.Writer, r admin.ChainReport) {
+	var removed admin.Removed
+	if r.Removed != nil {
+		removed = *r.Removed
+	}
 	switch {
 	case !r.OK:
 		fmt.Fprintf(w, "BROKEN at event %d: %s\n", r.Broken, clean(r.Why))
-		fmt.Fprintf(w, "%s before it: in order.\n", plural(int(max(0, r.Broken-1)), "event"))
+		fmt.Fprintf(w, "%s before it: in order.\n", plural(int(max(0, r.Broken-1-removed.Seq)), "event"))
 	case r.Seq == 0:
 		fmt.Fprintln(w, "The audit log is empty.")
 	default:
 		fmt.Fprintf(w, "The audit log is whole: %s, the newest at %s.\n", plural(int(r.Checked), "event"), when(r.At, c.zone))
+		if removed.Seq > 0 {
+			fmt.Fprintf(w, "Before it %s, the last of %s: removed because of their age, as an event of kind %s tells.\n",
+				plural(int(removed.Seq), "event"), when(removed.At, c.zone), auth.AuditPruned)
+		}
 		fmt.Fprintf(w, "Head: %d:%s\n", r.Seq, clean(r.Hash))
 	}
 }

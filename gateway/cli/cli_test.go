@@ -436,6 +436,14 @@ func TestTheAuditLogIsVerified(t *testing.T) {
 	f.expect(1, "audit", "verify", "--noted", "2:"+strings.Repeat("ff", 32))
 	f.expect(1, "audit", "verify", "--noted", "4:"+strings.Repeat("ff", 32))
 	f.expect(0, "audit", "verify", "--output", "json")
+	whole := f.report
+	f.report.Checked, f.report.Removed = 2, &admin.Removed{Seq: 1, Hash: strings.Repeat("aa", 32), At: at("2025-10-01 09:00:00")}
+	f.expect(0, "audit", "verify")
+	f.expect(0, "audit", "verify", "--noted", "1:"+strings.Repeat("AA", 32))
+	f.expect(1, "audit", "verify", "--noted", "1:"+strings.Repeat("ff", 32))
+	f.report.Removed.Seq = 2
+	f.expect(1, "audit", "verify", "--noted", "1:"+strings.Repeat("a1", 32))
+	f.report = whole
 	f.report = admin.ChainReport{Checked: 2, Broken: 2, Why: "its hash is not that of its content"}
 	f.expect(1, "audit", "verify")
 	f.events, f.report = nil, admin.ChainReport{OK: true}

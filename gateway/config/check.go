@@ -320,6 +320,9 @@ func (k *checker) anyRefused(paths ...string) bool { return slices.ContainsFunc(
 func (k *checker) checkSizes() {
 	c := k.c
 	k.between("smtp.max_recipients", c.SMTP.MaxRecipients, 100, 100_000) // RFC 5321 section 4.5.3.1.8: at least 100
+	if days := c.Audit.KeepDays; days != 0 && (days < 30 || days > 36_500) && !k.refused("audit.keep_days") {
+		k.wrong("audit.keep_days", "write a number from 30 to 36500, or 0 to keep all for ever", "`audit.keep_days` is %d, out of range", days)
+	}
 	if c.Throttle.Enabled {
 		k.atLeast("throttle.window", c.Throttle.Window, time.Second, 24*time.Hour)
 		k.between("throttle.accounts", c.Throttle.Accounts, 1, 1_000_000)

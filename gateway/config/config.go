@@ -45,6 +45,7 @@ type Config struct {
 
 	Regulation Regulation `yaml:"rules"`
 	Store      Store      `yaml:"store"`
+	Audit      Audit      `yaml:"audit"`
 	Throttle   Throttle   `yaml:"throttle"`
 	Limits     Limits     `yaml:"limits"`
 	Admin      Admin      `yaml:"admin"`
@@ -224,7 +225,7 @@ type Postgres struct {
 	DSN auth.Secret `yaml:"dsn"`
 	// DSNFile holds the connection string, in place of DSN.
 	DSNFile string `yaml:"dsn_file"`
-	// MaxConnections bounds the connections for reading; four more are used.
+	// MaxConnections bounds the connections for reading; five more are used.
 	MaxConnections int `yaml:"max_connections"`
 	// ConnectTimeout bounds the making of a connection, StatementTimeout each
 	// statement, LockTimeout the wait for another gateway.
@@ -237,6 +238,15 @@ type Postgres struct {
 	// Poll is how often changes by other gateways are looked for, notified or not.
 	Poll time.Duration `yaml:"poll"`
 }
+
+// Audit is the log of who did what to which account.
+type Audit struct {
+	// KeepDays is how long events are kept; 0: for ever.
+	KeepDays int `yaml:"keep_days"`
+}
+
+// Keep is KeepDays as a duration.
+func (a Audit) Keep() time.Duration { return time.Duration(a.KeepDays) * 24 * time.Hour }
 
 // Throttle bounds what one source may do wrong; the fields are those of
 // [auth.Throttle].

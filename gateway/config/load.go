@@ -135,6 +135,8 @@ func defaults() *Config {
 				Lease: 30 * time.Second, Poll: time.Second,
 			},
 		},
+		// A year, by which an administration looks back, and a month to do so.
+		Audit:    Audit{KeepDays: 400},
 		Throttle: Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100, Locks: 5, StrangersAfter: rules.Lockout.StrangersAfter},
 		Limits: Limits{
 			Connections: 20_000, ConnectionsPerSource: 2_000, LoginTimeout: time.Minute, LoginTotal: 3 * time.Minute,

@@ -1,0 +1,66 @@
+package auth_test
+
+import (
+	"errors"
+	"testing"
+
+	"congthu/auth"
+)
+
+// TestEventsMayBeRemovedWhileTheChainIsVerified: a verification that comes to a
+// place where events were removed meanwhile goes on behind them, and wants an event
+// that tells of it all the same.
+func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
+	for name, c := range map[string]struct {
+		tells  bool  // an event does
+		note   bool  // the store notes what is removed
+		broken int64 // 0: none
+	}{
+		"told and noted":  {true, true, 0},
+		"noted, not told": {false, true, 700},
+		"told, not noted": {true, false, 501},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var head, gone auth.ChainHead
+			events := make([]auth.Event, 1200)
+			var err error
+			for i := range events {
+				events[i] = auth.Event{Kind: auth.PasswordWrong}
+				if i == 1100 && c.tells {
+					events[i] = auth.Event{Kind: auth.AuditPruned, After: auth.ChainHead{Seq: 700, Hash: events[699].Hash}.String()}
+				}
+				if head, err = head.Append(events[i : i+1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reads := 0
+			at, err := auth.VerifyChain(auth.ChainReader{
+				Bounds: func() (auth.ChainBounds, error) {
+					return auth.ChainBounds{Removed: gone, Head: head, Oldest: events[0].Seq, Newest: head.Seq}, nil
+				},
+				Read: func(after, n int64) ([]auth.Event, error) {
+					if reads++; reads == 2 {
+						if c.note {
+							gone = auth.ChainHead{Seq: 700, Hash: events[699].Hash}
+						}
+						events = events[700:]
+					}
+					var found []auth.Event
+					for _, e := range events {
+						if e.Seq > after && int64(len(found)) < n {
+							found = append(found, e)
+						}
+					}
+					return found, nil
+				},
+			})
+			found, _ := errors.AsType[*auth.BrokenChain](err)
+			switch {
+			case c.broken == 0 && (err != nil || at != head):
+				t.Fatalf("verify: %+v, %v; want %+v", at, err, head)
+			case c.broken != 0 && (found == nil || found.Seq != c.broken):
+				t.Fatalf("verify: %v, want a break at %d", err, c.broken)
+			}
+		})
+	}
+}

@@ -1,0 +1,146 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The audit log is kept for a time, and then the oldest events are removed. Who
+// verifies it must be able to tell that from tampering. So first an event is
+// appended that tells up to which one the log will be removed, with the hash of
+// that one; then the events go, a few at a time, and with each step the store
+// notes the last one that is gone ([ChainBounds].Removed): the chain goes on from
+// its hash. A process that ends in between has announced more than it removed,
+// which is no lie for long: the next one announces it again, and goes on. As
+// events are numbered without gaps, the number of the last one removed is also how
+// many were, in all.
+
+// Prunable is a store whose audit log can be made shorter at its beginning.
+type Prunable interface {
+	Store
+	OldestReader
+	// Older returns the last of the events at the beginning of the log that are
+	// all from before an instant. When there is none it is what Removed returns.
+	Older(ctx context.Context, before time.Time) (ChainHead, error)
+	// RemoveEvents removes the oldest events, at most so many, of those whose
+	// removal the event with the number announced tells of, and returns what
+	// Removed returns from then on. Whether an event tells of it, and that none of
+	// them is missing, is for the store to check.
+	RemoveEvents(ctx context.Context, announced int64, most int) (ChainHead, error)
+	// Alone calls f unless another process that shares the data is within Alone
+	// with the same chore, and reports whether it has. It is for what all of them
+	// would do at the same time of the day.
+	Alone(ctx context.Context, chore string, f func(context.Context) error) (ran bool, err error)
+}
+
+// OldestReader is a store that can tell where its audit log begins.
+type OldestReader interface {
+	// Removed returns the last event that was removed because of its age; zero
+	// for none.
+	Removed(ctx context.Context) (ChainHead, error)
+	// Events returns the events that the filter wants, newest first.
+	Events(ctx context.Context, want EventFilter) ([]Event, error)
+}
+
+const (
+	// removedAtOnce is how many events go in one transaction: a few milliseconds.
+	removedAtOnce = 50
+	// prunedAtOnce is how much of the log goes in one call of Prune. By the day
+	// that is more than enough; and a clock that is years ahead for a night does
+	// not take years of the log away.
+	prunedAtOnce = 31 * 24 * time.Hour
+)
+
+// Prune removes the events that are older than keep from the audit log, with an
+// event that tells of it ([AuditPruned]), and returns how many were removed. Of a
+// long time that is overdue it removes the oldest month. It rests after each step,
+// since logins go on. Verify the log before: what is removed cannot be any more.
+//
+// Gateways that share a store may all call it; one of them does it.
+func (g *Guard) Prune(ctx context.Context, store Prunable, keep time.Duration) (removed int64, err error) {
+	g.init()
+	_, err = store.Alone(ctx, "prune", func(ctx context.Context) error {
+		removed, err = g.prune(ctx, store, keep)
+		return err
+	})
+	return removed, err
+}
+
+func (g *Guard) prune(ctx context.Context, store Prunable, keep time.Duration) (removed int64, err error) {
+	gone, err := store.Removed(ctx)
+	if err != nil {
+		return 0, err
+	}
+	oldest, err := OldestEvent(ctx, store)
+	if err != nil {
+		return 0, err
+	}
+	now := g.now()
+	before := now.Add(-keep)
+	if month := oldest.At.Add(prunedAtOnce); month.Before(before) {
+		before = month
+	}
+	upto, err := store.Older(ctx, before)
+	if err != nil || upto.Seq <= gone.Seq {
+		return 0, err
+	}
+	told := Event{
+		At: now, Kind: AuditPruned, Actor: ByGateway, Before: gone.String(), After: upto.String(),
+		Reason: fmt.Sprintf("%d events are removed, the last of them of %s: the audit log is kept for %d days",
+			upto.Seq-gone.Seq, g.Rules().instant(upto.At), keep/(24*time.Hour)),
+	}
+	happened := []Event{told}
+	// It is of no account, and a blank one leaves no trace.
+	_, err = g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) {
+		happened = []Event{told}
+		return happened, true
+	})
+	if err != nil {
+		return 0, fmt.Errorf("announce the removal: %w", err)
+	}
+	g.happened(happened)
+	announced, err := store.Events(ctx, EventFilter{Kinds: []EventKind{AuditPruned}, Limit: 1})
+	if err != nil || len(announced) == 0 {
+		return 0, fmt.Errorf("read the announcement: %w", err)
+	}
+	for at := gone; at.Seq < upto.Seq; {
+		began := time.Now()
+		if at, err = store.RemoveEvents(ctx, announced[0].Seq, removedAtOnce); err != nil {
+			return removed, fmt.Errorf("remove events: %w", err)
+		}
+		removed = at.Seq - gone.Seq
+		if err := Rest(ctx, time.Since(began)); err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// OldestEvent returns the first event that the audit log has; the zero Event when
+// it has none.
+func OldestEvent(ctx context.Context, store OldestReader) (Event, error) {
+	gone, err := store.Removed(ctx)
+	if err != nil {
+		return Event{}, err
+	}
+	first, err := store.Events(ctx, EventFilter{Before: gone.Seq + 2, Limit: 1})
+	if err != nil || len(first) == 0 {
+		return Event{}, err
+	}
+	return first[0], nil
+}
+
+// ErrNotAnnounced: no event tells that these events are removed.
+var ErrNotAnnounced = errors.New("no event of the audit log tells that events are removed")
+
+// Removes returns the last event that a store may remove by this announcement, at
+// most so many behind gone; gone itself when all of them are.
+func (e Event) Removes(gone ChainHead, most int) (last int64, err error) {
+	upto, ok := parseHead(e.After)
+	if e.Kind != AuditPruned || !ok || upto.Seq >= e.Seq {
+		return 0, ErrNotAnnounced
+	}
+	return max(gone.Seq, min(upto.Seq, gone.Seq+int64(most))), nil
+}
