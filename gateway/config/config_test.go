@@ -398,6 +398,7 @@ func TestTheMailServerIsVerifiedAndPinned(t *testing.T) {
 }
 
 func TestTheServerIsToldTheClientTheWayThatIsWritten(t *testing.T) {
+	inTestdata(t)
 	for written, want := range map[string]upstream.PassClient{
 		"": upstream.PassNone, "pass_client: none": upstream.PassNone, "pass_client: id": upstream.PassOwn, "pass_client: proxy": upstream.PassPROXY,
 	} {

@@ -44,74 +44,83 @@ func startTLS(t *testing.T, door Door, from string) *Dialogue {
 
 func TestEverybodyLearnsTheClientsAddressBehindHAProxy(t *testing.T) {
 	t.Parallel()
-	g := OwnCongthu(t, Setup{Extra: behindHAProxy})
-	for _, header := range []string{"send-proxy-v2", "send-proxy"} {
-		t.Run(header, func(t *testing.T) {
+	for name, way := range map[string]struct{ in, out string }{
+		"send-proxy-v2": {"send-proxy-v2", ""},
+		"send-proxy":    {"send-proxy", ""},
+		"send-proxy-v2, and on in a header, STARTTLS": {"send-proxy-v2", "starttls"},
+		"send-proxy-v2, and on in a header, implicit": {"send-proxy-v2", "implicit"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := HAProxy(t, g, header)
-			door, user, from := h.Door(), Dovecot(t).Account(t), FreshAddress()
-
-			imap, reply := door.LoginIMAP(t, from, user, Password)
-			if !strings.HasPrefix(reply, "OK") {
-				t.Fatal(reply)
-			}
-			knowsSource(t, g, user, "login.first", from)
-			// The spliced connection works: both ways, large, to its end.
-			large := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 5000)
-			if reply := imap.Command("b", "APPEND INBOX "+literal(large)); !strings.HasPrefix(reply, "OK") {
-				t.Errorf("APPEND: %s", reply)
-			}
-			imap.Command("c", "SELECT INBOX")
-			if lines := imap.fetch("d", "FETCH 1 BODY[]"); !strings.Contains(lines, "Subject: large") || len(lines) < len(large) {
-				t.Errorf("FETCH gave %d octets of %d", len(lines), len(large))
-			}
-			imap.Command("e", "LOGOUT")
-			Eventually(t, "Dovecot to log the client's address", func() bool {
-				return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+from+",")
-			})
-
-			other := FreshAddress()
-			if reply := startTLS(t, door, other).Command("a", "LOGIN "+quoted(user)+" "+quoted(Password)); !strings.HasPrefix(reply, "OK") {
-				t.Errorf("with STARTTLS: %s", reply)
-			}
-			Eventually(t, "Dovecot to log the client's address with STARTTLS", func() bool {
-				return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+other+",")
-			})
-
-			wrong := FreshAddress()
-			if got := trySMTP(t, door, wrong, user, "wrong"); got != smtpWrong {
-				t.Errorf("submission: %s", got)
-			}
-			knowsSource(t, g, user, "password.wrong", wrong)
-			smtp, reply := door.LoginSMTP(t, from, user, Password)
-			if !strings.HasPrefix(reply, "235") {
-				t.Fatal(reply)
-			}
-			smtp.MustReply("250", "MAIL FROM:<"+user+">")
-			smtp.MustReply("250", "RCPT TO:<"+user+">")
-			smtp.MustReply("354", "DATA")
-			smtp.MustReply("250", letter(user, user, "behind HAProxy")+".")
-			Eventually(t, "Postfix to log the client's address", func() bool {
-				return Postfix(t).LogHas("client=", "["+from+"]", "sasl_username="+user)
-			})
-			Eventually(t, "HAProxy's checks", func() bool {
-				for _, name := range []string{"imap", "imaps", "submission", "submissions"} {
-					if !lineHas(readFrom(h.Log, 0), "Health check for server "+name+"/congthu1 succeeded") {
-						return false
-					}
-				}
-				return true
-			})
-			if log := readFrom(h.Log, 0); strings.Contains(log, "DOWN") {
-				t.Errorf("HAProxy: %s", log)
+			g := OwnCongthu(t, Setup{Extra: behindHAProxy, Proxy: way.out})
+			arrives(t, g, HAProxy(t, g, way.in))
+			if log := g.LogText(); strings.Contains(log, "no PROXY header") || strings.Contains(log, "panic") {
+				t.Errorf("the gateway's log has complaints: %s", log)
 			}
 		})
 	}
-	t.Cleanup(func() {
-		if log := g.LogText(); strings.Contains(log, "no PROXY header") || strings.Contains(log, "panic") {
-			t.Errorf("the gateway's log has complaints: %s", log)
-		}
+}
+
+// arrives checks that the gateway behind h and the servers behind it all know
+// who the clients of h are.
+func arrives(t *testing.T, g *Gateway, h *HAProxyServer) {
+	t.Helper()
+	door, user, from := h.Door(), Dovecot(t).Account(t), FreshAddress()
+
+	imap, reply := door.LoginIMAP(t, from, user, Password)
+	if !strings.HasPrefix(reply, "OK") {
+		t.Fatal(reply)
+	}
+	knowsSource(t, g, user, "login.first", from)
+	// The spliced connection works: both ways, large, to its end.
+	large := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 5000)
+	if reply := imap.Command("b", "APPEND INBOX "+literal(large)); !strings.HasPrefix(reply, "OK") {
+		t.Errorf("APPEND: %s", reply)
+	}
+	imap.Command("c", "SELECT INBOX")
+	if lines := imap.fetch("d", "FETCH 1 BODY[]"); !strings.Contains(lines, "Subject: large") || len(lines) < len(large) {
+		t.Errorf("FETCH gave %d octets of %d", len(lines), len(large))
+	}
+	imap.Command("e", "LOGOUT")
+	Eventually(t, "Dovecot to log the client's address", func() bool {
+		return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+from+",")
 	})
+
+	other := FreshAddress()
+	if reply := startTLS(t, door, other).Command("a", "LOGIN "+quoted(user)+" "+quoted(Password)); !strings.HasPrefix(reply, "OK") {
+		t.Errorf("with STARTTLS: %s", reply)
+	}
+	Eventually(t, "Dovecot to log the client's address with STARTTLS", func() bool {
+		return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+other+",")
+	})
+
+	wrong := FreshAddress()
+	if got := trySMTP(t, door, wrong, user, "wrong"); got != smtpWrong {
+		t.Errorf("submission: %s", got)
+	}
+	knowsSource(t, g, user, "password.wrong", wrong)
+	smtp, reply := door.LoginSMTP(t, from, user, Password)
+	if !strings.HasPrefix(reply, "235") {
+		t.Fatal(reply)
+	}
+	smtp.MustReply("250", "MAIL FROM:<"+user+">")
+	smtp.MustReply("250", "RCPT TO:<"+user+">")
+	smtp.MustReply("354", "DATA")
+	smtp.MustReply("250", letter(user, user, "behind HAProxy")+".")
+	Eventually(t, "Postfix to log the client's address", func() bool {
+		return Postfix(t).LogHas("client=", "["+from+"]", "sasl_username="+user)
+	})
+	Eventually(t, "HAProxy's checks", func() bool {
+		for _, name := range []string{"imap", "imaps", "submission", "submissions"} {
+			if !lineHas(readFrom(h.Log, 0), "Health check for server "+name+"/congthu1 succeeded") {
+				return false
+			}
+		}
+		return true
+	})
+	if log := readFrom(h.Log, 0); strings.Contains(log, "DOWN") {
+		t.Errorf("HAProxy: %s", log)
+	}
 }
 
 // fetch says a command and returns all of the answer.

@@ -54,7 +54,8 @@ func OwnPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
 
 // masterCf is Debian's, without chroot, and with the two submission services
 // as Debian's file proposes them, on ports of our own; once more behind a PROXY
-// header, which anybody at those ports is believed to be allowed to send.
+// header, in which whoever reaches those ports is believed; an IPv6 client only at
+// the last of them.
 const masterCf = `
 127.0.0.1:%[1]d inet n - n - - smtpd
   -o syslog_name=postfix/submission
@@ -76,6 +77,7 @@ const masterCf = `
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 127.0.0.1:%[4]d inet n - n - - smtpd
   -o syslog_name=postfix/submissions
+  -o inet_protocols=all
   -o smtpd_upstream_proxy_protocol=haproxy
   -o smtpd_tls_wrappermode=yes
   -o smtpd_sasl_auth_enable=yes
