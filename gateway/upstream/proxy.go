@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -64,11 +63,10 @@ func proxyHeader(client Client, to net.Addr) (*proxyproto.Header, error) {
 	if !ok {
 		return nil, fmt.Errorf("the server's address is not one of TCP, but %T", to)
 	}
-	// ::ffff:192.0.2.1 is 192.0.2.1; a zone is of no use to anybody else. Where
-	// the two are of different families the one of IPv4 is written as that of
-	// IPv6: a header has room for one family.
-	source := netip.AddrPortFrom(client.Address.Addr().Unmap().WithZone(""), client.Address.Port())
-	header := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(source), server)
+	// To the library ::ffff:192.0.2.1 is 192.0.2.1, and zones are not written.
+	// Where the two are of different families the one of IPv4 is written as
+	// ::ffff:192.0.2.1: a header has room for one family.
+	header := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(client.Address), server)
 	if header.Command.IsLocal() {
 		return nil, errors.New("a client's address that no header can have")
 	}

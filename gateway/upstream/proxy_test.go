@@ -231,7 +231,7 @@ func TestAServerThatDoesNotKnowTheHeaderIsNotTheOneToShowThePassword(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &Server{Address: address, Timeout: time.Minute, PassClient: PassPROXY}
+		return &Server{Address: address, Timeout: 10 * time.Second, PassClient: PassPROXY}
 	}
 	conn, answer := server(imap.Start, imap.Close).LoginIMAP(t.Context(), owner, auth.NewSecret(password), from)
 	if conn != nil || answer.Judgement != auth.Unreached || !strings.Contains(answer.Err.Error(), "after the PROXY header") {
@@ -239,6 +239,15 @@ func TestAServerThatDoesNotKnowTheHeaderIsNotTheOneToShowThePassword(t *testing.
 	}
 	if raw := imap.Raw(); bytes.Contains(raw, []byte("AUTHENTICATE")) || !bytes.Contains(raw, []byte("QUIT\n")) {
 		t.Errorf("the server was told %q", raw)
+	}
+	// Others answer to it as to no command, and then wait for the rest of one.
+	waiting := &mailtest.IMAP{
+		Accounts: accounts(), Greeting: "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n* BAD Invalid tag",
+		Misbehave: func(step mailtest.Step) (m mailtest.Misdeed) { m.Hang = step != "greeting"; return m },
+	}
+	conn, answer = server(waiting.Start, waiting.Close).LoginIMAP(t.Context(), owner, auth.NewSecret(password), from)
+	if conn != nil || answer.Judgement != auth.Unreached || !strings.Contains(answer.Err.Error(), "does not understand") {
+		t.Errorf("IMAP, waiting: %+v", answer)
 	}
 	if conn, answer := server(smtp.Start, smtp.Close).LoginSMTP(t.Context(), owner, auth.NewSecret(password), from); conn != nil ||
 		answer.Judgement != auth.Unreached || !strings.Contains(answer.Err.Error(), "after the PROXY header") {
