@@ -3,6 +3,7 @@ package realtest
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -12,6 +13,13 @@ import (
 	"congthu/auth"
 	"congthu/gateway/upstream"
 )
+
+// overIPv6 is a connection to a server that has an IPv6 address.
+type overIPv6 struct{ net.Conn }
+
+func (overIPv6) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[2001:db8::143]:143"))
+}
 
 // Clients that no test can come from, since it would need their addresses.
 func TestTheServersLearnOfAnyClientFromAHeader(t *testing.T) {
@@ -26,6 +34,11 @@ func TestTheServersLearnOfAnyClientFromAHeader(t *testing.T) {
 		return s
 	}
 	plain, startTLS, implicit := server(d.Proxied, upstream.Plain), server(d.Proxied, upstream.StartTLS), server(d.ProxiedS, upstream.Implicit)
+	mixed := server(d.Proxied, upstream.Plain)
+	mixed.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return overIPv6{conn}, err
+	}
 	for name, test := range map[string]struct {
 		server *upstream.Server
 		client string
@@ -39,6 +52,7 @@ func TestTheServersLearnOfAnyClientFromAHeader(t *testing.T) {
 		"without a port":    {implicit, "192.0.2.10:0", "192.0.2.10"},
 		"IPv6":              {startTLS, "[2001:db8::7]:40000", "2001:db8::7"},
 		"IPv6, in clear":    {plain, "[2001:db8::8]:40000", "2001:db8::8"},
+		"IPv4 to IPv6":      {mixed, "192.0.2.13:40000", "::ffff:192.0.2.13"},
 		"IPv4 as IPv6":      {implicit, "[::ffff:192.0.2.11]:40000", "192.0.2.11"},
 		"IPv6 with a zone":  {implicit, "[fe80::7%eth0]:40000", "fe80::7"},
 		"IPv6, no port":     {implicit, "[2001:db8::9]:0", "2001:db8::9"},
