@@ -231,6 +231,63 @@ func TestAHeaderGainsAStrangerNothingAndGarbageEndsABalancersConnection(t *testi
 	}
 }
 
+// At the port with STARTTLS the server speaks first, so that a header in the wrong
+// place, or none, is in the way of nothing but the gateway's refusal.
+func TestSubmissionTakesAHeaderFromBalancersAndFromNobodyElse(t *testing.T) {
+	t.Parallel()
+	g := OwnCongthu(t, Setup{Extra: strings.Replace(behindHAProxy, "{ ", "{ timeout: 1s, ", 1)})
+	user := Dovecot(t).Account(t)
+	login := func(d *Dialogue, password string) (reply string) {
+		d.MustReply("250", "EHLO client.test")
+		d.MustReply("220", "STARTTLS")
+		d.Secure()
+		d.MustReply("250", "EHLO client.test")
+		return d.Ask("AUTH PLAIN " + plain("", user, password))
+	}
+	const (
+		v1 = "PROXY TCP4 127.8.7.5 127.0.0.1 50000 587\r\n"
+		v2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x08\x07\x05\x7f\x00\x00\x01\xc3\x50\x02\x4b"
+	)
+	// A balancer that says nothing is not greeted, one that lets its client speak
+	// is not answered.
+	for _, said := range []string{"", "EHLO client.test\r\n", "STARTTLS\r\n"} {
+		d := Dial(t, g.Submission, BalancerAddress)
+		d.Say(said)
+		if rest := d.Rest(); rest != "" {
+			t.Errorf("a balancer without a header, after %q, reads %q", said, rest)
+		}
+	}
+	introduced := Dial(t, g.Submission, BalancerAddress)
+	introduced.Say(v1)
+	if greeting := introduced.Hear(); !strings.HasPrefix(greeting, "220 ") {
+		t.Fatalf("a balancer with a header: %q", greeting)
+	}
+	if reply := login(introduced, Password); !strings.HasPrefix(reply, "235") {
+		t.Errorf("a balancer's client: %s", reply)
+	}
+	knowsSource(t, g, user, "login.first", "127.8.7.5")
+
+	// Version 1 is a command that does not exist, and what follows is the
+	// stranger's own; version 2 is several, after which nothing follows.
+	stranger := FreshAddress()
+	d := Dial(t, g.Submission, stranger)
+	d.Hear()
+	if reply := d.Ask(strings.TrimSpace(v1)); !strings.HasPrefix(reply, "502") {
+		t.Errorf("a stranger's header, version 1: %s", reply)
+	}
+	if reply := login(d, "wrong"); !strings.HasPrefix(reply, "535") {
+		t.Errorf("a stranger behind a header: %s", reply)
+	}
+	knowsSource(t, g, user, "password.wrong", stranger)
+
+	d = Dial(t, g.Submission, stranger)
+	d.Hear()
+	d.Say(v2 + "EHLO client.test\r\nSTARTTLS\r\n")
+	if rest := d.Rest(); strings.Contains(rest, "250") || !strings.HasSuffix(rest, "221 2.0.0 Bye\r\n") {
+		t.Errorf("a stranger's header, version 2, is followed by more: %q", rest)
+	}
+}
+
 func TestAWebmailsUsersAreKnownByTheirOwnAddresses(t *testing.T) {
 	t.Parallel()
 	const webmail = "127.9.8.1"
