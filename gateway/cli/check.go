@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -108,15 +110,18 @@ func (k *check) imap(ctx context.Context) {
 	}
 	caps, err := server.ProbeIMAP(ctx)
 	if err != nil {
-		k.say("failed", "imap", fmt.Sprintf("%s: %v", server.Address, err))
+		k.say("failed", "imap", fmt.Sprintf("%s: %v%s", server.Address, err, k.header(auth.IMAP, server, err, func() error {
+			_, err := server.ProbeIMAP(ctx)
+			return err
+		})))
 		return
 	}
 	names := slices.Sorted(maps.Keys(caps))
 	k.say("ok", "imap", fmt.Sprintf("%s answers: %s", server.Address, strings.Trim(fmt.Sprint(names), "[]")))
-	if !server.PassClient {
+	if server.PassClient == upstream.PassNone {
 		k.say("warning", "imap", "the mail server sees one address for everybody: Dovecot allows 10 connections per user and address, and slows addresses down after wrong passwords. "+
 			"Set login_trusted_networks there to this machine and imap.upstream.pass_client: id here")
-	} else if !caps.Has(imap.CapID) {
+	} else if server.PassClient == upstream.PassOwn && !caps.Has(imap.CapID) {
 		k.say("warning", "imap", "pass_client is id, but the mail server does not offer ID: it will see one address for everybody")
 	} else if likeDovecot(caps) {
 		// It cannot be seen from here whether it is on; it is unless somebody has
@@ -126,6 +131,31 @@ func (k *check) imap(ctx context.Context) {
 			"The gateway's throttle does that work: switch it off there, unless you have, with: "+
 			"service anvil { unix_listener anvil-auth-penalty { mode = 0 } } (see deploy/guide/dovecot-postfix.md)")
 	}
+}
+
+// header says whether a server that was probed in vain, with a PROXY header or
+// without, can be probed the other way. The server is of no other use afterwards.
+func (k *check) header(p auth.Protocol, server *upstream.Server, why error, probe func() error) string {
+	var failed *net.OpError
+	if errors.As(why, &failed) && failed.Op == "dial" {
+		return "" // nobody is there to expect anything
+	}
+	setting, own, setup := "imap.upstream.pass_client", "id", "haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks"
+	if p == auth.SMTP {
+		setting, own, setup = "smtp.upstream.pass_client", "xclient", "smtpd_upstream_proxy_protocol = haproxy"
+	}
+	if server.PassClient == upstream.PassPROXY {
+		server.PassClient = upstream.PassNone
+		if probe() == nil {
+			return fmt.Sprintf(". Without a PROXY header it answers: it does not expect one at this port. Set it up to (%s), or write %s: %s", setup, setting, own)
+		}
+		return fmt.Sprintf(". It does not answer without a PROXY header either: see whether it takes one from here (%s)", setup)
+	}
+	server.PassClient = upstream.PassPROXY
+	if probe() == nil {
+		return fmt.Sprintf(". With a PROXY header it answers: it expects one at this port. Write %s: proxy, or the address of a port without", setting)
+	}
+	return ""
 }
 
 // likeDovecot guesses by a capability (RFC 2221) that Dovecot offers before login
@@ -145,7 +175,10 @@ func (k *check) smtp(ctx context.Context) {
 	}
 	ext, err := server.ProbeSMTP(ctx)
 	if err != nil {
-		k.say("failed", "smtp", fmt.Sprintf("%s: %v", server.Address, err))
+		k.say("failed", "smtp", fmt.Sprintf("%s: %v%s", server.Address, err, k.header(auth.SMTP, server, err, func() error {
+			_, err := server.ProbeSMTP(ctx)
+			return err
+		})))
 		return
 	}
 	var names []string
@@ -154,7 +187,11 @@ func (k *check) smtp(ctx context.Context) {
 	}
 	slices.Sort(names)
 	k.say("ok", "smtp", fmt.Sprintf("%s answers: %s", server.Address, strings.Join(names, ", ")))
-	if !server.PassClient {
+	if server.PassClient == upstream.PassPROXY {
+		if _, err := server.ProbeSMTPFor(ctx, anIPv6Client); err != nil {
+			k.say("warning", "smtp", fmt.Sprintf("the mail server turns clients with an IPv6 address away, of whom it learns from the PROXY header: set inet_protocols = all there (%v)", err))
+		}
+	} else if server.PassClient == upstream.PassNone {
 		k.say("warning", "smtp", "the mail server sees one address for everybody: Postfix allows 50 connections per client. "+
 			"Set smtpd_authorized_xclient_hosts there to this machine and smtp.upstream.pass_client: xclient here")
 	} else if !ext.Has("XCLIENT") {
@@ -162,6 +199,9 @@ func (k *check) smtp(ctx context.Context) {
 			"Set smtpd_authorized_xclient_hosts there to this machine")
 	}
 }
+
+// anIPv6Client is nobody (RFC 3849).
+var anIPv6Client = upstream.Client{Address: netip.MustParseAddrPort("[2001:db8::1]:40000")}
 
 // judge tries one right and one wrong password at each mail server.
 func (k *check) judge(ctx context.Context, account string, password auth.Secret) error {

@@ -19,15 +19,17 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 		name string
 		imap []string // what the mail server offers
 		smtp bool     // it offers XCLIENT
-		pass bool     // the configuration wants the address to be passed on
+		pass bool     // the configuration wants the address to be passed on,
+		head bool     // and that in a PROXY header
 		want [2]string
 	}{
-		{"not asked for", withID, true, false, [2]string{"login_trusted_networks", "smtpd_authorized_xclient_hosts"}},
-		{"not offered", withID[:2], false, true, [2]string{"does not offer ID", "does not offer XCLIENT"}},
-		{"passed on", withID, true, true, [2]string{}},
-		{"passed on to Dovecot", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, [2]string{"anvil-auth-penalty"}},
+		{"not asked for", withID, true, false, false, [2]string{"login_trusted_networks", "smtpd_authorized_xclient_hosts"}},
+		{"not offered", withID[:2], false, true, false, [2]string{"does not offer ID", "does not offer XCLIENT"}},
+		{"passed on", withID, true, true, false, [2]string{}},
+		{"passed on in a header", withID[:2], false, true, true, [2]string{}},
+		{"passed on to Dovecot", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, false, [2]string{"anvil-auth-penalty"}},
 	} {
-		imap, smtp := &mailtest.IMAP{Caps: test.imap}, &mailtest.SMTP{XClient: test.smtp}
+		imap, smtp := &mailtest.IMAP{Caps: test.imap, Proxied: test.head}, &mailtest.SMTP{XClient: test.smtp, Proxied: test.head}
 		t.Cleanup(func() { imap.Close(); smtp.Close() })
 		c := &config.Config{IMAP: config.IMAP{Listen: listen}, SMTP: config.SMTP{Listen: listen}}
 		for _, s := range []struct {
@@ -42,6 +44,9 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 			s.to.Address, s.to.PassClient = address, config.PassNone
 			if test.pass {
 				s.to.PassClient = s.pass
+			}
+			if test.head {
+				s.to.PassClient = config.PassPROXY
 			}
 		}
 		for i, look := range []func(*check){

@@ -130,8 +130,14 @@ func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing 
 		k.checkUpstreamTLS(path, host, port, u)
 	}
 	k.checkTrust(path, u)
-	if u.PassClient != PassNone && u.PassClient != passing && !k.refused(path+".pass_client") {
-		k.wrong(path+".pass_client", fmt.Sprintf("write %s or none", passing), "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
+	switch {
+	case k.refused(path + ".pass_client"):
+	case u.PassClient == PassPROXY:
+		if k.given(path+".spare_connections") && u.SpareConnections > 0 {
+			k.doubt(path+".spare_connections", "remove it, or write 0", "`%s.spare_connections` has no effect with pass_client: proxy: a connection belongs to its client from its first octet, so none can be made in advance", path)
+		}
+	case u.PassClient != PassNone && u.PassClient != passing:
+		k.wrong(path+".pass_client", fmt.Sprintf("write %s, proxy or none", passing), "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
 	}
 	k.atLeast(path+".timeout", u.Timeout, time.Second, 10*time.Minute)
 	k.between(path+".spare_connections", u.SpareConnections, 0, 64)

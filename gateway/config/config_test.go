@@ -379,7 +379,7 @@ func TestTheMailServerIsVerifiedAndPinned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if server.TLS != upstream.StartTLS || !server.PassClient || !server.LocalNames || server.Timeout != 30*time.Second || len(server.Wrong) != 1 {
+			if server.TLS != upstream.StartTLS || server.PassClient != upstream.PassOwn || !server.LocalNames || server.Timeout != 30*time.Second || len(server.Wrong) != 1 {
 				t.Errorf("%+v", server)
 			}
 			_, err = handshake(t, conf.TLSConfig(), server.TLSConfig)
@@ -394,6 +394,18 @@ func TestTheMailServerIsVerifiedAndPinned(t *testing.T) {
 	plain, err := mustParse(t, five).SMTPUpstream()
 	if err != nil || plain.TLSConfig != nil || plain.TLS != upstream.Plain {
 		t.Errorf("%+v, %v", plain, err)
+	}
+}
+
+func TestTheServerIsToldTheClientTheWayThatIsWritten(t *testing.T) {
+	inTestdata(t)
+	for written, want := range map[string]upstream.PassClient{
+		"": upstream.PassNone, "pass_client: none": upstream.PassNone, "pass_client: id": upstream.PassOwn, "pass_client: proxy": upstream.PassPROXY,
+	} {
+		server, err := mustParse(t, strings.Replace(five, "127.0.0.1:10143", "{ address: '127.0.0.1:10143', "+written+" }", 1)).IMAPUpstream()
+		if err != nil || server.PassClient != want {
+			t.Errorf("%q: %v, %v", written, server, err)
+		}
 	}
 }
 

@@ -198,7 +198,7 @@ func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstre
 // server reads the CA file again, so that the error can be that of a file.
 func (u Upstream) server() (*upstream.Server, error) {
 	s := &upstream.Server{
-		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient != PassNone,
+		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient.way(),
 		Timeout: u.Timeout, Wrong: u.Wrong, NotWrong: u.NotWrong, Spare: u.SpareConnections,
 	}
 	if u.TLS == upstream.Plain {

@@ -41,7 +41,20 @@ const (
 	PassNone    PassClient = "none"
 	PassID      PassClient = "id"      // IMAP: ID x-originating-ip (RFC 2971)
 	PassXCLIENT PassClient = "xclient" // SMTP: Postfix's XCLIENT
+	PassPROXY   PassClient = "proxy"   // a PROXY header (version 2) before anything else
 )
+
+// way is what package upstream calls it, where the protocol decides between ID
+// and XCLIENT.
+func (p PassClient) way() upstream.PassClient {
+	switch p {
+	case PassID, PassXCLIENT:
+		return upstream.PassOwn
+	case PassPROXY:
+		return upstream.PassPROXY
+	}
+	return upstream.PassNone
+}
 
 // StoreDriver is what the rules remember in.
 type StoreDriver string
@@ -163,7 +176,7 @@ func readText(dst any, text string) (value any, known bool, err error) {
 	case LoginName:
 		value, err = chooseWord(text, LoginAddress, LoginLocal)
 	case PassClient:
-		value, err = chooseWord(text, PassNone, PassID, PassXCLIENT)
+		value, err = chooseWord(text, PassNone, PassID, PassXCLIENT, PassPROXY)
 	case auth.Secret:
 		value = auth.NewSecret(text)
 	case StoreDriver:

@@ -143,7 +143,7 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 		Mechanism: mech, Login: given.login, Authorize: given.authorize, Password: given.password,
 		Verify: func(ctx context.Context, name auth.Name) auth.Answer {
 			conn, answer := c.server.Upstream.LoginIMAP(ctx, name, given.password,
-				upstream.Client{Address: c.source, Session: c.id, ID: c.said})
+				upstream.Client{Address: c.source, TLS: upstream.TLSVersion(c.conn), Session: c.id, ID: c.said})
 			if conn != nil {
 				kept = &loggedIn{conn, func() {}}
 				// Before the guard settles: a lock that comes behind its

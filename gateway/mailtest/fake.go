@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 )
 
 // Step is a point of the protocol at which a server can be told to misbehave:
@@ -42,6 +44,7 @@ type fake struct {
 	closed   chan struct{}
 	verdicts map[string]Verdicts
 	steps    []Step
+	headers  []*proxyproto.Header
 }
 
 func (f *fake) init() {
@@ -101,6 +104,27 @@ func (f *fake) take(conn net.Conn, serve func(net.Conn)) {
 		}()
 		serve(conn)
 	})
+}
+
+// introduced reads the PROXY header of a connection; nil when there is none, for
+// which it waits shorter than real servers do (3 s and 5 s).
+func (f *fake) introduced(conn net.Conn) net.Conn {
+	proxied := proxyproto.NewConn(conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(time.Second))
+	header := proxied.ProxyHeader()
+	if header == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.headers = append(f.headers, header)
+	return proxied
+}
+
+// Headers returns the PROXY headers of all connections, in order.
+func (f *fake) Headers() []*proxyproto.Header {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]*proxyproto.Header(nil), f.headers...)
 }
 
 // Close ends the server and all its connections, and waits for them.

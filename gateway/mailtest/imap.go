@@ -35,6 +35,9 @@ type IMAP struct {
 	// TLS is for STARTTLS or, with Implicit, from the first byte. Nil: no TLS.
 	TLS      *tls.Config
 	Implicit bool
+	// Proxied waits for a PROXY header before anything else, and hangs up when
+	// something else comes; see Headers.
+	Proxied bool
 	// Greeting is the first line. Empty: an OK with the capabilities.
 	Greeting string
 	// OK is the answer to right credentials, without the tag. Empty: an OK with
@@ -90,6 +93,11 @@ type imapSession struct {
 }
 
 func (s *IMAP) serve(conn net.Conn) {
+	if s.Proxied {
+		if conn = s.introduced(conn); conn == nil {
+			return
+		}
+	}
 	c := &imapSession{IMAP: s, conn: conn}
 	c.read()
 	if s.Implicit && !c.handshake() {

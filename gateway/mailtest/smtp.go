@@ -32,6 +32,9 @@ type SMTP struct {
 	// TLS is for STARTTLS or, with Implicit, from the first byte. Nil: no TLS.
 	TLS      *tls.Config
 	Implicit bool
+	// Proxied waits for a PROXY header before anything else, and hangs up when
+	// something else comes; see Headers.
+	Proxied bool
 	// Greeting is the first reply. Empty: "220 mail.test ESMTP".
 	Greeting string
 	// Wrong is the reply to wrong credentials. Empty: what Postfix says.
@@ -113,6 +116,11 @@ type smtpSession struct {
 }
 
 func (s *SMTP) serve(conn net.Conn) {
+	if s.Proxied {
+		if conn = s.introduced(conn); conn == nil {
+			return
+		}
+	}
 	c := &smtpSession{SMTP: s, conn: conn}
 	if s.Implicit {
 		if !c.handshake() {

@@ -44,74 +44,83 @@ func startTLS(t *testing.T, door Door, from string) *Dialogue {
 
 func TestEverybodyLearnsTheClientsAddressBehindHAProxy(t *testing.T) {
 	t.Parallel()
-	g := OwnCongthu(t, Setup{Extra: behindHAProxy})
-	for _, header := range []string{"send-proxy-v2", "send-proxy"} {
-		t.Run(header, func(t *testing.T) {
+	for name, way := range map[string]struct{ in, out string }{
+		"send-proxy-v2": {"send-proxy-v2", ""},
+		"send-proxy":    {"send-proxy", ""},
+		"send-proxy-v2, and on in a header, STARTTLS": {"send-proxy-v2", "starttls"},
+		"send-proxy-v2, and on in a header, implicit": {"send-proxy-v2", "implicit"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := HAProxy(t, g, header)
-			door, user, from := h.Door(), Dovecot(t).Account(t), FreshAddress()
-
-			imap, reply := door.LoginIMAP(t, from, user, Password)
-			if !strings.HasPrefix(reply, "OK") {
-				t.Fatal(reply)
-			}
-			knowsSource(t, g, user, "login.first", from)
-			// The spliced connection works: both ways, large, to its end.
-			large := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 5000)
-			if reply := imap.Command("b", "APPEND INBOX "+literal(large)); !strings.HasPrefix(reply, "OK") {
-				t.Errorf("APPEND: %s", reply)
-			}
-			imap.Command("c", "SELECT INBOX")
-			if lines := imap.fetch("d", "FETCH 1 BODY[]"); !strings.Contains(lines, "Subject: large") || len(lines) < len(large) {
-				t.Errorf("FETCH gave %d octets of %d", len(lines), len(large))
-			}
-			imap.Command("e", "LOGOUT")
-			Eventually(t, "Dovecot to log the client's address", func() bool {
-				return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+from+",")
-			})
-
-			other := FreshAddress()
-			if reply := startTLS(t, door, other).Command("a", "LOGIN "+quoted(user)+" "+quoted(Password)); !strings.HasPrefix(reply, "OK") {
-				t.Errorf("with STARTTLS: %s", reply)
-			}
-			Eventually(t, "Dovecot to log the client's address with STARTTLS", func() bool {
-				return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+other+",")
-			})
-
-			wrong := FreshAddress()
-			if got := trySMTP(t, door, wrong, user, "wrong"); got != smtpWrong {
-				t.Errorf("submission: %s", got)
-			}
-			knowsSource(t, g, user, "password.wrong", wrong)
-			smtp, reply := door.LoginSMTP(t, from, user, Password)
-			if !strings.HasPrefix(reply, "235") {
-				t.Fatal(reply)
-			}
-			smtp.MustReply("250", "MAIL FROM:<"+user+">")
-			smtp.MustReply("250", "RCPT TO:<"+user+">")
-			smtp.MustReply("354", "DATA")
-			smtp.MustReply("250", letter(user, user, "behind HAProxy")+".")
-			Eventually(t, "Postfix to log the client's address", func() bool {
-				return Postfix(t).LogHas("client=", "["+from+"]", "sasl_username="+user)
-			})
-			Eventually(t, "HAProxy's checks", func() bool {
-				for _, name := range []string{"imap", "imaps", "submission", "submissions"} {
-					if !lineHas(readFrom(h.Log, 0), "Health check for server "+name+"/congthu1 succeeded") {
-						return false
-					}
-				}
-				return true
-			})
-			if log := readFrom(h.Log, 0); strings.Contains(log, "DOWN") {
-				t.Errorf("HAProxy: %s", log)
+			g := OwnCongthu(t, Setup{Extra: behindHAProxy, Proxy: way.out})
+			arrives(t, g, HAProxy(t, g, way.in))
+			if log := g.LogText(); strings.Contains(log, "no PROXY header") || strings.Contains(log, "panic") {
+				t.Errorf("the gateway's log has complaints: %s", log)
 			}
 		})
 	}
-	t.Cleanup(func() {
-		if log := g.LogText(); strings.Contains(log, "no PROXY header") || strings.Contains(log, "panic") {
-			t.Errorf("the gateway's log has complaints: %s", log)
-		}
+}
+
+// arrives checks that the gateway behind h and the servers behind it all know
+// who the clients of h are.
+func arrives(t *testing.T, g *Gateway, h *HAProxyServer) {
+	t.Helper()
+	door, user, from := h.Door(), Dovecot(t).Account(t), FreshAddress()
+
+	imap, reply := door.LoginIMAP(t, from, user, Password)
+	if !strings.HasPrefix(reply, "OK") {
+		t.Fatal(reply)
+	}
+	knowsSource(t, g, user, "login.first", from)
+	// The spliced connection works: both ways, large, to its end.
+	large := "Subject: large\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 5000)
+	if reply := imap.Command("b", "APPEND INBOX "+literal(large)); !strings.HasPrefix(reply, "OK") {
+		t.Errorf("APPEND: %s", reply)
+	}
+	imap.Command("c", "SELECT INBOX")
+	if lines := imap.fetch("d", "FETCH 1 BODY[]"); !strings.Contains(lines, "Subject: large") || len(lines) < len(large) {
+		t.Errorf("FETCH gave %d octets of %d", len(lines), len(large))
+	}
+	imap.Command("e", "LOGOUT")
+	Eventually(t, "Dovecot to log the client's address", func() bool {
+		return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+from+",")
 	})
+
+	other := FreshAddress()
+	if reply := startTLS(t, door, other).Command("a", "LOGIN "+quoted(user)+" "+quoted(Password)); !strings.HasPrefix(reply, "OK") {
+		t.Errorf("with STARTTLS: %s", reply)
+	}
+	Eventually(t, "Dovecot to log the client's address with STARTTLS", func() bool {
+		return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+other+",")
+	})
+
+	wrong := FreshAddress()
+	if got := trySMTP(t, door, wrong, user, "wrong"); got != smtpWrong {
+		t.Errorf("submission: %s", got)
+	}
+	knowsSource(t, g, user, "password.wrong", wrong)
+	smtp, reply := door.LoginSMTP(t, from, user, Password)
+	if !strings.HasPrefix(reply, "235") {
+		t.Fatal(reply)
+	}
+	smtp.MustReply("250", "MAIL FROM:<"+user+">")
+	smtp.MustReply("250", "RCPT TO:<"+user+">")
+	smtp.MustReply("354", "DATA")
+	smtp.MustReply("250", letter(user, user, "behind HAProxy")+".")
+	Eventually(t, "Postfix to log the client's address", func() bool {
+		return Postfix(t).LogHas("client=", "["+from+"]", "sasl_username="+user)
+	})
+	Eventually(t, "HAProxy's checks", func() bool {
+		for _, name := range []string{"imap", "imaps", "submission", "submissions"} {
+			if !lineHas(readFrom(h.Log, 0), "Health check for server "+name+"/congthu1 succeeded") {
+				return false
+			}
+		}
+		return true
+	})
+	if log := readFrom(h.Log, 0); strings.Contains(log, "DOWN") {
+		t.Errorf("HAProxy: %s", log)
+	}
 }
 
 // fetch says a command and returns all of the answer.
@@ -219,6 +228,63 @@ func TestAHeaderGainsAStrangerNothingAndGarbageEndsABalancersConnection(t *testi
 	log := g.LogText()
 	if !strings.Contains(log, "no PROXY header") || strings.Contains(log, "panic") {
 		t.Errorf("the gateway's log: %s", log)
+	}
+}
+
+// At the port with STARTTLS the server speaks first, so that a header in the wrong
+// place, or none, is in the way of nothing but the gateway's refusal.
+func TestSubmissionTakesAHeaderFromBalancersAndFromNobodyElse(t *testing.T) {
+	t.Parallel()
+	g := OwnCongthu(t, Setup{Extra: strings.Replace(behindHAProxy, "{ ", "{ timeout: 1s, ", 1)})
+	user := Dovecot(t).Account(t)
+	login := func(d *Dialogue, password string) (reply string) {
+		d.MustReply("250", "EHLO client.test")
+		d.MustReply("220", "STARTTLS")
+		d.Secure()
+		d.MustReply("250", "EHLO client.test")
+		return d.Ask("AUTH PLAIN " + plain("", user, password))
+	}
+	const (
+		v1 = "PROXY TCP4 127.8.7.5 127.0.0.1 50000 587\r\n"
+		v2 = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x08\x07\x05\x7f\x00\x00\x01\xc3\x50\x02\x4b"
+	)
+	// A balancer that says nothing is not greeted, one that lets its client speak
+	// is not answered.
+	for _, said := range []string{"", "EHLO client.test\r\n", "STARTTLS\r\n"} {
+		d := Dial(t, g.Submission, BalancerAddress)
+		d.Say(said)
+		if rest := d.Rest(); rest != "" {
+			t.Errorf("a balancer without a header, after %q, reads %q", said, rest)
+		}
+	}
+	introduced := Dial(t, g.Submission, BalancerAddress)
+	introduced.Say(v1)
+	if greeting := introduced.Hear(); !strings.HasPrefix(greeting, "220 ") {
+		t.Fatalf("a balancer with a header: %q", greeting)
+	}
+	if reply := login(introduced, Password); !strings.HasPrefix(reply, "235") {
+		t.Errorf("a balancer's client: %s", reply)
+	}
+	knowsSource(t, g, user, "login.first", "127.8.7.5")
+
+	// Version 1 is a command that does not exist, and what follows is the
+	// stranger's own; version 2 is several, after which nothing follows.
+	stranger := FreshAddress()
+	d := Dial(t, g.Submission, stranger)
+	d.Hear()
+	if reply := d.Ask(strings.TrimSpace(v1)); !strings.HasPrefix(reply, "502") {
+		t.Errorf("a stranger's header, version 1: %s", reply)
+	}
+	if reply := login(d, "wrong"); !strings.HasPrefix(reply, "535") {
+		t.Errorf("a stranger behind a header: %s", reply)
+	}
+	knowsSource(t, g, user, "password.wrong", stranger)
+
+	d = Dial(t, g.Submission, stranger)
+	d.Hear()
+	d.Say(v2 + "EHLO client.test\r\nSTARTTLS\r\n")
+	if rest := d.Rest(); strings.Contains(rest, "250") || !strings.HasSuffix(rest, "221 2.0.0 Bye\r\n") {
+		t.Errorf("a stranger's header, version 2, is followed by more: %q", rest)
 	}
 }
 

@@ -62,6 +62,9 @@ type Setup struct {
 	// Dovecot and Postfix are the servers behind it; nil is the shared ones.
 	Dovecot *DovecotServer
 	Postfix *PostfixServer
+	// Proxy has the servers told the client by a PROXY header, with this way of
+	// TLS behind it, starttls or implicit; "" is by ID and XCLIENT.
+	Proxy string
 	// Extra are further lines of the configuration, such as a throttle section.
 	Extra string
 	// Limits are lines of the limits section, four spaces deep.
@@ -145,6 +148,13 @@ func configure(t testing.TB, s Setup, dir string) *Gateway {
 	ca := TheAuthority(t)
 	cert, key := ca.Issue(t, filepath.Base(dir))
 	token := sha256.Sum256([]byte(Token))
+	tls, imap, smtp, id, xclient := "starttls", s.Dovecot.IMAP, s.Postfix.Submission, "id", "xclient"
+	switch s.Proxy {
+	case "starttls":
+		imap, smtp, id, xclient = s.Dovecot.Proxied, s.Postfix.Proxied, "proxy", "proxy"
+	case "implicit":
+		tls, imap, smtp, id, xclient = s.Proxy, s.Dovecot.ProxiedS, s.Postfix.ProxiedS, "proxy", "proxy"
+	}
 	limits := ""
 	if s.Limits != "" {
 		limits = "limits:\n" + s.Limits + "\n"
@@ -157,12 +167,12 @@ imap:
   listen:
     - { address: "127.0.0.1:%[5]d", tls: starttls }
     - { address: "127.0.0.1:%[6]d", tls: implicit }
-  upstream: { address: "127.0.0.1:%[7]d", tls: starttls, ca_file: %[8]s, server_name: localhost, pass_client: id }
+  upstream: { address: "127.0.0.1:%[7]d", tls: %[19]s, ca_file: %[8]s, server_name: localhost, pass_client: %[20]s }
 smtp:
   listen:
     - { address: "127.0.0.1:%[9]d", tls: starttls }
     - { address: "127.0.0.1:%[10]d", tls: implicit }
-  upstream: { address: "127.0.0.1:%[11]d", tls: starttls, ca_file: %[8]s, server_name: localhost, pass_client: xclient }
+  upstream: { address: "127.0.0.1:%[11]d", tls: %[19]s, ca_file: %[8]s, server_name: localhost, pass_client: %[21]s }
 rules:
   password: { change_url: "https://matkhau.%[1]s/" }
 aliases: { vanthu@%[1]s: %[12]s }
@@ -173,8 +183,8 @@ admin:
 log: { level: debug, format: json }
 drain_timeout: 5s
 %[17]s%[18]s
-`, Domain, dir, cert, key, g.IMAP, g.IMAPS, s.Dovecot.IMAP, ca.File, g.Submission, g.Submissions, s.Postfix.Submission,
-		AliasOf, DelegateOf, g.Admin, Admin, hex.EncodeToString(token[:]), limits, s.Extra), 0o600)
+`, Domain, dir, cert, key, g.IMAP, g.IMAPS, imap, ca.File, g.Submission, g.Submissions, smtp,
+		AliasOf, DelegateOf, g.Admin, Admin, hex.EncodeToString(token[:]), limits, s.Extra, tls, id, xclient), 0o600)
 	return g
 }
 

@@ -29,6 +29,7 @@ const mailUID = 5900
 // to deliver to, and the authentication socket that Postfix asks.
 type DovecotServer struct {
 	IMAP, IMAPS, LMTP int    // ports on 127.0.0.1; IMAP has STARTTLS
+	Proxied, ProxiedS int    // as IMAP and IMAPS, behind a PROXY header
 	AuthSocket        string // Dovecot's authentication protocol, for Postfix
 	Log               string
 	Dir               string
@@ -72,7 +73,7 @@ func startDovecot(t testing.TB) *DovecotServer {
 	need(t)
 	dir := newDir(t, "d")
 	d := &DovecotServer{
-		IMAP: freePort(t), IMAPS: freePort(t), LMTP: freePort(t),
+		IMAP: freePort(t), IMAPS: freePort(t), LMTP: freePort(t), Proxied: freePort(t), ProxiedS: freePort(t),
 		AuthSocket: filepath.Join(dir, "auth"), Log: filepath.Join(dir, "dovecot.log"), Dir: dir,
 	}
 	var users strings.Builder
@@ -103,6 +104,8 @@ auth_mechanisms = plain login
 
 # Trust the gateway to say who the client is (ID x-originating-ip).
 login_trusted_networks = 127.0.0.0/8
+# And, at the ports for it, in a PROXY header.
+haproxy_trusted_networks = 127.0.0.0/8
 
 passdb {
   driver = passwd-file
@@ -128,6 +131,15 @@ service imap-login {
     port = %[7]d
     ssl = yes
   }
+  inet_listener imap-proxied {
+    port = %[10]d
+    haproxy = yes
+  }
+  inet_listener imaps-proxied {
+    port = %[11]d
+    ssl = yes
+    haproxy = yes
+  }
 }
 service lmtp {
   inet_listener lmtp {
@@ -139,7 +151,7 @@ service auth {
     mode = 0666
   }
 }
-`, dir, d.Log, cert, key, mailUID, d.IMAP, d.IMAPS, d.LMTP, d.AuthSocket), 0o644)
+`, dir, d.Log, cert, key, mailUID, d.IMAP, d.IMAPS, d.LMTP, d.AuthSocket, d.Proxied, d.ProxiedS), 0o644)
 	d.Start(t)
 	return d
 }
@@ -151,6 +163,8 @@ func (d *DovecotServer) Start(t testing.TB) {
 	awaitListener(t, d.process, d.IMAP)
 	awaitListener(t, d.process, d.IMAPS)
 	awaitListener(t, d.process, d.LMTP)
+	awaitListener(t, d.process, d.Proxied)
+	awaitListener(t, d.process, d.ProxiedS)
 }
 
 // Stop stops it.

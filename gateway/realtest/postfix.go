@@ -15,6 +15,7 @@ import (
 // of a Dovecot and delivers to them.
 type PostfixServer struct {
 	Submission, Submissions int // ports on 127.0.0.1: STARTTLS, implicit TLS
+	Proxied, ProxiedS       int // the same, behind a PROXY header
 	Log                     string
 	Dir                     string
 
@@ -52,7 +53,9 @@ func OwnPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
 }
 
 // masterCf is Debian's, without chroot, and with the two submission services
-// as Debian's file proposes them, on ports of our own.
+// as Debian's file proposes them, on ports of our own; once more behind a PROXY
+// header, in which whoever reaches those ports is believed; an IPv6 client only at
+// the last of them.
 const masterCf = `
 127.0.0.1:%[1]d inet n - n - - smtpd
   -o syslog_name=postfix/submission
@@ -62,6 +65,20 @@ const masterCf = `
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 127.0.0.1:%[2]d inet n - n - - smtpd
   -o syslog_name=postfix/submissions
+  -o smtpd_tls_wrappermode=yes
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+127.0.0.1:%[3]d inet n - n - - smtpd
+  -o syslog_name=postfix/submission
+  -o smtpd_upstream_proxy_protocol=haproxy
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_tls_auth_only=yes
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+127.0.0.1:%[4]d inet n - n - - smtpd
+  -o syslog_name=postfix/submissions
+  -o inet_protocols=all
+  -o smtpd_upstream_proxy_protocol=haproxy
   -o smtpd_tls_wrappermode=yes
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
@@ -90,14 +107,17 @@ func startPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
 	t.Helper()
 	need(t)
 	dir := newDir(t, "p")
-	p := &PostfixServer{Submission: freePort(t), Submissions: freePort(t), Log: filepath.Join(dir, "mail.log"), Dir: dir}
+	p := &PostfixServer{
+		Submission: freePort(t), Submissions: freePort(t), Proxied: freePort(t), ProxiedS: freePort(t),
+		Log: filepath.Join(dir, "mail.log"), Dir: dir,
+	}
 	cert, key := TheAuthority(t).Issue(t, filepath.Base(dir))
 	var mailboxes strings.Builder
 	for i := range accounts {
 		fmt.Fprintf(&mailboxes, "%s x\n", accountName(i))
 	}
 	writeFile(t, filepath.Join(dir, "etc/mailboxes"), mailboxes.String(), 0o644)
-	writeFile(t, filepath.Join(dir, "etc/master.cf"), fmt.Sprintf(masterCf, p.Submission, p.Submissions), 0o644)
+	writeFile(t, filepath.Join(dir, "etc/master.cf"), fmt.Sprintf(masterCf, p.Submission, p.Submissions, p.Proxied, p.ProxiedS), 0o644)
 	writeFile(t, filepath.Join(dir, "etc/main.cf"), fmt.Sprintf(`
 compatibility_level = 3.6
 queue_directory = %[1]s/spool
@@ -186,6 +206,8 @@ func (p *PostfixServer) Start(t testing.TB) {
 	p.process = start(t, "postfix", p.Log, "/usr/lib/postfix/sbin/master", "-c", filepath.Join(p.Dir, "etc"), "-d")
 	awaitListener(t, p.process, p.Submission)
 	awaitListener(t, p.process, p.Submissions)
+	awaitListener(t, p.process, p.Proxied)
+	awaitListener(t, p.process, p.ProxiedS)
 }
 
 // Stop stops it.

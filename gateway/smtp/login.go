@@ -145,7 +145,7 @@ type entry struct {
 // one that came earlier is found by the guard.
 func (e *entry) verify(ctx context.Context, name auth.Name, password auth.Secret) auth.Answer {
 	s := e.session
-	up, answer := s.server.Upstream.LoginSMTP(ctx, name, password, upstream.Client{Address: s.source, Session: s.id})
+	up, answer := s.server.Upstream.LoginSMTP(ctx, name, password, upstream.Client{Address: s.source, TLS: upstream.TLSVersion(s.conn.inner), Session: s.id})
 	if up == nil {
 		return answer
 	}

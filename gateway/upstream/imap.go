@@ -62,15 +62,15 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
-	defer s.imapSpares.refill(s.Spare, s.openIMAP)
+	defer s.imapSpares.refill(s.spare(), s.openIMAP)
 	d, ok := s.imapSpares.take(ctx)
 	if !ok {
 		var err error
-		if d, err = s.openIMAP(ctx); err != nil {
+		if d, err = s.openIMAPFor(ctx, c); err != nil {
 			return nil, unreached(err)
 		}
 	}
-	if s.PassClient && d.caps.Has(imap.CapID) {
+	if s.PassClient == PassOwn && d.caps.Has(imap.CapID) {
 		d.identify(c)
 	}
 	d.hide(secret, plainMessage(login, secret))
@@ -101,17 +101,22 @@ func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
 
 func unreached(err error) auth.Answer { return auth.Answer{Judgement: auth.Unreached, Err: err} }
 
-// openIMAP goes as far as a server whose capabilities are known and that can be
-// served. Who the client is has not been said yet.
+// openIMAP is openIMAPFor nobody, yet.
 func (s *Server) openIMAP(ctx context.Context) (*imapDialogue, error) {
-	conn, err := s.connect(ctx)
+	return s.openIMAPFor(ctx, Client{})
+}
+
+// openIMAPFor goes as far as a server whose capabilities are known and that can be
+// served. Who the client is has not been said yet, but for a PROXY header.
+func (s *Server) openIMAPFor(ctx context.Context, client Client) (*imapDialogue, error) {
+	conn, err := s.connect(ctx, client)
 	if err != nil {
 		return nil, err
 	}
 	d := newIMAPDialogue(ctx, s, conn)
 	if err := d.open(); err != nil {
 		d.close()
-		return nil, err
+		return nil, s.afterHeader(err)
 	}
 	return d, nil
 }
@@ -125,7 +130,9 @@ func (d *imapDialogue) open() error {
 			return fmt.Errorf("STARTTLS: %w", err)
 		}
 	}
-	if d.caps == nil {
+	// A server that does not know the header greets all the same, and would take
+	// it together with the first command: that must not be the password.
+	if unsure := d.server.PassClient == PassPROXY && d.server.TLS == Plain; d.caps == nil || unsure {
 		if err := d.askCapabilities(); err != nil {
 			return err
 		}

@@ -215,6 +215,10 @@ func (d *imapDialogue) next(tag string) (answer imapStatus, goOn bool, err error
 			if isStatus && status.kind == imap.StatusResponseTypeBye {
 				return answer, false, fmt.Errorf("the server hangs up: %s", d.quote(status.text))
 			}
+			if isStatus && status.kind == imap.StatusResponseTypeBad && !d.keep && d.server.PassClient == PassPROXY {
+				// No command of ours: there is no answer to wait for.
+				return answer, false, fmt.Errorf("the server does not understand: %s", d.quote(status.String()))
+			}
 			d.note(r, status, isStatus)
 		case r.tag == tag && isStatus:
 			return status, false, nil

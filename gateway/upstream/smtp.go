@@ -60,15 +60,15 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
-	defer s.smtpSpares.refill(s.Spare, s.openSMTP)
+	defer s.smtpSpares.refill(s.spare(), s.openSMTP)
 	d, ok := s.smtpSpares.take(ctx)
 	if !ok {
 		var err error
-		if d, err = s.openSMTP(ctx); err != nil {
+		if d, err = s.openSMTPFor(ctx, c); err != nil {
 			return nil, unreached(err)
 		}
 	}
-	if s.PassClient && c.Address.IsValid() {
+	if s.PassClient == PassOwn && c.Address.IsValid() {
 		if err := d.introduce(c); err != nil {
 			d.close()
 			return nil, unreached(d.orCause(fmt.Errorf("XCLIENT: %w", err)))
@@ -91,9 +91,15 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 // ProbeSMTP connects, negotiates TLS and asks for the extensions, without
 // logging in. The error is what would make every login fail.
 func (s *Server) ProbeSMTP(ctx context.Context) (Extensions, error) {
+	return s.ProbeSMTPFor(ctx, Client{})
+}
+
+// ProbeSMTPFor is ProbeSMTP as if a client were there, which only a PROXY header
+// says. Postfix takes the header of nobody and still not that of everybody.
+func (s *Server) ProbeSMTPFor(ctx context.Context, client Client) (Extensions, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	d, err := s.openSMTP(ctx)
+	d, err := s.openSMTPFor(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +127,15 @@ type smtpDialogue struct {
 	hidden     []string // must not appear in errors
 }
 
-// openSMTP goes as far as a server that can be asked to log somebody in. Who the
-// client is has not been said yet.
+// openSMTP is openSMTPFor nobody, yet.
 func (s *Server) openSMTP(ctx context.Context) (*smtpDialogue, error) {
-	conn, err := s.connect(ctx)
+	return s.openSMTPFor(ctx, Client{})
+}
+
+// openSMTPFor goes as far as a server that can be asked to log somebody in. Who
+// the client is has not been said yet, but for a PROXY header.
+func (s *Server) openSMTPFor(ctx context.Context, client Client) (*smtpDialogue, error) {
+	conn, err := s.connect(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +147,7 @@ func (s *Server) openSMTP(ctx context.Context) (*smtpDialogue, error) {
 	d.watch()
 	if err := d.open(); err != nil {
 		d.close()
-		return nil, d.orCause(err)
+		return nil, s.afterHeader(d.orCause(err))
 	}
 	return d, nil
 }

@@ -314,7 +314,7 @@ func TestTheClientIsPassedOnByXCLIENT(t *testing.T) {
 	} {
 		fake := &mailtest.SMTP{XClient: true, TLS: mailtest.ServerTLS()}
 		s := smtpServerFor(t, fake)
-		s.PassClient = true
+		s.PassClient = PassOwn
 		conn, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{Address: netip.MustParseAddrPort(source)})
 		if answer.Judgement != auth.JudgedRight {
 			t.Fatal(answer.Judgement, answer.Err)
@@ -330,13 +330,13 @@ func TestXCLIENTIsOnlyForServersThatWantIt(t *testing.T) {
 	source := Client{Address: netip.MustParseAddrPort("192.0.2.7:40000")}
 	for name, test := range map[string]struct {
 		fake *mailtest.SMTP
-		pass bool
+		pass PassClient
 		want auth.Judgement
 	}{
-		"not configured": {&mailtest.SMTP{XClient: true}, false, auth.JudgedRight},
-		"not offered":    {&mailtest.SMTP{}, true, auth.JudgedRight},
+		"not configured": {&mailtest.SMTP{XClient: true}, PassNone, auth.JudgedRight},
+		"not offered":    {&mailtest.SMTP{}, PassOwn, auth.JudgedRight},
 		"refused": {&mailtest.SMTP{XClient: true, Misbehave: mailtest.At("XCLIENT", mailtest.Misdeed{Say: "550 5.7.0 no\r\n"})},
-			true, auth.Unreached},
+			PassOwn, auth.Unreached},
 	} {
 		s := smtpServerFor(t, test.fake)
 		s.PassClient = test.pass

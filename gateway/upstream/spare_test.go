@@ -226,7 +226,7 @@ func TestAnIMAPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 				}
 				s.Address, s.Dial = address, nil
 			}
-			s.PassClient, s.Spare = true, 1
+			s.PassClient, s.Spare = PassOwn, 1
 			t.Cleanup(s.Close)
 			for i, from := range []string{"192.0.2.1:1001", "192.0.2.2:1002", "192.0.2.3:1003"} {
 				ctx, end := context.WithCancel(t.Context())
@@ -269,7 +269,7 @@ func TestAnSMTPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Address, s.Dial = address, nil
-	s.PassClient, s.Spare = true, 1
+	s.PassClient, s.Spare = PassOwn, 1
 	t.Cleanup(s.Close)
 	for i, from := range []string{"192.0.2.1:1001", "192.0.2.2:1002", "192.0.2.3:1003"} {
 		ctx, end := context.WithCancel(t.Context())

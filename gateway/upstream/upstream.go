@@ -28,6 +28,21 @@ const (
 	Implicit                // RFC 8314
 )
 
+// PassClient is how the server is told the client's address. Each way is for
+// servers only that are set up to trust the gateway.
+type PassClient uint8
+
+const (
+	PassNone PassClient = iota // not at all
+	// PassOwn is the protocol's own way: ID x-originating-ip in IMAP, XCLIENT in
+	// SMTP.
+	PassOwn
+	// PassPROXY is a PROXY header (version 2) in front of each connection. The
+	// server must wait for one, and there can be no spare connections: a
+	// connection has its client from its first octet.
+	PassPROXY
+)
+
 // Server is one mail server, as the configuration describes it. Close it when no
 // more logins are to begin.
 type Server struct {
@@ -38,10 +53,8 @@ type Server struct {
 	TLSConfig *tls.Config
 	// LocalNames logs in with the local part instead of the whole address.
 	LocalNames bool
-	// PassClient tells the server the client's address, by the protocol's own
-	// way: ID x-originating-ip in IMAP, XCLIENT in SMTP. Only for servers that
-	// are set up to trust the gateway.
-	PassClient bool
+	// PassClient tells the server the client's address.
+	PassClient PassClient
 	// Timeout bounds each step: connecting, the TLS handshake, one reply. The
 	// whole login takes at most three times as long. 0: 30 s.
 	Timeout time.Duration
@@ -49,7 +62,7 @@ type Server struct {
 	// that package upstream knows; NotWrong overrules them all.
 	Wrong, NotWrong []*regexp.Regexp
 	// Spare is how many connections may be kept ready for the next logins, at
-	// most. 0: none.
+	// most. 0: none. There are none with PassPROXY.
 	Spare int
 	// Dial replaces the dialer in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -70,6 +83,8 @@ func (s *Server) Close() {
 type Client struct {
 	// Address is the client's address and port.
 	Address netip.AddrPort
+	// TLS is the version of TLS between the client and the gateway; 0: not known.
+	TLS uint16
 	// Session is the name of the client's connection in the gateway's logs.
 	Session string
 	// ID is what the client said of itself in IMAP (RFC 2971). Fields of the
@@ -79,6 +94,14 @@ type Client struct {
 
 // IDField is one field of an IMAP ID command.
 type IDField struct{ Name, Value string }
+
+// TLSVersion is the version of a client's TLS; 0 when it has none.
+func TLSVersion(client net.Conn) uint16 {
+	if secured, ok := client.(*tls.Conn); ok {
+		return secured.ConnectionState().Version
+	}
+	return 0
+}
 
 // LoginName is the name that the server knows the account by.
 func (s *Server) LoginName(name auth.Name) string {
@@ -96,8 +119,17 @@ func (s *Server) step() time.Duration {
 	return s.Timeout
 }
 
-// connect dials the server and, with Implicit, completes the TLS handshake.
-func (s *Server) connect(ctx context.Context) (net.Conn, error) {
+// spare is how many connections may be kept ready.
+func (s *Server) spare() int {
+	if s.PassClient == PassPROXY {
+		return 0
+	}
+	return s.Spare
+}
+
+// connect dials the server, with PassPROXY says for whom, and with Implicit
+// completes the TLS handshake.
+func (s *Server) connect(ctx context.Context, client Client) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.step())
 	defer cancel()
 	dial := s.Dial
@@ -109,13 +141,19 @@ func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
+	if s.PassClient == PassPROXY {
+		if err := s.announce(ctx, conn, client); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("PROXY header: %w", err)
+		}
+	}
 	if s.TLS != Implicit {
 		return conn, nil
 	}
 	secured, err := s.secure(ctx, conn)
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, s.afterHeader(err)
 	}
 	return secured, nil
 }
