@@ -1,8 +1,10 @@
 package imap
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -237,13 +239,15 @@ type broken struct{ *guard }
 func (b broken) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	v := b.guard.Attempt(ctx, a)
 	if a.Login == owner {
-		panic("out of luck")
+		panic("out of luck with " + a.Password.Reveal())
 	}
 	return v
 }
 
 func TestAPanicCostsOneConnection(t *testing.T) {
 	s := newScene(t)
+	var log bytes.Buffer
+	s.server.Log = slog.New(slog.NewTextHandler(&log, nil))
 	s.fake.Accounts["other@congthu.test"] = password
 	s.server.Guard = broken{s.guard}
 	unlucky, lucky := s.connect(true), s.connect(true)
@@ -257,6 +261,11 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 			t.Errorf("%d panics counted, want 1", s.recorder.panics)
 		}
 	})
+	s.close()
+	// Whoever panics may have the password at hand.
+	if got := log.String(); strings.Contains(got, password) || !strings.Contains(got, `panic="a value of type string" stack=`) {
+		t.Error(got)
+	}
 }
 
 func TestConnectionsAreCounted(t *testing.T) {
