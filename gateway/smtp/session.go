@@ -38,6 +38,7 @@ type session struct {
 	up      atomic.Pointer[upstream.SMTPConn]
 	lost    atomic.Bool
 	gone    atomic.Bool // the mail server, by itself
+	revoked atomic.Bool // an admin, or a revocation, ended this session
 
 	// The transaction: open from MAIL on; dirty while the mail server has one that
 	// nobody wants any more; utf8 when MAIL said SMTPUTF8.
@@ -59,12 +60,12 @@ func (s *session) wanted() error {
 	return nil
 }
 
-// why says why a session ended that its client did not end; empty: it did, or it
-// was silent for too long.
+// why says why a session ended that its client did not end; empty: it did, or was
+// silent for too long, or the gateway stops.
 func (s *session) why() string {
 	switch {
-	case s.conn.kicked.Load():
-		return "ended by the gateway"
+	case s.revoked.Load():
+		return "ended by an admin, or the account was revoked"
 	case s.gone.Load():
 		return "the mail server was lost"
 	}
