@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -307,4 +308,21 @@ func TestWithoutTLSThereIsNoLogin(t *testing.T) {
 	c.expect("a BAD")
 	c.login(password)
 	c.expect("l NO [PRIVACYREQUIRED]")
+}
+
+func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
+	s := newScene(t)
+	var log bytes.Buffer
+	s.server.Log = slog.New(slog.NewTextHandler(&log, nil))
+	c, early := s.connect(true), s.connect(true)
+	c.login(password)
+	c.expect("l OK")
+	c.Close()
+	early.say("a LOGOUT")
+	early.gone()
+	s.close()
+	if got := log.String(); strings.Count(got, `msg="session ends"`) != 1 ||
+		!regexp.MustCompile(`msg="session ends" protocol=imap session=\S{16} source=127\S+ account=`+owner+` from_client=\d+ to_client=\d+ seconds=\d`).MatchString(got) {
+		t.Error(got)
+	}
 }
