@@ -318,6 +318,7 @@ func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
 	c.login(password)
 	c.expect("l OK")
 	c.Close()
+	waitFor(t, func() bool { return s.sessions.Len("") == 0 })
 	early.say("a LOGOUT")
 	early.gone()
 	s.close()
