@@ -452,7 +452,7 @@ func (t *try) offlineGrace() bool {
 func (t *try) verify(ctx context.Context) (answer Answer) {
 	defer func() {
 		if p := recover(); p != nil {
-			answer = Answer{Judgement: InDoubt, Err: fmt.Errorf("verify panicked: %v", p)}
+			answer = Answer{Judgement: InDoubt, Err: fmt.Errorf("verify panicked: %s", PanicText(p))}
 		}
 	}()
 	return t.Verify(ctx, t.name)

@@ -529,9 +529,12 @@ func TestTheGraceWithoutTheStoreEndsAlthoughTheClockWasSetBack(t *testing.T) {
 func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		v := b.guard.Attempt(context.Background(), auth.Attempt{
-			Login: "lan", Password: auth.NewSecret("x"), Source: office, Verify: func(context.Context, auth.Name) auth.Answer { panic("boom") },
+			Login: "lan", Password: auth.NewSecret("canary"), Source: office, Verify: func(context.Context, auth.Name) auth.Answer { panic("with canary at hand") },
 		})
 		b.want(v, auth.Unavailable)
+		if text := fmt.Sprint(v.Err); strings.Contains(text, "canary") || !strings.Contains(text, "panicked") {
+			t.Error(text)
+		}
 		time.Sleep(3 * time.Minute)
 		b.want(b.try("lan", good), auth.Accepted)
 	})

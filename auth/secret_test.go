@@ -3,8 +3,10 @@ package auth
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 )
@@ -34,4 +36,19 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	if !strings.Contains(out.String(), "***") || secret.Reveal() != canary {
 		t.Error("a secret reads as *** and reveals its octets")
 	}
+}
+
+func TestOfAPanicOnlyWhatCannotBeASecretIsTold(t *testing.T) {
+	const canary = "Mat-khau-canary"
+	for _, value := range []any{canary, []byte(canary), errors.New(canary), fmt.Errorf("in %w", errors.New(canary)), struct{ s string }{canary}, nil} {
+		if text := PanicText(value); strings.Contains(text, canary) || !strings.HasPrefix(text, "a value of type ") {
+			t.Errorf("%T: %s", value, text)
+		}
+	}
+	defer func() {
+		if text := PanicText(recover()); text != "runtime error: index out of range [1] with length 1" {
+			t.Error(text)
+		}
+	}()
+	_ = os.Args[:1][len(os.Args[:1])]
 }

@@ -27,7 +27,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 		},
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
 		Checks: checks, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
-		Log: g.Log, Version: g.Version,
+		Bundle: g.bundle, Log: g.Log, Version: g.Version,
 	}
 }
 

@@ -106,6 +106,7 @@ type Gateway struct {
 	Changes func(ctx context.Context, heard func(auth.Event)) error
 
 	started   *config.Config // what of it needs a restart is in force
+	since     time.Time
 	live      live
 	guard     *auth.Guard
 	sessions  session.Registry
@@ -182,7 +183,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 	if err := g.live.set(c); err != nil {
 		return err
 	}
-	g.started = c
+	g.started, g.since = c, time.Now()
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
 	g.reloaded = make(chan struct{}, 1)
 	g.guard = &auth.Guard{

@@ -26,6 +26,7 @@ var imports = map[string][]string{
 	"congthu/gateway/demo":         {"congthu/auth"},
 	"congthu/gateway/config":       {"congthu/auth", "congthu/gateway/upstream"},
 	"congthu/gateway/admin":        {"congthu/auth"},
+	"congthu/gateway/support":      {"congthu/auth", "congthu/gateway/config", "congthu/gateway/upstream"},
 	"congthu/gateway/imap":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
 	"congthu/gateway/smtp":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
 	"congthu/gateway/mailtest":     {},

@@ -157,9 +157,12 @@ func (l *loginLog) Happened(e auth.Event) {
 		}
 	}
 	attrs := []slog.Attr{slog.String("kind", string(e.Kind)), account, slog.String("actor", e.Actor)}
-	for _, a := range []struct{ key, value string }{{"before", e.Before}, {"after", e.After}, {"reason", e.Reason}} {
-		if a.value != "" {
-			attrs = append(attrs, slog.String(a.key, a.value))
+	if e.Source.IsValid() {
+		attrs = append(attrs, slog.String("source", e.Source.String()))
+	}
+	for _, a := range []slog.Attr{slog.String("before", e.Before), slog.String("after", e.After), slog.String("reason", e.Reason)} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
 		}
 	}
 	l.log.LogAttrs(context.Background(), slog.LevelInfo, "event", attrs...)

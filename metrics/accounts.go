@@ -32,27 +32,30 @@ type accounts struct {
 
 func (c *accounts) register(f factory) {
 	states := f.gauges("congthu_accounts",
-		"Accounts by state, as last counted. An account is a name that has logged in at least once or was imported.",
+		"Accounts by state, as last counted, every 5 minutes. An account is a name that has logged in at least once or was imported. "+
+			"A jump of locked: 'congthu account causes'.",
 		"state")
 	c.states = make([]prometheus.Gauge, len(auth.States()))
 	for _, s := range auth.States() {
 		c.states[s] = states.WithLabelValues(s.String())
 	}
-	c.live.register(f, "congthu_sessions_live", "Sessions that are logged in now, all protocols together.")
+	c.live.register(f, "congthu_sessions_live", "Sessions that are logged in now, all protocols together. A sudden fall to 0 without a restart: look at the mail server and the network.")
 
 	c.attacks = f.gauge("congthu_suspected_attacks",
-		"Causes of locks that look like an attack, of the accounts that are locked now, as last counted: 'congthu account causes' shows them.")
+		"Causes of locks that look like an attack, of the accounts that are locked now, as last counted: 'congthu account causes' shows them, "+
+			"'congthu account unlock --cause' ends them.")
 	c.unknown = f.gauge("congthu_unknown_names",
 		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names new names get a "+
 			"temporary answer, and so does whoever logs in for the first time: import the accounts.")
 	c.sweptAt = f.gauge("congthu_sweep_last_success_timestamp_seconds",
-		"When the daily sweep for dormant accounts last ended well, in seconds since 1970; 0 before the first time since the start.")
+		"When the daily sweep for dormant accounts last ended well, in seconds since 1970; 0 before the first time since the start. "+
+			"Older than two days: look for the sweep in the log, run 'congthu sweep --dry-run'.")
 	sweeps := f.counters("congthu_sweeps_total",
 		"Sweeps for dormant accounts, by result. failed means that it stopped before the last: the log says why, how many were revoked, and whether somebody must force it.", "result")
 	c.sweptOK, c.sweptFail = sweeps.WithLabelValues("ok"), sweeps.WithLabelValues("failed")
 
 	events := f.counters("congthu_audit_events_total",
-		"Entries written to the audit log, by kind.", "kind")
+		"Entries written to the audit log, by kind: 'congthu audit list --kind' shows them.", "kind")
 	c.events = make(map[auth.EventKind]prometheus.Counter)
 	for _, kind := range auth.EventKinds() {
 		c.events[kind] = events.WithLabelValues(string(kind))
@@ -71,19 +74,20 @@ func (c *accounts) register(f factory) {
 	c.lockedUnknown = locks.WithLabelValues("unknown_name")
 	c.lockedByAdmin = locks.WithLabelValues(auth.ByAdmin.String())
 	unlocks := f.counters("congthu_unlocks_total",
-		"Accounts unlocked, by cause: an admin, or the time set in the configuration.", "cause")
+		"Accounts unlocked, by cause: an admin, or the time set in the configuration (rules.lockout.unlock_after).", "cause")
 	c.unlockedByAdmin = unlocks.WithLabelValues("admin")
 	c.unlockedByTime = unlocks.WithLabelValues("time")
 	revocations := f.counters("congthu_revocations_total",
-		"Accounts revoked, by cause: nobody logged in for too many months, or an admin.", "cause")
+		"Accounts revoked, by cause: nobody logged in for too many months, or an admin. Many at once: is the clock right? "+
+			"'congthu account list --state revoked', then restore.", "cause")
 	c.revokedByDormancy = revocations.WithLabelValues("dormancy")
 	c.revokedByAdmin = revocations.WithLabelValues("admin")
-	c.restores = f.counter("congthu_restores_total", "Revoked accounts that an admin gave back.")
-	c.graces = f.counter("congthu_password_graces_total", "Expired passwords that an admin allowed for some more days.")
+	c.restores = f.counter("congthu_restores_total", "Revoked accounts that an admin gave back ('congthu account restore').")
+	c.graces = f.counter("congthu_password_graces_total", "Expired passwords that an admin allowed for some more days ('congthu account grace'). Many: users do not learn in time how to change them.")
 	c.wouldLock = f.counter("congthu_would_lock_total",
-		"Accounts that would have been locked if the rule were enforced; it is in mode warn.")
+		"Accounts that would have been locked if the rule were enforced; it is in mode warn (rules.lockout.mode).")
 	c.wouldRevoke = f.counter("congthu_would_revoke_total",
-		"Accounts that would have been revoked if the rule were enforced; it is in mode warn.")
+		"Accounts that would have been revoked if the rule were enforced; it is in mode warn (rules.dormancy.mode).")
 }
 
 // Happened implements [auth.Recorder].

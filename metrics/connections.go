@@ -64,13 +64,13 @@ const (
 func Components() []Component { return []Component{ComponentIMAP, ComponentSMTP, ComponentAdmin} }
 
 func (c *connections) register(f factory) {
-	active := f.gauges("congthu_connections_active", "Client connections that are open now, logged in or not.", "protocol")
-	total := f.counters("congthu_connections_total", "Client connections accepted since the start.", "protocol")
+	active := f.gauges("congthu_connections_active", "Client connections that are open now, logged in or not. Near limits.connections nobody new gets in: raise it, or find the source that takes them.", "protocol")
+	total := f.counters("congthu_connections_total", "Client connections accepted since the start. A jump without a jump of logins: somebody scans, or a balancer checks often.", "protocol")
 	handshakes := f.counters("congthu_tls_handshakes_total",
 		"TLS handshakes with clients. A jump of failed after a change of certificate: clients do not trust it.",
 		"protocol", "result")
 	relayed := f.counters("congthu_relay_bytes_total",
-		"Bytes passed between logged-in clients and the mail server.", "protocol", "direction")
+		"Bytes passed between logged-in clients and the mail server, counted while a session goes on (imap) or at its end (smtp).", "protocol", "direction")
 	c.protocols = make([]connectionSeries, len(auth.Protocols()))
 	for _, p := range auth.Protocols() {
 		c.protocols[p] = connectionSeries{
@@ -85,14 +85,15 @@ func (c *connections) register(f factory) {
 
 	submitted := f.counters("congthu_submitted_messages_total",
 		"Messages submitted by logged-in users, by result. sender_refused is the gateway's own check of the sender; "+
-			"aborted and failed were not delivered.",
+			"aborted and failed were not delivered. A jump of failed: look at the mail server; of sender_refused: 'sender refused' in the log.",
 		"result")
 	c.submitted = make(map[Submission]prometheus.Counter)
 	for _, s := range append(Submissions(), submissionOther) {
 		c.submitted[s] = submitted.WithLabelValues(string(s))
 	}
 	c.submitted[SubmissionWouldRefuse] = f.counter("congthu_submitted_would_refuse_total",
-		"Messages whose sender would have been refused if the rule were enforced; it is in mode warn.")
+		"Messages whose sender would have been refused if the rule were enforced; it is in mode warn (rules.sender.mode). "+
+			"Look for 'sender would be refused' in the log before you enforce it.")
 	panics := f.counters("congthu_panics_total",
 		"Mistakes in the program that were caught; each cost one connection or request. Any is worth a report, with the log.",
 		"component")

@@ -92,7 +92,8 @@ func (l *logins) register(f factory) {
 			"unavailable and store_unavailable mean that the mail server or the gateway's own store is in trouble.",
 		"protocol", "mechanism", "outcome")
 	whole := f.durations("congthu_login_duration_seconds",
-		"Seconds from complete credentials to the verdict, waiting, mail server and store together.",
+		"Seconds from complete credentials to the verdict, waiting, mail server and store together. High: "+
+			"congthu_login_upstream_duration_seconds and congthu_login_rules_duration_seconds tell which of them it is.",
 		"protocol", "result")
 	rules := f.durations("congthu_login_rules_duration_seconds",
 		"Seconds of a login that the gateway itself took: reading the account, waiting for a slot, writing the result. "+
@@ -107,14 +108,16 @@ func (l *logins) register(f factory) {
 			"it is answered 'try again later' and never counted against an account.",
 		"protocol", "judgement")
 	known := f.counters("congthu_login_known_good_total",
-		"Attempts with a password that this process had already seen accepted: they need no slot and no synchronous write.",
+		"Attempts with a password that this process had already seen accepted: they need no slot and no synchronous write. "+
+			"Few of them are normal for a while after a restart.",
 		"protocol")
 
 	l.waiting.register(f, "congthu_login_slots_waiting",
 		"Attempts that wait for a free slot of their account now. Lasting high values mean that somebody guesses passwords "+
 			"of accounts in use, or that the mail server is slow.")
 	would := f.counters("congthu_login_would_refuse_total",
-		"Logins that were let in and would have been refused if the rule were enforced; it is in mode warn.", "outcome")
+		"Logins that were let in and would have been refused if the rule were enforced; it is in mode warn. "+
+			"Look at who they are in the log (would_be) before you enforce it.", "outcome")
 	l.would = make(map[auth.Outcome]prometheus.Counter)
 	for _, o := range []auth.Outcome{auth.Locked, auth.Revoked, auth.Expired} {
 		l.would[o] = would.WithLabelValues(o.String())

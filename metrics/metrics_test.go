@@ -394,3 +394,28 @@ func TestOnlyABrokenChainIsABrokenChain(t *testing.T) {
 	m.ChainVerified(time.Unix(40, 0), nil)
 	want(t, reg, `congthu_audit_chain_ok`, 1)
 }
+
+// Somebody reads it at three in the morning.
+func TestEveryHelpTellsTheUnitAndMoreThanTheName(t *testing.T) {
+	m, reg := newMetrics(t)
+	exercise(m)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		name, help := f.GetName(), f.GetHelp()
+		if !strings.HasPrefix(name, "congthu_") {
+			continue
+		}
+		for suffix, unit := range map[string]string{"_seconds": "(?i)seconds", "_bytes_total": "(?i)bytes"} {
+			if strings.HasSuffix(name, suffix) && !regexp.MustCompile(unit).MatchString(help) {
+				t.Errorf("%s does not say its unit: %s", name, help)
+			}
+		}
+		// What it is, and what to look at or to do: a sentence and a half at least.
+		if len(help) < 60 || !strings.HasSuffix(help, ".") {
+			t.Errorf("%s: %q", name, help)
+		}
+	}
+}

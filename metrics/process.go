@@ -48,12 +48,13 @@ type process struct {
 }
 
 func (p *process) register(f factory, build Build) {
-	info := f.gauges("congthu_build_info", "Always 1; the labels say which program this is.",
+	info := f.gauges("congthu_build_info", "Always 1; the labels say which program this is. Several at once: a replica was not upgraded.",
 		"version", "revision", "goversion")
 	info.WithLabelValues(orUnknown(build.Version), orUnknown(build.Revision), runtime.Version()).Set(1)
 
 	reloads := f.counters("congthu_config_reloads_total",
-		"Times the configuration was read again, by result. After failed the old configuration stays in force.", "result")
+		"Times the configuration was read again, by result. After failed the old configuration stays in force: the log says what is wrong, "+
+			"and so does 'congthu check'.", "result")
 	p.reloads = map[bool]prometheus.Counter{
 		true:  reloads.WithLabelValues("ok"),
 		false: reloads.WithLabelValues("failed"),
@@ -62,15 +63,16 @@ func (p *process) register(f factory, build Build) {
 		"0 when the configuration file was refused at the last reload and the old one is still in force; the log says why.")
 	p.reloaded.Set(1)
 	p.reloadedAt = f.gauge("congthu_config_last_reload_success_timestamp_seconds",
-		"When the configuration in force was read, in seconds since 1970.")
+		"When the configuration in force was read, in seconds since 1970. Older than the file: it was not reloaded (systemctl reload congthu).")
 	p.certificates = f.gauges("congthu_certificate_expiry_timestamp_seconds",
-		"When a certificate in use runs out, in seconds since 1970. Clients refuse to connect after that.", "certificate")
+		"When a certificate in use runs out, in seconds since 1970. Clients refuse to connect after that: put the new pair in its place and reload.", "certificate")
 	p.chainOK = f.gauge("congthu_audit_chain_ok",
 		"0 when the last verification found that the audit log had been changed or cut; keep the database as it is and "+
 			"run 'congthu audit verify'.")
 	p.chainOK.Set(1)
 	p.chainVerifiedAt = f.gauges("congthu_audit_chain_verified_timestamp_seconds",
-		"When the audit log was last verified from end to end, in seconds since 1970. Absent before the first time.")
+		"When the audit log was last verified from end to end, in seconds since 1970. Absent before the first time. "+
+			"Older than two days: run 'congthu audit verify'.")
 }
 
 // Reloaded says that the configuration was read at that time and, when err is

@@ -58,7 +58,8 @@ func (s *storage) register(f factory) {
 			"look at the disk and the log. no_slot only means that an attempt has to wait.",
 		"operation", "result")
 	took := f.durations("congthu_store_operation_duration_seconds",
-		"Seconds that one operation of the store took, waiting for its turn included.", "operation")
+		"Seconds that one operation of the store took, waiting for its turn included. High: look at congthu_store_commit_duration_seconds, "+
+			"then at the disk or the database.", "operation")
 	s.ops = make([]storeSeries, len(auth.StoreOps()))
 	for _, op := range auth.StoreOps() {
 		for r, name := range storeResultNames {
@@ -80,7 +81,7 @@ func (s *storage) register(f factory) {
 	f.reg.MustRegister(batch)
 	s.batch = batch
 	s.commit = f.duration("congthu_store_commit_duration_seconds",
-		"Seconds to write one transaction and to see it safe on disk (fsync).")
+		"Seconds to write one transaction and to see it safe on disk (fsync). More than 0.1 all the time: the disk is too slow, or shared.")
 }
 
 // Operated counts one operation of the store and how it ended.

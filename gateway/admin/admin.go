@@ -23,6 +23,10 @@
 //
 // # What goes through
 //
+// Profiles of the process ([runtime/pprof]) and the support bundle need a scope of
+// their own and are at the listeners for admins only; net/http/pprof, which would
+// put itself into http.DefaultServeMux, is not used.
+//
 // Reading goes to [Accounts], which a store satisfies; every change goes through
 // [Guard], which makes it together with its audit event. This package decides
 // nothing; it explains ([Explain]) and it asks for a reason.
@@ -67,6 +71,9 @@ type Server struct {
 	// ChangePassword tells a user how to change the password: one sentence or the
 	// address of a page. Nil, or empty: "ask the helpdesk".
 	ChangePassword func() string
+	// Bundle makes a support bundle, a tar.gz, with the names of people in clear or
+	// not; nil: there is none.
+	Bundle func(ctx context.Context, names bool) ([]byte, error)
 	// Log is told of every request and of what fails; nil: nobody is.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now.

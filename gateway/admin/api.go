@@ -108,6 +108,21 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		summary: "Tell how far the import has come that is running",
 	}, s.showImport)
 
+	register(s, api, operation{
+		id: "get-profile", method: http.MethodGet, path: "/debug/pprof/{profile}", scope: ScopeDebug, tag: "debug",
+		summary: "Profile the process, for go tool pprof",
+		detail:  "No profile has data of users in it: they tell which functions run, wait or hold memory.",
+		errors:  []int{http.StatusConflict},
+		slow:    true,
+	}, s.profile)
+	register(s, api, operation{
+		id: "support-bundle", method: http.MethodGet, path: "/debug/bundle", scope: ScopeDebug, tag: "debug",
+		summary: "Make a support bundle: a tar.gz with the state of the gateway, without secrets",
+		detail:  "manifest.json, its first file, tells what is in it. People are pseudonyms whose key is kept nowhere.",
+		errors:  []int{http.StatusNotFound},
+		slow:    true,
+	}, s.bundle)
+
 	enumerate(api, "/accounts", "state", anyOf(auth.States()))
 	enumerate(api, "/events", "kind", anyOf(auth.EventKinds()))
 	document, err := json.Marshal(api.OpenAPI())

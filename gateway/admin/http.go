@@ -6,10 +6,11 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"congthu/auth"
 )
 
 // maxHeader bounds the request line and header fields, in octets. Go's server
@@ -111,11 +112,7 @@ func (s *Server) recovered(w *response, p any) {
 		w.abort = true
 		return
 	}
-	why := "a value of another type"
-	if err, ok := p.(runtime.Error); ok {
-		why = err.Error()
-	}
-	s.log().Error("admin request panicked", "why", why, "stack", string(debug.Stack()))
+	s.log().Error("admin request panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 	if s.Panicked != nil {
 		s.Panicked()
 	}

@@ -55,6 +55,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 		ScopeSweep:   {"POST /sweep"},
 		ScopeAudit:   {"GET /events", "GET /audit/verify"},
 		ScopeImport:  {"GET /import", "POST /import"},
+		ScopeDebug:   {"GET /debug/pprof/heap", "GET /debug/bundle"},
 	}
 	if len(operations) != len(Scopes()) {
 		t.Fatal("a scope has no operation")
@@ -372,7 +373,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 		"GET /accounts": "read", "GET /accounts/{address}": "read", "POST /accounts/{address}/unlock": "unlock",
 		"POST /accounts/{address}/lock": "lock", "POST /accounts/{address}/restore": "restore",
 		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /events": "audit", "GET /audit/verify": "audit",
-		"GET /import": "import", "POST /import": "import",
+		"GET /import": "import", "POST /import": "import", "GET /debug/pprof/{profile}": "debug", "GET /debug/bundle": "debug",
 	}
 	found := 0
 	for path, item := range doc.Paths {

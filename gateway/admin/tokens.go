@@ -26,11 +26,12 @@ const (
 	ScopeSweep   Scope = "sweep"   // revoke all dormant accounts
 	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
 	ScopeImport  Scope = "import"  // take over a list of accounts
+	ScopeDebug   Scope = "debug"   // profiles of the process, and the support bundle
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport, ScopeDebug}
 }
 
 // Token lets one named person in. Only its hash is kept: a token is random and

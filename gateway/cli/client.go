@@ -129,10 +129,9 @@ func (c *client) do(ctx context.Context, method, path string, body, into any) (j
 
 // send is do with a body of any kind.
 func (c *client) send(ctx context.Context, method, path, kind string, content io.Reader, into any) (json.RawMessage, error) {
-	// The name of the host plays no part on a Unix socket.
-	r, err := http.NewRequestWithContext(ctx, method, "http://congthu/api/v1"+path, content)
+	r, err := newRequest(ctx, method, path, content)
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return nil, err
 	}
 	if content != nil {
 		r.Header.Set("Content-Type", kind)
@@ -153,6 +152,16 @@ func (c *client) send(ctx context.Context, method, path, kind string, content io
 		return nil, fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
 	}
 	return data, nil
+}
+
+// newRequest is a request to the API. The name of the host plays no part on a Unix
+// socket.
+func newRequest(ctx context.Context, method, path string, content io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://congthu/api/v1"+path, content)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	return r, nil
 }
 
 // unreached says what to do about a gateway that cannot be reached.

@@ -57,6 +57,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 		newAuditCommand(),
 		newImportCommand(),
 		newStoreCommand(),
+		newSupportBundleCommand(),
 		newVersionCommand(),
 	}
 	root.AddCommand(commands...)

@@ -84,11 +84,12 @@ const (
 	ScopeSweep   Scope = "sweep"
 	ScopeAudit   Scope = "audit"
 	ScopeImport  Scope = "import"
+	ScopeDebug   Scope = "debug"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport, ScopeDebug}
 }
 
 // LogFormat is how log lines are written.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -144,7 +143,7 @@ func (c *client) serve() {
 	spliced := false
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("a session panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			c.server.recorder().Panicked(auth.IMAP)
 		}
 		if !spliced {

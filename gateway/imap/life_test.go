@@ -1,9 +1,12 @@
 package imap
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -237,13 +240,15 @@ type broken struct{ *guard }
 func (b broken) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	v := b.guard.Attempt(ctx, a)
 	if a.Login == owner {
-		panic("out of luck")
+		panic("out of luck with " + a.Password.Reveal())
 	}
 	return v
 }
 
 func TestAPanicCostsOneConnection(t *testing.T) {
 	s := newScene(t)
+	var log bytes.Buffer
+	s.server.Log = slog.New(slog.NewTextHandler(&log, nil))
 	s.fake.Accounts["other@congthu.test"] = password
 	s.server.Guard = broken{s.guard}
 	unlucky, lucky := s.connect(true), s.connect(true)
@@ -257,6 +262,11 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 			t.Errorf("%d panics counted, want 1", s.recorder.panics)
 		}
 	})
+	s.close()
+	// Whoever panics may have the password at hand.
+	if got := log.String(); strings.Contains(got, password) || !strings.Contains(got, `panic="a value of type string" stack=`) {
+		t.Error(got)
+	}
 }
 
 func TestConnectionsAreCounted(t *testing.T) {
@@ -298,4 +308,22 @@ func TestWithoutTLSThereIsNoLogin(t *testing.T) {
 	c.expect("a BAD")
 	c.login(password)
 	c.expect("l NO [PRIVACYREQUIRED]")
+}
+
+func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
+	s := newScene(t)
+	var log bytes.Buffer
+	s.server.Log = slog.New(slog.NewTextHandler(&log, nil))
+	c, early := s.connect(true), s.connect(true)
+	c.login(password)
+	c.expect("l OK")
+	c.Close()
+	waitFor(t, func() bool { return s.sessions.Len("") == 0 })
+	early.say("a LOGOUT")
+	early.gone()
+	s.close()
+	if got := log.String(); strings.Count(got, `msg="session ends"`) != 1 ||
+		!regexp.MustCompile(`msg="session ends" protocol=imap session=\S{16} source=127\S+ account=`+owner+` from_client=\d+ to_client=\d+ seconds=\d`).MatchString(got) {
+		t.Error(got)
+	}
 }

@@ -168,7 +168,7 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 		return err
 	}
 	handed = true
-	c.splice(kept)
+	c.splice(verdict.Name, kept)
 	return errSpliced
 }
 
@@ -196,7 +196,7 @@ func (c *client) welcome(tag string, v auth.Verdict, conn *upstream.IMAPConn) st
 
 // splice gives both connections to the relay; from here on this client is what
 // the relay and the registry hold of it.
-func (c *client) splice(kept *loggedIn) {
+func (c *client) splice(name auth.Name, kept *loggedIn) {
 	ahead := c.in.rest()
 	c.in, c.said, c.mistakes = nil, nil, nil
 	recorder := c.server.recorder()
@@ -210,11 +210,11 @@ func (c *client) splice(kept *loggedIn) {
 		},
 		Done: func(r relay.Result) {
 			remove()
-			log := c.log
+			log := c.log.With("account", string(name))
 			if r.Err != nil {
 				log = log.With("why", r.Err)
 			}
-			log.Info("session ends", "from_client", r.FromClient, "from_server", r.FromUpstream,
+			log.Info("session ends", "from_client", r.FromClient, "to_client", r.FromUpstream,
 				"seconds", int(time.Since(c.begun).Seconds()))
 			c.gone()
 		},

@@ -1,16 +1,22 @@
 package realtest
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -77,45 +83,85 @@ func TestGarbageIsClosedAndHurtsNobody(t *testing.T) {
 	})
 }
 
-// A canary is a password that must be nowhere: not in a log, a metric, a
-// database, a reply, in whatever spelling.
+// A canary is a password that must be nowhere: not in a log at level debug, a
+// metric, a database, a reply, a profile, a support bundle, what congthu check
+// says; in whatever way it was given, right, wrong, the one from before, or typed
+// into the field for the name; in whatever spelling.
 func TestThePasswordIsNowhere(t *testing.T) {
 	t.Parallel()
 	g := OwnCongthu(t, Setup{})
 	user := Dovecot(t).Account(t)
 	// misplaced is a password typed into the field for the name. The store must
 	// keep the names that it counts, so it is looked for everywhere but there.
-	const right, wrong, misplaced = "Hoang-Yen-Dung-1", "Hoang-Yen-Sai-2", "Hoang-Yen-Lac-3"
-	Dovecot(t).SetPassword(t, user, right)
+	const previous, right, wrong, misplaced = "Hoang-Yen-Cu-0", "Hoang-Yen-Dung-1", "Hoang-Yen-Sai-2", "Hoang-Yen-Lac-3"
+	where := make(map[string]string)
 	var replies strings.Builder
+	give := func(user, password string) (accepted int) {
+		var mu sync.Mutex
+		ways := waysToLogIn(t, g.Door())
+		names := slices.Collect(maps.Keys(ways))
+		each(len(names), func(i int) {
+			// Each from an address of its own, or Dovecot has them wait for each other.
+			reply := ways[names[i]](fmt.Sprintf("127.0.7.%d", 10+i), user, password)
+			mu.Lock()
+			defer mu.Unlock()
+			replies.WriteString(names[i] + ": " + reply + "\n")
+			if strings.HasPrefix(reply, "OK ") || strings.HasPrefix(reply, "235 ") {
+				accepted++
+			}
+		})
+		return accepted
+	}
+	all := len(waysToLogIn(t, g.Door()))
+	Dovecot(t).SetPassword(t, user, previous)
+	if n := give(user, previous); n != all {
+		t.Errorf("%d of %d ways let in:\n%s", n, all, replies.String())
+	}
+	awaitPasswordSeen(t, g, user)
+	Dovecot(t).SetPassword(t, user, right)
+	if n := give(user, right); n != all {
+		t.Errorf("%d of %d ways let in:\n%s", n, all, replies.String())
+	}
+	Eventually(t, "the change of the password to be noticed", func() bool {
+		_, body := g.API(t, http.MethodGet, "/events?account="+user, "")
+		return strings.Contains(body, "password.changed")
+	})
+	for _, stale := range []struct{ user, password string }{{user, previous}, {misplaced, wrong}, {misplaced + "@elsewhere.example", wrong}, {misplaced + "*" + user, wrong}} {
+		if n := give(stale.user, stale.password); n != 0 {
+			t.Errorf("%s: %d ways let in:\n%s", stale.user, n, replies.String())
+		}
+	}
+	for name, password := range map[string]string{"right": right, "wrong": wrong} {
+		file := filepath.Join(t.TempDir(), "password")
+		writeFile(t, file, password+"\n", 0o600)
+		o := Command(t, "", nil, Binary(t), "check", "-c", g.Config, "--account", user, "--password-file", file)
+		if !strings.Contains(o.All(), "right password") {
+			t.Errorf("check tried nothing: %s", o.All())
+		}
+		where["check "+name] = o.All()
+	}
 	hear := func(d *Dialogue, reply string) {
 		replies.WriteString(reply + "\n")
 		d.Close()
 	}
 	for _, password := range []string{right, wrong} {
-		hear(g.Door().LoginIMAP(t, "", user, password))
-		hear(g.Door().LoginSMTP(t, "", user, password))
-		// In the wrong place: as a command, an ID.
+		// In the wrong place: as a command, an ID, without TLS, not as base64.
 		d := g.Door().DialIMAP(t, "")
 		replies.WriteString(d.Command("a", `ID ("name" "x" "x-originating-ip" "`+password+`")`))
-		hear(d, d.Command("b", "AUTHENTICATE PLAIN "+plain(user, user, password)))
+		hear(d, d.Command("b", password+" "+password))
 		d = Dial(t, g.IMAP, "")
 		d.Hear()
 		hear(d, d.Command("a", "LOGIN "+user+" "+password))
+		d = g.Door().DialIMAP(t, "")
+		hear(d, d.Command("a", "AUTHENTICATE PLAIN "+password+"!"))
 		s, _ := g.Door().DialSMTP(t, "")
-		s.Say("AUTH LOGIN\r\n")
-		s.Reply()
-		s.Say(base64.StdEncoding.EncodeToString([]byte(user)) + "\r\n")
-		s.Reply()
-		hear(s, s.Ask(base64.StdEncoding.EncodeToString([]byte(password))))
+		hear(s, s.Ask("AUTH PLAIN !"+password))
 		s, _ = g.Door().DialSMTP(t, "")
-		hear(s, s.Ask("AUTH PLAIN !"+password)) // bad base64
+		hear(s, s.Ask(password))
 	}
-	for range 4 { // this locks the name
-		hear(g.Door().LoginIMAP(t, "", misplaced, wrong))
-		hear(g.Door().LoginSMTP(t, "", misplaced, wrong))
+	if n := give(user, wrong); n != 0 { // this locks the account
+		t.Errorf("%d ways let in:\n%s", n, replies.String())
 	}
-	awaitPasswordSeen(t, g, user)
 	for _, path := range []string{"/accounts/" + user, "/accounts/" + url.PathEscape(wrong), "/events?account=" + user, "/accounts?limit=" + wrong, "/events?kind=" + wrong} {
 		_, body := g.API(t, http.MethodGet, path, "")
 		// The question itself may come back in the "instance" of a problem, so it
@@ -131,30 +177,49 @@ func TestThePasswordIsNowhere(t *testing.T) {
 	}
 	_, answer := request(t, http.MethodGet, g.URL("/api/v1/accounts"), "", map[string]string{"Authorization": "Bearer " + wrong})
 	replies.WriteString(answer + "\n")
-	_, metrics := Get(t, g.URL("/metrics"))
-	if metrics == "" {
+	_, where["metrics"] = Get(t, g.URL("/metrics"))
+	if where["metrics"] == "" {
 		t.Error("no metrics")
 	}
-	g.Stop() // everything is written
-	where := map[string]string{"replies": replies.String(), "metrics": metrics}
-	files, err := filepath.Glob(filepath.Join(g.Dir, "*"))
-	if err != nil {
-		t.Fatal(err)
+	bundle := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	o := g.Run(t, "support-bundle", "--file", bundle)
+	if o.Code != 0 {
+		t.Errorf("support-bundle: %s", o.All())
 	}
-	more, err := filepath.Glob(filepath.Join(g.Dir, "data", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range append(files, more...) {
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
-			where[file] = readFrom(file, 0)
+	where["support-bundle"] = o.All()
+	for name, content := range unpacked(t, bundle) {
+		where["bundle/"+name] = content
+		for _, person := range []string{user, Admin, AliasOf, DelegateOf, "vanthu@", "vanphong@"} {
+			if strings.Contains(content, person) {
+				t.Errorf("%s of the bundle names %s", name, person)
+			}
 		}
 	}
-	if len(where) < 5 {
-		t.Fatalf("only %d places to search", len(where))
+	if !strings.Contains(where["bundle/metrics.txt"], "congthu_login_attempts_total") {
+		t.Error("the bundle has no metrics")
 	}
+	// While it runs the database has a WAL.
+	search := func(dir string) {
+		files, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+				where[file] += readFrom(file, 0)
+			}
+		}
+	}
+	search(filepath.Join(g.Dir, "data"))
+	if len(where[filepath.Join(g.Dir, "data", "congthu.db-wal")]) == 0 {
+		t.Error("there is no WAL to search")
+	}
+	g.Stop() // everything is written
+	search(g.Dir)
+	search(filepath.Join(g.Dir, "data"))
+	where["replies"] = replies.String()
 	for place, text := range where {
-		for _, secret := range []string{right, wrong, misplaced, Token} {
+		for _, secret := range []string{previous, right, wrong, misplaced, Token} {
 			if secret == misplaced && strings.Contains(place, ".db") {
 				continue
 			}
@@ -167,8 +232,98 @@ func TestThePasswordIsNowhere(t *testing.T) {
 	}
 	// The unknown names may be mistyped passwords; the user's own name is no
 	// secret and must be there, or this test looks in the wrong places.
-	if !strings.Contains(where[g.Log], user) {
-		t.Errorf("%s does not have the account's name", g.Log)
+	if !strings.Contains(where[g.Log], user) || !strings.Contains(where[g.Log], `"level":"DEBUG"`) {
+		t.Errorf("%s does not have the account's name, or nothing of level debug", g.Log)
+	}
+}
+
+// waysToLogIn are all ways to give a name and a password, each on a connection of
+// its own; they return the reply.
+func waysToLogIn(t *testing.T, door Door) map[string]func(from, user, password string) string {
+	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	imap := func(talk func(d *Dialogue, user, password string) string) func(from, user, password string) string {
+		return func(from, user, password string) string {
+			d := door.DialIMAP(t, from)
+			defer d.Close()
+			return talk(d, user, password)
+		}
+	}
+	smtp := func(talk func(d *Dialogue, user, password string) string) func(from, user, password string) string {
+		return func(from, user, password string) string {
+			d, _ := door.DialSMTP(t, from)
+			defer d.Close()
+			return talk(d, user, password)
+		}
+	}
+	// ask says lines, each after the reply to the one before.
+	ask := func(d *Dialogue, lines ...string) (reply string) {
+		for _, line := range lines {
+			if reply = d.Ask(line); !strings.HasPrefix(reply, "334") {
+				break
+			}
+		}
+		return reply
+	}
+	tagged := func(d *Dialogue, lines ...string) string {
+		for i, line := range lines {
+			d.Say(line + "\r\n")
+			if i < len(lines)-1 {
+				if challenge := d.Hear(); !strings.HasPrefix(challenge, "+") {
+					return strings.TrimPrefix(challenge, "a ")
+				}
+			}
+		}
+		last := d.Tagged("a")
+		return strings.TrimPrefix(last[len(last)-1], "a ")
+	}
+	return map[string]func(from, user, password string) string{
+		"IMAP LOGIN": imap(func(d *Dialogue, u, p string) string { return tagged(d, "a LOGIN "+quoted(u)+" "+quoted(p)) }),
+		"IMAP LOGIN, literals": imap(func(d *Dialogue, u, p string) string {
+			return tagged(d, fmt.Sprintf("a LOGIN {%d}", len(u)), fmt.Sprintf("%s {%d}", u, len(p)), p)
+		}),
+		"IMAP LOGIN, literals at once": imap(func(d *Dialogue, u, p string) string { return tagged(d, "a LOGIN "+literal(u)+" "+literal(p)) }),
+		"IMAP PLAIN":                   imap(func(d *Dialogue, u, p string) string { return tagged(d, "a AUTHENTICATE PLAIN "+plain("", u, p)) }),
+		"IMAP PLAIN, asked for":        imap(func(d *Dialogue, u, p string) string { return tagged(d, "a AUTHENTICATE PLAIN", plain("", u, p)) }),
+		"IMAP LOGIN mechanism":         imap(func(d *Dialogue, u, p string) string { return tagged(d, "a AUTHENTICATE LOGIN", encode(u), encode(p)) }),
+		"SMTP PLAIN":                   smtp(func(d *Dialogue, u, p string) string { return ask(d, "AUTH PLAIN "+plain("", u, p)) }),
+		"SMTP PLAIN, asked for":        smtp(func(d *Dialogue, u, p string) string { return ask(d, "AUTH PLAIN", plain("", u, p)) }),
+		"SMTP LOGIN":                   smtp(func(d *Dialogue, u, p string) string { return ask(d, "AUTH LOGIN", encode(u), encode(p)) }),
+		"SMTP LOGIN, name at once":     smtp(func(d *Dialogue, u, p string) string { return ask(d, "AUTH LOGIN "+encode(u), encode(p)) }),
+	}
+}
+
+// unpacked are the files of a tar.gz, those in it that are packed themselves too.
+func unpacked(t *testing.T, name string) map[string]string {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]string)
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var content io.Reader = r
+		if strings.HasSuffix(h.Name, ".gz") {
+			if content, err = gzip.NewReader(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Base(h.Name)] = string(text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package realtest
 
 import (
+	"encoding/json"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -419,5 +420,54 @@ func TestWordsBeforeTheHandshakeAreNotExecutedAfterIt(t *testing.T) {
 	imap.Say("a STARTTLS\r\nb NOOP\r\n")
 	if all := imap.Rest(); !strings.HasPrefix(all, "* BYE ") || strings.Count(all, "\n") != 1 {
 		t.Errorf("IMAP goes on: %q", all)
+	}
+}
+
+// Who asks where a message is has an account and a time. The gateway's log has the
+// session, that has the queue id, and with it Postfix's log tells the rest; whom the
+// message is for stands in Postfix's log alone.
+func TestAMessageIsTracedFromTheLoginToPostfix(t *testing.T) {
+	t.Parallel()
+	g, user, other := Congthu(t), Dovecot(t).Account(t), Dovecot(t).Account(t)
+	d := loggedIn(t, g.Door(), user)
+	d.MustReply("250", "MAIL FROM:<"+user+">")
+	d.MustReply("250", "RCPT TO:<"+other+">")
+	d.MustReply("250", "RCPT TO:<"+user+">")
+	d.MustReply("354", "DATA")
+	d.MustReply("250", "From: <"+user+">\r\nSubject: trace\r\n\r\nhello\r\n.")
+	d.MustReply("221", "QUIT")
+	d.Close()
+	type line struct {
+		Msg, Session, Account, Protocol, Source, Outcome string
+		QueueID                                          string `json:"queue_id"`
+		Recipients, Messages                             int
+	}
+	found := make(map[string]line)
+	Eventually(t, "the end of the session in the log", func() bool {
+		for text := range strings.Lines(g.LogText()) {
+			var l line
+			if json.Unmarshal([]byte(text), &l) == nil && l.Account == user {
+				found[l.Msg] = l
+			}
+		}
+		return found["session ends"].Session != ""
+	})
+	login, message, end := found["login"], found["message submitted"], found["session ends"]
+	if login.Session == "" || login.Outcome != "accepted" || message.Session != login.Session || end.Session != login.Session {
+		t.Fatalf("not one session: %+v", found)
+	}
+	for name, l := range found {
+		if l.Protocol != "smtp" && name != "event" || !strings.HasPrefix(l.Source, "127.") && name != "event" {
+			t.Errorf("%+v", l)
+		}
+	}
+	if message.QueueID == "" || message.Recipients != 2 || end.Messages != 1 {
+		t.Fatalf("%+v", found)
+	}
+	Eventually(t, "Postfix's log to have the message", func() bool {
+		return Postfix(t).LogHas(message.QueueID+":", "from=<"+user+">") && Postfix(t).LogHas(message.QueueID+":", "to=<"+other+">")
+	})
+	if strings.Contains(g.LogText(), other) {
+		t.Errorf("the gateway's log has the recipient %s", other)
 	}
 }

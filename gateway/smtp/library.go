@@ -12,7 +12,6 @@ import (
 
 	gosmtp "github.com/emersion/go-smtp"
 
-	"congthu/auth"
 	"congthu/gateway/upstream"
 )
 
@@ -32,7 +31,7 @@ func (d *door) goSMTP(s *session) *gosmtp.Server {
 	s.longest = extensions.Size()
 	g.MaxMessageBytes = s.longest
 	g.MaxLineLength = maxLine
-	g.ErrorLog = errorLog{s.log, d.panicked}
+	g.ErrorLog = errorLog{s.log, d.tellPanic}
 	// TLS is complete; go-smtp cannot see that.
 	g.AllowInsecureAuth = true
 	// The time does not matter: conn takes its setting for "a command begins".
@@ -69,28 +68,23 @@ func (l *single) Close() error   { return nil }
 func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }
 
 // errorLog is where go-smtp reports. What it reports has addresses and errors of
-// the network in it, and the stack of a panic, but nothing a client said.
+// the network in it, but nothing a client said; a panic comes as "panic serving
+// (address): (value)" and the stack.
 type errorLog struct {
 	log      *slog.Logger
-	panicked func()
+	panicked func(log *slog.Logger, p any, stack []byte)
 }
 
 func (l errorLog) Printf(format string, v ...any) {
-	level := slog.LevelDebug
-	if strings.HasPrefix(format, "panic") {
-		level = slog.LevelError
-		l.panicked()
+	if strings.HasPrefix(format, "panic") && len(v) == 3 {
+		stack, _ := v[2].([]byte)
+		l.panicked(l.log, v[1], stack)
+		return
 	}
-	l.log.Log(context.Background(), level, fmt.Sprintf(format, v...))
+	l.log.Debug("go-smtp", "text", fmt.Sprintf(format, v...))
 }
 
-func (l errorLog) Println(v ...any) { l.log.Debug(fmt.Sprint(v...)) }
-
-func (d *door) panicked() {
-	if d.Recorder != nil {
-		d.Recorder.Panicked(auth.SMTP)
-	}
-}
+func (l errorLog) Println(v ...any) { l.log.Debug("go-smtp", "text", fmt.Sprint(v...)) }
 
 // refresh asks the mail server for its extensions, now and again. first is closed
 // after the first answer, or failure.

@@ -245,7 +245,7 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 	var once sync.Once
 	g.Guard = guardFunc(func(ctx context.Context, a auth.Attempt) auth.Verdict {
 		v := decide(ctx, a)
-		once.Do(func() { panic("out of luck") })
+		once.Do(func() { panic("out of luck with " + a.Password.Reveal()) })
 		return v
 	})
 	unlucky, lucky := g.connect(), g.connect()
@@ -260,6 +260,10 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 			t.Errorf("%d panics counted, want 1", g.records.panics)
 		}
 	})
+	// Whoever panics may have the password at hand.
+	if log := g.log.String(); strings.Contains(log, password) || !strings.Contains(log, `panic="a value of type string" stack=`) || !strings.Contains(log, "smtp.guardFunc.Attempt") {
+		t.Error(log)
+	}
 }
 
 func TestAClientThatHangsUpHasLoggedInAllTheSame(t *testing.T) {

@@ -169,6 +169,7 @@ func (e *entry) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ended = true
+	e.session.revoked.Store(true)
 	if e.accepted {
 		e.session.conn.kick()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
 
@@ -24,6 +25,7 @@ type failure struct {
 
 // Data implements [gosmtp.Session] for DATA and BDAT.
 func (s *session) Data(r io.Reader) error {
+	began := time.Now()
 	s.data.Lock()
 	defer s.data.Unlock()
 	_, chunked := r.(*io.PipeReader) // so it is with BDAT only
@@ -42,16 +44,20 @@ func (s *session) Data(r io.Reader) error {
 		if f.address != "" {
 			log = log.With("address", tried(f.address))
 		}
-		log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "err", f.err)
+		log.Info("message not submitted", "result", f.result, "code", f.reply.Code, "octets", lines.octets, "recipients", s.recipients,
+			"took_ms", milliseconds(time.Since(began)), "err", withoutAddresses(printable(f.err.Error())))
 		return f.reply
 	}
 	// The mail server has no transaction any more.
 	s.open = false
 	s.messages++
 	s.submitted(Accepted)
-	s.log.Info("message submitted", "recipients", s.recipients, "octets", lines.octets, "reply", reply.Message)
+	s.log.Info("message submitted", "queue_id", queuedAs(reply.Message), "recipients", s.recipients, "octets", lines.octets,
+		"took_ms", milliseconds(time.Since(began)), "reply", withoutAddresses(reply.Message))
 	return reply
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // transfer takes a message, and delivers it or not: all of it, or nothing.
 func (s *session) transfer(lines *lineReader) (*gosmtp.SMTPError, *failure) {
@@ -201,6 +207,7 @@ func (s *session) refusedByServer(step string, err error) *failure {
 	if errors.As(err, &reply) {
 		return &failure{result: Refused, reply: s.passOn(step, err), err: err}
 	}
+	s.gone.Store(true)
 	s.abort()
 	return &failure{result: ServerLost, reply: notNow.says("Connection to the mail server lost; try again later"), err: err}
 }

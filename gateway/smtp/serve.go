@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -62,8 +63,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	defer c.Close()
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("a session panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			d.panicked()
+			d.tellPanic(log, p, debug.Stack())
 		}
 	}()
 	leave, ok := d.Limiter.Enter(source.Addr(), log)
@@ -110,7 +110,11 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	client.data.Lock()
 	defer client.data.Unlock()
 	if client.account != "" {
-		client.log.Info("session ends", "from_client", c.received.Load(), "to_client", c.sent.Load(),
+		log := client.log
+		if why := client.why(); why != "" {
+			log = log.With("why", why)
+		}
+		log.Info("session ends", "from_client", c.received.Load(), "to_client", c.sent.Load(),
 			"messages", client.messages, "seconds", int(time.Since(c.opened).Seconds()))
 	}
 }
@@ -124,7 +128,7 @@ func elsewhere(f func()) {
 		defer func() {
 			p := recover()
 			if p != nil {
-				p = fmt.Sprintf("%v\n%s", p, debug.Stack())
+				p = panicElsewhere{p, debug.Stack()}
 			}
 			done <- p
 		}()
@@ -132,6 +136,23 @@ func elsewhere(f func()) {
 	}()
 	if p := <-done; p != nil {
 		panic(p)
+	}
+}
+
+// panicElsewhere is a panic that is passed on to another goroutine.
+type panicElsewhere struct {
+	value any
+	stack []byte
+}
+
+// tellPanic tells of a panic that costs one connection.
+func (d *door) tellPanic(log *slog.Logger, p any, stack []byte) {
+	if e, ok := p.(panicElsewhere); ok {
+		p, stack = e.value, e.stack
+	}
+	log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(stack))
+	if d.Recorder != nil {
+		d.Recorder.Panicked(auth.SMTP)
 	}
 }
 

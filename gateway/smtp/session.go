@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,8 @@ type session struct {
 	leave   func() // takes the session out of the register
 	up      atomic.Pointer[upstream.SMTPConn]
 	lost    atomic.Bool
+	gone    atomic.Bool // the mail server, by itself
+	revoked atomic.Bool // an admin, or a revocation, ended this session
 
 	// The transaction: open from MAIL on; dirty while the mail server has one that
 	// nobody wants any more; utf8 when MAIL said SMTPUTF8.
@@ -55,6 +58,18 @@ func (s *session) wanted() error {
 		return ended.says("This session was ended; log in again")
 	}
 	return nil
+}
+
+// why says why a session ended that its client did not end; empty: it did, or was
+// silent for too long, or the gateway stops.
+func (s *session) why() string {
+	switch {
+	case s.revoked.Load():
+		return "ended by an admin, or the account was revoked"
+	case s.gone.Load():
+		return "the mail server was lost"
+	}
+	return ""
 }
 
 // ready says why no mail can be submitted now, if so.
@@ -173,11 +188,12 @@ func (s *session) passOn(step string, err error) *gosmtp.SMTPError {
 	var reply *gosmtp.SMTPError
 	if !errors.As(err, &reply) {
 		s.abort()
+		s.gone.Store(true)
 		s.log.Warn("mail server lost", "step", step, "err", err)
 		s.conn.hangUp()
 		return serverGone.says("Connection to the mail server lost; try again later")
 	}
-	s.log.Info("mail server refused", "step", step, "code", reply.Code, "reply", printable(reply.Message))
+	s.log.Info("mail server refused", "step", step, "code", reply.Code, "reply", withoutAddresses(printable(reply.Message)))
 	switch {
 	case reply.Code == 421: // RFC 5321 section 3.8: it closes the connection
 		s.abort()
@@ -215,6 +231,28 @@ func tried(address string) string {
 		quoted = strings.ToValidUTF8(quoted[:maxTried], "")
 	}
 	return quoted
+}
+
+// address matches what may be somebody's address in a text.
+var address = regexp.MustCompile(`[^\s<>"'(),;:]+@[^\s<>"'(),;:]+`)
+
+// withoutAddresses puts *** in the place of addresses. Mail servers repeat the
+// recipient that they refuse, and whom somebody writes to is nobody's business.
+func withoutAddresses(text string) string { return address.ReplaceAllLiteralString(text, "***") }
+
+// queueID matches how mail servers say under which name they have taken a
+// message: "queued as 4XyzAB" (Postfix), "id=1sAbC-000-00" (Exim), "Queued mail for
+// delivery id" and "4XyzAB Message accepted" (Sendmail).
+var queueID = regexp.MustCompile(`(?i)(?:\bqueued as |\bid[= ])([A-Za-z0-9._-]{4,64})|^([A-Za-z0-9]{10,32}) Message accepted`)
+
+// queuedAs is the mail server's name for a message, out of its reply; empty when
+// it tells none that is known here. The reply is in the log as well.
+func queuedAs(reply string) string {
+	m := queueID.FindStringSubmatch(reply)
+	if m == nil {
+		return ""
+	}
+	return m[1] + m[2]
 }
 
 func (s *session) submitted(r Result) {

@@ -352,3 +352,41 @@ func TestAMailServerThatTimesOutBetweenMessages(t *testing.T) {
 		t.Errorf("%d attempts, want 1", n)
 	}
 }
+
+func TestAMessageIsLoggedByItsQueueIDAndNotByItsRecipients(t *testing.T) {
+	for reply, want := range map[string]string{
+		"Ok: queued as 4XyzAB12cd":                     "4XyzAB12cd",
+		"OK id=1sAbCd-000-0000-Xy":                     "1sAbCd-000-0000-Xy",
+		"41BxyzAB012345 Message accepted for delivery": "41BxyzAB012345",
+		"Ok":     "",
+		"Ok: id": "",
+	} {
+		if got := queuedAs(reply); got != want {
+			t.Errorf("%s: %q, want %q", reply, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"<ai.do@xa.vn>: Recipient address rejected": "<***>: Recipient address rejected",
+		"no mailbox for Ai.Do+x@XA.VN here":         "no mailbox for *** here",
+		"văn-thư@xã.vn, b@c: no":                    "***, ***: no",
+		"greylisted @ 10:00":                        "greylisted @ 10:00",
+	} {
+		if got := withoutAddresses(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	const stranger = "ai.do@elsewhere.example"
+	g := start(t, func(g *gateway) {
+		g.fake.Recipient = func(address string) string { return "550 5.1.1 <" + address + ">: Recipient address rejected" }
+	})
+	c := g.login()
+	c.do("MAIL FROM:<"+owner+">", "250")
+	if got := c.do("RCPT TO:<"+stranger+">", "550"); !strings.Contains(got, stranger) {
+		t.Errorf("the client is not told which: %s", got)
+	}
+	c.do("QUIT", "221")
+	g.stop()
+	if log := g.log.String(); strings.Contains(log, stranger) || !strings.Contains(log, `msg="mail server refused"`) || !strings.Contains(log, "step=RCPT code=550") {
+		t.Error(log)
+	}
+}

@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"congthu/gateway/support"
+)
+
+func newSupportBundleCommand() *cobra.Command {
+	var at connection
+	var file string
+	var names bool
+	cmd := &cobra.Command{
+		Use:   "support-bundle [--file FILE]",
+		Short: "Write a file for those who help, without secrets (gói thông tin hỗ trợ)",
+		Long: `Write a tar.gz that tells how the gateway is: version, configuration without
+secrets, health, metrics, sizes of the store, the machine, and what the process is
+doing. Only you may read the file; look into it before you send it.
+
+Passwords, tokens, keys, accounts and the audit log are not in it. Holders of tokens
+and addresses are pseudonyms, and aliases and delegations are only counted, unless
+you say --with-names. The log is not in it either: it has accounts and addresses of
+clients. The gateway must be running: its admin socket is used.`,
+		Example: "  congthu support-bundle\n  congthu support-bundle --file /root/congthu.tar.gz\n  tar -xzOf congthu-support-*.tar.gz congthu-support/config.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := at.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 2*patience)
+			defer cancel()
+			query := "/debug/bundle"
+			if names {
+				query += "?names=true"
+			}
+			bundle, err := c.fetch(ctx, query)
+			if err != nil {
+				return err
+			}
+			manifest, err := readManifest(bundle)
+			if err != nil {
+				return fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+			}
+			if file == "" {
+				file = "congthu-support-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
+			}
+			if err := writeNew(file, bundle); err != nil {
+				return err
+			}
+			printManifest(cmd.OutOrStdout(), file, manifest)
+			return nil
+		},
+	}
+	at.addFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&file, "file", "", "write to this new `FILE` (default congthu-support-TIME.tar.gz in this directory)")
+	f.BoolVar(&names, "with-names", false, "names of people in clear, and the lists of aliases and delegations")
+	return cmd
+}
+
+// fetch gets what is no JSON.
+func (c *client) fetch(ctx context.Context, path string) ([]byte, error) {
+	r, err := newRequest(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.unreached(err)
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read answer of the gateway: %w", err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, refused(answer.StatusCode, data)
+	}
+	return data, nil
+}
+
+// writeNew writes a file that was not there before, for its owner only.
+func writeNew(name string, content []byte) (err error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write bundle: %w; say where else with --file", err)
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(name) // half a bundle is none
+		return fmt.Errorf("write bundle: %w; say where else with --file", err)
+	}
+	return nil
+}
+
+// readManifest reads the first file of a bundle.
+func readManifest(bundle []byte) (m support.Manifest, err error) {
+	z, err := gzip.NewReader(bytes.NewReader(bundle))
+	if err != nil {
+		return m, fmt.Errorf("read bundle: %w", err)
+	}
+	t := tar.NewReader(z)
+	first, err := t.Next()
+	if err != nil {
+		return m, fmt.Errorf("read bundle: %w", err)
+	}
+	if path.Base(first.Name) != support.ManifestName {
+		return m, errors.New("read bundle: it does not begin with a manifest")
+	}
+	if err := json.NewDecoder(t).Decode(&m); err != nil {
+		return m, fmt.Errorf("read manifest: %w", err)
+	}
+	return m, nil
+}
+
+func printManifest(w io.Writer, file string, m support.Manifest) {
+	fmt.Fprintf(w, "Written to %s, for you only. In it:\n", clean(file))
+	rows := [][]string{{support.ManifestName, "", "what is in it"}}
+	for _, f := range m.Files {
+		size := fmt.Sprint(f.Octets)
+		if f.Error != "" {
+			size, f.What = "missing", f.What+": "+f.Error
+		}
+		rows = append(rows, []string{f.Name, size, f.What})
+	}
+	table(w, "  ", rows)
+	if m.Names == "clear" {
+		fmt.Fprintln(w, "Names of people are in clear.")
+	} else {
+		fmt.Fprintln(w, "Names of people are pseudonyms, which nobody can turn back.")
+	}
+	fmt.Fprintln(w, "Not in it:")
+	for _, what := range m.Missing {
+		fmt.Fprintln(w, "  "+clean(strings.TrimSpace(what)))
+	}
+}
