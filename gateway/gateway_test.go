@@ -47,6 +47,7 @@ type counts struct {
 	outcomes map[auth.Outcome]int
 	reloads  []error
 	expires  time.Time // of the certificate that clients see
+	unread   error     // why the certificate of the files is not in force
 	panics   int       // of the admin interface
 	scraped  http.HandlerFunc
 }
@@ -67,6 +68,12 @@ func (c *counts) CertificatesExpire(clients, _ time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expires = clients
+}
+
+func (c *counts) CertificatesRead(clients, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unread = clients
 }
 
 func (*counts) Happened(auth.Event)                 {}
