@@ -78,6 +78,8 @@ func TestARestartUnderLoadRefusesNobody(t *testing.T) {
 		reader.Say("b NOOP\r\n")
 		reader.Tagged("b")
 
+		early := door.DialIMAP(t, "")
+
 		from, began := len(m.Said()), time.Now()
 		g.Process.Signal(syscall.SIGTERM)
 		Eventually(t, "load balancers to be told", func() bool {
@@ -87,6 +89,9 @@ func TestARestartUnderLoadRefusesNobody(t *testing.T) {
 			}
 			return code == http.StatusServiceUnavailable && strings.Contains(body, "shutting down")
 		})
+		if reply := early.Command("a", "LOGIN "+quoted(user)+" "+quoted(Password)); !strings.HasPrefix(reply, "OK") {
+			t.Errorf("the login of a client that had been let in before: %s", reply)
+		}
 		if reply := reader.Command("c", "SELECT INBOX"); !strings.HasPrefix(reply, "OK") {
 			t.Errorf("an IMAP session while draining: %s", reply)
 		}
