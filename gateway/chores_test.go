@@ -117,7 +117,7 @@ func TestTheSweepComesEveryDayHoweverSlowTheStoreIs(t *testing.T) {
 		store := &slow{memory: o.store}
 		store.takes.Store(int64(countEvery + 2*time.Minute)) // it is always counting
 		g := &Gateway{Store: store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil))}
-		if err := g.assemble(c); err != nil {
+		if err := g.assemble(c, false); err != nil {
 			t.Fatal(err)
 		}
 		unused(t, o.store, lan, time.Now().AddDate(0, -13, 0))

@@ -75,6 +75,9 @@ type Metrics interface {
 	AuditOldest(at time.Time)
 	// ChainVerified is told of every verification of the audit log.
 	ChainVerified(at time.Time, err error)
+	// CertificatesRead is told what became of the certificates that were to be put
+	// into force last; nil when they are.
+	CertificatesRead(clients, admin error)
 	// Watch is given what is read at every scrape.
 	Watch(waiting, sessions func() int)
 	// AdminPanicked is told of a panic in the admin interface that was caught.
@@ -96,6 +99,9 @@ type Gateway struct {
 	Version string
 	// Load reads the configuration again, for Reload.
 	Load func() (*config.Config, error)
+	// Sockets were opened by somebody else, who keeps them open; Run takes them
+	// over. None: the gateway opens all that it needs.
+	Sockets []Socket
 	// Ready is called when everything listens; nil: nobody is told.
 	Ready func()
 	// Now is the clock; nil: this machine's. Gateways that share a store must
@@ -114,7 +120,10 @@ type Gateway struct {
 	smtp      *smtp.Server
 	admin     *admin.Server
 	mailCert  *config.Certificate
-	adminCert *config.Certificate      // nil: plain HTTP
+	adminCert *config.Certificate // nil: plain HTTP
+	renewals  renewals
+	loops     []*door
+	draining  atomic.Bool
 	reloaded  chan struct{}            // has room for one signal to sweepDaily
 	health    [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
 	attacks   map[string]bool          // that were told of; only the daily chores use it
@@ -124,11 +133,12 @@ type Gateway struct {
 // the sessions have drained. Nothing is served when one listener cannot be
 // opened; the error then joins a [*ListenError] for each that cannot.
 func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
-	if err := g.assemble(c); err != nil {
+	listeners, err := listen(c, g.Sockets)
+	if err != nil {
 		return err
 	}
-	listeners, err := listen(c)
-	if err != nil {
+	if err := g.assemble(c, listeners.passed); err != nil {
+		listeners.close()
 		return err
 	}
 	// What the doors need ends after them.
@@ -139,12 +149,13 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	// closed, /readyz has said so.
 	open, shut := context.WithCancel(context.WithoutCancel(ctx))
 	leave := func() {
+		g.draining.Store(true)
 		g.admin.Drain()
 		shut()
 	}
 	defer leave()
 	defer context.AfterFunc(ctx, func() {
-		g.Log.Info("stopping: nobody new is let in, live sessions may go on", "sessions", g.sessions.Len(""), "drain_timeout", c.DrainTimeout.String())
+		g.Log.Info("stopping: nobody new is let in, live sessions may go on", "sessions", g.sessions.Len(""), "drain_timeout", c.Drain(listeners.passed).String())
 		leave()
 	})()
 	context.AfterFunc(background, leave)
@@ -156,14 +167,17 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	doors, open := errgroup.WithContext(open)
 	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
 	for _, l := range listeners.imap {
-		doors.Go(func() error { return g.imap.Serve(open, g.behindBalancers(l), l.implicit) })
+		door := g.door(l)
+		doors.Go(func() error { return g.imap.Serve(open, door, l.implicit) })
 	}
 	for _, l := range listeners.smtp {
-		doors.Go(func() error { return g.smtp.Serve(open, g.behindBalancers(l), l.implicit) })
+		door := g.door(l)
+		doors.Go(func() error { return g.smtp.Serve(open, door, l.implicit) })
 	}
 	services.Go(func() error { return g.guard.Run(background) })
 	services.Go(func() error { return g.sweepDaily(background) })
 	services.Go(func() error { return g.probe(background) })
+	services.Go(func() error { return g.watchCertificates(background) })
 	for _, l := range listeners.admin {
 		services.Go(func() error { return g.serveAdmin(background, l) })
 	}
@@ -178,8 +192,9 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	return errors.Join(err, services.Wait())
 }
 
-// assemble builds what stays the same over reloads.
-func (g *Gateway) assemble(c *config.Config) error {
+// assemble builds what stays the same over reloads. awaited is set when new
+// clients will wait for the end of this process.
+func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	if err := g.live.set(c); err != nil {
 		return err
 	}
@@ -205,8 +220,10 @@ func (g *Gateway) assemble(c *config.Config) error {
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
 	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })
 	g.Metrics.Reloaded(time.Now(), nil)
-	g.tellCertificates()
+	g.renewals.begin(g, c)
 
+	drain := drainTime(c.Drain(awaited))
+	grace := min(lastLogins, max(drain, 0)/2) // and the rest for last words
 	limiter := &accept.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
 	g.imap = &imap.Server{
 		Guard: g.guard, Upstream: &g.live, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
@@ -214,7 +231,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 		Limiter:      limiter,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
-		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
+		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drain, LoginGrace: grace, EndQuiet: awaited,
 	}
 	g.smtp = &smtp.Server{
 		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
@@ -222,7 +239,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 		Limiter:      limiter,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
-		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drainTime(c),
+		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drain, Grace: grace,
 		NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
 	}
 	g.admin = g.newAdmin(c)
@@ -230,12 +247,16 @@ func (g *Gateway) assemble(c *config.Config) error {
 }
 
 // drainTime is the drain timeout as the doors take it, to whom 0 is a default.
-func drainTime(c *config.Config) time.Duration {
-	if c.DrainTimeout == 0 {
+func drainTime(d time.Duration) time.Duration {
+	if d == 0 {
 		return -1
 	}
-	return c.DrainTimeout
+	return d
 }
+
+// lastLogins is how long those may go on in a shutdown who were let in at the last
+// moment: a handshake, a login and a first command of somebody who is far away.
+const lastLogins = 2 * time.Second
 
 // refused records credentials that were not shown to the guard.
 func (g *Gateway) refused(a auth.Attempt, o auth.Outcome) {
@@ -268,10 +289,8 @@ func (g *Gateway) Reload() (err error) {
 	case g.reloaded <- struct{}{}:
 	default:
 	}
-	g.replace("tls.certificate", g.mailCert, c.Certificate())
-	g.replace("admin.tls.certificate", g.adminCert, c.AdminCertificate())
+	g.renewals.reloaded(g, c)
 	g.admin.SetTokens(tokens(c))
-	g.tellCertificates()
 	for _, w := range c.Warnings {
 		g.Log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
@@ -280,29 +299,6 @@ func (g *Gateway) Reload() (err error) {
 	}
 	g.Log.Info("the new configuration is in force", "file", c.File)
 	return nil
-}
-
-// replace puts a certificate into force, but not one that clients refuse in the
-// place of one that they do not.
-func (g *Gateway) replace(setting string, held, next *config.Certificate) {
-	if held == nil || next == nil {
-		return // a listener begins or ends to use TLS: that needs a restart
-	}
-	now := time.Now()
-	if err := next.Valid(now); err != nil && held.Valid(now) == nil {
-		g.Log.Error("the certificate from before stays in force, the new one would be refused by clients", "setting", setting, "err", err)
-		return
-	}
-	held.Replace(next)
-}
-
-// tellCertificates tells when the certificates in force run out.
-func (g *Gateway) tellCertificates() {
-	var adminExpires time.Time
-	if g.adminCert != nil {
-		adminExpires = g.adminCert.NotAfter()
-	}
-	g.Metrics.CertificatesExpire(g.mailCert.NotAfter(), adminExpires)
 }
 
 // live is what a reload replaces: the doors ask it each time.
@@ -361,10 +357,12 @@ func (l *live) changePassword() string {
 	return cmp.Or(p.ChangeText, p.ChangeURL)
 }
 
-// behindBalancers is a listener whose connections are their clients'. It is the
-// same whether there are balancers now or not: a reload may list some.
-func (g *Gateway) behindBalancers(l mailListener) net.Listener {
-	return &balancer.Listener{Listener: l.Listener, Policy: g.live.balancers, Log: g.Log}
+// door is a listener whose connections are their clients'. It is the same whether
+// there are balancers now or not: a reload may list some.
+func (g *Gateway) door(l mailListener) *door {
+	d := &door{Listener: &balancer.Listener{Listener: l.Listener, Policy: g.live.balancers, Log: g.Log}}
+	g.loops = append(g.loops, d)
+	return d
 }
 
 func (l *live) balancers() balancer.Policy {

@@ -48,6 +48,7 @@ type counts struct {
 	reloads  []error
 	expires  time.Time // of the certificate that clients see
 	oldest   time.Time // event of the audit log
+	unread   error     // why the certificate of the files is not in force
 	panics   int       // of the admin interface
 	scraped  http.HandlerFunc
 }
@@ -68,6 +69,12 @@ func (c *counts) CertificatesExpire(clients, _ time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expires = clients
+}
+
+func (c *counts) CertificatesRead(clients, _ error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unread = clients
 }
 
 func (*counts) Happened(auth.Event)                 {}

@@ -22,6 +22,7 @@ var imports = map[string][]string{
 	"congthu/gateway/heap":         {},
 	"congthu/gateway/relay":        {},
 	"congthu/gateway/session":      {"congthu/auth"},
+	"congthu/gateway/systemd":      {},
 	"congthu/gateway/upstream":     {"congthu/auth"},
 	"congthu/gateway/demo":         {"congthu/auth"},
 	"congthu/gateway/config":       {"congthu/auth", "congthu/gateway/upstream"},

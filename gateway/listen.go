@@ -31,7 +31,7 @@ func (e *ListenError) Error() string {
 	case errors.Is(e.Err, syscall.EADDRINUSE):
 		why = "another program has that address"
 	case errors.Is(e.Err, os.ErrPermission):
-		why = "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)"
+		why = "not permitted (ports below 1024 need congthu.socket or CAP_NET_BIND_SERVICE)"
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
 		why = "this machine has no such address"
 	}
@@ -45,6 +45,9 @@ func (e *ListenError) Unwrap() error { return e.Err }
 type listeners struct {
 	imap, smtp []mailListener
 	admin      []adminListener
+	// passed is set when the doors for mail were opened by somebody who keeps them
+	// open: new clients wait for the next process then, and for the end of this one.
+	passed bool
 }
 
 type mailListener struct {
@@ -59,30 +62,32 @@ type adminListener struct {
 
 // listen opens everything or nothing; its error tells of every address that
 // cannot be listened on.
-func listen(c *config.Config) (*listeners, error) {
+//
+// When mail sockets are passed, all doors for mail are: one that the gateway
+// opened by itself would refuse connections while it is restarted, which nobody
+// would notice before that day. What is for administrators may be passed, and is
+// opened here otherwise.
+func listen(c *config.Config, sockets []Socket) (*listeners, error) {
 	ls := new(listeners)
+	given := passed(sockets)
 	var failed []error
 	// Before login every client has a deadline, and the relay looks for dead peers in
 	// its own way: Go's, every 15 s, would be four system calls for each connection.
 	unasked := net.ListenConfig{KeepAlive: -1}
-	tcp := func(setting, address string) (net.Listener, bool) {
+	tcp := func(setting, address string) []net.Listener {
 		l, err := unasked.Listen(context.Background(), "tcp", address)
 		if err != nil {
 			failed = append(failed, &ListenError{setting, address, err})
+			return nil
 		}
-		return l, err == nil
+		return []net.Listener{l}
 	}
-	mail := func(into *[]mailListener, setting string, wanted []config.Listener) {
-		for i, w := range wanted {
-			if l, ok := tcp(fmt.Sprintf("%s.listen[%d].address", setting, i), w.Address); ok {
-				*into = append(*into, mailListener{l, w.TLS == upstream.Implicit})
-			}
-		}
-	}
-	mail(&ls.imap, "imap", c.IMAP.Listen)
-	mail(&ls.smtp, "smtp", c.SMTP.Listen)
 	if c.Admin.Listen != "" {
-		if l, ok := tcp("admin.listen", c.Admin.Listen); ok {
+		found := given.take(socketAdmin, c.Admin.Listen, !given.hasUnix())
+		if len(found) == 0 {
+			found = tcp("admin.listen", c.Admin.Listen)
+		}
+		for _, l := range found {
 			if cert := c.AdminCertificate(); cert != nil {
 				l = tls.NewListener(l, cert.TLSConfig())
 			}
@@ -90,19 +95,49 @@ func listen(c *config.Config) (*listeners, error) {
 		}
 	}
 	if c.Metrics.Listen != "" {
-		if l, ok := tcp("metrics.listen", c.Metrics.Listen); ok {
+		found := given.take(socketMetrics, c.Metrics.Listen, true)
+		if len(found) == 0 {
+			found = tcp("metrics.listen", c.Metrics.Listen)
+		}
+		for _, l := range found {
 			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).MetricsHandler})
 		}
 	}
 	if c.Admin.Socket != "" {
-		if l, err := admin.ListenSocket(c.Admin.Socket, c.Admin.SocketGroup); err != nil {
-			failed = append(failed, &ListenError{"admin.socket", c.Admin.Socket, err})
-		} else {
+		found := given.take(socketAdmin, c.Admin.Socket, false)
+		if len(found) == 0 {
+			if l, err := admin.ListenSocket(c.Admin.Socket, c.Admin.SocketGroup); err != nil {
+				failed = append(failed, &ListenError{"admin.socket", c.Admin.Socket, err})
+			} else {
+				found = append(found, l)
+			}
+		}
+		for _, l := range found {
 			ls.admin = append(ls.admin, adminListener{l, (*admin.Server).SocketHandler})
 		}
 	}
+	if len(given) > 0 {
+		ls.passed = true
+		var missing []error
+		ls.imap, missing = given.mailListeners("imap.listen", c.IMAP.Listen, socketIMAP, socketIMAPS)
+		failed = append(failed, missing...)
+		ls.smtp, missing = given.mailListeners("smtp.listen", c.SMTP.Listen, socketSubmission, socketSubmissions)
+		failed = append(failed, missing...)
+		failed = append(failed, given.unused()...)
+	} else {
+		mail := func(into *[]mailListener, setting string, wanted []config.Listener) {
+			for i, w := range wanted {
+				for _, l := range tcp(fmt.Sprintf("%s.listen[%d].address", setting, i), w.Address) {
+					*into = append(*into, mailListener{l, w.TLS == upstream.Implicit})
+				}
+			}
+		}
+		mail(&ls.imap, "imap", c.IMAP.Listen)
+		mail(&ls.smtp, "smtp", c.SMTP.Listen)
+	}
 	if len(failed) > 0 {
 		ls.close()
+		given.close()
 		return nil, errors.Join(failed...)
 	}
 	return ls, nil

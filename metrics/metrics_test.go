@@ -97,6 +97,7 @@ func exercise(m *Metrics) {
 	m.Queued(1)
 	m.Reloaded(time.Unix(1, 0), nil)
 	m.CertificateExpires(CertificateClients, time.Unix(1, 0))
+	m.CertificateRead(CertificateClients, nil)
 	m.ChainVerified(time.Unix(1, 0), nil)
 }
 

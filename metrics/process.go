@@ -43,6 +43,7 @@ type process struct {
 	reloaded        prometheus.Gauge
 	reloadedAt      prometheus.Gauge
 	certificates    *prometheus.GaugeVec
+	certificateRead *prometheus.GaugeVec
 	chainOK         prometheus.Gauge
 	chainVerifiedAt *prometheus.GaugeVec
 }
@@ -65,7 +66,10 @@ func (p *process) register(f factory, build Build) {
 	p.reloadedAt = f.gauge("congthu_config_last_reload_success_timestamp_seconds",
 		"When the configuration in force was read, in seconds since 1970. Older than the file: it was not reloaded (systemctl reload congthu).")
 	p.certificates = f.gauges("congthu_certificate_expiry_timestamp_seconds",
-		"When a certificate in use runs out, in seconds since 1970. Clients refuse to connect after that: put the new pair in its place and reload.", "certificate")
+		"When a certificate in use runs out, in seconds since 1970. Clients refuse to connect after that: put the new pair in its place, it is read by itself.", "certificate")
+	p.certificateRead = f.gauges("congthu_certificate_last_read_successful",
+		"0 when the files of a certificate have changed and are not in force, since they do not go together or clients would "+
+			"refuse it; the one from before stays. The log says why.", "certificate")
 	p.chainOK = f.gauge("congthu_audit_chain_ok",
 		"0 when the last verification found that the audit log had been changed or cut; keep the database as it is and "+
 			"run 'congthu audit verify'.")
@@ -89,6 +93,13 @@ func (m *Metrics) Reloaded(at time.Time, err error) {
 func (m *Metrics) CertificateExpires(c Certificate, at time.Time) {
 	if c == CertificateClients || c == CertificateAdmin {
 		m.process.certificates.WithLabelValues(string(c)).Set(seconds(at))
+	}
+}
+
+// CertificateRead says whether the files of a certificate are what is in force.
+func (m *Metrics) CertificateRead(c Certificate, err error) {
+	if c == CertificateClients || c == CertificateAdmin {
+		m.process.certificateRead.WithLabelValues(string(c)).Set(truth(err == nil))
 	}
 }
 

@@ -40,6 +40,15 @@ func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.C
 	}
 }
 
+// Shut makes l accept nobody any more. A listener that takes connections in before
+// it is asked for them (its method Shut) hands those out still; it is closed later.
+func Shut(l net.Listener) error {
+	if s, ok := l.(interface{ Shut() error }); ok {
+		return s.Shut()
+	}
+	return l.Close()
+}
+
 // Source is the address and port at the other end; zero for a connection that
 // has none, in memory.
 func Source(conn net.Conn) netip.AddrPort {

@@ -73,6 +73,8 @@ type Listener struct {
 	start   sync.Once
 	ready   chan accepted
 	running sync.WaitGroup
+	// introductions are those of balancers' connections; only run adds to them.
+	introductions sync.WaitGroup
 
 	mu      sync.Mutex
 	closing chan struct{}
@@ -118,6 +120,26 @@ func (l *Listener) Close() error {
 	return err
 }
 
+// lastHeaders is how long balancers have, after Shut, for headers that they owe.
+const lastHeaders = time.Second
+
+// Shut closes the listener alone: what has come before is handed out by Accept
+// still, and then net.ErrClosed. A client whose connection was taken from the
+// queue of the socket would otherwise be cut off between two processes that
+// serve it one after the other. Close has to be called all the same.
+func (l *Listener) Shut() error {
+	l.start.Do(l.begin)
+	err := l.Listener.Close()
+	time.AfterFunc(lastHeaders, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for conn := range l.pending {
+			conn.SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+	return err
+}
+
 // prepare makes what the zero Listener lacks. l.mu is held.
 func (l *Listener) prepare() {
 	if l.closing == nil {
@@ -140,6 +162,9 @@ func (l *Listener) begin() {
 func (l *Listener) run() {
 	for {
 		conn, err := l.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			l.introductions.Wait()
+		}
 		if err != nil {
 			// Handed out before the next try, so that the caller can wait for
 			// file descriptors to become free.
@@ -190,7 +215,11 @@ func (l *Listener) ask(conn *net.TCPConn, timeout time.Duration) bool {
 		return false
 	}
 	l.pending[conn] = struct{}{}
-	l.running.Go(func() { l.introduce(conn, timeout) })
+	l.introductions.Add(1)
+	l.running.Go(func() {
+		defer l.introductions.Done()
+		l.introduce(conn, timeout)
+	})
 	l.mu.Unlock()
 	return true
 }

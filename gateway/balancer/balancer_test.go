@@ -308,6 +308,51 @@ func TestCloseEndsWhatWasNotAccepted(t *testing.T) {
 	}
 }
 
+// told tells of each connection that is taken from the queue of a socket.
+type told struct {
+	net.Listener
+	took chan struct{}
+}
+
+func (l told) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.took <- struct{}{}
+	}
+	return conn, err
+}
+
+// When one process follows another on the same socket, nobody but this one can
+// serve those whose connections it has taken from the queue.
+func TestShutHandsOutWhatHasCome(t *testing.T) {
+	s := newStage(t, time.Hour)
+	took := make(chan struct{}, 10)
+	s.Listener.Listener = told{s.Listener.Listener, took}
+	s.dial(strangerAddress, "")
+	s.accept()
+	silent, balancer := s.dial(balancerAddress, ""), s.dial(balancerAddress, "")
+	stranger := s.dial(strangerAddress, "")
+	for range 4 {
+		<-took
+	}
+	if err := s.Shut(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.accept().RemoteAddr().String(); got != stranger.LocalAddr().String() {
+		t.Errorf("accepted %s", got)
+	}
+	if _, err := io.WriteString(balancer, "PROXY TCP4 192.0.2.7 198.51.100.1 49153 993\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.accept().RemoteAddr().String(); got != "192.0.2.7:49153" {
+		t.Errorf("accepted %s", got)
+	}
+	if _, err := s.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept after the last: %v", err)
+	}
+	gone(t, silent) // it has had its time
+}
+
 func TestAClosedListenerNeedsNoAccept(t *testing.T) {
 	s := newStage(t, 0)
 	if err := s.Close(); err != nil {

@@ -23,6 +23,7 @@ import (
 	"congthu/gateway/config"
 	"congthu/gateway/heap"
 	"congthu/gateway/smtp"
+	"congthu/gateway/systemd"
 	"congthu/metrics"
 )
 
@@ -34,7 +35,10 @@ func newServeCommand() *cobra.Command {
 		Long: `Run the gateway until SIGTERM or SIGINT: then it accepts nobody any more, lets
 live sessions go on for drain_timeout, and ends.
 
-SIGHUP reads the configuration again. A file with a mistake changes nothing.`,
+SIGHUP reads the configuration again. A file with a mistake changes nothing.
+
+Sockets that systemd passes (congthu.socket) are used in place of its own: new
+clients then wait while the gateway is restarted, and are not refused.`,
 		Example: "  congthu serve -c /etc/congthu/congthu.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,9 +49,17 @@ SIGHUP reads the configuration again. A file with a mistake changes nothing.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			go heap.Default.Run(ctx)
+			sockets, err := systemd.Sockets()
+			if err != nil {
+				return badConfig(err)
+			}
 			s := &server{
-				log:  newLogger(cmd.ErrOrStderr(), c.Log),
-				load: func() (*config.Config, error) { return config.Load(file) },
+				log:       newLogger(cmd.ErrOrStderr(), c.Log),
+				load:      func() (*config.Config, error) { return config.Load(file) },
+				supervise: true,
+			}
+			for _, socket := range sockets {
+				s.sockets = append(s.sockets, gateway.Socket(socket))
 			}
 			return s.run(ctx, c)
 		},
@@ -64,6 +76,10 @@ type server struct {
 	prepare func(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter) error
 	// ready is called when everything listens.
 	ready func()
+	// sockets were opened by systemd.
+	sockets []gateway.Socket
+	// supervise is set when systemd is to be told, if it has started this process.
+	supervise bool
 }
 
 // run opens the store and serves until ctx ends.
@@ -77,7 +93,7 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 		s.log.Warn("configuration", "path", w.Path, "warning", w.Message, "fix", w.Fix)
 	}
 	ready := make(chan struct{})
-	g := &gateway.Gateway{Log: s.log, Version: version(), Load: s.load, Ready: func() {
+	g := &gateway.Gateway{Log: s.log, Version: version(), Load: s.load, Sockets: s.sockets, Ready: func() {
 		if s.ready != nil {
 			s.ready()
 		}
@@ -107,7 +123,13 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	notify := supervision{s, g}
+	supervised, unsupervise := context.WithCancel(context.WithoutCancel(ctx))
+	defer unsupervise()
 	done := make(chan struct{})
+	if s.supervise {
+		go notify.run(supervised, ctx.Done(), ready)
+	}
 	go func() {
 		defer close(done)
 		select {
@@ -120,9 +142,11 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 			case <-ctx.Done():
 				return
 			case <-reload:
+				notify.reloading()
 				if err := g.Reload(); err != nil {
 					tellMistakes(s.log, err)
 				}
+				notify.reloaded()
 			}
 		}
 	}()
@@ -192,6 +216,12 @@ func (o observer) CertificatesExpire(clients, admin time.Time) {
 	if !admin.IsZero() {
 		o.CertificateExpires(metrics.CertificateAdmin, admin)
 	}
+}
+
+// CertificatesRead implements gateway.Metrics.
+func (o observer) CertificatesRead(clients, admin error) {
+	o.CertificateRead(metrics.CertificateClients, clients)
+	o.CertificateRead(metrics.CertificateAdmin, admin)
 }
 
 // Watch implements gateway.Metrics.

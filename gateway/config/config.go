@@ -52,7 +52,8 @@ type Config struct {
 	Metrics    Metrics    `yaml:"metrics"`
 	Texts      Texts      `yaml:"texts"`
 	Log        Log        `yaml:"log"`
-	// DrainTimeout is how long a shutdown waits for live sessions to end.
+	// DrainTimeout is how long a shutdown waits for live sessions to end; see
+	// [Config.Drain].
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 
 	// File is where the configuration was read from.
@@ -61,6 +62,7 @@ type Config struct {
 	Warnings []Problem `yaml:"-"`
 
 	mail, admin *Certificate
+	drainGiven  bool
 }
 
 // KeyPair names the files of a certificate chain and its private key, both PEM.

@@ -453,3 +453,17 @@ func TestAConnectionStringIsNeverShown(t *testing.T) {
 		t.Error("a printed configuration shows the password of the database")
 	}
 }
+
+func TestTheDrainIsShortWhereClientsWaitForItsEnd(t *testing.T) {
+	inTestdata(t)
+	for text, want := range map[string][2]time.Duration{
+		"":                     {30 * time.Second, 5 * time.Second},
+		"drain_timeout: 30s\n": {30 * time.Second, 30 * time.Second},
+		"drain_timeout: 0s\n":  {0, 0},
+	} {
+		c := mustParse(t, five+text)
+		if got := [2]time.Duration{c.Drain(false), c.Drain(true)}; got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}

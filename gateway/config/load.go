@@ -172,6 +172,7 @@ func (c *Config) complete(s *source) {
 			*path = filepath.Join(c.DataDir, file)
 		}
 	}
+	c.drainGiven = s.given("drain_timeout")
 	for path, u := range map[string]*Upstream{"imap.upstream": &c.IMAP.Upstream, "smtp.upstream": &c.SMTP.Upstream} {
 		host, _, err := splitAddress(u.Address)
 		if err != nil {
@@ -184,6 +185,20 @@ func (c *Config) complete(s *source) {
 			u.TLS = upstream.Plain
 		}
 	}
+}
+
+// handover is how long live sessions go on while new clients wait.
+const handover = 5 * time.Second
+
+// Drain is how long a shutdown waits for live sessions to end. awaited is set when
+// new clients are kept waiting meanwhile, in sockets that the next process will
+// serve: then 30 seconds for the few who have something under way would be too
+// long for the many who come, unless the file says so.
+func (c *Config) Drain(awaited bool) time.Duration {
+	if awaited && !c.drainGiven {
+		return handover
+	}
+	return c.DrainTimeout
 }
 
 // sqliteFile is the store in the data directory.

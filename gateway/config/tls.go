@@ -123,11 +123,27 @@ func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certif
 	case err != nil && left > 0:
 		k.doubt(path+".certificate", "check the clock of this machine, or wait", "`%s.certificate`: %s %v", path, pair.Certificate, err)
 	case err != nil:
-		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s %v", path, pair.Certificate, err)
+		k.doubt(path+".certificate", "renew it; the gateway reads it by itself", "`%s.certificate`: %s %v", path, pair.Certificate, err)
 	case left < expiresSoon:
-		k.doubt(path+".certificate", "renew it, then reload the gateway", "`%s.certificate`: %s runs out in %s, on %s", path, pair.Certificate, daysIn(left), instant(loaded.Leaf.NotAfter))
+		k.doubt(path+".certificate", "renew it; the gateway reads it by itself", "`%s.certificate`: %s runs out in %s, on %s", path, pair.Certificate, daysIn(left), instant(loaded.Leaf.NotAfter))
 	}
 	return held
+}
+
+// ReadCertificate reads a certificate and its key again. path is what its error
+// calls them.
+func ReadCertificate(path string, pair KeyPair) (*Certificate, error) {
+	k := &checker{source: newSource("", nil), c: new(Config), now: time.Now()}
+	read := k.checkKeyPair(path, pair, true)
+	if read == nil {
+		return nil, errors.New(k.problems[0].Message)
+	}
+	return read, nil
+}
+
+// Same reports whether two are the same certificate.
+func (c *Certificate) Same(other *Certificate) bool {
+	return c.held.Load().Leaf.Equal(other.held.Load().Leaf)
 }
 
 // daysIn counts the days of a duration; one that has begun is one.

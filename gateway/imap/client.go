@@ -42,6 +42,7 @@ type client struct {
 
 	mu       sync.Mutex
 	draining bool // say BYE when next waiting for a command
+	brief    bool // end the session when it is quiet
 	ended    bool // close
 	revoked  bool // the login under way must not become a session
 	pair     *relay.Pair
@@ -67,6 +68,17 @@ func (c *client) drain() {
 	c.draining = true
 	if c.pair == nil {
 		c.raw.SetReadDeadline(past)
+	}
+}
+
+// endWhenQuiet ends the session of this client, once there is one, when nothing
+// moves on it.
+func (c *client) endWhenQuiet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.brief = true
+	if c.pair != nil {
+		c.pair.KickWhenQuiet()
 	}
 }
 

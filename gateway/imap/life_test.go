@@ -134,6 +134,32 @@ func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
 	s.stop = nil
 }
 
+// Whoever was let in at the last moment may log in still. With somebody waiting for
+// the end, the session is over at its first pause.
+func TestAShutdownWithGraceLetsThoseInWhoHaveCome(t *testing.T) {
+	s := newScene(t)
+	s.server.DrainTimeout, s.server.LoginGrace, s.server.EndQuiet = time.Minute, 50*time.Second, true
+	early, late, idle := s.connect(false), s.connect(true), s.connect(true)
+	idle.login(password)
+	idle.expect("l OK")
+	s.stop()
+	if got := idle.gone(); got != "" {
+		t.Errorf("a session without anything to do read %q", got)
+	}
+	late.login(password)
+	late.expect("l OK")
+	late.say("a NOOP")
+	late.expect("a OK")
+	if got := late.gone(); got != "" {
+		t.Errorf("a session that has had its pause read %q", got)
+	}
+	early.Close()
+	if err := <-s.served; err != nil {
+		t.Error(err)
+	}
+	s.stop = nil
+}
+
 func TestAShutdownDoesNotWaitForEver(t *testing.T) {
 	s := newScene(t)
 	s.server.DrainTimeout = time.Millisecond

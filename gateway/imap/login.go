@@ -222,4 +222,7 @@ func (c *client) splice(name auth.Name, kept *loggedIn) {
 	if c.ended || c.revoked {
 		c.pair.Kick()
 	}
+	if c.brief {
+		c.pair.KickWhenQuiet()
+	}
 }

@@ -93,21 +93,27 @@ type Server struct {
 	// DrainTimeout is how long logged-in sessions may go on when Serve's context
 	// has ended. 0: 30 s; negative: not at all.
 	DrainTimeout time.Duration
+	// LoginGrace is how much of DrainTimeout those have who are not logged in yet:
+	// whoever was let in at the last moment need not be told to come again. 0: none.
+	LoginGrace time.Duration
+	// EndQuiet ends a session that is logged in as soon as nothing moves on it when
+	// Serve's context has ended: somebody waits for the end of this process.
+	EndQuiet bool
 
 	mu      sync.Mutex
 	clients map[*client]struct{}
 }
 
 // Serve accepts clients from l, which it closes, until ctx ends; then it
-// says BYE to those who are not logged in, lets the others go on for
-// DrainTimeout, and returns nil when all are gone. implicit is TLS
+// says BYE to those who are not logged in after LoginGrace, lets the others go on
+// for DrainTimeout, and returns nil when all are gone. implicit is TLS
 // from the first byte.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
 	defer l.Close()
 	if implicit && s.TLSConfig == nil {
 		return errors.New("imap: implicit TLS without a TLS configuration")
 	}
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+	stop := context.AfterFunc(ctx, func() { accept.Shut(l) })
 	defer stop()
 	d := &door{server: s, ctx: ctx, implicit: implicit}
 	if s.TLSConfig != nil {
@@ -149,18 +155,28 @@ func (d *door) take(conn net.Conn) {
 
 // drain waits for the clients after the listener has closed.
 func (d *door) drain() {
-	d.each((*client).drain)
-	gone := make(chan struct{})
-	go func() {
-		d.clients.Wait()
-		close(gone)
-	}()
 	timeout := d.server.DrainTimeout
 	if timeout == 0 {
 		timeout = 30 * time.Second
 	}
 	timer := time.NewTimer(max(timeout, 0))
 	defer timer.Stop()
+	if d.server.EndQuiet {
+		d.each((*client).endWhenQuiet)
+	}
+	gone := make(chan struct{})
+	go func() {
+		d.clients.Wait()
+		close(gone)
+	}()
+	grace := time.NewTimer(min(d.server.LoginGrace, max(timeout, 0)))
+	defer grace.Stop()
+	select {
+	case <-gone:
+		return
+	case <-grace.C:
+		d.each((*client).drain)
+	}
 	select {
 	case <-gone:
 		return

@@ -159,13 +159,19 @@ var starter = sync.OnceValue(func() chan<- func() {
 // start runs a program and appends what it says to log.
 func start(t testing.TB, name, log string, argv ...string) *Process {
 	t.Helper()
+	return startPassing(t, nil, name, log, argv...)
+}
+
+// startPassing is start for a program that is given files, from descriptor 3 on.
+func startPassing(t testing.TB, files []*os.File, name, log string, argv ...string) *Process {
+	t.Helper()
 	p := &Process{Name: name, Log: log, done: make(chan struct{})}
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = out, out, files
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
 	starter() <- func() { started <- p.cmd.Start() }

@@ -379,3 +379,42 @@ func BenchmarkQuietPair(b *testing.B) {
 		})
 	}
 }
+
+// Between two commands nothing is lost; within a reply, half of it would be.
+func TestAPairThatIsToEndWhenQuietEndsAtItsNextPause(t *testing.T) {
+	t.Run("quiet already", func(t *testing.T) {
+		j := join(t, true, Options{Quiet: time.Millisecond}, "", "")
+		untilParked(t, 2)
+		j.pair.KickWhenQuiet()
+		if r := <-j.done; !errors.Is(r.Err, ErrKicked) {
+			t.Errorf("result %+v", r)
+		}
+	})
+	t.Run("busy", func(t *testing.T) {
+		j := join(t, true, Options{Quiet: 50 * time.Millisecond}, "", "")
+		j.pair.KickWhenQuiet()
+		const size = 4 << 20
+		go j.server.Write(make([]byte, size))
+		// In one go, and in pieces that are less apart than a pause.
+		if n, err := io.ReadFull(j.client, make([]byte, size)); err != nil {
+			t.Fatalf("after %d octets: %v", n, err)
+		}
+		if r := <-j.done; !errors.Is(r.Err, ErrKicked) || r.FromUpstream != size {
+			t.Errorf("result %+v", r)
+		}
+	})
+	t.Run("one side quiet", func(t *testing.T) {
+		j := join(t, false, Options{Quiet: time.Millisecond}, "", "")
+		untilParked(t, 2)
+		go j.server.Write(make([]byte, 64<<20)) // more than sockets hold: nobody reads
+		untilParked(t, 1)
+		j.pair.KickWhenQuiet()
+		select {
+		case r := <-j.done:
+			t.Errorf("ended in the middle of something: %+v", r)
+		default:
+		}
+		j.pair.Kick()
+		<-j.done
+	})
+}

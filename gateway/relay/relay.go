@@ -89,13 +89,14 @@ type Pair struct {
 	begun   time.Time
 	moved   atomic.Int64 // when something moved last, since begun
 
-	mu    sync.Mutex
-	going int // ways that have not ended
-	ended bool
-	err   error
-	quiet time.Duration // the longest allowed; 0 for ever
-	timer *time.Timer
-	parks bool // is a user of the parking lot
+	mu      sync.Mutex
+	going   int // ways that have not ended
+	ended   bool
+	err     error
+	quiet   time.Duration // the longest allowed; 0 for ever
+	timer   *time.Timer
+	parks   bool // is a user of the parking lot
+	leaving bool // ends when it is quiet
 }
 
 // way is one direction of a pair. Its fields belong to the goroutine that carries
@@ -147,6 +148,22 @@ func Join(client, upstream Side, o Options) *Pair {
 // Kick ends the pair, at any time and from any goroutine; it does not wait. More
 // calls, or one after the end, do nothing.
 func (p *Pair) Kick() { p.end(ErrKicked) }
+
+// KickWhenQuiet ends the pair at its next pause, when both sources have been quiet
+// for Options.Quiet: between two commands, most likely, and not within a reply. A
+// pair that cannot be parked is never known to be quiet.
+func (p *Pair) KickWhenQuiet() {
+	p.mu.Lock()
+	p.leaving = true
+	quiet := p.isQuiet()
+	p.mu.Unlock()
+	if quiet {
+		p.end(ErrKicked)
+	}
+}
+
+// isQuiet reports whether nobody carries anything. p.mu is held.
+func (p *Pair) isQuiet() bool { return p.ways[0].state != carried && p.ways[1].state != carried }
 
 // Buffers: a direction keeps smallBuffer octets while it is carried; a larger one
 // is borrowed from the first read that fills it until the first that would not.
@@ -269,6 +286,9 @@ func (w *way) park() (gone bool) {
 		return false
 	}
 	w.state = parked
+	if p.leaving && p.isQuiet() {
+		go p.end(ErrKicked) // p.mu is held
+	}
 	return true
 }
 

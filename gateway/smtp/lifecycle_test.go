@@ -318,6 +318,27 @@ func TestDrainLetsMessagesUnderWayEnd(t *testing.T) {
 	}
 }
 
+// Whoever was let in at the last moment may log in and send a message still.
+func TestDrainWithGraceServesThoseWhoHaveCome(t *testing.T) {
+	g := start(t, func(g *gateway) { g.DrainTimeout, g.Grace = time.Hour, 3*time.Second })
+	c, idle := g.login(), g.login()
+	var stopped sync.WaitGroup
+	stopped.Go(g.stop)
+	for conn, err := net.Dial("tcp", g.implicit); err == nil; conn, err = net.Dial("tcp", g.implicit) {
+		conn.Close()
+	}
+	c.envelope()
+	c.do("DATA", "354")
+	c.send(hello + ".\r\n")
+	c.want("250 2.0.0 Ok: queued")
+	for _, c := range []*client{c, idle} {
+		c.want("421")
+		c.closed()
+	}
+	stopped.Wait()
+	g.wantDelivered(hello)
+}
+
 func TestDrainDoesNotWaitForEver(t *testing.T) {
 	g := start(t, func(g *gateway) { g.DrainTimeout = time.Nanosecond })
 	c := g.login()

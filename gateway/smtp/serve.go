@@ -31,7 +31,8 @@ type door struct {
 
 // Serve accepts connections until ctx ends: with TLS from the first octet if
 // implicit (RFC 8314), with STARTTLS otherwise. Then it closes l, waits for
-// messages under way up to DrainTimeout, tells everybody 421, and returns nil
+// messages under way up to DrainTimeout, and for everybody else up to Grace, tells
+// them 421, and returns nil
 // when all connections are closed. It may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
 	d := &door{Server: s, implicit: implicit, tls: accept.TLS(s.TLSConfig, alpn...), conns: make(map[*conn]func())}
@@ -39,7 +40,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	refreshing, stopRefreshing := context.WithCancel(ctx)
 	first := make(chan struct{})
 	d.wg.Go(func() { d.refresh(refreshing, first) })
-	stopClosing := context.AfterFunc(ctx, func() { l.Close() })
+	stopClosing := context.AfterFunc(ctx, func() { accept.Shut(l) })
 	defer stopClosing()
 	select { // nobody should be told less than the mail server offers
 	case <-first:
@@ -185,16 +186,21 @@ const lastWords = 5 * time.Second
 // drain lets messages under way come to their end, then ends everything, and
 // waits for it.
 func (d *door) drain() {
-	d.mu.Lock()
-	d.draining = true
-	d.mu.Unlock()
-	d.each(func(c *conn, _ func()) { c.drain() })
+	timeout := max(or(d.DrainTimeout, 30*time.Second), 0)
+	grace := min(d.Grace, timeout)
 	done := make(chan struct{})
 	go func() {
 		d.wg.Wait()
 		close(done)
 	}()
-	if !within(done, or(d.DrainTimeout, 30*time.Second)) {
+	if grace > 0 && within(done, grace) {
+		return
+	}
+	d.mu.Lock()
+	d.draining = true
+	d.mu.Unlock()
+	d.each(func(c *conn, _ func()) { c.drain() })
+	if !within(done, timeout-grace) {
 		d.each(func(c *conn, _ func()) { c.kick() })
 		if !within(done, lastWords) {
 			d.each(func(_ *conn, abort func()) { abort() })

@@ -117,6 +117,9 @@ type Server struct {
 	// DrainTimeout is how long messages under way may take when Serve's context has
 	// ended. 0: 30 s; negative: not at all.
 	DrainTimeout time.Duration
+	// Grace is how much of DrainTimeout those have who have no message under way:
+	// whoever was let in at the last moment need not be told to come again. 0: none.
+	Grace time.Duration
 	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
 	// minutes; more often while it cannot be reached.
 	RefreshEvery time.Duration
