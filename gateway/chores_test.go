@@ -205,7 +205,7 @@ func TestTheSweepRemovesOldEventsOfALogThatVerifies(t *testing.T) {
 					store = broken{o.store}
 				}
 				g := &Gateway{Store: store, Metrics: o.counts, Log: slog.New(slog.NewTextHandler(o.log, nil))}
-				if err := g.assemble(loaded); err != nil {
+				if err := g.assemble(loaded, false); err != nil {
 					t.Fatal(err)
 				}
 				old(t, o.store, 402, 401, 395, 39, 1)
