@@ -2,11 +2,12 @@ package grafana
 
 // The outcomes that tell of trouble of the servers' own: a person with the right
 // password was told to come later.
-const trouble = "unavailable|store_unavailable|busy"
+const trouble = "unavailable|store_unavailable"
 
 // success is the share of logins let in of those that a healthy system would have
 // let in, as far as one can know. Wrong passwords, locks and throttled sources are
-// no trouble, and so are in neither.
+// no trouble, and so are in neither; nor is busy, since whoever guesses at one
+// account makes it so.
 func success(by, span string) string {
 	attempts := func(which string) string {
 		return sumBy(by) + "(rate(" + of("congthu_login_attempts_total", which) + "[" + span + "]))"
@@ -70,7 +71,7 @@ func AuthPath() Dashboard {
 					"Gateways that Prometheus cannot read. Not 0: see whether that machine runs (systemctl status congthu).",
 				}, field{Thresholds: limits(good, 1.0, bad)},
 					query{"", "sum(1 - " + of("up") + ")"}).at("congthutargetdown"),
-				big(text{"Đang chờ lượt", "Waiting"}, text{
+				big(text{"Đang chờ", "Waiting"}, text{
 					"Lượt đăng nhập đang chờ một chỗ trống của tài khoản mình. Nhiều và lâu: có người dò mật khẩu, hoặc máy chủ thư chậm.",
 					"Attempts that wait for a free slot of their account. Many for long: somebody guesses passwords, or the mail server is slow.",
 				}, field{Thresholds: limits(good, 20.0, notice, 100.0, bad)},
@@ -79,7 +80,7 @@ func AuthPath() Dashboard {
 					"Số ngày còn lại của chứng thư mà phần mềm thư nhìn thấy. Hết hạn là mọi phần mềm thư từ chối kết nối. Thay tệp rồi systemctl reload congthu.",
 					"Days left of the certificate that mail programs see. When it runs out they all refuse to connect. Replace the files, then systemctl reload congthu.",
 				}, field{Unit: "suffix: d", Decimals: new(0), Thresholds: limits(bad, 7.0, notice, 21.0, good)},
-					query{"", "(min(" + of("congthu_certificate_expiry_timestamp_seconds", `certificate="clients"`) + ") - time()) / 86400"}).at("congthucertificateexpires"),
+					query{"", "(min(" + of("congthu_certificate_expiry_timestamp_seconds", `certificate="clients"`) + ") - time()) / 86400"}).at("congthucertificateexpiresin7days"),
 			}},
 			{text{"Các lượt đăng nhập", "The attempts"}, []chart{
 				lines(text{"Lượt đăng nhập theo kết quả", "Attempts by outcome"}, text{
@@ -90,7 +91,7 @@ func AuthPath() Dashboard {
 					c := lines(text{"Tỉ lệ đăng nhập được", "Success ratio"}, text{
 						"Như ô đầu tiên, theo thời gian và giao thức. Khoảng trống là lúc không ai đăng nhập.",
 						"As the first figure, over time and by protocol. A gap is a time without logins.",
-					}, "percentunit", 12, query{"{{protocol}}", success("protocol", "$__rate_interval")}).drawn(limits(bad, 0.95, notice, 0.99, good)).at("congthuloginerrors")
+					}, "percentunit", 12, query{"{{protocol}}", success("protocol", "$__rate_interval")}).drawn(limits(bad, 0.95, notice, 0.99, good)).at("congthuloginerrorsfast")
 					c.field.Max = new(1.0)
 					return c
 				}(),
@@ -99,7 +100,7 @@ func AuthPath() Dashboard {
 				lines(text{"Cả lượt", "Whole login"}, text{
 					"Từ lúc nhận đủ mật khẩu đến lúc được vào. So với hai ô bên phải để biết thời gian mất ở đâu.",
 					"From complete credentials to being let in. The next two panels tell where the time goes.",
-				}, "s", 8, quantiles("congthu_login_duration_seconds", `result="accepted"`)...).drawn(limits(good, 2.0, notice, 5.0, bad)).at("congthuloginslow"),
+				}, "s", 8, quantiles("congthu_login_duration_seconds", `result="accepted"`)...).drawn(limits(good, 2.0, notice, 5.0, bad)).at("congthuloginsslow"),
 				lines(text{"Xét vào", "Admission"}, text{
 					"Đọc tài khoản và chờ chỗ trống, trước khi hỏi máy chủ thư. Cao: kho dữ liệu chậm, hoặc nhiều lượt cùng một tài khoản.",
 					"Reading the account and waiting for a slot, before the mail server is asked. High: the store is slow, or many try one account.",
@@ -117,7 +118,7 @@ func AuthPath() Dashboard {
 				lines(text{"Nguồn bị giữ lại", "Throttled"}, text{
 					"Lượt bị từ chối tạm vì nguồn đó sai quá nhiều: không hỏi máy chủ thư và không tính vào tài khoản. Một đợt cao: có người dò mật khẩu (congthu account causes).",
 					"Attempts refused for a while because of their source: the mail server is not asked and nothing is counted on accounts. A wave: somebody guesses (congthu account causes).",
-				}, eachSecond, 8, query{"{{protocol}}", perSecond("protocol", "congthu_login_attempts_total", `outcome="throttled"`)}).at("congthuspraying"),
+				}, eachSecond, 8, query{"{{protocol}}", perSecond("protocol", "congthu_login_attempts_total", `outcome="throttled"`)}).at("congthususpectedattack"),
 				lines(text{"Máy chủ thư trả lời", "Mail server's answers"}, text{
 					"none là không có phán quyết: không tới được, quá chậm, hoặc không hiểu. refused là máy chủ từ chối vì lý do riêng.",
 					"none is no verdict at all: not reached, too slow, or not understood. refused is a reason of its own.",

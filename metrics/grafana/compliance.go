@@ -63,7 +63,7 @@ func Compliance() Dashboard {
 				big(text{"Nghi tấn công", "Attacks"}, text{
 					"Nguyên nhân gây khoá trông như tấn công. Khác 0: congthu account causes, chặn nguồn, rồi mở khoá cả nhóm (unlock --cause).",
 					"Causes of locks that look like an attack. Not 0: congthu account causes, block the source, then unlock them together (unlock --cause).",
-				}, field{Thresholds: limits(good, 1.0, bad)}, query{"", "max(" + of("congthu_suspected_attacks") + ")"}).at("congthuspraying"),
+				}, field{Thresholds: limits(good, 1.0, bad)}, query{"", "max(" + of("congthu_suspected_attacks") + ")"}).at("congthususpectedattack"),
 				big(text{"Giả người gửi 24 giờ", "Senders refused 24 h"}, text{
 					"Thư bị từ chối trong 24 giờ vì người gửi không thuộc tài khoản (Điều 13.8). Nhiều: một tài khoản bị chiếm, hoặc thiếu uỷ quyền (delegations). Nhật ký cho biết ai.",
 					"Messages refused within 24 hours because the sender is not the account's (Art. 13.8). Many: an account was taken over, or a delegation is missing. The log tells who.",
@@ -120,21 +120,21 @@ func Compliance() Dashboard {
 				big(text{"Chuỗi nhật ký kiểm toán", "Audit chain"}, text{
 					"HỎNG: nhật ký kiểm toán đã bị sửa hoặc cắt. Giữ nguyên cơ sở dữ liệu, chạy congthu audit verify.",
 					"DOWN: the audit log was changed or cut. Keep the database as it is and run congthu audit verify.",
-				}, field{Thresholds: limits(bad, 1.0, good), Mappings: upOrDown()}, query{"", "min(" + of("congthu_audit_chain_ok") + ")"}).wide(6).at("congthuauditchainbroken"),
+				}, field{Thresholds: limits(bad, 1.0, good), Mappings: upOrDown()}, query{"", "min(" + of("congthu_audit_chain_ok") + ")"}).wide(6).at("congthuauditbroken"),
 				big(text{"Kiểm tra chuỗi cách đây", "Audit verified"}, text{
 					"Từ lần kiểm tra toàn bộ nhật ký kiểm toán gần nhất; mỗi ngày một lần.",
 					"Since the audit log was last verified from end to end; it is once a day.",
 				}, field{Unit: "s", NoValue: "chưa / never", Thresholds: limits(good, 26*3600.0, notice, 50*3600.0, bad)},
-					query{"", "time() - max(" + of("congthu_audit_chain_verified_timestamp_seconds") + ")"}).wide(6),
+					query{"", "time() - max(" + of("congthu_audit_chain_verified_timestamp_seconds") + ")"}).wide(6).at("congthuauditnotverified"),
 				big(text{"Rà soát cách đây", "Last sweep"}, text{
 					"Từ lần rà soát tài khoản không dùng gần nhất (Điều 5.3.c); mỗi ngày một lần. chưa: chưa lần nào từ khi khởi động.",
 					"Since the last sweep for dormant accounts (Art. 5.3.c); it is once a day. never: not since the start.",
 				}, field{Unit: "s", NoValue: "chưa / never", Thresholds: limits(good, 26*3600.0, notice, 50*3600.0, bad)},
-					query{"", "time() - (max(" + of("congthu_sweep_last_success_timestamp_seconds") + ") > 0)"}).wide(6),
+					query{"", "time() - (max(" + of("congthu_sweep_last_success_timestamp_seconds") + ") > 0)"}).wide(6).at("congthusweepnotdone"),
 				big(text{"Tên lạ đang nhớ", "Unknown names"}, text{
 					"Tên chưa ai đăng nhập được. Gần store.max_unknown_names (100000): nhập danh sách tài khoản (congthu import accounts).",
 					"Names that nobody has ever logged in with. Near store.max_unknown_names (100000): import the accounts (congthu import accounts).",
-				}, field{Thresholds: limits(calm, 50000.0, notice, 90000.0, bad)}, query{"", "max(" + of("congthu_unknown_names") + ")"}).wide(6),
+				}, field{Thresholds: limits(calm, 50000.0, notice, 90000.0, bad)}, query{"", "max(" + of("congthu_unknown_names") + ")"}).wide(6).at("congthuunknownnamesfull"),
 			}},
 		})
 }

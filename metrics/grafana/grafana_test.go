@@ -1,7 +1,9 @@
 package grafana
 
 import (
+	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,13 +99,46 @@ func TestPanelsDoNotOverlapAndFillTheirRows(t *testing.T) {
 	}
 }
 
+// Whoever clicks at three in the morning must arrive at the section.
+func TestLinksToTheRunbookLeadToASectionOfIt(t *testing.T) {
+	for _, page := range []string{"runbook.md", "runbook.vi.md"} {
+		text, err := os.ReadFile(filepath.Join("../../deploy/guide", page))
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Skipf("there is no deploy/guide/%s yet", page)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		sections := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			if heading, ok := strings.CutPrefix(line, "## "); ok {
+				sections[strings.ToLower(strings.TrimSpace(heading))] = true
+			}
+		}
+		n := 0
+		for name, d := range Dashboards() {
+			for _, p := range d.Panels {
+				for _, l := range p.Links {
+					if section, ours := strings.CutPrefix(l.URL, "${guide}/"+page+"#"); ours {
+						if n++; !sections[section] {
+							t.Errorf("%s: %s leads to %s, which has no such section", name, p.Title, l.URL)
+						}
+					}
+				}
+			}
+		}
+		if n < 10 {
+			t.Errorf("only %d links to %s", n, page)
+		}
+	}
+}
+
 // A new outcome without a colour would be drawn in that of another.
 func TestEveryOutcomeHasAColour(t *testing.T) {
 	for _, o := range auth.Outcomes() {
 		if outcomeColors[o.String()] == "" || !slices.Contains(outcomeOrder, o.String()) {
 			t.Errorf("%v has none", o)
 		}
-		system := o == auth.Unavailable || o == auth.StoreUnavailable || o == auth.Busy
+		system := o == auth.Unavailable || o == auth.StoreUnavailable
 		if got := slices.Contains(strings.Split(trouble, "|"), o.String()); got != system {
 			t.Errorf("%v: the system's fault: %v, want %v", o, got, system)
 		}
