@@ -35,10 +35,10 @@ var packages = []struct{ name, file string }{
 	{"mutt", "/usr/bin/mutt"},
 	{"curl", "/usr/bin/curl"},
 	{"haproxy", "/usr/sbin/haproxy"},
-	{"prometheus", "/usr/bin/prometheus"},
 	{"python3", "/usr/bin/python3"},
 	{"sqlite3", "/usr/bin/sqlite3"},
 	{"openssl", "/usr/bin/openssl"},
+	{"prometheus", "/usr/bin/prometheus"},
 }
 
 // missingPackages finds what is not installed, once.
