@@ -1,6 +1,7 @@
 # make build       the program, ./congthu, for any Linux of this architecture
 # make test        everything that must pass, the tests with real servers included
 # make unit        the same without the real mail servers: needs Go, a C compiler and PostgreSQL
+# make dashtest    the dashboards: their expressions, and Grafana's schema (needs npm)
 # make realtest    only the tests with real servers (Debian packages: see .ci/run)
 # make soak        the tests with replicas, a database that comes and goes and random
 #                  timing, for SOAK in all, those that measure time, and many rounds
@@ -13,6 +14,7 @@
 #                  root, some eight minutes). BENCH='-rows 23 -rounds 9' chooses;
 #                  BENCH=-help lists what there is to choose
 # make microbench  every benchmark of the Go packages, once
+# make dashboards  deploy/grafana, generated from metrics/grafana
 # make lint        formatting and go vet
 
 GO ?= go
@@ -23,15 +25,21 @@ SOAK ?= 30m
 # another process. CONGTHU_RACE=1 builds that process with it.
 REAL = ./gateway/realtest
 
-.PHONY: build test unit realtest soak fuzz-smoke bench microbench lint
+.PHONY: build test unit dashtest realtest soak fuzz-smoke bench microbench dashboards lint
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o congthu .
 
-test: lint unit realtest
+test: lint unit dashtest realtest
 
 unit:
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/gateway/realtest$$')
+
+# Modules of their own: the program must depend on neither.
+dashtest:
+	cd deploy/tools/dashboards && $(GO) vet ./... && $(GO) test -count=1 ./...
+	@command -v npm >/dev/null || { echo "npm is missing; install it with: apt-get install -y --no-install-recommends nodejs npm"; exit 1; }
+	cd deploy/tools/grafana-schema && npm ci --silent --ignore-scripts --no-audit --no-fund && npm test --silent
 
 realtest:
 	$(GO) test -count=1 -timeout 15m $(REAL)
@@ -56,6 +64,9 @@ bench: build
 
 microbench:
 	$(GO) test -run '^$$' -bench . -benchtime 1x -benchmem ./...
+
+dashboards:
+	$(GO) generate ./metrics/grafana
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi

@@ -17,6 +17,7 @@ var imports = map[string][]string{
 	"congthu/auth/postgres":        {"congthu/auth"},
 	"congthu/auth/postgres/pgtest": {},
 	"congthu/metrics":              {"congthu/auth"},
+	"congthu/metrics/grafana":      {"congthu/auth"},
 	"congthu/gateway/accept":       {"congthu/auth"},
 	"congthu/gateway/balancer":     {},
 	"congthu/gateway/heap":         {},

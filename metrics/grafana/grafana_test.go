@@ -1,0 +1,149 @@
+package grafana
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"congthu/auth"
+)
+
+var update = flag.Bool("update", false, "rewrite the files in deploy/grafana")
+
+const directory = "../../deploy/grafana"
+
+func TestTheFilesAreWhatIsGenerated(t *testing.T) {
+	for name, d := range Dashboards() {
+		generated, err := d.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(directory, name)
+		if *update {
+			if err := os.WriteFile(file, generated, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		onDisk, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(onDisk), string(generated)); diff != "" {
+			t.Errorf("%s is not what is generated (go generate ./metrics/grafana):\n%s", name, diff)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(directory, "*.json"))
+	if err != nil || len(files) != len(Dashboards()) {
+		t.Errorf("%d files for %d dashboards (%v)", len(files), len(Dashboards()), err)
+	}
+}
+
+// Whoever reads only one of the languages must find everything.
+func TestEveryPanelSpeaksBothLanguagesAndSaysWhatItIsFor(t *testing.T) {
+	for name, d := range Dashboards() {
+		for _, p := range d.Panels {
+			if vi, en, both := strings.Cut(p.Title, " / "); !both || vi == "" || en == "" {
+				t.Errorf("%s: the title %q is not in both languages", name, p.Title)
+			}
+			if p.Type == "row" {
+				continue
+			}
+			vi, en, both := strings.Cut(p.Description, "\n\n")
+			if !both || len(vi) < 20 || len(en) < 20 || !strings.HasSuffix(vi, ".") || !strings.HasSuffix(en, ".") {
+				t.Errorf("%s: %s: the description is not a sentence in both languages: %q", name, p.Title, p.Description)
+			}
+			if len(p.Targets) == 0 {
+				t.Errorf("%s: %s asks nothing", name, p.Title)
+			}
+			for _, target := range p.Targets {
+				if !strings.Contains(target.Expr, `job=~"$job",instance=~"$instance"`) {
+					t.Errorf("%s: %s ignores what is chosen above: %s", name, p.Title, target.Expr)
+				}
+			}
+		}
+	}
+}
+
+func TestPanelsDoNotOverlapAndFillTheirRows(t *testing.T) {
+	for name, d := range Dashboards() {
+		taken := map[[2]int]string{}
+		lines := map[int]int{}
+		ids := map[int]bool{}
+		for _, p := range d.Panels {
+			if ids[p.ID] {
+				t.Errorf("%s: two panels with the id %d", name, p.ID)
+			}
+			ids[p.ID] = true
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+					if other, twice := taken[[2]int{x, y}]; twice {
+						t.Fatalf("%s: %s lies on %s", name, p.Title, other)
+					}
+					taken[[2]int{x, y}] = p.Title
+					lines[y]++
+				}
+			}
+		}
+		for y, n := range lines {
+			if n != 24 {
+				t.Errorf("%s: line %d is %d wide, want 24", name, y, n)
+			}
+		}
+	}
+}
+
+// Whoever clicks at three in the morning must arrive at the section.
+func TestLinksToTheRunbookLeadToASectionOfIt(t *testing.T) {
+	for _, page := range []string{"runbook.md", "runbook.vi.md"} {
+		text, err := os.ReadFile(filepath.Join("../../deploy/guide", page))
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Skipf("there is no deploy/guide/%s yet", page)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		sections := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			if heading, ok := strings.CutPrefix(line, "## "); ok {
+				sections[strings.ToLower(strings.TrimSpace(heading))] = true
+			}
+		}
+		n := 0
+		for name, d := range Dashboards() {
+			for _, p := range d.Panels {
+				for _, l := range p.Links {
+					if section, ours := strings.CutPrefix(l.URL, "${guide}/"+page+"#"); ours {
+						if n++; !sections[section] {
+							t.Errorf("%s: %s leads to %s, which has no such section", name, p.Title, l.URL)
+						}
+					}
+				}
+			}
+		}
+		if n < 10 {
+			t.Errorf("only %d links to %s", n, page)
+		}
+	}
+}
+
+// A new outcome without a colour would be drawn in that of another.
+func TestEveryOutcomeHasAColour(t *testing.T) {
+	for _, o := range auth.Outcomes() {
+		if outcomeColors[o.String()] == "" || !slices.Contains(outcomeOrder, o.String()) {
+			t.Errorf("%v has none", o)
+		}
+		system := o == auth.Unavailable || o == auth.StoreUnavailable
+		if got := slices.Contains(strings.Split(trouble, "|"), o.String()); got != system {
+			t.Errorf("%v: the system's fault: %v, want %v", o, got, system)
+		}
+	}
+	if len(outcomeOrder) != len(auth.Outcomes()) || len(outcomeColors) != len(auth.Outcomes()) {
+		t.Error("a colour of something that is no outcome")
+	}
+}
