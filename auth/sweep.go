@@ -126,12 +126,6 @@ func (g *Guard) revoke(ctx context.Context, name Name, rules Rules, act Act) (re
 	return true, nil
 }
 
-// Count counts all accounts by state.
-func (g *Guard) Count(ctx context.Context, census Census) (map[State]int, error) {
-	swept, err := g.Dormant(ctx, census)
-	return swept.States, err
-}
-
 // ForgetUnknown makes room: it forgets the names that nobody ever logged in with
 // and about which the rules want nothing remembered any more, and returns how
 // many. No lock is ever forgotten.

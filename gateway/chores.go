@@ -58,18 +58,26 @@ func tokens(c *config.Config) []admin.Token {
 	return tokens
 }
 
-// How often the mail servers are probed and the accounts counted.
+// How often the mail servers and the store are probed and the accounts counted.
 const (
 	probeEvery = 15 * time.Second
 	countEvery = 5 * time.Minute
 )
 
-// probe asks the mail servers for their capabilities again and again, so that
-// somebody is paged before a user calls.
+// probe asks the mail servers for their capabilities, and the store whether it
+// can be used, again and again, so that somebody is paged before a user calls.
 func (g *Gateway) probe(ctx context.Context) error {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
+	var store error // what was wrong with it at the probe before
 	for {
+		if err := g.Store.Health(ctx); ctx.Err() == nil {
+			g.Metrics.StoreUp(err == nil)
+			if (err == nil) != (store == nil) {
+				g.tellStore(err)
+			}
+			store = err
+		}
 		in := g.live.current.Load()
 		if in.imap != nil {
 			_, err := in.imap.ProbeIMAP(ctx)
@@ -84,6 +92,14 @@ func (g *Gateway) probe(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
+	}
+}
+
+func (g *Gateway) tellStore(err error) {
+	if err != nil {
+		g.Log.Error("the store cannot be used: only those whose password is known can log in, for store.grace", "err", err)
+	} else {
+		g.Log.Info("the store can be used again")
 	}
 }
 
@@ -151,7 +167,7 @@ func nextSweep(c *config.Config) time.Time {
 // count counts what the metrics tell of the accounts, and tells of attacks.
 func (g *Gateway) count(ctx context.Context) {
 	unhurried := auth.Unhurried{Lister: g.Store}
-	states, err := g.guard.Count(ctx, unhurried)
+	accounts, err := g.guard.Count(ctx, unhurried)
 	var causes []auth.Cause
 	if err == nil {
 		causes, err = auth.FindCauses(ctx, unhurried)
@@ -166,7 +182,7 @@ func (g *Gateway) count(ctx context.Context) {
 		}
 		return
 	}
-	g.Metrics.Accounts(states)
+	g.Metrics.Accounts(accounts)
 	g.Metrics.UnknownNames(unknown)
 	attacks := make(map[string]bool)
 	for _, c := range causes {

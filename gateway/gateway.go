@@ -56,8 +56,12 @@ type Metrics interface {
 	smtp.Recorder
 	// UpstreamUp is told of every probe of a mail server.
 	UpstreamUp(p auth.Protocol, up bool)
-	// Accounts is told how many accounts there are of each state.
-	Accounts(map[auth.State]int)
+	// StoreUp is told of every probe of the store.
+	StoreUp(up bool)
+	// Accounts is told how many accounts there are of each kind.
+	Accounts(auth.Headcount)
+	// RulesInForce is told of the rules whenever they may have changed.
+	RulesInForce(auth.Rules)
 	// Attacks is told how many causes of locks look like an attack.
 	Attacks(n int)
 	// UnknownNames is told how many names are remembered that nobody ever logged
@@ -198,6 +202,7 @@ func (g *Gateway) assemble(c *config.Config) error {
 		g.guard.Throttle = &auth.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
 	}
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	g.Metrics.RulesInForce(c.Rules())
 	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })
 	g.Metrics.Reloaded(time.Now(), nil)
 	g.tellCertificates()
@@ -259,6 +264,7 @@ func (g *Gateway) Reload() (err error) {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	g.Metrics.RulesInForce(c.Rules())
 	select {
 	case g.reloaded <- struct{}{}:
 	default:

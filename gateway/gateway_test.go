@@ -76,7 +76,9 @@ func (*counts) Handshaken(auth.Protocol, error)     {}
 func (*counts) Relayed(auth.Protocol, int64, int64) {}
 func (*counts) Submitted(smtp.Result)               {}
 func (*counts) UpstreamUp(auth.Protocol, bool)      {}
-func (*counts) Accounts(map[auth.State]int)         {}
+func (*counts) StoreUp(bool)                        {}
+func (*counts) Accounts(auth.Headcount)             {}
+func (*counts) RulesInForce(auth.Rules)             {}
 func (*counts) Attacks(int)                         {}
 func (*counts) UnknownNames(int)                    {}
 func (*counts) Swept(time.Time, error)              {}

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,8 +12,12 @@ import (
 
 // accounts are the states of accounts and what changed them.
 type accounts struct {
-	states []prometheus.Gauge // by auth.State
-	live   counted
+	states  []prometheus.Gauge                           // by auth.State
+	runOut  map[int]prometheus.Gauge                     // by days; read-only
+	idle    [auth.MaxIdleMonths + 1]prometheus.Gauge     // by months
+	against map[auth.Rule]prometheus.Gauge               // read-only
+	modes   map[auth.Rule]map[auth.Mode]prometheus.Gauge // read-only
+	live    counted
 
 	attacks            prometheus.Gauge
 	unknown            prometheus.Gauge
@@ -36,6 +42,37 @@ func (c *accounts) register(f factory) {
 	c.states = make([]prometheus.Gauge, len(auth.States()))
 	for _, s := range auth.States() {
 		c.states[s] = states.WithLabelValues(s.String())
+	}
+	runOut := f.gauges("congthu_passwords_running_out",
+		"Accounts whose password runs out within so many days, as last counted: each is in the longer spans as well. Revoked accounts are not counted.",
+		"days")
+	c.runOut = make(map[int]prometheus.Gauge)
+	for _, days := range auth.ExpiryDays() {
+		c.runOut[days] = runOut.WithLabelValues(strconv.Itoa(days))
+	}
+	idle := f.gauges("congthu_accounts_idle",
+		"Accounts by whole months since their last login, as last counted; 12 is 12 or more. Revoked accounts are not counted, nor "+
+			"imported ones never seen here unless rules.dormancy.doors_complete says that there is no other door.",
+		"months")
+	for months := range c.idle {
+		c.idle[months] = idle.WithLabelValues(fmt.Sprintf("%02d", months)) // sorts as text
+	}
+	against := f.gauges("congthu_accounts_against_rule",
+		"Accounts that a rule stands against, as last counted: in mode enforce their logins are refused, in mode warn they would be. "+
+			"Look at it before a rule is enforced.",
+		"rule")
+	modes := f.gauges("congthu_rule_mode",
+		"1 for the mode that a rule is in: enforce, warn (nobody is refused, but what would be is counted) or off.",
+		"rule", "mode")
+	c.against, c.modes = make(map[auth.Rule]prometheus.Gauge), make(map[auth.Rule]map[auth.Mode]prometheus.Gauge)
+	for _, rule := range auth.AllRules() {
+		if rule != auth.RuleSender { // which is about messages, not accounts
+			c.against[rule] = against.WithLabelValues(rule.String())
+		}
+		c.modes[rule] = make(map[auth.Mode]prometheus.Gauge)
+		for _, mode := range auth.Modes() {
+			c.modes[rule][mode] = modes.WithLabelValues(rule.String(), mode.String())
+		}
 	}
 	c.live.register(f, "congthu_sessions_live", "Sessions that are logged in now, all protocols together.")
 
@@ -119,11 +156,30 @@ func either(first bool, a, b prometheus.Counter) prometheus.Counter {
 	return b
 }
 
-// Accounts sets how many accounts are in each state; a state that is not in
-// counts has none.
-func (m *Metrics) Accounts(counts map[auth.State]int) {
-	for s, gauge := range m.accounts.states {
-		gauge.Set(float64(counts[auth.State(s)]))
+// Accounts sets how many accounts there are of each kind; what is not in n has
+// none.
+func (m *Metrics) Accounts(n auth.Headcount) {
+	c := &m.accounts
+	for s, gauge := range c.states {
+		gauge.Set(float64(n.States[auth.State(s)]))
+	}
+	for days, gauge := range c.runOut {
+		gauge.Set(float64(n.RunOut[days]))
+	}
+	for months, gauge := range c.idle {
+		gauge.Set(float64(n.Idle[months]))
+	}
+	for rule, gauge := range c.against {
+		gauge.Set(float64(n.Against[rule]))
+	}
+}
+
+// RulesInForce sets the modes of the rules.
+func (m *Metrics) RulesInForce(rules auth.Rules) {
+	for rule, modes := range m.accounts.modes {
+		for mode, gauge := range modes {
+			gauge.Set(truth(rules.Mode(rule) == mode))
+		}
 	}
 }
 

@@ -81,6 +81,7 @@ type loginSeries struct {
 	attempts [][]prometheus.Counter // by auth.Mechanism and auth.Outcome
 	whole    [numResults]prometheus.Observer
 	rules    prometheus.Observer
+	admitted prometheus.Observer
 	upstream prometheus.Observer
 	answers  [numAnswers]prometheus.Counter
 	known    prometheus.Counter
@@ -97,6 +98,10 @@ func (l *logins) register(f factory) {
 	rules := f.durations("congthu_login_rules_duration_seconds",
 		"Seconds of a login that the gateway itself took: reading the account, waiting for a slot, writing the result. "+
 			"High while congthu_login_upstream_duration_seconds is low: look at the store and its disk.",
+		"protocol")
+	admission := f.durations("congthu_login_admission_duration_seconds",
+		"Seconds until an attempt was let through to the mail server, or refused unasked: reading the account and waiting for a slot. "+
+			"It is the first part of congthu_login_rules_duration_seconds; the other is writing the result.",
 		"protocol")
 	upstream := f.durations("congthu_login_upstream_duration_seconds",
 		"Seconds of a login that the mail server took to connect and to judge the credentials. "+
@@ -136,6 +141,7 @@ func (l *logins) register(f factory) {
 			s.answers[a] = answers.WithLabelValues(p.String(), name)
 		}
 		s.rules = rules.WithLabelValues(p.String())
+		s.admitted = admission.WithLabelValues(p.String())
 		s.upstream = upstream.WithLabelValues(p.String())
 		s.known = known.WithLabelValues(p.String())
 	}
@@ -158,6 +164,7 @@ func (m *Metrics) Attempted(a auth.Attempt, v auth.Verdict) {
 	rules := v.Admission + v.Settlement
 	s.whole[resultOf(v.Outcome)].Observe((rules + v.Upstream).Seconds())
 	s.rules.Observe(rules.Seconds())
+	s.admitted.Observe(v.Admission.Seconds())
 	if v.KnownGood {
 		s.known.Inc()
 	}

@@ -45,6 +45,7 @@ func TestDurationsAreSplitIntoTheirParts(t *testing.T) {
 	want(t, reg, `congthu_login_duration_seconds_sum{protocol="imap",result="accepted"}`, 0.041)
 	want(t, reg, `congthu_login_rules_duration_seconds_sum{protocol="imap"}`, 0.001)
 	want(t, reg, `congthu_login_rules_duration_seconds_bucket{protocol="imap",le="0.001"}`, 1)
+	want(t, reg, `congthu_login_admission_duration_seconds_sum{protocol="imap"}`, 0.00025)
 	want(t, reg, `congthu_login_upstream_duration_seconds_sum{protocol="imap"}`, 0.04)
 	want(t, reg, `congthu_login_known_good_total{protocol="imap"}`, 1)
 	want(t, reg, `congthu_upstream_answers_total{judgement="right",protocol="imap"}`, 1)
@@ -155,10 +156,40 @@ func TestEventsAreCountedByKindAndCause(t *testing.T) {
 func TestAccountsByStateForgetTheStatesThatAreEmptyNow(t *testing.T) {
 	m, reg := newMetrics(t)
 	want(t, reg, `congthu_accounts{state="never_seen"}`, 0)
-	m.Accounts(map[auth.State]int{auth.Active: 5, auth.StateLocked: 2})
-	m.Accounts(map[auth.State]int{auth.Active: 6})
+	m.Accounts(auth.Headcount{
+		States: map[auth.State]int{auth.Active: 5, auth.StateLocked: 2}, RunOut: map[int]int{1: 3, 14: 4},
+		Idle: [auth.MaxIdleMonths + 1]int{7: 2}, Against: map[auth.Rule]int{auth.RulePassword: 1},
+	})
+	for series, n := range map[string]float64{
+		`congthu_passwords_running_out{days="1"}`: 3, `congthu_passwords_running_out{days="14"}`: 4,
+		`congthu_accounts_idle{months="07"}`: 2, `congthu_accounts_against_rule{rule="password"}`: 1,
+	} {
+		want(t, reg, series, n)
+	}
+	m.Accounts(auth.Headcount{States: map[auth.State]int{auth.Active: 6}})
+	for _, series := range []string{
+		`congthu_passwords_running_out{days="1"}`, `congthu_accounts_idle{months="07"}`, `congthu_accounts_against_rule{rule="password"}`,
+	} {
+		want(t, reg, series, 0)
+	}
 	want(t, reg, `congthu_accounts{state="active"}`, 6)
 	want(t, reg, `congthu_accounts{state="locked"}`, 0)
+}
+
+func TestARuleIsInOneMode(t *testing.T) {
+	m, reg := newMetrics(t)
+	rules := auth.DefaultRules()
+	m.RulesInForce(rules)
+	want(t, reg, `congthu_rule_mode{mode="enforce",rule="sender"}`, 1)
+	rules.Sender, rules.Lockout.Mode = auth.Warn, auth.Off
+	m.RulesInForce(rules)
+	for series, n := range map[string]float64{
+		`congthu_rule_mode{mode="enforce",rule="sender"}`: 0, `congthu_rule_mode{mode="warn",rule="sender"}`: 1,
+		`congthu_rule_mode{mode="off",rule="lockout"}`: 1, `congthu_rule_mode{mode="enforce",rule="dormancy"}`: 1,
+		`congthu_rule_mode{mode="enforce",rule="password"}`: 1, `congthu_rule_mode{mode="warn",rule="password"}`: 0,
+	} {
+		want(t, reg, series, n)
+	}
 }
 
 func TestLiveFiguresAreReadAtEveryScrape(t *testing.T) {

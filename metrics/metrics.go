@@ -8,10 +8,10 @@
 //
 // All series of a closed set exist from the start with the value 0. A graph of a
 // rate then has a first point, and an alert on something that has never happened
-// yet is a comparison with 0 rather than with nothing. Three gauges stay absent
+// yet is a comparison with 0 rather than with nothing. Four gauges stay absent
 // until their value is known, because any value would be a lie that wakes
-// somebody: whether a mail server is up, when a certificate runs out, and when
-// the audit log was last verified.
+// somebody: whether a mail server is up, whether the store is, when a certificate
+// runs out, and when the audit log was last verified.
 //
 // Metrics satisfies the small Recorder interfaces that the other packages
 // declare; it imports none of them but auth. The methods may be called from any

@@ -84,7 +84,8 @@ func exercise(m *Metrics) {
 	m.Happened(auth.Event{Kind: auth.AccountLocked, Actor: auth.ByGateway})
 	m.SlotsWaiting(func() int { return 1 })
 	m.Sessions(func() int { return 1 })
-	m.Accounts(map[auth.State]int{auth.Active: 1})
+	m.Accounts(auth.Headcount{States: map[auth.State]int{auth.Active: 1}})
+	m.RulesInForce(auth.DefaultRules())
 	m.Opened(auth.IMAP)
 	m.Closed(auth.IMAP)
 	m.Handshaken(auth.IMAP, nil)
@@ -92,6 +93,7 @@ func exercise(m *Metrics) {
 	m.Submitted(SubmissionAccepted)
 	m.Panicked(ComponentIMAP)
 	m.UpstreamUp(auth.IMAP, true)
+	m.StoreUp(true)
 	m.Operated(auth.OpUpdate, time.Millisecond, nil)
 	m.Committed(1, time.Millisecond)
 	m.Queued(1)
@@ -208,7 +210,7 @@ func TestNothingThatAClientChoseBecomesALabel(t *testing.T) {
 	m.Operated(auth.OpUpdate, 0, errors.New(canary))
 	m.Operated(auth.StoreOp(99), 0, nil)
 	m.CertificateExpires(canary, time.Now())
-	m.Accounts(map[auth.State]int{auth.State(99): 7})
+	m.Accounts(auth.Headcount{States: map[auth.State]int{99: 7}, RunOut: map[int]int{99: 7}, Against: map[auth.Rule]int{99: 7}})
 	m.ChainVerified(time.Now(), &auth.BrokenChain{Why: canary})
 	m.Reloaded(time.Now(), errors.New(canary))
 	text := exposition(t, reg)
@@ -350,6 +352,7 @@ func TestWhatIsNotKnownYetIsAbsent(t *testing.T) {
 	m, reg := newMetrics(t)
 	for _, series := range []string{
 		`congthu_upstream_up{protocol="imap"}`,
+		`congthu_store_up`,
 		`congthu_certificate_expiry_timestamp_seconds{certificate="clients"}`,
 		`congthu_audit_chain_verified_timestamp_seconds`,
 	} {
@@ -364,6 +367,10 @@ func TestWhatIsNotKnownYetIsAbsent(t *testing.T) {
 	if _, ok := value(t, reg, `congthu_upstream_up{protocol="smtp"}`); ok {
 		t.Error("smtp was never probed")
 	}
+	m.StoreUp(false)
+	want(t, reg, `congthu_store_up`, 0)
+	m.StoreUp(true)
+	want(t, reg, `congthu_store_up`, 1)
 	m.CertificateExpires(CertificateAdmin, time.UnixMilli(1500))
 	want(t, reg, `congthu_certificate_expiry_timestamp_seconds{certificate="admin"}`, 1.5)
 }

@@ -10,15 +10,22 @@ import (
 	"congthu/auth"
 )
 
-// upstreams is the health of the mail server.
-type upstreams struct{ up *prometheus.GaugeVec }
+// upstreams is the health of the mail server, and of the store, which is asked
+// as often.
+type upstreams struct{ up, store *prometheus.GaugeVec }
 
 func (u *upstreams) register(f factory) {
 	u.up = f.gauges("congthu_upstream_up",
 		"1 when the mail server answered the last probe, 0 when it did not: users cannot log in. "+
 			"Absent for a protocol that has not been probed.",
 		"protocol")
+	u.store = f.gauges("congthu_store_up",
+		"1 when the gateway's own store could be used at the last probe, 0 when not: only users whose password this process has seen accepted "+
+			"can log in, for store.grace. Absent before the first probe.")
 }
+
+// StoreUp says whether the store could be used at its latest probe.
+func (m *Metrics) StoreUp(up bool) { m.upstream.store.WithLabelValues().Set(truth(up)) }
 
 // UpstreamUp says whether the mail server of a protocol answered its latest probe.
 func (m *Metrics) UpstreamUp(p auth.Protocol, up bool) {
