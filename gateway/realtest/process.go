@@ -38,6 +38,7 @@ var packages = []struct{ name, file string }{
 	{"python3", "/usr/bin/python3"},
 	{"sqlite3", "/usr/bin/sqlite3"},
 	{"openssl", "/usr/bin/openssl"},
+	{"prometheus", "/usr/bin/prometheus"},
 }
 
 // missingPackages finds what is not installed, once.
