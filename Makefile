@@ -1,6 +1,7 @@
 # make build       the program, ./congthu, for any Linux of this architecture
 # make test        everything that must pass, the tests with real servers included
-# make unit        the same without the real mail servers: needs Go, a C compiler and PostgreSQL
+# make unit        the same without the real mail servers: needs Go, a C compiler, PostgreSQL
+#                  and promtool (Debian package prometheus)
 # make dashtest    the dashboards: their expressions, and Grafana's schema (needs npm)
 # make realtest    only the tests with real servers (Debian packages: see .ci/run)
 # make soak        the tests with replicas, a database that comes and goes and random

@@ -35,6 +35,7 @@ var imports = map[string][]string{
 	"congthu/gateway/realtest":     {},
 	"congthu/deploy/bench":         {},
 	"congthu/deploy/guide":         {},
+	"congthu/deploy/prometheus":    {},
 	"congthu/gateway":              nil, // all of its doors, but see below
 	"congthu/gateway/cli":          nil, // puts everything together
 	"congthu":                      nil,
