@@ -474,6 +474,26 @@ func TestTheSocketIsFoundByFlagThenVariableThenConfiguration(t *testing.T) {
 	}
 }
 
+func TestWithoutAWordTheSocketThatIsThereIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	run, data := filepath.Join(dir, "run.sock"), filepath.Join(dir, "data.sock")
+	if got := usualSocket([]string{run, data}); got != run {
+		t.Errorf("neither is there: %s", got)
+	}
+	if err := os.WriteFile(data, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := usualSocket([]string{run, data}); got != data {
+		t.Errorf("only the second is there: %s", got)
+	}
+	if err := os.WriteFile(run, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := usualSocket([]string{run, data}); got != run {
+		t.Errorf("both are there: %s", got)
+	}
+}
+
 func TestAGatewayThatIsNotThereIsExplained(t *testing.T) {
 	f := newFake(t)
 	f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "none.sock"))
