@@ -31,6 +31,7 @@ var imports = map[string][]string{
 	"congthu/gateway/mailtest":     {},
 	"congthu/gateway/realtest":     {},
 	"congthu/deploy/bench":         {},
+	"congthu/deploy/packaging":     nil, // reads the commands for the manual
 	"congthu/gateway":              nil, // all of its doors, but see below
 	"congthu/gateway/cli":          nil, // puts everything together
 	"congthu":                      nil,
