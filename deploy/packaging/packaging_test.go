@@ -140,6 +140,7 @@ func TestEverythingInThePackageIsRootsAndOfTheTimeOfTheCommit(t *testing.T) {
 		"/usr/lib/systemd/system/congthu.service", "/usr/lib/systemd/system/congthu.socket", "/usr/lib/sysusers.d/congthu.conf",
 		"/usr/share/bash-completion/completions/congthu", "/usr/share/zsh/vendor-completions/_congthu", "/usr/share/fish/vendor_completions.d/congthu.fish",
 		"/usr/share/doc/congthu/copyright", "/usr/share/doc/congthu/changelog.gz", "/usr/share/doc/congthu/licences.txt.gz",
+		"/usr/share/doc/congthu/prometheus/congthu.alerts.yml", "/usr/share/doc/congthu/grafana/auth-path.json", "/usr/share/doc/congthu/grafana/provisioning/dashboards/congthu.yaml",
 		"/usr/share/doc/congthu/examples/congthu.yaml", "/usr/share/doc/congthu/guide/install.md", "/usr/share/doc/congthu/guide/install.vi.md",
 	} {
 		if _, there := files[name]; !there {

@@ -58,10 +58,10 @@ func (r *release) stage(dir, arch string) error {
 			return err
 		}
 	}
-	for _, tree := range []string{"guide", "examples"} {
+	for _, tree := range []string{"guide", "examples", "prometheus", "grafana"} {
 		root := os.DirFS(filepath.Join(r.root, "deploy"))
 		err := fs.WalkDir(root, tree, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(name, ".go") {
+			if err != nil || d.IsDir() || strings.HasSuffix(name, ".go") || strings.HasSuffix(name, ".test.yml") {
 				return err
 			}
 			files["doc/"+name], err = fs.ReadFile(root, name)
