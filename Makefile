@@ -16,6 +16,13 @@
 #                  BENCH=-help lists what there is to choose
 # make microbench  every benchmark of the Go packages, once
 # make dashboards  deploy/grafana, generated from metrics/grafana
+# make release     dist/: .tar.gz and .deb for amd64 and arm64, and SHA256SUMS.
+#                  VERSION=v1.2.3 where the commit has no tag of that name,
+#                  MAINTAINER='Name <address>' of whoever hands them out
+# make reproducible  makes all of it twice, from two copies and with nothing in
+#                  the compiler's cache, and compares (ten minutes)
+# make trydeb      installs, runs, upgrades and purges the .deb in a clean Debian
+#                  (as root, debootstrap, network; a minute)
 # make lint        formatting and go vet
 
 GO ?= go
@@ -26,7 +33,7 @@ SOAK ?= 30m
 # another process. CONGTHU_RACE=1 builds that process with it.
 REAL = ./gateway/realtest
 
-.PHONY: build test unit dashtest realtest soak fuzz-smoke bench microbench dashboards lint
+.PHONY: build test unit dashtest realtest soak fuzz-smoke bench microbench dashboards release reproducible trydeb lint
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o congthu .
@@ -68,6 +75,16 @@ microbench:
 
 dashboards:
 	$(GO) generate ./metrics/grafana
+
+release:
+	rm -rf dist
+	$(GO) run ./deploy/packaging -out dist $(if $(VERSION),-version $(VERSION)) $(if $(MAINTAINER),-maintainer '$(MAINTAINER)')
+
+reproducible:
+	deploy/packaging/reproducible $(if $(VERSION),-version $(VERSION))
+
+trydeb:
+	deploy/packaging/trydeb
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi

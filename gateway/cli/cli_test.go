@@ -42,6 +42,8 @@ type fake struct {
 	events      []admin.Event
 	report      admin.ChainReport
 	causes      []admin.Cause
+	health      int // of /healthz and /readyz
+	readiness   admin.Readiness
 	asked       []string // requests, without their bodies
 	bodies      []string
 	transcript  bytes.Buffer
@@ -113,6 +115,8 @@ func newFake(t *testing.T) *fake {
 		},
 		{ID: "77aa0c1122", First: at("2026-11-19 08:00:00"), Last: at("2026-11-19 08:00:00"), Sources: []string{"10.1.2.3"}, Accounts: []string{"hai@example.org"}, EN: "1 account locked."},
 	}
+	f.health = http.StatusOK
+	f.readiness = admin.Readiness{Ready: true, Checks: map[string]admin.Condition{"store": {OK: true}, "imap upstream": {OK: true}}}
 	f.report = admin.ChainReport{OK: true, Checked: 3, Seq: 3, Hash: strings.Repeat("c3", 32), At: at("2026-11-20 10:02:11")}
 
 	listener, err := net.Listen("unix", f.socket)
@@ -156,6 +160,8 @@ func (f *fake) find(name string) *admin.Account {
 
 func (f *fake) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, f.health, map[string]bool{"ok": true}) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, f.health, f.readiness) })
 	mux.HandleFunc("GET /api/v1/accounts", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		limit, _ := strconv.Atoi(q.Get("limit"))
@@ -473,6 +479,26 @@ func TestTheSocketIsFoundByFlagThenVariableThenConfiguration(t *testing.T) {
 	_, stderr := f.expect(exitConfig, "account", "show", "an@example.org", "-c", file)
 	if !strings.Contains(stderr, file+":1:11: this is not YAML") {
 		t.Errorf("%s", stderr)
+	}
+}
+
+func TestWithoutAWordTheSocketThatIsThereIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	run, data := filepath.Join(dir, "run.sock"), filepath.Join(dir, "data.sock")
+	if got := usualSocket([]string{run, data}); got != run {
+		t.Errorf("neither is there: %s", got)
+	}
+	if err := os.WriteFile(data, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := usualSocket([]string{run, data}); got != data {
+		t.Errorf("only the second is there: %s", got)
+	}
+	if err := os.WriteFile(run, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := usualSocket([]string{run, data}); got != run {
+		t.Errorf("both are there: %s", got)
 	}
 }
 

@@ -23,12 +23,23 @@ import (
 	"congthu/gateway/config"
 )
 
-// The socket of the admin interface: where it is unless it was moved, and the
-// variable that says where else.
-const (
-	defaultSocket  = "/var/lib/congthu/admin.sock"
-	socketVariable = "CONGTHU_SOCKET"
-)
+// socketVariable says where the socket of the admin interface is.
+const socketVariable = "CONGTHU_SOCKET"
+
+// usualSockets are where it is otherwise: in the directory that systemd makes,
+// as the configuration of the package has it, and in that of the data.
+var usualSockets = []string{"/run/congthu/admin.sock", "/var/lib/congthu/admin.sock"}
+
+// usualSocket is the first that is there, or may be: whoever may not look is
+// told so when they try. Where there is none it is the package's.
+func usualSocket(candidates []string) string {
+	for _, name := range candidates {
+		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			return name
+		}
+	}
+	return candidates[0]
+}
 
 // defaultZone is used for times where no configuration says another.
 const defaultZone = "Asia/Ho_Chi_Minh"
@@ -55,14 +66,14 @@ type connection struct{ socket, file string }
 
 func (c *connection) addFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
-	f.StringVar(&c.socket, "socket", "", "the gateway's admin `SOCKET` (default $"+socketVariable+", or "+defaultSocket+")")
+	f.StringVar(&c.socket, "socket", "", "the gateway's admin `SOCKET` (default $"+socketVariable+", or "+strings.Join(usualSockets, ", or ")+")")
 	f.StringVarP(&c.file, "config", "c", "", "find the socket and the time zone in this configuration `FILE`")
 	must(cmd.MarkPersistentFlagFilename("config", "yaml", "yml"))
 }
 
 // client finds the socket: --socket, -c, the variable, the default.
 func (c *connection) client() (*client, error) {
-	cl := &client{socket: defaultSocket}
+	cl := &client{socket: usualSocket(usualSockets)}
 	zone, err := time.LoadLocation(defaultZone)
 	if err != nil {
 		zone = time.FixedZone("+07", 7*60*60)

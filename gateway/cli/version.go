@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is the version of a release, set by the linker:
+// The version of a release and the commit that it was built from, set by the
+// linker:
 //
-//	go build -ldflags "-X congthu/gateway/cli.release=v1.2.3"
-var release string
+//	go build -ldflags "-X congthu/gateway/cli.release=v1.2.3 -X congthu/gateway/cli.commit=$(git rev-parse HEAD)"
+var release, commit string
 
 // version is the version of this program: that of the release, of the module,
 // or "devel".
@@ -29,26 +30,29 @@ func version() string {
 // revision is the commit that the program was built from, with "+changes" when
 // the files differed from it; "unknown" when the build did not note it.
 func revision() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	commit, changed := "", false
+	noted, changed := "", false
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			commit = s.Value
+			noted = s.Value
 		case "vcs.modified":
 			changed = s.Value == "true"
 		}
 	}
 	switch {
-	case commit == "":
+	case noted == "":
 		return "unknown"
 	case changed:
-		return commit + "+changes"
+		return noted + "+changes"
 	}
-	return commit
+	return noted
 }
 
 func newVersionCommand() *cobra.Command {
