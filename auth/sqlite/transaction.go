@@ -24,7 +24,7 @@ type connection struct {
 	begin, commit, rollback        *sql.Stmt
 	account, write, remove, append *sql.Stmt
 	advance, probe, version        *sql.Stmt
-	// others is what version last said; 0: it was not asked on this connection.
+	// others is what version last said: it moves with the commits of others.
 	others int64
 }
 
@@ -79,6 +79,9 @@ func newConnection(path string) (_ *connection, err error) {
 	err = c.conn.QueryRowContext(ctx, selectHead).Scan(&c.head.Seq, &c.head.Hash, &c.head.commits)
 	if err != nil {
 		return nil, fmt.Errorf("read head of the audit log: %w", err)
+	}
+	if err := c.version.QueryRowContext(ctx).Scan(&c.others); err != nil {
+		return nil, fmt.Errorf("read data_version: %w", err)
 	}
 	// SQLite opens a file that it may only read, and says so at the first write.
 	if err := run(c.begin); err != nil {

@@ -223,9 +223,7 @@ func (w *writer) lookForOthers() {
 		return
 	}
 	if version != w.conn.others {
-		if w.conn.others != 0 {
-			w.log.Warn("another program has written to the database", "file", w.path)
-		}
+		w.log.Warn("another program has written to the database", "file", w.path)
 		w.cache.open() // empties it
 		w.conn.others = version
 	}
@@ -304,6 +302,7 @@ func (w *writer) connect() error {
 		return err
 	}
 	w.conn = conn
+	w.cache.open() // empties it: what others have written meanwhile the new connection cannot tell
 	if t := w.doubt; t != nil {
 		w.doubt = nil
 		t.settle(conn.head.commits == t.next.commits)
