@@ -61,7 +61,7 @@ func (r *release) stage(dir, arch string) error {
 	for _, tree := range []string{"guide", "examples", "prometheus", "grafana"} {
 		root := os.DirFS(filepath.Join(r.root, "deploy"))
 		err := fs.WalkDir(root, tree, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || strings.HasSuffix(name, ".go") || strings.HasSuffix(name, ".test.yml") {
+			if err != nil || d.IsDir() || strings.HasSuffix(name, ".go") {
 				return err
 			}
 			files["doc/"+name], err = fs.ReadFile(root, name)

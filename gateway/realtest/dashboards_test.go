@@ -214,7 +214,7 @@ func TestEveryPanelOfTheDashboardsIsAnswered(t *testing.T) {
 
 	// That they are answered is not yet that the answer is right.
 	for title, want := range map[string]float64{
-		"Cổng không trả lời / Gateways gone A": 1, "Kho dữ liệu / Store A": 1, "Đang khoá / Locked A": 12, "Mật khẩu hết hạn / Expired A": 1,
+		"Cổng không trả lời / Gateways gone A": 1, "Kho dữ liệu / Store A": 1, "Đang khóa / Locked A": 12, "Mật khẩu hết hạn / Expired A": 1,
 		"Đã thu hồi / Revoked A": 1, "Nghi tấn công / Attacks A": 1, "Chỉ theo dõi / In warn mode A": 1, "Chuỗi nhật ký kiểm toán / Audit chain A": 1,
 		"Mật khẩu sắp hết hạn / Passwords running out A": 1, "Mật khẩu sắp hết hạn / Passwords running out D": 1,
 		"Số tháng không đăng nhập / Months without a login B": 1, "Số tháng không đăng nhập / Months without a login M": 1,

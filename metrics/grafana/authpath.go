@@ -52,12 +52,12 @@ func AuthPath() Dashboard {
 		}, "now-3h", []row{
 			{text{"Có đăng nhập được không?", "Can people log in?"}, []chart{
 				big(text{"Đăng nhập được", "Success"}, text{
-					"Trong 5 phút qua, bao nhiêu phần lượt đăng nhập đúng được vào. Sai mật khẩu, bị khoá, bị chặn nguồn không tính. Dưới 99%: xem các ô bên phải, ô đỏ là nguyên nhân.",
+					"Trong 5 phút qua, bao nhiêu phần lượt đăng nhập đúng được vào. Sai mật khẩu, bị khóa, bị chặn nguồn không tính. Dưới 99%: xem các ô bên phải, ô đỏ là nguyên nhân.",
 					"Of the last 5 minutes' logins that should have been let in, the share that was. Wrong passwords, locks and throttled sources are not counted. Below 99 %: the red one of the next panels is the reason.",
 				}, field{Unit: "percentunit", Decimals: new(1), Thresholds: limits(bad, 0.95, notice, 0.99, good), Mappings: nobody()},
 					query{"", success("", "5m")}).at("congthunobodycanlogin"),
 				big(text{"Máy chủ thư", "Mail server"}, text{
-					"Máy chủ thư có trả lời lần thăm dò gần nhất không (15 giây một lần), theo từng giao thức. HỎNG: không ai đăng nhập được; cổng thư chỉ trả lời \"thử lại sau\" và không khoá ai.",
+					"Máy chủ thư có trả lời lần thăm dò gần nhất không (15 giây một lần), theo từng giao thức. HỎNG: không ai đăng nhập được; cổng thư chỉ trả lời \"thử lại sau\" và không khóa ai.",
 					"Whether the mail server answered the latest probe (every 15 s), by protocol. DOWN: nobody can log in; the gateway says \"try again later\" and locks nobody.",
 				}, field{Thresholds: limits(bad, 1.0, good), Mappings: upOrDown()},
 					query{"{{protocol}}", "min by (protocol) (" + of("congthu_upstream_up") + ")"}).at("congthuupstreamdown"),

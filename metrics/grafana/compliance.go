@@ -48,8 +48,8 @@ func Compliance() Dashboard {
 			"Who is refused by the regulation now, who will be soon, and which rules only watch. Accounts are counted every 5 minutes; names are never here: use congthu account list.",
 		}, "now-7d", []row{
 			{text{"Hôm nay", "Today"}, []chart{
-				big(text{"Đang khoá", "Locked"}, text{
-					"Hộp thư đang khoá: quá 5 lần sai mật khẩu (Điều 6.2.d), hoặc do quản trị viên. Mở: congthu account unlock.",
+				big(text{"Đang khóa", "Locked"}, text{
+					"Hộp thư đang khóa: quá 5 lần sai mật khẩu (Điều 6.2.d), hoặc do quản trị viên. Mở: congthu account unlock.",
 					"Mailboxes that are locked: more than 5 wrong passwords (Art. 6.2.d), or by an administrator. congthu account unlock opens them.",
 				}, field{Thresholds: limits(calm, 10.0, notice, 50.0, bad)}, query{"", state(auth.StateLocked)}).at("congthulockburst"),
 				big(text{"Mật khẩu hết hạn", "Expired"}, text{
@@ -61,11 +61,11 @@ func Compliance() Dashboard {
 					"Accounts not logged in to for more than 12 months (Art. 5.3.c). congthu account restore gives one back.",
 				}, field{Thresholds: limits(calm)}, query{"", state(auth.StateRevoked)}),
 				big(text{"Nghi tấn công", "Attacks"}, text{
-					"Nguyên nhân gây khoá trông như tấn công. Khác 0: congthu account causes, chặn nguồn, rồi mở khoá cả nhóm (unlock --cause).",
+					"Nguyên nhân gây khóa trông như tấn công. Khác 0: congthu account causes, chặn nguồn, rồi mở khóa cả nhóm (unlock --cause).",
 					"Causes of locks that look like an attack. Not 0: congthu account causes, block the source, then unlock them together (unlock --cause).",
 				}, field{Thresholds: limits(good, 1.0, bad)}, query{"", "max(" + of("congthu_suspected_attacks") + ")"}).at("congthususpectedattack"),
 				big(text{"Giả người gửi 24 giờ", "Senders refused 24 h"}, text{
-					"Thư bị từ chối trong 24 giờ vì người gửi không thuộc tài khoản (Điều 13.8). Nhiều: một tài khoản bị chiếm, hoặc thiếu uỷ quyền (delegations). Nhật ký cho biết ai.",
+					"Thư bị từ chối trong 24 giờ vì người gửi không thuộc tài khoản (Điều 13.8). Nhiều: một tài khoản bị chiếm, hoặc thiếu ủy quyền (delegations). Nhật ký cho biết ai.",
 					"Messages refused within 24 hours because the sender is not the account's (Art. 13.8). Many: an account was taken over, or a delegation is missing. The log tells who.",
 				}, field{Decimals: new(0), Thresholds: limits(good, 1.0, notice, 50.0, bad)},
 					query{"", during("24h", "", "congthu_submitted_messages_total", `result="sender_refused"`)}),
@@ -91,11 +91,11 @@ func Compliance() Dashboard {
 				}, "short", 12, query{"{{state}}", "max by (state) (" + of("congthu_accounts") + ")"}).stacked().
 					colored(map[string]string{"active": "green", "expiring": "yellow", "expired": "orange", "locked": "red", "revoked": "purple", "never_seen": "#808080"},
 						"active", "expiring", "expired", "locked", "revoked", "never_seen"),
-				lines(text{"Khoá, mở khoá, thu hồi", "Locks, unlocks, revocations"}, text{
-					"Số lần mỗi giờ, theo nguyên nhân. Nhiều khoá cùng lúc do wrong_passwords: có người dò mật khẩu hàng loạt.",
+				lines(text{"Khóa, mở khóa, thu hồi", "Locks, unlocks, revocations"}, text{
+					"Số lần mỗi giờ, theo nguyên nhân. Nhiều khóa cùng lúc do wrong_passwords: có người dò mật khẩu hàng loạt.",
 					"Per hour, by cause. Many locks at once by wrong_passwords: somebody tries passwords on many accounts.",
 				}, perHour, 12,
-					query{"khoá / lock {{cause}}", during("1h", "cause", "congthu_lockouts_total")},
+					query{"khóa / lock {{cause}}", during("1h", "cause", "congthu_lockouts_total")},
 					query{"mở / unlock {{cause}}", during("1h", "cause", "congthu_unlocks_total")},
 					query{"thu hồi / revoke {{cause}}", during("1h", "cause", "congthu_revocations_total")}).at("congthulockburst"),
 				lines(text{"Thư theo kết quả", "Messages by result"}, text{
