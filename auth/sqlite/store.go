@@ -198,9 +198,11 @@ func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, e
 	if err := ctx.Err(); err != nil {
 		return auth.Account{}, false, err
 	}
-	a, ok, moves := s.cache.get(name)
 	// While the disk fails it must show, also to those whose accounts are in memory.
-	if ok && s.writer.failed.Load() == nil && s.writer.sawOthers() {
+	// This comes first: what is read after it is no older than it says.
+	current := s.writer.failed.Load() == nil && s.writer.sawOthers()
+	a, ok, moves := s.cache.get(name)
+	if ok && current {
 		return a, true, nil
 	}
 	a, exists, err := s.readRow(ctx, name)

@@ -56,6 +56,7 @@ type writer struct {
 	// Only run uses these.
 	conn  *connection  // nil after a failure
 	doubt *transaction // a commit with an unknown outcome; else nil
+	blind bool         // others could not be looked for, and the log was told
 }
 
 // faults are errors that tests want around a commit: before makes it fail,
@@ -219,9 +220,13 @@ func (w *writer) lookForOthers() {
 	}
 	var version int64 // moves with the commits of others, not with those of this connection
 	if err := w.conn.version.QueryRow().Scan(&version); err != nil {
-		w.log.Warn("changes by other programs cannot be looked for", "err", explain(w.path, err))
+		if !w.blind {
+			w.blind = true
+			w.log.Warn("changes by other programs cannot be looked for", "err", explain(w.path, err))
+		}
 		return
 	}
+	w.blind = false
 	if version != w.conn.others {
 		w.log.Warn("another program has written to the database", "file", w.path)
 		w.cache.open() // empties it

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -79,5 +80,17 @@ func TestABundleIsMadeAsItIsAskedFor(t *testing.T) {
 	w := f.request("GET", base+"/debug/bundle", "")
 	if decode[Problem](t, w, 500); bytes.Contains(w.Body.Bytes(), []byte("nguyen")) {
 		t.Error(w.Body)
+	}
+}
+
+// Whoever helps with the process, a vendor perhaps, is no reader of accounts.
+func TestNamesAreForWhoeverMayReadThem(t *testing.T) {
+	f := newFixture(t)
+	asked := 0
+	f.Bundle = func(context.Context, bool) ([]byte, error) { asked++; return []byte("a bundle"), nil }
+	f.SetTokens([]Token{{Name: "D", SHA256: sha256.Sum256([]byte("d")), Scopes: []Scope{ScopeDebug}}})
+	decode[Problem](t, f.request("GET", base+"/debug/bundle?names=true", "", "Authorization", "Bearer d"), 403)
+	if w := f.request("GET", base+"/debug/bundle", "", "Authorization", "Bearer d"); w.Code != 200 || asked != 1 {
+		t.Errorf("%d, asked %d times", w.Code, asked)
 	}
 }

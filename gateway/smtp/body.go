@@ -99,6 +99,16 @@ func plainPrefix(b []byte) (n int) {
 // plainLines reads plain lines into b. It returns none when what comes next is
 // another line, or is too long for b; that is held then, whole if there is room.
 func (c *conn) plainLines(b []byte) (int, error) {
+	// Where something is held it is looked at in place: with a message of lines that
+	// begin with a dot, each would otherwise move all that is behind it.
+	if held := c.held[:min(len(b), len(c.held))]; len(held) > 0 {
+		n := plainPrefix(held)
+		if n > 0 || bytes.IndexByte(held, '\n') >= 0 || len(held) == len(b) {
+			copy(b, held[:n])
+			c.keep(c.held[n:])
+			return n, nil
+		}
+	}
 	have := copy(b, c.held)
 	c.keep(c.held[have:])
 	for {
