@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -87,14 +88,24 @@ func (m *MailServer) Serve(ctx context.Context, imapListener, smtpListener net.L
 	smtpServer.ErrorLog = errorLog
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return ignoreClosed(ctx, imapServer.Serve(imapListener)) })
-	group.Go(func() error { return ignoreClosed(ctx, smtpServer.Serve(smtpListener)) })
+	var serving sync.WaitGroup
+	serving.Add(2)
+	group.Go(func() error {
+		defer serving.Done()
+		return ignoreClosed(ctx, imapServer.Serve(imapListener))
+	})
+	group.Go(func() error {
+		defer serving.Done()
+		return ignoreClosed(ctx, smtpServer.Serve(smtpListener))
+	})
 	group.Go(func() error {
 		<-ctx.Done()
-		// Close of a server knows only the listeners that its Serve has come to
-		// accept from; one that is closed here as well ends in any order.
+		// Close of a server may not come while its Serve begins: go-imap's would wait
+		// for what Serve is about to count. Without its listener Serve ends, whenever
+		// that is; Close then ends the connections.
 		imapListener.Close()
 		smtpListener.Close()
+		serving.Wait()
 		return errors.Join(unlessClosed(imapServer.Close()), unlessClosed(smtpServer.Close()))
 	})
 	return group.Wait()
