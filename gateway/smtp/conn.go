@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,9 +65,11 @@ type conn struct {
 	// Only the goroutine that reads uses these. held was read and not given out;
 	// inLine is set from the begin of a line that is given out alone to its end;
 	// alone says that it was, so that go-smtp holds nothing that came after it.
+	// chunk is how much of a chunk go-smtp has not been given yet.
 	held    []byte
 	inLine  bool
 	alone   bool
+	chunk   int
 	maxLine int
 
 	http httpWatch
@@ -110,8 +113,19 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 // Read implements net.Conn. Of a command it gives one whole line only: go-smtp
 // would take what there is of a line, when the client is gone, for all of it, and
 // half a password is a wrong one; and what comes after DATA is read by message,
-// as long as go-smtp does not have it.
+// as long as go-smtp does not have it. Of what follows BDAT it gives the chunk only
+// (RFC 3030): a command behind it, that go-smtp would hold, would leave
+// the next chunk to be taken for a line.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.inLine || c.chunk == 0 {
+		return c.readHeld(b)
+	}
+	n, err := c.readHeld(b[:min(len(b), c.chunk)])
+	c.chunk -= n
+	return n, err
+}
+
+func (c *conn) readHeld(b []byte) (int, error) {
 	n := len(c.held)
 	if n == 0 {
 		var err error
@@ -120,7 +134,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		// The usual case: one line that came in one piece.
 		if bytes.IndexByte(b[:n], '\n') == n-1 && n > 0 {
-			c.inLine, c.alone = false, true
+			c.inLine, c.alone, c.chunk = false, true, chunkSize(b[:n])
 			return n, nil
 		}
 		c.held = append(c.held, b[:n]...)
@@ -135,11 +149,28 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 	}
 	if n = copy(b, c.held[:n]); n > 0 && b[n-1] == '\n' {
-		c.alone = c.inLine
+		if c.alone = c.inLine; c.alone {
+			c.chunk = chunkSize(b[:n])
+		}
 		c.inLine = false
 	}
 	c.keep(c.held[n:])
 	return n, nil
+}
+
+// chunkSize is how long the chunk is that follows a command, read as go-smtp reads
+// it; 0 for any command but BDAT. Should go-smtp refuse the command all the same,
+// the next one ends the chunk.
+func chunkSize(line []byte) int {
+	words := bytes.Fields(line)
+	if len(words) < 2 || !bytes.EqualFold(words[0], []byte("BDAT")) {
+		return 0
+	}
+	size, err := strconv.ParseUint(string(words[1]), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int(size)
 }
 
 // keep is what is held from now on. An idle connection has no buffer.
@@ -285,7 +316,7 @@ func earlier(a, b time.Time) time.Time {
 // SetReadDeadline is called by go-smtp when it begins to read a command, or a
 // line of AUTH. The time itself does not matter, the call does.
 func (c *conn) SetReadDeadline(time.Time) error {
-	c.inLine, c.alone = true, false
+	c.inLine, c.alone, c.chunk = true, false, 0
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began, c.message = time.Now(), false

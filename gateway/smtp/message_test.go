@@ -225,6 +225,24 @@ func TestChunksMakeOneMessage(t *testing.T) {
 	}
 }
 
+// The command is read together with the chunk before it, as pipelining clients send
+// them; its own chunk comes later and has no end of a line.
+func TestAChunkMayComeBehindAPipelinedCommand(t *testing.T) {
+	g := start(t, nil)
+	c := g.login()
+	c.envelope()
+	c.send(fmt.Sprintf("BDAT %d\r\n%sBDAT 6 LAST\r\n", len(hello), hello))
+	c.want("250 2.0.0 Continue")
+	c.send("world!")
+	c.want("250 2.0.0 Ok: queued as")
+	// A command that is refused has a chunk all the same, which is no command.
+	c.send("BDAT 12 LAST\r\n")
+	c.send("QUIT\r\nQUIT\r\nNOOP\r\n")
+	c.want("502")
+	c.want("250")
+	g.wantDelivered(hello + "world!\r\n")
+}
+
 func TestChunksAreCheckedLikeAnyMessage(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"From: boss@congthu.test\r\n\r\nx\r\n", "550 5.7.1"},
