@@ -175,7 +175,10 @@ func TestEveryPanelOfTheDashboardsIsAnswered(t *testing.T) {
 	if got := tryIMAP(t, door, "", user, Password); got != imapLater {
 		t.Errorf("without a mail server: %s", got)
 	}
-	Eventually(t, "the outage to be scraped", func() bool { return len(p.Now(t, `congthu_upstream_up{protocol="imap"} == 0`)) == 1 })
+	Eventually(t, "the outage to be scraped", func() bool {
+		return len(p.Now(t, `congthu_upstream_up{protocol="imap"} == 0`)) == 1 &&
+			len(p.Now(t, `sum(congthu_login_attempts_total{outcome="unavailable"}) > 0`)) == 1
+	})
 
 	asked := 0
 	last := make(map[string][]Series) // by title and query

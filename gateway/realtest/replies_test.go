@@ -263,7 +263,11 @@ func TestWhoWaitsTooLongForASlotIsToldToComeAgain(t *testing.T) {
 		c.Say("a LOGIN " + quoted(user) + " " + quoted(password) + "\r\n")
 		held = append(held, c)
 	}
-	Eventually(t, "six verdicts to be under way", func() bool { return dam.held.Load() == 6 })
+	// Dovecot answers ID before it looks a password up, and writes that down later.
+	lookedUp := regexp.MustCompile(`passwd-file\(` + regexp.QuoteMeta(user) + `,[^)]*\): Finished passdb lookup`)
+	Eventually(t, "six verdicts to be under way", func() bool {
+		return dam.held.Load() == 6 && len(lookedUp.FindAllString(readFrom(Dovecot(t).Log, 0), -1)) == 6
+	})
 	before := Dovecot(t).Judged(user)
 	for _, password := range []string{"sai", Password} {
 		for _, program := range programs(g.Door(), FreshAddress, password, "") {
