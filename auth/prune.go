@@ -91,19 +91,18 @@ func (g *Guard) prune(ctx context.Context, store Prunable, keep time.Duration) (
 		Reason: fmt.Sprintf("%d events are removed, the last of them of %s: the audit log is kept for %d days",
 			upto.Seq-gone.Seq, g.Rules().instant(upto.At), keep/(24*time.Hour)),
 	}
-	happened := []Event{told}
 	// It is of no account, and a blank one leaves no trace.
-	_, err = g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) {
-		happened = []Event{told}
-		return happened, true
-	})
+	_, err = g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{told}, true })
 	if err != nil {
 		return 0, fmt.Errorf("announce the removal: %w", err)
 	}
-	g.happened(happened)
+	g.happened([]Event{told})
 	announced, err := store.Events(ctx, EventFilter{Kinds: []EventKind{AuditPruned}, Limit: 1})
-	if err != nil || len(announced) == 0 {
+	switch {
+	case err != nil:
 		return 0, fmt.Errorf("read the announcement: %w", err)
+	case len(announced) == 0:
+		return 0, ErrNotAnnounced
 	}
 	for at := gone; at.Seq < upto.Seq; {
 		began := time.Now()

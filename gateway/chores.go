@@ -127,10 +127,11 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 	}
 }
 
-// sweepDaily revokes dormant accounts once a day, verifies the audit log and
-// removes what is too old of it after that, and counts the accounts by state every few minutes. Gateways that share
-// a store all do so at the same time, each for its own metrics: an account is
-// revoked, and the audit log told, by the first one that comes to it.
+// sweepDaily revokes dormant accounts once a day, after that verifies the audit
+// log and removes what is too old of it, and counts the accounts by state every
+// few minutes. Gateways that share a store all do so at the same time, each for its
+// own metrics: an account is revoked, and the audit log told, by the first one that
+// comes to it.
 func (g *Gateway) sweepDaily(ctx context.Context) error {
 	count := time.NewTicker(countEvery)
 	defer count.Stop()
@@ -205,8 +206,8 @@ func (g *Gateway) count(ctx context.Context) {
 }
 
 // sweep revokes dormant accounts, makes room for unknown names, verifies the audit
-// log and removes the events that need not be kept any longer. It reads everything that there is, and does so with rests, since
-// logins go on.
+// log and removes the events that need not be kept any longer. It reads everything
+// that there is, and does so with rests, since logins go on.
 func (g *Gateway) sweep(ctx context.Context) {
 	unhurried := auth.Unhurried{Lister: g.Store}
 	swept, err := g.guard.Sweep(ctx, unhurried)

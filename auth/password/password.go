@@ -21,9 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/crypto/argon2"
 
@@ -47,23 +44,14 @@ const (
 type Fingerprinter struct {
 	pepper []byte
 	slots  chan struct{}
-
-	keep      time.Duration // the memory of what is made, that long
-	returning atomic.Bool   // the memory, soon
 }
-
-// keepFor is longer than a burst of fingerprints pauses, and much shorter than
-// the four minutes, two rounds of the garbage collector, for which a process
-// that has little else to do would hold the memory of its last burst: 20 MiB for
-// each processor, twice, which is more than a thousand idle sessions need.
-const keepFor = 30 * time.Second
 
 // New makes a Fingerprinter with a pepper of 32 octets.
 func New(pepper []byte) (*Fingerprinter, error) {
 	if len(pepper) != pepperSize {
 		return nil, fmt.Errorf("pepper has %d octets: want %d", len(pepper), pepperSize)
 	}
-	return &Fingerprinter{pepper: bytes.Clone(pepper), slots: make(chan struct{}, runtime.GOMAXPROCS(0)), keep: keepFor}, nil
+	return &Fingerprinter{bytes.Clone(pepper), make(chan struct{}, runtime.GOMAXPROCS(0))}, nil
 }
 
 // Fingerprint implements [auth.Fingerprinter].
@@ -76,20 +64,7 @@ func (f *Fingerprinter) Fingerprint(ctx context.Context, salt []byte, password a
 	}
 	mac := hmac.New(sha256.New, f.pepper)
 	mac.Write([]byte(password.Reveal()))
-	defer f.giveBack()
 	return argon2.IDKey(mac.Sum(nil), salt, passes, memory, lanes, keySize), nil
-}
-
-// giveBack returns to the system, in a while, the memory that fingerprints leave
-// behind. A flood of them has that done now and then, not for each.
-func (f *Fingerprinter) giveBack() {
-	if f.returning.Swap(true) {
-		return
-	}
-	time.AfterFunc(f.keep, func() {
-		f.returning.Store(false) // first: what is made from now on may not be covered
-		debug.FreeOSMemory()
-	})
 }
 
 // Open reads the pepper from a file, and makes the file when there is none. A

@@ -5,12 +5,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"congthu/auth"
 )
@@ -110,32 +107,5 @@ func TestAPepperThatIsNoSecretOrNoPepperIsAnError(t *testing.T) {
 	}
 	if _, err := Open(filepath.Join(dir, "missing", "pepper")); err == nil {
 		t.Error("a pepper in a missing directory is no error")
-	}
-}
-
-// resident is how much memory the heap has from the system.
-func resident() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapSys - m.HeapReleased
-}
-
-func TestTheMemoryOfABurstIsGivenBackEachTime(t *testing.T) {
-	f, err := New(bytes.Repeat([]byte{1}, pepperSize))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.keep = time.Millisecond
-	debug.FreeOSMemory()
-	before := resident()
-	for range 2 {
-		for range 3 {
-			fingerprint(t, f, "salt-salt-salt-1", "Mat-khau-1")
-		}
-		for deadline := time.Now().Add(15 * time.Second); resident() > before+memory<<10/2; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d KiB are kept, %d before", resident()>>10, before>>10)
-			}
-		}
 	}
 }

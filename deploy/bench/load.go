@@ -124,14 +124,22 @@ func loginTimes(port, n int) (times []time.Duration, err error) {
 // loginsFor lets so many clients log in and out for a while, and returns how
 // many logins there were and in what time.
 func loginsFor(port, clients int, window time.Duration) (logins int64, took time.Duration, err error) {
+	return repeat(clients, window, func(client, turn int) error {
+		return once(port, account((client+turn*clients)%knownAccounts))
+	})
+}
+
+// repeat lets each client do something again and again for a while, and returns
+// how many times it was done and in what time.
+func repeat(clients int, window time.Duration, do func(client, turn int) error) (times int64, took time.Duration, err error) {
 	var wg sync.WaitGroup
 	var count atomic.Int64
 	failures := make(chan error, clients)
 	begun := time.Now()
 	for i := range clients {
 		wg.Go(func() {
-			for n := i; time.Since(begun) < window; n += clients {
-				if err := once(port, account(n%knownAccounts)); err != nil {
+			for turn := 0; time.Since(begun) < window; turn++ {
+				if err := do(i, turn); err != nil {
 					failures <- err
 					return
 				}

@@ -268,34 +268,6 @@ func senders(port, n int) (clients []*smtpClient, err error) {
 	return clients, nil
 }
 
-// mailsFor lets each client send mails for a while, and returns how many there
-// were and in what time.
-func mailsFor(clients int, window time.Duration, send func(client, turn int) error) (mails int64, took time.Duration, err error) {
-	var wg sync.WaitGroup
-	var count atomic.Int64
-	failures := make(chan error, clients)
-	begun := time.Now()
-	for i := range clients {
-		wg.Go(func() {
-			for turn := 0; time.Since(begun) < window; turn++ {
-				if err := send(i, turn); err != nil {
-					failures <- err
-					return
-				}
-				count.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	took = time.Since(begun)
-	select {
-	case err := <-failures:
-		return 0, 0, err
-	default:
-		return count.Load(), took, nil
-	}
-}
-
 // submit is a peer's turn with mails: its speed, and what it costs the proxy. All
 // that was accepted must have arrived.
 func (b *bench) submit(i *instance, counter int, speed, cost measure, send func(client, turn int) error) error {
@@ -310,7 +282,7 @@ func (b *bench) submit(i *instance, counter int, speed, cost measure, send func(
 			return err
 		}
 	}
-	n, took, err := mailsFor(clients, b.window, send)
+	n, took, err := repeat(clients, b.window, send)
 	if err != nil {
 		return err
 	}

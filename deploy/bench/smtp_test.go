@@ -29,7 +29,7 @@ func TestEveryMailThatArrivesIsCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, _, err := mailsFor(3, time.Nanosecond, func(client, _ int) error { return clients[client].send() })
+	n, _, err := repeat(3, time.Nanosecond, func(client, _ int) error { return clients[client].send() })
 	for _, c := range clients {
 		c.close()
 	}

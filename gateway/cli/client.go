@@ -147,22 +147,37 @@ func (c *client) send(ctx context.Context, method, path, kind string, content io
 	if content != nil {
 		r.Header.Set("Content-Type", kind)
 	}
-	answer, err := c.http.Do(r)
+	data, err := c.answer(r)
 	if err != nil {
-		return nil, c.unreached(err)
-	}
-	defer answer.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	if err != nil {
-		return nil, fmt.Errorf("read answer of the gateway: %w", err)
-	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, refused(answer.StatusCode, data)
+		return nil, err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return nil, fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
 	}
 	return data, nil
+}
+
+// answer makes a request and returns what the gateway has answered to it, which is
+// an error unless it is 200.
+func (c *client) answer(r *http.Request) ([]byte, error) {
+	status, data, err := c.ask(r)
+	if err == nil && status != http.StatusOK {
+		err = refused(status, data)
+	}
+	return data, err
+}
+
+// ask makes a request, whatever the answer.
+func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return 0, nil, c.unreached(err)
+	}
+	defer answer.Body.Close()
+	if data, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer)); err != nil {
+		return 0, nil, fmt.Errorf("read answer of the gateway: %w", err)
+	}
+	return answer.StatusCode, data, nil
 }
 
 // newRequest is a request to the API. The name of the host plays no part on a Unix

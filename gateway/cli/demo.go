@@ -151,8 +151,8 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the demo's directory: %w", err)
 	}
-	s.Dir, s.Command = dir, "congthu"
-	if self, err := os.Executable(); err == nil && strings.Contains(self, "go-build") {
+	s.Dir, s.Command = dir, os.Args[0]
+	if strings.Contains(s.Command, "go-build") {
 		s.Command = "go run ."
 	}
 	if err := demoCertificate(dir); err != nil {

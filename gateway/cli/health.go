@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -81,13 +80,5 @@ func (c *client) probe(ctx context.Context, path string) (status int, body []byt
 	if err != nil {
 		return 0, nil, fmt.Errorf("make request: %w", err)
 	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return 0, nil, c.unreached(err)
-	}
-	defer answer.Body.Close()
-	if body, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer)); err != nil {
-		return 0, nil, fmt.Errorf("read answer of the gateway: %w", err)
-	}
-	return answer.StatusCode, body, nil
+	return c.ask(r)
 }

@@ -48,7 +48,12 @@ clients. The gateway must be running: its admin socket is used.`,
 			if names {
 				query += "?names=true"
 			}
-			bundle, err := c.fetch(ctx, query)
+			// It is no JSON.
+			r, err := newRequest(ctx, http.MethodGet, query, nil)
+			if err != nil {
+				return err
+			}
+			bundle, err := c.answer(r)
 			if err != nil {
 				return err
 			}
@@ -71,27 +76,6 @@ clients. The gateway must be running: its admin socket is used.`,
 	f.StringVar(&file, "file", "", "write to this new `FILE` (default congthu-support-TIME.tar.gz in this directory)")
 	f.BoolVar(&names, "with-names", false, "names of people in clear, and the lists of aliases and delegations")
 	return cmd
-}
-
-// fetch gets what is no JSON.
-func (c *client) fetch(ctx context.Context, path string) ([]byte, error) {
-	r, err := newRequest(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return nil, c.unreached(err)
-	}
-	defer answer.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	if err != nil {
-		return nil, fmt.Errorf("read answer of the gateway: %w", err)
-	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, refused(answer.StatusCode, data)
-	}
-	return data, nil
 }
 
 // writeNew writes a file that was not there before, for its owner only.

@@ -143,8 +143,8 @@ func TestMemoryComesBackWithinAMinuteAfterABurstOfSessions(t *testing.T) {
 	t.Cleanup(func() { g.Process.Kill() })
 	before := g.Held(t)
 
-	// Fingerprints give back by themselves what they took, and with it what others
-	// have left: each account has its own before the burst.
+	// Fingerprints take much more than sessions: each account has its own before the
+	// burst, and what they took is given back first.
 	hangUp(g.hold(t, memoryAccounts))
 	Eventually(t, "the memory of fingerprints to come back", func() bool { return g.Held(t) < before+12<<20 })
 

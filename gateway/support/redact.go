@@ -71,7 +71,7 @@ func plain(v reflect.Value, p *pseudonyms) any {
 		if v.Kind() == reflect.Pointer && v.IsNil() {
 			return nil
 		}
-		return known.String()
+		return p.text(known.String())
 	}
 	switch v.Kind() {
 	case reflect.Struct:

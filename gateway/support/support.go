@@ -185,7 +185,7 @@ func (s Source) version(context.Context, *pseudonyms) ([]byte, error) {
 
 func (s Source) config(_ context.Context, p *pseudonyms) ([]byte, error) {
 	c := redacted(s.Config, p).(map[string]any)
-	c["file"] = s.Config.File
+	c["file"] = p.text(s.Config.File)
 	return indented(c)
 }
 
