@@ -99,17 +99,7 @@ func arrives(t *testing.T, g *Gateway, h *HAProxyServer) {
 		t.Errorf("submission: %s", got)
 	}
 	knowsSource(t, g, user, "password.wrong", wrong)
-	smtp, reply := door.LoginSMTP(t, from, user, Password)
-	if !strings.HasPrefix(reply, "235") {
-		t.Fatal(reply)
-	}
-	smtp.MustReply("250", "MAIL FROM:<"+user+">")
-	smtp.MustReply("250", "RCPT TO:<"+user+">")
-	smtp.MustReply("354", "DATA")
-	smtp.MustReply("250", letter(user, user, "behind HAProxy")+".")
-	Eventually(t, "Postfix to log the client's address", func() bool {
-		return Postfix(t).LogHas("client=", "["+from+"]", "sasl_username="+user)
-	})
+	postfixKnows(t, door, from, user)
 	Eventually(t, "HAProxy's checks", func() bool {
 		for _, name := range []string{"imap", "imaps", "submission", "submissions"} {
 			if !lineHas(readFrom(h.Log, 0), "Health check for server "+name+"/congthu1 succeeded") {

@@ -496,6 +496,13 @@ func TestTheServersLearnTheClientsAddress(t *testing.T) {
 	Eventually(t, "Dovecot to log the client's address", func() bool {
 		return Dovecot(t).LogHas("imap-login: Info: Login: user=<"+user+">", "rip="+from+",")
 	})
+	postfixKnows(t, door, from, user)
+}
+
+// postfixKnows submits a message from an address, and waits until Postfix has
+// logged that address.
+func postfixKnows(t *testing.T, door Door, from, user string) {
+	t.Helper()
 	smtp, reply := door.LoginSMTP(t, from, user, Password)
 	if !strings.HasPrefix(reply, "235") {
 		t.Fatal(reply)

@@ -3,9 +3,9 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -211,88 +211,100 @@ func awaitOpen(t *testing.T, open func() int, want int) {
 	}
 }
 
+// overSpares logs in from three clients, each but the first over the connection
+// that the login before has left, and once more when the server has closed that.
+// login returns what ends the session, or nil; told is of whom the server knows.
+func overSpares(t *testing.T, s *Server, fake interface {
+	Open() int
+	Cut()
+}, login func(context.Context, Client) (leave func(), answer auth.Answer), told func() []map[string]string,
+) {
+	t.Helper()
+	s.PassClient, s.Spare = PassOwn, 1
+	t.Cleanup(s.Close)
+	for i, from := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+		ctx, end := context.WithCancel(t.Context())
+		leave, answer := login(ctx, Client{Address: netip.AddrPortFrom(netip.MustParseAddr(from), 1000)})
+		if leave == nil {
+			t.Fatalf("login %d: %+v", i, answer)
+		}
+		end() // no connection ends with the login that it was made for, nor with the one before
+		// One for this session, and one for the next.
+		awaitOpen(t, fake.Open, 2)
+		if said := told(); len(said) != i+1 || !slices.Contains(slices.Collect(maps.Values(said[i])), from) {
+			t.Errorf("login %d from %s, the server was told %q", i, from, said)
+		}
+		leave()
+		awaitOpen(t, fake.Open, 1)
+	}
+	fake.Cut() // as at a restart of the server
+	awaitOpen(t, fake.Open, 0)
+	leave, answer := login(t.Context(), Client{})
+	if leave == nil {
+		t.Fatalf("when the server had closed the spare connection: %+v", answer)
+	}
+	leave()
+	s.Close()
+	awaitOpen(t, fake.Open, 0)
+}
+
 func TestAnIMAPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
-	for name, tls := range map[string]bool{"clear": false, "STARTTLS": true} {
+	for name, secured := range map[string]bool{"clear": false, "STARTTLS": true} {
 		t.Run(name, func(t *testing.T) {
 			fake := &mailtest.IMAP{Accounts: accounts()}
-			if tls {
+			if secured {
 				fake.TLS = mailtest.ServerTLS()
 			}
 			s := serverFor(t, fake)
-			if !tls {
-				address, err := fake.Start()
-				if err != nil {
-					t.Fatal(err)
-				}
-				s.Address, s.Dial = address, nil
+			if !secured {
+				s.Address, s.Dial = started(t, fake), nil
 			}
-			s.PassClient, s.Spare = PassOwn, 1
-			t.Cleanup(s.Close)
-			for i, from := range []string{"192.0.2.1:1001", "192.0.2.2:1002", "192.0.2.3:1003"} {
-				ctx, end := context.WithCancel(t.Context())
-				conn, answer := s.LoginIMAP(ctx, owner, auth.NewSecret(password), Client{Address: netip.MustParseAddrPort(from)})
+			login := func(ctx context.Context, c Client) (func(), auth.Answer) {
+				conn, answer := s.LoginIMAP(ctx, owner, auth.NewSecret(password), c)
 				if conn == nil {
-					t.Fatalf("login %d: %+v", i, answer)
+					return nil, answer
 				}
-				end() // no connection ends with the login that it was made for, nor with the one before
-				// One for this session, and one for the next.
-				awaitOpen(t, fake.Open, 2)
-				said := fake.IDs()
-				if len(said) != i+1 || !strings.Contains(fmt.Sprint(said[i]), from[:len("192.0.2.1")]) {
-					t.Errorf("login %d from %s, the server was told %q", i, from, said)
-				}
-				conn.Logout()
-				awaitOpen(t, fake.Open, 1)
+				return conn.Logout, answer
 			}
-			if conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret("wrong"), Client{}); conn != nil || answer.Judgement != auth.JudgedWrong {
-				t.Errorf("a wrong password over a spare connection: %+v", answer)
-			}
-			awaitOpen(t, fake.Open, 1)
-			fake.Cut() // as at a restart of the server
-			awaitOpen(t, fake.Open, 0)
-			conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), Client{})
-			if conn == nil {
-				t.Fatalf("when the server had closed the spare connection: %+v", answer)
-			}
-			conn.Logout()
-			s.Close()
-			awaitOpen(t, fake.Open, 0)
+			overSpares(t, s, fake, login, fake.IDs)
 		})
 	}
+}
+
+func TestAWrongPasswordOverASpareConnectionIsWrong(t *testing.T) {
+	fake := &mailtest.IMAP{Accounts: accounts()}
+	s := serverFor(t, fake)
+	s.Address, s.Dial, s.Spare = started(t, fake), nil, 1
+	t.Cleanup(s.Close)
+	for i := range 2 { // the second finds a spare
+		if conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret("wrong"), Client{}); conn != nil || answer.Judgement != auth.JudgedWrong {
+			t.Errorf("login %d: %+v", i, answer)
+		}
+		awaitOpen(t, fake.Open, 1)
+	}
+}
+
+// started is the address of a fake that listens.
+func started(t *testing.T, fake interface{ Start() (string, error) }) string {
+	t.Helper()
+	address, err := fake.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 func TestAnSMTPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 	fake := &mailtest.SMTP{Accounts: accounts(), XClient: true}
 	s := smtpServerFor(t, fake)
-	address, err := fake.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Address, s.Dial = address, nil
-	s.PassClient, s.Spare = PassOwn, 1
-	t.Cleanup(s.Close)
-	for i, from := range []string{"192.0.2.1:1001", "192.0.2.2:1002", "192.0.2.3:1003"} {
-		ctx, end := context.WithCancel(t.Context())
-		conn, answer := s.LoginSMTP(ctx, owner, auth.NewSecret(password), Client{Address: netip.MustParseAddrPort(from)})
+	s.Address, s.Dial = started(t, fake), nil
+	login := func(ctx context.Context, c Client) (func(), auth.Answer) {
+		conn, answer := s.LoginSMTP(ctx, owner, auth.NewSecret(password), c)
 		if conn == nil {
-			t.Fatalf("login %d: %+v", i, answer)
-		}
-		end()
-		awaitOpen(t, fake.Open, 2)
-		if said := fake.Clients(); len(said) != i+1 || said[i]["ADDR"] != from[:len("192.0.2.1")] {
-			t.Errorf("login %d from %s, the server was told %q", i, from, said)
+			return nil, answer
 		}
 		mail(t, conn)
-		conn.Quit()
-		awaitOpen(t, fake.Open, 1)
+		return conn.Quit, answer
 	}
-	fake.Cut()
-	awaitOpen(t, fake.Open, 0)
-	conn, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{})
-	if conn == nil {
-		t.Fatalf("when the server had closed the spare connection: %+v", answer)
-	}
-	conn.Quit()
-	s.Close()
-	awaitOpen(t, fake.Open, 0)
+	overSpares(t, s, fake, login, fake.Clients)
 }
