@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -57,6 +58,29 @@ func made(t *testing.T) release {
 }
 
 // member is a file of an archive.
+// The pages are the repository's, whose directories the package does not have.
+func TestLinksOfThePagesLeadToWhatThePackageHas(t *testing.T) {
+	files := installed(t)
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	n := 0
+	for name, page := range files {
+		if !strings.HasSuffix(name, ".md") {
+			continue
+		}
+		for _, m := range link.FindAllSubmatch(page.content, -1) {
+			to := path.Join(path.Dir(name), string(m[1]))
+			_, file := files[to]
+			_, directory := files[to+"/"]
+			if n++; !file && !directory {
+				t.Errorf("%s links to %s", name, m[1])
+			}
+		}
+	}
+	if n < 40 {
+		t.Errorf("only %d links were found", n)
+	}
+}
+
 type member struct {
 	header  tar.Header
 	content []byte

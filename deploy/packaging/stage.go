@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -71,6 +72,11 @@ func (r *release) stage(dir, arch string) error {
 			return err
 		}
 	}
+	for name, content := range files {
+		if strings.HasSuffix(name, ".md") {
+			files[name] = relinked(content)
+		}
+	}
 	// Debian's own log of the package; what changed in congthu is in the other.
 	files["doc/changelog.Debian"] = fmt.Appendf(nil, "congthu (%s) stable; urgency=medium\n\n  * What changed is in changelog.gz.\n\n -- %s  %s\n",
 		r.debianVersion(), r.maintainer, r.time.Format("Mon, 02 Jan 2006 15:04:05 +0000"))
@@ -93,6 +99,25 @@ func (r *release) stage(dir, arch string) error {
 		}
 	}
 	return r.settle(dir)
+}
+
+// Where links of the repository's pages lead to in the package.
+var (
+	deployLink = regexp.MustCompile(`\]\(deploy/`)
+	aboveLink  = regexp.MustCompile(`\]\(\.\./\.\./`)
+	// Sources are not in the package; what the link says is.
+	sourceLink = regexp.MustCompile(`\[([^\]]*)\]\((?:auth|gateway|metrics)/[^)]*\)`)
+	logLink    = regexp.MustCompile(`\]\(CHANGELOG\.md\)`)
+	termsLink  = regexp.MustCompile(`\]\(LICENSE\)`)
+)
+
+// relinked is a page whose links lead to what the package has.
+func relinked(page []byte) []byte {
+	page = deployLink.ReplaceAll(page, []byte("]("))
+	page = aboveLink.ReplaceAll(page, []byte("](../"))
+	page = sourceLink.ReplaceAll(page, []byte("$1"))
+	page = termsLink.ReplaceAll(page, []byte("](copyright)"))
+	return logLink.ReplaceAll(page, []byte("](changelog.gz)"))
 }
 
 // settle gives everything in dir its mode and its time, whatever the umask and
