@@ -64,11 +64,12 @@ func (p *PrometheusServer) Now(t testing.TB, expr string) []Series {
 	return p.ask(t, "/api/v1/query", url.Values{"query": {expr}})
 }
 
-// Lately evaluates an expression over the last time, in steps of a second.
+// Lately evaluates an expression over the last time, in steps of a second, up to
+// the one that has begun: what was scraped in it counts.
 func (p *PrometheusServer) Lately(t testing.TB, expr string, since time.Time) []Series {
 	t.Helper()
 	second := func(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
-	return p.ask(t, "/api/v1/query_range", url.Values{"query": {expr}, "start": {second(since)}, "end": {second(time.Now())}, "step": {"1"}})
+	return p.ask(t, "/api/v1/query_range", url.Values{"query": {expr}, "start": {second(since)}, "end": {second(time.Now().Add(time.Second))}, "step": {"1"}})
 }
 
 func (p *PrometheusServer) ask(t testing.TB, path string, query url.Values) (all []Series) {
