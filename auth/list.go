@@ -41,13 +41,17 @@ type Lister interface {
 	List(ctx context.Context, want Filter) ([]Account, error)
 }
 
+// walkPage is how many accounts are read at once. A long read would keep a
+// database from using room again; and a login may have to wait for a processor as
+// long as one page takes, half a millisecond.
+const walkPage = 100
+
 // Walk calls f for every account that the filter wants, in the order of names,
-// until it returns an error, which is returned. It reads 500 at a time: a long read
-// would keep a database from using room again. So f may use the store; an account
-// that it or somebody else changes meanwhile is seen as it is when its page is
-// read.
+// until it returns an error, which is returned. It reads page by page, so f may use
+// the store; an account that it or somebody else changes meanwhile is seen as it is
+// when its page is read.
 func Walk(ctx context.Context, store Lister, want Filter, f func(Account) error) error {
-	for want.Limit = 500; ; {
+	for want.Limit = walkPage; ; {
 		page, err := store.List(ctx, want)
 		if err != nil {
 			return err

@@ -31,8 +31,8 @@ func TestWhoHasTimeRestsThreeQuartersOfItBetweenPages(t *testing.T) {
 		takes, want time.Duration
 	}{
 		{1, 10 * time.Millisecond, 10 * time.Millisecond}, // nothing comes after it
-		{1200, 10 * time.Millisecond, (10 + 30 + 10 + 30 + 10) * time.Millisecond},
-		{600, 10 * time.Second, 20*time.Second + longestRest},
+		{2*walkPage + 40, 10 * time.Millisecond, (10 + 30 + 10 + 30 + 10) * time.Millisecond},
+		{walkPage + 20, 10 * time.Second, 20*time.Second + longestRest},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began, n := time.Now(), 0

@@ -451,7 +451,7 @@ func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill
 	killed := 0
 	for {
 		kill, said := begin()
-		last, lines := int64(0), rand.N(100)
+		last, lines := int64(0), 1+rand.N(100) // of four hundred
 		for said.Scan() {
 			var err error
 			if last, err = strconv.ParseInt(said.Text(), 10, 64); err != nil {

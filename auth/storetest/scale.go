@@ -116,7 +116,7 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 			fmt.Fprintf(&table, " %d |", s.Octets/int64(s.Accounts))
 		}
 	}
-	fmt.Fprint(&table, "\n| pages of 500 that the sweep has read | |")
+	fmt.Fprint(&table, "\n| pages of 100 that the sweep has read | |")
 	for _, s := range all {
 		fmt.Fprintf(&table, " %d |", s.pages)
 	}
