@@ -85,7 +85,9 @@ func (g *Guard) Lock(ctx context.Context, name Name, act Act) (Account, error) {
 		a.Lock = Lock{Mark: Mark{At: now, By: act.Actor, Reason: act.Reason}, Cause: ByAdmin}
 		return Event{Kind: AccountLocked, Before: before, After: "locked by admin"}, nil
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, ErrNothingToDo) {
+		// Also when it is locked already: the lock before may have been made by a call
+		// whose answer was lost, and then its sessions go on.
 		g.endSessions(name)
 	}
 	return a, err

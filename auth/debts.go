@@ -182,7 +182,7 @@ func (g *Guard) pay(ctx context.Context, now time.Time) {
 // update makes a settlement, or leaves it for later when the store fails.
 func (g *Guard) update(ctx context.Context, d debt) error {
 	var happened []Event
-	_, err := g.storeUpdate(ctx, d.name, d.reservation, d.change(&happened))
+	a, err := g.storeUpdate(ctx, d.name, d.reservation, d.change(&happened))
 	if err != nil {
 		if d.reservation != 0 {
 			d.tries++
@@ -193,13 +193,12 @@ func (g *Guard) update(ctx context.Context, d debt) error {
 		return fmt.Errorf("store: %w", err)
 	}
 	g.happened(happened)
-	for _, e := range happened {
-		if e.Kind == AccountLocked || e.Kind == NameLocked {
-			// Nobody may go on by what was known before the lock.
-			g.known.remove(d.name)
-			g.gates.wakeAll(d.name)
-			return nil
-		}
+	if g.Rules().Locked(a, g.now()) {
+		// By this settlement; or by an earlier call for it, of which the store gave no
+		// answer; or meanwhile. What was known before the lock is void.
+		g.forgetKnown(d.name)
+		g.gates.wakeAll(d.name)
+		return nil
 	}
 	g.gates.wake(d.name)
 	return nil
@@ -270,9 +269,8 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	if !equal(account.Password.Current, o.fingerprint) {
 		return // another salt was written first
 	}
-	g.known.update(u.name, func(k knownGood) knownGood {
+	g.known.alter(u.name, func(k *knownGood) {
 		k.observed = k.observed || k.digest == u.digest
-		return k
 	})
 }
 
@@ -305,7 +303,7 @@ func (g *Guard) storeTimeout() time.Duration { return orDefault(g.StoreTimeout, 
 func (g *Guard) loginWindow() time.Duration { return max(0, orDefault(g.LoginWindow, time.Hour)) }
 
 func (g *Guard) endSessions(name Name) {
-	g.known.remove(name)
+	g.forgetKnown(name)
 	if g.EndSessions != nil {
 		g.EndSessions(name)
 	}

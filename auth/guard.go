@@ -62,6 +62,7 @@ type Guard struct {
 	digesters sync.Pool
 	gates     gates
 	known     shards[Name, knownGood]
+	voided    generations // of known
 	// recent holds wrong passwords while repeats are not counted.
 	recent     shards[digest, time.Time]
 	refusals   shards[Name, Refusal] // unasked
@@ -407,6 +408,8 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 		return true, Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
 	if t.rules.Locked(t.account, t.now()) {
+		// Perhaps by another gateway, whose event has not been heard yet.
+		t.forgetKnown(t.name)
 		return true, Verdict{Outcome: Locked}
 	}
 	if err != nil && t.rules.Stranger(t.account, t.source, t.now()) {
@@ -505,7 +508,7 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	t.Mistakes.add(t.digest)
 	if t.good {
 		// It was right a moment ago: it has been changed at the mail server.
-		t.known.remove(t.name)
+		t.forgetKnown(t.name)
 	}
 	previous := t.isPrevious(ctx)
 	if previous && !t.rules.Lockout.CountPrevious {
@@ -585,6 +588,10 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		canAlert: t.Protocol == IMAP,
 	}
 	if t.offline {
+		// A lock may have been heard of while the mail server was asked.
+		if !t.offlineGrace() {
+			return Verdict{Outcome: StoreUnavailable, Err: errors.New("store: unavailable, and the account has changed")}
+		}
 		return t.settleOffline(now)
 	}
 	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != Off && t.rules.TooOld(t.account, now) {
@@ -600,10 +607,16 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 
 	// Nothing is accepted that was not settled.
 	v := accepted{outcome: StoreUnavailable}
+	generation := t.voided.of(t.name).Load()
 	account, err := t.storeUpdate(ctx, t.name, t.reservation, func(a *Account) ([]Event, bool) {
 		v = t.rules.accept(a, s)
 		return v.events, v.write
 	})
+	if v.outcome == Locked || v.outcome == Revoked {
+		// What the store has said of the account counts, whether or not it failed
+		// after that.
+		t.forgetKnown(t.name)
+	}
 	if err != nil {
 		if t.good && t.offlineGrace() {
 			return t.settleOffline(now)
@@ -617,7 +630,7 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		t.gates.wake(t.name)
 		return verdict
 	}
-	t.accepted(account, len(s.observed.fingerprint) > 0)
+	t.accepted(account, generation, len(s.observed.fingerprint) > 0)
 	return verdict
 }
 
@@ -631,14 +644,15 @@ func (t *try) settleOffline(now time.Time) Verdict {
 	return Verdict{Outcome: Accepted}
 }
 
-// accepted remembers the password as known good and lets everybody who waits
-// with the same one pass.
-func (t *try) accepted(account Account, observed bool) {
+// accepted remembers the password as known good, unless what is known was made void
+// since generation, and lets everybody who waits with the same one pass.
+func (t *try) accepted(account Account, generation uint64, observed bool) {
 	if t.SSO {
 		t.gates.wake(t.name)
 		return
 	}
-	k := t.known.update(t.name, func(k knownGood) knownGood {
+	unchanged := func() bool { return t.voided.of(t.name).Load() == generation }
+	k, remembered := t.known.updateIf(t.name, unchanged, func(k knownGood) knownGood {
 		same := k.digest == t.digest
 		sources := k.sources
 		if !same || slices.Index(sources, t.source) != 0 {
@@ -657,7 +671,7 @@ func (t *try) accepted(account Account, observed bool) {
 	t.forgiveDebts(t.name)
 	t.gates.wakeAll(t.name)
 	t.Throttle.succeeded(t.throttled(), t.now())
-	if !k.observed && t.Fingerprints != nil {
+	if remembered && !k.observed && t.Fingerprints != nil {
 		select {
 		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:
 		default: // busy; the next login offers it again

@@ -38,9 +38,12 @@ func shard[K comparable](key K, n int) int {
 
 func (s shards[K, V]) get(key K) (V, bool)         { return s.of(key).get(key) }
 func (s shards[K, V]) update(key K, f func(V) V) V { return s.of(key).update(key, f) }
-func (s shards[K, V]) alter(key K, f func(*V))     { s.of(key).alter(key, f) }
-func (s shards[K, V]) put(key K, value V)          { s.of(key).put(key, value) }
-func (s shards[K, V]) remove(key K)                { s.of(key).remove(key) }
+func (s shards[K, V]) updateIf(key K, ok func() bool, f func(V) V) (V, bool) {
+	return s.of(key).updateIf(key, ok, f)
+}
+func (s shards[K, V]) alter(key K, f func(*V)) { s.of(key).alter(key, f) }
+func (s shards[K, V]) put(key K, value V)      { s.of(key).put(key, value) }
+func (s shards[K, V]) remove(key K)            { s.of(key).remove(key) }
 
 // lru is a map that forgets the least recently used entry when it is full. It
 // admits everything: a cache that filters what it admits would let an attacker
@@ -74,6 +77,21 @@ func (l *lru[K, V]) get(key K) (value V, ok bool) {
 func (l *lru[K, V]) update(key K, f func(V) V) V {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.set(key, f)
+}
+
+// updateIf does so if ok, which is asked under the lock, and reports whether it has.
+func (l *lru[K, V]) updateIf(key K, ok func() bool, f func(V) V) (value V, done bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !ok() {
+		return value, false
+	}
+	return l.set(key, f), true
+}
+
+// set is update; the caller holds the lock.
+func (l *lru[K, V]) set(key K, f func(V) V) V {
 	if e, ok := l.entries[key]; ok {
 		l.order.MoveToFront(e)
 		entry := e.Value.(*lruEntry[K, V])

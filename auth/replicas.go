@@ -22,7 +22,7 @@ func (g *Guard) Heard(e Event) {
 			// Made by wrong passwords: sessions go on, or anybody could disconnect
 			// anybody. But while the store is down nobody may go on by what was
 			// known before the lock.
-			g.known.remove(e.Account)
+			g.forgetKnown(e.Account)
 		} else {
 			g.endSessions(e.Account)
 		}
