@@ -105,9 +105,7 @@ func TestARestartUnderLoadRefusesNobody(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		ended := time.Since(began)
-		if !m.Heard(from, "STOPPING=1") || !m.Heard(from, "STATUS=") {
-			t.Errorf("the end was not told: %q", m.Said()[from:])
-		}
+		m.Await(t, from, "STOPPING=1", "STATUS=")
 		m.Start(t)
 		t.Logf("round %d: the old process ended after %v, the next was ready after %v", round, ended.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	}
@@ -125,9 +123,7 @@ func TestSystemdIsToldHowTheGatewayIs(t *testing.T) {
 	g := Configured(t, Setup{})
 	m := Managed(t, g)
 	m.Start(t, fmt.Sprintf("WATCHDOG_USEC=%d", 600*time.Millisecond/time.Microsecond))
-	if !m.Heard(0, "STATUS=0 sessions") {
-		t.Errorf("no status: %q", m.Said())
-	}
+	m.Await(t, 0, "STATUS=0 sessions")
 	Eventually(t, "signs of life", func() bool {
 		signs := 0
 		for _, said := range m.Said() {
@@ -149,7 +145,5 @@ func TestSystemdIsToldHowTheGatewayIs(t *testing.T) {
 	if code := g.Process.Wait(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if !m.Heard(from, "STOPPING=1") {
-		t.Errorf("the end was not told: %q", m.Said()[from:])
-	}
+	m.Await(t, from, "STOPPING=1")
 }

@@ -83,6 +83,15 @@ func (m *Manager) Start(t testing.TB, environment ...string) {
 	})
 }
 
+// Await waits until all of the notifications are there, after the first so many:
+// what a process has sent may be read some time after the process has ended.
+func (m *Manager) Await(t testing.TB, from int, whats ...string) {
+	t.Helper()
+	for _, what := range whats {
+		Eventually(t, "systemd to be told "+what, func() bool { return m.Heard(from, what) })
+	}
+}
+
 // Said are the notifications so far.
 func (m *Manager) Said() []string {
 	m.mu.Lock()
