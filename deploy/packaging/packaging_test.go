@@ -182,8 +182,8 @@ func TestTheProgramIsStaticAndKnowsItsVersionAndCommit(t *testing.T) {
 	if libraries, err := binary.ImportedLibraries(); err != nil || len(libraries) > 0 {
 		t.Errorf("needs %v, %v", libraries, err)
 	}
-	if bytes.Contains(program, []byte(packages.root)) {
-		t.Error("the program knows where its sources lay")
+	if file, found := sourceNamed(program, packages.root); found {
+		t.Errorf("the program knows that its sources lay in %s", file)
 	}
 	file := filepath.Join(t.TempDir(), "congthu")
 	if err := os.WriteFile(file, program, 0o755); err != nil {
@@ -192,6 +192,45 @@ func TestTheProgramIsStaticAndKnowsItsVersionAndCommit(t *testing.T) {
 	said, err := exec.Command(file, "version").CombinedOutput()
 	if want := "congthu v1.2.3, revision " + packages.commit + ", "; err != nil || !strings.HasPrefix(string(said), want) {
 		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// sourceNamed finds the full path of one of the tree's Go files in a program. The
+// tree's own path is not enough: it may be one that an example names.
+func sourceNamed(program []byte, root string) (file string, found bool) {
+	prefix := []byte(root + "/")
+	for {
+		at := bytes.Index(program, prefix)
+		if at < 0 {
+			return "", false
+		}
+		program = program[at:]
+		rest := program[:min(len(program), 4096)] // PATH_MAX
+		if end := bytes.Index(rest, []byte(".go")); end >= 0 {
+			file = string(rest[:end+len(".go")])
+			if _, err := os.Stat(file); err == nil {
+				return file, true
+			}
+		}
+		program = program[len(prefix):]
+	}
+}
+
+func TestASourceIsFoundInAProgramWhereverItLies(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "main.go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"\x00" + root + "/main.go\x00":                               true,
+		"see " + root + "/congthu.tar.gz" + root + "/main.goruntime": true,
+		root + "/congthu.tar.gz, congthu/main.go":                    false,
+		root + ".tar.gz": false,
+		root:             false,
+	} {
+		if file, found := sourceNamed([]byte(text), root); found != want {
+			t.Errorf("in %q: %q, %v, want %v", text, file, found, want)
+		}
 	}
 }
 
