@@ -197,7 +197,8 @@ var ErrAlias = errors.New("alias")
 // Own returns the account that has this very address. Unlike [Namer.Canonical]
 // it takes neither a name without a domain nor a subaddress, and an alias is the
 // error [ErrAlias] together with the account that it stands for: in a list of
-// accounts each of these is a mistake.
+// accounts each of these is a mistake. Where the mail server does not tell domains
+// apart, the account has its address in each of them.
 func (n *Namer) Own(address string) (Name, error) {
 	local, _, qualified := cutLast(address)
 	if !qualified || strings.ContainsRune(local, '+') {
@@ -207,10 +208,10 @@ func (n *Namer) Own(address string) (Name, error) {
 	if err != nil {
 		return "", err
 	}
-	if account, alias := n.Aliases[name]; alias && account != name {
+	if account := n.account(name); account != n.inDefault(name) {
 		return account, ErrAlias
 	}
-	return name, nil
+	return n.inDefault(name), nil
 }
 
 // Own returns the account that has this very address; see [Namer.Own].

@@ -28,7 +28,13 @@ type Namer struct {
 	Default string
 	// Domains are the domains served here, canonical. Default need not be in it.
 	Domains map[string]bool
-	// Aliases are other names of accounts, canonical on both sides.
+	// LocalNames says that the mail server is asked with the part before the @
+	// only, so that it takes all domains for one: an account then has one name,
+	// that in Default, whatever domain a client writes.
+	LocalNames bool
+	// Aliases are other names of accounts, canonical on both sides. With
+	// LocalNames one in Default holds in every domain, one in another domain in
+	// that only; what it leads to is taken for the name in Default.
 	Aliases map[Name]Name
 	// MasterSeparators are the characters of master-user syntax
 	// (owner*master), refused wherever they stand. Empty: "*%".
@@ -58,10 +64,35 @@ func (n *Namer) Canonical(login string) (Name, error) {
 	if err != nil {
 		return "", err
 	}
-	if account, ok := n.Aliases[name]; ok {
-		name = account
+	return n.account(name), nil
+}
+
+// account returns the account that an address means. It is its own account: the
+// configuration has no alias of an alias, in whatever domain.
+func (n *Namer) account(address Name) Name {
+	account, alias := n.Aliases[address]
+	if !alias {
+		address = n.inDefault(address)
+		if account, alias = n.Aliases[address]; !alias {
+			return address
+		}
 	}
-	return name, nil
+	return n.inDefault(account)
+}
+
+// inDefault returns the name that stands for an address in all domains which the
+// mail server does not tell apart.
+func (n *Namer) inDefault(address Name) Name {
+	if !n.LocalNames || n.Default == "" {
+		return address
+	}
+	return Name(address.Local() + "@" + n.Default)
+}
+
+// SameAccount reports whether two canonical addresses are one to the mail server
+// and mean the same account here. An alias and its account are two addresses.
+func (n *Namer) SameAccount(one, other Name) bool {
+	return n.inDefault(one) == n.inDefault(other) && n.account(one) == n.account(other)
 }
 
 // sameAddress reports whether two login names are spellings of one address;
@@ -72,7 +103,7 @@ func (n *Namer) sameAddress(one, other string) bool {
 		return false
 	}
 	b, err := n.address(other)
-	return err == nil && a == b
+	return err == nil && n.inDefault(a) == n.inDefault(b)
 }
 
 // address is Canonical without the aliases.

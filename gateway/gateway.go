@@ -332,11 +332,15 @@ func (l *live) set(c *config.Config) error {
 	if old := l.current.Load(); old != nil {
 		// A door that is no longer wanted is open until the restart.
 		next.imap, next.smtp = cmp.Or(next.imap, old.imap), cmp.Or(next.smtp, old.smtp)
+		if len(c.Domains) > 0 && next.imap != nil && next.smtp != nil && next.imap.LocalNames != next.smtp.LocalNames {
+			next.close(old)
+			return errors.New("login_name differs from that of a door which stays open until the restart, so that accounts of several domains could not be told apart: restart the gateway (systemctl restart congthu)")
+		}
 		// What was kept ready was made as the old configuration says.
 		defer old.close(next)
 	}
 	names := c.Namer()
-	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.Aliases, Delegations: c.Delegations}
+	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.SenderAliases(), Delegations: c.SenderDelegations()}
 	l.current.Store(next)
 	return nil
 }

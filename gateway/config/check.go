@@ -34,6 +34,7 @@ func (k *checker) check() {
 	k.checkListeners()
 	k.checkTrusted()
 	k.checkNames()
+	k.checkLoginNames()
 	k.checkAliases()
 	k.checkDelegations()
 	k.checkRules()

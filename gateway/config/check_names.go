@@ -24,6 +24,23 @@ func (k *checker) checkNames() {
 	}
 }
 
+// checkLoginNames: where one mail server is told the domain and another is not,
+// two accounts would be one mailbox behind one door and two behind the other, and
+// no counter would be right for both.
+func (k *checker) checkLoginNames() {
+	const path = "smtp.upstream.login_name"
+	if k.anyRefused("domain", "domains", "imap", "smtp", "imap.upstream.login_name", path) {
+		return // the complaint might be about something else
+	}
+	names, domains := k.c.loginNames(), k.c.served()
+	if len(domains) < 2 || len(names) < 2 || names[0] == names[1] {
+		return
+	}
+	k.wrong(path, "write the same in both, as the mail server behind knows its accounts; or serve one domain only",
+		"`imap.upstream.login_name` is %s and `%s` is %s, with %d domains: mailboxes of the same name in %s would be one behind one door and several behind the other, so that neither wrong passwords nor locks could be kept right",
+		names[0], path, names[1], len(domains), strings.Join(domains, " and "))
+}
+
 // ownName reports whether a canonical address is one that a login can lead to;
 // wrong is told why not.
 func (k *checker) ownName(path string, name auth.Name, wrong func(path, fix, format string, args ...any)) bool {
@@ -59,9 +76,20 @@ func (k *checker) checkAliases() {
 			continue
 		}
 		next, chained := k.c.Aliases[account]
+		if !chained && k.c.localNames() {
+			// The account is asked for by its name in the default domain.
+			account = auth.Name(account.Local() + "@" + k.c.Domain)
+			if next, chained = k.c.Aliases[account]; chained {
+				next = auth.Name(next.Local() + "@" + k.c.Domain)
+			}
+		}
 		switch {
+		case alias == account && k.c.Aliases[alias] != account:
+			k.redundant(path, alias, k.c.Aliases[alias])
 		case alias == account:
 			k.wrong(path, "remove it", "`%s` is an alias of itself", path)
+		case k.c.localNames() && alias.Local() == account.Local():
+			k.redundant(path, alias, account)
 		case chained && next == alias:
 			k.wrong(path, "keep the one whose right side is the account", "`%s` and `aliases.%s` lead to each other", path, account)
 		case chained && next == account:
@@ -69,6 +97,12 @@ func (k *checker) checkAliases() {
 			k.wrong(path, fmt.Sprintf("write %s: %s", alias, next), "`%s` leads to %s, which is an alias itself", path, account)
 		}
 	}
+}
+
+// redundant warns of an alias or a delegation between names that the mail server
+// takes for one.
+func (k *checker) redundant(path string, one, other auth.Name) {
+	k.doubt(path, "remove it", "`%s` is not needed: with login_name: local %s and %s are one account", path, one, other)
 }
 
 // checkDelegations: accounts that may send as an address.
@@ -89,7 +123,14 @@ func (k *checker) checkDelegations() {
 				continue
 			}
 			target, alias := k.c.Aliases[account]
+			twin := func(n auth.Name) bool {
+				return k.c.localNames() && n != account && n.Local() == account.Local() && k.c.Namer().SameAccount(n, account)
+			}
 			switch {
+			case twin(address):
+				k.redundant(at, account, address)
+			case slices.ContainsFunc(accounts[:i], twin):
+				k.redundant(at, account, accounts[slices.IndexFunc(accounts[:i], twin)])
 			case account == address || k.c.Aliases[address] == account:
 				k.wrong(at, "remove it", "`%s`: %s may send as %s anyway", at, account, address)
 			case alias:
