@@ -8,11 +8,12 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/netip"
-	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 
@@ -175,17 +176,61 @@ func (l *loginLog) hash(name string) string {
 }
 
 // without puts *** in the place of names in a text, whatever their case, also
-// where the text is quoted.
+// where the text is quoted. Names are what a client sent: any octets.
 func without(text string, names ...string) string {
 	for _, name := range names {
 		quoted := strconv.QuoteToASCII(name)
-		for _, form := range []string{name, quoted[1 : len(quoted)-1]} {
-			if len(form) >= 3 { // less is no password, and in every word
-				text = regexp.MustCompile("(?i)"+regexp.QuoteMeta(form)).ReplaceAllLiteralString(text, "***")
-			}
+		text = replaceFold(text, name)
+		if quoted = quoted[1 : len(quoted)-1]; quoted != name {
+			text = replaceFold(text, quoted)
 		}
 	}
 	return text
+}
+
+// replaceFold puts *** in the place of each occurrence of a name. One of less than
+// three octets is no password, and in every word: it stays.
+func replaceFold(text, name string) string {
+	if len(name) < 3 {
+		return text
+	}
+	var b strings.Builder // only when there is something to replace
+	kept := 0             // the octets of text before it are in b
+	for at := 0; at < len(text); {
+		n, found := prefixFold(text[at:], name)
+		if !found {
+			_, size := utf8.DecodeRuneInString(text[at:])
+			at += size
+			continue
+		}
+		b.WriteString(text[kept:at])
+		b.WriteString("***")
+		at += n
+		kept = at
+	}
+	if kept == 0 {
+		return text
+	}
+	b.WriteString(text[kept:])
+	return b.String()
+}
+
+// prefixFold reports whether text begins with a name, under Unicode case folding,
+// and how many octets of it are the name: letters of different case may have
+// different lengths. All octets that are not UTF-8 are alike.
+func prefixFold(text, name string) (n int, ok bool) {
+	for len(name) > 0 {
+		if n == len(text) {
+			return 0, false
+		}
+		_, want := utf8.DecodeRuneInString(name)
+		_, have := utf8.DecodeRuneInString(text[n:])
+		if !strings.EqualFold(text[n:n+have], name[:want]) {
+			return 0, false
+		}
+		name, n = name[want:], n+have
+	}
+	return n, true
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
