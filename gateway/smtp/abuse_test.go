@@ -93,3 +93,55 @@ func TestTooManyConnections(t *testing.T) {
 		}
 	}
 }
+
+// What a client sends behind its last command, in one piece with it, is not for
+// anybody: it is neither done nor answered, and costs no panic.
+func TestNothingIsDoneBehindTheLastCommand(t *testing.T) {
+	g := start(t, nil)
+	behind := []string{
+		"MAIL FROM:<" + owner + ">", "EHLO x", "HELO x", "RSET", "NOOP", "QUIT", "DATA", "BDAT 3 LAST\r\nabc", "RCPT TO:<b@congthu.test>", "STARTTLS", "VRFY x", "XYZZY", "",
+		"AUTH PLAIN " + plain("", owner, password), "AUTH LOGIN\r\n" + encode(owner) + "\r\n" + encode(password),
+	}
+	for name, c := range map[string]struct {
+		connect func() *client
+		first   string
+		replies string
+		logins  int
+	}{
+		"QUIT before EHLO":      {g.greeted, "QUIT\r\n", "221 ", 0},
+		"QUIT":                  {g.connect, "QUIT\r\n", "221 ", 0},
+		"EHLO and QUIT":         {g.connect, "EHLO x\r\nQUIT\r\n", "250-221 ", 0},
+		"QUIT after login":      {g.login, "QUIT\r\n", "221 ", 1},
+		"QUIT in a transaction": {g.login, "MAIL FROM:<" + owner + ">\r\nQUIT\r\n", "250 221 ", 1},
+		"login and QUIT":        {g.connect, "AUTH PLAIN " + plain("", owner, password) + "\r\nQUIT\r\n", "235 221 ", 1},
+		"QUIT after a chunk":    {g.login, "MAIL FROM:<" + owner + ">\r\nRCPT TO:<b@congthu.test>\r\nBDAT 3\r\nabcQUIT\r\n", "250 250 250 221 ", 1},
+	} {
+		for _, then := range behind {
+			t.Run(name+", "+then, func(t *testing.T) {
+				before := len(g.guard.asked())
+				conn := c.connect()
+				conn.t = t
+				conn.send(c.first + then + "\r\n" + then + "\r\n")
+				got := ""
+				for {
+					reply, err := conn.tryReply()
+					if err != nil {
+						break
+					}
+					got += reply[:min(4, len(reply))]
+				}
+				if got != c.replies {
+					t.Errorf("answered %q, want %q", got, c.replies)
+				}
+				if n := len(g.guard.asked()) - before; n != c.logins {
+					t.Errorf("%d logins, want %d", n, c.logins)
+				}
+			})
+		}
+	}
+	g.stop()
+	if g.records.panics != 0 {
+		t.Errorf("%d panics", g.records.panics)
+	}
+	g.wantDelivered()
+}

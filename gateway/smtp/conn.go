@@ -116,7 +116,14 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 // as long as go-smtp does not have it. Of what follows BDAT it gives the chunk only
 // (RFC 3030): a command behind it, that go-smtp would hold, would leave
 // the next chunk to be taken for a line.
+//
+// What is held when the connection has ended stays unread: go-smtp would take it
+// for commands, of a session that is over.
 func (c *conn) Read(b []byte) (int, error) {
+	if err := c.finished(); err != nil {
+		c.over.Store(true)
+		return 0, err
+	}
 	if c.inLine || c.chunk == 0 {
 		return c.readHeld(b)
 	}
@@ -214,6 +221,24 @@ func (c *conn) read(b []byte) (int, error) {
 		return 0, c.expire()
 	}
 	return 0, err
+}
+
+// finished says why nothing more is to be read, be it here already.
+func (c *conn) finished() error {
+	select {
+	case <-c.closed:
+		return net.ErrClosed // QUIT, or a panic in go-smtp
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.ended:
+		return io.EOF
+	case c.expired:
+		return c.timeout()
+	}
+	return nil
 }
 
 // arm sets the time for the Read that follows, or says why there is none.

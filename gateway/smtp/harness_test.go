@@ -216,12 +216,19 @@ func newClient(t *testing.T, conn net.Conn) *client {
 	return &client{t: t, conn: conn, r: bufio.NewReader(conn)}
 }
 
-// connect goes as far as a client under TLS that has said EHLO.
-func (g *gateway) connect() *client {
+// greeted goes as far as a client under TLS that has said nothing yet.
+func (g *gateway) greeted() *client {
 	g.t.Helper()
 	c := g.dial(g.implicit)
 	c = newClient(g.t, tls.Client(c.conn, mailtest.ClientTLS()))
 	c.want("220 gateway.test ESMTP")
+	return c
+}
+
+// connect goes as far as a client under TLS that has said EHLO.
+func (g *gateway) connect() *client {
+	g.t.Helper()
+	c := g.greeted()
 	c.do("EHLO client.test", "250")
 	return c
 }
