@@ -152,15 +152,18 @@ func (c *client) say(lines string) error {
 
 // serve is the life of a connection up to its end or its splice.
 func (c *client) serve() {
-	spliced := false
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if p != nil {
 			c.log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			c.server.recorder().Panicked(auth.IMAP)
 		}
-		if !spliced {
+		switch pair := c.spliced(); {
+		case pair == nil:
 			c.conn.Close()
 			c.gone()
+		case p != nil:
+			pair.Kick() // and its end is that of the connection
 		}
 	}()
 	if c.door.implicit && !c.handshake() {
@@ -175,15 +178,20 @@ func (c *client) serve() {
 	for err == nil {
 		err = c.next()
 	}
-	switch {
-	case errors.Is(err, errSpliced):
-		spliced = true
-	default:
+	if !errors.Is(err, errSpliced) {
 		c.farewell(err)
 	}
 }
 
-// gone is the end of a connection, spliced or not.
+// spliced returns the pair that the connection has become; nil before that.
+func (c *client) spliced() *relay.Pair {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pair
+}
+
+// gone is the end of a connection, spliced or not. It is called once: by the pair
+// if there is one, else by serve.
 func (c *client) gone() {
 	c.leave()
 	c.server.remove(c)

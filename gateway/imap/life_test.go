@@ -353,3 +353,36 @@ func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// fragile is a listener whose connections panic when their deadline is cleared,
+// which the relay does first of all.
+type fragile struct{ net.Listener }
+
+type fragileConn struct{ net.Conn }
+
+func (l fragile) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return fragileConn{conn}, err
+}
+
+func (c fragileConn) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		panic("out of luck")
+	}
+	return c.Conn.SetDeadline(t)
+}
+
+// A panic between the verdict and the relay leaves nothing behind: no session at
+// the mail server, none in the register, and the connection is counted once.
+func TestAPanicAtTheSpliceLeavesNoSession(t *testing.T) {
+	s := newScene(t)
+	s.listener = func(l net.Listener) net.Listener { return fragile{l} }
+	c := s.connect(true)
+	c.login(password)
+	c.gone()
+	waitFor(t, func() bool { return s.fake.Open() == 0 && s.sessions.Len("") == 0 })
+	s.close()
+	if r := s.recorder; r.opened != 1 || r.closed != 1 || r.panics != 1 {
+		t.Errorf("%d connections opened, %d closed, %d panics; want one each", r.opened, r.closed, r.panics)
+	}
+}

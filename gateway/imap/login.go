@@ -130,11 +130,10 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 		return &syntaxError{tag, "a NUL in the password"}
 	}
 	var kept *loggedIn
-	handed := false
 	defer func() {
-		// Refused after all (locked meanwhile, expired, revoked), or the client
-		// is gone.
-		if kept != nil && !handed {
+		// Refused after all (locked meanwhile, expired, revoked), the client is gone,
+		// or a panic has come before the splice.
+		if kept != nil && c.spliced() == nil {
 			kept.remove()
 			kept.Logout()
 		}
@@ -167,7 +166,6 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 	if err := c.say(c.welcome(tag, verdict, kept.IMAPConn)); err != nil {
 		return err
 	}
-	handed = true
 	c.splice(verdict.Name, kept)
 	return errSpliced
 }

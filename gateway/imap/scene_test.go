@@ -103,6 +103,8 @@ type scene struct {
 
 	once    sync.Once
 	address string
+	// listener, if set, wraps the listener.
+	listener func(net.Listener) net.Listener
 	// fakeAddress starts the fake at its first use.
 	fakeAddress func() (string, error)
 	stop        context.CancelFunc
@@ -134,6 +136,9 @@ func (s *scene) start() {
 			s.t.Fatal(err)
 		}
 		s.address = l.Addr().String()
+		if s.listener != nil {
+			l = s.listener(l)
+		}
 		var ctx context.Context
 		ctx, s.stop = context.WithCancel(context.Background())
 		go func() { s.served <- s.server.Serve(ctx, l, s.implicit) }()

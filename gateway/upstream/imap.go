@@ -62,7 +62,7 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
-	defer s.imapSpares.refill(s.spare(), s.openIMAP)
+	defer s.imapSpares.refill(s.spare(), s.openIMAP, s.Panicked)
 	d, ok := s.imapSpares.take(ctx)
 	if !ok {
 		var err error

@@ -60,7 +60,7 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
-	defer s.smtpSpares.refill(s.spare(), s.openSMTP)
+	defer s.smtpSpares.refill(s.spare(), s.openSMTP, s.Panicked)
 	d, ok := s.smtpSpares.take(ctx)
 	if !ok {
 		var err error

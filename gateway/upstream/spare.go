@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -81,8 +82,9 @@ func (s *spares[D]) take(ctx context.Context) (d D, ok bool) {
 	}
 }
 
-// refill has one more made soon, unless there are enough.
-func (s *spares[D]) refill(most int, open func(context.Context) (D, error)) {
+// refill has one more made soon, unless there are enough. panicked, unless nil, is
+// told of a panic of open.
+func (s *spares[D]) refill(most int, open func(context.Context) (D, error), panicked func(value any, stack []byte)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.ready)+s.making >= most {
@@ -93,15 +95,17 @@ func (s *spares[D]) refill(most int, open func(context.Context) (D, error)) {
 	}
 	s.making++
 	s.makers.Add(1)
-	time.AfterFunc(refillDelay, func() { s.make(s.ctx, open) })
+	time.AfterFunc(refillDelay, func() { s.make(s.ctx, open, panicked) })
 }
 
-// make makes one spare. What goes wrong is nobody's business, be it a panic: a
-// login that needs a connection makes its own, where it is told of.
-func (s *spares[D]) make(ctx context.Context, open func(context.Context) (D, error)) {
+// make makes one spare. An error is ignored: a login that needs a connection makes
+// its own, and reports it. A panic costs this spare, and is told.
+func (s *spares[D]) make(ctx context.Context, open func(context.Context) (D, error), panicked func(value any, stack []byte)) {
 	defer s.makers.Done()
 	defer func() {
-		recover()
+		if p := recover(); p != nil && panicked != nil {
+			panicked(p, debug.Stack())
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.making--

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -77,7 +78,7 @@ func inSpares(t *testing.T, most int, f func(t *testing.T, o *opener, login func
 		o := new(opener)
 		f(t, o, func() *spoken {
 			found, _ := s.take(t.Context())
-			s.refill(most, o.open)
+			s.refill(most, o.open, nil)
 			time.Sleep(2 * refillDelay)
 			synctest.Wait()
 			return found
@@ -110,7 +111,7 @@ func TestSpareConnectionsAreAsManyAsLoginsThatFoundNone(t *testing.T) {
 		var s spares[*spoken]
 		o := new(opener)
 		for range 10 { // at once
-			s.refill(3, o.open)
+			s.refill(3, o.open, nil)
 		}
 		time.Sleep(2 * refillDelay)
 		if o.count() != 3 {
@@ -172,10 +173,18 @@ func TestASpareThatCannotBeMadeIsMissedByNobody(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		var s spares[*spoken]
-		s.refill(1, func(context.Context) (*spoken, error) { panic("a mistake") })
+		told := 0
+		s.refill(1, func(context.Context) (*spoken, error) { panic("a mistake") }, func(value any, stack []byte) {
+			if told++; value != "a mistake" || !bytes.Contains(stack, []byte("spare_test.go")) {
+				t.Errorf("told of %v at %s", value, stack)
+			}
+		})
 		time.Sleep(2 * refillDelay)
+		if told != 1 {
+			t.Errorf("told of %d panics, want 1", told)
+		}
 		o := new(opener)
-		s.refill(1, o.open)
+		s.refill(1, o.open, nil)
 		time.Sleep(2 * refillDelay)
 		if o.count() != 1 {
 			t.Error("after a panic none is made")
@@ -188,9 +197,9 @@ func TestClosedSparesStayClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s spares[*spoken]
 		o := new(opener)
-		s.refill(1, o.open) // is being made when they are closed
+		s.refill(1, o.open, nil) // is being made when they are closed
 		s.close()
-		s.refill(1, o.open)
+		s.refill(1, o.open, nil)
 		time.Sleep(2 * refillDelay)
 		if _, ok := s.take(t.Context()); ok || o.count() > 1 {
 			t.Errorf("there is a spare after the end, %d made", o.count())

@@ -64,6 +64,10 @@ type Server struct {
 	// Spare is how many connections may be kept ready for the next logins, at
 	// most. 0: none. There are none with PassPROXY.
 	Spare int
+	// Panicked is called for each panic while a spare connection is made, which has
+	// cost that connection only. The value may hold anything: see [auth.PanicText].
+	// Nil: nobody is told.
+	Panicked func(value any, stack []byte)
 	// Dial replaces the dialer in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
