@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -385,4 +386,47 @@ func TestAPanicAtTheSpliceLeavesNoSession(t *testing.T) {
 	if r := s.recorder; r.opened != 1 || r.closed != 1 || r.panics != 1 {
 		t.Errorf("%d connections opened, %d closed, %d panics; want one each", r.opened, r.closed, r.panics)
 	}
+}
+
+// Whoever is refused and does not read why holds up nobody: others are let in at
+// the same time. A crowd of them is not waited for either.
+func TestARefusedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &Server{Guard: &guard{}, Limiter: &accept.Limiter{Max: 1}, DrainTimeout: -1}
+		l := newPipes()
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error)
+		go func() { served <- server.Serve(ctx, l, false) }()
+		greeted := func(conn net.Conn) bool {
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			return err == nil && strings.HasPrefix(line, "* OK ")
+		}
+		first := l.dial()
+		if !greeted(first) {
+			t.Fatal("not greeted")
+		}
+		begun := time.Now()
+		var refused []net.Conn
+		for range 1000 {
+			refused = append(refused, l.dial())
+		}
+		first.Close()
+		synctest.Wait()
+		if !greeted(l.dial()) || time.Since(begun) > 0 {
+			t.Errorf("let in after %s", time.Since(begun))
+		}
+		told := 0
+		for _, conn := range refused {
+			if text, _ := io.ReadAll(conn); string(text) == "* BYE [UNAVAILABLE] Too many connections\r\n" {
+				told++
+			}
+		}
+		if told != 100 {
+			t.Errorf("%d of a crowd of 1000 were told why, want 100", told)
+		}
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
 }

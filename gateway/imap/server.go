@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -100,6 +99,8 @@ type Server struct {
 	// Serve's context has ended: somebody waits for the end of this process.
 	EndQuiet bool
 
+	refusals accept.Refusals
+
 	mu      sync.Mutex
 	clients map[*client]struct{}
 }
@@ -137,13 +138,14 @@ type door struct {
 func (d *door) take(conn net.Conn) {
 	c := newClient(d, conn)
 	leave, ok := d.server.Limiter.Enter(c.peer.Addr(), c.log)
-	if !ok {
-		if !d.implicit {
-			// The first bytes of a connection fit into any buffer.
-			conn.SetWriteDeadline(time.Now().Add(time.Second))
-			fmt.Fprintf(conn, "* BYE [UNAVAILABLE] Too many connections\r\n")
-		}
+	switch {
+	case ok:
+	case d.implicit:
 		conn.Close()
+		return
+	default:
+		// RFC 9051 section 7.1.5
+		d.clients.Go(func() { d.server.refusals.Say(conn, "* BYE [UNAVAILABLE] Too many connections") })
 		return
 	}
 	c.leave = leave

@@ -3,7 +3,6 @@ package smtp
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -70,8 +69,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	leave, ok := d.Limiter.Enter(source.Addr(), log)
 	if !ok {
 		if !d.implicit {
-			inner.SetWriteDeadline(time.Now().Add(time.Second))
-			fmt.Fprintf(inner, "421 4.7.0 Too many connections\r\n") // RFC 5321 section 3.1
+			d.refusals.Say(inner, "421 4.7.0 Too many connections") // RFC 5321 section 3.1
 		}
 		return
 	}

@@ -123,6 +123,8 @@ type Server struct {
 	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
 	// minutes; more often while it cannot be reached.
 	RefreshEvery time.Duration
+
+	refusals accept.Refusals
 }
 
 func or[T comparable](value, otherwise T) T {
