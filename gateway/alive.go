@@ -15,15 +15,16 @@ import (
 type door struct {
 	*balancer.Listener
 	// busy is since when the loop does something else than wait for the next
-	// connection, in Unix nanoseconds; 0 while it waits.
-	busy atomic.Int64
+	// connection; nil while it waits. It has the monotonic clock in it, or setting
+	// the clock ahead would look like a loop that hangs.
+	busy atomic.Pointer[time.Time]
 }
 
 // Accept implements net.Listener.
 func (d *door) Accept() (net.Conn, error) {
-	d.busy.Store(0)
+	d.busy.Store(nil)
 	conn, err := d.Listener.Accept()
-	d.busy.Store(time.Now().UnixNano())
+	d.busy.Store(new(time.Now()))
 	return conn, err
 }
 
@@ -39,8 +40,8 @@ func (g *Gateway) Alive(ctx context.Context) error {
 	if !g.draining.Load() { // else the loops have ended, or are about to
 		for _, d := range g.loops {
 			// The longest that it rests is a second, after an error.
-			if since := d.busy.Load(); since != 0 && time.Since(time.Unix(0, since)) > 5*time.Second {
-				return fmt.Errorf("the door %s has not looked for connections since %s", d.Addr(), time.Unix(0, since).UTC().Format(time.RFC3339))
+			if since := d.busy.Load(); since != nil && time.Since(*since) > 5*time.Second {
+				return fmt.Errorf("the door %s has not looked for connections since %s", d.Addr(), since.UTC().Format(time.RFC3339))
 			}
 		}
 	}

@@ -3,8 +3,12 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net"
+	"strings"
 	"testing"
 	"time"
+
+	"congthu/gateway/balancer"
 )
 
 // sick is a store that cannot be used.
@@ -36,7 +40,7 @@ func TestAGatewayWithADoorThatHangsIsNotAlive(t *testing.T) {
 		t.Errorf("with doors that were used: %v", err)
 	}
 	door := o.gateway.loops[1]
-	door.busy.Store(time.Now().Add(-time.Minute).UnixNano())
+	door.busy.Store(new(time.Now().Add(-time.Minute)))
 	if err := o.gateway.Alive(t.Context()); err == nil {
 		t.Error("with a door that was not looked at for a minute: nothing is wrong")
 	}
@@ -46,7 +50,7 @@ func TestAGatewayWithADoorThatHangsIsNotAlive(t *testing.T) {
 		t.Error(err)
 	}
 	close(o.done)
-	door.busy.Store(time.Now().Add(-time.Minute).UnixNano())
+	door.busy.Store(new(time.Now().Add(-time.Minute)))
 	if err := o.gateway.Alive(t.Context()); err != nil {
 		t.Errorf("in a shutdown: %v", err)
 	}
@@ -60,6 +64,31 @@ func TestADoorThatWaitsIsNotBusy(t *testing.T) {
 		o.phone()
 	}
 	for _, d := range o.gateway.loops {
-		eventually(t, "the door to wait for the next connection", func() bool { return d.busy.Load() == 0 })
+		eventually(t, "the door to wait for the next connection", func() bool { return d.busy.Load() == nil })
+	}
+}
+
+// A clock that is set ahead by a minute must not look like a door that hangs: what
+// is compared has the monotonic clock in it.
+func TestTheWatchdogMeasuresByTheMonotonicClock(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{Listener: &balancer.Listener{Listener: l}}
+	defer d.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := d.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// Documented in package time: m=±seconds stands for it.
+	if since := d.busy.Load(); since == nil || !strings.Contains(since.String(), " m=") {
+		t.Errorf("busy since %v", since)
 	}
 }
