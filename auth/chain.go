@@ -33,31 +33,38 @@ func (e *BrokenChain) Error() string {
 // the chain carries prev (the empty string before the first): SHA-256 over
 // prev, a newline and the event's JSON without its hash.
 func Chain(prev string, e Event) string {
+	hash, err := chain(prev, e)
+	if err != nil {
+		// An event that [ChainHead.Append] has written marshals.
+		panic(fmt.Sprintf("auth: event does not marshal: %v", err))
+	}
+	return hash
+}
+
+// chain is Chain for an event that may have a time which JSON does not have: it
+// knows the years 0 to 9999 (RFC 3339 section 1).
+func chain(prev string, e Event) (hash string, err error) {
 	e.Hash = ""
 	e.At = e.At.UTC()
 	encoded, err := json.Marshal(e)
 	if err != nil {
-		// Every field marshals; a field that does not is a mistake in this file.
-		panic(fmt.Sprintf("auth: event does not marshal: %v", err))
+		return "", err
 	}
 	sum := sha256.Sum256(append([]byte(prev+"\n"), encoded...))
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // Append gives events their normal form, numbers and hashes, as the next ones of
 // a chain, and returns its new head. An event that cannot be written is an error
 // and leaves the chain as it was.
 func (h ChainHead) Append(events []Event) (next ChainHead, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			next, err = h, fmt.Errorf("chain event: %v", p)
-		}
-	}()
 	next = h
 	for i, e := range events {
 		e = e.Normal()
 		e.Seq = next.Seq + 1
-		e.Hash = Chain(next.Hash, e)
+		if e.Hash, err = chain(next.Hash, e); err != nil {
+			return h, fmt.Errorf("chain event: %w", err)
+		}
 		events[i] = e
 		next = ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
 	}
@@ -128,10 +135,13 @@ func VerifyChain(r ChainReader) (at ChainHead, err error) {
 			}
 		}
 		for _, e := range events {
+			hash, err := chain(at.Hash, e)
 			switch {
 			case e.Seq != at.Seq+1:
 				return at, &BrokenChain{Seq: at.Seq + 1, Why: "the event is missing"}
-			case e.Hash != Chain(at.Hash, e):
+			case err != nil: // no gateway has written it
+				return at, &BrokenChain{Seq: e.Seq, Why: "the event was changed: " + err.Error()}
+			case e.Hash != hash:
 				return at, &BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}
 			}
 			at = ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}

@@ -2,7 +2,9 @@ package auth_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"congthu/auth"
 )
@@ -62,5 +64,35 @@ func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
 				t.Fatalf("verify: %v, want a break at %d", err, c.broken)
 			}
 		})
+	}
+}
+
+// An event that cannot be written leaves the chain as it was and says why.
+func TestAnEventThatCannotBeWrittenLeavesTheChain(t *testing.T) {
+	head := auth.ChainHead{Seq: 7, Hash: "aa"}
+	events := []auth.Event{{Kind: auth.FirstLogin}, {Kind: auth.FirstLogin, At: time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)}}
+	next, err := head.Append(events)
+	if err == nil || !strings.Contains(err.Error(), "year outside of range") || next != head {
+		t.Errorf("head %v, error %v; want %v and one that names the year", next, err, head)
+	}
+}
+
+// An event that was changed into one that no gateway can have written is a broken
+// chain like any other.
+func TestAnEventThatCannotHaveBeenWrittenBreaksTheChain(t *testing.T) {
+	events := []auth.Event{{Kind: auth.FirstLogin}, {Kind: auth.FirstLogin}}
+	head, err := auth.ChainHead{}.Append(events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events[1].At = time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
+	_, err = auth.VerifyChain(auth.ChainReader{
+		Bounds: func() (auth.ChainBounds, error) {
+			return auth.ChainBounds{Head: head, Oldest: 1, Newest: 2}, nil
+		},
+		Read: func(after, n int64) ([]auth.Event, error) { return events[after:min(after+n, 2)], nil },
+	})
+	if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 2 {
+		t.Errorf("%v, want a break at 2", err)
 	}
 }

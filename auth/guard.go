@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -32,6 +33,9 @@ type Guard struct {
 	Throttle *Throttle
 	// Recorder is told what happened; nil: nobody is.
 	Recorder Recorder
+	// Panicked is called for each panic of [Attempt].Verify, which has cost one
+	// attempt; nil: nobody is told.
+	Panicked func(Protocol)
 	// EndSessions closes the live sessions of an account; nil: none are kept.
 	EndSessions func(Name)
 	// Log is for the operator; nil: discarded.
@@ -455,6 +459,10 @@ func (t *try) offlineGrace() bool {
 func (t *try) verify(ctx context.Context) (answer Answer) {
 	defer func() {
 		if p := recover(); p != nil {
+			t.Log.Error("asking the mail server panicked", "session", t.Session, "panic", PanicText(p), "stack", string(debug.Stack()))
+			if t.Panicked != nil {
+				t.Panicked(t.Protocol)
+			}
 			answer = Answer{Judgement: InDoubt, Err: fmt.Errorf("verify panicked: %s", PanicText(p))}
 		}
 	}()

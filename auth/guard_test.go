@@ -1,9 +1,11 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -527,9 +529,14 @@ func TestTheGraceWithoutTheStoreEndsAlthoughTheClockWasSetBack(t *testing.T) {
 }
 
 func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
-	inBubble(t, nil, func(b *bench) {
+	var log bytes.Buffer
+	var counted []auth.Protocol
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) {
+		g.Log = slog.New(slog.NewTextHandler(&log, nil))
+		g.Panicked = func(p auth.Protocol) { counted = append(counted, p) }
+	}, func(b *bench) {
 		v := b.guard.Attempt(context.Background(), auth.Attempt{
-			Login: "lan", Password: auth.NewSecret("canary"), Source: office, Verify: func(context.Context, auth.Name) auth.Answer { panic("with canary at hand") },
+			Session: "s1", Protocol: auth.SMTP, Login: "lan", Password: auth.NewSecret("canary"), Source: office, Verify: func(context.Context, auth.Name) auth.Answer { panic("with canary at hand") },
 		})
 		b.want(v, auth.Unavailable)
 		if text := fmt.Sprint(v.Err); strings.Contains(text, "canary") || !strings.Contains(text, "panicked") {
@@ -538,6 +545,12 @@ func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		b.want(b.try("lan", good), auth.Accepted)
 	})
+	if got := log.String(); strings.Contains(got, "canary") || !strings.Contains(got, `session=s1 panic="a value of type string" stack=`) {
+		t.Errorf("the log: %s", got)
+	}
+	if !slices.Equal(counted, []auth.Protocol{auth.SMTP}) {
+		t.Errorf("counted %v, want one of SMTP", counted)
+	}
 }
 
 // I5.

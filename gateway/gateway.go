@@ -171,11 +171,11 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	doors, open := errgroup.WithContext(open)
 	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
 	for _, l := range listeners.imap {
-		door := g.door(l)
+		door := g.door(l, auth.IMAP)
 		doors.Go(func() error { return g.imap.Serve(open, door, l.implicit) })
 	}
 	for _, l := range listeners.smtp {
-		door := g.door(l)
+		door := g.door(l, auth.SMTP)
 		doors.Go(func() error { return g.smtp.Serve(open, door, l.implicit) })
 	}
 	services.Go(func() error { return g.guard.Run(background) })
@@ -199,6 +199,10 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 // assemble builds what stays the same over reloads. awaited is set when new
 // clients will wait for the end of this process.
 func (g *Gateway) assemble(c *config.Config, awaited bool) error {
+	g.live.panicked = func(p auth.Protocol, value any, stack []byte) {
+		g.Log.Error("opening a spare connection panicked", "protocol", p, "panic", auth.PanicText(value), "stack", string(stack))
+		g.Metrics.Panicked(p)
+	}
 	if err := g.live.set(c); err != nil {
 		return err
 	}
@@ -209,6 +213,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		Store: g.Store, Fingerprints: g.Fingerprints,
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log, knownTo(g.Store))},
 		EndSessions: func(name auth.Name) { g.sessions.End(name) },
+		Panicked:    g.Metrics.Panicked,
 		Log:         g.Log,
 		Now:         g.Now,
 		Patience:    c.Limits.Patience,
@@ -308,7 +313,12 @@ func (g *Gateway) Reload() (err error) {
 }
 
 // live is what a reload replaces: the doors ask it each time.
-type live struct{ current atomic.Pointer[inForce] }
+type live struct {
+	current atomic.Pointer[inForce]
+	// panicked is told of a panic in a connection to a mail server that no client
+	// has yet. Set before the first configuration.
+	panicked func(p auth.Protocol, value any, stack []byte)
+}
 
 type inForce struct {
 	config     *config.Config
@@ -323,11 +333,13 @@ func (l *live) set(c *config.Config) error {
 		if next.imap, err = c.IMAPUpstream(); err != nil {
 			return fmt.Errorf("imap.upstream: %w", err)
 		}
+		next.imap.Panicked = func(value any, stack []byte) { l.panicked(auth.IMAP, value, stack) }
 	}
 	if len(c.SMTP.Listen) > 0 {
 		if next.smtp, err = c.SMTPUpstream(); err != nil {
 			return fmt.Errorf("smtp.upstream: %w", err)
 		}
+		next.smtp.Panicked = func(value any, stack []byte) { l.panicked(auth.SMTP, value, stack) }
 	}
 	if old := l.current.Load(); old != nil {
 		// A door that is no longer wanted is open until the restart.
@@ -369,8 +381,14 @@ func (l *live) changePassword() string {
 
 // door is a listener whose connections are their clients'. It is the same whether
 // there are balancers now or not: a reload may list some.
-func (g *Gateway) door(l mailListener) *door {
-	d := &door{Listener: &balancer.Listener{Listener: l.Listener, Policy: g.live.balancers, Log: g.Log}}
+func (g *Gateway) door(l mailListener, p auth.Protocol) *door {
+	d := &door{Listener: &balancer.Listener{
+		Listener: l.Listener, Policy: g.live.balancers, Log: g.Log,
+		Panicked: func(value any, stack []byte) {
+			g.Log.Error("panic in reading a PROXY header", "protocol", p, "panic", auth.PanicText(value), "stack", string(stack))
+			g.Metrics.Panicked(p)
+		},
+	}}
 	g.loops = append(g.loops, d)
 	return d
 }

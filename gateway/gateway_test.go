@@ -50,6 +50,7 @@ type counts struct {
 	oldest   time.Time // event of the audit log
 	unread   error     // why the certificate of the files is not in force
 	panics   int       // of the admin interface
+	panicked map[auth.Protocol]int
 	scraped  http.HandlerFunc
 }
 
@@ -91,13 +92,21 @@ func (*counts) Attacks(int)                         {}
 func (*counts) UnknownNames(int)                    {}
 func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
-func (*counts) Panicked(auth.Protocol)              {}
 func (*counts) Watch(func() int, func() int)        {}
 
 func (c *counts) AuditOldest(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.oldest = at
+}
+
+func (c *counts) Panicked(p auth.Protocol) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.panicked == nil {
+		c.panicked = make(map[auth.Protocol]int)
+	}
+	c.panicked[p]++
 }
 
 func (c *counts) AdminPanicked() {
@@ -601,6 +610,24 @@ func TestAPanicOfTheAdminInterfaceIsCounted(t *testing.T) {
 	}
 	if o.counts.panics != 1 {
 		t.Errorf("%d panics counted, want 1", o.counts.panics)
+	}
+}
+
+// A panic in what happens on behalf of no client, or of one that has not spoken yet,
+// is counted and logged as well, without its value.
+func TestPanicsAtTheEdgesAreCounted(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	in := o.gateway.live.current.Load()
+	in.imap.Panicked("out of luck", nil)
+	in.smtp.Panicked("out of luck", nil)
+	o.gateway.loops[0].Panicked("out of luck", nil)
+	o.gateway.guard.Panicked(auth.SMTP)
+	if n := o.counts.panicked; n[auth.IMAP] != 2 || n[auth.SMTP] != 2 {
+		t.Errorf("counted %v, want two of each protocol", n)
+	}
+	if log := o.log.String(); strings.Contains(log, "luck") || strings.Count(log, `panic="a value of type string"`) != 3 {
+		t.Errorf("the log: %s", log)
 	}
 }
 

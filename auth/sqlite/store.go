@@ -246,8 +246,8 @@ func readAccount(ctx context.Context, stmt *sql.Stmt, name auth.Name) (a auth.Ac
 func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("a change of an account panicked", "panic", p, "stack", string(debug.Stack()))
-			events, write, err = nil, false, fmt.Errorf("change panicked: %v", p)
+			s.log.Error("a change of an account panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+			events, write, err = nil, false, fmt.Errorf("change panicked: %s", auth.PanicText(p))
 		}
 	}()
 	events, write = change(a)

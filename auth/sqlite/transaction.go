@@ -140,8 +140,8 @@ func (t *transaction) make(batch []*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			// A mistake in this package: it costs one batch, not the gateway.
-			t.log.Error("the writer panicked", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("writer panicked: %v", p)
+			t.log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("writer panicked: %s", auth.PanicText(p))
 		}
 	}()
 	if err := t.connect(); err != nil {

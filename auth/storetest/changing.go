@@ -97,7 +97,7 @@ func panickingChange(t *testing.T, h Harness) {
 				a.Failures = 100
 				panic("spilt milk")
 			})
-			if err == nil || !strings.Contains(err.Error(), "spilt milk") {
+			if err == nil || !strings.Contains(err.Error(), "change panicked") {
 				t.Errorf("error %v, want one that tells of the panic", err)
 			}
 		})

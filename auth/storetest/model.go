@@ -344,7 +344,7 @@ func (m *Model) UnknownNames(context.Context) (n int, err error) {
 func apply(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			events, write, err = nil, false, fmt.Errorf("change panicked: %v", p)
+			events, write, err = nil, false, fmt.Errorf("change panicked: %s", auth.PanicText(p))
 		}
 	}()
 	events, write = change(a)

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+
+	"congthu/auth"
 )
 
 // Check is one thing that must work before the gateway can serve users.
@@ -45,7 +48,12 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ready := leaving
 		if !s.draining.Load() {
-			ready = s.readiness.get(r.Context(), s.Checks, s.now)
+			ready = s.readiness.get(r.Context(), s.Checks, s.now, func(p any) {
+				s.log().Error("a readiness check panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+				if s.Panicked != nil {
+					s.Panicked()
+				}
+			})
 		}
 		status := http.StatusOK
 		if !ready.Ready {
@@ -74,7 +82,7 @@ type readiness struct {
 	known Readiness
 }
 
-func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Time) Readiness {
+func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Time, panicked func(any)) Readiness {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if age := now().Sub(c.at); !c.at.IsZero() && age >= 0 && age < time.Second {
@@ -86,7 +94,7 @@ func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Tim
 	conditions := make([]Condition, len(checks))
 	var wg sync.WaitGroup
 	for i, check := range checks {
-		wg.Go(func() { conditions[i] = check.run(ctx) })
+		wg.Go(func() { conditions[i] = check.run(ctx, panicked) })
 	}
 	wg.Wait()
 	c.known = Readiness{Ready: true, Checks: make(map[string]Condition)}
@@ -98,9 +106,11 @@ func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Tim
 	return c.known
 }
 
-func (c Check) run(ctx context.Context) (condition Condition) {
+// run runs the check; panicked is told of a panic of it.
+func (c Check) run(ctx context.Context, panicked func(any)) (condition Condition) {
 	defer func() {
 		if p := recover(); p != nil {
+			panicked(p)
 			condition = Condition{Error: "the check itself failed"}
 		}
 	}()

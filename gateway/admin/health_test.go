@@ -48,6 +48,8 @@ func TestHealthAndMetricsNeedNoToken(t *testing.T) {
 
 func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 	f := newFixture(t)
+	panics := 0
+	f.Panicked = func() { panics++ }
 	var broken atomic.Value
 	f.Checks = []Check{
 		{"store", func(context.Context) error { return nil }},
@@ -82,6 +84,9 @@ func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 	}
 	if c := ready.Checks["panics"]; c.OK || strings.Contains(c.Error, "secret") {
 		t.Errorf("%+v", c)
+	}
+	if log := f.log.String(); panics != 1 || strings.Contains(log, "secret") || !strings.Contains(log, "a readiness check panicked") {
+		t.Errorf("%d panics counted, want 1; the log: %s", panics, log)
 	}
 	if !ready.Checks["store"].OK {
 		t.Errorf("%+v", ready)

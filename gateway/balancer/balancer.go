@@ -69,6 +69,9 @@ type Listener struct {
 	Policy func() Policy
 	// Log is told of balancers without a header. Nil: discarded.
 	Log *slog.Logger
+	// Panicked is called for each panic in reading a header, which has cost one
+	// connection. Nil: nobody is told.
+	Panicked func(value any, stack []byte)
 
 	start   sync.Once
 	ready   chan accepted
@@ -229,8 +232,8 @@ func (l *Listener) introduce(conn *net.TCPConn, timeout time.Duration) {
 	defer func() {
 		if p := recover(); p != nil {
 			conn.Close()
-			if l.Log != nil {
-				l.Log.Error("panic in reading a PROXY header", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if l.Panicked != nil {
+				l.Panicked(p, debug.Stack())
 			}
 		}
 		l.mu.Lock()
