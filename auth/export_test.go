@@ -7,8 +7,12 @@ var source = netip.MustParseAddrPort("10.1.2.3:40000")
 
 // Remembered is how many sources there are.
 func (t *Throttle) Remembered() (n int) {
-	for i := range t.shards {
-		n += t.shards[i].len()
+	for size, shards := range t.histories {
+		for i := range shards {
+			if networkSize(size).isSource() {
+				n += shards[i].len()
+			}
+		}
 	}
 	return n
 }
@@ -18,10 +22,8 @@ const MaxPerSource = maxPerSource
 
 // MostOfASource is how many accounts are remembered of the source that has most.
 func (t *Throttle) MostOfASource() (most int) {
-	for i := range t.shards {
-		for _, e := range t.shards[i].entries {
-			most = max(most, len(e.Value.(*lruEntry[netip.Prefix, *sourceHistory]).value.accounts))
-		}
+	for _, shards := range t.histories {
+		shards.each(func(_ netip.Prefix, h *sourceHistory) { most = max(most, len(h.accounts)) })
 	}
 	return most
 }

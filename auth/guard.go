@@ -237,6 +237,7 @@ type try struct {
 	proven      bool        // the account was logged in to from this source lately
 	looked      bool        // so that proven is known
 	charged     bool        // the throttle counts it as under way
+	allowed     bool        // an admin let the source go on when it began to
 	ending      ending      // and so when it is over
 	compared    digest      // the known-good digest that this try has missed
 	missedGood  bool        // there was one
@@ -293,23 +294,23 @@ func (t *try) admit(ctx context.Context) Verdict {
 func (t *try) passThrottle(ctx context.Context) Verdict {
 	var patience <-chan time.Time
 	for {
-		passage, ended := t.Throttle.begin(t.throttled(), t.now())
+		p := t.Throttle.begin(t.throttled(), t.now())
 		switch {
-		case passage == passes:
-			t.charged = true
+		case p.passage == passes:
+			t.charged, t.allowed = true, p.allowed
 			return Verdict{}
 		case !t.looked:
 			// Not needed before: most sources have nothing against them.
 			t.lookAt(ctx)
 			continue
-		case passage == refused:
+		case p.passage == refused:
 			return Verdict{Outcome: Throttled, Err: errors.New("too much from this source has failed")}
 		}
 		if patience == nil {
 			patience = time.After(orDefault(t.Patience, 15*time.Second))
 		}
 		select {
-		case <-ended:
+		case <-p.ended:
 		case <-patience:
 			return Verdict{Outcome: Throttled, Err: errors.New("too many attempts of this source are under way")}
 		case <-ctx.Done():
@@ -320,7 +321,10 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 
 // throttled is the try as the throttle sees it.
 func (t *try) throttled() throttled {
-	return throttled{source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked}
+	return throttled{
+		source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked,
+		allowed: t.allowed,
+	}
 }
 
 // lookAt tells the throttle what the account remembers: whether it was logged in

@@ -135,3 +135,18 @@ func (l *lru[K, V]) remove(key K) {
 		delete(l.entries, key)
 	}
 }
+
+// each shows f every entry, shard by shard under its lock. f must not use s.
+func (s shards[K, V]) each(f func(K, V)) {
+	for i := range s {
+		s[i].each(f)
+	}
+}
+
+func (l *lru[K, V]) each(f func(K, V)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, e := range l.entries {
+		f(key, e.Value.(*lruEntry[K, V]).value)
+	}
+}

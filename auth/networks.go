@@ -8,15 +8,74 @@ import "net/netip"
 // registries allocate a /32 to a provider). Whoever holds one of them holds all
 // sources in it, so each has a share of its own of what a source may do.
 func networksAbove(source netip.Prefix) []netip.Prefix {
-	bits := []int{24}
-	if source.Addr().Is6() {
-		bits = []int{48, 40, 32}
-	}
+	levels, n := throttled{source: source}.levels()
 	var above []netip.Prefix
-	for _, n := range bits {
-		if n < source.Bits() {
-			above = append(above, netip.PrefixFrom(source.Addr(), n).Masked())
-		}
+	for _, l := range levels[1:n] {
+		above = append(above, l.prefix)
 	}
 	return above
+}
+
+// networkSize is a size of the sources and networks that the throttle counts for.
+type networkSize uint8
+
+const (
+	ipv4Address networkSize = iota
+	ipv4Network24
+	ipv6Network64
+	ipv6Network48
+	ipv6Network40
+	ipv6Network32
+
+	numSizes
+)
+
+// networkSizes are the sizes, each family's from its source up. Much larger
+// networks have little more room: nobody holds them for each of their sources,
+// and an IPv6 /32 is as easily had as an IPv4 /24.
+var networkSizes = [numSizes]struct {
+	bits  int
+	times int // the room, in that of a source
+}{
+	ipv4Address:   {32, 1},
+	ipv4Network24: {24, 4},
+	ipv6Network64: {64, 1},
+	ipv6Network48: {48, 4},
+	ipv6Network40: {40, 8},
+	ipv6Network32: {32, 16},
+}
+
+// isSource reports whether the size is that of a source: see [Source].
+func (s networkSize) isSource() bool { return s == ipv4Address || s == ipv6Network64 }
+
+// level is one of the prefixes that an attempt counts for.
+type level struct {
+	prefix netip.Prefix
+	size   networkSize
+}
+
+// maxLevels is how many levels an attempt has at most: the source and three
+// networks above it.
+const maxLevels = 4
+
+// levels returns the source of the attempt and the networks above it, the
+// smallest first, and how many they are: the source alone when an admin lets it
+// go on, so that it takes nothing of what its networks may do.
+func (a throttled) levels() (levels [maxLevels]level, n int) {
+	first, last := ipv4Address, ipv4Network24
+	if a.source.Addr().Is6() {
+		first, last = ipv6Network64, ipv6Network32
+	}
+	levels[0] = level{a.source, first}
+	if a.allowed || !a.source.IsValid() {
+		return levels, 1
+	}
+	n = 1
+	for size := first + 1; size <= last; size++ {
+		if bits := networkSizes[size].bits; bits < a.source.Bits() {
+			levels[n] = level{netip.PrefixFrom(a.source.Addr(), bits).Masked(), size}
+			n++
+		}
+	}
+	return levels, n
 }

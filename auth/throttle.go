@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,10 +21,12 @@ import (
 // Locking: the third failure of an account and the ones behind it need a grant,
 // of which a source has few a day, whoever's the account is. So one source can
 // make two guesses at many accounts, which locks none, and lock few. A login
-// gives the grant back.
+// from there gives the grant back; an unlock does not, or each unlock would buy
+// the source that made the lock another one.
 //
-// Who is given an IPv6 network has 65536 sources of it in a /48. All of a /48
-// together are one more source, with four times the room.
+// A network is one more source, with several times the room of one
+// ([networksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
+// IPv6 /48. An attempt needs room, and a grant, at each of them.
 //
 // Over a limit the answer is temporary, the mail server is not asked and nothing
 // is counted on the account. What is under way counts like a failure, or a burst
@@ -44,12 +47,16 @@ type Throttle struct {
 	// Locks is how many accounts a source may bring near their lock within a
 	// day, plus one for every ten that succeeded. 0: 5.
 	Locks int
-	// Sources is how many sources are remembered; the one not heard of for
+	// Sources is how many sources are remembered of IPv4, and as many of IPv6,
+	// and a quarter as many networks of each size; the one not heard of for
 	// longest is forgotten first. 0: 65536.
 	Sources int
 
-	once   sync.Once
-	shards shards[netip.Prefix, *sourceHistory]
+	once sync.Once
+	// histories are those of sources and networks, each size on its own: however
+	// many sources a network has, they push none of the networks out.
+	histories [numSizes]shards[netip.Prefix, *sourceHistory]
+	allowed   allowances
 }
 
 // sourceMemory is how long a throttle remembers what is not within its window:
@@ -69,7 +76,12 @@ const maxPerSource = 4096
 type sourceHistory struct {
 	accounts map[Name]*sourceAccount
 	sourceTally
-	aged time.Time // when what is too old was last dropped
+	times int // its room, in that of a source
+	// spent are the grants of accounts that have been forgiven since, by when they
+	// were last used, the oldest first.
+	spent []time.Time
+	since time.Time // when it came to be refused; zero while it is not
+	aged  time.Time // when what is too old was last dropped
 
 	waiting int           // attempts that wait for something to end
 	ended   chan struct{} // closed when something has; nil while nobody waits
@@ -82,8 +94,8 @@ type sourceTally struct {
 	failures  int // on those
 	trying    int // unproven accounts that may yet turn out to fail
 	underWay  int // attempts on unproven accounts
-	granted   int // accounts near their lock, or that may come near
-	near      int // accounts near their lock for certain
+	granted   int // accounts that hold a grant, spent or not yet
+	spending  int // accounts whose grant is spent
 }
 
 // sourceAccount is what one source did to one account.
@@ -91,11 +103,12 @@ type sourceAccount struct {
 	recent   int // failures within the window, also those in doubt
 	wrong    int // wrong passwords within a day, since the last login
 	underWay int
-	proven   bool // logged in to from here lately
+	proven   bool // logged in to from here lately, or forgiven
 	granted  bool // may go beyond the first failures
-	near     bool // has gone beyond them, by the rules as they were then
+	spent    bool // and has
 
 	failed, right time.Time // the latest; right is set within a day only
+	forgiven      time.Time // the latest, within a day
 }
 
 // add counts an account in, or out with -1.
@@ -116,8 +129,8 @@ func (t *sourceTally) add(a *sourceAccount, n int) {
 	if a.granted {
 		t.granted += n
 	}
-	if a.near {
-		t.near += n
+	if a.spent {
+		t.spending += n
 	}
 }
 
@@ -151,6 +164,13 @@ const (
 	endedWrong
 )
 
+// passing is what the throttle says to an attempt.
+type passing struct {
+	passage
+	ended   <-chan struct{} // closed when something of the source has ended; of an attempt that waits
+	allowed bool            // an admin lets the source go on
+}
+
 // throttled is an attempt as the throttle sees it.
 type throttled struct {
 	source    netip.Prefix
@@ -158,20 +178,7 @@ type throttled struct {
 	tolerated int  // of the rules
 	proven    bool // the account remembers a login from here
 	looked    bool // or does not: it was asked
-	times     int  // the room of a source; 0 is 1
-}
-
-// siteRoom is how much room a site has, in that of a source.
-const siteRoom = 4
-
-// site is the attempt as one of all sources of a /48; ok is false for IPv4.
-func (a throttled) site() (_ throttled, ok bool) {
-	if !a.source.Addr().Is6() {
-		return a, false
-	}
-	a.source = netip.PrefixFrom(a.source.Addr(), 48).Masked()
-	a.times = siteRoom
-	return a, true
+	allowed   bool // an admin let the source go on when it began
 }
 
 // free is how many wrong passwords need no grant: two of five.
@@ -179,75 +186,103 @@ func (a throttled) free() int { return a.tolerated / 2 }
 
 // begin lets an attempt pass and counts it as under way until end. One that is
 // to wait, the account having been looked at, may ask again when ended is closed.
-func (t *Throttle) begin(a throttled, now time.Time) (p passage, ended <-chan struct{}) {
+func (t *Throttle) begin(a throttled, now time.Time) passing {
 	if t == nil {
-		return passes, nil
+		return passing{}
 	}
-	site, ok := a.site()
-	if !ok {
-		return t.beginOne(a, now)
+	a.allowed = t.allowed.covers(a.source, now)
+	levels, n := a.levels()
+	// The largest network first: once it is refused nothing below it need be
+	// remembered.
+	for i := n - 1; i >= 0; i-- {
+		p := t.beginAt(levels[i], a, now)
+		if p.passage == passes {
+			continue
+		}
+		for i++; i < n; i++ {
+			t.endAt(levels[i], a, endedWell, now)
+		}
+		return p
 	}
-	// The site first: once it is refused no source of it need be remembered.
-	if p, ended = t.beginOne(site, now); p != passes {
-		return p, ended
-	}
-	if p, ended = t.beginOne(a, now); p != passes {
-		t.endOne(site, endedWell, now)
-	}
-	return p, ended
+	return passing{allowed: a.allowed}
 }
 
-func (t *Throttle) beginOne(a throttled, now time.Time) (p passage, ended <-chan struct{}) {
-	t.look(a, now, func(h *sourceHistory) {
+func (t *Throttle) beginAt(l level, a throttled, now time.Time) (p passing) {
+	t.look(l, now, func(h *sourceHistory) {
 		if !h.room(a.name) {
-			p = refused
+			if !a.allowed {
+				p.passage = refused
+			}
 			return
 		}
-		h.change(a, func(s *sourceAccount) {
+		h.change(a.name, func(s *sourceAccount) {
 			s.proven = s.proven || a.proven
-			if p = t.passage(h, s, a); p == passes {
+			if p.passage = t.passage(h, s, a); p.passage == passes {
 				s.underWay++
 			}
 		})
-		if p != waits || !a.looked {
+		if p.passage != waits || !a.looked {
 			return
 		}
 		if h.ended == nil {
 			h.ended, h.waiting = make(chan struct{}), 0
 		}
 		if h.waiting++; h.waiting > maxWaitingPerSource {
-			p = refused
+			p.passage = refused
 		}
-		ended = h.ended
+		p.ended = h.ended
 	})
-	return p, ended
+	return p
+}
+
+// limits are the room of a source or network.
+type limits struct{ accounts, failures, locks int }
+
+func (t *Throttle) limits(h *sourceHistory) limits {
+	return limits{
+		accounts: h.times*orDefault(t.Accounts, 10) + h.succeeded,
+		failures: h.times*orDefault(t.Failures, 100) + 6*h.succeeded,
+		locks:    h.times*orDefault(t.Locks, 5) + h.succeeded/10,
+	}
 }
 
 // passage decides for one more attempt on the account s, which the tally leaves
 // out.
 func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) passage {
-	times := max(1, a.times)
+	if a.allowed {
+		s.granted = s.granted || s.wrong+s.underWay >= a.free()
+		return passes
+	}
+	most := t.limits(h)
 	if !s.proven {
-		accounts := times*orDefault(t.Accounts, 10) + h.succeeded
-		failures := times*orDefault(t.Failures, 100) + 6*h.succeeded
 		switch {
-		case h.failing >= accounts || h.failures+s.recent >= failures:
+		case h.failing >= most.accounts || h.failures+s.recent >= most.failures:
 			return refused
-		case s.recent == 0 && s.underWay == 0 && h.failing+h.trying >= accounts:
+		case s.recent == 0 && s.underWay == 0 && h.failing+h.trying >= most.accounts:
 			return waits
-		case h.failures+s.recent+h.underWay+s.underWay >= failures:
+		case h.failures+s.recent+h.underWay+s.underWay >= most.failures:
 			return waits
 		}
 	}
-	if s.granted || s.wrong+s.underWay < a.free() {
+	if s.wrong+s.underWay < a.free() {
 		return passes
 	}
-	locks := times*orDefault(t.Locks, 5) + h.succeeded/10
-	switch {
-	case h.near >= locks && s.wrong >= a.free():
-		return refused
-	case h.granted >= locks, h.near >= locks:
+	p := h.grant(s, most)
+	if p == refused && s.wrong < a.free() {
 		return waits // for those under way, which may be right
+	}
+	return p
+}
+
+// grant gives the account s one of the grants that are left, unless it has one.
+func (h *sourceHistory) grant(s *sourceAccount, most limits) passage {
+	switch {
+	case s.granted:
+		return passes
+	case h.spending+len(h.spent) >= most.locks:
+		return refused
+	case h.granted+len(h.spent) >= most.locks:
+		return waits // those under way may give theirs back
 	}
 	s.granted = true
 	return passes
@@ -258,28 +293,39 @@ func (t *Throttle) end(a throttled, e ending, now time.Time) {
 	if t == nil {
 		return
 	}
-	t.endOne(a, e, now)
-	if site, ok := a.site(); ok {
-		t.endOne(site, e, now)
+	levels, n := a.levels()
+	for _, l := range levels[:n] {
+		t.endAt(l, a, e, now)
 	}
 }
 
-func (t *Throttle) endOne(a throttled, e ending, now time.Time) {
-	t.look(a, now, func(h *sourceHistory) {
-		h.change(a, func(s *sourceAccount) {
-			s.underWay = max(0, s.underWay-1)
-			s.noteEnding(e, now)
-		})
+func (t *Throttle) endAt(l level, a throttled, e ending, now time.Time) {
+	t.look(l, now, func(h *sourceHistory) {
+		if h.room(a.name) {
+			h.change(a.name, func(s *sourceAccount) {
+				s.underWay = max(0, s.underWay-1)
+				s.noteEnding(a, e, now)
+			})
+		}
 		h.wake()
 	})
 }
 
 // failed notes a failure of an attempt that did not begin here.
 func (t *Throttle) failed(a throttled, e ending, now time.Time) {
-	t.note(a, now, func(s *sourceAccount) { s.noteEnding(e, now) })
+	if t == nil {
+		return
+	}
+	a.allowed = t.allowed.covers(a.source, now)
+	levels, n := a.levels()
+	for _, l := range levels[:n] {
+		t.note(l, a.name, now, func(s *sourceAccount) { s.noteEnding(a, e, now) })
+	}
 }
 
-func (s *sourceAccount) noteEnding(e ending, now time.Time) {
+// noteEnding notes how an attempt has ended. One in doubt spends no grant: it
+// never locks, and an outage must not leave strangers without grants for the day.
+func (s *sourceAccount) noteEnding(a throttled, e ending, now time.Time) {
 	if e == endedWell {
 		return
 	}
@@ -287,19 +333,44 @@ func (s *sourceAccount) noteEnding(e ending, now time.Time) {
 	s.failed = now
 	if e == endedWrong {
 		s.wrong++
+		s.spent = s.spent || s.granted && s.wrong > a.free()
 	}
 }
 
 // succeeded notes an accepted login, which also forgives the mistypes before it.
 func (t *Throttle) succeeded(a throttled, now time.Time) {
-	t.note(a, now, func(s *sourceAccount) {
-		s.recent, s.wrong, s.proven, s.right = 0, 0, true, now
-	})
+	if t == nil {
+		return
+	}
+	a.allowed = false // a login takes no room
+	levels, n := a.levels()
+	var news bool
+	for i, l := range levels[:n] {
+		t.note(l, a.name, now, func(s *sourceAccount) {
+			if i == 0 {
+				news = s.recent > 0 || s.wrong > 0 || s.granted || now.Sub(s.right) >= time.Hour || now.Before(s.right)
+			}
+			s.recent, s.wrong, s.spent, s.proven, s.right = 0, 0, false, true, now
+		})
+		if !news {
+			return // the networks have been told within the hour
+		}
+	}
 }
 
-// forgive forgets the failures of an account: an admin has.
+// forgive forgets the failures of an account at one source: an admin has.
 func (t *Throttle) forgive(a throttled, now time.Time) {
-	t.note(a, now, func(s *sourceAccount) { s.recent, s.wrong = 0, 0 })
+	if t == nil {
+		return
+	}
+	levels, n := a.levels()
+	for _, l := range levels[:n] {
+		t.look(l, now, func(h *sourceHistory) {
+			if h.room(a.name) {
+				h.forgive(a.name, now)
+			}
+		})
+	}
 }
 
 // forget forgets everything that a source has done, but for what is under way.
@@ -307,26 +378,21 @@ func (t *Throttle) forget(source netip.Prefix, now time.Time) {
 	if t == nil {
 		return
 	}
-	a := throttled{source: source}
-	t.forgetOne(a, now)
-	if site, ok := a.site(); ok {
-		t.forgetOne(site, now)
-	}
-}
-
-func (t *Throttle) forgetOne(a throttled, now time.Time) {
-	t.look(a, now, func(h *sourceHistory) {
-		h.sourceTally = sourceTally{}
-		for name, s := range h.accounts {
-			s.recent, s.wrong, s.granted, s.near, s.failed = 0, 0, false, false, time.Time{}
-			if s.underWay == 0 && !s.proven {
-				delete(h.accounts, name)
-				continue
+	levels, n := throttled{source: source}.levels()
+	for _, l := range levels[:n] {
+		t.look(l, now, func(h *sourceHistory) {
+			h.sourceTally, h.spent = sourceTally{}, nil
+			for name, s := range h.accounts {
+				s.recent, s.wrong, s.granted, s.spent, s.failed = 0, 0, false, false, time.Time{}
+				if s.underWay == 0 && !s.proven {
+					delete(h.accounts, name)
+					continue
+				}
+				h.add(s, 1)
 			}
-			h.add(s, 1)
-		}
-		h.wake()
-	})
+			h.wake()
+		})
+	}
 }
 
 // wake lets those who wait ask again.
@@ -337,57 +403,41 @@ func (h *sourceHistory) wake() {
 	}
 }
 
-// memory is what is known of an account at a source, and at its site.
-type memory [2]sourceAccount
+// memory is what is known of an account at a source and at the networks above.
+type memory [maxLevels]sourceAccount
 
 // remembered returns what is known of an account where an attempt comes from.
 func (t *Throttle) remembered(a throttled, now time.Time) (m memory) {
-	read := func(a throttled, s *sourceAccount) {
-		t.look(a, now, func(h *sourceHistory) {
+	levels, n := a.levels()
+	for i, l := range levels[:n] {
+		t.look(l, now, func(h *sourceHistory) {
 			if known := h.accounts[a.name]; known != nil {
-				*s = *known
+				m[i] = *known
 			}
 		})
-	}
-	read(a, &m[0])
-	if site, ok := a.site(); ok {
-		read(site, &m[1])
 	}
 	return m
 }
 
 // forgiven takes back wrong passwords that the account itself does not count any
 // more: failures is what it counted after before was remembered. Whatever has
-// happened since, or is under way, it may not have counted yet.
+// happened since, or is under way, it may not have counted yet. A grant that was
+// spent stays so.
 func (t *Throttle) forgiven(a throttled, before memory, failures int, now time.Time) {
-	t.forgivenOne(a, before[0], failures, now)
-	if site, ok := a.site(); ok {
-		t.forgivenOne(site, before[1], failures, now)
+	levels, n := a.levels()
+	for i, l := range levels[:n] {
+		t.look(l, now, func(h *sourceHistory) {
+			if s := h.accounts[a.name]; s != nil && *s == before[i] && s.underWay == 0 && s.wrong > failures {
+				h.change(a.name, func(s *sourceAccount) { s.wrong = failures })
+			}
+		})
 	}
 }
 
-func (t *Throttle) forgivenOne(a throttled, before sourceAccount, failures int, now time.Time) {
-	t.look(a, now, func(h *sourceHistory) {
-		if s := h.accounts[a.name]; s != nil && *s == before && s.underWay == 0 && s.wrong > failures {
-			h.change(a, func(s *sourceAccount) { s.wrong = failures })
-		}
-	})
-}
-
-func (t *Throttle) note(a throttled, now time.Time, f func(*sourceAccount)) {
-	if t == nil {
-		return
-	}
-	t.noteOne(a, now, f)
-	if site, ok := a.site(); ok {
-		t.noteOne(site, now, f)
-	}
-}
-
-func (t *Throttle) noteOne(a throttled, now time.Time, f func(*sourceAccount)) {
-	t.look(a, now, func(h *sourceHistory) {
-		if h.room(a.name) {
-			h.change(a, f)
+func (t *Throttle) note(l level, name Name, now time.Time, f func(*sourceAccount)) {
+	t.look(l, now, func(h *sourceHistory) {
+		if h.room(name) {
+			h.change(name, f)
 		}
 	})
 }
@@ -399,7 +449,7 @@ func (h *sourceHistory) room(name Name) bool {
 	}
 	looks := 16 // of many; where most have failed there is none for good reason
 	for other, s := range h.accounts {
-		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 {
+		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.spent {
 			h.add(s, -1)
 			delete(h.accounts, other)
 			return true
@@ -413,48 +463,52 @@ func (h *sourceHistory) room(name Name) bool {
 
 // change makes a change to one account of the source; the tally has the others
 // only while it is made.
-func (h *sourceHistory) change(a throttled, f func(*sourceAccount)) {
-	s := h.accounts[a.name]
+func (h *sourceHistory) change(name Name, f func(*sourceAccount)) {
+	s := h.accounts[name]
 	if s == nil {
 		s = new(sourceAccount)
-		h.accounts[a.name] = s
+		h.accounts[name] = s
 	} else {
 		h.add(s, -1)
 	}
 	f(s)
-	if s.granted && s.underWay == 0 && s.wrong <= a.free() {
-		s.granted = false // it has not come near after all
-	}
-	s.near = s.granted && s.wrong > a.free()
+	s.granted = s.spent || s.granted && s.underWay > 0 // not needed after all
 	if *s == (sourceAccount{}) {
-		delete(h.accounts, a.name)
+		delete(h.accounts, name)
 		return
 	}
 	h.add(s, 1)
 }
 
 // age drops what is too old and counts anew.
-func (h *sourceHistory) age(a throttled, now time.Time, window time.Duration) {
+func (h *sourceHistory) age(now time.Time, window time.Duration) {
 	h.sourceTally, h.aged = sourceTally{}, now
+	h.since = notAfter(h.since, now)
+	// A clock that was ahead has been set right: from now on, then.
+	for i := range h.spent {
+		h.spent[i] = notAfter(h.spent[i], now)
+	}
+	h.spent = slices.DeleteFunc(h.spent, func(at time.Time) bool { return now.Sub(at) >= sourceMemory })
 	for name, s := range h.accounts {
-		// A clock that was ahead has been set right: from now on, then.
-		s.failed, s.right = notAfter(s.failed, now), notAfter(s.right, now)
+		s.failed, s.right, s.forgiven = notAfter(s.failed, now), notAfter(s.right, now), notAfter(s.forgiven, now)
 		if now.Sub(s.failed) >= window {
 			s.recent = 0
 		}
 		if now.Sub(s.failed) >= sourceMemory {
-			s.wrong, s.failed = 0, time.Time{}
+			s.wrong, s.spent, s.failed = 0, false, time.Time{}
 		}
 		if now.Sub(s.right) >= sourceMemory {
 			s.right = time.Time{}
 		}
-		if s.underWay == 0 {
-			s.granted = s.granted && s.wrong > a.free()
-			// Otherwise the account itself remembers.
-			s.proven = !s.right.IsZero()
+		if now.Sub(s.forgiven) >= sourceMemory {
+			s.forgiven = time.Time{}
 		}
-		s.near = s.granted && s.wrong > a.free()
-		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.proven {
+		if s.underWay == 0 {
+			s.granted = s.spent
+			// Otherwise the account itself remembers.
+			s.proven = !s.right.IsZero() || !s.forgiven.IsZero()
+		}
+		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.spent && !s.proven {
 			delete(h.accounts, name)
 			continue
 		}
@@ -470,21 +524,40 @@ func notAfter(t, now time.Time) time.Time {
 	return t
 }
 
-// look shows f the history of a source without what is much older than the
-// window.
-func (t *Throttle) look(a throttled, now time.Time, f func(*sourceHistory)) {
-	t.once.Do(func() { t.shards = newShards[netip.Prefix, *sourceHistory](orDefault(t.Sources, 65536)) })
-	t.shards.update(a.source, func(h *sourceHistory) *sourceHistory {
+// look shows f the history of a source or network without what is much older
+// than the window.
+func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
+	t.init()
+	t.histories[l.size].update(l.prefix, func(h *sourceHistory) *sourceHistory {
 		if h == nil {
-			h = &sourceHistory{accounts: make(map[Name]*sourceAccount), aged: now}
+			h = &sourceHistory{accounts: make(map[Name]*sourceAccount), times: networkSizes[l.size].times, aged: now}
 		}
-		window := orDefault(t.Window, 10*time.Minute)
-		if since := now.Sub(h.aged); since >= window/20 || since < 0 {
-			h.age(a, now, window)
-		}
+		t.refresh(h, now)
 		f(h)
+		t.mark(h, now)
 		return h
 	})
+}
+
+func (t *Throttle) init() {
+	t.once.Do(func() {
+		n := orDefault(t.Sources, 65536)
+		for size := range numSizes {
+			if size.isSource() {
+				t.histories[size] = newShards[netip.Prefix, *sourceHistory](n)
+			} else {
+				t.histories[size] = newShards[netip.Prefix, *sourceHistory](n / 4)
+			}
+		}
+	})
+}
+
+// refresh drops what is much older than the window.
+func (t *Throttle) refresh(h *sourceHistory, now time.Time) {
+	window := orDefault(t.Window, 10*time.Minute)
+	if since := now.Sub(h.aged); since >= window/20 || since < 0 {
+		h.age(now, window)
+	}
 }
 
 func orDefault[T int | time.Duration](v, otherwise T) T {

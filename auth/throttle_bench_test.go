@@ -84,14 +84,14 @@ func BenchmarkThrottledBurst(b *testing.B) {
 // pass waits until the throttle lets an attempt pass.
 func pass(b *testing.B, throttle *Throttle, a throttled, now time.Time) {
 	for {
-		p, ended := throttle.begin(a, now)
-		switch p {
+		p := throttle.begin(a, now)
+		switch p.passage {
 		case passes:
 			return
 		case refused:
 			b.Error("refused")
 			return
 		}
-		<-ended
+		<-p.ended
 	}
 }

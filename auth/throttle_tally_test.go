@@ -15,13 +15,13 @@ import (
 func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		throttle := &Throttle{Accounts: rapid.IntRange(1, 4).Draw(t, "accounts"), Failures: rapid.IntRange(1, 12).Draw(t, "failures"), Locks: rapid.IntRange(1, 3).Draw(t, "locks")}
-		source := netip.MustParsePrefix("203.0.113.7/32")
+		sources := []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32"), netip.MustParsePrefix("203.0.113.8/32"), netip.MustParsePrefix("2001:db8:1:2::/64")}
 		now := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 		var underWay []throttled
 		tolerated := 5
 		some := func(t *rapid.T) throttled {
 			return throttled{
-				source: source, name: Name(fmt.Sprint("n", rapid.IntRange(0, 5).Draw(t, "name"))), tolerated: tolerated,
+				source: rapid.SampledFrom(sources).Draw(t, "source"), name: Name(fmt.Sprint("n", rapid.IntRange(0, 5).Draw(t, "name"))), tolerated: tolerated,
 				proven: rapid.IntRange(0, 3).Draw(t, "proven") == 0, looked: rapid.Bool().Draw(t, "looked"),
 			}
 		}
@@ -29,7 +29,8 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": func(t *rapid.T) {
 				a := some(t)
-				if p, _ := throttle.begin(a, now); p == passes {
+				if p := throttle.begin(a, now); p.passage == passes {
+					a.allowed = p.allowed
 					underWay = append(underWay, a)
 				}
 			},
@@ -45,7 +46,14 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 			"fail":    func(t *rapid.T) { throttle.failed(some(t), how.Draw(t, "how"), now) },
 			"succeed": func(t *rapid.T) { throttle.succeeded(some(t), now) },
 			"forgive": func(t *rapid.T) { throttle.forgive(some(t), now) },
-			"forget":  func(*rapid.T) { throttle.forget(source, now) },
+			"forget":  func(t *rapid.T) { throttle.forget(some(t).source, now) },
+			"forgive everywhere": func(t *rapid.T) {
+				a := some(t)
+				throttle.forgiveAccount(a.name, now, a.source)
+			},
+			"allow": func(t *rapid.T) {
+				throttle.allow(some(t).source, now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "s"))*time.Second))
+			},
 			"forgiven": func(t *rapid.T) {
 				a := some(t)
 				throttle.forgiven(a, throttle.remembered(a, now), rapid.IntRange(0, 3).Draw(t, "left"), now)
@@ -56,22 +64,31 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 			"a day":     func(*rapid.T) { now = now.Add(sourceMemory) },
 			"the rules": func(t *rapid.T) { tolerated = rapid.IntRange(1, 10).Draw(t, "tolerated") },
 			"": func(t *rapid.T) {
-				for i := range throttle.shards {
-					h, ok := throttle.shards[i].get(source)
-					if !ok {
-						continue
-					}
-					want := h.sum()
-					if h.sourceTally != want {
-						t.Fatalf("the tally is %+v, the accounts make %+v", h.sourceTally, want)
-					}
-					n := 0
-					for _, s := range h.accounts {
-						n += s.underWay
-					}
-					if n != len(underWay) {
-						t.Fatalf("%d attempts are under way, %d are counted", len(underWay), n)
-					}
+				for size := range throttle.histories {
+					throttle.histories[size].each(func(l netip.Prefix, h *sourceHistory) {
+						if want := h.sum(); h.sourceTally != want {
+							t.Fatalf("the tally of %v is %+v, the accounts make %+v", l, h.sourceTally, want)
+						}
+						n := 0
+						for _, s := range h.accounts {
+							n += s.underWay
+							if s.spent && (!s.granted || s.failed.IsZero()) {
+								t.Fatalf("%v has spent a grant that it does not hold: %+v", l, *s)
+							}
+						}
+						want := 0
+						for _, a := range underWay {
+							levels, n := a.levels()
+							for _, at := range levels[:n] {
+								if at.prefix == l {
+									want++
+								}
+							}
+						}
+						if n != want {
+							t.Fatalf("%d attempts are under way at %v, %d are counted", want, l, n)
+						}
+					})
 				}
 			},
 		})
@@ -96,8 +113,8 @@ func (h *sourceHistory) sum() (t sourceTally) {
 		if s.granted {
 			t.granted++
 		}
-		if s.near {
-			t.near++
+		if s.spent {
+			t.spending++
 		}
 	}
 	return t
@@ -115,10 +132,10 @@ func TestAClockThatWasAheadKeepsNoSourceOut(t *testing.T) {
 	for i := range 10 {
 		throttle.failed(stranger(i), endedWrong, now.AddDate(1, 0, 0))
 	}
-	if p, _ := throttle.begin(stranger(10), now); p != refused {
-		t.Fatalf("passage %v, want refused", p)
+	if p := throttle.begin(stranger(10), now); p.passage != refused {
+		t.Fatalf("passage %v, want refused", p.passage)
 	}
-	if p, _ := throttle.begin(stranger(10), now.Add(11*time.Minute)); p != passes {
-		t.Errorf("passage %v, want that it passes after the window", p)
+	if p := throttle.begin(stranger(10), now.Add(11*time.Minute)); p.passage != passes {
+		t.Errorf("passage %v, want that it passes after the window", p.passage)
 	}
 }
