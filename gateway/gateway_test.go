@@ -28,6 +28,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/storetest"
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/config"
 	"congthu/gateway/demo"
 	"congthu/gateway/mailtest"
@@ -187,7 +188,7 @@ func newOffice(t *testing.T) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := testenv.Dir(t)
 	o.file = filepath.Join(dir, "congthu.yaml")
 	o.roots = x509.NewCertPool()
 	o.certify(time.Now())

@@ -10,36 +10,37 @@ import (
 // imports says which packages of this program each may depend on; the rest
 // follows. "auth" stands for the package alone.
 var imports = map[string][]string{
-	"congthu/auth":                 {},
-	"congthu/auth/password":        {"congthu/auth"},
-	"congthu/auth/storetest":       {"congthu/auth"},
-	"congthu/auth/sqlite":          {"congthu/auth"},
-	"congthu/auth/postgres":        {"congthu/auth"},
-	"congthu/auth/postgres/pgtest": {},
-	"congthu/metrics":              {"congthu/auth"},
-	"congthu/metrics/grafana":      {"congthu/auth"},
-	"congthu/gateway/accept":       {"congthu/auth"},
-	"congthu/gateway/balancer":     {},
-	"congthu/gateway/heap":         {},
-	"congthu/gateway/relay":        {},
-	"congthu/gateway/session":      {"congthu/auth"},
-	"congthu/gateway/systemd":      {},
-	"congthu/gateway/upstream":     {"congthu/auth"},
-	"congthu/gateway/demo":         {"congthu/auth"},
-	"congthu/gateway/config":       {"congthu/auth", "congthu/gateway/upstream"},
-	"congthu/gateway/admin":        {"congthu/auth"},
-	"congthu/gateway/support":      {"congthu/auth", "congthu/gateway/config", "congthu/gateway/upstream"},
-	"congthu/gateway/imap":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
-	"congthu/gateway/smtp":         {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
-	"congthu/gateway/mailtest":     {},
-	"congthu/gateway/realtest":     {},
-	"congthu/deploy/bench":         {},
-	"congthu/deploy/guide":         {},
-	"congthu/deploy/prometheus":    {},
-	"congthu/deploy/packaging":     nil, // reads the commands for the manual
-	"congthu/gateway":              nil, // all of its doors, but see below
-	"congthu/gateway/cli":          nil, // puts everything together
-	"congthu":                      nil,
+	"congthu/auth":                   {},
+	"congthu/auth/password":          {"congthu/auth"},
+	"congthu/auth/storetest":         {"congthu/auth"},
+	"congthu/auth/storetest/testenv": {},
+	"congthu/auth/sqlite":            {"congthu/auth"},
+	"congthu/auth/postgres":          {"congthu/auth"},
+	"congthu/auth/postgres/pgtest":   {"congthu/auth/storetest/testenv"},
+	"congthu/metrics":                {"congthu/auth"},
+	"congthu/metrics/grafana":        {"congthu/auth"},
+	"congthu/gateway/accept":         {"congthu/auth"},
+	"congthu/gateway/balancer":       {},
+	"congthu/gateway/heap":           {},
+	"congthu/gateway/relay":          {},
+	"congthu/gateway/session":        {"congthu/auth"},
+	"congthu/gateway/systemd":        {},
+	"congthu/gateway/upstream":       {"congthu/auth"},
+	"congthu/gateway/demo":           {"congthu/auth"},
+	"congthu/gateway/config":         {"congthu/auth", "congthu/gateway/upstream"},
+	"congthu/gateway/admin":          {"congthu/auth"},
+	"congthu/gateway/support":        {"congthu/auth", "congthu/gateway/config", "congthu/gateway/upstream"},
+	"congthu/gateway/imap":           {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/smtp":           {"congthu/auth", "congthu/gateway/accept", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/mailtest":       {},
+	"congthu/gateway/realtest":       {"congthu/auth/storetest/testenv"},
+	"congthu/deploy/bench":           {},
+	"congthu/deploy/guide":           {},
+	"congthu/deploy/prometheus":      {},
+	"congthu/deploy/packaging":       nil, // reads the commands for the manual
+	"congthu/gateway":                nil, // all of its doors, but see below
+	"congthu/gateway/cli":            nil, // puts everything together
+	"congthu":                        nil,
 }
 
 func list(t *testing.T, args ...string) []string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/config"
 	"congthu/gateway/upstream"
 )
@@ -162,7 +163,7 @@ func TestSocketsThatDoNotFitSayWhatToWrite(t *testing.T) {
 // Without a socket for mail the gateway opens its ports by itself.
 func TestASocketForAdministratorsAloneChangesNoDoor(t *testing.T) {
 	c := new(config.Config)
-	c.Admin.Socket = filepath.Join(t.TempDir(), "admin.sock")
+	c.Admin.Socket = filepath.Join(testenv.Dir(t), "admin.sock")
 	address := freeAddress(t)
 	c.IMAP.Listen = []config.Listener{{Address: address, TLS: upstream.StartTLS}}
 	ls, err := listen(c, []Socket{socket("admin", c.Admin.Socket)})

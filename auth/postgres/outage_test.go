@@ -15,6 +15,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/postgres/pgtest"
+	"congthu/auth/storetest/testenv"
 )
 
 // load is what some callers did to a few accounts of several replicas while the
@@ -299,7 +300,7 @@ type way struct {
 // route makes a way to a socket of PostgreSQL.
 func route(t *testing.T, to string) *way {
 	t.Helper()
-	w := &way{dir: t.TempDir(), conns: make(map[net.Conn]bool)}
+	w := &way{dir: testenv.Dir(t), conns: make(map[net.Conn]bool)}
 	var err error
 	if w.socket, err = net.Listen("unix", filepath.Join(w.dir, ".s.PGSQL.5432")); err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ func unstable(t *testing.T) *pgtest.Server {
 			"wal_writer_delay": "10s", // a commit that does not wait for the log is lost in a crash
 		}})
 		if err != nil {
-			t.Fatal(err)
+			pgtest.Fail(t, err)
 		}
 		another.server = server
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/storetest/testenv"
 )
 
 // Some tests need a process to kill, to limit, or to take privileges from: the
@@ -230,12 +231,8 @@ func TestAnUnwritableDatabaseSaysWhatToDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Below t.TempDir others may not go.
-			dir, err := os.MkdirTemp("", "congthu")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.Chmod(dir, 0o700); os.RemoveAll(dir) })
-			chmod(t, dir, 0o755)
+			dir := testenv.Dir(t)
+			t.Cleanup(func() { chmod(t, dir, 0o700) })
 			path := filepath.Join(dir, "congthu.db")
 			prepare(t, path)
 			_, said := child(t, "readonly", path)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/cli"
 	"congthu/gateway/config"
 )
@@ -346,9 +347,12 @@ func TestDovecotTakesItsConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := exec.LookPath("doveconf"); err != nil {
+		testenv.Missing(t, "doveconf is missing: apt-get install -y --no-install-recommends dovecot-imapd")
+	}
 	said, err := exec.Command("doveconf", "-n", "-c", file).CombinedOutput()
 	if err != nil {
-		t.Fatalf("doveconf: %v (apt-get install dovecot-imapd): %s", err, said)
+		t.Fatalf("doveconf: %v: %s", err, said)
 	}
 	subnet := "172.30.7.0/24"
 	content, err := os.ReadFile(filepath.Join(containers, "compose.yaml"))

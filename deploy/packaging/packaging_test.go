@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/cli"
 	"congthu/gateway/config"
 )
@@ -107,13 +108,22 @@ func untar(t *testing.T, r io.Reader) map[string]member {
 
 func debFile() string { return filepath.Join(packages.out, "congthu_1.2.3_amd64.deb") }
 
+// needDpkg skips the test where there is no program of Debian's.
+func needDpkg(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("dpkg-deb"); err != nil {
+		testenv.Missing(t, "dpkg-deb is missing: apt-get install -y --no-install-recommends dpkg")
+	}
+}
+
 // dpkgDeb asks Debian's own program, not the one that made the package.
 func dpkgDeb(t *testing.T, args ...string) []byte {
 	t.Helper()
 	made(t)
+	needDpkg(t)
 	out, err := exec.Command("dpkg-deb", args...).Output()
 	if err != nil {
-		t.Fatalf("dpkg-deb %v: %v (apt-get install dpkg)", args, err)
+		t.Fatalf("dpkg-deb %v: %v", args, err)
 	}
 	return out
 }
@@ -444,6 +454,7 @@ func copyTree(t *testing.T, from, to string, take func(name string, d fs.DirEntr
 }
 
 func TestAPreReleaseComesBeforeItsReleaseForDebian(t *testing.T) {
+	needDpkg(t)
 	r := release{version: "v1.2.3-dev.20261120030405.gabababa"}
 	for _, order := range [][3]string{{r.debianVersion(), "lt", "1.2.3"}, {r.debianVersion(), "gt", "1.2.2"}, {"0.0.0~dev.20261120030405.g0", "lt", "0.0.0~dev.20261121030405.g0"}} {
 		if err := exec.Command("dpkg", append([]string{"--compare-versions"}, order[:]...)...).Run(); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"congthu/auth"
+	"congthu/auth/storetest/testenv"
 	"congthu/metrics"
 )
 
@@ -61,7 +62,7 @@ func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Fatal("promtool is missing; install it with:\n\tapt-get install -y --no-install-recommends prometheus")
+		testenv.Missing(t, "promtool is missing: apt-get install -y --no-install-recommends prometheus")
 	}
 	if out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)

@@ -16,12 +16,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // overSocket starts the socket's server and returns a client for it.
 func (f *fixture) overSocket(t *testing.T) *http.Client {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "admin.sock")
+	path := filepath.Join(testenv.Dir(t), "admin.sock")
 	listener, err := ListenSocket(path, "")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +105,7 @@ func TestTheSocketIsOpenToItsOwnerAndGroupOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", group.Name, group.Gid} {
-		path := filepath.Join(t.TempDir(), "admin.sock")
+		path := filepath.Join(testenv.Dir(t), "admin.sock")
 		listener, err := ListenSocket(path, name)
 		if err != nil {
 			t.Fatal(err)
@@ -117,13 +119,13 @@ func TestTheSocketIsOpenToItsOwnerAndGroupOnly(t *testing.T) {
 		}
 		listener.Close()
 	}
-	if _, err := ListenSocket(filepath.Join(t.TempDir(), "admin.sock"), "no-such-group-here"); err == nil {
+	if _, err := ListenSocket(filepath.Join(testenv.Dir(t), "admin.sock"), "no-such-group-here"); err == nil {
 		t.Error("an unknown group is taken")
 	}
 }
 
 func TestOnlyASocketThatNobodyListensOnIsReplaced(t *testing.T) {
-	dir := t.TempDir()
+	dir := testenv.Dir(t)
 	path := filepath.Join(dir, "admin.sock")
 
 	first, err := ListenSocket(path, "")

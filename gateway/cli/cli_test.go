@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"congthu/auth"
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
 )
@@ -60,12 +61,7 @@ func at(s string) time.Time {
 func newFake(t *testing.T) *fake {
 	t.Helper()
 	t.Setenv(socketVariable, "")
-	// The path of a socket is short: the directories of tests are not.
-	dir, err := os.MkdirTemp("", "congthu")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := testenv.Dir(t)
 	f := &fake{T: t, dir: dir, socket: filepath.Join(dir, "admin.sock")}
 	f.events = []admin.Event{
 		{Seq: 3, At: at("2026-11-20 10:02:11"), Kind: "account.locked", Account: "an@example.org", Actor: "gateway", Source: "10.1.2.3:50005", Before: "active", After: "locked", Reason: "6 wrong passwords", Hash: strings.Repeat("c3", 32)},
@@ -527,11 +523,7 @@ func TestAGatewayThatIsNotThereIsExplained(t *testing.T) {
 
 func TestWhatIsNotCongthuIsSaidSo(t *testing.T) {
 	for body, want := range map[string]string{"<html>": "does not answer like congthu", "": "does not answer like congthu"} {
-		dir, err := os.MkdirTemp("", "congthu")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
+		dir := testenv.Dir(t)
 		listener, err := net.Listen("unix", filepath.Join(dir, "s"))
 		if err != nil {
 			t.Fatal(err)
@@ -714,11 +706,7 @@ func TestARefusedReloadTellsEveryMistake(t *testing.T) {
 // A reload that comes while the database is opened, which may take long, must
 // neither end the process nor find a gateway that is not there yet.
 func TestAReloadDuringTheStartComesAfterIt(t *testing.T) {
-	dir, err := os.MkdirTemp("", "congthu") // short, for the socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := testenv.Dir(t)
 	if err := demoCertificate(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // newcomer is somebody who runs the demo with temporary files in a directory of
@@ -19,11 +21,7 @@ type newcomer struct {
 }
 
 func newNewcomer(t *testing.T) *newcomer {
-	dir, err := os.MkdirTemp("", "demo") // short, for the socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := testenv.Dir(t)
 	t.Setenv("TMPDIR", dir)
 	return &newcomer{t, dir}
 }

@@ -19,6 +19,7 @@ import (
 	"congthu/auth/postgres/pgtest"
 	"congthu/auth/sqlite"
 	"congthu/auth/storetest"
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/admin"
 )
 
@@ -38,12 +39,9 @@ type served struct {
 func newServed(t *testing.T) *served {
 	t.Helper()
 	t.Setenv(socketVariable, "")
-	dir, err := os.MkdirTemp("", "congthu")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := testenv.Dir(t)
 	s := &served{fake: &fake{T: t, dir: dir, socket: filepath.Join(dir, "admin.sock")}}
+	var err error
 	if s.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "congthu.db")}); err != nil {
 		t.Fatal(err)
 	}

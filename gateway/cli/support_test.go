@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/config"
 	"congthu/gateway/support"
 )
@@ -27,11 +28,7 @@ func (noStore) UnknownNames(context.Context) (int, error) { return 0, errors.New
 func (noStore) Health(context.Context) error              { return errors.New("no disk") }
 
 func TestABundleIsWrittenForItsOwnerAndSaysWhatIsInIt(t *testing.T) {
-	dir, err := os.MkdirTemp("", "congthu") // the path of a socket is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := testenv.Dir(t)
 	socket := filepath.Join(dir, "admin.sock")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {

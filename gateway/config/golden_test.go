@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"congthu/auth/storetest/testenv"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -26,7 +28,7 @@ func inTestdata(t testing.TB) (golden string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := testenv.Dir(t)
 	files, err := filepath.Glob("testdata/*")
 	if err != nil {
 		t.Fatal(err)

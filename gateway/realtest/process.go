@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // patience is how long anything may take before a test gives up on it. It is
@@ -51,15 +53,15 @@ var missingPackages = sync.OnceValue(func() (missing []string) {
 	return missing
 })
 
-// need fails the test when a program is missing, with the command that
-// installs it.
+// need skips or fails the test when a program is missing, with the command that
+// installs it: see [testenv.Missing].
 func need(t testing.TB) {
 	t.Helper()
 	if missing := missingPackages(); len(missing) > 0 {
-		t.Fatalf("programs are missing; install them with:\n\tapt-get install -y --no-install-recommends %s", strings.Join(missing, " "))
+		testenv.Missing(t, "programs are missing: apt-get install -y --no-install-recommends "+strings.Join(missing, " "))
 	}
 	if os.Geteuid() != 0 {
-		t.Fatal("Postfix starts as root only: run these tests as root, in a container if need be")
+		testenv.Missing(t, "Postfix starts as root only: run these tests as root, in a container if need be")
 	}
 }
 
@@ -75,6 +77,7 @@ var lasting struct {
 // from TestMain.
 func Main(m *testing.M) {
 	flag.Parse()
+	syscall.Umask(0o022) // the servers give up root and read what the tests write
 	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
 		// The tests wait more than they compute: Dovecot answers a wrong password
 		// after two seconds.
@@ -96,9 +99,7 @@ func atEnd(f func()) {
 	lasting.ends = append(lasting.ends, f)
 }
 
-// runDir is the directory of this run. The servers give up root, so it must be
-// passable for everybody; and a Unix socket's path must stay under 108 octets,
-// so it is short.
+// runDir is the directory of this run.
 func runDir(t testing.TB) string {
 	t.Helper()
 	lasting.Lock()
@@ -106,10 +107,7 @@ func runDir(t testing.TB) string {
 	if lasting.dir != "" {
 		return lasting.dir
 	}
-	dir, err := os.MkdirTemp("", "congthu")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
+	dir, err := testenv.MakeDir()
 	if err != nil {
 		t.Fatal(err)
 	}

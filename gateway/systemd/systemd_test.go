@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // The environment of this test's own process when it plays the started program.
@@ -71,7 +73,7 @@ func listen(t *testing.T, network, address string) net.Listener {
 }
 
 func TestSocketsComeWithTheirNames(t *testing.T) {
-	tcp, unix := listen(t, "tcp", "127.0.0.1:0"), listen(t, "unix", filepath.Join(t.TempDir(), "s"))
+	tcp, unix := listen(t, "tcp", "127.0.0.1:0"), listen(t, "unix", filepath.Join(testenv.Dir(t), "s"))
 	got := play(t, "$$", "imaps:admin", file(t, tcp), file(t, unix))
 	want := fmt.Sprintf("imaps %s\nadmin %s\nagain 0 \n", tcp.Addr(), unix.Addr())
 	if got != want {
@@ -106,7 +108,7 @@ func TestNotificationsAreWhatSystemdReads(t *testing.T) {
 	if err := Ready("nobody listens"); err != nil {
 		t.Errorf("not started by systemd: %v", err)
 	}
-	path := filepath.Join(t.TempDir(), "notify")
+	path := filepath.Join(testenv.Dir(t), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +175,7 @@ func TestWithoutAWatchdogNobodyIsAsked(t *testing.T) {
 // A process that does not answer sends no sign of life, and says so once; it goes
 // on sending when it answers again.
 func TestSignsOfLifeStopWithTheAnswers(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
+	path := filepath.Join(testenv.Dir(t), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)

@@ -35,6 +35,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // Options are how a server differs from the usual one.
@@ -105,7 +107,7 @@ func Shared(t testing.TB) *Server {
 		shared.server, shared.err = New(Options{})
 	}
 	if shared.err != nil {
-		t.Fatal(shared.err)
+		Fail(t, shared.err)
 	}
 	return shared.server
 }
@@ -126,10 +128,23 @@ func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		Fail(t, err)
 	}
 	t.Cleanup(s.Remove)
 	return s
+}
+
+// errMissing is the error of a machine without PostgreSQL.
+var errMissing = errors.New("PostgreSQL is missing: apt-get install -y --no-install-recommends postgresql-15")
+
+// Fail ends a test that has no server, with the error of [New]: for want of
+// PostgreSQL as [testenv.Missing] does, and as a failure for anything else.
+func Fail(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errMissing) {
+		testenv.Missing(t, err.Error())
+	}
+	t.Fatal(err)
 }
 
 // Database returns the connection string of a new, empty database.
@@ -258,8 +273,7 @@ func New(o Options) (_ *Server, err error) {
 	if s.account, err = unprivileged(); err != nil {
 		return nil, err
 	}
-	// Short, since the path of a socket has room for some 100 octets (unix(7)).
-	if s.dir, err = os.MkdirTemp("", "pgtest"); err != nil {
+	if s.dir, err = testenv.MakeDir(); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -287,7 +301,7 @@ func programs() (string, error) {
 	// Debian keeps them out of the path, one directory for each version.
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
-		return "", errors.New("PostgreSQL is missing: apt-get install -y --no-install-recommends postgresql-15")
+		return "", errMissing
 	}
 	return filepath.Dir(slices.MinFunc(found, func(a, b string) int { return strings.Compare(version(a), version(b)) })), nil
 }
@@ -303,7 +317,7 @@ func unprivileged() (*syscall.Credential, error) {
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, fmt.Errorf("%w: apt-get install -y --no-install-recommends postgresql-15", err)
+		return nil, fmt.Errorf("%w (%w)", errMissing, err)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)

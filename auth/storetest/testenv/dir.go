@@ -1,0 +1,65 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// room is what the longest name below the directory may need, in octets: that of a
+// server, of its data, and of the socket.
+const room = 60
+
+// Dir returns a new directory for sockets and servers, which ask more of a path
+// than [testing.T.TempDir] gives: the path of a Unix socket has room for 108
+// octets (unix(7)), a server that gives up root must pass through every directory,
+// and the configuration of some servers has no way to quote a blank. It is removed
+// when the test ends.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := MakeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// MakeDir makes a new directory that the caller removes. It lies where temporary
+// files belong ($TMPDIR) if that place is fit, and in /tmp otherwise.
+func MakeDir() (string, error) {
+	parent := os.TempDir()
+	if !fit(parent) {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "congthu")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
+		return "", fmt.Errorf("%w (and %v)", err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// fit reports whether the path is short, plain, and open to every user.
+func fit(path string) bool {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
+	if !filepath.IsAbs(path) || len(path)+len("/congthu1234567890")+room >= 108 || strings.Trim(path, plain) != "" {
+		return false
+	}
+	for ; ; path = filepath.Dir(path) {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		if path == "/" {
+			return true
+		}
+	}
+}
