@@ -114,6 +114,9 @@ func (g *Guard) Restore(ctx context.Context, name Name, act Act) (Account, error
 // from now, at most [PasswordAge].MaxGrace.
 func (g *Guard) Grace(ctx context.Context, name Name, days int, act Act) (Account, error) {
 	rules := g.Rules()
+	if err := g.clockInDoubt(); err != nil {
+		return Account{}, err // until when would it be?
+	}
 	most := int(rules.Password.MaxGrace / (24 * time.Hour))
 	if days < 1 || days > most {
 		return Account{}, fmt.Errorf("%w: grace is 1 to %d days", ErrOutOfRange, most)

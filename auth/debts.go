@@ -67,6 +67,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		}
 		wake.Stop()
 		if ctx.Err() == nil {
+			g.writeSuspicion(ctx)
 			g.pay(ctx, time.Now())
 			g.writeLogins(ctx)
 		}
@@ -74,6 +75,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	<-observing
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.storeTimeout())
 	defer cancel()
+	g.writeSuspicion(last)
 	g.pay(last, farFuture)
 	g.writeLogins(last)
 	if n := g.Owed(); n > 0 {
@@ -90,7 +92,8 @@ func (g *Guard) untilDue() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	sleep := 24 * time.Hour
-	if len(g.logins) > 0 {
+	s := g.suspicion.Load()
+	if s == nil && len(g.logins) > 0 || s != nil && !s.written {
 		sleep = time.Second
 	}
 	for _, d := range g.debts {
@@ -215,13 +218,20 @@ func (g *Guard) storeUpdate(ctx context.Context, name Name, r Reservation, chang
 	return a, err
 }
 
-// writeLogins writes the last logins of the time when the store was down.
+// writeLogins writes the last logins of the time when the store was down, or the
+// clock suspect; in the latter case they happened when it was accepted, at the
+// latest.
 func (g *Guard) writeLogins(ctx context.Context) {
+	now := g.now()
+	if g.suspicion.Load() != nil {
+		return
+	}
 	g.mu.Lock()
 	logins := g.logins
 	g.logins = make(map[Name]time.Time)
 	g.mu.Unlock()
 	for name, at := range logins {
+		at = notAfter(at, now)
 		_, err := g.storeUpdate(ctx, name, 0, func(a *Account) ([]Event, bool) {
 			if !at.After(a.LastLogin) {
 				return nil, false
@@ -242,7 +252,7 @@ func (g *Guard) writeLogins(ctx context.Context) {
 // observeLater compares an accepted password with the fingerprints of the
 // account, off the path of the login.
 func (g *Guard) observeLater(ctx context.Context, u unobserved) {
-	if k, ok := g.known.get(u.name); !ok || k.digest != u.digest || k.observed {
+	if k, ok := g.known.get(u.name); !ok || k.digest != u.digest || k.observed || g.suspicion.Load() != nil {
 		return
 	}
 	read, cancel := context.WithTimeout(ctx, g.storeTimeout())
@@ -295,7 +305,9 @@ func (g *Guard) now() time.Time {
 	if g.Now != nil {
 		now = g.Now
 	}
-	return now().UTC().Truncate(time.Microsecond)
+	shown := now()
+	g.watchClock(shown)
+	return shown.UTC().Truncate(time.Microsecond)
 }
 
 func (g *Guard) storeTimeout() time.Duration { return orDefault(g.StoreTimeout, 10*time.Second) }

@@ -62,6 +62,12 @@
 // in bounded room that no newcomer can take from another name; they are forgotten
 // after a month ([Lockout].ForgetUnknown), unless they are locked.
 //
+// # The clock
+//
+// Three of four rules count months. A clock that disagrees with what else tells the
+// time is suspect, and while it is nothing happens that only time brings about: see
+// [Guard.WatchClock] and [Guard.AcceptClock].
+//
 // # The five invariants
 //
 // I1, never too many: between two resets (an accepted login, an unlock) the mail

@@ -49,6 +49,9 @@ const (
 	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
 	WouldRevoke     EventKind = "account.would_revoke"
 	AuditPruned     EventKind = "audit.pruned" // the oldest events are removed: see [Guard.Prune]
+	ClockSuspected  EventKind = "clock.suspected"
+	ClockAccepted   EventKind = "clock.accepted"  // by an admin: see [Guard.AcceptClock]
+	AccountRedated  EventKind = "account.redated" // what was in the future happened when the clock was accepted
 )
 
 // EventKinds lists every kind.
@@ -56,7 +59,7 @@ func EventKinds() []EventKind {
 	return []EventKind{
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
 		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
-		AuditPruned,
+		AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
 	}
 }
 

@@ -42,6 +42,12 @@ type Guard struct {
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// WatchClock compares the clock with what else there is, and stops what rests
+	// on the time alone while they disagree: see [Guard.Suspicion].
+	WatchClock bool
+	// MachineNow is this machine's clock, with which Now is compared where that is
+	// another's; nil: time.Now.
+	MachineNow func() time.Time
 
 	// Patience is how long an attempt waits for a slot. 0: 15 s.
 	Patience time.Duration
@@ -73,6 +79,8 @@ type Guard struct {
 	unanswered shards[Name, Refusal] // by the mail server
 	began      time.Time             // when the guard came into use
 	contact    atomic.Int64          // last success of the store, nanoseconds since then
+	clockAhead atomic.Int64          // of the monotonic clock, as last seen, in nanoseconds
+	suspicion  atomic.Pointer[suspicion]
 
 	mu     sync.RWMutex
 	debts  []debt             // settlements that are not done yet
@@ -93,7 +101,17 @@ type Policy struct {
 func (g *Guard) SetPolicy(p Policy) { g.policy.Store(&p) }
 
 // Rules returns the rules in force.
-func (g *Guard) Rules() Rules { return g.policy.Load().Rules }
+func (g *Guard) Rules() Rules { return g.inForce(g.policy.Load().Rules) }
+
+// inForce is the rules as the clock lets them be.
+func (g *Guard) inForce(r Rules) Rules {
+	g.init()
+	g.now() // look at the clock
+	if g.suspicion.Load() != nil {
+		return r.whileClockSuspect()
+	}
+	return r
+}
 
 // Canonical returns the account that a login name means; see [Namer.Canonical].
 func (g *Guard) Canonical(login string) (Name, error) {
@@ -130,6 +148,9 @@ func (g *Guard) init() {
 	g.once.Do(func() {
 		rand.Read(g.key[:]) // never fails (crypto/rand)
 		g.began = time.Now()
+		if g.WatchClock && g.Now != nil {
+			g.clockAhead.Store(int64(g.Now().Sub(g.began.Round(0))))
+		}
 		g.known = newShards[Name, knownGood](orDefault(g.KnownGood, 100_000))
 		g.recent = newShards[digest, time.Time](65536)
 		g.refusals, g.unanswered = newShards[Name, Refusal](maxRefusals), newShards[Name, Refusal](maxRefusals)
@@ -181,7 +202,7 @@ func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	policy := g.policy.Load()
 	began := time.Now()
-	t := try{Guard: g, Attempt: a, rules: policy.Rules, source: Source(a.Source.Addr())}
+	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), source: Source(a.Source.Addr())}
 
 	name, err := policy.Names.Canonical(a.Login)
 	switch {
@@ -649,11 +670,16 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 // settleOffline accepts a known-good password while the store is down; its last
 // login is written later.
 func (t *try) settleOffline(now time.Time) Verdict {
+	t.noteLogin(now)
+	t.wakeRun()
+	return Verdict{Outcome: Accepted}
+}
+
+// noteLogin leaves a last login for later.
+func (t *try) noteLogin(now time.Time) {
 	t.mu.Lock()
 	t.logins[t.name] = now
 	t.mu.Unlock()
-	t.wakeRun()
-	return Verdict{Outcome: Accepted}
 }
 
 // accepted remembers the password as known good, unless what is known was made void
@@ -681,6 +707,9 @@ func (t *try) accepted(account Account, generation uint64, observed bool) {
 		}
 	})
 	t.forgiveDebts(t.name)
+	if t.rules.ClockSuspect {
+		t.noteLogin(t.now())
+	}
 	t.gates.wakeAll(t.name)
 	t.Throttle.succeeded(t.throttled(), t.now())
 	if remembered && !k.observed && t.Fingerprints != nil {

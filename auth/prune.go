@@ -61,6 +61,9 @@ const (
 // Gateways that share a store may all call it; one of them does it.
 func (g *Guard) Prune(ctx context.Context, store Prunable, keep time.Duration) (removed int64, err error) {
 	g.init()
+	if err := g.clockInDoubt(); err != nil {
+		return 0, err
+	}
 	_, err = store.Alone(ctx, "prune", func(ctx context.Context) error {
 		removed, err = g.prune(ctx, store, keep)
 		return err

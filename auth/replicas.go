@@ -17,6 +17,9 @@ import (
 func (g *Guard) Heard(e Event) {
 	g.init()
 	switch e.Kind {
+	case ClockSuspected, ClockAccepted:
+		g.heardOfClock(e)
+		return
 	case AccountLocked, NameLocked:
 		if e.Actor == ByGateway {
 			// Made by wrong passwords: sessions go on, or anybody could disconnect

@@ -47,6 +47,9 @@ type Rules struct {
 	Password PasswordAge
 	// Sender is the mode of Art. 13.8 for submitted mail.
 	Sender Mode
+	// ClockSuspect is set while the clock cannot be relied on: nothing that only
+	// time brings about happens then. It is no setting: see [Guard.WatchClock].
+	ClockSuspect bool
 }
 
 // Lockout is Art. 6.2.d: a mailbox locks when a wrong password is entered more
@@ -190,7 +193,7 @@ func (r Rules) DormantAt(a Account) time.Time {
 // already or not.
 func (r Rules) Dormant(a Account, now time.Time) bool {
 	at := r.DormantAt(a)
-	return !at.IsZero() && !now.Before(at)
+	return !r.ClockSuspect && !at.IsZero() && !now.Before(at)
 }
 
 // Revoked reports whether a correct password is refused because the account is
@@ -215,7 +218,7 @@ func (r Rules) ExpiresAt(a Account) time.Time {
 // grace is left, whatever the mode.
 func (r Rules) TooOld(a Account, now time.Time) bool {
 	at := r.ExpiresAt(a)
-	return !at.IsZero() && !now.Before(at) && !now.Before(a.GraceUntil)
+	return !r.ClockSuspect && !at.IsZero() && !now.Before(at) && !now.Before(a.GraceUntil)
 }
 
 // Expired reports whether a correct password is refused for its age.
@@ -227,7 +230,7 @@ func (r Rules) Expired(a Account, now time.Time) bool {
 // enough to tell the user; grace counts as the end. ok is false otherwise.
 func (r Rules) ExpiringIn(a Account, now time.Time) (days int, ok bool) {
 	at := r.ExpiresAt(a)
-	if r.Password.Mode != Enforce || at.IsZero() {
+	if r.Password.Mode != Enforce || at.IsZero() || r.ClockSuspect {
 		return 0, false
 	}
 	if a.GraceUntil.After(at) {

@@ -111,7 +111,7 @@ type observation struct {
 // than before is a change, and its age begins now (Art. 9).
 func (r Rules) observe(a *Account, now time.Time, o observation, source netip.AddrPort) (events []Event, write bool) {
 	switch {
-	case len(o.fingerprint) == 0:
+	case len(o.fingerprint) == 0, r.ClockSuspect: // its age would begin at no instant
 		return nil, false
 	case len(a.Password.Salt) == 0:
 		a.Password.Salt = o.salt
@@ -208,13 +208,15 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 		a.forgive()
 		v.write = true
 	}
-	if a.see(Source(s.source.Addr()), s.now) {
+	if !r.ClockSuspect && a.see(Source(s.source.Addr()), s.now) {
 		v.write = true
 	}
-	if s.now.Sub(a.LastLogin) >= s.window || len(v.events) > 0 {
+	if !r.ClockSuspect && s.now.Sub(a.LastLogin) >= s.window || len(v.events) > 0 {
 		v.write = true
 	}
-	if v.write && s.now.After(a.LastLogin) {
+	// What is known is not replaced by what a suspect clock shows; the guard keeps
+	// the login until the clock is accepted.
+	if v.write && s.now.After(a.LastLogin) && (!r.ClockSuspect || a.LastLogin.IsZero()) {
 		a.LastLogin = s.now
 	}
 	if days, soon := r.ExpiringIn(*a, s.now); soon && s.canAlert && !s.sso && a.AlertedOn != r.day(s.now) {

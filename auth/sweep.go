@@ -40,6 +40,9 @@ const (
 // event of the audit log. When that would be more than 20 accounts and more than
 // one in ten it revokes none and returns [ErrManyDormant].
 func (g *Guard) Sweep(ctx context.Context, census Census) (Swept, error) {
+	if err := g.clockInDoubt(); err != nil {
+		return Swept{}, err
+	}
 	swept, known, err := g.dormant(ctx, census)
 	if err != nil {
 		return swept, err
@@ -61,6 +64,9 @@ func (g *Guard) Dormant(ctx context.Context, census Census) (Swept, error) {
 func (g *Guard) ForceSweep(ctx context.Context, census Census, act Act) (Swept, error) {
 	if act.Reason == "" {
 		return Swept{}, ErrReasonMissing
+	}
+	if err := g.clockInDoubt(); err != nil {
+		return Swept{}, err
 	}
 	swept, _, err := g.dormant(ctx, census)
 	if err != nil {

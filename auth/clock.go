@@ -1,0 +1,373 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A wrong clock does lasting harm: one that is a year ahead for an hour revokes
+// accounts, and leaves last logins in the future, which nothing corrects, since a
+// last login never goes back. So the guard compares its clock with all that it can
+// ([Guard.WatchClock]), and while the clock is suspect it does nothing that rests
+// on the time alone: nothing is revoked, no password or lock runs out, no failure
+// is forgotten, and no instant that is known is replaced by a newer one. Logins go
+// on. It ends when a person has looked at the clock and says that it is right
+// ([Guard.AcceptClock]). That is an event of the audit log, as the beginning is:
+// neither a restart nor another gateway forgets it.
+//
+// Suspect is a clock that differs by more than [clockTolerance] from one of these:
+//
+//   - the newest event of the audit log, which must not be in the future, when the
+//     process starts;
+//   - this machine's monotonic clock, by which time passes evenly: the wall clock
+//     was set, or the machine was suspended;
+//   - where [Guard.Now] is the database's clock: this machine's clock.
+//
+// What none of them shows: a clock that was set ahead while no process ran, when
+// no database has another. It shows when it is set back.
+
+// clockTolerance is how far two clocks may be apart. NTP keeps a machine within
+// less than a second; Kerberos, too, refuses at 5 minutes (RFC 4120 section 1.6).
+const clockTolerance = 5 * time.Minute
+
+// Suspicion is why the clock is suspect. The zero Suspicion is none.
+type Suspicion struct {
+	// Since is what the suspect clock showed when that was noticed.
+	Since time.Time
+	// Why says in one sentence what disagrees, for the operator.
+	Why string
+}
+
+// IsZero reports whether there is none.
+func (s Suspicion) IsZero() bool { return s.Why == "" }
+
+// suspicion is a Suspicion and whether the audit log has it.
+type suspicion struct {
+	Suspicion
+	written bool
+}
+
+// Why a clock cannot be accepted, or an act not be done while it is suspect.
+var (
+	ErrClockSuspect = errors.New("the clock is suspect")
+	ErrClocksDiffer = errors.New("two clocks differ")
+)
+
+// Suspicion returns why the clock is suspect; zero when it is not.
+func (g *Guard) Suspicion() Suspicion {
+	if s := g.suspicion.Load(); s != nil {
+		return s.Suspicion
+	}
+	return Suspicion{}
+}
+
+// whileClockSuspect is the rules as they hold while the clock is suspect: what only
+// time would bring about does not happen.
+func (r Rules) whileClockSuspect() Rules {
+	r.ClockSuspect = true
+	r.Lockout.ForgetAfter, r.Lockout.UnlockAfter, r.Lockout.ForgetUnknown = 0, 0, 0
+	return r
+}
+
+// clockInDoubt is the error of what must not be done while the clock is suspect.
+func (g *Guard) clockInDoubt() error {
+	g.init()
+	g.now() // look at the clock
+	if s := g.suspicion.Load(); s != nil {
+		return fmt.Errorf("%w: %s; look at the clock, then: congthu clock accept", ErrClockSuspect, s.Why)
+	}
+	return nil
+}
+
+// watchClock compares an instant that the clock shows with what this process
+// knows of the time.
+func (g *Guard) watchClock(shown time.Time) {
+	if !g.WatchClock {
+		return
+	}
+	// How far the clock is ahead of the time that has passed since the guard came
+	// into use: the same while the clock is not set. It may drift, so it is compared
+	// with what it was at the last look.
+	ahead := shown.Sub(g.began.Round(0)) - time.Since(g.began)
+	last := time.Duration(g.clockAhead.Swap(int64(ahead)))
+	switch step := ahead - last; {
+	case step > clockTolerance:
+		g.suspect(shown, fmt.Sprintf("the clock was set ahead by %s, or the machine was suspended for that long", step.Round(time.Second)))
+	case step < -clockTolerance:
+		g.suspect(shown, fmt.Sprintf("the clock was set back by %s", (-step).Round(time.Second)))
+	}
+	if why := g.clocksDiffer(shown); why != "" {
+		g.suspect(shown, why)
+	}
+}
+
+// clocksDiffer says how the clock differs from this machine's; "" when it does not.
+func (g *Guard) clocksDiffer(shown time.Time) string {
+	if g.Now == nil {
+		return "" // it is this machine's
+	}
+	machine := g.machineNow()
+	if d := shown.Sub(machine); d > clockTolerance || d < -clockTolerance {
+		rules := g.policy.Load().Rules
+		return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.instant(shown), rules.instant(machine))
+	}
+	return ""
+}
+
+func (g *Guard) machineNow() time.Time {
+	if g.MachineNow != nil {
+		return g.MachineNow()
+	}
+	return time.Now()
+}
+
+// suspect begins a suspicion, unless there is one.
+func (g *Guard) suspect(shown time.Time, why string) {
+	if g.suspicion.Load() != nil || !g.suspicion.CompareAndSwap(nil, &suspicion{Suspicion: Suspicion{Since: shown, Why: why}}) {
+		return
+	}
+	g.Log.Error("the clock is suspect: until it is accepted nothing is revoked and nothing runs out; look at the clock (timedatectl, chronyc tracking), then: congthu clock accept",
+		"why", why)
+	g.wakeRun()
+}
+
+// writeSuspicion makes a suspicion durable; it reports whether there is nothing
+// left to write.
+func (g *Guard) writeSuspicion(ctx context.Context) (done bool) {
+	s := g.suspicion.Load()
+	if s == nil || s.written {
+		return true
+	}
+	e := Event{At: s.Since, Kind: ClockSuspected, Actor: ByGateway, Reason: s.Why}
+	// It is of no account, and a blank one leaves no trace.
+	if _, err := g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
+		return false
+	}
+	g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: s.Suspicion, written: true})
+	g.happened([]Event{e})
+	return true
+}
+
+// EventReader reads the audit log.
+type EventReader interface {
+	// Events returns the events that the filter wants, newest first.
+	Events(ctx context.Context, want EventFilter) ([]Event, error)
+}
+
+// LearnClock compares the clock with the audit log, and goes on with a suspicion
+// that was not ended. It must be called before [Guard.Run] when WatchClock is set.
+func (g *Guard) LearnClock(ctx context.Context, log EventReader) error {
+	g.init()
+	told, err := log.Events(ctx, EventFilter{Kinds: []EventKind{ClockSuspected, ClockAccepted}, Limit: 1})
+	if err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	if len(told) > 0 && told[0].Kind == ClockSuspected {
+		g.suspicion.Store(&suspicion{Suspicion: Suspicion{Since: told[0].At, Why: told[0].Reason}, written: true})
+		g.Log.Warn("the clock is still suspect: nothing is revoked and nothing runs out until it is accepted; look at the clock, then: congthu clock accept",
+			"why", told[0].Reason)
+		return nil
+	}
+	newest, err := log.Events(ctx, EventFilter{Limit: 1})
+	if err != nil {
+		return fmt.Errorf("read the audit log: %w", err)
+	}
+	now := g.now()
+	if len(newest) > 0 && newest[0].At.Sub(now) > clockTolerance {
+		rules := g.policy.Load().Rules
+		g.suspect(now, fmt.Sprintf("the newest event of the audit log is of %s, and the clock shows %s: it is behind, or it was ahead",
+			rules.instant(newest[0].At), rules.instant(now)))
+	}
+	return nil
+}
+
+// heardOfClock is [Guard.Heard] for the events of the clock. They come in the order
+// of the audit log; a suspicion that it does not have yet is a later one.
+func (g *Guard) heardOfClock(e Event) {
+	switch s := g.suspicion.Load(); {
+	case e.Kind == ClockSuspected && s == nil:
+		g.suspicion.CompareAndSwap(nil, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
+	case e.Kind == ClockAccepted && s != nil && s.written:
+		if g.suspicion.CompareAndSwap(s, nil) {
+			g.wakeRun() // last logins have waited
+		}
+	}
+}
+
+// DatedStore is a store that can show what happened when.
+type DatedStore interface {
+	Lister
+	EventReader
+}
+
+// ClockAcceptance is what became of a clock that was accepted.
+type ClockAcceptance struct {
+	// Now is what the clock shows.
+	Now time.Time
+	// Was is the suspicion that has ended; zero when there was none.
+	Was Suspicion
+	// Redated are the accounts of which an instant was in the future, and is now.
+	Redated []Name
+}
+
+// AcceptClock ends a suspicion: the actor has looked at the clock and says that it
+// is right. After that, and only then, what is known to have happened in the future
+// has happened now: each account that this changes has an event. Where there is
+// nothing suspect it only does that, so that an interrupted acceptance is finished
+// by another. With dry set it only tells what would be done.
+//
+// The error is [ErrReasonMissing], [ErrClocksDiffer] while this machine's clock and
+// the database's still differ, or the store's.
+func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry bool) (ClockAcceptance, error) {
+	g.init()
+	if !dry && strings.TrimSpace(act.Reason) == "" {
+		return ClockAcceptance{}, ErrReasonMissing
+	}
+	now := g.now()
+	if why := g.clocksDiffer(now); why != "" {
+		return ClockAcceptance{}, fmt.Errorf("%w: %s: set the wrong one right first", ErrClocksDiffer, why)
+	}
+	done := ClockAcceptance{Now: now}
+	// Those who logged in for the first time meanwhile have no other instant.
+	newcomers, err := g.newcomersSince(ctx, store)
+	if err != nil {
+		return done, err
+	}
+	s := g.suspicion.Load()
+	if s != nil {
+		done.Was = s.Suspicion
+		if !dry {
+			e := Event{At: now, Kind: ClockAccepted, Actor: act.Actor, Source: act.Source, Before: s.Why, After: "the clock is right", Reason: act.Reason}
+			if _, err := g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
+				return done, fmt.Errorf("store: %w", err)
+			}
+			g.suspicion.CompareAndSwap(s, nil)
+			g.happened([]Event{e})
+			g.wakeRun() // last logins have waited
+		}
+	}
+	rules := g.policy.Load().Rules
+	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
+		if _, changed := rules.redate(&a, now, newcomers[a.Name], act); !changed {
+			return nil
+		}
+		known := a.Known()
+		if !dry {
+			var happened []Event
+			_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) (events []Event, write bool) {
+				happened, write = rules.redate(a, now, newcomers[a.Name], act)
+				return happened, write
+			})
+			if err != nil {
+				return fmt.Errorf("store: %w", err)
+			}
+			g.happened(happened)
+		}
+		if known {
+			done.Redated = append(done.Redated, a.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return done, err
+	}
+	return done, nil
+}
+
+// newcomersSince returns the accounts whose first login was while the clock was
+// suspect, the last time that it was.
+func (g *Guard) newcomersSince(ctx context.Context, log EventReader) (map[Name]bool, error) {
+	newcomers := make(map[Name]bool)
+	began, err := log.Events(ctx, EventFilter{Kinds: []EventKind{ClockSuspected}, Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	if len(began) == 0 {
+		return newcomers, nil
+	}
+	accepted, err := log.Events(ctx, EventFilter{Kinds: []EventKind{ClockAccepted}, Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	for want := (EventFilter{Kinds: []EventKind{FirstLogin}, Limit: 100}); ; {
+		page, err := log.Events(ctx, want)
+		if err != nil {
+			return nil, fmt.Errorf("read the audit log: %w", err)
+		}
+		for _, e := range page {
+			if e.Seq < began[0].Seq {
+				return newcomers, nil
+			}
+			if len(accepted) == 0 || accepted[0].Seq < began[0].Seq || e.Seq < accepted[0].Seq {
+				newcomers[e.Account] = true
+			}
+			want.Before = e.Seq
+		}
+		if len(page) < want.Limit {
+			return newcomers, nil
+		}
+	}
+}
+
+// redate sets what happened in the future to now, the clock being right again. A
+// newcomer's first login happened while it was not: it counts from now, too, or
+// its months might have begun long ago. It reports whether anything changed; names
+// that nobody ever logged in with change without an event.
+func (r Rules) redate(a *Account, now time.Time, newcomer bool, act Act) (events []Event, changed bool) {
+	var before []string
+	set := func(what string, t *time.Time) {
+		changed = true
+		if what != "" {
+			before = append(before, what+" "+r.instant(*t))
+		}
+		*t = now
+	}
+	future := func(what string, t *time.Time) {
+		if t.After(now) {
+			set(what, t)
+		}
+	}
+	future("registered", &a.Registered)
+	future("first login", &a.FirstLogin)
+	future("last login", &a.LastLogin)
+	future("restored", &a.Restored)
+	future("password since", &a.Password.Since)
+	future("locked", &a.Lock.At)
+	future("revoked", &a.Revocation.At)
+	future("", &a.Stale.At)
+	for i := range a.Mistakes {
+		future("", &a.Mistakes[i].At)
+	}
+	for i := range a.Seen {
+		future("", &a.Seen[i].At)
+	}
+	if most := now.Add(r.Password.MaxGrace); a.GraceUntil.After(most) {
+		before = append(before, "grace until "+r.instant(a.GraceUntil))
+		a.GraceUntil, changed = most, true
+	}
+	today := r.day(now)
+	if a.WrongOn > today { // of the form 2006-01-02
+		a.WrongOn, changed = today, true
+	}
+	if a.AlertedOn > today {
+		a.AlertedOn, changed = "", true
+	}
+	if newcomer && a.Known() {
+		if a.LastLogin.Before(now) {
+			set("last login", &a.LastLogin)
+		}
+		if !a.Password.Since.IsZero() && a.Password.Since.Before(now) {
+			set("password since", &a.Password.Since)
+		}
+	}
+	if len(before) == 0 || !a.Known() {
+		return nil, changed
+	}
+	return []Event{{
+		Kind: AccountRedated, Account: a.Name, At: now, Actor: act.Actor, Source: act.Source,
+		Before: strings.Join(before, ", "), After: "now", Reason: act.Reason,
+	}}, changed
+}
