@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,7 +27,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 			return g.guard.Import(ctx, g.Store, list, act, o)
 		},
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
-		Checks: checks, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
+		Checks: checks, Warnings: []admin.Check{{Name: "clock", Run: g.clockHealth}}, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
 		Bundle: g.bundle, Log: g.Log, Version: g.Version,
 	}
 }
@@ -78,6 +79,8 @@ func (g *Gateway) probe(ctx context.Context) error {
 			}
 			store = err
 		}
+		g.guard.Rules() // looks at the clock, which may be set while nobody logs in
+		g.Metrics.ClockSuspect(!g.guard.Suspicion().IsZero())
 		in := g.live.current.Load()
 		if in.imap != nil {
 			_, err := in.imap.ProbeIMAP(ctx)
@@ -115,6 +118,14 @@ func (g *Gateway) probed(ctx context.Context, p auth.Protocol, err error) {
 	case err == nil && was:
 		g.Log.Info("the mail server answers again", "protocol", p)
 	}
+}
+
+// clockHealth says why the clock is suspect. Users can log in all the same.
+func (g *Gateway) clockHealth(context.Context) error {
+	if s := g.guard.Suspicion(); !s.IsZero() {
+		return fmt.Errorf("%s: nothing is revoked and nothing runs out until somebody has looked at the clock (congthu clock accept)", s.Why)
+	}
+	return nil
 }
 
 func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
@@ -214,8 +225,13 @@ func (g *Gateway) sweep(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	g.Metrics.Swept(time.Now(), err)
-	if err != nil {
+	suspect := errors.Is(err, auth.ErrClockSuspect)
+	if !suspect { // that has an alert of its own
+		g.Metrics.Swept(time.Now(), err)
+	}
+	if suspect {
+		g.Log.Warn("no sweep for dormant accounts: the clock is suspect", "err", err)
+	} else if err != nil {
 		g.Log.Error("the sweep for dormant accounts failed", "dormant", len(swept.Dormant), "revoked", swept.Revoked, "err", err)
 	} else {
 		g.Log.Info("swept for dormant accounts", "dormant", len(swept.Dormant), "revoked", swept.Revoked, "mode", g.guard.Rules().Dormancy.Mode)
@@ -239,7 +255,9 @@ func (g *Gateway) sweep(ctx context.Context) {
 		return
 	}
 	g.Log.Info("audit log verified", "seq", head.Seq, "hash", head.Hash)
-	g.prune(ctx)
+	if !suspect {
+		g.prune(ctx)
+	}
 }
 
 // prune removes what the audit log need not keep any longer. Only of a log that

@@ -82,6 +82,8 @@ type Metrics interface {
 	// CertificatesRead is told what became of the certificates that were to be put
 	// into force last; nil when they are.
 	CertificatesRead(clients, admin error)
+	// ClockSuspect says whether the clock is suspect: [auth.Guard.Suspicion].
+	ClockSuspect(suspect bool)
 	// Watch is given what is read at every scrape.
 	Watch(waiting, sessions func() int)
 	// AdminPanicked is told of a panic in the admin interface that was caught.
@@ -142,6 +144,10 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	if err := g.assemble(c, listeners.passed); err != nil {
+		listeners.close()
+		return err
+	}
+	if err := g.guard.LearnClock(ctx, g.Store); err != nil {
 		listeners.close()
 		return err
 	}
@@ -216,6 +222,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		Panicked:    g.Metrics.Panicked,
 		Log:         g.Log,
 		Now:         g.Now,
+		WatchClock:  true,
 		Patience:    c.Limits.Patience,
 		StoreGrace:  c.Store.Grace,
 		LoginWindow: c.Store.LastLoginWindow,

@@ -150,7 +150,7 @@ func (l *loginLog) Happened(e auth.Event) {
 	case auth.AccountImported:
 		return // a list may have 100,000: one line says how many, the audit log has each
 	case auth.FirstLogin, auth.PasswordInDoubt, auth.PasswordChanged, auth.GraceGranted, auth.AccountLocked,
-		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke, auth.AuditPruned:
+		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke, auth.AuditPruned, auth.ClockSuspected, auth.ClockAccepted, auth.AccountRedated:
 		// These happen to accounts only; the others to names that are none as well.
 	default:
 		if !l.known(e.Account) {

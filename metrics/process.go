@@ -34,6 +34,9 @@ func (m *Metrics) UpstreamUp(p auth.Protocol, up bool) {
 	}
 }
 
+// ClockSuspect says whether the clock is suspect.
+func (m *Metrics) ClockSuspect(suspect bool) { m.process.clockSuspect.Set(truth(suspect)) }
+
 // Certificate is whose certificate it is.
 type Certificate string
 
@@ -53,6 +56,7 @@ type process struct {
 	certificateRead *prometheus.GaugeVec
 	chainOK         prometheus.Gauge
 	chainVerifiedAt *prometheus.GaugeVec
+	clockSuspect    prometheus.Gauge
 }
 
 func (p *process) register(f factory, build Build) {
@@ -77,6 +81,9 @@ func (p *process) register(f factory, build Build) {
 	p.certificateRead = f.gauges("congthu_certificate_last_read_successful",
 		"0 when the files of a certificate have changed and are not in force, since they do not go together or clients would "+
 			"refuse it; the one from before stays. The log says why.", "certificate")
+	p.clockSuspect = f.gauge("congthu_clock_suspect",
+		"1 while the clock disagrees with the audit log, the database's clock or the time that has passed: users log in, but nothing is revoked "+
+			"and no password runs out until somebody has looked at the clock ('congthu clock accept').")
 	p.chainOK = f.gauge("congthu_audit_chain_ok",
 		"0 when the last verification found that the audit log had been changed or cut; keep the database as it is and "+
 			"run 'congthu audit verify'.")

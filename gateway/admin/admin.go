@@ -68,6 +68,9 @@ type Server struct {
 	Metrics http.Handler
 	// Checks decide about /readyz; none: always ready.
 	Checks []Check
+	// Warnings are shown by /readyz and do not decide: users can log in all the
+	// same, and a load balancer that looks elsewhere would not help.
+	Warnings []Check
 	// ChangePassword tells a user how to change the password: one sentence or the
 	// address of a page. Nil, or empty: "ask the helpdesk".
 	ChangePassword func() string
@@ -120,6 +123,8 @@ type Guard interface {
 	Sweep(ctx context.Context, census auth.Census) (auth.Swept, error)
 	Dormant(ctx context.Context, census auth.Census) (auth.Swept, error)
 	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (auth.Swept, error)
+	Suspicion() auth.Suspicion
+	AcceptClock(ctx context.Context, store auth.DatedStore, act auth.Act, dry bool) (auth.ClockAcceptance, error)
 	LatelyRefused(name auth.Name) auth.Refusal
 	LatelyUnanswered(name auth.Name) auth.Refusal
 	Rules() auth.Rules

@@ -85,6 +85,17 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:    true,
 	}, s.sweep)
 	register(s, api, operation{
+		id: "show-clock", method: http.MethodGet, path: "/clock", scope: ScopeRead, tag: "clock",
+		summary: "Show what time it is for the gateway, and why that is suspect",
+	}, s.showClock)
+	register(s, api, operation{
+		id: "accept-clock", method: http.MethodPost, path: "/clock/accept", scope: ScopeSweep, tag: "clock",
+		summary: "Say that the clock is right: accounts are revoked and passwords run out again",
+		detail:  "What is known to have happened in the future has then happened now.",
+		errors:  []int{http.StatusConflict},
+		slow:    true,
+	}, s.acceptClock)
+	register(s, api, operation{
 		id: "list-events", method: http.MethodGet, path: "/events", scope: ScopeAudit, tag: "audit",
 		summary: "List events of the audit log, newest first",
 	}, s.listEvents)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,8 @@ type Readiness struct {
 type Condition struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
+	// Warning is what somebody should look at although users can log in.
+	Warning string `json:"warning,omitempty"`
 }
 
 // unnamedRoutes are open to everybody and asked for every few seconds.
@@ -48,7 +51,7 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ready := leaving
 		if !s.draining.Load() {
-			ready = s.readiness.get(r.Context(), s.Checks, s.now, func(p any) {
+			ready = s.readiness.get(r.Context(), s.Checks, s.Warnings, s.now, func(p any) {
 				s.log().Error("a readiness check panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 				if s.Panicked != nil {
 					s.Panicked()
@@ -82,7 +85,7 @@ type readiness struct {
 	known Readiness
 }
 
-func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Time, panicked func(any)) Readiness {
+func (c *readiness) get(ctx context.Context, checks, warnings []Check, now func() time.Time, panicked func(any)) Readiness {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if age := now().Sub(c.at); !c.at.IsZero() && age >= 0 && age < time.Second {
@@ -91,14 +94,18 @@ func (c *readiness) get(ctx context.Context, checks []Check, now func() time.Tim
 	// The answer is for everybody who asks, not only for this caller.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	conditions := make([]Condition, len(checks))
+	all := slices.Concat(checks, warnings)
+	conditions := make([]Condition, len(all))
 	var wg sync.WaitGroup
-	for i, check := range checks {
+	for i, check := range all {
 		wg.Go(func() { conditions[i] = check.run(ctx, panicked) })
 	}
 	wg.Wait()
 	c.known = Readiness{Ready: true, Checks: make(map[string]Condition)}
-	for i, check := range checks {
+	for i, check := range all {
+		if condition := &conditions[i]; i >= len(checks) && !condition.OK {
+			*condition = Condition{OK: true, Warning: condition.Error}
+		}
 		c.known.Checks[check.Name] = conditions[i]
 		c.known.Ready = c.known.Ready && conditions[i].OK
 	}

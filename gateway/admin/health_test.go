@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -96,6 +97,18 @@ func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 	w = f.request("GET", "/readyz", "")
 	if !strings.Contains(w.Body.String(), "still") {
 		t.Errorf("%s", w.Body)
+	}
+}
+
+// A warning must not take the gateway out of a load balancer.
+func TestAWarningIsShownAndDoesNotDecide(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{{"store", func(context.Context) error { return nil }}}
+	f.Warnings = []Check{{"clock", func(context.Context) error { return errors.New("set back") }}, {"fine", func(context.Context) error { return nil }}}
+	ready := decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
+	want := Readiness{Ready: true, Checks: map[string]Condition{"store": {OK: true}, "clock": {OK: true, Warning: "set back"}, "fine": {OK: true}}}
+	if !reflect.DeepEqual(ready, want) {
+		t.Errorf("%+v, want %+v", ready, want)
 	}
 }
 

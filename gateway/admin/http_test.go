@@ -52,7 +52,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 		ScopeLock:    {"POST /accounts/an@x.vn/lock"},
 		ScopeRestore: {"POST /accounts/an@x.vn/restore"},
 		ScopeGrace:   {"POST /accounts/an@x.vn/grace"},
-		ScopeSweep:   {"POST /sweep"},
+		ScopeSweep:   {"POST /sweep", "POST /clock/accept"},
 		ScopeAudit:   {"GET /events", "GET /audit/verify"},
 		ScopeImport:  {"GET /import", "POST /import"},
 		ScopeDebug:   {"GET /debug/pprof/heap", "GET /debug/bundle"},
@@ -372,7 +372,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 	scopes := map[string]string{
 		"GET /accounts": "read", "GET /accounts/{address}": "read", "POST /accounts/{address}/unlock": "unlock",
 		"POST /accounts/{address}/lock": "lock", "POST /accounts/{address}/restore": "restore",
-		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /events": "audit", "GET /audit/verify": "audit",
+		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /clock": "read", "POST /clock/accept": "sweep", "GET /events": "audit", "GET /audit/verify": "audit",
 		"GET /import": "import", "POST /import": "import", "GET /debug/pprof/{profile}": "debug", "GET /debug/bundle": "debug",
 	}
 	found := 0

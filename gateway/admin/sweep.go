@@ -41,7 +41,7 @@ func (s *Server) sweep(ctx context.Context, in *sweepInput) (*sweepOutput, error
 		swept, err = s.Guard.Sweep(context.WithoutCancel(ctx), s.Accounts)
 	}
 	switch {
-	case errors.Is(err, auth.ErrManyDormant):
+	case errors.Is(err, auth.ErrManyDormant), errors.Is(err, auth.ErrClockSuspect):
 		return nil, problem(http.StatusConflict, err.Error())
 	case err != nil:
 		return nil, s.storeFailed("sweep", err)

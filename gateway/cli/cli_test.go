@@ -235,6 +235,26 @@ func (f *fake) handler() http.Handler {
 		}
 		answer(w, 200, report)
 	})
+	noon := time.Date(2026, 3, 2, 5, 0, 0, 0, time.UTC)
+	clock := admin.Clock{Now: noon, Suspect: true, Since: &noon, Why: "the clock was set back by 1h0m0s"}
+	mux.HandleFunc("GET /api/v1/clock", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, clock) })
+	mux.HandleFunc("POST /api/v1/clock/accept", func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			DryRun bool `json:"dry_run"`
+			Reason string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body.Reason == "" && !body.DryRun {
+			answer(w, 422, problem(422, "validation failed"))
+			return
+		}
+		report := admin.ClockReport{DryRun: body.DryRun, Clock: clock, Redated: []string{"an@example.org"}}
+		if !body.DryRun && !clock.Suspect {
+			report.Redated = nil
+		} else if !body.DryRun {
+			clock = admin.Clock{Now: noon}
+		}
+		answer(w, 200, report)
+	})
 	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		limit, _ := strconv.Atoi(q.Get("limit"))
@@ -387,6 +407,19 @@ func TestASweepIsLookedAtAndForced(t *testing.T) {
 	f.expect(0, "sweep", "--force", "--reason", "list checked")
 	f.expect(exitUsage, "sweep", "--force", "--dry-run")
 	f.compare("sweep")
+}
+
+func TestAClockIsLookedAtAndAccepted(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "clock", "show")
+	f.expect(0, "clock", "accept", "--dry-run")
+	f.expect(exitUsage, "clock", "accept")
+	f.expect(0, "clock", "accept", "--reason", "time server mended")
+	f.expect(0, "clock", "show")
+	f.expect(0, "clock", "show", "--output", "json")
+	f.expect(0, "clock", "accept", "--reason", "again")
+	f.compare("clock")
 }
 
 func TestWrongUseIsSaidWithAnExample(t *testing.T) {

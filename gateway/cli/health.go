@@ -58,6 +58,9 @@ servers and the store. Restarting the gateway mends neither.`,
 			}
 			for _, name := range slices.Sorted(maps.Keys(found.Checks)) {
 				line := "ok       " + clean(name)
+				if check := found.Checks[name]; check.Warning != "" {
+					line = fmt.Sprintf("warning  %-14s %s", clean(name), clean(check.Warning))
+				}
 				if check := found.Checks[name]; !check.OK {
 					line = fmt.Sprintf("failed   %-14s %s", clean(name), clean(check.Error))
 				}
