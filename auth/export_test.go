@@ -1,6 +1,9 @@
 package auth
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // source is where the attempts of tests come from.
 var source = netip.MustParseAddrPort("10.1.2.3:40000")
@@ -34,3 +37,19 @@ func (l *lru[K, V]) len() int {
 	defer l.mu.Unlock()
 	return len(l.entries)
 }
+
+// SpendGrants is as if a source had brought as many accounts near their lock as it
+// may.
+func (t *Throttle) SpendGrants(source netip.Addr, now time.Time) { t.spendGrants(Source(source), now) }
+
+// ForgiveAccount is what an unlock does.
+func (t *Throttle) ForgiveAccount(name Name, now time.Time, sources ...netip.AddrPort) {
+	var prefixes []netip.Prefix
+	for _, s := range sources {
+		prefixes = append(prefixes, Source(s.Addr()))
+	}
+	t.forgiveAccount(name, now, prefixes...)
+}
+
+// Allow lets a source go on.
+func (t *Throttle) Allow(source netip.Addr, until time.Time) { t.allow(Source(source), until) }

@@ -258,7 +258,9 @@ type try struct {
 	proven      bool        // the account was logged in to from this source lately
 	looked      bool        // so that proven is known
 	charged     bool        // the throttle counts it as under way
-	allowed     bool        // an admin let the source go on when it began to
+	passed      passing     // what the throttle said when it began to
+	granted     bool        // the throttle has given it one of the source's grants
+	aside       bool        // it waits for a grant, or for a slot that needs none
 	ending      ending      // and so when it is over
 	compared    digest      // the known-good digest that this try has missed
 	missedGood  bool        // there was one
@@ -290,6 +292,9 @@ func (t *try) admit(ctx context.Context) Verdict {
 		if done {
 			return v
 		}
+		if t.aside && !t.gates.stepAside(w) {
+			return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for a slot of this account that needs no grant")}
+		}
 		// Another replica's slot may become free without a word to this process.
 		// The head of the queue looks for it; who is not, is told of everything else.
 		var poll <-chan time.Time
@@ -318,7 +323,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 		p := t.Throttle.begin(t.throttled(), t.now())
 		switch {
 		case p.passage == passes:
-			t.charged, t.allowed = true, p.allowed
+			t.charged, t.passed = true, p
 			return Verdict{}
 		case !t.looked:
 			// Not needed before: most sources have nothing against them.
@@ -344,7 +349,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 func (t *try) throttled() throttled {
 	return throttled{
 		source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked,
-		allowed: t.allowed,
+		allowed: t.passed.allowed, granted: t.granted,
 	}
 }
 
@@ -441,10 +446,38 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 		t.forgetKnown(t.name)
 		return true, Verdict{Outcome: Locked}
 	}
-	if err != nil && t.rules.Stranger(t.account, t.source, t.now()) {
+	if err == nil {
+		return true, v
+	}
+	if t.rules.Stranger(t.account, t.source, t.now()) {
 		return true, Verdict{Outcome: Throttled, Err: errors.New("too many wrong passwords for the account today, and no login from this source lately")}
 	}
-	return err == nil, v
+	free, limited := t.free(t.account, t.now())
+	if !limited {
+		return false, v
+	}
+	switch p := t.Throttle.grant(t.throttled(), t.now()); {
+	case p == passes:
+		t.granted = true
+		return t.enter(ctx, first)
+	case p == refused && t.rules.FreeSlots(t.account, free, t.now()) == 0:
+		return true, Verdict{Outcome: Throttled, Err: errors.New("the account has wrong passwords, and this source or its network has brought as many accounts near their lock today as it may")}
+	}
+	t.aside = true
+	return false, v
+}
+
+// free is how many wrong passwords of the account the try's source may come after
+// without a grant; limited is false where it needs none: see [Throttle]. Where an
+// admin has forgiven the account that is all but the one that locks it.
+func (t *try) free(a Account, now time.Time) (n int, limited bool) {
+	switch {
+	case t.Throttle == nil, t.rules.Lockout.Mode != Enforce, t.granted, t.passed.proven, a.SeenFrom(t.source, now):
+		return 0, false
+	case t.passed.forgiven:
+		return t.rules.Lockout.Tolerated, true
+	}
+	return t.throttled().free(), true
 }
 
 func (t *try) reserve(ctx context.Context) (Account, Reservation, error) {
@@ -463,6 +496,9 @@ func (t *try) slots(a Account) int {
 		return math.MaxInt
 	case t.rules.Stranger(a, t.source, now):
 		return 0
+	}
+	if free, limited := t.free(a, now); limited {
+		return t.rules.FreeSlots(a, free, now)
 	}
 	return t.rules.Slots(a, now)
 }

@@ -126,6 +126,17 @@ func (r Rules) Slots(a Account, now time.Time) int {
 	return max(1, r.Lockout.Tolerated+1-r.Lockout.failures(a, now))
 }
 
+// FreeSlots is how many of the slots are left to attempts that may come after free
+// failures at most: with what is in flight there are never more, however many
+// sources try at once. Failures of a lock that has ended by itself are over.
+func (r Rules) FreeSlots(a Account, free int, now time.Time) int {
+	failures := r.Lockout.failures(a, now)
+	if a.Lock.Cause == ByWrongPasswords && !r.Locked(a, now) {
+		failures = 0
+	}
+	return min(max(0, free-failures), r.Slots(a, now))
+}
+
 // Locked reports whether the account is locked. An admin's lock holds in every
 // mode; one made by wrong passwords only while the rule is enforced.
 func (r Rules) Locked(a Account, now time.Time) bool {

@@ -19,10 +19,14 @@ import (
 // colleagues.
 //
 // Locking: the third failure of an account and the ones behind it need a grant,
-// of which a source has few a day, whoever's the account is. So one source can
-// make two guesses at many accounts, which locks none, and lock few. A login
-// from there gives the grant back; an unlock does not, or each unlock would buy
-// the source that made the lock another one.
+// of which a source has few a day. Where an account is not proven, all failures of
+// the account count, whoever made them and through whichever replica: the guard
+// asks the account ([Rules.FreeSlots]), which is durable. Where it is proven only
+// those from there count, so that strangers elsewhere do not touch its owner. So
+// sources can make two guesses at many accounts, which locks none, and lock few,
+// together no more than each of them could alone. An attempt that was right or was
+// not judged gives its grant back, and so does a login from there afterwards; an
+// unlock does not, or each unlock would buy the source that made the lock another.
 //
 // A network is one more source, with several times the room of one
 // ([networksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
@@ -169,6 +173,9 @@ type passing struct {
 	passage
 	ended   <-chan struct{} // closed when something of the source has ended; of an attempt that waits
 	allowed bool            // an admin lets the source go on
+	// Of the account at the source, as far as this process knows: whether it was
+	// logged in to from there within a day, and whether an admin has forgiven it.
+	proven, forgiven bool
 }
 
 // throttled is an attempt as the throttle sees it.
@@ -179,6 +186,7 @@ type throttled struct {
 	proven    bool // the account remembers a login from here
 	looked    bool // or does not: it was asked
 	allowed   bool // an admin let the source go on when it began
+	granted   bool // it was given a grant
 }
 
 // free is how many wrong passwords need no grant: two of five.
@@ -196,15 +204,18 @@ func (t *Throttle) begin(a throttled, now time.Time) passing {
 	// remembered.
 	for i := n - 1; i >= 0; i-- {
 		p := t.beginAt(levels[i], a, now)
-		if p.passage == passes {
-			continue
+		switch {
+		case p.passage != passes:
+			for i++; i < n; i++ {
+				t.endAt(levels[i], a, endedWell, now)
+			}
+			return p
+		case i == 0:
+			p.allowed = a.allowed
+			return p
 		}
-		for i++; i < n; i++ {
-			t.endAt(levels[i], a, endedWell, now)
-		}
-		return p
 	}
-	return passing{allowed: a.allowed}
+	return passing{} // not reached: the last level is the source
 }
 
 func (t *Throttle) beginAt(l level, a throttled, now time.Time) (p passing) {
@@ -220,6 +231,7 @@ func (t *Throttle) beginAt(l level, a throttled, now time.Time) (p passing) {
 			if p.passage = t.passage(h, s, a); p.passage == passes {
 				s.underWay++
 			}
+			p.proven, p.forgiven = !s.right.IsZero(), !s.forgiven.IsZero()
 		})
 		if p.passage != waits || !a.looked {
 			return
@@ -288,6 +300,34 @@ func (h *sourceHistory) grant(s *sourceAccount, most limits) passage {
 	return passes
 }
 
+// grant gives an attempt that has begun a grant of its source and of all networks
+// above it, unless the account holds one there: others have made the failures that
+// need none. The source is asked first, so that one that has none left takes none
+// of its network's for a while. It is given back when nothing of the account is
+// under way there, unless the attempt turned out wrong.
+func (t *Throttle) grant(a throttled, now time.Time) (p passage) {
+	levels, n := a.levels()
+	for _, l := range levels[:n] {
+		t.look(l, now, func(h *sourceHistory) {
+			if !h.room(a.name) {
+				p = refused
+				return
+			}
+			h.change(a.name, func(s *sourceAccount) {
+				if a.allowed {
+					s.granted = true
+					return
+				}
+				p = h.grant(s, t.limits(h))
+			})
+		})
+		if p != passes {
+			return p
+		}
+	}
+	return passes
+}
+
 // end takes back a begin that passed.
 func (t *Throttle) end(a throttled, e ending, now time.Time) {
 	if t == nil {
@@ -333,7 +373,9 @@ func (s *sourceAccount) noteEnding(a throttled, e ending, now time.Time) {
 	s.failed = now
 	if e == endedWrong {
 		s.wrong++
-		s.spent = s.spent || s.granted && s.wrong > a.free()
+		if a.granted || s.granted && s.wrong > a.free() {
+			s.granted, s.spent = true, true
+		}
 	}
 }
 
