@@ -208,10 +208,12 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	switch {
 	case errors.Is(err, ErrMasterUser):
 		return Verdict{Outcome: OtherIdentity, Err: err}
-	case err != nil:
+	case errors.Is(err, ErrForeignDomain):
 		return Verdict{Outcome: NoSuchDomain, Err: err}
+	case err != nil:
+		return Verdict{Outcome: Malformed, Err: err}
 	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > MaxPassword):
-		return Verdict{Outcome: NoSuchDomain, Name: name, Err: ErrMalformedPassword}
+		return Verdict{Outcome: Malformed, Name: name, Err: ErrMalformedPassword}
 	}
 	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
 	// count: the answer would tell whose they are.

@@ -20,9 +20,13 @@ const (
 	// RepeatedPassword: the same wrong password again on the same connection,
 	// or within a few minutes where repeats do not count. Not counted.
 	RepeatedPassword
-	// NoSuchDomain: the name belongs to no domain served here, or name or
-	// password can be none at all. Answered like a wrong password; the mail server is not asked.
+	// NoSuchDomain: the name belongs to no domain served here. Answered like a wrong
+	// password; the mail server is not asked.
 	NoSuchDomain
+	// Malformed: name or password can be none at all, such as an empty password, one
+	// longer than MaxPassword, or a name that is not UTF-8. Answered like a wrong
+	// password; the mail server is not asked, and nothing is counted.
+	Malformed
 	// Refused: the mail server refused for another reason than the credentials.
 	Refused
 	// Locked: too many wrong passwords, or locked by an admin. The mail server
@@ -52,7 +56,7 @@ const (
 )
 
 var outcomeNames = [numOutcomes]string{
-	"accepted", "wrong_password", "previous_password", "repeated_password", "no_such_domain",
+	"accepted", "wrong_password", "previous_password", "repeated_password", "no_such_domain", "malformed",
 	"refused", "locked", "revoked", "expired", "other_identity", "cleartext", "throttled", "busy",
 	"unavailable", "store_unavailable",
 }

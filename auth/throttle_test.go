@@ -627,7 +627,7 @@ func TestNamesThatAreNoneCostTheirSourceNothing(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		for range 500 {
 			b.want(b.from(office, "lan@elsewhere.vn", "x"), auth.NoSuchDomain)
-			b.want(b.from(office, "lan", ""), auth.NoSuchDomain)
+			b.want(b.from(office, "lan", ""), auth.Malformed)
 		}
 		b.want(b.from(office, "lan", good), auth.Accepted)
 	})

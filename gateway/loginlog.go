@@ -73,7 +73,7 @@ func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
 		l.tell(a.Source)
 	}
 	switch v.Outcome {
-	case auth.Locked, auth.Throttled, auth.Busy, auth.NoSuchDomain, auth.OtherIdentity, auth.Cleartext, auth.RepeatedPassword:
+	case auth.Locked, auth.Throttled, auth.Busy, auth.NoSuchDomain, auth.Malformed, auth.OtherIdentity, auth.Cleartext, auth.RepeatedPassword:
 		if !l.refusals.Allow() {
 			l.left.Add(1)
 			return

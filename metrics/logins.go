@@ -28,7 +28,7 @@ func resultOf(o auth.Outcome) result {
 	switch o {
 	case auth.Accepted:
 		return resultAccepted
-	case auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain:
+	case auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain, auth.Malformed:
 		return resultWrong
 	}
 	if o.Temporary() {

@@ -96,6 +96,7 @@ func TestOutcomesFallIntoClasses(t *testing.T) {
 		{auth.PreviousPassword, resultWrong, answerWrong},
 		{auth.RepeatedPassword, resultWrong, answerWrong},
 		{auth.NoSuchDomain, resultWrong, answerRight}, // never asks
+		{auth.Malformed, resultWrong, answerRight},    // never asks
 		{auth.Refused, resultDenied, answerRefused},
 		{auth.Locked, resultDenied, answerRight}, // locked while the mail server was asked
 		{auth.Revoked, resultDenied, answerRight},

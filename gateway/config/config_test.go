@@ -150,7 +150,7 @@ func TestTheProvinceIsNamedInItsProfileOnly(t *testing.T) {
 func TestAWrongPasswordAndAnUnknownAccountAreToldTheSame(t *testing.T) {
 	inTestdata(t)
 	c := mustParse(t, five+"texts: { wrong: 'khong dung / not right' }\n")
-	for _, o := range []auth.Outcome{auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain} {
+	for _, o := range []auth.Outcome{auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain, auth.Malformed} {
 		if got := c.Text(o); got != "khong dung / not right" {
 			t.Errorf("%s: %q", o, got)
 		}

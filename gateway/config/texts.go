@@ -37,7 +37,7 @@ func (c *Config) Text(o auth.Outcome) string {
 	switch o {
 	case auth.Accepted:
 		return "Logged in"
-	case auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain:
+	case auth.WrongPassword, auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain, auth.Malformed:
 		return c.expand(c.Texts.Wrong, 0)
 	case auth.Refused:
 		return c.expand(c.Texts.Refused, 0)

@@ -410,6 +410,7 @@ func TestARefusedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 		for range 1000 {
 			refused = append(refused, l.dial())
 		}
+		synctest.Wait()
 		first.Close()
 		synctest.Wait()
 		if !greeted(l.dial()) || time.Since(begun) > 0 {

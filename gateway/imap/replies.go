@@ -27,6 +27,7 @@ var replies = map[auth.Outcome]reply{
 	auth.PreviousPassword: {imap.ResponseCodeAuthenticationFailed, auth.WrongPassword},
 	auth.RepeatedPassword: {imap.ResponseCodeAuthenticationFailed, auth.WrongPassword},
 	auth.NoSuchDomain:     {imap.ResponseCodeAuthenticationFailed, auth.WrongPassword},
+	auth.Malformed:        {imap.ResponseCodeAuthenticationFailed, auth.WrongPassword},
 
 	// The mail server's own code takes the place of this one.
 	auth.Refused: {"", auth.Refused},

@@ -144,6 +144,7 @@ func TestEveryPanelOfTheDashboardsIsAnswered(t *testing.T) {
 	tryIMAP(t, door, "", user, Password)
 	tryIMAP(t, door, "", "nobody@"+Domain, "wrong")
 	tryIMAP(t, door, "", "an@example.com", "wrong")
+	tryIMAP(t, door, "", user, "")
 	other := door.DialIMAP(t, "")
 	other.Command("a", "AUTHENTICATE PLAIN "+plain(dormant, user, Password))
 	clear := Dial(t, door.IMAP, "")
@@ -273,7 +274,7 @@ func TestEveryPanelOfTheDashboardsIsAnswered(t *testing.T) {
 		}
 	}
 	for _, o := range []auth.Outcome{
-		auth.Accepted, auth.WrongPassword, auth.RepeatedPassword, auth.NoSuchDomain, auth.Locked, auth.Revoked, auth.Expired,
+		auth.Accepted, auth.WrongPassword, auth.RepeatedPassword, auth.NoSuchDomain, auth.Malformed, auth.Locked, auth.Revoked, auth.Expired,
 		auth.OtherIdentity, auth.Cleartext, auth.Throttled, auth.Unavailable,
 	} {
 		if !happened[o.String()] {

@@ -55,7 +55,7 @@ func (g *guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	}
 	name, err := (&auth.Namer{Default: "congthu.test"}).Canonical(a.Login)
 	if err != nil {
-		return auth.Verdict{Outcome: auth.NoSuchDomain}
+		return auth.Verdict{Outcome: auth.Malformed}
 	}
 	answer := a.Verify(ctx, name)
 	if judged != nil {

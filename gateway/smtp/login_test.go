@@ -76,6 +76,7 @@ func TestTheReplyToEachOutcome(t *testing.T) {
 		{auth.PreviousPassword, "535 5.7.8 ", auth.WrongPassword},
 		{auth.RepeatedPassword, "535 5.7.8 ", auth.WrongPassword},
 		{auth.NoSuchDomain, "535 5.7.8 ", auth.WrongPassword},
+		{auth.Malformed, "535 5.7.8 ", auth.WrongPassword},
 		{auth.Refused, "535 5.7.8 ", auth.Refused},
 		{auth.Locked, "525 5.7.13 ", auth.Locked},
 		{auth.Revoked, "525 5.7.13 ", auth.Revoked},

@@ -38,6 +38,7 @@ var refusals = map[auth.Outcome]code{
 	auth.PreviousPassword: badCredentials,
 	auth.RepeatedPassword: badCredentials,
 	auth.NoSuchDomain:     badCredentials,
+	auth.Malformed:        badCredentials,
 	auth.Refused:          badCredentials,
 	auth.Locked:           disabled,
 	auth.Revoked:          disabled,
@@ -67,7 +68,8 @@ func (s *Server) refusal(o auth.Outcome) *gosmtp.SMTPError {
 	text := ""
 	if s.Text != nil {
 		// What must look alike has the same text, whatever the configuration does.
-		if c == badCredentials && (o == auth.PreviousPassword || o == auth.RepeatedPassword || o == auth.NoSuchDomain) {
+		switch o {
+		case auth.PreviousPassword, auth.RepeatedPassword, auth.NoSuchDomain, auth.Malformed:
 			o = auth.WrongPassword
 		}
 		text = s.Text(o)

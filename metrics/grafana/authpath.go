@@ -20,12 +20,12 @@ func success(by, span string) string {
 var (
 	outcomeColors = map[string]string{
 		"accepted": "green", "wrong_password": "yellow", "previous_password": "light-yellow", "repeated_password": "super-light-yellow",
-		"no_such_domain": "#808080", "other_identity": "#a0a0a0", "cleartext": "#606060", "refused": "light-orange",
+		"no_such_domain": "#808080", "malformed": "#b8b8b8", "other_identity": "#a0a0a0", "cleartext": "#606060", "refused": "light-orange",
 		"locked": "purple", "revoked": "light-purple", "expired": "super-light-purple", "throttled": "blue",
 		"busy": "orange", "unavailable": "red", "store_unavailable": "dark-red",
 	}
 	outcomeOrder = []string{
-		"accepted", "wrong_password", "previous_password", "repeated_password", "no_such_domain", "other_identity", "cleartext", "refused",
+		"accepted", "wrong_password", "previous_password", "repeated_password", "no_such_domain", "malformed", "other_identity", "cleartext", "refused",
 		"locked", "revoked", "expired", "throttled", "busy", "unavailable", "store_unavailable",
 	}
 )
