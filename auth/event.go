@@ -48,7 +48,8 @@ const (
 	GraceGranted    EventKind = "password.grace"     // an expired password may go on for some days
 	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
 	WouldRevoke     EventKind = "account.would_revoke"
-	AuditPruned     EventKind = "audit.pruned" // the oldest events are removed: see [Guard.Prune]
+	AccountMerged   EventKind = "account.merged" // what was kept under another name of the account was joined with it
+	AuditPruned     EventKind = "audit.pruned"   // the oldest events are removed: see [Guard.Prune]
 	ClockSuspected  EventKind = "clock.suspected"
 	ClockAccepted   EventKind = "clock.accepted"  // by an admin: see [Guard.AcceptClock]
 	AccountRedated  EventKind = "account.redated" // what was in the future happened when the clock was accepted
@@ -59,7 +60,7 @@ func EventKinds() []EventKind {
 	return []EventKind{
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
 		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
-		AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
+		AccountMerged, AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
 	}
 }
 

@@ -95,10 +95,19 @@ type Guard struct {
 type Policy struct {
 	Names *Namer
 	Rules Rules
+
+	strays *strays // of Names; nil where there can be none
 }
 
-// SetPolicy replaces the policy; attempts under way go on with the old one.
-func (g *Guard) SetPolicy(p Policy) { g.policy.Store(&p) }
+// SetPolicy replaces the policy; attempts under way go on with the old one. When
+// the names have changed [Guard.LearnNames] should follow.
+func (g *Guard) SetPolicy(p Policy) {
+	p.strays = straysOf(p.Names)
+	if old := g.policy.Load(); old != nil && sameNames(old.Names, p.Names) {
+		p.strays = old.strays
+	}
+	g.policy.Store(&p)
+}
 
 // Rules returns the rules in force.
 func (g *Guard) Rules() Rules { return g.inForce(g.policy.Load().Rules) }
@@ -202,7 +211,7 @@ func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	policy := g.policy.Load()
 	began := time.Now()
-	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), source: Source(a.Source.Addr())}
+	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: Source(a.Source.Addr())}
 
 	name, err := policy.Names.Canonical(a.Login)
 	switch {
@@ -250,6 +259,7 @@ type try struct {
 	*Guard
 	Attempt
 	rules  Rules
+	strays *strays
 	source netip.Prefix
 	name   Name
 	digest digest
@@ -369,6 +379,13 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 	now := t.now()
 	t.proven = a.SeenFrom(t.source, now)
+	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
+	if err != nil {
+		return
+	}
+	for _, row := range rows {
+		t.proven = t.proven || row.SeenFrom(t.source, now)
+	}
 	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
 		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)
 	}
@@ -422,7 +439,12 @@ func (t *try) missed() {
 // queue, where a slot may be taken.
 func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	var err error
+	elsewhere := Accepted
+	if t.good || first {
+		elsewhere, err = t.elsewhere(ctx)
+	}
 	switch {
+	case err != nil || elsewhere == Locked:
 	case t.good:
 		t.account, err = t.goodAccount(ctx)
 	case first:
@@ -443,7 +465,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	default:
 		return true, Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
-	if t.rules.Locked(t.account, t.now()) {
+	if elsewhere == Locked || t.rules.Locked(t.account, t.now()) {
 		// Perhaps by another gateway, whose event has not been heard yet.
 		t.forgetKnown(t.name)
 		return true, Verdict{Outcome: Locked}
@@ -679,10 +701,18 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 	// Nothing is accepted that was not settled.
 	v := accepted{outcome: StoreUnavailable}
 	generation := t.voided.of(t.name).Load()
-	account, err := t.storeUpdate(ctx, t.name, t.reservation, func(a *Account) ([]Event, bool) {
-		v = t.rules.accept(a, s)
-		return v.events, v.write
-	})
+	account := t.account
+	elsewhere, err := t.elsewhere(ctx)
+	switch {
+	case err != nil:
+	case elsewhere != Accepted:
+		v.outcome = elsewhere
+	default:
+		account, err = t.storeUpdate(ctx, t.name, t.reservation, func(a *Account) ([]Event, bool) {
+			v = t.rules.accept(a, s)
+			return v.events, v.write
+		})
+	}
 	if v.outcome == Locked || v.outcome == Revoked {
 		// What the store has said of the account counts, whether or not it failed
 		// after that.
@@ -697,6 +727,10 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 	}
 	t.happened(v.events)
 	verdict := Verdict{Outcome: v.outcome, Would: v.would, Alert: v.alert, ExpiresIn: v.expiresIn}
+	if elsewhere != Accepted {
+		t.release(ctx)
+		return verdict
+	}
 	if v.outcome != Accepted {
 		t.gates.wake(t.name)
 		return verdict

@@ -16,6 +16,16 @@ import (
 // which does no harm, and it may come late.
 func (g *Guard) Heard(e Event) {
 	g.init()
+	// Another gateway, of before an upgrade or a reload, may use a name that means
+	// another account here: what happens to it happens to that one.
+	account := e.Account
+	if policy := g.policy.Load(); policy != nil && e.Account != "" {
+		if e.Kind == AccountMerged {
+			policy.strays.remove(e.Account)
+		} else {
+			account, _ = policy.strays.add(e.Account)
+		}
+	}
 	switch e.Kind {
 	case ClockSuspected, ClockAccepted:
 		g.heardOfClock(e)
@@ -25,17 +35,20 @@ func (g *Guard) Heard(e Event) {
 			// Made by wrong passwords: sessions go on, or anybody could disconnect
 			// anybody. But while the store is down nobody may go on by what was
 			// known before the lock.
-			g.forgetKnown(e.Account)
+			g.forgetKnown(account)
 		} else {
-			g.endSessions(e.Account)
+			g.endSessions(account)
 		}
 	case AccountRevoked:
-		g.endSessions(e.Account)
+		g.endSessions(account)
+	case AccountMerged:
+		// Perhaps it is locked now. What ends sessions has an event of its own.
+		g.forgetKnown(account)
 	case AccountUnlocked:
 		// Not what was owed since: this may be the echo of an unlock made here.
 		g.forgiveDebtsOf(e.Account, e.At)
 	}
-	g.gates.wakeAll(e.Account)
+	g.gates.wakeAll(account)
 }
 
 // Lapsed is what becomes of an account of which a slot has lapsed: the gateway
@@ -58,11 +71,16 @@ const hangs = 3 * time.Second
 
 // goodAccount reads the account of a password that is known to be good.
 func (t *try) goodAccount(ctx context.Context) (Account, error) {
-	patience := t.storeTimeout()
-	if t.StoreGrace > 0 {
-		patience = min(patience, hangs)
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, t.readTimeout())
 	defer cancel()
 	return t.Store.Account(ctx, t.name)
+}
+
+// readTimeout is how long the try waits for what it reads before the mail server is
+// asked.
+func (t *try) readTimeout() time.Duration {
+	if t.good && t.StoreGrace > 0 {
+		return min(t.storeTimeout(), hangs)
+	}
+	return t.storeTimeout()
 }

@@ -79,10 +79,16 @@ func (g *Guard) ForceSweep(ctx context.Context, census Census, act Act) (Swept, 
 func (g *Guard) dormant(ctx context.Context, census Census) (swept Swept, known int, err error) {
 	g.init()
 	rules, now := g.Rules(), g.now()
+	strays := g.policy.Load().strays
 	swept.States = make(map[State]int)
 	err = census.Each(ctx, func(a Account) error {
 		known++
 		swept.States[rules.State(a, now)]++
+		if _, stray := strays.add(a.Name); stray {
+			// Nobody logs in under it: it grows dormant, and its account with it,
+			// however much that one is used.
+			return nil
+		}
 		if a.Revocation.IsZero() && rules.Dormancy.Mode != Off && rules.Dormant(a, now) {
 			swept.Dormant = append(swept.Dormant, a.Name)
 		}
