@@ -99,13 +99,15 @@ func TestWhatIsHeldAgainstAnotherNameOfAnAccountHoldsForIt(t *testing.T) {
 		want  auth.Outcome
 		asked bool // the mail server
 	}{
-		"an admin's lock":           {known(twin, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
-		"a lock by wrong passwords": {known(twin, func(a *auth.Account) { a.Lock, a.Failures = wrongLock, 6 }), auth.Locked, false},
+		"an admin's lock":                             {known(twin, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
+		"a lock by wrong passwords":                   {known(twin, func(a *auth.Account) { a.Lock, a.Failures = wrongLock, 6 }), auth.Locked, false},
 		"a lock of a name that nobody logged in with": {auth.Account{Name: twin, Lock: wrongLock, Failures: 6}, auth.Locked, false},
 		"a lock of what is an alias now":              {known(front, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
 		"a revocation":                                {known(twin, func(a *auth.Account) { a.Revocation = sweptAway }), auth.Revoked, true},
-		"disuse":                                      {known(twin, func(a *auth.Account) { a.FirstLogin, a.LastLogin = lastYear.AddDate(-5, 0, 0), lastYear.AddDate(-5, 0, 0) }), auth.Accepted, true},
-		"nothing":                                     {known(twin, nil), auth.Accepted, true},
+		"disuse": {known(twin, func(a *auth.Account) {
+			a.FirstLogin, a.LastLogin = lastYear.AddDate(-5, 0, 0), lastYear.AddDate(-5, 0, 0)
+		}), auth.Accepted, true},
+		"nothing": {known(twin, nil), auth.Accepted, true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			inTwins(t, []auth.Account{c.row}, func(b *bench) {

@@ -138,6 +138,35 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 	}
 }
 
+// learnAgain is when the names are read again that could not be read.
+const learnAgain = time.Minute
+
+// learnNames finds out, after the start and after each reload, which rows of the
+// store have a name that means another account now. Nobody waits for it: until it is
+// done, each login of an account that may have such rows looks for them.
+func (g *Gateway) learnNames(ctx context.Context) error {
+	for {
+		found, err := g.guard.LearnNames(ctx, auth.Unhurried{Lister: g.Store})
+		var again <-chan time.Time
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			g.Log.Error("the names in the store could not be compared with the configuration; tried again in a minute", "err", err)
+			again = time.After(learnAgain)
+		case found.Strays > 0:
+			g.Log.Warn("accounts are kept under names that mean other accounts now; what is held against them holds for those",
+				"count", found.Strays, "fix", "congthu account merge --all --dry-run shows them")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.renamed:
+		case <-again:
+		}
+	}
+}
+
 // sweepDaily revokes dormant accounts once a day, after that verifies the audit
 // log and removes what is too old of it, and counts the accounts by state every
 // few minutes. Gateways that share a store all do so at the same time, each for its

@@ -131,6 +131,7 @@ type Gateway struct {
 	loops     []*door
 	draining  atomic.Bool
 	reloaded  chan struct{}            // has room for one signal to sweepDaily
+	renamed   chan struct{}            // and for one to learnNames
 	health    [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
 	attacks   map[string]bool          // that were told of; only the daily chores use it
 }
@@ -186,6 +187,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	}
 	services.Go(func() error { return g.guard.Run(background) })
 	services.Go(func() error { return g.sweepDaily(background) })
+	services.Go(func() error { return g.learnNames(background) })
 	services.Go(func() error { return g.probe(background) })
 	services.Go(func() error { return g.watchCertificates(background) })
 	for _, l := range listeners.admin {
@@ -214,7 +216,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	}
 	g.started, g.since = c, time.Now()
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
-	g.reloaded = make(chan struct{}, 1)
+	g.reloaded, g.renamed = make(chan struct{}, 1), make(chan struct{}, 1)
 	g.guard = &auth.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log, knownTo(g.Store))},
@@ -303,9 +305,11 @@ func (g *Gateway) Reload() (err error) {
 	}
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
 	g.Metrics.RulesInForce(c.Rules())
-	select {
-	case g.reloaded <- struct{}{}:
-	default:
+	for _, signal := range []chan struct{}{g.reloaded, g.renamed} {
+		select {
+		case signal <- struct{}{}:
+		default:
+		}
 	}
 	g.renewals.reloaded(g, c)
 	g.admin.SetTokens(tokens(c))
