@@ -127,6 +127,18 @@ func TestTheCompleteExampleIsRightAndComplete(t *testing.T) {
 	}
 }
 
+// installed.yaml is the complete example of the first version.
+func TestAConfigurationOfTheFirstVersionIsStillRight(t *testing.T) {
+	inTestdata(t)
+	file, err := os.ReadFile("installed.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := mustParse(t, string(file)); len(c.Warnings) > 0 {
+		t.Errorf("warnings: %s", Render(c.Warnings))
+	}
+}
+
 func TestTheProvinceIsNamedInItsProfileOnly(t *testing.T) {
 	province := regexp.MustCompile(`(?i)binhphuoc\.gov|binh ?phuoc province|0844|hotro@`)
 	files, err := filepath.Glob("*.go")
