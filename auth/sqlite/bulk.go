@@ -98,8 +98,8 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if s.writer.isClosed() {
-		return 0, ErrClosed
+	if err := s.usable(); err != nil {
+		return 0, err
 	}
 	m := &many{
 		drafts: make([]draft, len(names)), change: change, stage: stageOf(s.path),

@@ -21,7 +21,11 @@ var (
 	ErrDamaged     = errors.New("the database is damaged")
 	ErrDiskFull    = errors.New("no space left for the database")
 	ErrReadOnly    = errors.New("the database cannot be written")
-	ErrClosed      = errors.New("the database is closed")
+	// ErrMissing: the file was there at an earlier start.
+	ErrMissing = errors.New("the database is missing")
+	// ErrFilesLost: it can no longer be used, until the next start.
+	ErrFilesLost = errors.New("a file of the database was removed or replaced while the gateway ran")
+	ErrClosed    = errors.New("the database is closed")
 )
 
 // explain adds to an error of SQLite or the file system what an operator can do

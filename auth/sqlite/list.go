@@ -48,6 +48,9 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 // UnknownNames is how many names are remembered that nobody ever logged in with:
 // see [Options.MaxUnknown].
 func (s *Store) UnknownNames(context.Context) (int, error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
 	s.slots.mu.Lock()
 	defer s.slots.mu.Unlock()
 	return s.slots.unknown, nil
@@ -97,14 +100,14 @@ const selectBounds = `SELECT h.seq, h.hash, r.seq, r.hash, r.at,
 // says where somebody tampered with the log.
 func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at auth.ChainHead, err error) {
 	defer s.operated(auth.OpVerify, s.now(), &err)
-	if s.writer.isClosed() {
-		return at, ErrClosed
+	if err := s.usable(); err != nil {
+		return at, err
 	}
 	at, err = auth.VerifyChain(auth.ChainReader{
 		Bounds: func() (b auth.ChainBounds, err error) {
 			err = s.readers.QueryRowContext(ctx, selectBounds).Scan(&b.Head.Seq, &b.Head.Hash,
 				&b.Removed.Seq, &b.Removed.Hash, (*instant)(&b.Removed.At), &b.Oldest, &b.Newest)
-			return b, explain(s.path, err)
+			return b, s.explain(err)
 		},
 		Read: func(after, n int64) ([]auth.Event, error) {
 			return collect(ctx, s, eventFields, `SELECT `+eventColumns+` FROM events WHERE seq > ? ORDER BY seq LIMIT ?`, after, n)
@@ -119,10 +122,10 @@ func (s *Store) Verify(ctx context.Context, progress func(checked, total int64))
 
 // collect returns the rows of a query.
 func collect[T any](ctx context.Context, s *Store, fields func(*T) []any, query string, args ...any) (found []T, err error) {
-	if s.writer.isClosed() {
-		return nil, ErrClosed
+	if err := s.usable(); err != nil {
+		return nil, err
 	}
-	defer func() { err = explain(s.path, err) }()
+	defer func() { err = s.explain(err) }()
 	rows, err := s.readers.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err

@@ -4,18 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
+// lock is the file beside the database by which one process at a time owns it. It
+// stays when the process ends, and remembers that there is a database: without
+// that memory a database that was removed would look like a first start, and
+// everything would be forgotten without a word.
+type lock struct {
+	file *os.File
+	made bool // a database was there at an earlier start
+}
+
+// lockMark is the second line of a lock file beside which a database was made.
+const lockMark = "a database was made beside this file: without it the gateway does not start\n"
+
 // lockFile takes the lock beside the database, which one process at a time can
 // hold; it ends with the file or the process. It is a file of its own: closing
 // the database file itself would drop the locks that SQLite holds on it
 // (fcntl(2)). The lock file stays; removing it would let two processes lock
 // two files of one name.
-func lockFile(path string) (*os.File, error) {
+func lockFile(path string) (*lock, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -28,18 +41,91 @@ func lockFile(path string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	// For people and for the error of the next process only; on a full disk
-	// the lock holds all the same.
-	if f.Truncate(0) == nil {
-		f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	text, err := readLock(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	return f, nil
+	l := &lock{file: f, made: strings.Contains(text, lockMark)}
+	if err := l.write(); err != nil && l.made {
+		// For people and for the error of the next process only; on a full disk
+		// the lock holds all the same, and the mark is there.
+		return l, nil
+	}
+	return l, nil
+}
+
+func readLock(r io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(r, 256))
+	return string(text), err
+}
+
+// write writes the process id and the mark. The mark is never away in between: the
+// file is written over, and then cut.
+func (l *lock) write() error {
+	text := strconv.Itoa(os.Getpid()) + "\n"
+	if l.made {
+		text += lockMark
+	}
+	if _, err := l.file.WriteAt([]byte(text), 0); err != nil {
+		return err
+	}
+	return l.file.Truncate(int64(len(text)))
+}
+
+// remember notes, durably, that there is a database.
+func (l *lock) remember() error {
+	if l.made {
+		return nil
+	}
+	l.made = true
+	if err := l.write(); err != nil {
+		return fmt.Errorf("write %s: %w", l.file.Name(), err)
+	}
+	return errors.Join(l.file.Sync(), syncDirectory(l.file.Name()))
+}
+
+func (l *lock) close() error { return l.file.Close() }
+
+// refuseVanished refuses to begin anew where there was a database.
+func (s *Store) refuseVanished() error {
+	if !s.lock.made {
+		return nil
+	}
+	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
+		return missing(s.path, "was there at an earlier start")
+	}
+	return nil
+}
+
+func missing(path, why string) error {
+	return fmt.Errorf("%w: %s %s. Put the newest backup in its place, without -wal and -shm files beside it, and start again. "+
+		"To begin anew instead, with every account, lock and event forgotten, remove %s.lock while no gateway runs", ErrMissing, path, why, path)
+}
+
+// Vanished reports whether there was a database at path at an earlier start and is
+// none now, in the words of [ErrMissing]; nil otherwise. It changes nothing, and a
+// gateway may be running.
+func Vanished(path string) error {
+	text, err := os.ReadFile(path + ".lock")
+	if err != nil || !strings.Contains(string(text), lockMark) {
+		return nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return missing(path, "was there at an earlier start")
+	case err == nil && info.Size() == 0:
+		return missing(path, "is empty")
+	}
+	return nil
 }
 
 // holder says who holds the lock.
 func holder(f *os.File) string {
-	text, _ := io.ReadAll(io.LimitReader(f, 32))
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	text, _ := readLock(f)
+	first, _, _ := strings.Cut(text, "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil {
 		return "one whose process id is not known"
 	}

@@ -31,8 +31,8 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 			err = fmt.Errorf("back up to %s: %w", path, explain(path, err))
 		}
 	}()
-	if s.writer.isClosed() {
-		return ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
@@ -72,14 +72,14 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 // Contents counts the accounts, with the names that nobody ever logged in with,
 // and gives what is in the database a name: another one after any change.
 func (s *Store) Contents(ctx context.Context) (state string, accounts int64, err error) {
-	if s.writer.isClosed() {
-		return "", 0, ErrClosed
+	if err := s.usable(); err != nil {
+		return "", 0, err
 	}
 	var h head
 	err = s.readers.QueryRowContext(ctx, `SELECT seq, hash, commits, (SELECT count(*) FROM accounts) FROM head`).
 		Scan(&h.Seq, &h.Hash, &h.commits, &accounts)
 	if err != nil {
-		return "", 0, fmt.Errorf("read head: %w", explain(s.path, err))
+		return "", 0, fmt.Errorf("read head: %w", s.explain(err))
 	}
 	// Transactions are counted, so that one without an event shows too.
 	return fmt.Sprintf("%d:%d:%s", h.commits, h.Seq, h.Hash), accounts, nil

@@ -16,11 +16,11 @@ const selectRemoved = `SELECT seq, hash, at FROM removed`
 
 // Removed implements [auth.OldestReader].
 func (s *Store) Removed(ctx context.Context) (at auth.ChainHead, err error) {
-	if s.writer.isClosed() {
-		return at, ErrClosed
+	if err := s.usable(); err != nil {
+		return at, err
 	}
 	if err := scanHead(s.readers.QueryRowContext(ctx, selectRemoved), &at); err != nil {
-		return at, fmt.Errorf("read what was removed of the audit log: %w", explain(s.path, err))
+		return at, fmt.Errorf("read what was removed of the audit log: %w", s.explain(err))
 	}
 	return at, nil
 }
@@ -46,7 +46,7 @@ func (s *Store) Older(ctx context.Context, before time.Time) (at auth.ChainHead,
 	case errors.Is(err, sql.ErrNoRows):
 		return gone, nil
 	case err != nil:
-		return at, fmt.Errorf("look for old events: %w", explain(s.path, err))
+		return at, fmt.Errorf("look for old events: %w", s.explain(err))
 	}
 	return at, nil
 }

@@ -97,7 +97,7 @@ func syncDirectory(path string) error {
 
 // prepare checks that the file is ours, not newer and sound, and migrates it
 // forward.
-func prepare(ctx context.Context, path string, log *slog.Logger) error {
+func prepare(ctx context.Context, path string, made bool, log *slog.Logger) error {
 	db := connect(path, false)
 	defer db.Close()
 	db.SetMaxOpenConns(1)
@@ -109,6 +109,9 @@ func prepare(ctx context.Context, path string, log *slog.Logger) error {
 	}
 	if tables > 0 && id != applicationID {
 		return fmt.Errorf("%w: give another path or move the file away", ErrForeign)
+	}
+	if tables == 0 && made {
+		return missing(path, "is empty")
 	}
 	if err := check(ctx, db, path); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -47,7 +46,9 @@ type Store struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	lock    *os.File
+	lock    *lock
+	files   *files  // nil until they are open
+	anchor  *sql.DB // one connection that keeps them open
 	readers *sql.DB
 	account *sql.Stmt // reads one account
 	cache   *cache
@@ -88,13 +89,22 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.lock, err = lockFile(o.Path); err != nil {
 		return nil, err
 	}
+	if err := s.refuseVanished(); err != nil {
+		return nil, err
+	}
 	if err := s.makePrivate(); err != nil {
 		return nil, err
 	}
 	if err := removeStage(o.Path); err != nil {
 		return nil, err
 	}
-	if err := prepare(ctx, o.Path, s.log); err != nil {
+	if err := prepare(ctx, o.Path, s.lock.made, s.log); err != nil {
+		return nil, err
+	}
+	if err := s.lock.remember(); err != nil {
+		return nil, err
+	}
+	if err := s.hold(ctx); err != nil {
 		return nil, err
 	}
 	s.readers = connect(o.Path, true)
@@ -111,6 +121,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		s.slots.max = defaultMaxUnknown
 	}
 	if err := s.readers.QueryRowContext(ctx, countUnknown).Scan(&s.slots.unknown); err != nil {
+		return nil, err
+	}
+	if s.files, err = noteFiles(o.Path, s.log); err != nil {
 		return nil, err
 	}
 	w := newWriter(s)
@@ -142,8 +155,12 @@ func (s *Store) release() error {
 	if s.readers != nil {
 		errs = append(errs, s.readers.Close())
 	}
+	if s.anchor != nil {
+		errs = append(errs, s.anchor.Close())
+	}
+	errs = append(errs, s.files.close())
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		errs = append(errs, s.lock.close())
 	}
 	return errors.Join(errs...)
 }
@@ -192,8 +209,8 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 
 // read returns one account as of the last commit, from memory if it is there.
 func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
-	if s.writer.isClosed() {
-		return auth.Account{}, false, ErrClosed
+	if err := s.usable(); err != nil {
+		return auth.Account{}, false, err
 	}
 	if err := ctx.Err(); err != nil {
 		return auth.Account{}, false, err
@@ -214,8 +231,8 @@ func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, e
 
 // readRow reads one account from the file.
 func (s *Store) readRow(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
-	if s.writer.isClosed() {
-		return auth.Account{}, false, ErrClosed
+	if err := s.usable(); err != nil {
+		return auth.Account{}, false, err
 	}
 	a, exists, err := readAccount(ctx, s.account, name)
 	switch {
@@ -224,7 +241,7 @@ func (s *Store) readRow(ctx context.Context, name auth.Name) (auth.Account, bool
 	case s.writer.isClosed():
 		return a, false, ErrClosed
 	}
-	return a, false, fmt.Errorf("read account: %w", explain(s.path, err))
+	return a, false, fmt.Errorf("read account: %w", s.explain(err))
 }
 
 const (

@@ -189,6 +189,10 @@ func (t *transaction) make(batch []*request) (err error) {
 	if err := t.wanted().after; err != nil {
 		return err
 	}
+	// Nothing is confirmed that is in a file without a name.
+	if err := t.files.check(); err != nil {
+		return err
+	}
 	t.conn.head = t.next
 	return nil
 }
@@ -201,6 +205,9 @@ func (t *transaction) apply(q *request) error {
 	}
 	if q.prune != nil {
 		return t.prune(q)
+	}
+	if q.agree != nil {
+		return t.agree(q)
 	}
 	a, exists, err := readAccount(context.Background(), t.conn.account, q.name)
 	if err != nil {

@@ -28,6 +28,7 @@ const (
 // The head counts transactions, which tells whether one in doubt was made.
 type writer struct {
 	path     string
+	files    *files
 	slots    *slots
 	cache    *cache
 	try      func(auth.Change, *auth.Account) ([]auth.Event, bool, error)
@@ -77,9 +78,10 @@ type request struct {
 	name        auth.Name
 	reservation auth.Reservation
 	change      auth.Change
-	probe       bool     // no change: find out whether a commit is possible
-	many        *many    // instead of name, reservation and change
-	prune       *pruning // likewise
+	probe       bool      // no change: find out whether a commit is possible
+	many        *many     // instead of name, reservation and change
+	prune       *pruning  // likewise
+	agree       *agreeing // likewise
 
 	state   atomic.Int32
 	applied chan struct{} // closed when change will not run again
@@ -100,7 +102,7 @@ const (
 
 func newWriter(s *Store) *writer {
 	return &writer{
-		path: s.path, slots: &s.slots, cache: s.cache, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
+		path: s.path, files: s.files, slots: &s.slots, cache: s.cache, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
 		queue: make(chan *request, maxQueue), bulk: make(chan *request), quit: make(chan struct{}), stopped: make(chan struct{}),
 		look: make(chan struct{}, 1), began: time.Now(),
 	}
@@ -121,9 +123,12 @@ func (w *writer) isClosed() bool {
 
 // update hands a change to the writer and waits for what becomes of it.
 func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
+	if err := w.files.problem(); err != nil {
+		return auth.Account{}, err
+	}
 	q.applied, q.done = make(chan struct{}), make(chan struct{})
 	queue := w.queue
-	if q.many != nil || q.prune != nil {
+	if q.many != nil || q.prune != nil || q.agree != nil {
 		queue = w.bulk
 	}
 	select {
@@ -280,6 +285,9 @@ func (w *writer) process(batch []*request) {
 			w.log.Info("the database can be written again", "file", w.path)
 		}
 	} else {
+		if lost := w.files.check(); lost != nil {
+			err = lost
+		}
 		err = fmt.Errorf("write: %w", explain(w.path, err))
 		if w.failed.Swap(&err) == nil {
 			// Once, not for every batch until it is mended.
@@ -298,6 +306,9 @@ func (w *writer) process(batch []*request) {
 func (w *writer) connect() error {
 	if w.conn != nil {
 		return nil
+	}
+	if err := w.files.check(); err != nil {
+		return err // a new connection could be to another file
 	}
 	if err := w.wanted().connect; err != nil {
 		return err
