@@ -67,22 +67,35 @@ func (f *Fingerprinter) Fingerprint(ctx context.Context, salt []byte, password a
 	return argon2.IDKey(mac.Sum(nil), salt, passes, memory, lanes, keySize), nil
 }
 
-// Open reads the pepper from a file, and makes the file when there is none. A
-// file that others may read is an error: the pepper would be no secret. Losing
-// the file is no disaster (each account's next login reads as a change of
-// password) but moves every password's age to that day; back it up.
+// Open reads the pepper from a file, and makes the file when there is none.
 func Open(path string) (*Fingerprinter, error) {
-	pepper, err := readPepper(path)
+	f, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := writePepper(path); err != nil {
-			return nil, fmt.Errorf("make pepper: %w", err)
-		}
-		pepper, err = readPepper(path)
+		f, _, err = Make(path)
 	}
+	return f, err
+}
+
+// Read reads the pepper from a file; fs.ErrNotExist when there is none. A file that
+// others may read is an error: the pepper would be no secret. Losing the file is no
+// disaster (each account's next login reads as a change of password) but moves every
+// password's age to that day; back it up.
+func Read(path string) (*Fingerprinter, error) {
+	pepper, err := readPepper(path)
 	if err != nil {
 		return nil, fmt.Errorf("read pepper: %w", err)
 	}
 	return New(pepper)
+}
+
+// Make makes a file with a new pepper, unless there is one, and reads it. made
+// reports whether the file is this call's.
+func Make(path string) (f *Fingerprinter, made bool, err error) {
+	if made, err = writePepper(path); err != nil {
+		return nil, made, fmt.Errorf("make pepper: %w", err)
+	}
+	f, err = Read(path)
+	return f, made, err
 }
 
 func readPepper(path string) ([]byte, error) {
@@ -106,27 +119,29 @@ func readPepper(path string) ([]byte, error) {
 
 // writePepper makes the file whole or not at all, and durable before anything
 // made with it is.
-func writePepper(path string) error {
+func writePepper(path string) (made bool, err error) {
 	pepper := make([]byte, pepperSize)
 	rand.Read(pepper) // never fails (crypto/rand)
 	dir := filepath.Dir(path)
 	temporary, err := os.CreateTemp(dir, ".pepper-*") // mode 0600
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer os.Remove(temporary.Name())
 	_, err = fmt.Fprintln(temporary, hex.EncodeToString(pepper))
 	err = errors.Join(err, temporary.Sync(), temporary.Close())
 	if err != nil {
-		return err
+		return false, err
 	}
 	// Link fails when somebody else was first; theirs is as good.
-	if err := os.Link(temporary.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	err = os.Link(temporary.Name(), path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return false, err
 	}
+	made = err == nil
 	parent, err := os.Open(dir)
 	if err != nil {
-		return err
+		return made, err
 	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return made, errors.Join(parent.Sync(), parent.Close())
 }

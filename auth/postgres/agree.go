@@ -2,18 +2,15 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"congthu/auth"
 )
 
-// ErrDisagreement: this process differs from the others in what all must have in
-// common.
-var ErrDisagreement = errors.New("this gateway differs from the others on the database")
-
 // Agree makes sure that all processes on this database have the same value of
-// something. The first one's holds; for any other it returns ErrDisagreement.
+// something. The first one's holds; for any other it returns [auth.ErrDisagreement].
 // The value is stored as it is, so it must be no secret.
 func (s *Store) Agree(ctx context.Context, what, value string) error {
 	var agreed string
@@ -28,9 +25,22 @@ func (s *Store) Agree(ctx context.Context, what, value string) error {
 	case err != nil:
 		return fmt.Errorf("agree on the %s: %w", what, err)
 	case agreed != value:
-		return fmt.Errorf("%w in its %s", ErrDisagreement, what)
+		return fmt.Errorf("%w: the %s", auth.ErrDisagreement, what)
 	}
 	return nil
+}
+
+// Agreed returns what was agreed on; known is false for nothing yet.
+func (s *Store) Agreed(ctx context.Context, what string) (value string, known bool, err error) {
+	err = s.read(ctx, func(ctx context.Context) error {
+		err := s.pool.QueryRow(ctx, `SELECT value FROM agreed WHERE what = $1`, what).Scan(&value)
+		known = err == nil
+		return none(err)
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("read what was agreed on: %w", err)
+	}
+	return value, known, nil
 }
 
 // agreedOn returns what the processes of a database have agreed on; "" for

@@ -33,7 +33,13 @@ type Source interface {
 	// Contents counts the accounts, names that nobody ever logged in with among
 	// them, and gives what is there a name: another one after any change.
 	Contents(context.Context) (state string, accounts int64, err error)
+	// Agreed returns what was agreed on: see [Store.Agreed]. An empty value that is
+	// known was not noted.
+	Agreed(ctx context.Context, what string) (value string, known bool, err error)
 }
+
+// copiedAgreements are what a copy takes over of what was agreed on.
+var copiedAgreements = []string{"pepper"}
 
 // Copied is what a copy has.
 type Copied struct {
@@ -188,6 +194,11 @@ func (c *copier) copy(ctx context.Context) (Copied, error) {
 	}
 	// Last of all: from here on a gateway may open it.
 	return done, pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+		for _, what := range copiedAgreements {
+			if err := c.copyAgreement(ctx, tx, what); err != nil {
+				return err
+			}
+		}
 		for _, text := range []string{recount, dropMark} {
 			if _, err := tx.Exec(ctx, text); err != nil {
 				return err
@@ -195,6 +206,20 @@ func (c *copier) copy(ctx context.Context) (Copied, error) {
 		}
 		return nil
 	})
+}
+
+// copyAgreement makes the database know what the source knows, in place of what a
+// gateway may have noted while the database was empty.
+func (c *copier) copyAgreement(ctx context.Context, tx pgx.Tx, what string) error {
+	value, _, err := c.from.Agreed(ctx, what)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSource, err)
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM agreed WHERE what = $1`, what); err != nil || value == "" {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO agreed (what, value) VALUES ($1, $2)`, what, value)
+	return err
 }
 
 // claim marks an empty database, or finds what an earlier call has done: the name

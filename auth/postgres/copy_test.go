@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/postgres/pgtest"
 	"congthu/auth/sqlite"
 	"congthu/auth/storetest"
 )
@@ -271,4 +272,43 @@ func TestACopyFollowsASourceThatChangedAfterAnInterruption(t *testing.T) {
 	change(t, from, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true }, "đỗ.mười@congthu.test", "n00012@congthu.test")
 	copied(t, from, dsn)
 	wantEqual(t, open(t, Options{DSN: dsn}), from)
+}
+
+// A gateway that starts on the copy with another pepper than the source had must
+// be refused, as on the source.
+func TestACopyKnowsThePepperOfItsSource(t *testing.T) {
+	for _, noted := range []string{"", "the source's"} {
+		path := filled(t, 4)
+		from := opened(t, path)
+		if noted != "" {
+			if err := from.Agree(t.Context(), "pepper", noted); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dsn := pgtest.Database(t)
+		// A gateway was there before, when the database was empty.
+		early := open(t, Options{DSN: dsn})
+		if err := early.Agree(t.Context(), "pepper", "an early gateway's"); err != nil {
+			t.Fatal(err)
+		}
+		if err := early.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Copy(t.Context(), from, Options{DSN: dsn}, nil); err != nil {
+			t.Fatal(err)
+		}
+		from.Close()
+		s := open(t, Options{DSN: dsn})
+		if v, known, err := s.Agreed(t.Context(), "pepper"); err != nil || v != noted || known != (noted != "") {
+			t.Errorf("the copy knows %q, %v, error %v; want %q", v, known, err, noted)
+		}
+		want := error(nil)
+		if noted != "" {
+			want = auth.ErrDisagreement
+		}
+		if err := s.Agree(t.Context(), "pepper", "another"); !errors.Is(err, want) {
+			t.Errorf("another pepper on the copy of one with %q: %v, want %v", noted, err, want)
+		}
+		s.Close()
+	}
 }

@@ -54,7 +54,7 @@ func explain(ctx context.Context, err error) error {
 	case err == nil, ctx.Err() != nil:
 		return err
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding),
-		errors.Is(err, ErrMalformed), errors.Is(err, ErrDisagreement),
+		errors.Is(err, ErrMalformed), errors.Is(err, auth.ErrDisagreement),
 		errors.Is(err, ErrOccupied), errors.Is(err, ErrHalfCopied), errors.Is(err, ErrUnequal),
 		errors.Is(err, errOwn), errors.Is(err, auth.ErrTooMany):
 		return err

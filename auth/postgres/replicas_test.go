@@ -57,7 +57,7 @@ func TestAllAgreeOnTheFirstOnesValue(t *testing.T) {
 	if err := b.Agree(t.Context(), "pepper", "one"); err != nil {
 		t.Errorf("the same value: %v", err)
 	}
-	if err := b.Agree(t.Context(), "pepper", "another"); !errors.Is(err, ErrDisagreement) || !strings.Contains(err.Error(), "pepper") {
+	if err := b.Agree(t.Context(), "pepper", "another"); !errors.Is(err, auth.ErrDisagreement) || !strings.Contains(err.Error(), "pepper") {
 		t.Errorf("another value: %v, want ErrDisagreement", err)
 	}
 	if err := b.Agree(t.Context(), "salt", "another"); err != nil {

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
 	"congthu/auth/password"
 	"congthu/auth/postgres"
+	"congthu/auth/sqlite"
 	"congthu/gateway/config"
 )
 
@@ -20,6 +20,7 @@ const slowJourney = 10 * time.Millisecond
 // store looks at the database, if there is one, and changes nothing in it.
 func (k *check) store(ctx context.Context) {
 	if k.config.Store.Driver != config.StorePostgres {
+		k.sqlite(ctx)
 		return
 	}
 	r, err := postgres.Inspect(ctx, postgresOptions(k.config), pepper)
@@ -56,20 +57,38 @@ func (k *check) store(ctx context.Context) {
 	if others := len(r.Gateways); r.Wanted*(others+1) > r.MaxConnections {
 		k.say("warning", "store", fmt.Sprintf("the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", r.MaxConnections, others+1, r.Wanted))
 	}
-	k.pepper(ctx, r.Agreed)
+	k.pepper(ctx, r.Agreed, r.Agreed != "")
 }
 
-// pepper checks that fingerprints made here are those of the other gateways.
-func (k *check) pepper(ctx context.Context, agreed string) {
-	file := k.config.Store.PepperFile
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		if agreed != "" {
-			k.say("failed", "pepper", fmt.Sprintf("%s is missing, but other gateways have used the database: copy theirs, with its mode 0600", file))
-		}
-		return // the first gateway makes it
+// sqlite looks at the database file, which a gateway may be using.
+func (k *check) sqlite(ctx context.Context) {
+	path := k.config.Store.Path
+	r, err := sqlite.Inspect(ctx, path, pepper)
+	switch {
+	case err != nil:
+		k.say("failed", "store", err.Error())
+		return
+	case !r.Exists:
+		k.say("ok", "store", path+": there is none yet, the first start makes it")
+	default:
+		k.say("ok", "store", path)
 	}
-	fingerprints, err := password.Open(file)
-	if err != nil {
+	k.pepper(ctx, r.Agreed, r.Known)
+}
+
+// pepper checks that fingerprints made here are those in the store. agreed is what
+// was noted of the key, known whether there is one.
+func (k *check) pepper(ctx context.Context, agreed string, known bool) {
+	file := k.config.Store.PepperFile
+	fingerprints, err := password.Read(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && known:
+		k.say("failed", "pepper", fmt.Sprintf("%s is missing, and the store was used with one: the gateway does not start. "+
+			"Copy it from the backup or from another gateway, with its mode 0600", file))
+		return
+	case errors.Is(err, fs.ErrNotExist):
+		return // the first gateway makes it
+	case err != nil:
 		k.say("failed", "pepper", err.Error())
 		return
 	}
@@ -78,7 +97,8 @@ func (k *check) pepper(ctx context.Context, agreed string) {
 	case err != nil:
 		k.say("failed", "pepper", err.Error())
 	case agreed != "" && agreed != mark:
-		k.say("failed", "pepper", fmt.Sprintf("%s is not that of the other gateways: copy theirs, with its mode 0600. Otherwise every login through another gateway would look like a change of the password", file))
+		k.say("failed", "pepper", fmt.Sprintf("%s is not the one that the store was used with: the gateway does not start. "+
+			"Copy it from the backup or from another gateway, with its mode 0600. Otherwise every login would look like a change of the password", file))
 	default:
 		k.say("ok", "pepper", file)
 	}

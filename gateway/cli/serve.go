@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"congthu/auth"
-	"congthu/auth/password"
 	"congthu/gateway"
 	"congthu/gateway/config"
 	"congthu/gateway/heap"
@@ -106,18 +105,14 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	}
 	registry := prometheus.NewRegistry()
 	counts := observer{metrics.New(registry, metrics.Build{Version: version(), Revision: revision()}), registry}
-	fingerprints, err := password.Open(c.Store.PepperFile)
-	if err != nil {
-		return err
-	}
-	g.Metrics, g.Fingerprints = counts, fingerprints
+	g.Metrics = counts
 	closeStore, err := openStore(ctx, c, g, counts)
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, closeStore()) }()
 	if s.prepare != nil {
-		if err := s.prepare(ctx, g.Store, fingerprints); err != nil {
+		if err := s.prepare(ctx, g.Store, g.Fingerprints); err != nil {
 			return err
 		}
 	}

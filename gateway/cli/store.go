@@ -5,9 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/password"
 	"congthu/auth/postgres"
 	"congthu/auth/sqlite"
 	"congthu/gateway"
@@ -23,6 +26,9 @@ func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts
 		})
 		if err != nil {
 			return nil, err
+		}
+		if g.Fingerprints, err = openPepper(ctx, store, c.Store.PepperFile, howToForgetIn(c)); err != nil {
+			return nil, errors.Join(err, store.Close())
 		}
 		g.Store = store
 		return store.Close, nil
@@ -45,7 +51,7 @@ func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts
 	}
 	now = store.Now
 	close(opened)
-	if err := agreeOnPepper(ctx, store, g.Fingerprints, c.Store.PepperFile); err != nil {
+	if g.Fingerprints, err = openPepper(ctx, store, c.Store.PepperFile, howToForgetIn(c)); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	g.Store, g.Now, g.Changes = store, store.Now, store.Changes
@@ -65,23 +71,67 @@ func postgresOptions(c *config.Config) postgres.Options {
 	}
 }
 
-// pepper is the name of what gateways on one database agree on.
+// pepper is the name of what gateways on one store agree on.
 const pepper = "pepper"
 
-// agreeOnPepper makes sure that all gateways on the database make the same
-// fingerprints. With peppers of their own each would take a login through
-// another one for a change of the password: its age (Art. 9) would begin anew
-// every time, and never end.
-func agreeOnPepper(ctx context.Context, store *postgres.Store, fingerprints auth.Fingerprinter, file string) error {
-	mark, err := pepperMark(ctx, fingerprints)
+// agreement is what was agreed on in a store.
+type agreement interface {
+	Agree(ctx context.Context, what, value string) error
+	Agreed(ctx context.Context, what string) (value string, known bool, err error)
+}
+
+// errPepper: the key of the fingerprints in the store is not there.
+var errPepper = errors.New("the key of the password fingerprints is not the one that the store was used with")
+
+// openPepper reads the key that the fingerprints in the store were made with, and
+// makes one for a store that knows none. With another one each login would be taken
+// for a change of the password: its age (Art. 9) would begin anew, and with several
+// gateways every time, and never end. So a key that is missing or another stops the
+// start, and nothing is left in its place, which would pass for the key later.
+func openPepper(ctx context.Context, store agreement, file, forget string) (*password.Fingerprinter, error) {
+	fingerprints, err := password.Read(file)
+	made := false
+	if errors.Is(err, fs.ErrNotExist) {
+		_, known, failed := store.Agreed(ctx, pepper)
+		switch {
+		case failed != nil:
+			return nil, failed
+		case known:
+			return nil, fmt.Errorf("%w: %s is missing: %s", errPepper, file, howToHavePepper(file, forget))
+		}
+		fingerprints, made, err = password.Make(file)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = store.Agree(ctx, pepper, mark)
-	if errors.Is(err, postgres.ErrDisagreement) {
-		return fmt.Errorf("%w: copy %s from a gateway that runs, with its mode 0600, and start again; if all copies are lost: DELETE FROM agreed WHERE what = '%s'", err, file, pepper)
+	mark, err := pepperMark(ctx, fingerprints)
+	if err == nil {
+		err = store.Agree(ctx, pepper, mark)
 	}
-	return err
+	if err == nil {
+		return fingerprints, nil
+	}
+	if made {
+		err = errors.Join(err, os.Remove(file)) // another gateway was quicker
+	}
+	if errors.Is(err, auth.ErrDisagreement) {
+		return nil, fmt.Errorf("%w: %s: %s", errPepper, file, howToHavePepper(file, forget))
+	}
+	return nil, err
+}
+
+func howToHavePepper(file, forget string) string {
+	return fmt.Sprintf("copy %s from the backup, or from a gateway that runs, with its mode 0600, and start again. "+
+		"If every copy is lost: %s; the next start makes a new key, and the age of every password begins anew", file, forget)
+}
+
+// howToForgetIn is the command that makes a store forget which key it was used with.
+func howToForgetIn(c *config.Config) string {
+	const statement = `"DELETE FROM agreed WHERE what = '` + pepper + `'"`
+	if c.Store.Driver == config.StorePostgres {
+		return "psql DATABASE -c " + statement
+	}
+	return "sqlite3 " + c.Store.Path + " " + statement
 }
 
 // pepperMark tells one pepper from another and gives neither away: it costs as

@@ -3,6 +3,7 @@ package realtest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -284,13 +285,21 @@ func TestAReplicaWithAPepperOfItsOwnIsRefused(t *testing.T) {
 	file := filepath.Join(filepath.Dir(r.Gateways[0].Config), "stranger.yaml")
 	writeFile(t, file, own, 0o600)
 	// Its file is not even there, and check makes none.
-	if o := Command(t, "", nil, Binary(t), "check", "-c", file); o.Code != 1 || !strings.Contains(o.All(), "copy theirs") {
+	if o := Command(t, "", nil, Binary(t), "check", "-c", file); o.Code != 1 || !strings.Contains(o.All(), "own-pepper.key is missing") {
 		t.Errorf("check without a pepper: exit code %d: %s", o.Code, o.All())
 	}
 	if o := Command(t, "", nil, Binary(t), "serve", "-c", file); o.Code != 1 || !strings.Contains(o.All(), "copy "+filepath.Join(filepath.Dir(file), "own-pepper.key")) {
 		t.Errorf("serve: exit code %d: %s", o.Code, o.All())
 	}
-	if o := Command(t, "", nil, Binary(t), "check", "-c", file); o.Code != 1 || !strings.Contains(o.All(), "is not that of the other gateways") {
+	// Nothing was left in its place, and another one is refused as well.
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "own-pepper.key")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("own-pepper.key was made: %v", err)
+	}
+	writeFile(t, filepath.Join(filepath.Dir(file), "own-pepper.key"), strings.Repeat("0f", 32)+"\n", 0o600)
+	if o := Command(t, "", nil, Binary(t), "serve", "-c", file); o.Code != 1 || !strings.Contains(o.All(), "copy "+filepath.Join(filepath.Dir(file), "own-pepper.key")) {
+		t.Errorf("serve with another pepper: exit code %d: %s", o.Code, o.All())
+	}
+	if o := Command(t, "", nil, Binary(t), "check", "-c", file); o.Code != 1 || !strings.Contains(o.All(), "is not the one that the store was used with") {
 		t.Errorf("check with another pepper: exit code %d: %s", o.Code, o.All())
 	}
 }

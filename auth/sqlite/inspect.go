@@ -1,0 +1,65 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+)
+
+// Report is what [Inspect] has found.
+type Report struct {
+	// Exists is whether there is a database.
+	Exists bool
+	// Agreed is the value of what was asked for, Known whether there is one; see
+	// [Store.Agreed].
+	Agreed string
+	Known  bool
+}
+
+// Inspect looks at a database, which a gateway may be using, and changes nothing.
+// One that was there at an earlier start and is not is [ErrMissing].
+func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
+	defer func() { err = explain(path, err) }()
+	if err := Vanished(path); err != nil {
+		return r, err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return r, nil
+	case err != nil:
+		return r, err
+	case info.Size() == 0:
+		return r, nil // a first start was cut short
+	}
+	r.Exists = true
+	q := url.Values{"mode": {"ro"}, "_busy_timeout": {"5000"}, "_query_only": {"1"}}
+	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		// Nobody uses it: then reading must not make the files beside it either,
+		// which could be another user's.
+		q.Set("immutable", "1")
+	}
+	db, err := sql.Open("sqlite", dsn(path, q))
+	if err != nil {
+		return r, err
+	}
+	defer db.Close()
+	var tables int
+	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name = 'agreed'`).Scan(&tables)
+	if err != nil || tables == 0 { // of an older version, which noted nothing
+		return r, err
+	}
+	err = db.QueryRowContext(ctx, selectAgreed, agreed).Scan(&r.Agreed)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return r, nil
+	case err != nil:
+		return r, fmt.Errorf("read what was agreed on: %w", err)
+	}
+	r.Known = true
+	return r, nil
+}
