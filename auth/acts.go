@@ -30,19 +30,28 @@ var (
 
 // Unlock ends a lock, whoever made it, and forgets the failures. A name that
 // nobody ever logged in with can be unlocked too. Failures that have not
-// locked yet are forgotten as well, and so is what has the user refused for now:
-// the wrong passwords of the day, and what the source of that attempt has done.
+// locked yet are forgotten as well, and so is what has the user refused for now,
+// at every gateway on the store: the wrong passwords of the day, and what sources
+// have done to this account, which may be tried from them again. What a source has
+// done to other accounts stays (see [Guard.AllowSource] for an office).
+//
+// When nothing is held against an account, here and in the store, the error is
+// [ErrNothingToDo]; with [Guard].Shared it is unlocked all the same, and the event
+// says [ForgivenEverywhere].
 func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error) {
 	rules, refused := g.Rules(), g.LatelyRefused(name)
-	var sources map[netip.Prefix]bool
+	var at time.Time
 	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
-		sources = make(map[netip.Prefix]bool)
-		strangers := rules.StrangersOut(*a, now)
+		at = now
+		strangers, after := rules.StrangersOut(*a, now), "unlocked"
 		if a.Lock.Cause == NotLocked && a.Failures == 0 && !strangers && refused.IsZero() {
-			if !a.Known() {
+			switch {
+			case !a.Known():
 				return Event{}, ErrUnknownAccount
+			case !g.Shared:
+				return Event{}, fmt.Errorf("%w: %s is not locked and has no wrong passwords", ErrNothingToDo, a.Name)
 			}
-			return Event{}, fmt.Errorf("%w: %s is not locked and has no wrong passwords", ErrNothingToDo, a.Name)
+			after = ForgivenEverywhere
 		}
 		before := describeLock(a)
 		if strangers {
@@ -51,25 +60,14 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 		if !refused.IsZero() {
 			before += fmt.Sprintf(", refused for now from %s (%s)", refused.Source.Addr(), refused.Outcome)
 		}
-		for _, m := range a.Mistakes {
-			sources[Source(m.Source.Addr())] = true
-		}
 		a.Lock, a.WrongOn, a.WrongThatDay = Lock{}, "", 0
 		a.forgive()
-		return Event{Kind: AccountUnlocked, Before: before, After: "unlocked"}, nil
+		return Event{Kind: AccountUnlocked, Before: before, After: after}, nil
 	})
-	if err != nil {
-		return a, err
+	if err == nil {
+		g.forgiveNow(name, at)
 	}
-	g.forgiveDebts(name)
-	g.refusals.remove(name)
-	if refused.Outcome == Throttled {
-		g.Throttle.forget(Source(refused.Source.Addr()), g.now())
-	}
-	for source := range sources {
-		g.Throttle.forgive(throttled{source: source, name: name, tolerated: rules.Lockout.Tolerated}, g.now())
-	}
-	return a, nil
+	return a, err
 }
 
 // Lock locks an account until somebody unlocks it, and ends its live sessions.

@@ -137,8 +137,8 @@ func noChange(*[]Event) Change {
 // and no more: a login or an unlock has come after them.
 func (g *Guard) forgiveDebts(name Name) { g.forgiveDebtsOf(name, farFuture) }
 
-// forgiveDebtsOf does so for what was owed before an instant.
-func (g *Guard) forgiveDebtsOf(name Name, before time.Time) {
+// forgiveDebtsOf does so for what was owed up to an instant.
+func (g *Guard) forgiveDebtsOf(name Name, upto time.Time) {
 	// Every login comes here, and but for bad times nothing is owed: they do not
 	// wait for each other to see that.
 	g.mu.RLock()
@@ -150,7 +150,7 @@ func (g *Guard) forgiveDebtsOf(name Name, before time.Time) {
 	g.mu.Lock()
 	forgiven := false
 	for i := range g.debts {
-		if d := &g.debts[i]; d.name == name && d.since.Before(before) {
+		if d := &g.debts[i]; d.name == name && !d.since.After(upto) {
 			d.change, d.due, forgiven = noChange, time.Time{}, true
 		}
 	}

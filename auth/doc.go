@@ -56,7 +56,9 @@
 // together still meet the account's own lock. Guessing slowly between the owner's
 // logins ends after 30 wrong passwords a day ([Lockout].StrangersAfter), for
 // sources that the account was not logged in to from. And what an attack has
-// locked is found and unlocked together ([Causes]).
+// locked is found and unlocked together ([Causes]). An unlock forgives one account,
+// at every source and every gateway, and gives no source anything back; an office
+// is let go on by an act of its own ([Guard.AllowSource]).
 //
 // Names that nobody ever logged in with are treated and answered like accounts,
 // in bounded room that no newcomer can take from another name; they are forgotten

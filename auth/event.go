@@ -49,6 +49,7 @@ const (
 	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
 	WouldRevoke     EventKind = "account.would_revoke"
 	AccountMerged   EventKind = "account.merged" // what was kept under another name of the account was joined with it
+	SourceAllowed   EventKind = "source.allowed" // by an admin, for some time, or the end of that: see [Guard.AllowSource]
 	AuditPruned     EventKind = "audit.pruned"   // the oldest events are removed: see [Guard.Prune]
 	ClockSuspected  EventKind = "clock.suspected"
 	ClockAccepted   EventKind = "clock.accepted"  // by an admin: see [Guard.AcceptClock]
@@ -60,7 +61,7 @@ func EventKinds() []EventKind {
 	return []EventKind{
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
 		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
-		AccountMerged, AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
+		AccountMerged, SourceAllowed, AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
 	}
 }
 

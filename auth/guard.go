@@ -38,6 +38,10 @@ type Guard struct {
 	Panicked func(Protocol)
 	// EndSessions closes the live sessions of an account; nil: none are kept.
 	EndSessions func(Name)
+	// Shared is set when other gateways use the same store, and are told of what
+	// this one does by [Guard.Heard]. Then an unlock of an account against which
+	// nothing is held here is an event all the same: they may hold something.
+	Shared bool
 	// Log is for the operator; nil: discarded.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now.
@@ -75,17 +79,21 @@ type Guard struct {
 	voided    generations // of known
 	// recent holds wrong passwords while repeats are not counted.
 	recent     shards[digest, time.Time]
-	refusals   shards[Name, Refusal] // unasked
-	unanswered shards[Name, Refusal] // by the mail server
-	began      time.Time             // when the guard came into use
-	contact    atomic.Int64          // last success of the store, nanoseconds since then
-	clockAhead atomic.Int64          // of the monotonic clock, as last seen, in nanoseconds
+	refusals   shards[Name, refusals]  // unasked
+	unanswered shards[Name, Refusal]   // by the mail server
+	forgiven   shards[Name, time.Time] // the latest unlock of a name that was applied here
+	began      time.Time               // when the guard came into use
+	contact    atomic.Int64            // last success of the store, nanoseconds since then
+	clockAhead atomic.Int64            // of the monotonic clock, as last seen, in nanoseconds
 	suspicion  atomic.Pointer[suspicion]
 
 	mu     sync.RWMutex
 	debts  []debt             // settlements that are not done yet
 	paying int                // 1 while one of them is being made
 	logins map[Name]time.Time // last logins not written yet
+	// allowed are the sources that administrators let go on, and those of which they
+	// have ended it lately.
+	allowed map[netip.Prefix]allowance
 
 	observe chan unobserved
 	nudge   chan struct{} // tells Run of new debts
@@ -141,8 +149,9 @@ type knownGood struct {
 	// nobody else's password is compared with it.
 	sources []netip.Prefix
 	// misses counts the other passwords that were compared with it, or judged
-	// without, since it was last accepted.
+	// without, since it was last accepted; missed is when the latest was.
 	misses int
+	missed time.Time
 	// unpaid are those of a day that the mail server was not asked about, so that
 	// nothing was counted on the account. No login resets them: the owner's own
 	// would buy a guesser new ones.
@@ -162,8 +171,10 @@ func (g *Guard) init() {
 		}
 		g.known = newShards[Name, knownGood](orDefault(g.KnownGood, 100_000))
 		g.recent = newShards[digest, time.Time](65536)
-		g.refusals, g.unanswered = newShards[Name, Refusal](maxRefusals), newShards[Name, Refusal](maxRefusals)
+		g.refusals, g.unanswered = newShards[Name, refusals](maxRefusals), newShards[Name, Refusal](maxRefusals)
+		g.forgiven = newShards[Name, time.Time](maxRefusals)
 		g.logins = make(map[Name]time.Time)
+		g.allowed = make(map[netip.Prefix]allowance)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge = make(chan struct{}, 1)
 		if g.Log == nil {
@@ -410,7 +421,8 @@ func (t *try) isGood() (good bool) {
 		default:
 			t.compared, t.missedGood = k.digest, true
 			k.misses++
-			k.day, k.unpaid = t.rules.day(t.now()), append(slices.Clone(k.unpaid), t.digest)
+			k.missed = t.now()
+			k.day, k.unpaid = t.rules.day(k.missed), append(slices.Clone(k.unpaid), t.digest)
 		}
 	})
 	return good
@@ -432,7 +444,7 @@ func (t *try) missed() {
 	if t.missedGood {
 		return
 	}
-	t.known.alter(t.name, func(k *knownGood) { k.misses++ })
+	t.known.alter(t.name, func(k *knownGood) { k.misses, k.missed = k.misses+1, t.now() })
 }
 
 // enter looks once whether the try may go on; first is set at the head of the
@@ -474,7 +486,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 		return true, v
 	}
 	if t.rules.Stranger(t.account, t.source, t.now()) {
-		return true, Verdict{Outcome: Throttled, Err: errors.New("too many wrong passwords for the account today, and no login from this source lately")}
+		return true, Verdict{Outcome: Throttled, Err: ErrUnfamiliar}
 	}
 	free, limited := t.free(t.account, t.now())
 	if !limited {
@@ -626,10 +638,11 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 }
 
 // isRepeat reports whether the same wrong password was counted within the last
-// 10 minutes, and remembers it.
+// 10 minutes, and not forgiven since, and remembers it.
 func (t *try) isRepeat(now time.Time) (repeat bool) {
+	forgiven, _ := t.forgiven.get(t.name)
 	t.recent.update(t.digest, func(last time.Time) time.Time {
-		repeat = !last.IsZero() && now.Sub(last) < 10*time.Minute
+		repeat = !last.IsZero() && now.Sub(last) < 10*time.Minute && last.After(forgiven)
 		if repeat {
 			return last
 		}
@@ -775,7 +788,7 @@ func (t *try) accepted(account Account, generation uint64, observed bool) {
 		}
 		return knownGood{
 			digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources,
-			unpaid: k.unpaid, day: k.day,
+			unpaid: k.unpaid, day: k.day, missed: k.missed,
 		}
 	})
 	t.forgiveDebts(t.name)

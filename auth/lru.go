@@ -44,6 +44,9 @@ func (s shards[K, V]) updateIf(key K, ok func() bool, f func(V) V) (V, bool) {
 func (s shards[K, V]) alter(key K, f func(*V)) { s.of(key).alter(key, f) }
 func (s shards[K, V]) put(key K, value V)      { s.of(key).put(key, value) }
 func (s shards[K, V]) remove(key K)            { s.of(key).remove(key) }
+func (s shards[K, V]) removeIf(key K, f func(V) bool) {
+	s.of(key).removeIf(key, f)
+}
 
 // lru is a map that forgets the least recently used entry when it is full. It
 // admits everything: a cache that filters what it admits would let an attacker
@@ -127,10 +130,14 @@ func (l *lru[K, V]) alter(key K, f func(*V)) {
 func (l *lru[K, V]) put(key K, value V) { l.update(key, func(V) V { return value }) }
 
 // remove forgets key.
-func (l *lru[K, V]) remove(key K) {
+func (l *lru[K, V]) remove(key K) { l.removeIf(key, func(V) bool { return true }) }
+
+// removeIf forgets key if f wants that of its value; f is called under the lock, and
+// not when there is none.
+func (l *lru[K, V]) removeIf(key K, f func(V) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e, ok := l.entries[key]; ok {
+	if e, ok := l.entries[key]; ok && f(e.Value.(*lruEntry[K, V]).value) {
 		l.order.Remove(e)
 		delete(l.entries, key)
 	}

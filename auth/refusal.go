@@ -15,10 +15,17 @@ type Refusal struct {
 	// Outcome is Throttled or Busy where the mail server was not asked, and
 	// Unavailable where it gave no verdict.
 	Outcome Outcome
+	// Unfamiliar is set when it was refused for the wrong passwords of the day on
+	// the account itself and not for its source: see [Lockout].StrangersAfter.
+	Unfamiliar bool
 }
 
 // IsZero reports whether there was none.
 func (r Refusal) IsZero() bool { return r.At.IsZero() }
+
+// ErrUnfamiliar: the account had too many wrong passwords today, and was not logged
+// in to from the source lately. Nothing is held against the source.
+var ErrUnfamiliar = errors.New("too many wrong passwords for the account today, and no login from this source lately")
 
 // maxRefusals is how many names have their latest refusal of each sort remembered.
 const maxRefusals = 4096
@@ -29,7 +36,11 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 	switch {
 	case v.Name == "":
 	case v.Outcome == Throttled, v.Outcome == Busy:
-		g.refusals.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
+		latest := Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome, Unfamiliar: errors.Is(v.Err, ErrUnfamiliar)}
+		g.refusals.update(v.Name, func(r refusals) refusals {
+			r.add(latest)
+			return r
+		})
 	case v.Outcome == Unavailable && !errors.Is(v.Err, ErrFull): // then it was not asked
 		g.unanswered.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
 	case v.Outcome == Accepted:
@@ -44,7 +55,8 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 // refused for now, without asking the mail server, within a day, if no login came after it.
 func (g *Guard) LatelyRefused(name Name) Refusal {
 	g.init()
-	return g.lately(g.refusals, name)
+	r, _ := g.refusals.get(name)
+	return g.lately(r.Refusal)
 }
 
 // LatelyUnanswered returns the latest attempt on the account to which the mail
@@ -52,11 +64,11 @@ func (g *Guard) LatelyRefused(name Name) Refusal {
 // is nothing about it to unlock.
 func (g *Guard) LatelyUnanswered(name Name) Refusal {
 	g.init()
-	return g.lately(g.unanswered, name)
+	r, _ := g.unanswered.get(name)
+	return g.lately(r)
 }
 
-func (g *Guard) lately(of shards[Name, Refusal], name Name) Refusal {
-	r, _ := of.get(name)
+func (g *Guard) lately(r Refusal) Refusal {
 	if g.now().Sub(r.At) >= sourceMemory {
 		return Refusal{}
 	}

@@ -45,8 +45,17 @@ func (g *Guard) Heard(e Event) {
 		// Perhaps it is locked now. What ends sessions has an event of its own.
 		g.forgetKnown(account)
 	case AccountUnlocked:
-		// Not what was owed since: this may be the echo of an unlock made here.
-		g.forgiveDebtsOf(e.Account, e.At)
+		// Not what came since: this may be late, or the echo of an unlock made here.
+		if e.Actor == ByGateway {
+			// The lock has ended by itself: that forgives the failures and proves
+			// nobody's source.
+			g.forgiveDebtsOf(e.Account, e.At)
+		} else {
+			g.forgiveSince(e.Account, e.At)
+		}
+	case SourceAllowed:
+		g.applyAllowance(e)
+		return // it is of no account
 	}
 	g.gates.wakeAll(account)
 }

@@ -400,43 +400,6 @@ func (t *Throttle) succeeded(a throttled, now time.Time) {
 	}
 }
 
-// forgive forgets the failures of an account at one source: an admin has.
-func (t *Throttle) forgive(a throttled, now time.Time) {
-	if t == nil {
-		return
-	}
-	levels, n := a.levels()
-	for _, l := range levels[:n] {
-		t.look(l, now, func(h *sourceHistory) {
-			if h.room(a.name) {
-				h.forgive(a.name, now)
-			}
-		})
-	}
-}
-
-// forget forgets everything that a source has done, but for what is under way.
-func (t *Throttle) forget(source netip.Prefix, now time.Time) {
-	if t == nil {
-		return
-	}
-	levels, n := throttled{source: source}.levels()
-	for _, l := range levels[:n] {
-		t.look(l, now, func(h *sourceHistory) {
-			h.sourceTally, h.spent = sourceTally{}, nil
-			for name, s := range h.accounts {
-				s.recent, s.wrong, s.granted, s.spent, s.failed = 0, 0, false, false, time.Time{}
-				if s.underWay == 0 && !s.proven {
-					delete(h.accounts, name)
-					continue
-				}
-				h.add(s, 1)
-			}
-			h.wake()
-		})
-	}
-}
-
 // wake lets those who wait ask again.
 func (h *sourceHistory) wake() {
 	if h.ended != nil {

@@ -45,8 +45,10 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 			},
 			"fail":    func(t *rapid.T) { throttle.failed(some(t), how.Draw(t, "how"), now) },
 			"succeed": func(t *rapid.T) { throttle.succeeded(some(t), now) },
-			"forgive": func(t *rapid.T) { throttle.forgive(some(t), now) },
-			"forget":  func(t *rapid.T) { throttle.forget(some(t).source, now) },
+			"forgive": func(t *rapid.T) {
+				a := some(t)
+				throttle.forgiveAccount(a.name, now, a.source)
+			},
 			"forgive everywhere": func(t *rapid.T) {
 				a := some(t)
 				throttle.forgiveAccount(a.name, now, a.source)

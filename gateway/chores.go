@@ -32,6 +32,27 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	}
 }
 
+// recallAllowed reads which sources administrators have allowed before this process
+// began, as soon as the store can tell. Until then they are throttled like others,
+// against which nothing is held when a process begins.
+func (g *Gateway) recallAllowed(ctx context.Context) error {
+	told := false
+	for {
+		err := g.guard.RecallAllowed(ctx, g.Store)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if !told {
+			g.Log.Error("it is not known yet which sources are allowed; it is tried again every 5 seconds", "err", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
 // verified is a store whose verifications are told to the metrics, whoever asked
 // for them.
 type verified struct {

@@ -186,6 +186,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		doors.Go(func() error { return g.smtp.Serve(open, door, l.implicit) })
 	}
 	services.Go(func() error { return g.guard.Run(background) })
+	services.Go(func() error { return g.recallAllowed(background) })
 	services.Go(func() error { return g.sweepDaily(background) })
 	services.Go(func() error { return g.learnNames(background) })
 	services.Go(func() error { return g.probe(background) })
@@ -228,6 +229,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		Patience:    c.Limits.Patience,
 		StoreGrace:  c.Store.Grace,
 		LoginWindow: c.Store.LastLoginWindow,
+		Shared:      g.Changes != nil,
 	}
 	if c.Store.LastLoginWindow == 0 {
 		g.guard.LoginWindow = -1 // write each one

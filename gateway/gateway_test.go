@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -482,6 +483,54 @@ func TestAnAdminsLockEndsLiveSessionsAndGuessingDoesNot(t *testing.T) {
 	if rest := p.ended(); strings.Contains(rest, "BYE") {
 		t.Errorf("a spliced session was ended with words: %q", rest)
 	}
+}
+
+// What was allowed before this process began is read from the audit log, as soon as
+// the store can tell.
+func TestAnAllowedSourceIsKnownAfterARestart(t *testing.T) {
+	o := newOffice(t)
+	before := &auth.Guard{Store: o.store, Throttle: new(auth.Throttle)}
+	before.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+	want, err := before.AllowSource(t.Context(), netip.MustParseAddr("203.0.113.7"), time.Hour, auth.Act{Actor: "A", Reason: "the district's office"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.open()
+	eventually(t, "the source is allowed", func() bool {
+		list := o.gateway.guard.AllowedSources()
+		return len(list) == 1 && list[0] == want
+	})
+}
+
+// With a store of several gateways an unlock reaches the others, and what they have
+// done is heard.
+func TestAGatewayAmongOthersHearsThemAndUnlocksForThem(t *testing.T) {
+	o := newOffice(t)
+	hear := make(chan auth.Event)
+	o.gateway.Changes = func(ctx context.Context, heard func(auth.Event)) error {
+		for {
+			select {
+			case e := <-hear:
+				heard(e)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	o.open()
+	p := o.phone()
+	p.say(`a LOGIN lan "Mat-khau-1"`)
+	p.read("a OK")
+	act := auth.Act{Actor: "A", Reason: "refused at the other gateway"}
+	if _, err := o.gateway.guard.Unlock(t.Context(), lan, act); err != nil {
+		t.Errorf("an unlock for the other gateways: %v", err)
+	}
+	until := time.Now().UTC().Add(time.Hour).Truncate(time.Second)
+	hear <- auth.Event{Kind: auth.SourceAllowed, At: time.Now(), Actor: "B", After: "203.0.113.7/32 allowed until " + until.Format(time.RFC3339)}
+	eventually(t, "the source is allowed", func() bool {
+		list := o.gateway.guard.AllowedSources()
+		return len(list) == 1 && list[0].Until.Equal(until) && list[0].By == "B"
+	})
 }
 
 func TestTheLoginOfADormantAccountIsToldWhy(t *testing.T) {

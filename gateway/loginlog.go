@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strconv"
@@ -69,7 +70,7 @@ func knownTo(store auth.Store) func(auth.Name) bool {
 
 // Attempted implements [auth.Recorder].
 func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
-	if v.Outcome == auth.Throttled {
+	if v.Outcome == auth.Throttled && !errors.Is(v.Err, auth.ErrUnfamiliar) {
 		l.tell(a.Source)
 	}
 	switch v.Outcome {
@@ -136,7 +137,7 @@ func (l *loginLog) tell(addr netip.AddrPort) {
 	}
 	l.mu.Unlock()
 	if worth {
-		l.log.Warn("attempts of a source are refused for now: too many wrong passwords; find out who guesses there, then unlock an account that was refused and the source goes on",
+		l.log.Warn("attempts of a source are refused for now: too many wrong passwords; find out who guesses there: block an attacker at the firewall; congthu account unlock lets one account go on, congthu source allow an office",
 			"source", addr.Addr())
 	}
 }
@@ -150,8 +151,10 @@ func (l *loginLog) Happened(e auth.Event) {
 	case auth.AccountImported:
 		return // a list may have 100,000: one line says how many, the audit log has each
 	case auth.FirstLogin, auth.PasswordInDoubt, auth.PasswordChanged, auth.GraceGranted, auth.AccountLocked,
-		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke, auth.AuditPruned, auth.ClockSuspected, auth.ClockAccepted, auth.AccountRedated:
-		// These happen to accounts only; the others to names that are none as well.
+		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke, auth.AuditPruned, auth.ClockSuspected, auth.ClockAccepted,
+		auth.AccountRedated, auth.SourceAllowed:
+		// These happen to accounts only, or to none; the others to names that are none as
+		// well.
 	default:
 		if !l.known(e.Account) {
 			account = slog.String("login_hash", l.hash(string(e.Account)))

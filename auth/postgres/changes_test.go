@@ -72,6 +72,7 @@ n1@congthu.test account.unlocked
 n2@congthu.test account.revoked
 n3@congthu.test account.restored
 n4@congthu.test name.locked
+ source.allowed
 `
 
 func changeLocks(t *testing.T, s *Store) {
@@ -82,6 +83,10 @@ func changeLocks(t *testing.T, s *Store) {
 		update(t, s, numbered(i), 0, fail) // is not told
 		update(t, s, numbered(i), 0, locked(kind))
 	}
+	// Of no account.
+	update(t, s, "", 0, func(*auth.Account) ([]auth.Event, bool) {
+		return []auth.Event{{At: noon, Kind: auth.SourceAllowed, Actor: "admin", After: "203.0.113.7/32 not allowed"}}, true
+	})
 }
 
 func TestChangesOfOneReplicaAreToldToAllAtOnce(t *testing.T) {

@@ -45,7 +45,27 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 		}
 		shown.Locked.CauseID = alongside(&shown.Why[0], name, causes)
 	}
+	for i := range shown.Why {
+		if shown.Why[i].AllowSource != "" {
+			causes, err := s.causes(ctx)
+			if err != nil {
+				return nil, s.storeFailed("list locked accounts", err)
+			}
+			cautious(&shown.Why[i], causes)
+		}
+	}
 	return &accountOutput{shown}, nil
+}
+
+// cautious takes back the advice to allow a source of which an attack is suspected.
+func cautious(w *Why, causes []auth.Cause) {
+	addr, err := ParseSource(w.AllowSource)
+	if err != nil || !suspected(causes, auth.Source(addr)) {
+		return
+	}
+	w.AllowSource = ""
+	w.EN += " Accounts were locked from there that look like an attack: do not allow that address; unlock this account if its user is known to be there."
+	w.VI += " Từ đó có tài khoản bị khóa nghi do tấn công: không cho phép địa chỉ này; chỉ mở khóa tài khoản này nếu biết chắc người dùng đang ở đó."
 }
 
 // account shows one account in full.
@@ -99,7 +119,12 @@ type graceInput struct {
 }
 
 func (s *Server) unlock(ctx context.Context, in *actInput) (*accountOutput, error) {
-	return s.act(ctx, in.Address, in.Body.Reason, s.Guard.Unlock)
+	out, err := s.act(ctx, in.Address, in.Body.Reason, s.Guard.Unlock)
+	if err == nil && len(out.Body.Events) > 0 && out.Body.Events[0].After == auth.ForgivenEverywhere {
+		out.Body.NoteEN = "It was not locked, and nothing was held against it here. The other gateways forget what they hold against it."
+		out.Body.NoteVI = "Tài khoản không bị khóa và cổng thư này không chặn. Các cổng thư khác bỏ những gì đang chặn tài khoản này."
+	}
+	return out, err
 }
 
 func (s *Server) lock(ctx context.Context, in *actInput) (*accountOutput, error) {

@@ -36,6 +36,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,10 @@ type Guard interface {
 	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (auth.Swept, error)
 	Suspicion() auth.Suspicion
 	AcceptClock(ctx context.Context, store auth.DatedStore, act auth.Act, dry bool) (auth.ClockAcceptance, error)
+	AllowSource(ctx context.Context, addr netip.Addr, d time.Duration, act auth.Act) (auth.AllowedSource, error)
+	EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.Act) (auth.AllowedSource, error)
+	AllowedSources() []auth.AllowedSource
+	RefusedSources() []auth.RefusedSource
 	LatelyRefused(name auth.Name) auth.Refusal
 	LatelyUnanswered(name auth.Name) auth.Refusal
 	Rules() auth.Rules

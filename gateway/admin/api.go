@@ -79,6 +79,21 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:    true,
 	}, s.unlockCause)
 	register(s, api, operation{
+		id: "list-sources", method: http.MethodGet, path: "/sources", scope: ScopeRead, tag: "sources",
+		summary: "List the sources that are allowed whatever they have done, and those that this gateway refuses now",
+	}, s.listSources)
+	register(s, api, operation{
+		id: "allow-source", method: http.MethodPost, path: "/sources/{address}/allow", scope: ScopeUnlock, tag: "sources",
+		summary: "Let a source go on for some hours, at every gateway: an office behind one address",
+		detail:  "Nothing that its addresses or networks have done has it refused until then. No lock and no limit of an account is lifted. Allowed again, the new time counts.",
+		errors:  []int{http.StatusConflict},
+	}, s.allowSource)
+	register(s, api, operation{
+		id: "end-allowed-source", method: http.MethodPost, path: "/sources/{address}/end", scope: ScopeUnlock, tag: "sources",
+		summary: "End what was allowed to a source",
+		errors:  []int{http.StatusConflict},
+	}, s.endAllowedSource)
+	register(s, api, operation{
 		id: "sweep", method: http.MethodPost, path: "/sweep", scope: ScopeSweep, tag: "accounts",
 		summary: "Revoke the accounts that were not used for too long, as the daily sweep does",
 		errors:  []int{http.StatusConflict},

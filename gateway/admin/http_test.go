@@ -372,7 +372,9 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 	scopes := map[string]string{
 		"GET /accounts": "read", "GET /accounts/{address}": "read", "POST /accounts/{address}/unlock": "unlock",
 		"POST /accounts/{address}/lock": "lock", "POST /accounts/{address}/restore": "restore",
-		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /clock": "read", "POST /clock/accept": "sweep", "GET /events": "audit", "GET /audit/verify": "audit",
+		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /clock": "read", "POST /clock/accept": "sweep",
+		"GET /sources": "read", "POST /sources/{address}/allow": "unlock", "POST /sources/{address}/end": "unlock",
+		"GET /events": "audit", "GET /audit/verify": "audit",
 		"GET /import": "import", "POST /import": "import", "GET /debug/pprof/{profile}": "debug", "GET /debug/bundle": "debug",
 	}
 	found := 0

@@ -17,6 +17,8 @@ type Account struct {
 	Summary
 	Why    []Why   `json:"why" nullable:"false" doc:"Why it cannot log in, since when, and what to tell the user; what matters most comes first, and there is always at least one."`
 	Events []Event `json:"events" nullable:"false" doc:"The latest events, newest first, at most 20."`
+	NoteEN string  `json:"note_en,omitempty" doc:"What the act has done where it found nothing to do here, in English."`
+	NoteVI string  `json:"note_vi,omitempty" doc:"The same in Vietnamese."`
 }
 
 // Summary is one account in a list.

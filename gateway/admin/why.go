@@ -19,6 +19,8 @@ type Why struct {
 	VI      string    `json:"vi" doc:"For support staff, in Vietnamese."`
 	TellEN  string    `json:"tell_en" doc:"What to tell the user, in English."`
 	TellVI  string    `json:"tell_vi" doc:"What to tell the user, in Vietnamese."`
+	// AllowSource is for support staff who know that an office is there.
+	AllowSource string `json:"allow_source,omitempty" doc:"The source that was refused: when it is an office of yours it may be allowed for a time (/sources/{address}/allow). Left out when an attack from there is suspected."`
 }
 
 // staleFor is how long after its last try a device with the previous password is
@@ -44,7 +46,7 @@ func Explain(a auth.Account, r auth.Rules, lately, unanswered auth.Refusal, now 
 	switch {
 	case r.StrangersOut(a, now):
 		reasons = append(reasons, e.strangersOut(lately))
-	case !lately.IsZero():
+	case !lately.IsZero() && !lately.Unfamiliar: // of a day that is over
 		reasons = append(reasons, e.refusedForNow(lately))
 	}
 	if !unanswered.IsZero() {
@@ -203,6 +205,9 @@ func (e explainer) refusedForNow(lately auth.Refusal) Why {
 			from.vi, e.vi(lately.At)),
 		TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
 		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
+	}
+	if lately.Outcome == auth.Throttled && lately.Source.IsValid() {
+		w.AllowSource = sourceName(auth.Source(lately.Source.Addr()))
 	}
 	if lately.Outcome == auth.Busy {
 		w.EN = fmt.Sprintf("An attempt from %s at %s was refused for now: it waited too long for others on this account.", from.en, e.en(lately.At))

@@ -277,6 +277,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
 				TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
 				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
+
+				AllowSource: "203.0.113.5",
 			}},
 		},
 		{

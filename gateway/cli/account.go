@@ -199,6 +199,9 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 	}
 	done := map[string]string{"unlock": "unlocked", "lock": "locked", "restore": "restored", "grace": "grace granted"}[verb]
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s.", clean(account.Address), done)
+	if account.NoteEN != "" {
+		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(account.NoteEN))
+	}
 	if len(account.Why) > 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(account.Why[0].EN))
 	}
@@ -223,6 +226,9 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 		}
 		if fix := c.fix(a, why.Outcome); fix != "" {
 			rows = append(rows, []string{"Fix:", fix})
+		}
+		if source := why.AllowSource; source != "" {
+			rows = append(rows, []string{"", "or, for an office of yours there: " + fmt.Sprintf(`congthu source allow %s --hours 4%s --reason "..."`, quote(source), c.flags)})
 		}
 		if why.TellEN != "" {
 			rows = append(rows, []string{"Tell:", why.TellEN}, []string{"", why.TellVI})

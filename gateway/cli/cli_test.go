@@ -43,6 +43,7 @@ type fake struct {
 	events      []admin.Event
 	report      admin.ChainReport
 	causes      []admin.Cause
+	sources     admin.SourceList
 	health      int // of /healthz and /readyz
 	readiness   admin.Readiness
 	asked       []string // requests, without their bodies
@@ -216,6 +217,7 @@ func (f *fake) handler() http.Handler {
 		}
 		answer(w, 404, problem(404, "no such cause"))
 	})
+	f.handleSources(mux)
 	mux.HandleFunc("POST /api/v1/sweep", func(w http.ResponseWriter, r *http.Request) {
 		var body struct {
 			DryRun bool `json:"dry_run"`

@@ -1,0 +1,83 @@
+package auth
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// ForgivenEverywhere is what the event of an unlock says the account has become
+// when it was not locked and nothing was held against it in the store or at the
+// gateway that was asked: the other gateways on the same store forget what they
+// hold. See [Guard].Shared.
+const ForgivenEverywhere = "nothing to unlock; forgiven at every gateway"
+
+// forgiveNow forgets what this process holds against a name, which an administrator
+// has unlocked here at an instant.
+func (g *Guard) forgiveNow(name Name, at time.Time) {
+	g.forgiven.put(name, at)
+	g.forgive(name, farFuture)
+}
+
+// forgiveSince does so for an unlock at some gateway on the store that is heard of
+// now: what came after its instant stays. Of the echo of an unlock made here, or of
+// one before that, nothing is left to do.
+func (g *Guard) forgiveSince(name Name, at time.Time) {
+	echo := true
+	g.forgiven.update(name, func(last time.Time) time.Time {
+		if echo = !at.After(last); echo {
+			return last
+		}
+		return at
+	})
+	if !echo {
+		g.forgive(name, at)
+	}
+}
+
+// forgive forgets what this process holds against a name from up to an instant:
+// failures that are not written yet, refusals, answers that the mail server did not
+// give, comparisons with the password known to be good, and what the throttle knows
+// of the name at each source. (Passwords that are not counted when they are repeated
+// look at the instant themselves.) What a source has done to other names stays: an
+// unlock must not give a guesser anything back.
+func (g *Guard) forgive(name Name, upto time.Time) {
+	before := func(t time.Time) bool { return !t.After(upto) }
+	g.forgiveDebtsOf(name, upto)
+	var refused []netip.Prefix
+	g.refusals.removeIf(name, func(r refusals) bool {
+		refused = slices.Clone(r.sources) // it may stay
+		return before(r.At)
+	})
+	g.unanswered.removeIf(name, func(r Refusal) bool { return before(r.At) })
+	g.known.alter(name, func(k *knownGood) {
+		if before(k.missed) {
+			k.misses, k.unpaid = 0, nil
+		}
+	})
+	g.Throttle.forgiveAccount(name, g.now(), refused...)
+}
+
+// refusals are what a process remembers of the attempts on one name that it has
+// refused for now.
+type refusals struct {
+	Refusal // the latest
+	// sources are where they came from, the latest first, at most refusedSources:
+	// an unlock lets the account be tried from there again, and its owner is one of
+	// them.
+	sources []netip.Prefix
+}
+
+// refusedSources bounds the sources of the refusals of one name.
+const refusedSources = 8
+
+// add notes one more.
+func (r *refusals) add(latest Refusal) {
+	r.Refusal = latest
+	source := Source(latest.Source.Addr())
+	if i := slices.Index(r.sources, source); i >= 0 {
+		r.sources = slices.Delete(r.sources, i, i+1)
+	}
+	r.sources = slices.Insert(r.sources, 0, source)
+	r.sources = r.sources[:min(len(r.sources), refusedSources)]
+}
