@@ -161,7 +161,7 @@ func (g *Guard) act(ctx context.Context, name Name, act Act, change func(*Accoun
 	case refused != nil:
 		return a, refused
 	}
-	g.happened(happened)
+	g.happened(happened, a.Known())
 	// Whoever waits for a slot of this account may go on, or be told.
 	g.gates.wakeAll(name)
 	return a, nil

@@ -104,10 +104,13 @@ type Verdict struct {
 }
 
 // Recorder is told of every attempt and of every change, for metrics and logs.
-// It must not block.
+// It must not block, and so must ask no store: what it needs to know comes along.
 type Recorder interface {
 	Attempted(Attempt, Verdict)
-	Happened(Event)
+	// Happened is called for each event that was written. known is set when
+	// Event.Account is an account, as [Account.Known] has it after the change: a name
+	// that is none may be a mistyped password and is not to be logged.
+	Happened(e Event, known bool)
 }
 
 // Fingerprinter makes fingerprints that tell whether two passwords of an

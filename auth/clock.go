@@ -147,7 +147,7 @@ func (g *Guard) writeSuspicion(ctx context.Context) (done bool) {
 		return false
 	}
 	g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: s.Suspicion, written: true})
-	g.happened([]Event{e})
+	g.happened([]Event{e}, false)
 	return true
 }
 
@@ -245,7 +245,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 				return done, fmt.Errorf("store: %w", err)
 			}
 			g.suspicion.CompareAndSwap(s, nil)
-			g.happened([]Event{e})
+			g.happened([]Event{e}, false)
 			g.wakeRun() // last logins have waited
 		}
 	}
@@ -264,7 +264,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 			if err != nil {
 				return fmt.Errorf("store: %w", err)
 			}
-			g.happened(happened)
+			g.happened(happened, known)
 		}
 		if known {
 			done.Redated = append(done.Redated, a.Name)

@@ -195,7 +195,7 @@ func (g *Guard) update(ctx context.Context, d debt) error {
 		}
 		return fmt.Errorf("store: %w", err)
 	}
-	g.happened(happened)
+	g.happened(happened, a.Known())
 	if g.Rules().Locked(a, g.now()) {
 		// By this settlement; or by an earlier call for it, of which the store gave no
 		// answer; or meanwhile. What was known before the lock is void.
@@ -275,7 +275,7 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	if err != nil {
 		return
 	}
-	g.happened(happened)
+	g.happened(happened, account.Known())
 	if !equal(account.Password.Current, o.fingerprint) {
 		return // another salt was written first
 	}
@@ -321,12 +321,13 @@ func (g *Guard) endSessions(name Name) {
 	}
 }
 
-func (g *Guard) happened(events []Event) {
+// happened tells of the events of one account; known is whether it is one.
+func (g *Guard) happened(events []Event, known bool) {
 	if g.Recorder == nil {
 		return
 	}
 	for _, e := range events {
-		g.Recorder.Happened(e)
+		g.Recorder.Happened(e, known)
 	}
 }
 

@@ -738,7 +738,7 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		t.release(ctx)
 		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
-	t.happened(v.events)
+	t.happened(v.events, account.Known())
 	verdict := Verdict{Outcome: v.outcome, Would: v.would, Alert: v.alert, ExpiresIn: v.expiresIn}
 	if elsewhere != Accepted {
 		t.release(ctx)

@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"congthu/auth"
 	"congthu/auth/storetest"
 )
@@ -79,6 +81,7 @@ type recorder struct {
 	outcomes map[auth.Outcome]int
 	kinds    []auth.EventKind
 	events   []auth.Event
+	known    []bool // whether their accounts are known
 }
 
 func (r *recorder) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -87,10 +90,10 @@ func (r *recorder) Attempted(_ auth.Attempt, v auth.Verdict) {
 	r.outcomes[v.Outcome]++
 }
 
-func (r *recorder) Happened(e auth.Event) {
+func (r *recorder) Happened(e auth.Event, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.kinds, r.events = append(r.kinds, e.Kind), append(r.events, e)
+	r.kinds, r.events, r.known = append(r.kinds, e.Kind), append(r.events, e), append(r.known, known)
 }
 
 func (r *recorder) count(kind auth.EventKind) (n int) {
@@ -554,6 +557,47 @@ func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
 	}
 	if !slices.Equal(counted, []auth.Protocol{auth.SMTP}) {
 		t.Errorf("counted %v, want one of SMTP", counted)
+	}
+}
+
+// Recorders cannot look whether a name is an account: they are told.
+func TestRecordersAreToldWhetherANameIsAnAccount(t *testing.T) {
+	for _, mode := range []auth.Mode{auth.Enforce, auth.Warn} {
+		inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.Mode, r.Lockout.UnlockAfter = mode, time.Hour }, func(b *bench) {
+			b.want(b.try("lan", good), auth.Accepted)
+			for _, name := range []string{"lan", "nobody"} {
+				for i := range 6 {
+					b.try(name, fmt.Sprint("guess ", i))
+				}
+			}
+			if _, err := b.guard.Unlock(context.Background(), "nobody@example.vn", act); err != nil {
+				b.t.Error(err)
+			}
+			time.Sleep(2 * time.Hour)
+			b.want(b.try("lan", good), auth.Accepted) // unlocked by the time
+			kinds := make(map[auth.EventKind]map[bool]int)
+			for i, e := range b.told.events {
+				known := b.told.known[i]
+				if known != (e.Account == lan) {
+					b.t.Errorf("%s of %s: known is %v", e.Kind, e.Account, known)
+				}
+				if kinds[e.Kind] == nil {
+					kinds[e.Kind] = make(map[bool]int)
+				}
+				kinds[e.Kind][known]++
+			}
+			want := map[auth.EventKind]map[bool]int{
+				auth.FirstLogin: {true: 1}, auth.PasswordWrong: {true: 6}, auth.AccountLocked: {true: 1}, auth.NameLocked: {false: 1}, auth.AccountUnlocked: {true: 1, false: 1},
+			}
+			if mode == auth.Warn {
+				want = map[auth.EventKind]map[bool]int{
+					auth.FirstLogin: {true: 1}, auth.PasswordWrong: {true: 6}, auth.WouldLock: {true: 1, false: 1}, auth.AccountUnlocked: {false: 1},
+				}
+			}
+			if diff := cmp.Diff(want, kinds); diff != "" {
+				b.t.Errorf("events by kind and by whether the name is known (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

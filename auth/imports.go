@@ -186,7 +186,7 @@ func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act 
 	}
 	if !o.Dry {
 		g.reached()
-		g.happened(done.Events)
+		g.happened(done.Events, true)
 	}
 	return done, nil
 }

@@ -105,7 +105,7 @@ func (g *Guard) merge(ctx context.Context, account Name, row Account, act Act) (
 			}
 		}
 		g.gates.wakeAll(account)
-		g.happened(happened)
+		g.happened(happened, after.Known())
 
 		now, gone, was := g.now(), false, row
 		var removed []Event
@@ -125,7 +125,7 @@ func (g *Guard) merge(ctx context.Context, account Name, row Account, act Act) (
 			return after, fmt.Errorf("store: %w", err)
 		}
 		if gone {
-			g.happened(removed)
+			g.happened(removed, row.Known())
 			return after, nil
 		}
 		if row.Blank() {

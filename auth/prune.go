@@ -99,7 +99,7 @@ func (g *Guard) prune(ctx context.Context, store Prunable, keep time.Duration) (
 	if err != nil {
 		return 0, fmt.Errorf("announce the removal: %w", err)
 	}
-	g.happened([]Event{told})
+	g.happened([]Event{told}, false)
 	announced, err := store.Events(ctx, EventFilter{Kinds: []EventKind{AuditPruned}, Limit: 1})
 	switch {
 	case err != nil:

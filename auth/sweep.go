@@ -133,7 +133,7 @@ func (g *Guard) revoke(ctx context.Context, name Name, rules Rules, act Act) (re
 	if err != nil || len(happened) == 0 {
 		return false, err
 	}
-	g.happened(happened)
+	g.happened(happened, true) // others are not dormant
 	g.endSessions(name)
 	return true, nil
 }

@@ -2,9 +2,13 @@ package gateway
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"congthu/auth"
 )
 
 // latin is a name in ISO 8859-1, as an old mail client may send it: it is not
@@ -86,6 +90,45 @@ func TestTheLogNamesNoStrangerInTheWordsOfTheMailServer(t *testing.T) {
 		if got := without(c.text, c.login); got != c.want {
 			t.Errorf("%q without %q is %q, want %q", c.text, c.login, got, c.want)
 		}
+	}
+}
+
+// Recorders are told on the path of a login, where a store that answers slowly
+// would be waited for a second time: they ask none.
+func TestNothingThatIsRecordedAsksTheStore(t *testing.T) {
+	o := newOffice(t)
+	var watched atomic.Bool
+	var asked atomic.Int64
+	o.store.Fail = func(op auth.StoreOp) error {
+		if watched.Load() && op == auth.OpAccount {
+			asked.Add(1)
+			return errors.New("broken")
+		}
+		return nil
+	}
+	o.open()
+	for i := range 6 {
+		p := o.phone()
+		p.say(fmt.Sprintf(`a LOGIN nobody "guess-%d"`, i))
+		p.read("a NO")
+	}
+	p := o.phone()
+	p.say(`a LOGIN lan "Mat-khau-1"`)
+	p.read("a OK")
+	if _, err := o.gateway.guard.Lock(t.Context(), lan, auth.Act{Actor: "A", Reason: "asked by phone"}); err != nil {
+		t.Fatal(err)
+	}
+	watched.Store(true)
+	for _, name := range []auth.Name{lan, "nobody@example.vn"} {
+		if _, err := o.gateway.guard.Unlock(t.Context(), name, auth.Act{Actor: "A", Reason: "asked by phone"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the store was asked for an account %d times", n)
+	}
+	if log := o.log.String(); !strings.Contains(log, "kind=account.unlocked account="+lan) || !strings.Contains(log, "kind=account.unlocked login_hash=") {
+		t.Errorf("the log does not name the account, or names who is none:\n%s", log)
 	}
 }
 

@@ -220,7 +220,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.reloaded, g.renamed = make(chan struct{}, 1), make(chan struct{}, 1)
 	g.guard = &auth.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
-		Recorder:    recorders{g.Metrics, newLoginLog(g.Log, knownTo(g.Store))},
+		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
 		EndSessions: func(name auth.Name) { g.sessions.End(name) },
 		Panicked:    g.Metrics.Panicked,
 		Log:         g.Log,

@@ -80,7 +80,7 @@ func (c *counts) CertificatesRead(clients, _ error) {
 	c.unread = clients
 }
 
-func (*counts) Happened(auth.Event)                 {}
+func (*counts) Happened(auth.Event, bool)           {}
 func (*counts) Opened(auth.Protocol)                {}
 func (*counts) Closed(auth.Protocol)                {}
 func (*counts) Handshaken(auth.Protocol, error)     {}
@@ -1014,7 +1014,7 @@ func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
 	} {
 		for _, echo := range echoes {
 			var out bytes.Buffer
-			l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)), nobodyYet)
+			l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)))
 			name, _ := (&auth.Namer{Default: "example.vn", FoldSubaddress: true}).Canonical(login)
 			said := fmt.Errorf("the mail server says: %s", strconv.QuoteToASCII("NO [X-LOGIN] no user "+echo+" here"))
 			attempt := auth.Attempt{Login: login}
@@ -1030,8 +1030,6 @@ func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
 		}
 	}
 }
-
-func nobodyYet(auth.Name) bool { return false }
 
 // The drain may take long, and whoever has stopped the gateway wants to know that
 // it has heard.

@@ -26,9 +26,7 @@ import (
 // as a keyed hash, the same for the same name as long as the process lives.
 type loginLog struct {
 	log *slog.Logger
-	// known reports whether a name is an account.
-	known func(auth.Name) bool
-	key   []byte
+	key []byte
 
 	// Refusals that cost nobody anything, since the mail server is not asked, come
 	// as fast as a stranger can send them: they must not drown what matters.
@@ -52,20 +50,10 @@ const (
 	refusalBurst = 500
 )
 
-func newLoginLog(log *slog.Logger, known func(auth.Name) bool) *loginLog {
+func newLoginLog(log *slog.Logger) *loginLog {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
-	return &loginLog{log: log, known: known, key: key, refusals: rate.NewLimiter(refusalLines, refusalBurst)}
-}
-
-// knownTo asks a store for accounts. Whom it cannot find is not named.
-func knownTo(store auth.Store) func(auth.Name) bool {
-	return func(name auth.Name) bool {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		a, err := store.Account(ctx, name)
-		return err == nil && a.Known()
-	}
+	return &loginLog{log: log, key: key, refusals: rate.NewLimiter(refusalLines, refusalBurst)}
 }
 
 // Attempted implements [auth.Recorder].
@@ -143,22 +131,16 @@ func (l *loginLog) tell(addr netip.AddrPort) {
 }
 
 // Happened implements [auth.Recorder].
-func (l *loginLog) Happened(e auth.Event) {
-	account := slog.String("account", string(e.Account))
+func (l *loginLog) Happened(e auth.Event, known bool) {
 	switch e.Kind {
 	case auth.PasswordWrong:
 		return // the login's own line says it
 	case auth.AccountImported:
 		return // a list may have 100,000: one line says how many, the audit log has each
-	case auth.FirstLogin, auth.PasswordInDoubt, auth.PasswordChanged, auth.GraceGranted, auth.AccountLocked,
-		auth.AccountRevoked, auth.AccountRestored, auth.WouldRevoke, auth.AuditPruned, auth.ClockSuspected, auth.ClockAccepted,
-		auth.AccountRedated, auth.SourceAllowed:
-		// These happen to accounts only, or to none; the others to names that are none as
-		// well.
-	default:
-		if !l.known(e.Account) {
-			account = slog.String("login_hash", l.hash(string(e.Account)))
-		}
+	}
+	account := slog.String("account", string(e.Account)) // empty for what is of the whole gateway
+	if !known && e.Account != "" {
+		account = slog.String("login_hash", l.hash(string(e.Account)))
 	}
 	attrs := []slog.Attr{slog.String("kind", string(e.Kind)), account, slog.String("actor", e.Actor)}
 	if e.Source.IsValid() {
@@ -249,8 +231,8 @@ func (rs recorders) Attempted(a auth.Attempt, v auth.Verdict) {
 }
 
 // Happened implements [auth.Recorder].
-func (rs recorders) Happened(e auth.Event) {
+func (rs recorders) Happened(e auth.Event, known bool) {
 	for _, r := range rs {
-		r.Happened(e)
+		r.Happened(e, known)
 	}
 }

@@ -128,7 +128,7 @@ func (c *accounts) register(f factory) {
 }
 
 // Happened implements [auth.Recorder].
-func (m *Metrics) Happened(e auth.Event) {
+func (m *Metrics) Happened(e auth.Event, _ bool) {
 	c := &m.accounts
 	if counter, ok := c.events[e.Kind]; ok {
 		counter.Inc()

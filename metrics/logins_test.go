@@ -130,12 +130,12 @@ func TestEventsAreCountedByKindAndCause(t *testing.T) {
 	m, reg := newMetrics(t)
 	for _, kind := range auth.EventKinds() {
 		want(t, reg, fmt.Sprintf(`congthu_audit_events_total{kind=%q}`, kind), 0)
-		m.Happened(auth.Event{Kind: kind, Actor: auth.ByGateway})
+		m.Happened(auth.Event{Kind: kind, Actor: auth.ByGateway}, true)
 		want(t, reg, fmt.Sprintf(`congthu_audit_events_total{kind=%q}`, kind), 1)
 	}
 	for _, kind := range []auth.EventKind{auth.AccountLocked, auth.AccountUnlocked, auth.AccountRevoked} {
-		m.Happened(auth.Event{Kind: kind, Actor: "Nguyen Van A"})
-		m.Happened(auth.Event{Kind: kind, Actor: "uid:0 (root)"})
+		m.Happened(auth.Event{Kind: kind, Actor: "Nguyen Van A"}, true)
+		m.Happened(auth.Event{Kind: kind, Actor: "uid:0 (root)"}, true)
 	}
 	for series, n := range map[string]float64{
 		`congthu_lockouts_total{cause="wrong_passwords"}`: 1,

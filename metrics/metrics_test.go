@@ -81,7 +81,7 @@ func want(t testing.TB, reg *prometheus.Registry, series string, expected float6
 // exercise calls every method at least once.
 func exercise(m *Metrics) {
 	m.Attempted(auth.Attempt{Protocol: auth.SMTP, Mechanism: auth.Plain}, auth.Verdict{Upstream: time.Millisecond})
-	m.Happened(auth.Event{Kind: auth.AccountLocked, Actor: auth.ByGateway})
+	m.Happened(auth.Event{Kind: auth.AccountLocked, Actor: auth.ByGateway}, true)
 	m.SlotsWaiting(func() int { return 1 })
 	m.Sessions(func() int { return 1 })
 	m.Accounts(auth.Headcount{States: map[auth.State]int{auth.Active: 1}})
@@ -199,7 +199,7 @@ func TestNothingThatAClientChoseBecomesALabel(t *testing.T) {
 	}, auth.Verdict{Outcome: auth.Outcome(99), Name: canary, Code: canary, Err: errors.New(canary)})
 	m.Attempted(auth.Attempt{Mechanism: auth.Mechanism(99), Login: canary, Source: source},
 		auth.Verdict{Outcome: auth.Outcome(99), Would: auth.Outcome(99), Code: canary})
-	m.Happened(auth.Event{Kind: canary, Account: canary, Actor: canary, Reason: canary, Source: source})
+	m.Happened(auth.Event{Kind: canary, Account: canary, Actor: canary, Reason: canary, Source: source}, true)
 	m.Handshaken(auth.IMAP, errors.New(canary))
 	m.Handshaken(auth.Protocol(99), nil)
 	m.Opened(auth.Protocol(99))
