@@ -130,9 +130,10 @@ func (g *Guard) inForce(r Rules) Rules {
 	return r
 }
 
-// Canonical returns the account that a login name means; see [Namer.Canonical].
+// Canonical returns the account that a login name means, for admins: also one that
+// there may be from before letters beyond ASCII were refused. See [Namer.Existing].
 func (g *Guard) Canonical(login string) (Name, error) {
-	return g.policy.Load().Names.Canonical(login)
+	return g.policy.Load().Names.Existing(login)
 }
 
 // Waiting is how many attempts wait for a slot.
@@ -225,6 +226,12 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: Source(a.Source.Addr())}
 
 	name, err := policy.Names.Canonical(a.Login)
+	if errors.Is(err, ErrNotASCII) {
+		var outcome Outcome
+		if name, outcome, err = t.existing(ctx, policy.Names); outcome != Accepted {
+			return Verdict{Outcome: outcome, Err: err}
+		}
+	}
 	switch {
 	case errors.Is(err, ErrMasterUser):
 		return Verdict{Outcome: OtherIdentity, Err: err}

@@ -138,7 +138,7 @@ func importer(t *testing.T) (*auth.Guard, *storetest.Model, *recorder) {
 	store, told := &storetest.Model{}, &recorder{outcomes: make(map[auth.Outcome]int)}
 	g := &auth.Guard{Store: store, Recorder: told, Now: func() time.Time { return day(2026, 11, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{
-		Default: "example.vn", FoldSubaddress: true, Aliases: map[auth.Name]auth.Name{"vanthu@example.vn": lan},
+		Default: "example.vn", FoldSubaddress: true, Unicode: true, Aliases: map[auth.Name]auth.Name{"vanthu@example.vn": lan},
 	}})
 	return g, store, told
 }

@@ -39,6 +39,10 @@ type Namer struct {
 	// MasterSeparators are the characters of master-user syntax
 	// (owner*master), refused wherever they stand. Empty: "*%".
 	MasterSeparators string
+	// Unicode takes letters beyond ASCII in the part before the @. Only for a mail
+	// server that tells them apart: one that compares without accents would take
+	// many names, each with a counter and a lock of its own, for one mailbox.
+	Unicode bool
 	// FoldSubaddress takes user+detail for user (RFC 5233); otherwise such a
 	// name is no name.
 	FoldSubaddress bool
@@ -49,6 +53,8 @@ var (
 	ErrMalformedName = errors.New("malformed name")
 	ErrForeignDomain = errors.New("domain not served here")
 	ErrMasterUser    = errors.New("master-user syntax")
+	// ErrNotASCII is a malformed name that [Namer].Unicode would make one.
+	ErrNotASCII = fmt.Errorf("%w: letters beyond ASCII before the @, and names.unicode is false", ErrMalformedName)
 )
 
 // maxLoginName is the longest address: 64 octets, an @ and 255 octets
@@ -57,14 +63,33 @@ const maxLoginName = 320
 
 // Canonical returns the account that login means. The local part follows
 // PRECIS UsernameCaseMapped (RFC 8265 section 3.3) as far as that is an address
-// without quotes or slashes, the domain IDNA lookup (RFC 5891 section 5). The error is ErrMalformedName, ErrForeignDomain or
-// ErrMasterUser and does not repeat the name, which may be a mistyped password.
+// without quotes or slashes, and ASCII unless Unicode is set; the domain IDNA lookup
+// (RFC 5891 section 5). The error is ErrMalformedName (ErrNotASCII is one),
+// ErrForeignDomain or ErrMasterUser and does not repeat the name, which may be a
+// mistyped password.
 func (n *Namer) Canonical(login string) (Name, error) {
 	name, err := n.address(login)
 	if err != nil {
 		return "", err
 	}
 	return n.account(name), nil
+}
+
+// Existing is Canonical for the name of an account that there may be from before
+// Unicode was unset.
+func (n *Namer) Existing(login string) (Name, error) {
+	return n.withUnicode().Canonical(login)
+}
+
+func (n *Namer) withUnicode() *Namer {
+	m := *n
+	m.Unicode = true
+	return &m
+}
+
+// isASCII reports whether a text has no letters beyond ASCII.
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // account returns the account that an address means. It is its own account: the
@@ -98,6 +123,7 @@ func (n *Namer) SameAccount(one, other Name) bool {
 // sameAddress reports whether two login names are spellings of one address;
 // an alias and its account are two.
 func (n *Namer) sameAddress(one, other string) bool {
+	n = n.withUnicode()
 	a, err := n.address(one)
 	if err != nil {
 		return false
@@ -135,6 +161,9 @@ func (n *Namer) address(login string) (Name, error) {
 	}
 	if d := name.Domain(); d != n.Default && !n.Domains[d] {
 		return "", ErrForeignDomain
+	}
+	if !n.Unicode && !isASCII(name.Local()) {
+		return "", ErrNotASCII
 	}
 	if user, _, tagged := strings.Cut(name.Local(), "+"); tagged {
 		if !n.FoldSubaddress || !isDotString(user) {

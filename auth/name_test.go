@@ -11,6 +11,7 @@ var testNamer = &Namer{
 	Default: "example.vn",
 	Domains: map[string]bool{"example.vn": true, "other.vn": true, "xn--th-hia.vn": true},
 	Aliases: map[Name]Name{"office@example.vn": "lan@example.vn"},
+	Unicode: true,
 }
 
 func TestSpellingsOfOneMailboxAreOneName(t *testing.T) {

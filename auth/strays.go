@@ -47,11 +47,40 @@ func (n *Namer) foldsDomains() bool {
 
 // home returns the account that the name of a row means; empty for none.
 func (n *Namer) home(row Name) Name {
-	account, err := n.Canonical(string(row))
+	account, err := n.Existing(string(row))
 	if err != nil {
 		return ""
 	}
 	return account
+}
+
+// onlyExisting reports whether an account goes on because it is known, and could not
+// begin.
+func (n *Namer) onlyExisting(account Name) bool {
+	return !n.Unicode && !isASCII(account.Local()) && n.home(account) == account
+}
+
+// existing returns the account that a login name with letters beyond ASCII means, if
+// it is known from before such names were refused: its owner must not be told that
+// the password is wrong. Otherwise the outcome is not Accepted.
+func (t *try) existing(ctx context.Context, names *Namer) (Name, Outcome, error) {
+	name, err := names.Existing(t.Login)
+	if err != nil {
+		return "", NoSuchDomain, err
+	}
+	if _, good := t.known.get(name); good {
+		return name, Accepted, nil // and needs no store
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
+	defer cancel()
+	account, err := t.Store.Account(ctx, name)
+	switch {
+	case err != nil:
+		return "", StoreUnavailable, fmt.Errorf("store: %w", err)
+	case !account.Known():
+		return "", NoSuchDomain, ErrNotASCII
+	}
+	return name, Accepted, nil
 }
 
 // others are all the names that would be strays of an account.
@@ -144,6 +173,9 @@ func (s *strays) accounts() (accounts []Name) {
 type NamesLearned struct {
 	// Strays are rows whose name means another account.
 	Strays int
+	// NotASCII are accounts with letters beyond ASCII in the part before the @,
+	// while [Namer].Unicode is not set: they go on, and no others can begin.
+	NotASCII int
 }
 
 // LearnNames reads all rows of the store once and notes which have a name that
@@ -153,17 +185,22 @@ type NamesLearned struct {
 func (g *Guard) LearnNames(ctx context.Context, store Lister) (found NamesLearned, err error) {
 	g.init()
 	policy := g.policy.Load()
-	if policy.strays == nil {
+	if policy.strays == nil && policy.Names.Unicode {
 		return found, nil
 	}
 	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
 		if _, stray := policy.strays.add(a.Name); stray {
 			found.Strays++
+		} else if a.Known() && policy.Names.onlyExisting(a.Name) {
+			found.NotASCII++
 		}
 		return nil
 	})
 	if err != nil {
 		return found, fmt.Errorf("read accounts: %w", err)
+	}
+	if policy.strays == nil {
+		return found, nil
 	}
 	policy.strays.mu.Lock()
 	policy.strays.learned = true

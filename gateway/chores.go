@@ -175,9 +175,14 @@ func (g *Gateway) learnNames(ctx context.Context) error {
 		case err != nil:
 			g.Log.Error("the names in the store could not be compared with the configuration; tried again in a minute", "err", err)
 			again = time.After(learnAgain)
-		case found.Strays > 0:
+		}
+		if n := found.NotASCII; err == nil && n > 0 {
+			g.Log.Warn("accounts with letters beyond ASCII in their names go on, and others cannot begin to be used",
+				"count", n, "fix", "if the mail server tells accents apart set names.unicode: true, otherwise rename them there: congthu check lists them")
+		}
+		if n := found.Strays; err == nil && n > 0 {
 			g.Log.Warn("accounts are kept under names that mean other accounts now; what is held against them holds for those",
-				"count", found.Strays, "fix", "congthu account merge --all --dry-run shows them")
+				"count", n, "fix", "congthu account merge --all --dry-run shows them")
 		}
 		select {
 		case <-ctx.Done():

@@ -365,7 +365,7 @@ func (l *live) set(c *config.Config) error {
 		defer old.close(next)
 	}
 	names := c.Namer()
-	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Canonical, Aliases: c.SenderAliases(), Delegations: c.SenderDelegations()}
+	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Existing, Aliases: c.SenderAliases(), Delegations: c.SenderDelegations()}
 	l.current.Store(next)
 	return nil
 }

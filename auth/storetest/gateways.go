@@ -273,7 +273,7 @@ func (h *gateways) start() {
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
 	rules.Lockout.StrangersAfter = 0
-	names := &auth.Namer{Default: somebody.Domain(), Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
+	names := &auth.Namer{Default: somebody.Domain(), Unicode: true, Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
 	g.SetPolicy(auth.Policy{Names: names, Rules: rules})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

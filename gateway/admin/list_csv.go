@@ -221,6 +221,9 @@ func (l *lister) readAddress(i int, cell string) auth.Name {
 	case errors.Is(err, auth.ErrForeignDomain):
 		l.bad(i, "is of a domain that is not served here")
 		return ""
+	case errors.Is(err, auth.ErrNotASCII):
+		l.bad(i, "has letters beyond ASCII before the @: write it without accents, or set names.unicode: true if the mail server tells them apart")
+		return ""
 	case errors.Is(err, auth.ErrMasterUser):
 		l.bad(i, "has a character that separates master users")
 		return ""

@@ -46,7 +46,7 @@ func (c *Config) Namer() *auth.Namer {
 // addresses is Namer without aliases and folding: what can be the name of an
 // account at all.
 func (c *Config) addresses() *auth.Namer {
-	n := &auth.Namer{Default: c.Domain, Domains: make(map[string]bool, len(c.Domains)), MasterSeparators: c.Names.MasterSeparators}
+	n := &auth.Namer{Default: c.Domain, Domains: make(map[string]bool, len(c.Domains)), MasterSeparators: c.Names.MasterSeparators, Unicode: c.Names.Unicode}
 	for _, d := range c.Domains {
 		n.Domains[d] = true
 	}

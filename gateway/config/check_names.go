@@ -56,6 +56,9 @@ func (k *checker) ownName(path string, name auth.Name, wrong func(path, fix, for
 			fix = "did you mean " + name.Local() + "@" + near + "?"
 		}
 		wrong(path, fix, "`%s`: the domain of %s is not served here", path, name)
+	case errors.Is(err, auth.ErrNotASCII):
+		wrong(path, "write it without accents; or, if the mail server tells names with accents apart from those without, set names.unicode: true",
+			"`%s`: %s has letters beyond ASCII before the @, which many mail servers take for plain ones", path, name)
 	case errors.Is(err, auth.ErrMasterUser):
 		wrong(path, "correct it, or change `names.master_separators`", "`%s`: %s has a character of master-user syntax, which is never let in", path, name)
 	case err != nil || canonical != name:

@@ -148,6 +148,9 @@ type Names struct {
 	// MasterSeparators are the characters of master-user syntax, refused
 	// wherever they stand.
 	MasterSeparators string `yaml:"master_separators"`
+	// Unicode takes letters beyond ASCII before the @: for a mail server that tells
+	// them apart.
+	Unicode bool `yaml:"unicode"`
 }
 
 // Regulation are the rules, article by article; [Config.Rules] turns them into

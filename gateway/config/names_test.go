@@ -34,8 +34,8 @@ func TestInEveryConfigurationThatIsAcceptedAnAccountIsOneMailboxBehindEachDoor(t
 			listen := rapid.SampledFrom([]string{"", "", ", listen: []"}).Draw(t, door)
 			fmt.Fprintf(&file, "%s: { upstream: { address: 127.0.0.1:%d, login_name: %s }%s }\n", door, port, loginName.Draw(t, door), listen)
 		}
-		fmt.Fprintf(&file, "names: { subaddress: %s, master_separators: %q }\n",
-			rapid.SampledFrom([]string{"refuse", "fold"}).Draw(t, "subaddress"), rapid.SampledFrom([]string{"*%", "%"}).Draw(t, "separators"))
+		fmt.Fprintf(&file, "names: { subaddress: %s, master_separators: %q, unicode: %v }\n",
+			rapid.SampledFrom([]string{"refuse", "fold"}).Draw(t, "subaddress"), rapid.SampledFrom([]string{"*%", "%"}).Draw(t, "separators"), rapid.Bool().Draw(t, "unicode"))
 		file.WriteString("aliases:\n")
 		for alias, account := range rapid.MapOfN(address, address, 0, 3).Draw(t, "aliases") {
 			fmt.Fprintf(&file, "  %q: %q\n", alias, account)
