@@ -28,7 +28,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 		},
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
 		Checks: checks, Warnings: []admin.Check{{Name: "clock", Run: g.clockHealth}}, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
-		Bundle: g.bundle, Log: g.Log, Version: g.Version,
+		Bundle: g.bundle, Log: g.Log, Hostname: c.Hostname, Version: g.Version,
 	}
 }
 

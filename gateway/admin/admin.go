@@ -12,7 +12,9 @@
 // connect at all, and whoever can has every scope.
 //
 // /healthz, /readyz, /metrics and the OpenAPI document need no name. They tell
-// nothing of any account.
+// nothing of any account. Over the loopback interface the first three answer only
+// to names of this machine, so that no page in a browser can read them by pointing
+// its own name there (DNS rebinding); the API needs a token, which no page has.
 //
 // # What an answer may contain
 //
@@ -84,6 +86,10 @@ type Server struct {
 	Now func() time.Time
 	// Panicked is called for every panic that was caught, to count it; nil: not.
 	Panicked func()
+	// Hostname is the name of this machine that /metrics, /healthz and /readyz answer
+	// to over the loopback interface, besides IP addresses, localhost and the name that
+	// the system has for it; empty: no other.
+	Hostname string
 	// Version of the program, for the OpenAPI document; empty: "unknown".
 	Version string
 

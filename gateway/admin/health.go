@@ -44,11 +44,11 @@ var unnamedRoutes = map[string]struct{}{"GET /healthz": {}, "GET /readyz": {}, "
 
 func (s *Server) handleHealth(mux *http.ServeMux) {
 	// Alive: the process answers. A supervisor restarts it when it does not.
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /healthz", s.here(func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]bool{"ok": true})
-	})
+	}))
 	// Ready: users can log in. A load balancer looks elsewhere when it is not.
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /readyz", s.here(func(w http.ResponseWriter, r *http.Request) {
 		ready := leaving
 		if !s.draining.Load() {
 			ready = s.readiness.get(r.Context(), s.Checks, s.Warnings, s.now, func(p any) {
@@ -63,9 +63,9 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 			status = http.StatusServiceUnavailable
 		}
 		writeJSON(w, status, ready)
-	})
+	}))
 	if s.Metrics != nil {
-		mux.Handle("GET /metrics", s.Metrics)
+		mux.HandleFunc("GET /metrics", s.here(s.Metrics.ServeHTTP))
 	}
 }
 
