@@ -857,12 +857,12 @@ func TestASweepThatWouldRevokeManyAtOnceRevokesNobodyUntilSomebodySaysSo(t *test
 		}
 		usual := func() (auth.Swept, error) { return b.guard.Sweep(ctx, b.store) }
 		now := time.Now()
-		register(20, now.AddDate(-2, 0, 0))
+		register(20, auth.AddMonths(now, -24))
 		sweep(usual, nil, 20, 20) // few: all of them
 		register(230, now)
-		register(25, now.AddDate(-3, 0, 0))
+		register(25, auth.AddMonths(now, -36))
 		sweep(usual, nil, 25, 25) // 25 of 275
-		register(31, now.AddDate(-4, 0, 0))
+		register(31, auth.AddMonths(now, -48))
 		sweep(usual, auth.ErrManyDormant, 31, 0) // 31 of 306
 		time.Sleep(400 * 24 * time.Hour)         // or the clock says so
 		sweep(usual, auth.ErrManyDormant, 261, 0)

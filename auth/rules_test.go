@@ -190,8 +190,8 @@ func TestADoubtNeverLocks(t *testing.T) {
 func TestAWatchedRevocationIsNoticedOnce(t *testing.T) {
 	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
 	r.Dormancy.Mode = Warn
-	long := now.AddDate(-2, 0, 0)
-	a := Account{Name: "a@example.vn", Registered: long, FirstLogin: long, LastLogin: long, Revocation: Mark{At: now.AddDate(0, -1, 0), By: ByGateway}}
+	long := AddMonths(now, -24)
+	a := Account{Name: "a@example.vn", Registered: long, FirstLogin: long, LastLogin: long, Revocation: Mark{At: AddMonths(now, -1), By: ByGateway}}
 	told := 0
 	for i := range 5 {
 		v := r.accept(&a, acceptance{now: now.Add(time.Duration(i) * time.Minute), source: source, window: time.Hour})

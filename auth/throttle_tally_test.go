@@ -132,7 +132,7 @@ func TestAClockThatWasAheadKeepsNoSourceOut(t *testing.T) {
 		return throttled{source: from, name: Name(fmt.Sprint("n", i)), tolerated: 5, looked: true}
 	}
 	for i := range 10 {
-		throttle.failed(stranger(i), endedWrong, now.AddDate(1, 0, 0))
+		throttle.failed(stranger(i), endedWrong, AddMonths(now, 12))
 	}
 	if p := throttle.begin(stranger(10), now); p.passage != refused {
 		t.Fatalf("passage %v, want refused", p.passage)

@@ -56,8 +56,8 @@ func TestTheSweepRevokesWhatIsDormantAndEndsItsSessions(t *testing.T) {
 	sending.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
 	sending.read("235 ")
 
-	unused(t, o.store, lan, time.Now().AddDate(0, -13, 0))
-	unused(t, o.store, binh, time.Now().AddDate(0, -11, 0))
+	unused(t, o.store, lan, auth.AddMonths(time.Now(), -13))
+	unused(t, o.store, binh, auth.AddMonths(time.Now(), -11))
 	sweep := func() { // the daily chores themselves are another goroutine's
 		t.Helper()
 		if _, err := o.gateway.guard.Sweep(context.Background(), o.store); err != nil {
@@ -120,7 +120,7 @@ func TestTheSweepComesEveryDayHoweverSlowTheStoreIs(t *testing.T) {
 		if err := g.assemble(c, false); err != nil {
 			t.Fatal(err)
 		}
-		unused(t, o.store, lan, time.Now().AddDate(0, -13, 0))
+		unused(t, o.store, lan, auth.AddMonths(time.Now(), -13))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- g.sweepDaily(ctx) }()

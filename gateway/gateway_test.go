@@ -535,7 +535,7 @@ func TestAGatewayAmongOthersHearsThemAndUnlocksForThem(t *testing.T) {
 
 func TestTheLoginOfADormantAccountIsToldWhy(t *testing.T) {
 	o := newOffice(t)
-	long := time.Now().AddDate(-2, 0, 0)
+	long := auth.AddMonths(time.Now(), -24)
 	for i := range 20 { // the sessions are ended by goroutines of their own
 		name := auth.Name(fmt.Sprintf("dormant%d@example.vn", i))
 		o.imap.Accounts[string(name)] = "Mat-khau-1"
@@ -567,7 +567,7 @@ func plain(user, password string) string {
 // difference.
 func TestARevokedAccountIsToldSoWhenItSends(t *testing.T) {
 	o := newOffice(t)
-	long := time.Now().AddDate(-2, 0, 0)
+	long := auth.AddMonths(time.Now(), -24)
 	const tries = 40 // whatever ends sessions has goroutines of its own
 	for i := range tries {
 		name := auth.Name(fmt.Sprintf("dormant%d@example.vn", i))
@@ -575,7 +575,7 @@ func TestARevokedAccountIsToldSoWhenItSends(t *testing.T) {
 		_, err := o.store.Update(context.Background(), name, 0, func(a *auth.Account) ([]auth.Event, bool) {
 			a.Registered, a.FirstLogin, a.LastLogin = long, long, long
 			if i%2 == 1 {
-				a.Revocation = auth.Mark{At: long.AddDate(1, 1, 0), By: auth.ByGateway, Reason: "not logged in"}
+				a.Revocation = auth.Mark{At: auth.AddMonths(long, 13), By: auth.ByGateway, Reason: "not logged in"}
 			}
 			return nil, true
 		})
@@ -730,7 +730,7 @@ func TestAReloadReachesWhatSupportStaffTell(t *testing.T) {
 	o.open()
 	unused(t, o.store, lan, time.Now())
 	_, err := o.store.Update(context.Background(), lan, 0, func(a *auth.Account) ([]auth.Event, bool) {
-		a.Password.Since = time.Now().AddDate(0, -4, 0)
+		a.Password.Since = auth.AddMonths(time.Now(), -4)
 		return nil, true
 	})
 	if err != nil {
@@ -845,7 +845,7 @@ func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 // have.
 func TestAnExpiredCertificateStopsNeitherAStartNorAReload(t *testing.T) {
 	o := newOffice(t)
-	old := o.certify(time.Now().AddDate(-20, 0, 0))
+	old := o.certify(auth.AddMonths(time.Now(), -240))
 	o.open()
 	if got := o.shown(); !got.Equal(old) || !o.counts.expires.Equal(old) {
 		t.Errorf("clients see a certificate until %v, the metrics say %v, want %v", got, o.counts.expires, old)
@@ -870,7 +870,7 @@ func TestAnExpiredCertificateStopsNeitherAStartNorAReload(t *testing.T) {
 		t.Errorf("the rules are not those of the reload: %q", line)
 	}
 	// The wrong file put in its place by mistake does no harm.
-	o.certify(time.Now().AddDate(-20, 0, 0))
+	o.certify(auth.AddMonths(time.Now(), -240))
 	if err := o.gateway.Reload(); err != nil {
 		t.Fatal(err)
 	}

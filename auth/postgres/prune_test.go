@@ -40,7 +40,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `DELETE FROM events WHERE seq = 1`); err == nil {
 		t.Fatal("the log took a change")
 	}
-	g := &auth.Guard{Store: s, Now: func() time.Time { return noon.AddDate(2, 0, 0) }}
+	g := &auth.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
 	if n, err := g.Prune(t.Context(), s, 400*24*time.Hour); err != nil || n != 200 {
 		t.Fatalf("%d events were removed, %v; want 200", n, err)
@@ -78,7 +78,7 @@ func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	t.Parallel()
 	from := populated(t)
 	update(t, from, victim, 0, fail)
-	g := &auth.Guard{Store: from, Now: func() time.Time { return noon.AddDate(2, 0, 0) }}
+	g := &auth.Guard{Store: from, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
 	if n, err := g.Prune(t.Context(), from, 400*24*time.Hour); err != nil || n == 0 {
 		t.Fatalf("%d events were removed, %v", n, err)

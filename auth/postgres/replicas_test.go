@@ -18,7 +18,7 @@ func TestThreeSweepsAtOnceRevokeEachAccountOnce(t *testing.T) {
 	t.Parallel()
 	guards := replicated(t, 3, Options{DSN: database(t)})
 	s := storeOf(guards[0])
-	longAgo := s.Now().AddDate(-2, 0, 0)
+	longAgo := auth.AddMonths(s.Now(), -24)
 	const dormant = 20 // more at once are left to an admin
 	for i := range dormant + 10 {
 		update(t, s, numbered(i), 0, func(a *auth.Account) ([]auth.Event, bool) {

@@ -140,7 +140,7 @@ func TestAChangeThatAnotherProgramMakesIsSeen(t *testing.T) {
 	}
 	awaitOthersSeen(t, s)
 	registered(colleague) // is in memory from here on
-	before := noon.AddDate(-2, 0, 0)
+	before := auth.AddMonths(noon, -24)
 	other, err := sql.Open("sqlite", "file:"+s.path+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)

@@ -91,14 +91,14 @@ func newFixture(t *testing.T) *fixture {
 // add remembers an account that has logged in yesterday, unless it says otherwise.
 func (f *fixture) add(a auth.Account) {
 	if a.Registered.IsZero() {
-		a.Registered = f.now.AddDate(-1, 0, 0)
+		a.Registered = auth.AddMonths(f.now, -12)
 		a.FirstLogin = a.Registered
 	}
 	if a.LastLogin.IsZero() && !a.FirstLogin.IsZero() {
 		a.LastLogin = f.now.AddDate(0, 0, -1)
 	}
 	if a.Password.Since.IsZero() && !a.FirstLogin.IsZero() {
-		a.Password.Since = f.now.AddDate(0, -1, 0)
+		a.Password.Since = auth.AddMonths(f.now, -1)
 	}
 	f.store.accounts[a.Name] = a
 }

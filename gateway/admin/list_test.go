@@ -70,20 +70,20 @@ func (f *fixture) some(n int) {
 		case 1:
 			a.Lock = auth.Lock{Mark: auth.Mark{At: f.now, By: "A"}, Cause: auth.ByAdmin}
 		case 2:
-			a.LastLogin, a.Revocation = f.now.AddDate(-2, 0, 0), auth.Mark{At: f.now.AddDate(0, 0, -3)}
+			a.LastLogin, a.Revocation = auth.AddMonths(f.now, -24), auth.Mark{At: f.now.AddDate(0, 0, -3)}
 		case 3:
-			a.LastLogin = f.now.AddDate(-1, 0, -2) // for the next sweep
+			a.LastLogin = auth.AddMonths(f.now, -12).AddDate(0, 0, -2) // for the next sweep
 		case 4:
-			a.Password.Since = f.now.AddDate(0, -3, -2)
+			a.Password.Since = auth.AddMonths(f.now, -3).AddDate(0, 0, -2)
 		case 5:
-			a.Password.Since = f.now.AddDate(0, -3, 5)
+			a.Password.Since = auth.AddMonths(f.now, -3).AddDate(0, 0, 5)
 		case 6:
-			a.Registered = f.now.AddDate(0, -1, 0)
+			a.Registered = auth.AddMonths(f.now, -1)
 		case 7:
 			// Revoked before the months were set higher: marked, and used lately.
 			a.Revocation = auth.Mark{At: f.now.AddDate(0, 0, -3)}
 		case 8:
-			a.Password.Since, a.GraceUntil = f.now.AddDate(0, -4, 0), f.now.AddDate(0, 0, 2)
+			a.Password.Since, a.GraceUntil = auth.AddMonths(f.now, -4), f.now.AddDate(0, 0, 2)
 		}
 		f.add(a)
 	}

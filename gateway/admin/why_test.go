@@ -391,7 +391,7 @@ func TestADayThatHasBegunIsADay(t *testing.T) {
 	} {
 		a := auth.Account{
 			Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: now,
-			Password: auth.Password{Since: now.AddDate(-1, 0, 0)}, GraceUntil: now.Add(left),
+			Password: auth.Password{Since: auth.AddMonths(now, -12)}, GraceUntil: now.Add(left),
 		}
 		if why := Explain(a, auth.DefaultRules(), auth.Refusal{}, auth.Refusal{}, now, "")[0]; !strings.Contains(why.EN, ", "+want) {
 			t.Errorf("%s before the end: %s", left, why.EN)

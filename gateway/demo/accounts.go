@@ -45,6 +45,17 @@ var scenes = []scene{
 	{"stale", func(a *auth.Account, now time.Time) { a.Password.Since = now.AddDate(0, 0, -1) }},
 }
 
+// prepare makes the account as it is when the demo begins.
+func (s scene) prepare(a *auth.Account, password auth.Password, now time.Time) {
+	begun := auth.AddMonths(now, -18)
+	a.Registered, a.FirstLogin, a.LastLogin = begun, begun, now.AddDate(0, 0, -1)
+	a.Password = password
+	s.set(a, now)
+	if s.local != "stale" {
+		a.Password.Previous = nil
+	}
+}
+
 // Addresses are the accounts of the demo, in the order in which to show them.
 func Addresses() []string {
 	addresses := make([]string, len(scenes))
@@ -75,15 +86,9 @@ func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter
 			if a.Known() {
 				return nil, false
 			}
-			begun := auth.AddMonths(now, -18)
-			a.Registered, a.FirstLogin, a.LastLogin = begun, begun, now.AddDate(0, 0, -1)
-			a.Password = password
-			s.set(a, now)
-			if s.local != "stale" {
-				a.Password.Previous = nil
-			}
+			s.prepare(a, password, now)
 			return []auth.Event{{
-				Kind: auth.FirstLogin, Account: name, At: begun, Actor: auth.ByGateway, Before: "unknown", After: "active",
+				Kind: auth.FirstLogin, Account: name, At: a.FirstLogin, Actor: auth.ByGateway, Before: "unknown", After: "active",
 				Reason: "account of the demo",
 			}}, true
 		})

@@ -55,3 +55,26 @@ func TestTheLockedAccountHasTheHistoryOfARealLock(t *testing.T) {
 		t.Errorf("%v, the last %+v", kinds, events[0])
 	}
 }
+
+// Each account shows its rule on whatever day the demo is started.
+func TestEachAccountIsWhatItIsNamedForOnAnyDay(t *testing.T) {
+	rules := auth.DefaultRules()
+	states := map[string]auth.State{
+		"active": auth.Active, "expiring": auth.StateExpiring, "expired": auth.StateExpired, "dormant": auth.StateRevoked,
+		lockedLocal: auth.Active, "stale": auth.Active, // before somebody guesses
+	}
+	for day := time.Date(2027, 1, 1, 0, 0, 0, 0, rules.Location); day.Year() < 2032; day = day.AddDate(0, 0, 1) {
+		for _, into := range []time.Duration{0, 12 * time.Hour, 24*time.Hour - time.Second} {
+			now := day.Add(into).UTC()
+			for _, s := range scenes {
+				var a auth.Account
+				s.prepare(&a, auth.Password{}, now)
+				for _, later := range []time.Duration{0, time.Hour} {
+					if got := rules.State(a, now.Add(later)); got != states[s.local] {
+						t.Errorf("%s is %s %s after a start at %s, want %s", s.local, got, later, day.Add(into), states[s.local])
+					}
+				}
+			}
+		}
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"math/big"
 	"net"
 	"time"
+
+	"congthu/auth"
 )
 
 // Certificate makes a self-signed certificate for localhost, good for a year,
@@ -27,7 +29,7 @@ func Certificate(now time.Time) (certificate, key []byte, err error) {
 	// Its own authority, so that clients can be given it to verify itself with.
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "congthu demo"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		NotBefore: now.Add(-time.Hour), NotAfter: auth.AddMonths(now, 12),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA: true, BasicConstraintsValid: true,

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"congthu/auth"
 )
 
 // unusedSince makes the store say that nobody has logged in to an account since
@@ -67,8 +69,8 @@ func TestTheDailySweepRevokesDormantAccounts(t *testing.T) {
 		}
 		awaitPasswordSeen(t, g, user) // or that would be written later, as of now
 	}
-	unusedSince(t, g, dormant, time.Now().AddDate(0, -13, 0))
-	unusedSince(t, g, other, time.Now().AddDate(0, -11, 0))
+	unusedSince(t, g, dormant, auth.AddMonths(time.Now(), -13))
+	unusedSince(t, g, other, auth.AddMonths(time.Now(), -11))
 	sweepSoon(t, g)
 
 	if rest := reading[0].Rest(); rest != "" {
