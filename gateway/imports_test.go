@@ -37,6 +37,7 @@ var imports = map[string][]string{
 	"congthu/deploy/bench":           {},
 	"congthu/deploy/guide":           {},
 	"congthu/deploy/prometheus":      {},
+	"congthu/deploy/tools/dates":     {"congthu/auth/storetest/testenv"},
 	"congthu/deploy/packaging":       nil, // reads the commands for the manual
 	"congthu/gateway":                nil, // all of its doors, but see below
 	"congthu/gateway/cli":            nil, // puts everything together

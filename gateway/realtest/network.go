@@ -85,6 +85,13 @@ var authority struct {
 	made *Authority
 }
 
+// Certificates are good whatever the clock of a client shows: the tests can be run
+// at other dates, and the clients cannot.
+var (
+	longAgo  = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
+	farAhead = time.Date(2190, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
 // TheAuthority returns the run's authority.
 func TheAuthority(t testing.TB) *Authority {
 	t.Helper()
@@ -100,7 +107,7 @@ func TheAuthority(t testing.TB) *Authority {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "congthu test authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: longAgo, NotAfter: farAhead,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -121,7 +128,7 @@ func TheAuthority(t testing.TB) *Authority {
 // Issue makes a certificate for localhost and 127.0.0.1 and returns its files.
 func (a *Authority) Issue(t testing.TB, name string) (certFile, keyFile string) {
 	t.Helper()
-	return a.IssueFor(t, name, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+	return a.IssueFor(t, name, longAgo, farAhead)
 }
 
 // IssueFor makes a certificate with dates of its own.

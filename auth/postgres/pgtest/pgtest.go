@@ -52,6 +52,7 @@ type Server struct {
 	o       Options
 	dir     string // with data, and the socket
 	bin     string // of the programs
+	clock   string // the library that sets its clock to that of the tests, if need be
 	account *syscall.Credential
 
 	databases atomic.Int64
@@ -134,14 +135,21 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// errMissing is the error of a machine without PostgreSQL.
-var errMissing = errors.New("PostgreSQL is missing: apt-get install -y --no-install-recommends postgresql-15")
+// missing is the error of a machine without something: its name, and that of the
+// Debian package which has it.
+type missing struct{ what, pkg string }
 
-// Fail ends a test that has no server, with the error of [New]: for want of
-// PostgreSQL as [testenv.Missing] does, and as a failure for anything else.
+func (m missing) Error() string {
+	return m.what + " is missing: apt-get install -y --no-install-recommends " + m.pkg
+}
+
+var postgres = missing{"PostgreSQL", "postgresql-15"}
+
+// Fail ends a test that has no server, with the error of [New]: for want of a
+// program as [testenv.Missing] does, and as a failure for anything else.
 func Fail(t testing.TB, err error) {
 	t.Helper()
-	if errors.Is(err, errMissing) {
+	if errors.As(err, new(missing)) {
 		testenv.Missing(t, err.Error())
 	}
 	t.Fatal(err)
@@ -273,6 +281,13 @@ func New(o Options) (_ *Server, err error) {
 	if s.account, err = unprivileged(); err != nil {
 		return nil, err
 	}
+	if testenv.ClockShift() != "" { // its clock is the one of the stores
+		found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+		if len(found) == 0 {
+			return nil, missing{"libfaketime", "faketime"}
+		}
+		s.clock = found[0]
+	}
 	if s.dir, err = testenv.MakeDir(); err != nil {
 		return nil, err
 	}
@@ -301,7 +316,7 @@ func programs() (string, error) {
 	// Debian keeps them out of the path, one directory for each version.
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
-		return "", errMissing
+		return "", postgres
 	}
 	return filepath.Dir(slices.MinFunc(found, func(a, b string) int { return strings.Compare(version(a), version(b)) })), nil
 }
@@ -317,7 +332,7 @@ func unprivileged() (*syscall.Credential, error) {
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", errMissing, err)
+		return nil, fmt.Errorf("%w (%w)", postgres, err)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
@@ -330,8 +345,20 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, program), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+	if s.clock != "" {
+		// Timers are by the monotonic clock, which is nobody's to set.
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+s.clock, "FAKETIME="+signed(testenv.ClockShift()), "FAKETIME_DONT_FAKE_MONOTONIC=1")
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account}
 	return cmd
+}
+
+// signed is a number of seconds as libfaketime takes it for a distance.
+func signed(seconds string) string {
+	if strings.HasPrefix(seconds, "-") {
+		return seconds
+	}
+	return "+" + seconds
 }
 
 // run starts the postmaster and waits until it says that it is ready.
