@@ -190,8 +190,8 @@ func TestACopyThatWasKilledGoesOn(t *testing.T) {
 	path := filled(t, 6000)
 	t.Setenv(sourceVariable, path)
 	var took time.Duration
-	halves, rounds := 0, 4
-	for round := range rounds {
+	halves, rounds, round := 0, storetest.Rounds(3, 30), 0
+	for ; round < rounds || halves == 0 && round < 20*rounds; round++ {
 		dsn := database(t)
 		for try := 0; ; try++ {
 			cmd, said := child(t, "copy", dsn)
@@ -245,7 +245,7 @@ func TestACopyThatWasKilledGoesOn(t *testing.T) {
 	if halves == 0 {
 		t.Fatal("it was never killed within a copy: the test proves nothing")
 	}
-	t.Logf("%d copies, killed %d times within one", rounds, halves)
+	t.Logf("%d copies, killed %d times within one", round, halves)
 }
 
 func TestACopyFollowsASourceThatChangedAfterAnInterruption(t *testing.T) {

@@ -38,13 +38,14 @@ func importOn(path string) {
 // TestAnImportIsWholeOrNotThereAfterSIGKILL kills a process that changes many
 // accounts, over and over, at any moment of it.
 func TestAnImportIsWholeOrNotThereAfterSIGKILL(t *testing.T) {
-	const rounds = 12
+	rounds := storetest.Rounds(4, 100)
 	path := filepath.Join(t.TempDir(), "congthu.db")
 	names := storetest.ManyNames()
 	done := 0
 	var took time.Duration // one change of all
 	halfway := 0
-	for round := range rounds {
+	round := 0
+	for ; round < rounds || halfway == 0 && round < 20*rounds; round++ {
 		cmd, said := child(t, "import", path)
 		if got := line(t, said); got != "open" {
 			t.Fatal(got)
@@ -102,5 +103,5 @@ func TestAnImportIsWholeOrNotThereAfterSIGKILL(t *testing.T) {
 	if halfway == 0 {
 		t.Fatal("it was never killed within a change: the test proves nothing")
 	}
-	t.Logf("killed %d times, %d of them within a change; %d changes of %d accounts", rounds, halfway, done, len(names))
+	t.Logf("killed %d times, %d of them within a change; %d changes of %d accounts", round, halfway, done, len(names))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -71,7 +70,7 @@ func stall(t *testing.T, s *Store) (goOn func()) {
 // queued waits until n changes wait for the writer.
 func queued(s *Store, n int) {
 	for len(s.writer.queue) < n {
-		runtime.Gosched() // only the length of the channel tells
+		time.Sleep(100 * time.Microsecond) // only the length of the channel tells
 	}
 }
 

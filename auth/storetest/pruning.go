@@ -437,7 +437,8 @@ func (s *telling) RemoveEvents(ctx context.Context, announced int64, _ int) (aut
 // it has removed, a line each time, or anything else when something is wrong.
 func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill func(), said *bufio.Scanner)) {
 	s, shut := open()
-	const old, young = 1200, 20
+	const young = 20
+	old := Rounds(600, 1200)
 	var ages []time.Duration
 	for i := range old {
 		ages = append(ages, 410*day-time.Duration(i)*time.Second)
@@ -451,7 +452,7 @@ func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill
 	killed := 0
 	for {
 		kill, said := begin()
-		last, lines := int64(0), 1+rand.N(100) // of four hundred
+		last, lines := int64(0), 1+rand.N(old/12) // of a third of them
 		for said.Scan() {
 			var err error
 			if last, err = strconv.ParseInt(said.Text(), 10, 64); err != nil {
@@ -474,7 +475,7 @@ func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill
 		if _, err := s.Verify(t.Context(), nil); err != nil {
 			t.Fatalf("verify when it was killed at %d: %v", gone.Seq, err)
 		}
-		if gone.Seq == old {
+		if gone.Seq == int64(old) {
 			wantLog(t, s, link(before[old-1]), before[old:], len(events)-young)
 			shut()
 			break
