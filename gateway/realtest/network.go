@@ -171,13 +171,14 @@ func itoa(port int) string { return fmt.Sprint(port) }
 
 var lastAddress atomic.Uint32
 
-// FreshAddress is a loopback address that no client has come from. Dovecot
-// makes an address from which wrong passwords come wait, for up to 15 seconds,
-// and it learns from the gateway where they come from: tests that share an
-// address would slow each other down.
+// FreshAddress is a loopback address that no client has come from, nor from its
+// /24, which has a share of what sources may do. Dovecot makes an address from
+// which wrong passwords come wait, for up to 15 seconds, and it learns from the
+// gateway where they come from: tests that share an address would slow each other
+// down.
 func FreshAddress() string {
 	n := lastAddress.Add(1)
-	return fmt.Sprintf("127.%d.%d.%d", 100+n>>16&63, n>>8&255, n&255)
+	return fmt.Sprintf("127.%d.%d.%d", 100+n>>8&63, n&255, 1+n>>14&127)
 }
 
 // tryDial connects to a port, or not.
