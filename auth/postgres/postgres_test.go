@@ -124,6 +124,7 @@ func TestPostgreSQLKeepsTheContract(t *testing.T) {
 }
 
 var harness = storetest.Harness{
+	Parallel: true,
 	Open: func(t *testing.T, o storetest.Options) storetest.Store {
 		return open(t, Options{MaxUnknown: o.MaxUnknown})
 	},

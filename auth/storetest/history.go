@@ -18,7 +18,7 @@ import (
 // step after the other, and compares what they say. The number of a history is
 // its seed.
 func histories(t *testing.T, h Harness) {
-	for seed := range uint64(10) {
+	for seed := range uint64(Rounds(5, 50)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			const room = 4
 			d := driver{

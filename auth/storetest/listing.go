@@ -309,7 +309,7 @@ func (h Harness) filled(t testing.TB, s Store, n int) Store {
 }
 
 func manyAccounts(t *testing.T, h Harness) {
-	n := Rounds(100_000, 1_000_000)
+	n := Rounds(20_000, 1_000_000)
 	s := h.reopened(t, h.filled(t, h.open(t), n))
 	visited := 0
 	var last auth.Name

@@ -35,6 +35,9 @@ type Harness struct {
 	// the database; nothing keeps the audit log from it. nil: there is no SQL, and
 	// what depends on it is not tried.
 	Tamper func(t *testing.T, s Store, statements ...string) Store
+	// Parallel: the cases may run beside each other, which saves time where they
+	// wait for a disk or a server.
+	Parallel bool
 }
 
 // number names the accounts of [populate] and [Harness].Fill; SQL has to agree.
@@ -126,11 +129,16 @@ func Run(t *testing.T, h Harness) {
 		{"accounts are filtered", filteredAccounts},
 		{"lists go on where they stopped", listCursor},
 		{"each account is visited once", eachAccount},
-		{"a hundred thousand accounts", manyAccounts},
+		{"tens of thousands of accounts", manyAccounts},
 
 		{"any history reads as in the model", histories},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, h) })
+		t.Run(c.name, func(t *testing.T) {
+			if h.Parallel {
+				t.Parallel()
+			}
+			c.run(t, h)
+		})
 	}
 }
 
