@@ -28,7 +28,7 @@ type Account struct {
 	// unlock (Art. 6.2.d).
 	Failures int
 	// Mistakes are the latest of those failures, oldest first, at most
-	// [MaxMistakes].
+	// [MaxMistakes]; of a shared counter the first of all and the latest.
 	Mistakes []Mistake
 	// WrongOn is the calendar day of the latest failure (2006-01-02, in the
 	// regulation's time zone), and WrongThatDay how many there were on it. No
@@ -166,7 +166,11 @@ func (a *Account) see(source netip.Prefix, now time.Time) bool {
 // mistaken records one counted failure.
 func (a *Account) mistaken(m Mistake) {
 	a.Failures++
-	if len(a.Mistakes) >= MaxMistakes {
+	switch {
+	case len(a.Mistakes) < MaxMistakes:
+	case a.Name.Shared(): // its first failure says when it is emptied
+		a.Mistakes = append(a.Mistakes[:1:1], a.Mistakes[2:]...)
+	default:
 		a.Mistakes = a.Mistakes[len(a.Mistakes)-MaxMistakes+1:]
 	}
 	a.Mistakes = append(append([]Mistake(nil), a.Mistakes...), m)

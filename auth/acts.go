@@ -39,6 +39,9 @@ var (
 // [ErrNothingToDo]; with [Guard].Shared it is unlocked all the same, and the event
 // says [ForgivenEverywhere].
 func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error) {
+	if err := g.refuseUnlock(ctx, name); err != nil {
+		return Account{}, err
+	}
 	rules, refused := g.Rules(), g.LatelyRefused(name)
 	var at time.Time
 	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {

@@ -85,6 +85,9 @@ type Verdict struct {
 	// Known is set when the name is an account. A name that is none may be a
 	// mistyped password: it is not to be logged.
 	Known bool
+	// Shared is set when the attempt was counted, or refused as locked, by the
+	// counter that its name shares with others that nobody ever logged in with.
+	Shared bool
 	// Code is the mail server's response code when Outcome is Refused.
 	Code string
 	// Would is what an accepted login would have been refused for if the rules

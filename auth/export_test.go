@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"net/netip"
 	"time"
 )
@@ -53,3 +54,9 @@ func (t *Throttle) ForgiveAccount(name Name, now time.Time, sources ...netip.Add
 
 // Allow lets a source go on.
 func (t *Throttle) Allow(source netip.Addr, until time.Time) { t.allow(Source(source), until) }
+
+// SharedCounter returns the counter that a name shares.
+func (g *Guard) SharedCounter(ctx context.Context, name Name) (Name, error) {
+	g.init()
+	return g.sharedCounter(ctx, name)
+}

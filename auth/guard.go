@@ -68,6 +68,10 @@ type Guard struct {
 	// KnownGood is how many accounts have their last accepted password
 	// remembered (as a keyed digest). 0: 100,000.
 	KnownGood int
+	// MaxUnknown is the room that the store has for names that nobody ever logged
+	// in with: one source takes a share of it a day at most, one in 64, and the
+	// networks above it twice that at each step. 0: all of it.
+	MaxUnknown int
 
 	policy atomic.Pointer[Policy]
 	once   sync.Once
@@ -82,9 +86,12 @@ type Guard struct {
 	refusals   shards[Name, refusals]  // unasked
 	unanswered shards[Name, Refusal]   // by the mail server
 	forgiven   shards[Name, time.Time] // the latest unlock of a name that was applied here
-	began      time.Time               // when the guard came into use
-	contact    atomic.Int64            // last success of the store, nanoseconds since then
-	clockAhead atomic.Int64            // of the monotonic clock, as last seen, in nanoseconds
+	sharing    sharing
+	shares     shards[netip.Prefix, share]
+	taking     sync.Mutex   // held while a share is looked at and used
+	began      time.Time    // when the guard came into use
+	contact    atomic.Int64 // last success of the store, nanoseconds since then
+	clockAhead atomic.Int64 // of the monotonic clock, as last seen, in nanoseconds
 	suspicion  atomic.Pointer[suspicion]
 
 	mu     sync.RWMutex
@@ -174,6 +181,7 @@ func (g *Guard) init() {
 		g.recent = newShards[digest, time.Time](65536)
 		g.refusals, g.unanswered = newShards[Name, refusals](maxRefusals), newShards[Name, Refusal](maxRefusals)
 		g.forgiven = newShards[Name, time.Time](maxRefusals)
+		g.shares = newShards[netip.Prefix, share](maxShares)
 		g.logins = make(map[Name]time.Time)
 		g.allowed = make(map[netip.Prefix]allowance)
 		g.observe = make(chan unobserved, 1024)
@@ -256,9 +264,11 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 		if t.charged {
 			g.Throttle.end(t.throttled(), t.ending, g.now())
 		}
+		t.leavePlace()
 	}()
 	v = t.admit(ctx)
 	v.Name, v.Known, v.Admission, v.KnownGood = name, t.account.Known(), time.Since(began), t.good
+	v.Shared = t.counter != ""
 	if v.Outcome != Accepted {
 		return v
 	}
@@ -268,6 +278,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	t.paid()
 	v = t.settle(ctx, answer)
 	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == Accepted, t.good
+	v.Shared = t.counter != ""
 	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
 	return v
 }
@@ -282,8 +293,10 @@ type try struct {
 	name   Name
 	digest digest
 
-	account     Account     // as of the admission
+	account     Account     // as of the admission; that of counter if there is one
 	reservation Reservation // none when good
+	counter     Name        // that the name shares with others, for want of room; empty for none
+	place       place       // in the room for unknown names
 	good        bool        // the same password was accepted before
 	proven      bool        // the account was logged in to from this source lately
 	looked      bool        // so that proven is known
@@ -404,7 +417,8 @@ func (t *try) lookAt(ctx context.Context) {
 	for _, row := range rows {
 		t.proven = t.proven || row.SeenFrom(t.source, now)
 	}
-	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
+	// Where nothing is remembered the failures may be those of a shared counter.
+	if t.rules.Lockout.Mode != Off && !a.Blank() && !t.rules.StrangersOut(a, now) {
 		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)
 	}
 }
@@ -474,10 +488,6 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	switch {
 	case err == nil || errors.Is(err, ErrNoSlot):
 		t.reached()
-	case errors.Is(err, ErrFull):
-		// The answer tells that the name is new.
-		t.ending = endedInDoubt
-		return true, Verdict{Outcome: Unavailable, Err: err}
 	case t.good && t.offlineGrace():
 		t.offline = true
 		return true, v
@@ -526,7 +536,19 @@ func (t *try) free(a Account, now time.Time) (n int, limited bool) {
 func (t *try) reserve(ctx context.Context) (Account, Reservation, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
-	return t.Store.Reserve(ctx, t.name, t.slots)
+	t.counter = ""
+	beyond := false // the share of the source
+	a, r, err := t.Store.Reserve(ctx, t.name, func(a Account) int {
+		if beyond = a.Blank() && !t.takePlace(); beyond {
+			return 0
+		}
+		return t.slots(a)
+	})
+	if errors.Is(err, ErrFull) || errors.Is(err, ErrNoSlot) && beyond {
+		t.leavePlace()
+		return t.reserveShared(ctx)
+	}
+	return a, r, err
 }
 
 // slots is how many attempts on the account may be with the mail server.
@@ -587,8 +609,9 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 	case InDoubt:
 		t.ending = endedInDoubt
 		if t.reservation != 0 {
+			t.place.used.Store(true) // it will be
 			t.owe(debt{
-				name: t.name, reservation: t.reservation, due: time.Now().Add(orDefault(t.Lease, 2*time.Minute)),
+				name: t.holder(), reservation: t.reservation, due: time.Now().Add(orDefault(t.Lease, 2*time.Minute)),
 				change: t.counted(t.rules.doubt),
 			})
 		}
@@ -603,6 +626,9 @@ func (t *try) counted(rule func(*Account, time.Time, netip.AddrPort) []Event) fu
 	judged := t.now()
 	return func(happened *[]Event) Change {
 		return func(a *Account) ([]Event, bool) {
+			if a.Blank() {
+				t.place.used.Store(true)
+			}
 			*happened = rule(a, judged, t.Source)
 			return *happened, true
 		}
@@ -636,7 +662,7 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	if !t.charged {
 		t.Throttle.failed(t.throttled(), t.ending, now)
 	}
-	err := t.update(ctx, debt{name: t.name, reservation: t.reservation, change: t.counted(t.rules.reject)})
+	err := t.update(ctx, debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.reject)})
 	if err != nil {
 		// The client must not read "wrong" for a failure that is not durable.
 		return Verdict{Outcome: StoreUnavailable, Err: err}
@@ -685,7 +711,7 @@ func (t *try) noteStale(ctx context.Context, now time.Time) {
 		t.release(ctx)
 		return
 	}
-	t.update(ctx, debt{name: t.name, reservation: t.reservation, change: func(*[]Event) Change {
+	t.update(ctx, debt{name: t.holder(), reservation: t.reservation, change: func(*[]Event) Change {
 		return func(a *Account) ([]Event, bool) {
 			a.Stale = Mistake{At: now, Source: t.Source}
 			return nil, true
@@ -720,6 +746,10 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 
 	// Nothing is accepted that was not settled.
 	v := accepted{outcome: StoreUnavailable}
+	own := t.reservation
+	if t.counter != "" {
+		own = 0 // the slot is the counter's
+	}
 	generation := t.voided.of(t.name).Load()
 	account := t.account
 	elsewhere, err := t.elsewhere(ctx)
@@ -728,7 +758,7 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 	case elsewhere != Accepted:
 		v.outcome = elsewhere
 	default:
-		account, err = t.storeUpdate(ctx, t.name, t.reservation, func(a *Account) ([]Event, bool) {
+		account, err = t.storeUpdate(ctx, t.name, own, func(a *Account) ([]Event, bool) {
 			v = t.rules.accept(a, s)
 			return v.events, v.write
 		})
@@ -745,10 +775,14 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		t.release(ctx)
 		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
+	if t.counter != "" || elsewhere != Accepted {
+		// The slot was not settled. A login forgives nothing of a shared counter:
+		// others have guessed as well.
+		t.release(ctx)
+	}
 	t.happened(v.events, account.Known())
 	verdict := Verdict{Outcome: v.outcome, Would: v.would, Alert: v.alert, ExpiresIn: v.expiresIn}
 	if elsewhere != Accepted {
-		t.release(ctx)
 		return verdict
 	}
 	if v.outcome != Accepted {
@@ -817,5 +851,5 @@ func (t *try) release(ctx context.Context) {
 	if t.reservation == 0 {
 		return
 	}
-	t.update(ctx, debt{name: t.name, reservation: t.reservation, change: noChange})
+	t.update(ctx, debt{name: t.holder(), reservation: t.reservation, change: noChange})
 }

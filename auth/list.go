@@ -18,6 +18,9 @@ type Filter struct {
 	Locked, Revoked bool
 	// Unknown includes names that nobody ever logged in with.
 	Unknown bool
+	// Shared wants the counters that such names share, which are no names, and
+	// nothing else; together with Unknown it wants everything that is stored.
+	Shared bool
 	// IdleBefore wants accounts whose last login (or registration, when there
 	// was none) is earlier.
 	IdleBefore time.Time

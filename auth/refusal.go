@@ -41,7 +41,7 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 			r.add(latest)
 			return r
 		})
-	case v.Outcome == Unavailable && !errors.Is(v.Err, ErrFull): // then it was not asked
+	case v.Outcome == Unavailable:
 		g.unanswered.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
 	case v.Outcome == Accepted:
 		g.refusals.remove(v.Name)

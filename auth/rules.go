@@ -113,6 +113,9 @@ func DefaultRules() Rules {
 
 // failures counts the failures that have not been forgotten.
 func (l Lockout) failures(a Account, now time.Time) int {
+	if a.Name.Shared() && l.emptied(a, now) {
+		return 0
+	}
 	if n := len(a.Mistakes); l.ForgetAfter > 0 && n > 0 && !now.Before(a.Mistakes[n-1].At.Add(l.ForgetAfter)) {
 		return 0
 	}
@@ -121,9 +124,14 @@ func (l Lockout) failures(a Account, now time.Time) int {
 
 // Slots is how many attempts on the account may be with the mail server at
 // once: as many as could all turn out wrong without exceeding tolerated + 1.
-// An account that is not locked always has one: the next real rejection locks.
+// An account that is not locked always has one: the next real rejection locks. A
+// shared counter has none when it is full, since nothing of it is ever locked.
 func (r Rules) Slots(a Account, now time.Time) int {
-	return max(1, r.Lockout.Tolerated+1-r.Lockout.failures(a, now))
+	free := r.Lockout.Tolerated + 1 - r.Lockout.failures(a, now)
+	if a.Name.Shared() {
+		return max(0, free)
+	}
+	return max(1, free)
 }
 
 // FreeSlots is how many of the slots are left to attempts that may come after free
@@ -138,11 +146,12 @@ func (r Rules) FreeSlots(a Account, free int, now time.Time) int {
 }
 
 // Locked reports whether the account is locked. An admin's lock holds in every
-// mode; one made by wrong passwords only while the rule is enforced.
+// mode; one made by wrong passwords only while the rule is enforced. A shared
+// counter that is full refuses as if it were locked.
 func (r Rules) Locked(a Account, now time.Time) bool {
 	switch a.Lock.Cause {
 	case NotLocked:
-		return false
+		return r.full(a, now)
 	case ByAdmin:
 		return true
 	}

@@ -44,7 +44,7 @@ func (r Rules) reject(a *Account, now time.Time, source netip.AddrPort) []Event 
 			Before: before, After: describeFailures(a.Failures),
 		})
 	}
-	if a.Failures <= r.Lockout.Tolerated || a.Lock.Cause != NotLocked {
+	if a.Failures <= r.Lockout.Tolerated || a.Lock.Cause != NotLocked || a.Name.Shared() {
 		return events
 	}
 	e := Event{Account: a.Name, At: now, Actor: ByGateway, Source: source, Before: before, Reason: r.lockReason(a)}

@@ -140,7 +140,8 @@ func (g *Guard) revoke(ctx context.Context, name Name, rules Rules, act Act) (re
 
 // ForgetUnknown makes room: it forgets the names that nobody ever logged in with
 // and about which the rules want nothing remembered any more, and returns how
-// many. No lock is ever forgotten.
+// many. No lock is ever forgotten. The counters that such names share are emptied
+// as well, when their day is over; they are not in the number.
 func (g *Guard) ForgetUnknown(ctx context.Context, store Lister) (forgotten int, err error) {
 	g.init()
 	rules := g.Rules()
@@ -163,5 +164,8 @@ func (g *Guard) ForgetUnknown(ctx context.Context, store Lister) (forgotten int,
 		}
 		return nil
 	})
-	return forgotten, err
+	if err != nil {
+		return forgotten, err
+	}
+	return forgotten, g.emptyShared(ctx, store)
 }

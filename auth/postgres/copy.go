@@ -79,8 +79,8 @@ const (
 
 	forgetRange = `DELETE FROM accounts WHERE name > $1 AND name <= $2`
 	forgetRest  = `DELETE FROM accounts WHERE name > $1`
-	recount     = `UPDATE counts SET unknown = (SELECT count(*) FROM accounts WHERE registered IS NULL)`
-	countAll    = `SELECT count(*), count(*) FILTER (WHERE registered IS NULL) FROM accounts`
+	recount     = `UPDATE counts SET unknown = (SELECT count(*) FROM accounts WHERE registered IS NULL AND NOT ` + isShared + `)`
+	countAll    = `SELECT count(*), count(*) FILTER (WHERE registered IS NULL) FROM accounts WHERE NOT ` + isShared
 )
 
 // Copy makes the database a copy of another store: accounts and names that
@@ -351,7 +351,7 @@ func (c *copier) copyAccounts(ctx context.Context, after auth.Name) error {
 	}
 	for {
 		c.progress(CopyingAccounts, done, c.accounts)
-		page, err := c.from.List(ctx, auth.Filter{After: after, Limit: copyPage, Unknown: true})
+		page, err := c.from.List(ctx, auth.Filter{After: after, Limit: copyPage, Unknown: true, Shared: true})
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSource, err)
 		}
@@ -394,7 +394,7 @@ func (c *copier) compare(ctx context.Context) error {
 	var after auth.Name
 	for done := int64(0); ; {
 		c.progress(Comparing, done, c.accounts)
-		want := auth.Filter{After: after, Limit: copyPage, Unknown: true}
+		want := auth.Filter{After: after, Limit: copyPage, Unknown: true, Shared: true}
 		theirs, err := c.from.List(ctx, want)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSource, err)

@@ -48,7 +48,13 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	defer s.operated(auth.OpList, time.Now(), &err)
 	var q query
 	q.want("name > ?", string(want.After))
-	if !want.Unknown {
+	switch {
+	case want.Shared && want.Unknown:
+	case want.Shared:
+		q.want(isShared)
+	case want.Unknown:
+		q.want("NOT " + isShared)
+	default:
 		q.want("registered IS NOT NULL")
 	}
 	if part := norm.NFC.String(strings.ToLower(want.Contains)); part != "" {

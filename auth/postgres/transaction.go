@@ -147,7 +147,10 @@ const (
 	lockCounts = `SELECT FROM counts FOR UPDATE`
 	readRoom   = `SELECT unknown, ARRAY (
 		SELECT DISTINCT r.account FROM reservations r
-		WHERE r.lapsed IS NULL AND NOT EXISTS (SELECT FROM accounts a WHERE a.name = r.account)) FROM counts`
+		WHERE r.lapsed IS NULL AND NOT (r.account >= '@' AND r.account < 'A')
+		AND NOT EXISTS (SELECT FROM accounts a WHERE a.name = r.account)) FROM counts`
+	// isShared is [auth.Name.Shared] of a name.
+	isShared = `(name >= '@' AND name < 'A')`
 
 	removeAccount    = `DELETE FROM accounts WHERE name = $1`
 	appendEvent      = `INSERT INTO events (` + eventColumns + `) VALUES `
@@ -402,9 +405,10 @@ func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.
 	return nil
 }
 
-// unknown is 1 for a row of a name that nobody ever logged in with.
+// unknown is 1 for a row that takes of the room for names that nobody ever logged
+// in with. A shared counter takes none.
 func unknown(exists bool, a auth.Account) int64 {
-	if exists && !a.Known() {
+	if exists && !a.Known() && !a.Name.Shared() {
 		return 1
 	}
 	return 0
@@ -413,7 +417,7 @@ func unknown(exists bool, a auth.Account) int64 {
 // fits reports whether the name may have something remembered: it has already,
 // or was promised it by a slot, or there is room for one more unknown name.
 func (t *transaction) fits(ctx context.Context, r *row, promised bool) (bool, error) {
-	if r.exists || promised || r.inFlight() > 0 {
+	if r.exists || promised || r.inFlight() > 0 || r.account.Name.Shared() {
 		return true, nil
 	}
 	if t.unknown == nil {
@@ -428,7 +432,7 @@ func (t *transaction) fits(ctx context.Context, r *row, promised bool) (bool, er
 		}
 	}
 	for _, r := range t.rows {
-		if !r.exists && r.inFlight() > 0 {
+		if !r.exists && r.inFlight() > 0 && !r.account.Name.Shared() {
 			n++
 		}
 	}

@@ -58,12 +58,7 @@ func (d *draft) make(before auth.Account, exists bool, try func(auth.Change, *au
 		return before, err
 	}
 	d.blank = after.Blank()
-	if exists && !before.Known() {
-		d.unknown--
-	}
-	if !d.blank && !after.Known() {
-		d.unknown++
-	}
+	d.unknown = unknown(!d.blank, after) - unknown(exists, before)
 	return after, err
 }
 

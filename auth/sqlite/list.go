@@ -19,7 +19,13 @@ const defaultLimit = 100
 func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, err error) {
 	defer s.operated(auth.OpList, s.now(), &err)
 	where, args := []string{"name > ?"}, []any{string(want.After)}
-	if !want.Unknown {
+	switch {
+	case want.Shared && want.Unknown:
+	case want.Shared:
+		where = append(where, isShared)
+	case want.Unknown:
+		where = append(where, "NOT "+isShared)
+	default:
 		where = append(where, "registered IS NOT NULL")
 	}
 	if part := norm.NFC.String(strings.ToLower(want.Contains)); part != "" {

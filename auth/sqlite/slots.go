@@ -150,7 +150,7 @@ func (s *slots) promise(e *entry) bool {
 }
 
 func (s *slots) room(e *entry) bool {
-	if e.newcomer {
+	if e.newcomer || e.name.Shared() {
 		return true
 	}
 	if s.unknown+s.newcomers >= s.max {
@@ -171,7 +171,7 @@ func (s *slots) stored(e *entry, exists bool, change int) {
 	case exists && e.newcomer:
 		e.newcomer = false
 		s.newcomers--
-	case !exists && !e.newcomer && e.inFlight > 0:
+	case !exists && !e.newcomer && e.inFlight > 0 && !e.name.Shared():
 		// Those in flight may need a row again.
 		e.newcomer = true
 		s.newcomers++

@@ -246,7 +246,9 @@ func (s *Store) readRow(ctx context.Context, name auth.Name) (auth.Account, bool
 
 const (
 	selectAccount = `SELECT ` + accountColumns + ` FROM accounts WHERE name = ?`
-	countUnknown  = `SELECT count(*) FROM accounts WHERE registered IS NULL`
+	countUnknown  = `SELECT count(*) FROM accounts WHERE registered IS NULL AND NOT ` + isShared
+	// isShared is [auth.Name.Shared] of a name.
+	isShared = `(name >= '@' AND name < 'A')`
 )
 
 func readAccount(ctx context.Context, stmt *sql.Stmt, name auth.Name) (a auth.Account, exists bool, err error) {

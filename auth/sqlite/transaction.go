@@ -253,12 +253,7 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 		return nil, err
 	}
 	r := row{entry: t.slots.enter(after.Name), exists: !after.Blank()}
-	if exists && !before.Known() {
-		r.unknown--
-	}
-	if r.exists && !after.Known() {
-		r.unknown++
-	}
+	r.unknown = unknown(r.exists, after) - unknown(exists, before)
 	if !exists && r.unknown > 0 && !t.slots.promise(r.entry) {
 		t.slots.leave(r.entry)
 		return nil, auth.ErrFull
@@ -288,6 +283,15 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 	t.next.ChainHead, t.writes = next, true
 	t.changes++
 	return nil, nil
+}
+
+// unknown is 1 for a row that takes of the room for names that nobody ever logged
+// in with. A shared counter takes none.
+func unknown(exists bool, a auth.Account) int {
+	if exists && !a.Known() && !a.Name.Shared() {
+		return 1
+	}
+	return 0
 }
 
 // settle does what is to be done in memory when it is known whether the

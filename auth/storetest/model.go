@@ -179,7 +179,7 @@ func (m *Model) List(ctx context.Context, want auth.Filter) ([]auth.Account, err
 			a := m.read(name)
 			switch {
 			case name <= want.After,
-				!a.Known() && !want.Unknown,
+				!listed(name, a, want),
 				!strings.Contains(string(name), Fold(want.Contains)),
 				want.Locked && a.Lock.Cause == auth.NotLocked,
 				want.Revoked && a.Revocation.IsZero(),
@@ -307,21 +307,32 @@ func (m *Model) inFlight(name auth.Name) (n int) {
 	return n
 }
 
+// listed reports whether the filter wants an account of its sort.
+func listed(name auth.Name, a auth.Account, want auth.Filter) bool {
+	switch {
+	case name.Shared():
+		return want.Shared
+	case want.Shared && !want.Unknown:
+		return false
+	}
+	return a.Known() || want.Unknown
+}
+
 // room reports whether name may have something remembered: it has already, or
 // holds a slot, or there is a place for one more unknown name. An attempt
 // that was let through can thus always be settled.
 func (m *Model) room(name auth.Name) bool {
-	if _, has := m.accounts[name]; has || m.MaxUnknown == 0 {
+	if _, has := m.accounts[name]; has || m.MaxUnknown == 0 || name.Shared() {
 		return true
 	}
 	unknown := make(map[auth.Name]bool)
 	for _, a := range m.accounts {
-		if !a.Known() {
+		if !a.Known() && !a.Name.Shared() {
 			unknown[a.Name] = true
 		}
 	}
 	for _, holder := range m.taken {
-		if _, has := m.accounts[holder]; !has {
+		if _, has := m.accounts[holder]; !has && !holder.Shared() {
 			unknown[holder] = true
 		}
 	}
@@ -333,7 +344,7 @@ func (m *Model) UnknownNames(context.Context) (n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, a := range m.accounts {
-		if !a.Known() {
+		if !a.Known() && !a.Name.Shared() {
 			n++
 		}
 	}
