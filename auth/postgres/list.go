@@ -93,6 +93,32 @@ func (s *Store) UnknownNames(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+const (
+	// countWrong tells by how much the count of unknown names is wrong, at one
+	// moment: whoever adds or takes one alters the count in the same transaction.
+	countWrong  = `SELECT unknown - (SELECT count(*) FROM accounts WHERE registered IS NULL AND NOT ` + isShared + `) FROM counts`
+	mendUnknown = `UPDATE counts SET unknown = unknown - $1`
+)
+
+// mendCount sets the count of unknown names right. A gateway of a version that does
+// not know shared counters takes them for such names, when a slot of one lapses or
+// it forgets one. It takes no lock that a login waits for but that of the count,
+// and only when that is wrong.
+func (s *Store) mendCount(ctx context.Context, conn *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		// One after the other: two would take the same away twice.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("recount")); err != nil {
+			return err
+		}
+		var wrong int64
+		if err := tx.QueryRow(ctx, countWrong).Scan(&wrong); err != nil || wrong == 0 {
+			return err
+		}
+		_, err := tx.Exec(ctx, mendUnknown, wrong)
+		return err
+	})
+}
+
 // Each implements [auth.Census]; see [auth.Walk].
 func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
 	return auth.Walk(ctx, s, auth.Filter{}, f)

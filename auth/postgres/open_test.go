@@ -245,3 +245,35 @@ func field(dsn, name string) string {
 	}
 	panic(fmt.Sprintf("no %s in %s", name, filepath.Base(dsn)))
 }
+
+// A gateway of an older version takes shared counters for names that nobody ever
+// logged in with, and counts them.
+func TestACountOfUnknownNamesThatIsWrongIsMended(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{MaxUnknown: 3})
+	for _, name := range []auth.Name{"@00ff", "@0100", "a@congthu.test", "b@congthu.test"} {
+		update(t, s, name, 0, fail)
+	}
+	for _, wrong := range []string{"unknown + 2", "unknown - 7", "unknown"} {
+		execute(t, connected(t, s), `UPDATE counts SET unknown = `+wrong)
+		replicas := make([]*Store, 4) // that start at once
+		var wg sync.WaitGroup
+		for i := range replicas {
+			wg.Go(func() {
+				var err error
+				if replicas[i], err = Open(context.Background(), s.o); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, r := range replicas {
+			if r != nil {
+				r.Close()
+			}
+		}
+		if n, err := s.UnknownNames(t.Context()); n != 2 || err != nil {
+			t.Errorf("with %s: %d unknown names, %v; want 2", wrong, n, err)
+		}
+	}
+}

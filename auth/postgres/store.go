@@ -174,6 +174,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		s.pool.Close()
 		return nil, err
 	}
+	if err := s.mendCount(ctx, conn); err != nil {
+		s.o.Log.Warn("the count of names that nobody ever logged in with could not be compared with them", "err", explain(ctx, err))
+	}
 	s.admit, s.settle = newLane(s, "admit", admitting), newLane(s, "settle", settling)
 	s.keeper = newKeeper(s, conn)
 	go s.admit.run()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -263,4 +264,82 @@ func parallelNewcomers(t *testing.T, h Harness) {
 	if let.Load() != room || len(all) != room {
 		t.Fatalf("%d were let through and %d are remembered, want %d", let.Load(), len(all), room)
 	}
+}
+
+// sharedCounters are accounts in all but what they take of the room, and that no
+// list shows them.
+func sharedCounters(t *testing.T, h Harness) {
+	const counter, another auth.Name = "@00ff", "@ff00"
+	s := h.Open(t, Options{MaxUnknown: 2})
+	update(t, s, "a@congthu.test", reserve(t, s, "a@congthu.test", allow(1)), fail)
+	// One in flight without a row takes no room either.
+	held := reserve(t, s, another, allow(1))
+	update(t, s, "b@congthu.test", reserve(t, s, "b@congthu.test", allow(1)), fail)
+	full := func() {
+		t.Helper()
+		if n, err := s.UnknownNames(t.Context()); n != 2 || err != nil {
+			t.Fatalf("%d unknown names, %v; want 2", n, err)
+		}
+		if _, _, err := s.Reserve(t.Context(), somebody, allow(1)); !errors.Is(err, auth.ErrFull) {
+			t.Fatalf("reserve for a newcomer: %v, want ErrFull", err)
+		}
+		if _, err := s.Update(t.Context(), somebody, 0, fail); !errors.Is(err, auth.ErrFull) {
+			t.Fatalf("update of a newcomer: %v, want ErrFull", err)
+		}
+		if _, err := s.UpdateAll(t.Context(), []auth.Name{somebody}, fail); !errors.Is(err, auth.ErrFull) {
+			t.Fatalf("update of all newcomers: %v, want ErrFull", err)
+		}
+	}
+	full()
+	quietly := func(a *auth.Account) ([]auth.Event, bool) { _, write := fail(a); return nil, write }
+	update(t, s, another, held, quietly)
+	var taken []auth.Reservation
+	for range 6 {
+		taken = append(taken, reserve(t, s, counter, tolerate(6)))
+	}
+	wantNoSlot(t, s, counter, tolerate(6))
+	for _, r := range taken {
+		update(t, s, counter, r, quietly)
+	}
+	wantNoSlot(t, s, counter, tolerate(6))
+	wantFailures(t, s, counter, 6)
+	full()
+	if n, err := s.UpdateAll(t.Context(), []auth.Name{another, counter}, quietly); n != 2 || err != nil {
+		t.Fatalf("update of all counters: %d, %v", n, err)
+	}
+	full()
+	s = h.reopened(t, s)
+	full()
+	for _, s := range h.replicas(t, s) {
+		wantFailures(t, s, counter, 7)
+		wantFailures(t, s, another, 2)
+		for _, c := range []struct {
+			want  auth.Filter
+			names []auth.Name
+		}{
+			{auth.Filter{}, nil},
+			{auth.Filter{Unknown: true}, []auth.Name{"a@congthu.test", "b@congthu.test"}},
+			{auth.Filter{Shared: true}, []auth.Name{counter, another}},
+			{auth.Filter{Shared: true, After: counter}, []auth.Name{another}},
+			{auth.Filter{Shared: true, Unknown: true}, []auth.Name{counter, another, "a@congthu.test", "b@congthu.test"}},
+			{auth.Filter{Contains: "@", Locked: true, Unknown: true}, nil},
+			{auth.Filter{Contains: "ff", Unknown: true}, nil},
+		} {
+			listed, err := s.List(t.Context(), c.want)
+			if err != nil {
+				t.Fatalf("list: %v", err)
+			}
+			var names []auth.Name
+			for _, a := range listed {
+				names = append(names, a.Name)
+			}
+			if !slices.Equal(names, c.names) {
+				t.Errorf("list of %+v: %v, want %v", c.want, names, c.names)
+			}
+		}
+	}
+	// What is emptied makes no room that was not taken.
+	update(t, s, another, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	wantAccount(t, account(t, s, another), auth.Account{Name: another})
+	full()
 }

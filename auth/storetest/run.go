@@ -115,6 +115,7 @@ func Run(t *testing.T, h Harness) {
 
 		{"new unknown names are refused when there is no room", fullOfUnknown},
 		{"many new names at once do not exceed the room", parallelNewcomers},
+		{"shared counters take no room and are in no list", sharedCounters},
 
 		{"a store that fails before the commit has changed nothing", failsBefore},
 		{"a store that fails after the commit counts once", failsAfter},
