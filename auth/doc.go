@@ -62,7 +62,13 @@
 //
 // Names that nobody ever logged in with are treated and answered like accounts,
 // in bounded room that no newcomer can take from another name; they are forgotten
-// after a month ([Lockout].ForgetUnknown), unless they are locked.
+// after a month ([Lockout].ForgetUnknown), unless they are locked. One source takes
+// a share of the room a day, and so does a network. Beyond the room, or the share,
+// names share 65536 counters, by a keyed hash: a counter is as exact and as durable
+// as an account, refuses like a locked one when it is full, locks nothing, and is
+// emptied a day after its first failure. A right password makes an account of the
+// name, which needs no room. So nobody is refused for want of room, and an attack
+// that fills one counter in a hundred keeps out one newcomer in a hundred, for a day.
 //
 // # The clock
 //

@@ -243,6 +243,10 @@ func (g *Gateway) count(ctx context.Context) {
 	if err == nil {
 		unknown, err = g.Store.UnknownNames(ctx)
 	}
+	var shared auth.Counters
+	if err == nil {
+		shared, err = g.guard.CountShared(ctx, unhurried)
+	}
 	var oldest auth.Event
 	if err == nil {
 		oldest, err = auth.OldestEvent(ctx, g.Store)
@@ -255,6 +259,7 @@ func (g *Gateway) count(ctx context.Context) {
 	}
 	g.Metrics.Accounts(accounts)
 	g.Metrics.UnknownNames(unknown)
+	g.Metrics.SharedCounters(shared)
 	g.Metrics.AuditOldest(oldest.At)
 	attacks := make(map[string]bool)
 	for _, c := range causes {

@@ -68,6 +68,9 @@ type Metrics interface {
 	// UnknownNames is told how many names are remembered that nobody ever logged
 	// in with.
 	UnknownNames(n int)
+	// SharedCounters is told how many of the counters are in use that names
+	// beyond that share.
+	SharedCounters(auth.Counters)
 	// Swept is told of every sweep for dormant accounts.
 	Swept(at time.Time, err error)
 	// Reloaded is told of every configuration that was read.
@@ -230,6 +233,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		StoreGrace:  c.Store.Grace,
 		LoginWindow: c.Store.LastLoginWindow,
 		Shared:      g.Changes != nil,
+		MaxUnknown:  c.Store.MaxUnknownNames,
 	}
 	if c.Store.LastLoginWindow == 0 {
 		g.guard.LoginWindow = -1 // write each one

@@ -92,6 +92,7 @@ func (*counts) Accounts(auth.Headcount)             {}
 func (*counts) RulesInForce(auth.Rules)             {}
 func (*counts) Attacks(int)                         {}
 func (*counts) UnknownNames(int)                    {}
+func (*counts) SharedCounters(auth.Counters)        {}
 func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
 func (*counts) Watch(func() int, func() int)        {}

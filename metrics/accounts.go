@@ -21,6 +21,8 @@ type accounts struct {
 
 	attacks            prometheus.Gauge
 	unknown            prometheus.Gauge
+	sharedUsed         prometheus.Gauge
+	sharedFull         prometheus.Gauge
 	sweptAt            prometheus.Gauge
 	sweptOK, sweptFail prometheus.Counter
 
@@ -82,8 +84,13 @@ func (c *accounts) register(f factory) {
 		"Causes of locks that look like an attack, of the accounts that are locked now, as last counted: 'congthu account causes' shows them, "+
 			"'congthu account unlock --cause' ends them.")
 	c.unknown = f.gauge("congthu_unknown_names",
-		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names new names get a "+
-			"temporary answer, and so does whoever logs in for the first time: import the accounts.")
+		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names further names share "+
+			"counters (congthu_shared_counters): import the accounts.")
+	shared := f.gauges("congthu_shared_counters",
+		"Counters of wrong passwords that names share for which there is no room, as last counted, by state: used have failures, full are "+
+			"those of them that refuse until their day is over. There are 65536; as large a part of those who log in for the first time is "+
+			"refused as are full: import the accounts.", "state")
+	c.sharedUsed, c.sharedFull = shared.WithLabelValues("used"), shared.WithLabelValues("full")
 	c.sweptAt = f.gauge("congthu_sweep_last_success_timestamp_seconds",
 		"When the daily sweep for dormant accounts last ended well, in seconds since 1970; 0 before the first time since the start. "+
 			"Older than two days: look for the sweep in the log, run 'congthu sweep --dry-run'.")
@@ -196,6 +203,12 @@ func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
 
 // UnknownNames sets how many names are remembered that nobody ever logged in with.
 func (m *Metrics) UnknownNames(n int) { m.accounts.unknown.Set(float64(n)) }
+
+// SharedCounters sets how many counters are in use that unknown names share.
+func (m *Metrics) SharedCounters(n auth.Counters) {
+	m.accounts.sharedUsed.Set(float64(n.Used))
+	m.accounts.sharedFull.Set(float64(n.Full))
+}
 
 // AuditOldest sets when the oldest entry of the audit log was written; zero
 // without entries.

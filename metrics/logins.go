@@ -85,6 +85,7 @@ type loginSeries struct {
 	upstream prometheus.Observer
 	answers  [numAnswers]prometheus.Counter
 	known    prometheus.Counter
+	shared   [numResults]prometheus.Counter
 }
 
 func (l *logins) register(f factory) {
@@ -116,6 +117,11 @@ func (l *logins) register(f factory) {
 		"Attempts with a password that this process had already seen accepted: they need no slot and no synchronous write. "+
 			"Few of them are normal for a while after a restart.",
 		"protocol")
+	shared := f.counters("congthu_login_shared_total",
+		"Attempts on names that nobody has ever logged in with and for which there is no room, so that they share a counter of wrong "+
+			"passwords, by result. denied were refused like a locked account, since the counter was full: some of them may be new colleagues. "+
+			"Import the accounts.",
+		"protocol", "result")
 
 	l.waiting.register(f, "congthu_login_slots_waiting",
 		"Attempts that wait for a free slot of their account now. Lasting high values mean that somebody guesses passwords "+
@@ -139,6 +145,7 @@ func (l *logins) register(f factory) {
 		}
 		for r, name := range resultNames {
 			s.whole[r] = whole.WithLabelValues(p.String(), name)
+			s.shared[r] = shared.WithLabelValues(p.String(), name)
 		}
 		for a, name := range answerNames {
 			s.answers[a] = answers.WithLabelValues(p.String(), name)
@@ -170,6 +177,9 @@ func (m *Metrics) Attempted(a auth.Attempt, v auth.Verdict) {
 	s.admitted.Observe(v.Admission.Seconds())
 	if v.KnownGood {
 		s.known.Inc()
+	}
+	if v.Shared {
+		s.shared[resultOf(v.Outcome)].Inc()
 	}
 	// Locked, throttled and the like are decided without the mail server.
 	if v.Upstream > 0 {

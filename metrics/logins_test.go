@@ -54,6 +54,12 @@ func TestDurationsAreSplitIntoTheirParts(t *testing.T) {
 	m.Attempted(auth.Attempt{Protocol: auth.IMAP}, auth.Verdict{Outcome: auth.Locked, Admission: time.Millisecond})
 	want(t, reg, `congthu_login_upstream_duration_seconds_count{protocol="imap"}`, 1)
 	want(t, reg, `congthu_login_duration_seconds_count{protocol="imap",result="denied"}`, 1)
+	want(t, reg, `congthu_login_shared_total{protocol="imap",result="denied"}`, 0)
+	m.Attempted(auth.Attempt{Protocol: auth.SMTP}, auth.Verdict{Outcome: auth.Locked, Shared: true, Admission: time.Millisecond})
+	want(t, reg, `congthu_login_shared_total{protocol="smtp",result="denied"}`, 1)
+	m.SharedCounters(auth.Counters{Used: 7, Full: 3})
+	want(t, reg, `congthu_shared_counters{state="used"}`, 7)
+	want(t, reg, `congthu_shared_counters{state="full"}`, 3)
 	want(t, reg, `congthu_login_duration_seconds_bucket{protocol="imap",result="accepted",le="60"}`, 1)
 	want(t, reg, `congthu_login_duration_seconds_bucket{protocol="imap",result="accepted",le="0.00025"}`, 0)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -38,6 +39,15 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 		return nil, s.storeFailed("read events", err)
 	}
 	shown := s.account(a, events)
+	if !a.Known() {
+		until, err := s.Guard.SharedFull(ctx, name)
+		if err != nil {
+			return nil, s.storeFailed("read shared counter", err)
+		}
+		if !until.IsZero() {
+			shown.Why = slices.Insert(shown.Why, 0, sharedFull(until, s.Guard.Rules()))
+		}
+	}
 	if shown.Locked != nil && a.Lock.Cause == auth.ByWrongPasswords && a.Known() && shown.Why[0].Outcome == auth.Locked.String() {
 		causes, err := s.causes(ctx)
 		if err != nil {
@@ -171,6 +181,15 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 // actFailed says why an act was not done.
 func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error {
 	switch {
+	case errors.Is(err, auth.ErrSharedFull):
+		until, err := s.Guard.SharedFull(ctx, name)
+		if err != nil {
+			return s.storeFailed("read shared counter", err)
+		}
+		if until.IsZero() { // it has been emptied since
+			return problem(http.StatusConflict, "nothing to do")
+		}
+		return problem(http.StatusConflict, "nothing to do: "+sharedFull(until, s.Guard.Rules()).EN)
 	case errors.Is(err, auth.ErrUnknownAccount), errors.Is(err, auth.ErrNothingToDo):
 		status, detail := http.StatusNotFound, "no such account"
 		if errors.Is(err, auth.ErrNothingToDo) {

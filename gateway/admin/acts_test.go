@@ -211,3 +211,37 @@ func TestABodyIsTakenAsCurlSendsIt(t *testing.T) {
 		decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"trở lại"}`, "Content-Type", contentType), 200)
 	}
 }
+
+// A newcomer is refused because of what others have guessed, and has nothing that
+// could be unlocked: support is told why, until when, and what helps.
+func TestANewcomerRefusedByASharedCounterIsExplained(t *testing.T) {
+	f := newFixture(t)
+	for i := range 1 << 16 { // whichever is the newcomer's
+		a := auth.Account{Name: auth.Name(fmt.Sprintf("@%04x", i)), Failures: 6}
+		for range 6 {
+			a.Mistakes = append(a.Mistakes, from("203.0.113.5:40000", "2025-06-15 09:00"))
+		}
+		f.store.accounts[a.Name] = a
+	}
+	a := decode[Account](t, f.request("GET", base+"/accounts/moi@x.vn", ""), 200)
+	why := a.Why[0]
+	if why.Outcome != "locked" || !strings.HasPrefix(why.EN, "Refused like a locked account until 2025-06-16 09:00, though nothing is locked") ||
+		!strings.Contains(why.EN, "congthu import accounts") || !strings.Contains(why.VI, "đến 09:00 ngày 16/06/2025") {
+		t.Errorf("%+v", a.Why)
+	}
+	if len(a.Why) != 2 || !strings.HasPrefix(a.Why[1].EN, "No account of this name has ever logged in") {
+		t.Errorf("%+v", a.Why)
+	}
+	p := decode[Problem](t, f.request("POST", base+"/accounts/moi@x.vn/unlock", `{"reason":"người dùng gọi"}`), 409)
+	if p.Detail != "nothing to do: "+why.EN {
+		t.Errorf("%+v", p)
+	}
+	if len(f.store.events) > 0 {
+		t.Errorf("audit log: %+v", f.store.events)
+	}
+	// An account is none of it, and a counter is none either.
+	if a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200); a.Why[0].Outcome != "accepted" {
+		t.Errorf("%+v", a.Why)
+	}
+	decode[Problem](t, f.request("GET", base+"/accounts/%4000ff", ""), 422)
+}

@@ -138,6 +138,7 @@ type Guard interface {
 	RefusedSources() []auth.RefusedSource
 	LatelyRefused(name auth.Name) auth.Refusal
 	LatelyUnanswered(name auth.Name) auth.Refusal
+	SharedFull(ctx context.Context, name auth.Name) (until time.Time, err error)
 	Rules() auth.Rules
 }
 

@@ -218,6 +218,23 @@ func (e explainer) refusedForNow(lately auth.Refusal) Why {
 	return w
 }
 
+// sharedFull says that a name which is no account is refused like a locked one,
+// because of the counter of wrong passwords that it shares with others.
+func sharedFull(until time.Time, rules auth.Rules) Why {
+	e := explainer{rules: rules}
+	return Why{
+		Outcome: auth.Locked.String(),
+		EN: fmt.Sprintf("Refused like a locked account until %s, though nothing is locked: nobody has logged in with this name yet, and wrong passwords for such names "+
+			"are counted for many of them together while the memory for them is full (store.max_unknown_names). An unlock does not help. "+
+			"If the mailbox exists, import it (congthu import accounts): then its owner can log in at once.", e.en(until)),
+		VI: fmt.Sprintf("Bị từ chối như tài khoản bị khóa đến %s, dù không có gì bị khóa: chưa có ai đăng nhập bằng tên này, và khi bộ nhớ cho những tên như vậy đã đầy "+
+			"(store.max_unknown_names) thì mật khẩu sai được đếm chung cho nhiều tên. Mở khóa không có tác dụng. "+
+			"Nếu hộp thư có thật, hãy nhập hộp thư đó (congthu import accounts): chủ hộp thư sẽ đăng nhập được ngay.", e.vi(until)),
+		TellEN: "Your mailbox is not known to the mail gateway yet, and others have tried wrong passwords. We register it now; then log in again.",
+		TellVI: "Cổng thư chưa biết hộp thư của quý vị, và có người khác đã thử mật khẩu sai. Chúng tôi đăng ký hộp thư ngay; sau đó hãy đăng nhập lại.",
+	}
+}
+
 func (e explainer) unanswered(last auth.Refusal) Why {
 	from := addressOf(last.Source)
 	return Why{

@@ -216,7 +216,8 @@ type Store struct {
 	Grace time.Duration `yaml:"grace"`
 	// LastLoginWindow is how far the stored last login may lag.
 	LastLoginWindow time.Duration `yaml:"last_login_window"`
-	// MaxUnknownNames bounds the memory for names nobody ever logged in with.
+	// MaxUnknownNames bounds the memory for names nobody ever logged in with;
+	// beyond it they share counters.
 	MaxUnknownNames int `yaml:"max_unknown_names"`
 	// ForgetUnknownAfter is [auth.Lockout].ForgetUnknown.
 	ForgetUnknownAfter time.Duration `yaml:"forget_unknown_after"`

@@ -132,8 +132,8 @@ func Compliance() Dashboard {
 				}, field{Unit: "s", NoValue: "chưa / never", Thresholds: limits(good, 26*3600.0, notice, 50*3600.0, bad)},
 					query{"", "time() - (max(" + of("congthu_sweep_last_success_timestamp_seconds") + ") > 0)"}).wide(6).at("congthusweepnotdone"),
 				big(text{"Tên lạ đang nhớ", "Unknown names"}, text{
-					"Tên chưa ai đăng nhập được. Gần store.max_unknown_names (100000): nhập danh sách tài khoản (congthu import accounts).",
-					"Names that nobody has ever logged in with. Near store.max_unknown_names (100000): import the accounts (congthu import accounts).",
+					"Tên chưa ai đăng nhập được. Gần store.max_unknown_names (100000): tên mới phải dùng chung bộ đếm; hãy nhập danh sách tài khoản (congthu import accounts).",
+					"Names that nobody has ever logged in with. Near store.max_unknown_names (100000): further names share counters; import the accounts (congthu import accounts).",
 				}, field{Thresholds: limits(calm, 50000.0, notice, 90000.0, bad)}, query{"", "max(" + of("congthu_unknown_names") + ")"}).wide(6).at("congthuunknownnamesfull"),
 			}},
 		})
