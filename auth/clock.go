@@ -69,6 +69,7 @@ func (g *Guard) Suspicion() Suspicion {
 func (r Rules) whileClockSuspect() Rules {
 	r.ClockSuspect = true
 	r.Lockout.ForgetAfter, r.Lockout.UnlockAfter, r.Lockout.ForgetUnknown = 0, 0, 0
+	r.Lockout.keepShared = true
 	return r
 }
 

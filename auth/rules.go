@@ -76,6 +76,8 @@ type Lockout struct {
 	// ever logged in with and that they have not locked; 0 for ever. Other names
 	// are never forgotten.
 	ForgetUnknown time.Duration
+	// keepShared empties no shared counter: see [Rules].ClockSuspect.
+	keepShared bool
 }
 
 // Dormancy is Art. 5.3.c: an account not logged in to for more than 12 months

@@ -86,8 +86,11 @@ func (t *try) holder() Name {
 // is over, or, where the locks of accounts end by themselves sooner, that time. A
 // first failure that lies a day ahead is of a clock that was wrong.
 func (l Lockout) emptied(a Account, now time.Time) bool {
-	if len(a.Mistakes) == 0 {
+	switch {
+	case len(a.Mistakes) == 0:
 		return true
+	case l.keepShared:
+		return false
 	}
 	if age := now.Sub(a.Mistakes[0].At); age >= sharedFor || age <= -sharedFor {
 		return true

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -558,6 +559,28 @@ func TestASharedCounterRefusesOnlyWhileTheRuleIsEnforced(t *testing.T) {
 			if len(b.told.events) > 0 {
 				b.t.Errorf("mode %v: events %+v", mode, b.told.events)
 			}
+		})
+	}
+}
+
+// While the clock is suspect no time passes for a shared counter either.
+func TestASuspectClockEmptiesNoSharedCounter(t *testing.T) {
+	for _, watch := range []bool{false, true} {
+		var ahead atomic.Int64
+		inBubble(t, func(g *auth.Guard, _ *auth.Rules) {
+			g.WatchClock = watch
+			g.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		}, func(b *bench) {
+			b.noRoom()
+			for i := range 6 {
+				b.want(b.try("stranger", fmt.Sprint("guess", i)), auth.WrongPassword)
+			}
+			ahead.Store(int64(25 * time.Hour))
+			want := auth.WrongPassword
+			if watch {
+				want = auth.Locked
+			}
+			b.want(b.try("stranger", "x"), want)
 		})
 	}
 }
