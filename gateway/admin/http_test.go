@@ -292,7 +292,7 @@ func TestAPanicCostsOneRequestAndTellsNothing(t *testing.T) {
 		if n != 1 || p.Detail != "internal error; the log says more" {
 			t.Errorf("%d panics counted: %+v", n, p)
 		}
-		if log := f.log.String(); strings.Contains(log, "4711") || !strings.Contains(log, "getAccount") {
+		if log := f.log.String(); strings.Contains(log, "secret") || !strings.Contains(log, "getAccount") {
 			t.Errorf("%s", log)
 		}
 		if _, ok := value.(interface{ RuntimeError() }); ok && !strings.Contains(f.log.String(), "nil map") {
