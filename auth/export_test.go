@@ -60,3 +60,9 @@ func (g *Guard) SharedCounter(ctx context.Context, name Name) (Name, error) {
 	g.init()
 	return g.sharedCounter(ctx, name)
 }
+
+// Guesses is how many guesses at an account that nobody has tried yet the throttle
+// lets pass, of 6.
+func (t *Throttle) Guesses(source netip.Addr, now time.Time) int {
+	return t.guess(strangerFrom(Source(source), "untried"), 6, now)
+}

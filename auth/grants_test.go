@@ -401,3 +401,28 @@ func TestAnAllowedSourceNeedsNoGrant(t *testing.T) {
 		b.want(b.from(elsewhere, "lan", good), auth.Locked)
 	})
 }
+
+// Whoever has many sources makes the throttle forget those that did something, but
+// neither the networks that they are in nor anything of the other family.
+func TestManySourcesPushNoNetworkOut(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.Throttle = &auth.Throttle{Sources: 64} }, func(b *bench) {
+		b.spendGrants(elsewhere)
+		for n := range 400 { // 400 sources of one IPv6 /32, and 200 /40 of them
+			b.from(within("2001:db8::/32", n), "somebody", fmt.Sprint("guess", n))
+		}
+		if n := b.guard.Throttle.Guesses(elsewhere.Addr(), time.Now()); n != freeGuesses {
+			b.t.Errorf("%d guesses pass at a source that has spent its grants, want %d", n, freeGuesses)
+		}
+		// A /24 with four times as many addresses as are remembered spends its share.
+		network := "198.51.100.0/24"
+		for n := range 4 {
+			b.spendGrants(within(network, n))
+		}
+		for n := range 256 {
+			b.from(within(network, n), "somebody", fmt.Sprint("guess", n))
+		}
+		if n := b.guard.Throttle.Guesses(within(network, 0).Addr(), time.Now()); n != freeGuesses {
+			b.t.Errorf("%d guesses pass in a network that has spent its grants, want %d", n, freeGuesses)
+		}
+	})
+}

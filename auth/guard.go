@@ -525,7 +525,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 // admin has forgiven the account that is all but the one that locks it.
 func (t *try) free(a Account, now time.Time) (n int, limited bool) {
 	switch {
-	case t.Throttle == nil, t.rules.Lockout.Mode != Enforce, t.granted, t.passed.proven, a.SeenFrom(t.source, now):
+	case t.Throttle == nil, t.granted, t.passed.proven, a.SeenFrom(t.source, now):
 		return 0, false
 	case t.passed.forgiven:
 		return t.rules.Lockout.Tolerated, true
