@@ -144,6 +144,21 @@ func (a Account) SeenFrom(source netip.Prefix, now time.Time) bool {
 	return false
 }
 
+// seenNear returns the length of the smallest prefix, of the source and the networks
+// above it, that the account was logged in to from within the last 30 days; 0 when
+// it was from none of them.
+func (a Account) seenNear(source netip.Prefix, now time.Time) (bits int) {
+	levels, n := throttled{source: source}.levels()
+	for _, l := range levels[:n] {
+		for _, s := range a.Seen {
+			if now.Sub(s.At) < seenFor && l.prefix.Contains(s.Source.Addr()) {
+				return l.prefix.Bits()
+			}
+		}
+	}
+	return 0
+}
+
 // see notes the source of an accepted login, once a day, and reports whether
 // there was anything to note.
 func (a *Account) see(source netip.Prefix, now time.Time) bool {

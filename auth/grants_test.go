@@ -45,13 +45,18 @@ func within(network string, n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a), 1)
 }
 
+// victim is the nth account that spendGrants brings near its lock.
+func victim(n int, source netip.AddrPort) string {
+	return fmt.Sprintf("victim%d-of-%x", n, source.Addr().AsSlice())
+}
+
 // spendGrants brings so many accounts near their lock from a source that it may
 // bring no other there.
 func (b *bench) spendGrants(source netip.AddrPort) {
 	b.t.Helper()
 	for n := range grants {
 		for guess := range freeGuesses + 1 {
-			b.want(b.from(source, fmt.Sprintf("victim%d-of-%x", n, source.Addr().AsSlice()), fmt.Sprint("guess", guess)), auth.WrongPassword)
+			b.want(b.from(source, victim(n, source), fmt.Sprint("guess", guess)), auth.WrongPassword)
 		}
 	}
 }
@@ -425,4 +430,27 @@ func TestManySourcesPushNoNetworkOut(t *testing.T) {
 			b.t.Errorf("%d guesses pass in a network that has spent its grants, want %d", n, freeGuesses)
 		}
 	})
+}
+
+// A carrier's customers have another address each time, of one network; somebody
+// there guesses at so many accounts that the network is refused. Who has logged in
+// from there lately goes on, also when the gateway has been restarted.
+func TestWhoIsKnownInANetworkThatGuessesGoesOn(t *testing.T) {
+	for _, network := range []string{"203.0.113.0/24", "2001:db8::/48", "2001:db8::/40", "2001:db8::/32"} {
+		t.Run(network, func(t *testing.T) {
+			inBubble(t, withThrottle, func(b *bench) {
+				b.server.delay = 0
+				b.employ("minh", 1)
+				b.want(b.from(within(network, 250), "lan", good), auth.Accepted)
+				b.want(b.from(office, "minh0", good), auth.Accepted)
+				b.restarted()
+				for n := range 200 {
+					b.from(within(network, n), fmt.Sprint("victim", n), "guess")
+				}
+				b.want(b.from(within(network, 251), "lan", good), auth.Accepted)
+				b.from(within(network, 0), "victim200", "guess") // a login makes room for one
+				b.want(b.from(within(network, 252), "minh0", good), auth.Throttled)
+			})
+		})
+	}
 }

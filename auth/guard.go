@@ -298,8 +298,8 @@ type try struct {
 	counter     Name        // that the name shares with others, for want of room; empty for none
 	place       place       // in the room for unknown names
 	good        bool        // the same password was accepted before
-	proven      bool        // the account was logged in to from this source lately
-	looked      bool        // so that proven is known
+	seen        int         // the account was logged in to from near this source lately: see throttled
+	looked      bool        // so that seen is known
 	charged     bool        // the throttle counts it as under way
 	passed      passing     // what the throttle said when it began to
 	granted     bool        // the throttle has given it one of the source's grants
@@ -391,7 +391,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 // throttled is the try as the throttle sees it.
 func (t *try) throttled() throttled {
 	return throttled{
-		source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, proven: t.proven, looked: t.looked,
+		source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
 		allowed: t.passed.allowed, granted: t.granted,
 	}
 }
@@ -409,13 +409,13 @@ func (t *try) lookAt(ctx context.Context) {
 		return // not that we know
 	}
 	now := t.now()
-	t.proven = a.SeenFrom(t.source, now)
+	t.seen = a.seenNear(t.source, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {
 		return
 	}
 	for _, row := range rows {
-		t.proven = t.proven || row.SeenFrom(t.source, now)
+		t.seen = max(t.seen, row.seenNear(t.source, now))
 	}
 	// Where nothing is remembered the failures may be those of a shared counter.
 	if t.rules.Lockout.Mode != Off && !a.Blank() && !t.rules.StrangersOut(a, now) {

@@ -13,8 +13,8 @@ import (
 // how many people mistype there but two other things.
 //
 // Spraying: how many accounts have failed from there that nobody has logged in
-// to from there. An account is proven at a source when it was logged in to from
-// it lately ([Account].Seen remembers that over restarts); proven accounts are
+// to from there. An account is proven at a source, or in a network, when it was
+// logged in to from it lately ([Account].Seen remembers that over restarts); proven accounts are
 // neither counted nor refused, or one stranger in an office would stop all his
 // colleagues.
 //
@@ -183,7 +183,7 @@ type throttled struct {
 	source    netip.Prefix
 	name      Name
 	tolerated int  // of the rules
-	proven    bool // the account remembers a login from here
+	seen      int  // the length of the smallest level that the account remembers a login from; 0 is none
 	looked    bool // or does not: it was asked
 	allowed   bool // an admin let the source go on when it began
 	granted   bool // it was given a grant
@@ -227,7 +227,7 @@ func (t *Throttle) beginAt(l level, a throttled, now time.Time) (p passing) {
 			return
 		}
 		h.change(a.name, func(s *sourceAccount) {
-			s.proven = s.proven || a.proven
+			s.proven = s.proven || a.seen >= l.prefix.Bits()
 			if p.passage = t.passage(h, s, a); p.passage == passes {
 				s.underWay++
 			}

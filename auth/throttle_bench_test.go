@@ -23,7 +23,7 @@ func BenchmarkThrottle(b *testing.B) {
 						s := i % sources
 						return throttled{
 							source: Source(netip.AddrFrom4([4]byte{198, 51, byte(s >> 8), byte(s)})),
-							name:   Name(fmt.Sprint("user", i%accounts)), tolerated: 5, looked: true, proven: true,
+							name:   Name(fmt.Sprint("user", i%accounts)), tolerated: 5, looked: true, seen: 32,
 						}
 					}
 					attempts := make([]throttled, 100_000)

@@ -148,11 +148,7 @@ func TestABurstOfAColleagueIsNotRefusedForTheGuesserNextDoor(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
-		for n := range 5 {
-			for guess := range 3 {
-				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
-			}
-		}
+		b.spendGrants(office)
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() { b.want(b.try("lan", good), auth.Accepted) })
@@ -174,11 +170,7 @@ func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		midnight := time.Date(2000, 1, 2, 0, 0, 0, 0, auth.DefaultRules().Location)
 		time.Sleep(time.Until(midnight))
-		for n := range 5 {
-			for guess := range 3 {
-				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
-			}
-		}
+		b.spendGrants(office)
 		b.want(b.try("lan", good), auth.Accepted)
 		for range 90 { // until half past ten in the evening
 			for guess := range 6 {
@@ -198,11 +190,7 @@ func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
 // from the owner beside it.
 func TestADeviceThatRepeatsAWrongPasswordBesideAGuesserStopsNobody(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
-		for n := range 5 {
-			for guess := range 3 {
-				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
-			}
-		}
+		b.spendGrants(office)
 		for guess := range 2 {
 			b.want(b.from(office, "lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
 		}
@@ -228,18 +216,14 @@ func TestALoginElsewhereForgivesInTheOffice(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
-		for n := range 5 {
-			for guess := range 3 {
-				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
-			}
-		}
+		b.spendGrants(office)
 		for guess := range 2 {
 			b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
 		}
 		b.want(b.try("lan", good), auth.Throttled)
 		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
 		b.want(b.try("lan", good), auth.Accepted)
-		b.want(b.try("victim4", "guess 4"), auth.WrongPassword) // has its grant
+		b.want(b.try(victim(4, office), "guess 4"), auth.WrongPassword) // has its grant
 		b.want(b.try("victim6", "guess 1"), auth.WrongPassword)
 		b.want(b.try("victim6", "guess 2"), auth.WrongPassword)
 		b.want(b.try("victim6", "guess 3"), auth.Throttled)
@@ -252,11 +236,7 @@ func TestASlowStoreForgivesNoBurst(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
-		for n := range 5 {
-			for guess := range 3 {
-				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
-			}
-		}
+		b.spendGrants(office)
 		synctest.Wait() // nobody uses the store
 		b.store.FailAfter = func(op auth.StoreOp) error {
 			if op == auth.OpAccount {
@@ -279,11 +259,7 @@ func TestASlowStoreForgivesNoBurst(t *testing.T) {
 func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
-		for n := range 5 {
-			for guess := range 3 {
-				b.want(b.try(fmt.Sprint("victim", n), fmt.Sprint("guess", guess)), auth.WrongPassword)
-			}
-		}
+		b.spendGrants(office)
 		for i := range 3 {
 			b.want(b.from(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1), "lan", fmt.Sprint("guess", i)), auth.WrongPassword)
 		}
