@@ -266,6 +266,24 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 	}
 }
 
+// The echo of an unlock made here forgives no source that was refused after it.
+func TestTheEchoOfAnUnlockForgivesNoSource(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, r *auth.Rules) {
+		withThrottle(g, r)
+		g.Shared = true
+	}, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		if err := b.unlock("lan"); err != nil {
+			t.Fatal(err)
+		}
+		echo := b.latest(auth.AccountUnlocked)
+		time.Sleep(time.Second)
+		b.throttledAt(elsewhere)
+		b.guard.Heard(echo)
+		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
+	})
+}
+
 // A lock that ends by itself proves nobody's source.
 func TestALockThatEndsByItselfForgivesNoSource(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
