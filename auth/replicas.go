@@ -49,9 +49,9 @@ func (g *Guard) Heard(e Event) {
 		if e.Actor == ByGateway {
 			// The lock has ended by itself: that forgives the failures and proves
 			// nobody's source.
-			g.forgiveDebtsOf(e.Account, e.At)
+			g.forgiveDebtsOf(account, e.At)
 		} else {
-			g.forgiveSince(e.Account, e.At)
+			g.forgiveSince(account, e.At)
 		}
 	case SourceAllowed:
 		g.applyAllowance(e)
