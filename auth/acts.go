@@ -42,12 +42,12 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 	if err := g.refuseUnlock(ctx, name); err != nil {
 		return Account{}, err
 	}
-	rules, refused := g.Rules(), g.LatelyRefused(name)
+	rules, refused, owed := g.Rules(), g.LatelyRefused(name), g.owedOf(name)
 	var at time.Time
 	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
 		at = now
 		strangers, after := rules.StrangersOut(*a, now), "unlocked"
-		if a.Lock.Cause == NotLocked && a.Failures == 0 && !strangers && refused.IsZero() {
+		if a.Lock.Cause == NotLocked && a.Failures == 0 && !strangers && refused.IsZero() && owed == 0 {
 			switch {
 			case !a.Known():
 				return Event{}, ErrUnknownAccount
@@ -59,6 +59,9 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 		before := describeLock(a)
 		if strangers {
 			before += ", " + describeFailures(a.WrongThatDay) + " on " + a.WrongOn
+		}
+		if owed > 0 {
+			before += fmt.Sprintf(", %d more not written yet", owed)
 		}
 		if !refused.IsZero() {
 			before += fmt.Sprintf(", refused for now from %s (%s)", refused.Source.Addr(), refused.Outcome)

@@ -110,6 +110,18 @@ func (g *Guard) Owed() int {
 	return len(g.debts) + g.paying
 }
 
+// owedOf is how many settlements of one account wait to be made.
+func (g *Guard) owedOf(name Name) (n int) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, d := range g.debts {
+		if d.name == name {
+			n++
+		}
+	}
+	return n
+}
+
 // owe leaves a settlement for later; its slot stays taken.
 func (g *Guard) owe(d debt) {
 	if d.since.IsZero() {

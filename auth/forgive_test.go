@@ -294,6 +294,29 @@ func TestALockThatEndsByItselfForgivesNoSource(t *testing.T) {
 	})
 }
 
+// What is only in memory yet can be forgiven as well.
+func TestAnUnlockForgivesWhatIsNotWrittenYet(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.broken.Store(noWrites)
+		b.want(b.try("lan", "not written"), auth.StoreUnavailable)
+		b.broken.Store(nil)
+		if err := b.unlock("lan"); err != nil {
+			t.Error(err)
+		}
+		if e := b.latest(auth.AccountUnlocked); e.Before != "not locked, 0 wrong passwords, 1 more not written yet" {
+			t.Errorf("%+v", e)
+		}
+		time.Sleep(time.Minute)
+		if a := b.account(); a.Failures != 0 || b.guard.Owed() != 0 {
+			t.Errorf("%d failures, %d owed", a.Failures, b.guard.Owed())
+		}
+		if err := b.unlock("lan"); !errors.Is(err, auth.ErrNothingToDo) {
+			t.Error(err)
+		}
+	})
+}
+
 // The unlock comes while the mail server thinks about a guess: that guess counts
 // after it, once, and no more is asked than the rule has.
 func TestAnUnlockDuringAGuessCountsTheGuessAfterIt(t *testing.T) {
