@@ -4,6 +4,10 @@
 #                  and promtool (Debian package prometheus)
 # make dashtest    the dashboards: their expressions, and Grafana's schema (needs npm)
 # make realtest    only the tests with real servers (Debian packages: see .ci/run)
+# make dates       the tests at other dates than today's: 29 February, the ends of months
+#                  and years, midnight in Asia/Ho_Chi_Minh (real servers where the
+#                  date matters; needs what make test needs, and the Debian package
+#                  faketime). DATES='-at 2031-03-31T23:59:58+07:00 ./auth' chooses
 # make soak        the tests with replicas, a database that comes and goes and random
 #                  timing, for SOAK in all, those that measure time, and many rounds
 #                  of random histories and killed processes over each store
@@ -41,7 +45,7 @@ RACE = -race '-gcflags=modernc.org/...=-race=false'
 # another process. CONGTHU_RACE=1 builds that process with it.
 REAL = ./gateway/realtest
 
-.PHONY: build test unit dashtest realtest soak fuzz-smoke bench microbench dashboards release reproducible trydeb lint
+.PHONY: build test unit dashtest realtest dates soak fuzz-smoke bench microbench dashboards release reproducible trydeb lint
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o congthu .
@@ -59,6 +63,9 @@ dashtest:
 
 realtest:
 	$(GO) test -count=1 -timeout 15m $(REAL)
+
+dates:
+	$(GO) run ./deploy/tools/dates $(DATES)
 
 soak:
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -p 1 -v -run '^(TestUnknownNamesTakeAsLongAsAccounts|TestALoginCostsTheSame)' ./auth/sqlite ./auth/postgres

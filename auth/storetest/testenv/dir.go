@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -38,6 +39,21 @@ func MakeDir() (string, error) {
 	if !fit(parent) {
 		parent = "/tmp"
 	}
+	return makeDir(parent)
+}
+
+// MakeMemoryDir is [MakeDir] for many files that no power cut need leave: in memory,
+// where there is a file system for that with a GiB of room.
+func MakeMemoryDir() (string, error) {
+	const memory = "/dev/shm"
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memory, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < 1<<30 || !fit(memory) {
+		return MakeDir()
+	}
+	return makeDir(memory)
+}
+
+func makeDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "congthu")
 	if err != nil {
 		return "", err

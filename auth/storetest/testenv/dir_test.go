@@ -37,6 +37,18 @@ func TestASocketFitsWhereverTemporaryFilesLie(t *testing.T) {
 	}
 }
 
+func TestADirectoryInMemoryIsOneLikeOthers(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	dir, err := MakeMemoryDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 || !fit(filepath.Dir(dir)) {
+		t.Errorf("%s: %v, %v", dir, info, err)
+	}
+}
+
 func TestAShortAndOpenPlaceIsTaken(t *testing.T) {
 	parent, err := os.MkdirTemp("/tmp", "t")
 	if err != nil {
