@@ -50,10 +50,13 @@
 //
 // The lock of the regulation is a gift to whoever wants to lock people out, and a
 // login forgives what a stranger has guessed before it. Four things stand against
-// that. [Throttle] bounds what one source can do: it locks few accounts a day, and
-// cannot spray many; the colleagues behind the same address, who are known by
-// their earlier logins from there ([Account].Seen), go on. A thousand sources
-// together still meet the account's own lock. Guessing slowly between the owner's
+// that. [Throttle] bounds what one source can do, and one network: each locks few
+// accounts a day, and cannot spray many; the colleagues behind the same address, who
+// are known by their earlier logins from there ([Account].Seen), go on. Sources
+// together lock no more than the sum of what each could alone, 5 a day at the
+// defaults, since the third wrong password of an account and those after it need one
+// of the few grants of a source, whoever entered the first two; and each account has
+// its own lock. Guessing slowly between the owner's
 // logins ends after 30 wrong passwords a day ([Lockout].StrangersAfter), for
 // sources that the account was not logged in to from. And what an attack has
 // locked is found and unlocked together ([Causes]). An unlock forgives one account,

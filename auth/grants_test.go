@@ -454,3 +454,26 @@ func TestWhoIsKnownInANetworkThatGuessesGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// Names beyond the room for unknown ones share counters: to fill one takes a grant
+// as to lock an account does, or a source could keep any newcomer out.
+func TestASourceFillsFewSharedCounters(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.server.delay = 0
+		b.store.MaxUnknown = 1
+		b.want(b.from(office, "nobody", "x"), auth.WrongPassword)
+		filled := 0
+		for n := range 100 {
+			for guess := range toLock {
+				b.from(botnet(n%3), fmt.Sprint("newcomer", n), fmt.Sprint("guess", guess))
+			}
+			if v := b.from(office, fmt.Sprint("newcomer", n), "x"); v.Outcome == auth.Locked {
+				filled++
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		if filled != 3*grants {
+			b.t.Errorf("three sources have filled %d counters in a day, want %d", filled, 3*grants)
+		}
+	})
+}

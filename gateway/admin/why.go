@@ -199,12 +199,20 @@ func (e explainer) refusedForNow(lately auth.Refusal) Why {
 	w := Why{
 		Outcome: lately.Outcome.String(),
 		Since:   lately.At.UTC(),
-		EN: fmt.Sprintf("An attempt from %s at %s was refused for now: too many wrong passwords came from that address, on whatever accounts. Nothing is held against this one.",
+		EN: fmt.Sprintf("An attempt from %s at %s was refused for now: too many wrong passwords came from that address or its network, on whatever accounts. Nothing is held against this one.",
 			from.en, e.en(lately.At)),
-		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
+		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
 			from.vi, e.vi(lately.At)),
 		TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
 		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
+	}
+	if e.Failures > 0 {
+		w.EN = fmt.Sprintf("An attempt from %s at %s was refused for now: too many wrong passwords came from that address or its network today, on whatever accounts, for it to try one that has %s. Where this one was logged in to within 30 days it goes on.",
+			from.en, e.en(lately.At), count(e.Failures, "wrong password"))
+		w.VI = fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: hôm nay từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác, nên không được thử tiếp một tài khoản đã có %d lần sai. Từ những nơi đã đăng nhập tài khoản này trong 30 ngày qua thì vẫn vào được.",
+			from.vi, e.vi(lately.At), e.Failures)
+		w.TellEN = "Too many wrong passwords came from your network, and some for your mailbox. Log in from where you usually do, or from here once we have unlocked it."
+		w.TellVI = "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị, có cả vào hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa."
 	}
 	if lately.Outcome == auth.Throttled && lately.Source.IsValid() {
 		w.AllowSource = sourceName(auth.Source(lately.Source.Addr()))

@@ -273,12 +273,31 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
 			want: []Why{{
 				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
-				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address, on whatever accounts. Nothing is held against this one.",
-				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: từ địa chỉ đó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
+				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address or its network, on whatever accounts. Nothing is held against this one.",
+				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
 				TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
 				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
 
 				AllowSource: "203.0.113.5",
+			}},
+		},
+		{
+			name: "its address is throttled, and it has wrong passwords", account: edit(func(a *auth.Account) { a.Failures = 2 }),
+			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
+			want: []Why{{
+				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
+				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address or its network today, on whatever accounts, for it to try one that has 2 wrong passwords. Where this one was logged in to within 30 days it goes on.",
+				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: hôm nay từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác, nên không được thử tiếp một tài khoản đã có 2 lần sai. Từ những nơi đã đăng nhập tài khoản này trong 30 ngày qua thì vẫn vào được.",
+				TellEN: "Too many wrong passwords came from your network, and some for your mailbox. Log in from where you usually do, or from here once we have unlocked it.",
+				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị, có cả vào hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
+
+				AllowSource: "203.0.113.5",
+			}, {
+				Outcome: "wrong_password",
+				EN:      "2 wrong passwords since the last login or unlock; 4 more will lock it.",
+				VI:      "2 lần nhập sai mật khẩu kể từ lần đăng nhập hoặc mở khóa gần nhất; thêm 4 lần nữa sẽ bị khóa.",
+				TellEN:  "A wrong password is being tried. Correct the password saved on every device: after 4 more your mailbox is locked.",
+				TellVI:  "Có mật khẩu sai đang được thử. Hãy sửa mật khẩu đã lưu trên mọi thiết bị: sau 4 lần sai nữa hộp thư sẽ bị khóa.",
 			}},
 		},
 		{
