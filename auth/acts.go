@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,8 +45,14 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 	}
 	rules, refused, owed := g.Rules(), g.LatelyRefused(name), g.owedOf(name)
 	var at time.Time
+	var sources []netip.Prefix
 	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
-		at = now
+		at, sources = now, nil
+		for _, m := range a.Mistakes {
+			if source := Source(m.Source.Addr()); source.IsValid() && !slices.Contains(sources, source) {
+				sources = append(sources, source)
+			}
+		}
 		strangers, after := rules.StrangersOut(*a, now), "unlocked"
 		if a.Lock.Cause == NotLocked && a.Failures == 0 && !strangers && refused.IsZero() && owed == 0 {
 			switch {
@@ -71,7 +78,7 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 		return Event{Kind: AccountUnlocked, Before: before, After: after}, nil
 	})
 	if err == nil {
-		g.forgiveNow(name, at)
+		g.forgiveNow(name, at, sources)
 	}
 	return a, err
 }

@@ -58,6 +58,18 @@ func (g *Guard) Run(ctx context.Context) error {
 			}
 		}
 	}()
+	forgiving := make(chan struct{})
+	go func() {
+		defer close(forgiving)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.forgiveSoon:
+				g.forgiveEverywhere()
+			}
+		}
+	}()
 	for ctx.Err() == nil {
 		wake := time.NewTimer(g.untilDue())
 		select {
@@ -73,6 +85,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		}
 	}
 	<-observing
+	<-forgiving
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.storeTimeout())
 	defer cancel()
 	g.writeSuspicion(last)

@@ -14,9 +14,10 @@ const ForgivenEverywhere = "nothing to unlock; forgiven at every gateway"
 
 // forgiveNow forgets what this process holds against a name, which an administrator
 // has unlocked here at an instant.
-func (g *Guard) forgiveNow(name Name, at time.Time) {
+// The account had wrong passwords from the sources.
+func (g *Guard) forgiveNow(name Name, at time.Time, sources []netip.Prefix) {
 	g.forgiven.put(name, at)
-	g.forgive(name, farFuture)
+	g.forgive(name, farFuture, sources...)
 }
 
 // forgiveSince does so for an unlock at some gateway on the store that is heard of
@@ -41,7 +42,10 @@ func (g *Guard) forgiveSince(name Name, at time.Time) {
 // of the name at each source. (Passwords that are not counted when they are repeated
 // look at the instant themselves.) What a source has done to other names stays: an
 // unlock must not give a guesser anything back.
-func (g *Guard) forgive(name Name, upto time.Time) {
+//
+// At the sources given, and where it was refused, the throttle forgives at once; at
+// all others soon, for many names together.
+func (g *Guard) forgive(name Name, upto time.Time, sources ...netip.Prefix) {
 	before := func(t time.Time) bool { return !t.After(upto) }
 	g.forgiveDebtsOf(name, upto)
 	var refused []netip.Prefix
@@ -55,7 +59,33 @@ func (g *Guard) forgive(name Name, upto time.Time) {
 			k.misses, k.unpaid = 0, nil
 		}
 	})
-	g.Throttle.forgiveAccount(name, g.now(), refused...)
+	if g.Throttle == nil {
+		return
+	}
+	now := g.now()
+	g.Throttle.forgiveAt(name, now, append(refused, sources...)...)
+	if upto.After(now) {
+		upto = now
+	}
+	g.mu.Lock()
+	g.toForgive[name] = upto
+	g.mu.Unlock()
+	select {
+	case g.forgiveSoon <- struct{}{}:
+	default:
+	}
+}
+
+// forgiveEverywhere makes the throttle forgive, at every source, the names that were
+// unlocked since it was called last.
+func (g *Guard) forgiveEverywhere() {
+	g.mu.Lock()
+	names := g.toForgive
+	g.toForgive = make(map[Name]time.Time)
+	g.mu.Unlock()
+	if len(names) > 0 {
+		g.Throttle.forgiveAccounts(names, g.now())
+	}
 }
 
 // refusals are what a process remembers of the attempts on one name that it has

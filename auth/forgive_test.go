@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"congthu/auth"
@@ -263,6 +264,29 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// Where the account had failed and was not refused the throttle forgives as well,
+// what came up to the unlock and nothing since.
+func TestAnUnlockElsewhereForgivesTheAccountAtEverySource(t *testing.T) {
+	for _, since := range []bool{false, true} {
+		inBubble(t, withThrottle, func(b *bench) {
+			unlocked := time.Now()
+			time.Sleep(time.Second)
+			for i := range 9 {
+				b.want(b.from(elsewhere, fmt.Sprint("name", i), "guess"), auth.WrongPassword)
+			}
+			b.want(b.from(elsewhere, "lan", "guess"), auth.WrongPassword)
+			b.want(b.from(elsewhere, "name99", "guess"), auth.Throttled)
+			want := auth.Throttled
+			if !since {
+				unlocked, want = time.Now(), auth.WrongPassword
+			}
+			b.heard(auth.AccountUnlocked, act.Actor, unlocked)
+			synctest.Wait()
+			b.want(b.from(elsewhere, "name99", "guess"), want)
+		})
 	}
 }
 

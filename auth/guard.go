@@ -102,8 +102,13 @@ type Guard struct {
 	// have ended it lately.
 	allowed map[netip.Prefix]allowance
 
-	observe chan unobserved
-	nudge   chan struct{} // tells Run of new debts
+	// toForgive are unlocked names that the throttle is to forgive at every source,
+	// for what came up to an instant.
+	toForgive map[Name]time.Time
+
+	forgiveSoon chan struct{} // tells Run of some
+	observe     chan unobserved
+	nudge       chan struct{} // tells Run of new debts
 }
 
 // Policy is the part of the configuration that a reload replaces, at once.
@@ -184,6 +189,7 @@ func (g *Guard) init() {
 		g.shares = newShards[netip.Prefix, share](maxShares)
 		g.logins = make(map[Name]time.Time)
 		g.allowed = make(map[netip.Prefix]allowance)
+		g.toForgive, g.forgiveSoon = make(map[Name]time.Time), make(chan struct{}, 1)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge = make(chan struct{}, 1)
 		if g.Log == nil {

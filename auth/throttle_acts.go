@@ -11,24 +11,52 @@ import (
 
 // What admins do to the throttle, and what they see of it.
 
-// forgiveAccount forgets the failures of an account at every source and network:
-// an admin has unlocked it. Where it had failed, and at the sources given beside,
-// such as the one that its user was refused at, it counts as proven for a day.
-// Nothing else that a source has done is forgotten, and what it has spent to bring
-// the account near its lock stays spent.
-func (t *Throttle) forgiveAccount(name Name, now time.Time, sources ...netip.Prefix) {
+// forgiveAccounts forgets the failures of accounts, up to an instant for each, at
+// every source and network: an admin has unlocked them. Where an account had failed
+// it counts as proven for a day. Nothing else that a source has done is forgotten,
+// and what it has spent to bring an account near its lock stays spent.
+//
+// All sources are looked at, which takes some 50 ms when as many are remembered as
+// there is room for: hence for many accounts at once.
+func (t *Throttle) forgiveAccounts(upto map[Name]time.Time, now time.Time) {
 	if t == nil {
 		return
 	}
 	t.init()
 	for size := range t.histories {
 		t.histories[size].each(func(_ netip.Prefix, h *sourceHistory) {
-			if s := h.accounts[name]; s != nil && !s.failed.IsZero() {
-				h.forgive(name, now)
+			forgiven := false
+			consider := func(name Name, upto time.Time) {
+				if s := h.accounts[name]; s != nil && !s.failed.IsZero() && !s.failed.After(upto) {
+					h.forgive(name, now)
+					forgiven = true
+				}
+			}
+			if len(upto) <= len(h.accounts) {
+				for name, upto := range upto {
+					consider(name, upto)
+				}
+			} else {
+				for name := range h.accounts {
+					if upto, ok := upto[name]; ok {
+						consider(name, upto)
+					}
+				}
+			}
+			if forgiven {
 				t.mark(h, now)
 			}
 		})
 	}
+}
+
+// forgiveAt does so for one account at some sources, such as those that its user was
+// refused at, whether or not it had failed there.
+func (t *Throttle) forgiveAt(name Name, now time.Time, sources ...netip.Prefix) {
+	if t == nil {
+		return
+	}
+	t.init()
 	for _, source := range sources {
 		levels, n := throttled{source: source}.levels()
 		for _, l := range levels[:n] {

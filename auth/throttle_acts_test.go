@@ -57,6 +57,12 @@ func (t *Throttle) spendGrants(source netip.Prefix, now time.Time) {
 	}
 }
 
+// forgiveAccount is what an unlock does, with the sources that were refused.
+func (t *Throttle) forgiveAccount(name Name, now time.Time, sources ...netip.Prefix) {
+	t.forgiveAccounts(map[Name]time.Time{name: now}, now)
+	t.forgiveAt(name, now, sources...)
+}
+
 // An account is unlocked: its owner, behind the same address as whoever guessed,
 // goes on; the guesser has as little left as before.
 func TestForgivingAnAccountGivesItsGuesserNothing(t *testing.T) {

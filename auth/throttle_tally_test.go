@@ -45,10 +45,6 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 			},
 			"fail":    func(t *rapid.T) { throttle.failed(some(t), how.Draw(t, "how"), now) },
 			"succeed": func(t *rapid.T) { throttle.succeeded(some(t), now) },
-			"forgive": func(t *rapid.T) {
-				a := some(t)
-				throttle.forgiveAccount(a.name, now, a.source)
-			},
 			"forgive everywhere": func(t *rapid.T) {
 				a := some(t)
 				throttle.forgiveAccount(a.name, now, a.source)
