@@ -308,7 +308,7 @@ func (o *office) dial(address string) *phone {
 		o.t.Fatal(err)
 	}
 	o.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	return &phone{o.t, conn, bufio.NewReader(conn)}
 }
 
@@ -358,7 +358,7 @@ func (p *phone) ended() string {
 // sentence "still waiting for ...".
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("still waiting for " + what)
 		}
@@ -815,7 +815,7 @@ func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(conn, "PROXY TCP4 %s 127.0.0.1 50000 993\r\n", client)
 		secured := tls.Client(conn, &tls.Config{RootCAs: o.roots, ServerName: "127.0.0.1"})
 		p := &phone{t, secured, bufio.NewReader(secured)}
@@ -912,7 +912,7 @@ func TestAShutdownIsToldBeforeTheDoorsClose(t *testing.T) {
 	o.open()
 	get := func(path string) int {
 		t.Helper()
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 		response, err := client.Get("http://" + status + path)
 		if err != nil {
 			t.Fatal(err)

@@ -190,7 +190,7 @@ func execute(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
 // which nothing tells.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for range 1500 {
+	for range 3000 { // a minute
 		if is() {
 			return
 		}

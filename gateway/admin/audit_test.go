@@ -152,12 +152,12 @@ func TestOneVerificationRunsAtATimeAndEndsWithItsCaller(t *testing.T) {
 // events must outlast them.
 func TestAVerificationOutlastsTheTimeLimitsOfTheServer(t *testing.T) {
 	f := newFixture(t)
-	const limit = 50 * time.Millisecond
+	const limit = time.Second // the request has to be read within it, on a busy machine too
 	f.store.verify = func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return errors.New("ended by a time limit")
-		case <-time.After(5 * limit):
+		case <-time.After(2 * limit):
 			return nil
 		}
 	}

@@ -186,7 +186,7 @@ func (s *scene) connect(secure bool) *talker {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	c := &talker{s.t, conn, bufio.NewReader(conn)}
 	if !s.implicit {
 		c.expect("* OK [CAPABILITY ")

@@ -56,7 +56,7 @@ func Play(t testing.TB, file string, stage Stage) {
 }
 
 // patience is how long a line may take to come: only a failing test waits.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 type player struct {
 	stage   Stage

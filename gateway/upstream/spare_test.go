@@ -213,7 +213,7 @@ func TestClosedSparesStayClosed(t *testing.T) {
 // awaitOpen waits until so many connections to the fake are open.
 func awaitOpen(t *testing.T, open func() int, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); open() != want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); open() != want; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections are open, want %d", open(), want)
 		}
