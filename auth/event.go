@@ -53,6 +53,7 @@ const (
 	AuditPruned     EventKind = "audit.pruned"   // the oldest events are removed: see [Guard.Prune]
 	ClockSuspected  EventKind = "clock.suspected"
 	ClockAccepted   EventKind = "clock.accepted"  // by an admin: see [Guard.AcceptClock]
+	RulesAdopted    EventKind = "rules.adopted"   // the settings that gateways on one store have in common changed: see [Agreement]
 	AccountRedated  EventKind = "account.redated" // what was in the future happened when the clock was accepted
 )
 
@@ -62,6 +63,7 @@ func EventKinds() []EventKind {
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
 		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
 		AccountMerged, SourceAllowed, AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
+		RulesAdopted,
 	}
 }
 

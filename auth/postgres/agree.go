@@ -2,12 +2,19 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"congthu/auth"
 )
+
+const selectAgreed = `SELECT value FROM agreed WHERE what = $1`
 
 // Agree makes sure that all processes on this database have the same value of
 // something. The first one's holds; for any other it returns [auth.ErrDisagreement].
@@ -19,7 +26,7 @@ func (s *Store) Agree(ctx context.Context, what, value string) error {
 		if err != nil {
 			return err
 		}
-		return s.pool.QueryRow(ctx, `SELECT value FROM agreed WHERE what = $1`, what).Scan(&agreed)
+		return s.pool.QueryRow(ctx, selectAgreed, what).Scan(&agreed)
 	})
 	switch {
 	case err != nil:
@@ -33,7 +40,7 @@ func (s *Store) Agree(ctx context.Context, what, value string) error {
 // Agreed returns what was agreed on; known is false for nothing yet.
 func (s *Store) Agreed(ctx context.Context, what string) (value string, known bool, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
-		err := s.pool.QueryRow(ctx, `SELECT value FROM agreed WHERE what = $1`, what).Scan(&value)
+		err := s.pool.QueryRow(ctx, selectAgreed, what).Scan(&value)
 		known = err == nil
 		return none(err)
 	})
@@ -46,6 +53,145 @@ func (s *Store) Agreed(ctx context.Context, what string) (value string, known bo
 // agreedOn returns what the processes of a database have agreed on; "" for
 // nothing yet.
 func agreedOn(ctx context.Context, conn *pgx.Conn, what string) (value string, err error) {
-	err = conn.QueryRow(ctx, `SELECT value FROM agreed WHERE what = $1`, what).Scan(&value)
+	err = conn.QueryRow(ctx, selectAgreed, what).Scan(&value)
 	return value, none(err)
+}
+
+// rules is the name under which the settings are agreed on that gateways have in
+// common.
+const rules = "rules"
+
+// Rules returns the settings that the gateways on this database have agreed on; ""
+// for none yet.
+func (s *Store) Rules(ctx context.Context) (string, error) {
+	text, _, err := s.Agreed(ctx, rules)
+	return text, err
+}
+
+// AgreeOnRules lets decide say what is agreed on from now on, given what is and how
+// many other processes work by settings that they have come with. What it returns
+// is stored, with its events, in one transaction, and so is that this process works
+// by its settings; no other process decides meanwhile. decide may run more than
+// once. Its error is returned, and nothing is changed.
+//
+// A process that was killed counts for a lease as if it ran. If decide refuses, and
+// none of the others is seen to live, AgreeOnRules asks again until they are taken
+// for dead, at the most for twice the longest lease.
+func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(agreed string, others int) (next string, events []auth.Event, err error)) error {
+	seen := make(map[int64]pulse)
+	for began := time.Now(); ; {
+		var own error
+		var others map[int64]pulse
+		err := s.read(ctx, func(ctx context.Context) error {
+			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+				others, own, err = s.decide(ctx, tx, settings, decide)
+				return err
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("agree on the rules: %w", err)
+		}
+		if own == nil {
+			name := nameOf(settings)
+			s.rules.Store(&name) // should this process have to register again
+			return nil
+		}
+		if !errors.Is(own, auth.ErrDisagreement) || living(seen, others) || time.Since(began) > 2*longest(s.o.Lease, others) {
+			return own
+		}
+		wait(ctx, max(10*time.Millisecond, s.o.Lease/20))
+		if ctx.Err() != nil {
+			return own
+		}
+	}
+}
+
+// living notes the counters of processes, and reports whether one of them was seen
+// to go on.
+func living(seen, now map[int64]pulse) (yes bool) {
+	for id, p := range now {
+		before, known := seen[id]
+		yes = yes || known && before.beats != p.beats
+		seen[id] = p
+	}
+	return yes
+}
+
+// longest is the longest lease.
+func longest(lease time.Duration, others map[int64]pulse) time.Duration {
+	for _, p := range others {
+		lease = max(lease, p.lease)
+	}
+	return lease
+}
+
+// decide is one decision; own is the error of f.
+func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(string, int) (string, []auth.Event, error)) (others map[int64]pulse, own, err error) {
+	// Before anything is read. Who holds it takes the head of the audit log, as who
+	// appends to it does; nobody takes it the other way round.
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("agree:"+rules)); err != nil {
+		return nil, nil, err
+	}
+	var agreed string
+	if err := none(tx.QueryRow(ctx, selectAgreed, rules).Scan(&agreed)); err != nil {
+		return nil, nil, err
+	}
+	rows, err := tx.Query(ctx, `SELECT id, beats, coalesce(lease, 0) FROM holders WHERE id <> $1 AND gone IS NULL AND rules IS NOT NULL`, s.identity.Load().holder)
+	if err != nil {
+		return nil, nil, err
+	}
+	others = make(map[int64]pulse)
+	var id, beats, lease int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &beats, &lease}, func() error {
+		others[id] = pulse{beats, time.Duration(lease) * time.Microsecond}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	next, events, own := f(agreed, len(others))
+	if own != nil {
+		return others, own, nil
+	}
+	_, err = tx.Exec(ctx, `UPDATE holders SET rules = $2 WHERE id = $1`, s.identity.Load().holder, nameOf(settings))
+	if err != nil || next == agreed && len(events) == 0 {
+		return others, nil, err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO agreed (what, value) VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET value = excluded.value`, rules, next)
+	if err != nil || len(events) == 0 {
+		return others, nil, err
+	}
+	return others, nil, appendEvents(ctx, tx, events)
+}
+
+// appendEvents appends events that are of no account to the audit log.
+func appendEvents(ctx context.Context, tx pgx.Tx, events []auth.Event) error {
+	// As every change of accounts does: an import of many writes alone.
+	if _, err := tx.Exec(ctx, shareChanges, lockKey("changes")); err != nil {
+		return err
+	}
+	var head auth.ChainHead
+	if err := tx.QueryRow(ctx, lockHead).Scan(&head.Seq, &head.Hash); err != nil {
+		return err
+	}
+	next, err := head.Append(events)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		if _, err := tx.Exec(ctx, writeEvent, eventFields(&events[i])...); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, advanceHead, next.Seq, next.Hash); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, notifyOfTheEvent, channel, strconv.FormatInt(next.Seq, 10))
+	return err
+}
+
+// nameOf is a name for settings.
+func nameOf(settings string) string {
+	sum := sha256.Sum256([]byte(settings))
+	return hex.EncodeToString(sum[:8])
 }

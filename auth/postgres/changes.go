@@ -16,11 +16,12 @@ const channel = "congthu"
 // lockEvents are the changes that other replicas are told of.
 var lockEvents = []auth.EventKind{
 	auth.AccountLocked, auth.NameLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored,
-	auth.SourceAllowed,
+	auth.SourceAllowed, auth.RulesAdopted,
 }
 
 // Changes calls f for every event that locks, unlocks, revokes or restores an
-// account, or allows a source, on this replica or another, in their order, from now on and until ctx
+// account, allows a source, or changes the
+// rules that gateways agree on, on this replica or another, in their order, from now on and until ctx
 // ends or the store is closed; then it returns nil. It is for what must happen in
 // every replica: to end the sessions of an account that an admin has locked, to
 // wake whoever waits.

@@ -35,8 +35,8 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 	var shown time.Time
 	asked := time.Now()
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `INSERT INTO holders (name) VALUES ($1) RETURNING id, clock_timestamp()`,
-			fmt.Sprintf("%s:%d", host, os.Getpid())).Scan(&id.holder, &shown)
+		err := tx.QueryRow(ctx, `INSERT INTO holders (name, rules, lease) VALUES ($1, $2, $3) RETURNING id, clock_timestamp()`,
+			fmt.Sprintf("%s:%d", host, os.Getpid()), s.rules.Load(), s.o.Lease.Microseconds()).Scan(&id.holder, &shown)
 		if err != nil {
 			return err
 		}
@@ -144,9 +144,17 @@ func (k *keeper) bounded() (context.Context, context.CancelFunc) {
 // seen is what a beat finds in the database.
 type seen struct {
 	alive   bool            // this process
-	others  map[int64]int64 // the counters of the others
+	others  map[int64]pulse // of the others
 	own     []int64         // slots of this process
 	orphans []orphan
+}
+
+// pulse is what another process tells of itself.
+type pulse struct {
+	beats int64
+	// lease is its own: with a shorter one this process would take it for dead between
+	// two beats. 0: it does not say.
+	lease time.Duration
 }
 
 // orphan is a slot of a dead process.
@@ -190,7 +198,7 @@ func (k *keeper) beat() (err error) {
 
 // look tells that this process lives, and looks around.
 func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
-	found := seen{others: make(map[int64]int64)}
+	found := seen{others: make(map[int64]pulse)}
 	var shown time.Time
 	var b pgx.Batch
 	b.Queue(`UPDATE holders SET beats = beats + 1, seen = clock_timestamp() WHERE id = $1 AND gone IS NULL RETURNING seen`, id.holder).
@@ -199,9 +207,12 @@ func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
 			found.alive = err == nil
 			return none(err)
 		})
-	b.Queue(`SELECT id, beats FROM holders WHERE id <> $1 AND gone IS NULL`, id.holder).Query(func(rows pgx.Rows) error {
-		var other, beats int64
-		_, err := pgx.ForEachRow(rows, []any{&other, &beats}, func() error { found.others[other] = beats; return nil })
+	b.Queue(`SELECT id, beats, coalesce(lease, 0) FROM holders WHERE id <> $1 AND gone IS NULL`, id.holder).Query(func(rows pgx.Rows) error {
+		var other, beats, lease int64
+		_, err := pgx.ForEachRow(rows, []any{&other, &beats, &lease}, func() error {
+			found.others[other] = pulse{beats, time.Duration(lease) * time.Microsecond}
+			return nil
+		})
 		return err
 	})
 	b.Queue(`SELECT id FROM reservations WHERE holder = $1 AND lapsed IS NULL`, id.holder).Query(func(rows pgx.Rows) (err error) {
@@ -244,23 +255,24 @@ func (k *keeper) free(ctx context.Context, own []int64) error {
 }
 
 // watch takes processes for dead that are silent for too long.
-func (k *keeper) watch(ctx context.Context, beats map[int64]int64) error {
+func (k *keeper) watch(ctx context.Context, pulses map[int64]pulse) error {
 	now := time.Now()
 	if now.Sub(k.looked) > 3*k.every {
 		clear(k.others) // what happened meanwhile it has not seen
 	}
 	k.looked = now
 	for id := range k.others {
-		if _, there := beats[id]; !there {
+		if _, there := pulses[id]; !there {
 			delete(k.others, id)
 		}
 	}
-	for id, n := range beats {
+	for id, p := range pulses {
+		n := p.beats
 		w, known := k.others[id]
 		switch {
 		case !known || w.beats != n:
 			k.others[id] = watched{n, now}
-		case now.Sub(w.since) >= k.o.Lease:
+		case now.Sub(w.since) >= max(k.o.Lease, p.lease):
 			// Unless it has beaten just now.
 			tag, err := k.conn.Exec(ctx, `UPDATE holders SET gone = clock_timestamp() WHERE id = $1 AND beats = $2 AND gone IS NULL`, id, n)
 			if err != nil {

@@ -35,7 +35,11 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	execute(t, connected(t, s), `INSERT INTO congthu_schema (version_id, is_applied) VALUES (999, true)`)
-	wantRefused(t, s.o.DSN, ErrNewerSchema, "its schema is version 999, this program knows up to 3: install the newer version again")
+	newest, err := newestVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, s.o.DSN, ErrNewerSchema, fmt.Sprintf("its schema is version 999, this program knows up to %d: install the newer version again", newest))
 	// Those that run already go on.
 	update(t, s, victim, 0, fail)
 }

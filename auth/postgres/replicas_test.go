@@ -170,3 +170,131 @@ func TestTheKeeperWaitsForNobodysReservation(t *testing.T) {
 	}
 	eventually(t, "this one is free as well", func() bool { return left(4711) == 0 })
 }
+
+// joins lets a process with its settings come to the database.
+func joins(t *testing.T, s *Store, tolerated string) error {
+	t.Helper()
+	mine := auth.Agreement{"rules.lockout.tolerated": tolerated}
+	return s.AgreeOnRules(t.Context(), mine.String(), func(agreed string, others int) (string, []auth.Event, error) {
+		set, err := auth.ParseAgreement(agreed)
+		if err != nil {
+			return "", nil, err
+		}
+		next, events, err := mine.Join(set, others, noon)
+		return next.String(), events, err
+	})
+}
+
+func wantRules(t *testing.T, s *Store, tolerated string, events int) {
+	t.Helper()
+	text, err := s.Rules(t.Context())
+	if err != nil || text != "v1\nrules.lockout.tolerated "+tolerated+"\n" {
+		t.Errorf("agreed on %q, error %v; want %s", text, err, tolerated)
+	}
+	told, err := s.Events(t.Context(), auth.EventFilter{Kinds: []auth.EventKind{auth.RulesAdopted}, Limit: 100})
+	if err != nil || len(told) != events {
+		t.Errorf("%d events, error %v; want %d", len(told), err, events)
+	}
+	if head, err := s.Verify(t.Context(), nil); err != nil || head.Seq != int64(events) {
+		t.Errorf("the log ends at %d, error %v", head.Seq, err)
+	}
+}
+
+func TestWhoDiffersFromThoseThatRunIsRefused(t *testing.T) {
+	dsn := database(t)
+	a, b := open(t, Options{DSN: dsn, Lease: 2 * time.Second}), open(t, Options{DSN: dsn, Lease: 2 * time.Second})
+	for _, s := range []*Store{a, b} { // both have registered before the first has said how it works
+		if err := joins(t, s, "5"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// With a shorter lease it must not take the two for dead between their beats.
+	c := open(t, Options{DSN: dsn, Lease: 60 * time.Millisecond})
+	if err := joins(t, c, "50"); !errors.Is(err, auth.ErrDisagreement) || !strings.Contains(err.Error(), "tolerated is 50 here, agreed is 5") {
+		t.Errorf("another beside two: %v", err)
+	}
+	wantRules(t, c, "5", 0)
+	// Whoever was refused is no other: the two go, and it is alone.
+	for _, s := range []*Store{a, b} {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := joins(t, c, "50"); err != nil {
+		t.Errorf("alone: %v", err)
+	}
+	wantRules(t, c, "50", 1)
+}
+
+// Two that start at once with other settings than before, which is how people
+// restart them: the first makes them the agreed ones, the second has the same.
+func TestThoseThatStartAtOnceWithNewSettingsAgree(t *testing.T) {
+	dsn := database(t)
+	first := open(t, Options{DSN: dsn})
+	if err := joins(t, first, "5"); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var stores []*Store
+	for range 4 {
+		stores = append(stores, open(t, Options{DSN: dsn}))
+	}
+	var wg sync.WaitGroup
+	for _, s := range stores {
+		wg.Go(func() {
+			if err := joins(t, s, "6"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	wantRules(t, stores[0], "6", 1)
+}
+
+// One that was killed counts for a lease, and no longer.
+func TestAKilledProcessKeepsItsSettingsForALease(t *testing.T) {
+	dsn := database(t)
+	s := open(t, Options{DSN: dsn, Lease: 300 * time.Millisecond})
+	if err := joins(t, s, "5"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := s.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(conn)
+	// As a process that beats no more leaves it.
+	_, err = conn.Exec(t.Context(), `WITH dead AS (INSERT INTO holders (name, rules) VALUES ('dead:1', 'x') RETURNING id) INSERT INTO lanes (holder) SELECT id FROM dead`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := joins(t, s, "6"); err != nil {
+		t.Errorf("beside one that is dead: %v", err)
+	}
+	wantRules(t, s, "6", 1)
+}
+
+// A process that was taken for dead, and is back, works by the same settings.
+func TestAProcessThatIsBackCountsAgain(t *testing.T) {
+	dsn := database(t)
+	a, b := open(t, Options{DSN: dsn, Lease: 200 * time.Millisecond}), open(t, Options{DSN: dsn, Lease: time.Minute})
+	if err := joins(t, a, "5"); err != nil {
+		t.Fatal(err)
+	}
+	old := a.identity.Load()
+	if _, err := b.pool.Exec(t.Context(), `UPDATE holders SET gone = clock_timestamp() WHERE id = $1`, old.holder); err != nil {
+		t.Fatal(err)
+	}
+	for a.identity.Load() == old {
+		if t.Context().Err() != nil {
+			t.Fatal("it was not back")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	var working bool
+	if err := b.pool.QueryRow(t.Context(), `SELECT rules IS NOT NULL FROM holders WHERE id = $1`, a.identity.Load().holder).Scan(&working); err != nil || !working {
+		t.Errorf("it is not known to work by its settings: %v", err)
+	}
+}

@@ -119,6 +119,7 @@ type Store struct {
 
 	identity    atomic.Pointer[identity]
 	registering sync.Mutex
+	rules       atomic.Pointer[string] // a name for the settings that this process works by; nil: not said yet
 	held        held
 
 	// admit takes slots, settle makes changes.
