@@ -27,7 +27,8 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 			return g.guard.Import(ctx, g.Store, list, act, o)
 		},
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
-		Checks: checks, Warnings: []admin.Check{{Name: "clock", Run: g.clockHealth}}, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
+		Checks: checks, Warnings: []admin.Check{{Name: "clock", Run: g.clockHealth}, {Name: "rules", Run: g.rulesHealth}}, Panicked: g.Metrics.AdminPanicked, Now: g.Now,
+		ShowRules: g.showRules, AdoptRules: g.adoptRules,
 		Bundle: g.bundle, Log: g.Log, Hostname: c.Hostname, Version: g.Version,
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,9 @@ type Metrics interface {
 	// CertificatesRead is told what became of the certificates that were to be put
 	// into force last; nil when they are.
 	CertificatesRead(clients, admin error)
+	// RulesBehind says whether this gateway works by other rules than the gateways on
+	// its store have agreed on.
+	RulesBehind(behind bool)
 	// ClockSuspect says whether the clock is suspect: [auth.Guard.Suspicion].
 	ClockSuspect(suspect bool)
 	// Watch is given what is read at every scrape.
@@ -119,6 +123,8 @@ type Gateway struct {
 	// Changes tells of what any gateway on the same store does to an account,
 	// until ctx ends; nil: there is no other.
 	Changes func(ctx context.Context, heard func(auth.Event)) error
+	// Shared is the store, when other gateways may use it as well; nil: none can.
+	Shared RulesStore
 
 	started   *config.Config // what of it needs a restart is in force
 	since     time.Time
@@ -133,10 +139,14 @@ type Gateway struct {
 	renewals  renewals
 	loops     []*door
 	draining  atomic.Bool
-	reloaded  chan struct{}            // has room for one signal to sweepDaily
-	renamed   chan struct{}            // and for one to learnNames
-	health    [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
-	attacks   map[string]bool          // that were told of; only the daily chores use it
+	reloaded  chan struct{} // has room for one signal to sweepDaily
+	renamed   chan struct{} // and for one to learnNames
+	adopted   chan struct{} // and for one to watchRules
+	// reloading is held by whoever replaces the configuration.
+	reloading   sync.Mutex
+	rulesBehind atomic.Pointer[behind]   // nil while this gateway works by the rules that were agreed on
+	health      [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
+	attacks     map[string]bool          // that were told of; only the daily chores use it
 }
 
 // Run opens all listeners of the configuration and serves until ctx ends and
@@ -152,6 +162,10 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	if err := g.guard.LearnClock(ctx, g.Store); err != nil {
+		listeners.close()
+		return err
+	}
+	if err := g.join(ctx, c); err != nil {
 		listeners.close()
 		return err
 	}
@@ -176,7 +190,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 
 	if g.Changes != nil {
 		// Before anybody can log in: whoever does must be within its reach.
-		services.Go(func() error { return g.Changes(background, g.guard.Heard) })
+		services.Go(func() error { return g.Changes(background, g.heard) })
 	}
 	doors, open := errgroup.WithContext(open)
 	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
@@ -193,6 +207,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	services.Go(func() error { return g.sweepDaily(background) })
 	services.Go(func() error { return g.learnNames(background) })
 	services.Go(func() error { return g.probe(background) })
+	services.Go(func() error { return g.watchRules(background) })
 	services.Go(func() error { return g.watchCertificates(background) })
 	for _, l := range listeners.admin {
 		services.Go(func() error { return g.serveAdmin(background, l) })
@@ -220,7 +235,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	}
 	g.started, g.since = c, time.Now()
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
-	g.reloaded, g.renamed = make(chan struct{}, 1), make(chan struct{}, 1)
+	g.reloaded, g.renamed, g.adopted = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	g.guard = &auth.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
@@ -301,17 +316,39 @@ func (g *Gateway) Rules() (rules auth.Rules, ok bool) {
 // one and says why. Listeners, limits, the store and the log need a restart; a
 // change there is said in the log.
 func (g *Gateway) Reload() (err error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
 	defer func() { g.Metrics.Reloaded(time.Now(), err) }()
 	c, err := g.Load()
 	if err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
-	if err := g.live.set(c); err != nil {
+	next, err := g.live.build(c)
+	if err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
+	// A certificate, say, can be replaced while the store does not answer.
+	if c.Agreement().String() != g.live.config().Agreement().String() {
+		ctx, cancel := context.WithTimeout(context.Background(), agreeWithin)
+		defer cancel()
+		if err := g.join(ctx, c); err != nil {
+			next.close(g.live.current.Load())
+			return fmt.Errorf("reload: the old configuration stays in force: %w", err)
+		}
+	}
+	g.putIntoForce(c, next)
+	return nil
+}
+
+// agreeWithin bounds how long a reload waits for the other gateways.
+const agreeWithin = time.Minute
+
+// putIntoForce replaces the configuration.
+func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
+	g.live.put(next)
 	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
 	g.Metrics.RulesInForce(c.Rules())
-	for _, signal := range []chan struct{}{g.reloaded, g.renamed} {
+	for _, signal := range []chan struct{}{g.reloaded, g.renamed, g.adopted} {
 		select {
 		case signal <- struct{}{}:
 		default:
@@ -326,7 +363,6 @@ func (g *Gateway) Reload() (err error) {
 		g.Log.Warn("these settings have changed and need a restart", "settings", needs)
 	}
 	g.Log.Info("the new configuration is in force", "file", c.File)
-	return nil
 }
 
 // live is what a reload replaces: the doors ask it each time.
@@ -343,18 +379,28 @@ type inForce struct {
 	sender     smtp.Sender
 }
 
+// set puts a configuration into force.
 func (l *live) set(c *config.Config) error {
+	next, err := l.build(c)
+	if err != nil {
+		return err
+	}
+	l.put(next)
+	return nil
+}
+
+// build makes what put puts into force, or close gives up.
+func (l *live) build(c *config.Config) (_ *inForce, err error) {
 	next := &inForce{config: c}
-	var err error
 	if len(c.IMAP.Listen) > 0 {
 		if next.imap, err = c.IMAPUpstream(); err != nil {
-			return fmt.Errorf("imap.upstream: %w", err)
+			return nil, fmt.Errorf("imap.upstream: %w", err)
 		}
 		next.imap.Panicked = func(value any, stack []byte) { l.panicked(auth.IMAP, value, stack) }
 	}
 	if len(c.SMTP.Listen) > 0 {
 		if next.smtp, err = c.SMTPUpstream(); err != nil {
-			return fmt.Errorf("smtp.upstream: %w", err)
+			return nil, fmt.Errorf("smtp.upstream: %w", err)
 		}
 		next.smtp.Panicked = func(value any, stack []byte) { l.panicked(auth.SMTP, value, stack) }
 	}
@@ -363,15 +409,19 @@ func (l *live) set(c *config.Config) error {
 		next.imap, next.smtp = cmp.Or(next.imap, old.imap), cmp.Or(next.smtp, old.smtp)
 		if len(c.Domains) > 0 && next.imap != nil && next.smtp != nil && next.imap.LocalNames != next.smtp.LocalNames {
 			next.close(old)
-			return errors.New("login_name differs from that of a door which stays open until the restart, so that accounts of several domains could not be told apart: restart the gateway (systemctl restart congthu)")
+			return nil, errors.New("login_name differs from that of a door which stays open until the restart, so that accounts of several domains could not be told apart: restart the gateway (systemctl restart congthu)")
 		}
-		// What was kept ready was made as the old configuration says.
-		defer old.close(next)
 	}
 	names := c.Namer()
 	next.sender = smtp.Sender{Mode: c.Rules().Sender, Canonical: names.Existing, Aliases: c.SenderAliases(), Delegations: c.SenderDelegations()}
-	l.current.Store(next)
-	return nil
+	return next, nil
+}
+
+func (l *live) put(next *inForce) {
+	if old := l.current.Swap(next); old != nil {
+		// What was kept ready was made as the old configuration says.
+		old.close(next)
+	}
 }
 
 // close gives up the mail servers that next does not have.

@@ -97,6 +97,7 @@ func (*counts) Swept(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)      {}
 func (*counts) Watch(func() int, func() int)        {}
 func (*counts) ClockSuspect(bool)                   {}
+func (*counts) RulesBehind(bool)                    {}
 
 func (c *counts) AuditOldest(at time.Time) {
 	c.mu.Lock()

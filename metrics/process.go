@@ -37,6 +37,10 @@ func (m *Metrics) UpstreamUp(p auth.Protocol, up bool) {
 // ClockSuspect says whether the clock is suspect.
 func (m *Metrics) ClockSuspect(suspect bool) { m.process.clockSuspect.Set(truth(suspect)) }
 
+// RulesBehind says whether this gateway works by other rules than the gateways on its
+// store have agreed on.
+func (m *Metrics) RulesBehind(behind bool) { m.process.rulesBehind.Set(truth(behind)) }
+
 // Certificate is whose certificate it is.
 type Certificate string
 
@@ -57,6 +61,7 @@ type process struct {
 	chainOK         prometheus.Gauge
 	chainVerifiedAt *prometheus.GaugeVec
 	clockSuspect    prometheus.Gauge
+	rulesBehind     prometheus.Gauge
 }
 
 func (p *process) register(f factory, build Build) {
@@ -84,6 +89,9 @@ func (p *process) register(f factory, build Build) {
 	p.clockSuspect = f.gauge("congthu_clock_suspect",
 		"1 while the clock disagrees with the audit log, the database's clock or the time that has passed: users log in, but nothing is revoked "+
 			"and no password runs out until somebody has looked at the clock ('congthu clock accept').")
+	p.rulesBehind = f.gauge("congthu_rules_behind",
+		"1 while this gateway works by other rules than the gateways on its database have agreed on: others were adopted ('congthu rules adopt'), "+
+			"and its own configuration file does not have them yet, or it needs a restart. 'congthu rules show' says which settings differ.")
 	p.chainOK = f.gauge("congthu_audit_chain_ok",
 		"0 when the last verification found that the audit log had been changed or cut; keep the database as it is and "+
 			"run 'congthu audit verify'.")

@@ -34,6 +34,8 @@ type Report struct {
 	Gateways []string
 	// Agreed is the value of what was asked for; see [Store.Agree].
 	Agreed string
+	// Rules are the settings that gateways have agreed on: see [Store.Rules].
+	Rules string
 }
 
 // Durable reports whether a crash of the server loses nothing that it has
@@ -91,6 +93,9 @@ func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error
 	}
 	if r.Schema >= 2 {
 		if r.Agreed, err = agreedOn(ctx, conn, agreed); err != nil {
+			return r, err
+		}
+		if r.Rules, err = agreedOn(ctx, conn, rules); err != nil {
 			return r, err
 		}
 	}

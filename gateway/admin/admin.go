@@ -80,6 +80,12 @@ type Server struct {
 	// Bundle makes a support bundle, a tar.gz, with the names of people in clear or
 	// not; nil: there is none.
 	Bundle func(ctx context.Context, names bool) ([]byte, error)
+	// ShowRules tells which settings the gateways on the store have agreed on. Required
+	// with AdoptRules, which makes those of this gateway's configuration file the agreed
+	// ones: an error is [ErrConfiguration], [auth.ErrNothingToDo], or the store's. nil:
+	// there are none, and whoever asks gets 409.
+	ShowRules  func(ctx context.Context) (Rules, error)
+	AdoptRules func(ctx context.Context, act auth.Act) (Rules, error)
 	// Log is told of every request and of what fails; nil: nobody is.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now.

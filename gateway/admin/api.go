@@ -104,6 +104,17 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		summary: "Show what time it is for the gateway, and why that is suspect",
 	}, s.showClock)
 	register(s, api, operation{
+		id: "show-rules", method: http.MethodGet, path: "/rules", scope: ScopeRead, tag: "rules",
+		summary: "Show the settings that the gateways on one database have agreed on, and where this gateway or its file differs",
+	}, s.showRules)
+	register(s, api, operation{
+		id: "adopt-rules", method: http.MethodPost, path: "/rules/adopt", scope: ScopeRules, tag: "rules",
+		summary: "Make the settings of this gateway's configuration file those that all gateways on the database work by",
+		detail:  "The file is read anew and put into force here. Other gateways whose files have the same settings follow by themselves; the others show that they are behind.",
+		errors:  []int{http.StatusConflict},
+		slow:    true,
+	}, s.adoptRules)
+	register(s, api, operation{
 		id: "accept-clock", method: http.MethodPost, path: "/clock/accept", scope: ScopeSweep, tag: "clock",
 		summary: "Say that the clock is right: accounts are revoked and passwords run out again",
 		detail:  "What is known to have happened in the future has then happened now.",

@@ -54,6 +54,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 		ScopeGrace:   {"POST /accounts/an@x.vn/grace"},
 		ScopeSweep:   {"POST /sweep", "POST /clock/accept"},
 		ScopeAudit:   {"GET /events", "GET /audit/verify"},
+		ScopeRules:   {"POST /rules/adopt"},
 		ScopeImport:  {"GET /import", "POST /import"},
 		ScopeDebug:   {"GET /debug/pprof/heap", "GET /debug/bundle"},
 	}
@@ -374,6 +375,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 		"POST /accounts/{address}/lock": "lock", "POST /accounts/{address}/restore": "restore",
 		"POST /accounts/{address}/grace": "grace", "GET /causes": "read", "POST /causes/{id}/unlock": "unlock", "POST /sweep": "sweep", "GET /clock": "read", "POST /clock/accept": "sweep",
 		"GET /sources": "read", "POST /sources/{address}/allow": "unlock", "POST /sources/{address}/end": "unlock",
+		"GET /rules": "read", "POST /rules/adopt": "rules",
 		"GET /events": "audit", "GET /audit/verify": "audit",
 		"GET /import": "import", "POST /import": "import", "GET /debug/pprof/{profile}": "debug", "GET /debug/bundle": "debug",
 	}

@@ -25,13 +25,14 @@ const (
 	ScopeGrace   Scope = "grace"   // let an expired password go on for some days
 	ScopeSweep   Scope = "sweep"   // revoke all dormant accounts
 	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
+	ScopeRules   Scope = "rules"   // make other rules those of all gateways
 	ScopeImport  Scope = "import"  // take over a list of accounts
 	ScopeDebug   Scope = "debug"   // profiles of the process, and the support bundle
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport, ScopeDebug}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeRules, ScopeImport, ScopeDebug}
 }
 
 // Token lets one named person in. Only its hash is kept: a token is random and

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
+	"congthu/auth"
 	"congthu/auth/password"
 	"congthu/auth/postgres"
 	"congthu/auth/sqlite"
@@ -57,7 +59,39 @@ func (k *check) store(ctx context.Context) {
 	if others := len(r.Gateways); r.Wanted*(others+1) > r.MaxConnections {
 		k.say("warning", "store", fmt.Sprintf("the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", r.MaxConnections, others+1, r.Wanted))
 	}
+	k.rules(r)
 	k.pepper(ctx, r.Agreed, r.Agreed != "")
+}
+
+// rules checks that a gateway with this configuration may run beside the others.
+func (k *check) rules(r postgres.Report) {
+	agreed, err := auth.ParseAgreement(r.Rules)
+	if err != nil {
+		k.say("failed", "rules", err.Error())
+		return
+	}
+	differences := k.config.Agreement().Against(agreed)
+	switch {
+	case len(agreed) == 0:
+		k.say("ok", "rules", "the next gateway that starts writes down what all must have in common")
+	case len(differences) == 0:
+		k.say("ok", "rules", "those that the gateways have agreed on")
+	case k.others(r):
+		k.say("failed", "rules", (&auth.Disagreement{Differences: differences}).Error())
+	default:
+		var texts []string
+		for _, d := range differences {
+			texts = append(texts, d.String())
+		}
+		k.say("warning", "rules", strings.Join(texts, "; ")+": a gateway that is alone makes its own rules the agreed ones, and beside another one it does not start")
+	}
+}
+
+// others reports whether gateways run that are not the one of this machine, whose
+// configuration this is.
+func (k *check) others(r postgres.Report) bool {
+	host, err := os.Hostname()
+	return err != nil || len(r.Gateways) > 1 || len(r.Gateways) == 1 && !strings.HasPrefix(r.Gateways[0], host+":")
 }
 
 // sqlite looks at the database file, which a gateway may be using.

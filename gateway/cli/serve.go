@@ -77,6 +77,8 @@ type server struct {
 	ready func()
 	// sockets were opened by systemd.
 	sockets []gateway.Socket
+	// gateway is what run runs; it is of use when ready is called.
+	gateway *gateway.Gateway
 	// supervise is set when systemd is to be told, if it has started this process.
 	supervise bool
 }
@@ -98,6 +100,7 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 		}
 		close(ready)
 	}}
+	s.gateway = g
 	for _, path := range []string{c.DataDir, filepath.Dir(c.Store.Path), filepath.Dir(c.Store.PepperFile)} {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return fmt.Errorf("make the data directory: %w", err)

@@ -54,7 +54,7 @@ func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts
 	if g.Fingerprints, err = openPepper(ctx, store, c.Store.PepperFile, howToForgetIn(c)); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	g.Store, g.Now, g.Changes = store, store.Now, store.Changes
+	g.Store, g.Now, g.Changes, g.Shared = store, store.Now, store.Changes, store
 	return store.Close, nil
 }
 

@@ -83,13 +83,14 @@ const (
 	ScopeGrace   Scope = "grace"
 	ScopeSweep   Scope = "sweep"
 	ScopeAudit   Scope = "audit"
+	ScopeRules   Scope = "rules"
 	ScopeImport  Scope = "import"
 	ScopeDebug   Scope = "debug"
 )
 
 // Scopes lists every scope.
 func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeImport, ScopeDebug}
+	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeRules, ScopeImport, ScopeDebug}
 }
 
 // LogFormat is how log lines are written.

@@ -1,0 +1,262 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+	"congthu/gateway/config"
+)
+
+// RulesStore is a store that several gateways share, and agree in on the settings
+// that they must have in common.
+type RulesStore interface {
+	// AgreeOnRules lets decide say what is agreed on from now on, given what is and how
+	// many other gateways run; then it is known that this one works by its settings.
+	AgreeOnRules(ctx context.Context, settings string, decide func(agreed string, others int) (next string, events []auth.Event, err error)) error
+	// Rules returns what is agreed on; "" for nothing yet.
+	Rules(ctx context.Context) (string, error)
+}
+
+// errNotShared is why there is nothing to adopt on SQLite.
+var errNotShared = fmt.Errorf("%w: no other gateway can use this store, so there is nothing to agree on. "+
+	"To put the configuration file into force: systemctl reload congthu", auth.ErrNothingToDo)
+
+// lookAtRulesEvery is how often it is looked whether other rules were agreed on, heard of or not.
+const lookAtRulesEvery = 15 * time.Second
+
+// join makes sure that this gateway may work by a configuration beside the others;
+// see [auth.Agreement.Join].
+func (g *Gateway) join(ctx context.Context, c *config.Config) error {
+	mine := c.Agreement()
+	return g.agree(ctx, mine, func(agreed auth.Agreement, others int) (auth.Agreement, []auth.Event, error) {
+		return mine.Join(agreed, others, g.now())
+	})
+}
+
+func (g *Gateway) agree(ctx context.Context, mine auth.Agreement,
+	decide func(agreed auth.Agreement, others int) (auth.Agreement, []auth.Event, error),
+) error {
+	if g.Shared == nil {
+		return nil
+	}
+	var happened []auth.Event
+	err := g.Shared.AgreeOnRules(ctx, mine.String(), func(text string, others int) (string, []auth.Event, error) {
+		happened = nil
+		agreed, err := auth.ParseAgreement(text)
+		if err != nil {
+			return "", nil, err
+		}
+		next, events, err := decide(agreed, others)
+		happened = events
+		return next.String(), events, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range happened {
+		g.guard.Recorder.Happened(e, true)
+	}
+	return nil
+}
+
+func (g *Gateway) now() time.Time {
+	if g.Now != nil {
+		return g.Now()
+	}
+	return time.Now()
+}
+
+// needRestartToAgree are the settings that are agreed on and that a reload does not
+// put into force.
+var needRestartToAgree = []string{
+	"store.postgres.lease", "store.last_login_window", "store.max_unknown_names",
+	"throttle.enabled", "throttle.window", "throttle.accounts", "throttle.failures", "throttle.locks",
+}
+
+// agreementInForce has the settings that this gateway works by.
+func (g *Gateway) agreementInForce() auth.Agreement {
+	started, in := g.started.Agreement(), g.live.config().Agreement()
+	for _, name := range needRestartToAgree {
+		in[name] = started[name]
+	}
+	return in
+}
+
+// behind is where this gateway differs from what is agreed on.
+type behind struct {
+	differences []auth.Difference
+	restart     bool // would put an end to it
+	unreadable  error
+}
+
+func (b behind) Error() string {
+	if b.unreadable != nil {
+		return b.unreadable.Error()
+	}
+	var texts []string
+	for _, d := range b.differences {
+		texts = append(texts, d.String())
+	}
+	do := "make the configuration file equal to that of the gateway where the rules were adopted"
+	if b.restart {
+		do = "restart the gateway, which the settings that differ need"
+	}
+	return fmt.Sprintf("this gateway works by other rules than were agreed on: %s: %s", strings.Join(texts, "; "), do)
+}
+
+// watchRules compares what is in force with what is agreed on, until ctx ends. When
+// others have adopted new rules and the file has them, it puts the file into force.
+func (g *Gateway) watchRules(ctx context.Context) error {
+	if g.Shared == nil {
+		return nil
+	}
+	ticker := time.NewTicker(lookAtRulesEvery)
+	defer ticker.Stop()
+	for {
+		g.lookAtRules(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		case <-g.adopted:
+		}
+	}
+}
+
+func (g *Gateway) lookAtRules(ctx context.Context) {
+	text, err := g.Shared.Rules(ctx)
+	if err != nil {
+		return // that the store does not answer is told by who asks it for more
+	}
+	found := g.compareRules(text)
+	if found != nil && found.unreadable == nil && g.takeOver(text) {
+		found = g.compareRules(text)
+	}
+	before := g.rulesBehind.Swap(found)
+	g.Metrics.RulesBehind(found != nil)
+	switch {
+	case found != nil && (before == nil || before.Error() != found.Error()):
+		g.Log.Warn("other rules were agreed on, and this gateway does not work by them", "err", found)
+	case found == nil && before != nil:
+		g.Log.Info("this gateway works by the rules that were agreed on")
+	}
+}
+
+// compareRules returns nil when this gateway works by what is agreed on.
+func (g *Gateway) compareRules(text string) *behind {
+	agreed, err := auth.ParseAgreement(text)
+	if err != nil {
+		return &behind{unreadable: err}
+	}
+	differences := g.agreementInForce().Against(agreed)
+	if len(differences) == 0 {
+		return nil
+	}
+	return &behind{differences: differences, restart: len(g.live.config().Agreement().Against(agreed)) == 0}
+}
+
+// takeOver puts the file into force if it has what is agreed on and something else
+// is in force.
+func (g *Gateway) takeOver(text string) bool {
+	agreed, err := auth.ParseAgreement(text)
+	if err != nil {
+		return false
+	}
+	c, err := g.Load()
+	if err != nil || len(c.Agreement().Against(agreed)) > 0 || c.Agreement().String() == g.live.config().Agreement().String() {
+		return false
+	}
+	if err := g.Reload(); err != nil {
+		g.Log.Error("the rules that were agreed on could not be put into force", "err", err)
+		return false
+	}
+	return true
+}
+
+// rulesHealth says why this gateway is behind. Users can log in all the same, by the
+// rules from before.
+func (g *Gateway) rulesHealth(context.Context) error {
+	if b := g.rulesBehind.Load(); b != nil {
+		return b
+	}
+	return nil
+}
+
+// heard is told of a change that some gateway on the same store has made.
+func (g *Gateway) heard(e auth.Event) {
+	if e.Kind == auth.RulesAdopted {
+		select {
+		case g.adopted <- struct{}{}:
+		default:
+		}
+	}
+	g.guard.Heard(e)
+}
+
+// showRules tells what is agreed on, and how this gateway and its file differ.
+func (g *Gateway) showRules(ctx context.Context) (admin.Rules, error) {
+	in := g.agreementInForce()
+	if g.Shared == nil {
+		return admin.Rules{Settings: admin.SettingsOf(in)}, nil
+	}
+	text, err := g.Shared.Rules(ctx)
+	if err != nil {
+		return admin.Rules{}, err
+	}
+	agreed, err := auth.ParseAgreement(text)
+	if err != nil {
+		return admin.Rules{}, err
+	}
+	r := admin.Rules{Shared: true, Settings: admin.SettingsOf(agreed), Differences: in.Against(agreed)}
+	c, err := g.Load()
+	if err != nil {
+		r.FileError = err.Error()
+		return r, nil
+	}
+	r.FileDifferences = c.Agreement().Against(agreed)
+	return r, nil
+}
+
+// adoptRules makes the settings of this gateway's file the agreed ones, and puts the
+// file into force.
+func (g *Gateway) adoptRules(ctx context.Context, act auth.Act) (r admin.Rules, err error) {
+	if g.Shared == nil {
+		return r, errNotShared
+	}
+	if err := g.adopt(ctx, act); err != nil {
+		return r, err
+	}
+	g.lookAtRules(ctx)
+	return g.showRules(ctx)
+}
+
+func (g *Gateway) adopt(ctx context.Context, act auth.Act) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	c, err := g.Load()
+	if err != nil {
+		return errors.Join(admin.ErrConfiguration, err)
+	}
+	// Before anything is agreed on: what cannot be put into force here is nothing for
+	// the others either.
+	next, err := g.live.build(c)
+	if err != nil {
+		return errors.Join(admin.ErrConfiguration, err)
+	}
+	mine := c.Agreement()
+	err = g.agree(ctx, mine, func(agreed auth.Agreement, _ int) (auth.Agreement, []auth.Event, error) {
+		return mine.Adopt(agreed, act, g.now())
+	})
+	if err != nil {
+		next.close(g.live.current.Load())
+		return err
+	}
+	g.putIntoForce(c, next)
+	g.Metrics.Reloaded(time.Now(), nil)
+	return nil
+}
