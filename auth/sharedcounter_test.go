@@ -33,17 +33,17 @@ func desk(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{20 + byte(i>>8), byte(i), 1, 1}), 40000)
 }
 
-// fillRoom guesses at made-up names from all over a /43, two passwords at each,
-// as far as the throttle lets it, for some minutes.
-func (b *bench) fillRoom(rounds int) {
+// guessFromANetwork guesses at made-up names from all over a /43, two passwords at
+// each, for some windows of the throttle.
+func (b *bench) guessFromANetwork(windows int) {
 	network := netip.MustParsePrefix("2001:db8:40::/43")
-	for round := range rounds {
+	for window := range windows {
 		var wg sync.WaitGroup
 		for i := range 32 * 4 {
 			wg.Go(func() {
 				for n := range 10 {
 					for guess := range 2 {
-						b.from(inNetwork(network, i), fmt.Sprintf("phantom-%d-%d-%d", round, i, n), fmt.Sprint("guess", guess))
+						b.from(inNetwork(network, i), fmt.Sprintf("phantom-%d-%d-%d", window, i, n), fmt.Sprint("guess", guess))
 					}
 				}
 			})
@@ -53,17 +53,88 @@ func (b *bench) fillRoom(rounds int) {
 	}
 }
 
+// newcomersGetIn lets people log in for the first time, each from a place of their
+// own; shared is whether their mistypes are counted by shared counters.
+func (b *bench) newcomersGetIn(n int, shared bool) {
+	b.t.Helper()
+	for i := range n {
+		name := fmt.Sprint("new-colleague", i)
+		b.server.password[auth.Name(name+"@example.vn")] = good
+		v := b.from(desk(i), name, "mistyped")
+		b.want(v, auth.WrongPassword)
+		if v.Shared != shared {
+			b.t.Errorf("newcomer %d: shared %v, want %v", i, v.Shared, shared)
+		}
+		b.want(b.from(desk(i), name, good), auth.Accepted)
+		b.want(b.from(desk(i), name, good), auth.Accepted)
+	}
+}
+
 // The room for names that nobody ever logged in with is filled from one /43. Who
 // logs in here for the first time has the right password, and gets in.
 func TestAFullRoomKeepsNoNewcomerOut(t *testing.T) {
-	inBubble(t, func(g *auth.Guard, r *auth.Rules) { withThrottle(g, r) }, func(b *bench) {
-		b.store.MaxUnknown = 1000
-		b.fillRoom(3)
-		for i := range 50 {
-			name := fmt.Sprint("new-colleague", i)
-			b.server.password[auth.Name(name+"@example.vn")] = good
-			b.want(b.from(desk(i), name, good), auth.Accepted)
-			b.want(b.from(desk(i), name, "mistyped"), auth.WrongPassword)
+	const room = 1000
+	inBubble(t, nil, func(b *bench) { // nothing slows it down
+		b.store.MaxUnknown = room
+		b.guessFromANetwork(1)
+		if n, err := b.store.UnknownNames(context.Background()); n != room || err != nil {
+			b.t.Fatalf("%d names in the room, %v", n, err)
+		}
+		b.newcomersGetIn(50, true)
+	})
+	inBubble(t, withThrottle, func(b *bench) { // nor does it have a share only
+		b.store.MaxUnknown = room
+		b.guessFromANetwork(13)
+		if n, err := b.store.UnknownNames(context.Background()); n != room || err != nil {
+			b.t.Fatalf("%d names in the room, %v", n, err)
+		}
+		b.newcomersGetIn(50, true)
+	})
+	inBubble(t, func(g *auth.Guard, r *auth.Rules) { withThrottle(g, r); g.MaxUnknown = room }, func(b *bench) {
+		b.store.MaxUnknown = room
+		b.guessFromANetwork(13)
+		if n, err := b.store.UnknownNames(context.Background()); n != room/16 || err != nil {
+			b.t.Errorf("%d names in the room, %v; want the share of a /40", n, err)
+		}
+		b.newcomersGetIn(50, false) // there is room for them
+	})
+}
+
+// What an attack can do to newcomers in a day: a source fills as many counters as it
+// may bring accounts near their lock, and as large a part of the newcomers is
+// refused as there are full counters.
+func TestHowManyNewcomersAnAttackKeepsOut(t *testing.T) {
+	const sources, newcomers = 40, 20_000
+	inBubble(t, withThrottle, func(b *bench) {
+		b.noRoom()
+		for source := range sources {
+			for n := range 9 {
+				for i := range 7 {
+					b.from(desk(source), fmt.Sprintf("phantom-%d-%d", source, n), fmt.Sprint("guess", i))
+				}
+			}
+		}
+		n, err := b.guard.CountShared(context.Background(), b.store)
+		if err != nil || n.Full > 5*sources || n.Full < 5*sources-5 {
+			b.t.Errorf("%d sources have filled %d counters, %v; want 5 each", sources, n.Full, err)
+		}
+		full := make(map[auth.Name]bool)
+		err = auth.Walk(context.Background(), b.store, auth.Filter{Shared: true}, func(a auth.Account) error {
+			full[a.Name] = b.guard.Rules().Locked(a, time.Now())
+			return nil
+		})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		hit := 0
+		for i := range newcomers {
+			if full[b.counterOf(fmt.Sprint("new-colleague", i))] {
+				hit++
+			}
+		}
+		// 200 of 65,536 counters: 61 newcomers of 20,000.
+		if hit < 30 || hit > 100 {
+			b.t.Errorf("%d of %d newcomers are refused", hit, newcomers)
 		}
 	})
 }
