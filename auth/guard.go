@@ -423,8 +423,7 @@ func (t *try) lookAt(ctx context.Context) {
 	for _, row := range rows {
 		t.seen = max(t.seen, row.seenNear(t.source, now))
 	}
-	// Where nothing is remembered the failures may be those of a shared counter.
-	if t.rules.Lockout.Mode != Off && !a.Blank() && !t.rules.StrangersOut(a, now) {
+	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
 		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)
 	}
 }

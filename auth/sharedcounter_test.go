@@ -389,8 +389,7 @@ func TestTheRoomDoesNotShowWhoExists(t *testing.T) {
 	})
 }
 
-// What a source guesses beyond the room is held against it as elsewhere: looking at
-// a name of which nothing is remembered forgives nothing.
+// What a source guesses beyond the room is held against it as elsewhere.
 func TestBeyondTheRoomTheThrottleForgetsNothing(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.noRoom()

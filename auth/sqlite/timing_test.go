@@ -19,17 +19,18 @@ import (
 // whether an account exists. The mail server answers at once here, so that
 // nothing hides what the guard does: a wrong password of an account is compared
 // with its previous one, and that of a name nobody knows with nothing, at the
-// same cost. Only medians of many tries say anything on a busy machine.
+// same cost, and so is that of a name for which there is no room. Only medians of many tries say anything on a busy machine.
 func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	if os.Getenv("CONGTHU_SOAK") == "" {
 		t.Skip("only in make soak: it measures time")
 	}
+	const tries = 200
 	dir := t.TempDir()
 	fingerprints, err := password.Open(filepath.Join(dir, "pepper.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := &auth.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db")}), Fingerprints: fingerprints}
+	guard := &auth.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db"), MaxUnknown: tries}), Fingerprints: fingerprints}
 	guard.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -50,7 +51,6 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 		}
 		return took
 	}
-	const tries = 200
 	for i := range tries {
 		attempt(fmt.Sprint("known", i), "Mat-khau-1", auth.JudgedRight)
 	}
@@ -66,16 +66,22 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	var known, unknown []time.Duration
+	var known, unknown, beyond []time.Duration
 	for i := range tries {
 		known = append(known, attempt(fmt.Sprint("known", i), "guess", auth.JudgedWrong))
 		unknown = append(unknown, attempt(fmt.Sprint("unknown", i), "guess", auth.JudgedWrong))
 	}
-	slices.Sort(known)
-	slices.Sort(unknown)
-	k, u := known[tries/2], unknown[tries/2]
-	t.Logf("medians of %d: accounts %v, unknown names %v", tries, k, u)
-	if r := float64(k) / float64(u); r < 0.8 || r > 1.25 {
-		t.Errorf("the time tells them apart: accounts %v, unknown names %v", k, u)
+	for i := range tries { // the room is full
+		beyond = append(beyond, attempt(fmt.Sprint("beyond", i), "guess", auth.JudgedWrong))
+	}
+	for _, of := range [][]time.Duration{known, unknown, beyond} {
+		slices.Sort(of)
+	}
+	k, u, b := known[tries/2], unknown[tries/2], beyond[tries/2]
+	t.Logf("medians of %d: accounts %v, unknown names %v, names beyond the room %v", tries, k, u, b)
+	for _, other := range []time.Duration{u, b} {
+		if r := float64(k) / float64(other); r < 0.8 || r > 1.25 {
+			t.Errorf("the time tells them apart: accounts %v, unknown names %v, names beyond the room %v", k, u, b)
+		}
 	}
 }
