@@ -481,7 +481,7 @@ func TestASharedCounterOfAClockThatWasAheadIsEmpty(t *testing.T) {
 	rules, now := auth.DefaultRules(), time.Date(2026, 2, 28, 23, 59, 0, 0, time.UTC)
 	a := auth.Account{Name: "@00ff", Failures: 6}
 	for range 6 {
-		a.Mistakes = append(a.Mistakes, auth.Mistake{At: now.AddDate(0, 2, 0), Source: office})
+		a.Mistakes = append(a.Mistakes, auth.Mistake{At: auth.AddMonths(now, 2), Source: office})
 	}
 	if rules.Locked(a, now) || rules.Slots(a, now) != 6 {
 		t.Errorf("the counter is full, with %d slots", rules.Slots(a, now))

@@ -85,7 +85,7 @@ var (
 )
 
 func known(name auth.Name, change func(*auth.Account)) auth.Account {
-	at := lastYear.AddDate(0, 9, 0)
+	at := auth.AddMonths(lastYear, 9)
 	a := auth.Account{Name: name, Registered: at, FirstLogin: at, LastLogin: at}
 	if change != nil {
 		change(&a)
@@ -105,7 +105,7 @@ func TestWhatIsHeldAgainstAnotherNameOfAnAccountHoldsForIt(t *testing.T) {
 		"a lock of what is an alias now":              {known(front, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
 		"a revocation":                                {known(twin, func(a *auth.Account) { a.Revocation = sweptAway }), auth.Revoked, true},
 		"disuse": {known(twin, func(a *auth.Account) {
-			a.FirstLogin, a.LastLogin = lastYear.AddDate(-5, 0, 0), lastYear.AddDate(-5, 0, 0)
+			a.FirstLogin, a.LastLogin = auth.AddMonths(lastYear, -60), auth.AddMonths(lastYear, -60)
 		}), auth.Accepted, true},
 		"nothing": {known(twin, nil), auth.Accepted, true},
 	} {
@@ -175,7 +175,7 @@ func TestAnotherGatewayThatUsesTheOtherNameIsHeard(t *testing.T) {
 
 func TestTheSweepDoesNotRevokeANameThatNobodyLogsInUnderAnyMore(t *testing.T) {
 	inTwins(t, []auth.Account{known(lan, nil), known(twin, func(a *auth.Account) {
-		a.FirstLogin, a.LastLogin = lastYear.AddDate(-5, 0, 0), lastYear.AddDate(-5, 0, 0)
+		a.FirstLogin, a.LastLogin = auth.AddMonths(lastYear, -60), auth.AddMonths(lastYear, -60)
 	})}, func(b *bench) {
 		swept, err := b.guard.Sweep(context.Background(), b.store)
 		if err != nil || swept.Revoked != 0 {
@@ -201,7 +201,7 @@ func TestALoginOfAnAccountWithOneNameCostsNoMoreOnceTheNamesAreLearned(t *testin
 }
 
 func TestAMergeKeepsTheWorseOfBothNames(t *testing.T) {
-	at := func(month int) time.Time { return lastYear.AddDate(0, month, 0) }
+	at := func(month int) time.Time { return auth.AddMonths(lastYear, month) }
 	here, there := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
 	a := auth.Account{
 		Name: lan, Registered: at(3), FirstLogin: at(3), LastLogin: at(5), Failures: 2,
@@ -242,7 +242,7 @@ func TestAMergeKeepsTheWorseOfBothNames(t *testing.T) {
 }
 
 func TestTheAgeOfAMergedPasswordIsThatOfTheLatestChangeThatWasSeen(t *testing.T) {
-	at := func(month int) time.Time { return lastYear.AddDate(0, month, 0) }
+	at := func(month int) time.Time { return auth.AddMonths(lastYear, month) }
 	seen := auth.Password{Salt: []byte("s"), Current: []byte("1"), Since: at(2)}
 	changed := auth.Password{Salt: []byte("t"), Current: []byte("2"), Previous: []byte("1"), Since: at(4)}
 	for _, c := range []struct {
@@ -273,10 +273,10 @@ func TestTheAgeOfAMergedPasswordIsThatOfTheLatestChangeThatWasSeen(t *testing.T)
 func TestAMergeLoosensNothingAndTwiceIsOnce(t *testing.T) {
 	rules := auth.DefaultRules()
 	rapid.Check(t, func(t *rapid.T) {
-		now := lastYear.AddDate(1, 0, 0)
+		now := auth.AddMonths(lastYear, 12)
 		instant := rapid.Custom(func(t *rapid.T) time.Time {
 			if month := rapid.IntRange(0, 11).Draw(t, "month"); month > 0 {
-				return lastYear.AddDate(0, month, 0)
+				return auth.AddMonths(lastYear, month)
 			}
 			return time.Time{}
 		})
@@ -289,7 +289,7 @@ func TestAMergeLoosensNothingAndTwiceIsOnce(t *testing.T) {
 			}
 			a.Password.Since = instant.Draw(t, "since")
 			for range a.Failures {
-				a.Mistakes = append(a.Mistakes, auth.Mistake{At: lastYear.AddDate(0, rapid.IntRange(0, 11).Draw(t, "mistake"), 0)})
+				a.Mistakes = append(a.Mistakes, auth.Mistake{At: auth.AddMonths(lastYear, rapid.IntRange(0, 11).Draw(t, "mistake"))})
 			}
 			slices.SortFunc(a.Mistakes, func(x, y auth.Mistake) int { return x.At.Compare(y.At) })
 			return a

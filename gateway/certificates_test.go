@@ -21,7 +21,7 @@ func TestACertificateWhoseFilesChangeIsPutIntoForce(t *testing.T) {
 		return o.counts.unread
 	}
 	first := o.shown()
-	renewed := o.certify(time.Now().Add(-24 * time.Hour))
+	renewed := o.certify(time.Now().Add(-48 * time.Hour))
 	eventually(t, "the new certificate", func() bool { return o.shown().Equal(renewed) })
 	if renewed.Equal(first) || unread() != nil {
 		t.Errorf("the new certificate is not told from the old one: %v", unread())
@@ -81,7 +81,7 @@ func TestACertificateBehindALinkThatIsTurnedIsPutIntoForce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	renewed := o.certify(time.Now().Add(-24 * time.Hour))
+	renewed := o.certify(time.Now().Add(-48 * time.Hour))
 	turn := func(to string) {
 		t.Helper()
 		for _, name := range []string{"cert.pem", "key.pem"} {
@@ -115,7 +115,7 @@ func TestAPairThatIsBeingWrittenIsNotRead(t *testing.T) {
 	o.gateway.renewals.every = time.Hour
 	dir := filepath.Dir(o.file)
 	var pair [2][]byte
-	renewed := o.certify(time.Now().Add(-24 * time.Hour))
+	renewed := o.certify(time.Now().Add(-48 * time.Hour))
 	for i, name := range []string{"cert.pem", "key.pem"} {
 		content, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

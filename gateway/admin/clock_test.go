@@ -10,7 +10,7 @@ import (
 
 func TestASuspectClockIsShownAndAccepted(t *testing.T) {
 	f := newFixture(t)
-	ahead := f.now.AddDate(1, 2, 0)
+	ahead := auth.AddMonths(f.now, 14)
 	f.store.accounts["an@x.vn"] = auth.Account{Name: "an@x.vn", Registered: ahead, FirstLogin: ahead, LastLogin: ahead}
 	f.guard.WatchClock, f.guard.MachineNow = true, func() time.Time { return f.now }
 	if clock := decode[Clock](t, f.request("GET", base+"/clock", ""), 200); clock.Suspect || !clock.Now.Equal(f.now) {

@@ -376,9 +376,9 @@ func (s *Server) run() error {
 	}
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "jit=off", "-c", "max_wal_size=128MB"}
 	if !s.o.Sync {
-		// No page is half written while the kernel lives. Nothing lives for long enough to
-		// be vacuumed, and some hundred databases would be looked through all the time.
-		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off")
+		// Nothing lives for long enough to be vacuumed, and some hundred databases would
+		// be looked through all the time.
+		args = append(args, "-c", "fsync=off", "-c", "autovacuum=off")
 	}
 	for name, value := range s.o.Settings {
 		args = append(args, "-c", name+"="+value)
