@@ -58,20 +58,28 @@ type level struct {
 // networks above it.
 const maxLevels = 4
 
+// sourceLevel returns the source of the attempt.
+func (a throttled) sourceLevel() level {
+	if a.source.Addr().Is6() {
+		return level{a.source, ipv6Network64}
+	}
+	return level{a.source, ipv4Address}
+}
+
 // levels returns the source of the attempt and the networks above it, the
 // smallest first, and how many they are: the source alone when an admin lets it
 // go on, so that it takes nothing of what its networks may do.
 func (a throttled) levels() (levels [maxLevels]level, n int) {
-	first, last := ipv4Address, ipv4Network24
-	if a.source.Addr().Is6() {
-		first, last = ipv6Network64, ipv6Network32
-	}
-	levels[0] = level{a.source, first}
+	levels[0] = a.sourceLevel()
 	if a.allowed || !a.source.IsValid() {
 		return levels, 1
 	}
+	last := ipv4Network24
+	if levels[0].size == ipv6Network64 {
+		last = ipv6Network32
+	}
 	n = 1
-	for size := first + 1; size <= last; size++ {
+	for size := levels[0].size + 1; size <= last; size++ {
 		if bits := networkSizes[size].bits; bits < a.source.Bits() {
 			levels[n] = level{netip.PrefixFrom(a.source.Addr(), bits).Masked(), size}
 			n++

@@ -384,19 +384,21 @@ func (t *Throttle) succeeded(a throttled, now time.Time) {
 	if t == nil {
 		return
 	}
+	login := func(s *sourceAccount) (news bool) {
+		news = s.recent > 0 || s.wrong > 0 || s.granted || now.Sub(s.right) >= time.Hour || now.Before(s.right)
+		s.recent, s.wrong, s.spent, s.proven, s.right = 0, 0, false, true, now
+		return news
+	}
+	var news bool
+	source := a.sourceLevel()
+	t.note(source, a.name, now, func(s *sourceAccount) { news = login(s) })
+	if !news {
+		return // the networks have been told within the hour
+	}
 	a.allowed = false // a login takes no room
 	levels, n := a.levels()
-	var news bool
-	for i, l := range levels[:n] {
-		t.note(l, a.name, now, func(s *sourceAccount) {
-			if i == 0 {
-				news = s.recent > 0 || s.wrong > 0 || s.granted || now.Sub(s.right) >= time.Hour || now.Before(s.right)
-			}
-			s.recent, s.wrong, s.spent, s.proven, s.right = 0, 0, false, true, now
-		})
-		if !news {
-			return // the networks have been told within the hour
-		}
+	for _, l := range levels[1:n] {
+		t.note(l, a.name, now, func(s *sourceAccount) { login(s) })
 	}
 }
 

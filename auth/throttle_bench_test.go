@@ -58,6 +58,27 @@ func BenchmarkThrottle(b *testing.B) {
 	}
 }
 
+// BenchmarkThrottleOfAKnownLogin is what the throttle costs a login with a password
+// that the process has seen accepted from there: it needs no slot and asks for
+// nothing, but its source is told.
+func BenchmarkThrottleOfAKnownLogin(b *testing.B) {
+	for _, from := range []string{"198.51.100.7", "2001:db8:1:2::7"} {
+		b.Run(from, func(b *testing.B) {
+			throttle, clock := new(Throttle), time.Now()
+			attempts := make([]throttled, 4000)
+			for i := range attempts {
+				attempts[i] = throttled{source: Source(netip.MustParseAddr(from)), name: Name(fmt.Sprint("user", i)), tolerated: 5}
+				throttle.succeeded(attempts[i], clock)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				throttle.succeeded(attempts[i%len(attempts)], clock.Add(time.Duration(i)*time.Millisecond))
+			}
+		})
+	}
+}
+
 // BenchmarkThrottledBurst is a burst of strangers behind one address, most of whom
 // have to wait for others: each that ends wakes all that wait.
 func BenchmarkThrottledBurst(b *testing.B) {
