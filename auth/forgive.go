@@ -17,37 +17,43 @@ const ForgivenEverywhere = "nothing to unlock; forgiven at every gateway"
 // The account had wrong passwords from the sources.
 func (g *Guard) forgiveNow(name Name, at time.Time, sources []netip.Prefix) {
 	g.forgiven.put(name, at)
-	g.forgive(name, farFuture, sources...)
+	g.forgive(name, farFuture, farFuture, sources...)
 }
 
 // forgiveSince does so for an unlock at some gateway on the store that is heard of
 // now: what came after its instant stays. Of the echo of an unlock made here, or of
 // one before that, nothing is left to do.
 func (g *Guard) forgiveSince(name Name, at time.Time) {
-	echo := true
+	echo, now := true, g.now()
 	g.forgiven.update(name, func(last time.Time) time.Time {
-		if echo = !at.After(last); echo {
+		// One in the future is of a clock that was set back since: it tells nothing.
+		if echo = !at.After(last) && !last.After(now); echo {
 			return last
 		}
 		return at
 	})
-	if !echo {
-		g.forgive(name, at)
+	switch {
+	case echo:
+	case at.After(now):
+		// Set back again: what is owed may have come after it, and counts.
+		g.forgive(name, now, time.Time{})
+	default:
+		g.forgive(name, at, at)
 	}
 }
 
 // forgive forgets what this process holds against a name from up to an instant:
-// failures that are not written yet, refusals, answers that the mail server did not
-// give, comparisons with the password known to be good, and what the throttle knows
-// of the name at each source. (Passwords that are not counted when they are repeated
+// failures that are not written yet and were owed before another, refusals, answers
+// that the mail server did not give, comparisons with the password known to be good,
+// and what the throttle knows of the name at each source. (Passwords that are not counted when they are repeated
 // look at the instant themselves.) What a source has done to other names stays: an
 // unlock must not give a guesser anything back.
 //
 // At the sources given, and where it was refused, the throttle forgives at once; at
 // all others soon, for many names together.
-func (g *Guard) forgive(name Name, upto time.Time, sources ...netip.Prefix) {
+func (g *Guard) forgive(name Name, upto, owed time.Time, sources ...netip.Prefix) {
 	before := func(t time.Time) bool { return !t.After(upto) }
-	g.forgiveDebtsOf(name, upto)
+	g.forgiveDebtsOf(name, owed)
 	var refused []netip.Prefix
 	g.refusals.removeIf(name, func(r refusals) bool {
 		refused = slices.Clone(r.sources) // it may stay

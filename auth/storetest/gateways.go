@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,6 +51,13 @@ type Member struct {
 	// Kill ends the store as the end of its process would. held are the slots that
 	// were taken through it; lapse returns when they have lapsed.
 	Kill func(held map[auth.Reservation]auth.Name) (lapse func())
+	// TakeForDead makes the other processes take this one for dead, whose slots lapse,
+	// while it lives: its link is cut, or it was paused for longer than the lease.
+	// lapse returns when they have. nil where nobody can.
+	TakeForDead func() (lapse func())
+	// LoseSlots removes all slots that are taken, as a fail-over to a standby that has
+	// not heard of them does; nil where they cannot be lost.
+	LoseSlots func()
 }
 
 // InDoubt counts an attempt whose gateway is gone, by the rules of the regulation.
@@ -60,11 +68,30 @@ var rules = auth.DefaultRules()
 const tolerated = 5
 
 // Gateways drives gateways on one store with random histories: parallel guesses
-// and logins, password changes, locks and unlocks, also while the mail server
-// thinks, outages of the store before and after its commits and of the mail
-// server, clocks that are set, gateways that are killed and replaced. After each
-// step it checks the invariants of package auth against a mail server that
+// and logins from several sources, password changes, locks and unlocks, also while
+// the mail server thinks and at another gateway than the guesses, events of the audit
+// log that reach the other gateways late, outages of the store before and after its
+// commits, commits that hang, links that are cut while a password is judged,
+// outages of the mail server, clocks that are set and accepted, gateways that are
+// killed and replaced, or taken for dead and alive. Some histories have a grace while
+// the store is down, some a throttle and sources that are allowed to go on. After
+// each step it checks the invariants of package auth against a mail server that
 // counts.
+//
+// What is counted, from one reset (a login, an unlock) to the next:
+//
+//	judged   wrong passwords at the mail server          at most tolerated + 1,
+//	                                                     and PerCrash a crash
+//	told     clients that read "wrong password"          at most what is stored
+//	stored   Account.Failures                            at most judged + doubts +
+//	                                                     lost + carried
+//	doubts   attempts to which the mail server gave no answer
+//	lost     slots of gateways that died or were taken for dead: their attempts
+//	         may have been judged, and count as failures in doubt
+//	carried  settlements that were owed before the reset and may come after it
+//
+// A crash is a gateway that died, or was taken for dead, with slots; or a store that
+// lost all slots.
 func Gateways(t *testing.T, c Cluster) {
 	rounds := Rounds(1, 30)
 	if !c.Real {
@@ -78,6 +105,7 @@ func Gateways(t *testing.T, c Cluster) {
 // history is one of them.
 func (c Cluster) history(t *rapid.T) {
 	h := &gateways{c: c, server: &judge{current: "Mat-khau-0", delay: time.Millisecond}}
+	h.grace, h.throttled = rapid.Bool().Draw(t, "grace"), rapid.Bool().Draw(t, "throttled")
 	var end func()
 	h.open, end = c.Begin()
 	defer end()
@@ -102,7 +130,15 @@ func (c Cluster) history(t *rapid.T) {
 		"time passes":              h.wait,
 		"the mail server's health": h.serverHealth,
 		"the store's health":       h.storeHealth,
-		"the clock of one is set":  h.setClock,
+		"a clock is set":           h.setClock,
+		"the clocks are accepted":  h.acceptClocks,
+		"events arrive":            h.hearSome,
+		"unlocked, and all know":   h.unlockEverywhere,
+		"locked, then a link cut":  h.lockThenCut,
+		"a source is allowed":      h.allowSource,
+		"a link is cut":            h.cut,
+		"taken for dead":           h.takeForDead,
+		"slots are lost":           h.loseSlots,
 		"":                         h.check,
 	})
 	h.finish(t)
@@ -110,12 +146,16 @@ func (c Cluster) history(t *rapid.T) {
 
 // gateways is one history.
 type gateways struct {
-	c       Cluster
-	open    func() Member
-	server  *judge
-	all     []*gateway
-	guesses int // all are different
-	changes int // of the password
+	c         Cluster
+	open      func() Member
+	server    *judge
+	all       []*gateway
+	guesses   int  // all are different
+	changes   int  // of the password
+	grace     bool // the guards have one while their store is down
+	throttled bool // the guards slow down sources
+
+	skew atomic.Int64 // of the clock that all share
 
 	// Since the last reset, which is a login or an unlock:
 	wrong, doubts int // what the server had counted at it
@@ -134,11 +174,16 @@ type gateway struct {
 	*auth.Guard
 	member Member
 	stop   func()
-	skew   atomic.Int64 // of its clock
+	skew   atomic.Int64 // of its machine's clock
 	health atomic.Int32
+	heard  int64 // the last event that it was shown
+	// forgave is set when failures were forgiven by a commit of which nobody heard.
+	forgave atomic.Bool
 
 	mu   sync.Mutex
 	held map[auth.Reservation]auth.Name
+	// committed is called once, between the next commit and its caller's hearing of it.
+	committed func()
 }
 
 // The health of a store.
@@ -146,6 +191,8 @@ const (
 	well = iota
 	failsBeforeCommit
 	failsAfterCommit
+	hangsBeforeCommit // until the caller gives up
+	hangsAfterCommit
 	unreachable // or its gateway was killed
 )
 
@@ -173,19 +220,42 @@ func (g *gateway) Reserve(ctx context.Context, name auth.Name, slots func(auth.A
 
 func (g *gateway) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
 	health := g.health.Load()
-	if health == failsBeforeCommit || health == unreachable {
+	switch health {
+	case hangsBeforeCommit:
+		<-ctx.Done()
+		return auth.Account{}, ctx.Err()
+	case failsBeforeCommit, unreachable:
 		return auth.Account{}, errHealth
 	}
-	a, err := g.member.Update(ctx, name, r, change)
-	if err == nil {
-		g.mu.Lock()
-		delete(g.held, r)
-		g.mu.Unlock()
-		if health == failsAfterCommit {
-			return auth.Account{}, errHealth
-		}
+	forgave := false
+	a, err := g.member.Update(ctx, name, r, func(a *auth.Account) ([]auth.Event, bool) {
+		failures := a.Failures
+		events, write := change(a)
+		forgave = write && failures > 0 && a.Failures == 0
+		return events, write
+	})
+	if err != nil {
+		return a, err
 	}
-	return a, err
+	if forgave && health != well {
+		g.forgave.Store(true)
+	}
+	g.mu.Lock()
+	delete(g.held, r)
+	committed := g.committed
+	g.committed = nil
+	g.mu.Unlock()
+	if committed != nil {
+		committed()
+	}
+	switch health {
+	case hangsAfterCommit:
+		<-ctx.Done()
+		return auth.Account{}, ctx.Err()
+	case failsAfterCommit:
+		return auth.Account{}, errHealth
+	}
+	return a, nil
 }
 
 // judge is the mail server.
@@ -263,18 +333,38 @@ func (h *gateways) start() {
 	if now == nil {
 		now = time.Now
 	}
+	// Gateways on a store share its clock.
+	shared := func() time.Time { return now().Add(time.Duration(h.skew.Load())) }
+	machine := func() time.Time { return now().Add(time.Duration(g.skew.Load())) }
 	g.Guard = &auth.Guard{
-		Store: g, Fingerprints: plain{}, Patience: 2 * time.Second,
-		Now: func() time.Time { return now().Add(time.Duration(g.skew.Load())) },
+		Store: g, Fingerprints: plain{}, Patience: 2 * time.Second, StoreTimeout: 4 * time.Second,
+		Now: shared, MachineNow: machine, WatchClock: true, Shared: h.c.Most > 1,
 	}
 	if h.c.Real {
-		g.Patience, g.Lease = 300*time.Millisecond, 300*time.Millisecond
+		g.Patience, g.Lease, g.StoreTimeout = 300*time.Millisecond, 300*time.Millisecond, 2*time.Second
+	}
+	if h.grace {
+		g.StoreGrace = time.Hour
+	}
+	if h.throttled {
+		g.Throttle = &auth.Throttle{Failures: 3} // so that it refuses before the lock
 	}
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
 	rules.Lockout.StrangersAfter = 0
 	names := &auth.Namer{Default: somebody.Domain(), Unicode: true, Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
 	g.SetPolicy(auth.Policy{Names: names, Rules: rules})
+	if err := g.LearnClock(context.Background(), g.member); err != nil {
+		panic(err)
+	}
+	if err := g.RecallAllowed(context.Background(), g.member); err != nil {
+		panic(err)
+	}
+	if newest, err := g.member.Events(context.Background(), auth.EventFilter{Limit: 1}); err != nil {
+		panic(err)
+	} else if len(newest) > 0 {
+		g.heard = newest[0].Seq
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { g.Run(ctx) })
@@ -298,9 +388,15 @@ func (h *gateways) draw(t *rapid.T) *gateway {
 // spellings of one account; the last ones are of an alias.
 var spellings = []string{string(somebody), "somebody", "SomeBody@CONGTHU.test.", "ｓｏｍｅｂｏｄｙ", "văn.phòng", "VA\u0306N.PHO\u0300NG@congthu.test"}
 
-// tries makes attempts at once, on all gateways in turn, and counts how they
-// ended at each.
-func (h *gateways) tries(passwords []string, on ...*gateway) map[*gateway]map[auth.Outcome]int {
+// sources are where attempts come from, the last two from one network.
+var sources = []netip.AddrPort{
+	netip.MustParseAddrPort("203.0.113.7:50312"), netip.MustParseAddrPort("198.51.100.9:40001"),
+	netip.MustParseAddrPort("[2001:db8:1:2::3]:40002"), netip.MustParseAddrPort("[2001:db8:1:3::4]:40003"),
+}
+
+// tries makes attempts at once from one source, on all gateways in turn, and counts
+// how they ended at each.
+func (h *gateways) tries(source netip.AddrPort, passwords []string, on ...*gateway) map[*gateway]map[auth.Outcome]int {
 	outcomes := make(map[*gateway]map[auth.Outcome]int)
 	for _, g := range on {
 		outcomes[g] = make(map[auth.Outcome]int)
@@ -311,7 +407,7 @@ func (h *gateways) tries(passwords []string, on ...*gateway) map[*gateway]map[au
 		g := on[i%len(on)]
 		wg.Go(func() {
 			v := g.Attempt(context.Background(), auth.Attempt{
-				Login: spellings[i%len(spellings)], Password: auth.NewSecret(p), Source: netip.MustParseAddrPort("203.0.113.7:50312"), Verify: h.server.verify(p),
+				Login: spellings[i%len(spellings)], Password: auth.NewSecret(p), Source: source, Verify: h.server.verify(p),
 			})
 			mu.Lock()
 			defer mu.Unlock()
@@ -327,6 +423,13 @@ func sum(outcomes map[*gateway]map[auth.Outcome]int, o auth.Outcome) (n int) {
 		n += of[o]
 	}
 	return n
+}
+
+func (h *gateways) source(t *rapid.T) netip.AddrPort {
+	if !h.throttled {
+		return sources[0]
+	}
+	return rapid.SampledFrom(sources).Draw(t, "source")
 }
 
 // wrongOnes are as many guesses.
@@ -376,7 +479,7 @@ func (h *gateways) clear(t *rapid.T) bool {
 
 func (h *gateways) guess(t *rapid.T) {
 	locked, asked := h.account(t).Lock.Cause != auth.NotLocked, h.server.asked
-	outcomes := h.tries(h.wrongOnes(t), h.all...)
+	outcomes := h.tries(h.source(t), h.wrongOnes(t), h.all...)
 	if locked && h.server.asked != asked {
 		t.Fatal("I5: the mail server was asked about a locked account")
 	}
@@ -395,20 +498,253 @@ func (h *gateways) rightOnes(t *rapid.T) (passwords []string) {
 
 func (h *gateways) logIn(t *rapid.T) {
 	passwords, before, clear := h.rightOnes(t), h.owed(), h.clear(t)
-	locked, asked := h.account(t).Lock.Cause != auth.NotLocked, h.server.asked
-	outcomes := h.tries(passwords, h.all...)
+	locked, lockSeq := h.account(t).Lock.Cause != auth.NotLocked, h.lockSeq(t)
+	outcomes := h.tries(h.source(t), passwords, h.all...)
 	in := sum(outcomes, auth.Accepted)
-	switch {
-	case locked && (in > 0 || h.server.asked != asked):
-		t.Fatalf("I5: %v on a locked account", outcomes)
-	case clear && !h.c.Real && in != len(passwords), clear && in+sum(outcomes, auth.Busy) != len(passwords):
+	for g, of := range outcomes {
+		// Who has no store, and had not heard of the lock before, cannot know.
+		if locked && of[auth.Accepted] > 0 && (!h.grace || g.health.Load() == well || g.heard >= lockSeq) {
+			t.Fatalf("I5: %v on a locked account (health %d)", outcomes, g.health.Load())
+		}
+	}
+	switch refused := sum(outcomes, auth.Throttled); {
+	case clear && !h.throttled && !h.c.Real && in != len(passwords), clear && in+sum(outcomes, auth.Busy)+refused != len(passwords),
+		clear && !h.throttled && refused > 0:
 		t.Fatalf("I2: %v with the right password", outcomes)
 	}
-	h.mayHaveReset(t, before, in > 0, func(g *gateway) bool { return outcomes[g][auth.Accepted] > 0 })
+	h.mayHaveReset(t, before, h.stored(outcomes), func(g *gateway) bool { return g.health.Load() == well && outcomes[g][auth.Accepted] > 0 })
+}
+
+// stored reports whether a login was accepted for certain by a gateway that could
+// write it: while its store is down one may be, which resets nothing.
+func (h *gateways) stored(outcomes map[*gateway]map[auth.Outcome]int) bool {
+	for g, of := range outcomes {
+		if g.health.Load() == well && of[auth.Accepted] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// events are those of the audit log, the oldest first.
+func (h *gateways) events(t *rapid.T) []auth.Event {
+	events, err := h.all[0].member.Events(context.Background(), auth.EventFilter{Limit: 100_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(events)
+	return events
+}
+
+// lockSeq is the number of the event that tells of the latest lock; 0 for none.
+func (h *gateways) lockSeq(t *rapid.T) (seq int64) {
+	for _, e := range h.events(t) {
+		if e.Kind == auth.AccountLocked || e.Kind == auth.NameLocked {
+			seq = e.Seq
+		}
+	}
+	return seq
+}
+
+// hear shows a gateway at most so many of the events that it has not seen.
+func (h *gateways) hear(t *rapid.T, g *gateway, most int) {
+	if g.health.Load() == unreachable {
+		return
+	}
+	for _, e := range h.events(t) {
+		if e.Seq > g.heard && most > 0 {
+			g.Heard(e)
+			g.heard = e.Seq
+			most--
+		}
+	}
+}
+
+func (h *gateways) hearSome(t *rapid.T) {
+	h.hear(t, h.draw(t), rapid.IntRange(1, 10).Draw(t, "events"))
+}
+
+// unlockEverywhere unlocks, and all gateways hear of it: then the owner gets in at
+// each of them, wherever the wrong passwords came from.
+func (h *gateways) unlockEverywhere(t *rapid.T) {
+	g := h.draw(t)
+	h.unlockOn(t, g)
+	for _, other := range h.all {
+		h.hear(t, other, 100_000)
+	}
+	before, clear, source := h.owed(), h.clear(t), h.source(t)
+	if !clear || h.account(t).Failures > 0 {
+		t.Skip("something stands in the way")
+	}
+	outcomes := h.tries(source, slices.Repeat([]string{h.server.current}, len(h.all)), h.all...)
+	if n := sum(outcomes, auth.Accepted); n != len(h.all) {
+		t.Fatalf("unlocked, and %v with the right password", outcomes)
+	}
+	h.mayHaveReset(t, before, true, func(*gateway) bool { return true })
+}
+
+// lockThenCut locks at some gateway, perhaps just when a login at another has been
+// committed, and then the latter cannot reach its store: it has heard of the lock, so
+// what it knew before must not let anybody in.
+func (h *gateways) lockThenCut(t *rapid.T) {
+	g, by, source := h.draw(t), h.draw(t), h.source(t)
+	before, health := h.owed(), g.health.Load()
+	if health != well || by.health.Load() != well {
+		t.Skip("they are not well")
+	}
+	var err error
+	lock := func() { _, err = by.Lock(context.Background(), somebody, anAct) }
+	amid := rapid.Bool().Draw(t, "when a login was committed")
+	if amid {
+		// So that the login has something to write.
+		h.guesses++
+		h.told += sum(h.tries(source, []string{fmt.Sprint("guess", h.guesses)}, g), auth.WrongPassword)
+		before = h.owed()
+		g.mu.Lock()
+		g.committed = lock
+		g.mu.Unlock()
+	}
+	outcomes := h.tries(source, []string{h.server.current}, g)
+	g.mu.Lock()
+	missed := g.committed != nil
+	g.committed = nil
+	g.mu.Unlock()
+	if !amid || missed { // the login had nothing to write
+		lock()
+	}
+	h.mayHaveReset(t, before, h.stored(outcomes), func(o *gateway) bool { return o == g && outcomes[g][auth.Accepted] > 0 })
+	if err != nil {
+		return // locked before
+	}
+	if by != g {
+		h.hear(t, g, 100_000)
+	}
+	g.health.Store(unreachable)
+	outcomes = h.tries(source, slices.Repeat([]string{h.server.current}, 3), g)
+	g.health.Store(health)
+	if sum(outcomes, auth.Accepted) > 0 {
+		t.Fatalf("I5: %v without the store, on an account whose lock was heard of", outcomes)
+	}
+}
+
+// allowSource lets a source go on. It lifts no account's own limit.
+func (h *gateways) allowSource(t *rapid.T) {
+	if !h.throttled {
+		t.Skip("none is slowed down")
+	}
+	_, err := h.draw(t).AllowSource(context.Background(), h.source(t).Addr(), 4*time.Hour, anAct)
+	if err != nil && !errors.Is(err, errHealth) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, auth.ErrNothingToDo) {
+		t.Fatal(err)
+	}
+}
+
+// cut makes the store of a gateway unreachable while the mail server judges what it
+// has asked, and reachable again.
+func (h *gateways) cut(t *rapid.T) {
+	g := h.draw(t)
+	passwords, source := h.wrongOnes(t), h.source(t)
+	dead := g.member.TakeForDead != nil && rapid.Bool().Draw(t, "taken for dead")
+	health := g.health.Load()
+	var outcomes map[*gateway]map[auth.Outcome]int
+	h.server.within(func() { outcomes = h.tries(source, passwords, g) }, func() {
+		g.health.Store(unreachable)
+		if dead {
+			h.declareDead(g)
+		}
+	})
+	h.told += sum(outcomes, auth.WrongPassword)
+	if rapid.Bool().Draw(t, "for long") {
+		return // the store's health is drawn anew some time
+	}
+	g.health.Store(health)
+}
+
+// takeForDead is a gateway that was paused for longer than the lease.
+func (h *gateways) takeForDead(t *rapid.T) {
+	g := h.draw(t)
+	if g.member.TakeForDead == nil {
+		t.Skip("nobody can")
+	}
+	passwords, source := h.wrongOnes(t), h.source(t)
+	var outcomes map[*gateway]map[auth.Outcome]int
+	h.server.within(func() { outcomes = h.tries(source, passwords, g) }, func() { h.declareDead(g) })
+	h.told += sum(outcomes, auth.WrongPassword)
+}
+
+// declareDead lets the slots of a gateway lapse that lives. It costs what a crash
+// costs, but only once until it has written what it has heard: until then it asks no
+// more.
+func (h *gateways) declareDead(g *gateway) {
+	g.mu.Lock()
+	held := len(g.held)
+	g.mu.Unlock()
+	if held > 0 {
+		h.crashes++
+		h.lost += held
+		h.orphans += held
+	}
+	h.pending = append(h.pending, g.member.TakeForDead())
+}
+
+// loseSlots is a fail-over while the mail server judges.
+func (h *gateways) loseSlots(t *rapid.T) {
+	g := h.draw(t)
+	if g.member.LoseSlots == nil {
+		t.Skip("they cannot be lost")
+	}
+	passwords, source := h.wrongOnes(t), h.source(t)
+	var outcomes map[*gateway]map[auth.Outcome]int
+	h.server.within(func() { outcomes = h.tries(source, passwords, g) }, func() {
+		for _, o := range h.all {
+			o.mu.Lock()
+			h.crashes += len(o.held) // each may be asked about once more
+			h.lost += len(o.held)
+			o.mu.Unlock()
+		}
+		g.member.LoseSlots()
+	})
+	h.told += sum(outcomes, auth.WrongPassword)
+}
+
+// acceptClocks sets all clocks right and says so.
+func (h *gateways) acceptClocks(t *rapid.T) {
+	h.skew.Store(0)
+	for _, g := range h.all {
+		g.skew.Store(0)
+	}
+	h.lastSeen = time.Time{} // it may have been in the future
+	for _, g := range h.all {
+		_, err := g.AcceptClock(context.Background(), g.dated(), anAct, false)
+		if err == nil && !g.Suspicion().IsZero() {
+			t.Fatalf("the clock was accepted, and is suspect: %v", g.Suspicion())
+		}
+	}
+}
+
+// dated is the store of a gateway as its health lets it be.
+func (g *gateway) dated() auth.DatedStore { return datedStore{g} }
+
+type datedStore struct{ g *gateway }
+
+func (d datedStore) List(ctx context.Context, want auth.Filter) ([]auth.Account, error) {
+	if d.g.health.Load() == unreachable {
+		return nil, errHealth
+	}
+	return d.g.member.List(ctx, want)
+}
+
+func (d datedStore) Events(ctx context.Context, want auth.EventFilter) ([]auth.Event, error) {
+	if d.g.health.Load() == unreachable {
+		return nil, errHealth
+	}
+	return d.g.member.Events(ctx, want)
 }
 
 // mayHaveReset resets if something happened of which nobody learnt as well.
 func (h *gateways) mayHaveReset(t *rapid.T, before map[*gateway]int, sure bool, learnt func(*gateway) bool) {
+	for _, g := range h.all {
+		sure = g.forgave.Swap(false) || sure // and a lock, or failures, may have come after it
+	}
 	if a := h.account(t); sure || a.Failures == 0 && a.Lock.Cause == auth.NotLocked {
 		h.reset(before, learnt)
 	}
@@ -422,7 +758,7 @@ func (h *gateways) oldPassword(t *rapid.T) {
 	for range rapid.IntRange(1, 15).Draw(t, "tries") {
 		passwords = append(passwords, h.server.previous)
 	}
-	outcomes := h.tries(passwords, h.all...)
+	outcomes := h.tries(h.source(t), passwords, h.all...)
 	if sum(outcomes, auth.WrongPassword)+sum(outcomes, auth.Accepted) > 0 {
 		t.Fatalf("I4: %v with the previous password", outcomes)
 	}
@@ -461,21 +797,23 @@ func (h *gateways) lockWithin(t *rapid.T) {
 	passwords, on, before := h.rightOnes(t), h.draw(t), h.owed()
 	var outcomes map[*gateway]map[auth.Outcome]int
 	locked := false
-	h.server.within(func() { outcomes = h.tries(passwords, on) }, func() {
+	source := h.source(t)
+	h.server.within(func() { outcomes = h.tries(source, passwords, on) }, func() {
 		_, err := h.draw(t).Lock(context.Background(), somebody, anAct)
 		locked = err == nil
 	})
 	in := sum(outcomes, auth.Accepted)
-	if locked && in > 0 {
+	if locked && in > 0 && on.health.Load() == well {
 		t.Fatalf("I5: %d logins were accepted after the lock", in)
 	}
-	h.mayHaveReset(t, before, in > 0, func(g *gateway) bool { return outcomes[g][auth.Accepted] > 0 })
+	h.mayHaveReset(t, before, h.stored(outcomes), func(g *gateway) bool { return outcomes[g][auth.Accepted] > 0 })
 }
 
 func (h *gateways) unlockWithin(t *rapid.T) {
 	passwords, on, by := h.wrongOnes(t), h.draw(t), h.draw(t)
 	var outcomes map[*gateway]map[auth.Outcome]int
-	h.server.within(func() { outcomes = h.tries(passwords, on) }, func() { h.unlockOn(t, by) })
+	source := h.source(t)
+	h.server.within(func() { outcomes = h.tries(source, passwords, on) }, func() { h.unlockOn(t, by) })
 	h.told += sum(outcomes, auth.WrongPassword)
 }
 
@@ -483,9 +821,9 @@ func (h *gateways) unlockWithin(t *rapid.T) {
 func (h *gateways) kill(t *rapid.T) {
 	i := rapid.IntRange(0, len(h.all)-1).Draw(t, "gateway")
 	g := h.all[i]
-	passwords := h.wrongOnes(t)
+	passwords, source := h.wrongOnes(t), h.source(t)
 	var outcomes map[*gateway]map[auth.Outcome]int
-	h.server.within(func() { outcomes = h.tries(passwords, g) }, func() {
+	h.server.within(func() { outcomes = h.tries(source, passwords, g) }, func() {
 		h.c.Settle() // others wait by now
 		g.health.Store(unreachable)
 	})
@@ -532,15 +870,23 @@ func (h *gateways) serverHealth(t *rapid.T) {
 }
 
 func (h *gateways) storeHealth(t *rapid.T) {
-	of := rapid.SampledFrom([]int32{well, well, failsBeforeCommit, failsAfterCommit, unreachable})
+	of := rapid.SampledFrom([]int32{well, well, well, failsBeforeCommit, failsAfterCommit, hangsBeforeCommit, hangsAfterCommit, unreachable})
 	for _, g := range h.all {
 		g.health.Store(of.Draw(t, "health"))
 	}
 }
 
 func (h *gateways) setClock(t *rapid.T) {
-	minutes := rapid.IntRange(-90, 90).Draw(t, "minutes")
-	h.draw(t).skew.Store(int64(time.Duration(minutes) * time.Minute))
+	minutes := rapid.SampledFrom([]int{-600_000, -90, -4, 0, 4, 90, 600_000}).Draw(t, "minutes")
+	skew := int64(time.Duration(minutes) * time.Minute)
+	if rapid.Bool().Draw(t, "of one machine") {
+		h.draw(t).skew.Store(skew)
+		return
+	}
+	h.skew.Store(skew)
+	for _, g := range h.all {
+		g.skew.Store(skew)
+	}
 }
 
 // check is what must hold after every step.
@@ -593,14 +939,20 @@ func (h *gateways) finish(t *rapid.T) {
 	h.server.answer = nil
 	for _, g := range h.all {
 		g.health.Store(well)
+		g.skew.Store(0)
 	}
+	h.skew.Store(0)
 	h.lapse()
 	time.Sleep(5 * time.Minute) // longer than a lease
 	h.check(t)
 	if !h.settled() {
 		t.Fatalf("all is well, and %v settlements are owed", h.owed())
 	}
-	h.unlock(t)
+	for _, g := range h.all {
+		h.hear(t, g, 100_000)
+	}
+	h.acceptClocks(t)
+	h.unlockEverywhere(t)
 	h.logIn(t)
 	if a := h.account(t); a.Failures > 0 || a.Lock.Cause != auth.NotLocked {
 		t.Fatalf("after an unlock and a login: %+v", a)
