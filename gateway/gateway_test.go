@@ -129,7 +129,7 @@ func (c *counts) Handler() http.Handler {
 
 // office is a gateway before fake mail servers.
 type office struct {
-	t        *testing.T
+	t        testing.TB
 	gateway  *Gateway
 	counts   *counts
 	store    *memory
@@ -163,7 +163,7 @@ func (b *buffer) String() string {
 }
 
 // freeAddress finds a port that nobody has.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -176,7 +176,7 @@ func freeAddress(t *testing.T) string {
 const lan = "lan@example.vn"
 
 // newOffice puts an office together and does not run it yet.
-func newOffice(t *testing.T) *office {
+func newOffice(t testing.TB) *office {
 	t.Helper()
 	o := &office{
 		t: t, counts: &counts{outcomes: make(map[auth.Outcome]int)}, store: new(memory), log: new(buffer),
@@ -280,7 +280,7 @@ func (o *office) open() {
 
 // phone is a client that can say a line and read one.
 type phone struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *bufio.Reader
 }
@@ -357,7 +357,7 @@ func (p *phone) ended() string {
 
 // eventually waits for what nothing but asking tells; what completes the
 // sentence "still waiting for ...".
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
