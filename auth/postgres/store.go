@@ -407,8 +407,8 @@ func (s *Store) pause(ctx context.Context, try int) bool {
 func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.o.Log.Error("a change of an account panicked", "panic", p, "stack", string(debug.Stack()))
-			events, write, err = nil, false, fmt.Errorf("change panicked: %v", p)
+			s.o.Log.Error("a change of an account panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+			events, write, err = nil, false, fmt.Errorf("change panicked: %s", auth.PanicText(p))
 		}
 	}()
 	events, write = change(a)

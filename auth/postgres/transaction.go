@@ -100,8 +100,8 @@ func (t *transaction) make(batch []*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			// A mistake in this package: it costs one batch, not the gateway.
-			t.o.Log.Error("the writer panicked", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("%w: writer panicked: %v", errOwn, p)
+			t.o.Log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: writer panicked: %s", errOwn, auth.PanicText(p))
 		}
 		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) {
 			err = fmt.Errorf("%w: %w", errOwn, err)
