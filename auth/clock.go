@@ -132,7 +132,7 @@ func (g *Guard) suspect(shown time.Time, why string) {
 	}
 	g.Log.Error("the clock is suspect: until it is accepted nothing is revoked and nothing runs out; look at the clock (timedatectl, chronyc tracking), then: congthu clock accept",
 		"why", why)
-	g.wakeRun()
+	wake(g.nudgeLogins)
 }
 
 // writeSuspicion makes a suspicion durable; it reports whether there is nothing
@@ -193,7 +193,7 @@ func (g *Guard) heardOfClock(e Event) {
 		g.suspicion.CompareAndSwap(nil, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
 	case e.Kind == ClockAccepted && s != nil && s.written:
 		if g.suspicion.CompareAndSwap(s, nil) {
-			g.wakeRun() // last logins have waited
+			wake(g.nudgeLogins) // last logins have waited
 		}
 	}
 }
@@ -247,7 +247,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 			}
 			g.suspicion.CompareAndSwap(s, nil)
 			g.happened([]Event{e}, false)
-			g.wakeRun() // last logins have waited
+			wake(g.nudgeLogins) // last logins have waited
 		}
 	}
 	rules := g.policy.Load().Rules

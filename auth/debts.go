@@ -1,12 +1,15 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"fmt"
+	"errors"
+	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -26,6 +29,13 @@ type debt struct {
 	due   time.Time
 	tries int
 	since time.Time // when it was owed first
+	// heard is set for a wrong password that the store does not know of yet: until
+	// it does, nobody may ask about the account.
+	heard bool
+
+	// Under Guard.mu, once it is owed:
+	paying   bool // somebody is making it
+	forgiven bool // meanwhile: should it fail, it only frees its slot
 }
 
 // unobserved is an accepted password whose fingerprint has not been compared.
@@ -46,9 +56,8 @@ const saltSize = 16
 // in use; it returns nil.
 func (g *Guard) Run(ctx context.Context) error {
 	g.init()
-	observing := make(chan struct{})
-	go func() {
-		defer close(observing)
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
@@ -57,10 +66,8 @@ func (g *Guard) Run(ctx context.Context) error {
 				g.observeLater(ctx, u)
 			}
 		}
-	}()
-	forgiving := make(chan struct{})
-	go func() {
-		defer close(forgiving)
+	})
+	beside.Go(func() {
 		for {
 			select {
 			case <-ctx.Done():
@@ -69,58 +76,79 @@ func (g *Guard) Run(ctx context.Context) error {
 				g.forgiveEverywhere()
 			}
 		}
-	}()
-	for ctx.Err() == nil {
-		wake := time.NewTimer(g.untilDue())
-		select {
-		case <-ctx.Done():
-		case <-wake.C:
-		case <-g.nudge:
-		}
-		wake.Stop()
-		if ctx.Err() == nil {
+	})
+	// By themselves: they do not wait for settlements that the store does not take.
+	beside.Go(func() {
+		g.repeat(ctx, g.nudgeLogins, g.untilLogins, func(ctx context.Context) {
 			g.writeSuspicion(ctx)
-			g.pay(ctx, time.Now())
 			g.writeLogins(ctx)
-		}
-	}
-	<-observing
-	<-forgiving
+		})
+	})
+	g.repeat(ctx, g.nudge, g.untilDue, func(ctx context.Context) { g.pay(ctx, time.Now()) })
+	beside.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.storeTimeout())
 	defer cancel()
-	g.writeSuspicion(last)
+	beside.Go(func() {
+		g.writeSuspicion(last)
+		g.writeLogins(last)
+	})
 	g.pay(last, farFuture)
-	g.writeLogins(last)
+	beside.Wait()
 	if n := g.Owed(); n > 0 {
 		g.Log.Error("failures could not be written and are lost", "count", n)
 	}
 	return nil
 }
 
+// repeat does something whenever it is due or nudged, until ctx ends.
+func (g *Guard) repeat(ctx context.Context, nudge <-chan struct{}, until func() time.Duration, do func(context.Context)) {
+	for ctx.Err() == nil {
+		wake := time.NewTimer(until())
+		select {
+		case <-ctx.Done():
+		case <-wake.C:
+		case <-nudge:
+		}
+		wake.Stop()
+		if ctx.Err() == nil {
+			do(ctx)
+		}
+	}
+}
+
 // farFuture is when every debt is due.
 var farFuture = time.Unix(1<<40, 0)
 
-// untilDue is how long Run may sleep.
+// untilDue is how long there is no settlement to make.
 func (g *Guard) untilDue() time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	sleep := 24 * time.Hour
-	s := g.suspicion.Load()
-	if s == nil && len(g.logins) > 0 || s != nil && !s.written {
-		sleep = time.Second
-	}
 	for _, d := range g.debts {
-		sleep = min(sleep, time.Until(d.due))
+		if !d.paying { // whoever makes it tells when that has failed
+			sleep = min(sleep, time.Until(d.due))
+		}
 	}
 	return sleep
+}
+
+// untilLogins is how long there is neither a last login nor a suspicion to write.
+func (g *Guard) untilLogins() time.Duration {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	s := g.suspicion.Load()
+	if s == nil && len(g.logins) > 0 || s != nil && !s.written {
+		return time.Second
+	}
+	return 24 * time.Hour
 }
 
 // Owed is how many settlements wait to be made: answers in doubt, and failures
 // that the store would not take.
 func (g *Guard) Owed() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.debts) + g.paying
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return len(g.debts)
 }
 
 // owedOf is how many settlements of one account wait to be made.
@@ -136,19 +164,43 @@ func (g *Guard) owedOf(name Name) (n int) {
 }
 
 // owe leaves a settlement for later; its slot stays taken.
-func (g *Guard) owe(d debt) {
-	if d.since.IsZero() {
+func (g *Guard) owe(d *debt) {
+	first := d.since.IsZero()
+	if first {
 		d.since = g.now()
 	}
 	g.mu.Lock()
-	g.debts = append(g.debts, d)
+	if first {
+		g.debts = append(g.debts, d)
+	}
+	if d.paying = false; d.forgiven {
+		d.forgive()
+	}
 	g.mu.Unlock()
-	g.wakeRun()
+	wake(g.nudge)
 }
 
-func (g *Guard) wakeRun() {
+// cleared notes that a settlement was made.
+func (g *Guard) cleared(d *debt) {
+	if d.since.IsZero() {
+		return // it was never owed
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.debts = slices.DeleteFunc(g.debts, func(o *debt) bool { return o == d })
+}
+
+// owing reports whether anything is owed. Every login comes here, and but for bad
+// times nothing is: they do not wait for each other to see that.
+func (g *Guard) owing() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return len(g.debts) > 0
+}
+
+func wake(nudge chan struct{}) {
 	select {
-	case g.nudge <- struct{}{}:
+	case nudge <- struct{}{}:
 	default:
 	}
 }
@@ -164,62 +216,179 @@ func (g *Guard) forgiveDebts(name Name) { g.forgiveDebtsOf(name, farFuture) }
 
 // forgiveDebtsOf does so for what was owed up to an instant.
 func (g *Guard) forgiveDebtsOf(name Name, upto time.Time) {
-	// Every login comes here, and but for bad times nothing is owed: they do not
-	// wait for each other to see that.
-	g.mu.RLock()
-	owing := len(g.debts) > 0
-	g.mu.RUnlock()
-	if !owing {
+	if !g.owing() {
 		return
 	}
 	g.mu.Lock()
 	forgiven := false
-	for i := range g.debts {
-		if d := &g.debts[i]; d.name == name && !d.since.After(upto) {
-			d.change, d.due, forgiven = noChange, time.Time{}, true
+	for _, d := range g.debts {
+		switch {
+		case d.name != name || d.since.After(upto):
+		case d.paying: // it may count yet; not when it has to be made again
+			d.forgiven = true
+		default:
+			d.forgive()
+			forgiven = true
 		}
 	}
 	g.mu.Unlock()
 	if forgiven {
-		g.wakeRun()
+		wake(g.nudge)
 	}
 }
 
+func (d *debt) forgive() { d.change, d.due, d.heard = noChange, time.Time{}, false }
+
+// payAtOnce bounds the accounts whose settlements are made at once: as many as a
+// store writes in one transaction.
+const payAtOnce = 64
+
 // pay makes the settlements that are due; those that fail again are due later.
-// It takes them one by one, so that a login can forgive those it has not come
-// to yet.
+// Those of one account are made one by one, so that a login can forgive the ones
+// that it has not come to yet.
 func (g *Guard) pay(ctx context.Context, now time.Time) {
-	for range g.Owed() {
-		g.mu.Lock()
-		i := slices.IndexFunc(g.debts, func(d debt) bool { return !d.due.After(now) })
-		if i < 0 {
-			g.mu.Unlock()
-			return
-		}
-		d := g.debts[i]
-		g.debts = slices.Delete(g.debts, i, i+1)
-		g.paying = 1
-		g.mu.Unlock()
-		g.update(ctx, d)
-		g.mu.Lock()
-		g.paying = 0
-		g.mu.Unlock()
+	names := g.due(now)
+	if len(names) == 0 {
+		return
 	}
+	err := g.probing(ctx, names, func(ctx context.Context, name Name) error {
+		for {
+			d := g.take(func(d *debt) bool { return d.name == name && !d.due.After(now) })
+			if d == nil {
+				return nil
+			}
+			if err := g.update(ctx, d); err != nil {
+				return err
+			}
+		}
+	})
+	g.postpone(err)
+}
+
+// probing does something for one account, and only if that went well for the
+// others, many at once: a store that is away is asked once, and one that hangs
+// holds the caller for no more than twice the store's time. The error is the
+// first one's.
+func (g *Guard) probing(ctx context.Context, names []Name, do func(context.Context, Name) error) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if err := do(ctx, names[0]); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.storeTimeout())
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	limit := make(chan struct{}, payAtOnce)
+	for _, name := range names[1:] {
+		select {
+		case limit <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			do(ctx, name) // what fails is tried again
+		})
+	}
+	return nil
+}
+
+// due are the accounts with settlements that are due, those that have failed least
+// before the others: one that can never be written must not keep them.
+func (g *Guard) due(now time.Time) (names []Name) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	tries := make(map[Name]int) // the fewest of each account
+	for _, d := range g.debts {
+		if d.paying || d.due.After(now) {
+			continue
+		}
+		if n, seen := tries[d.name]; !seen {
+			tries[d.name], names = d.tries, append(names, d.name)
+		} else {
+			tries[d.name] = min(n, d.tries)
+		}
+	}
+	slices.SortStableFunc(names, func(a, b Name) int { return cmp.Compare(tries[a], tries[b]) })
+	return names
+}
+
+// take makes the caller the one to make the first settlement that it wants.
+func (g *Guard) take(want func(*debt) bool) *debt {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range g.debts {
+		if !d.paying && want(d) {
+			d.paying = true
+			return d
+		}
+	}
+	return nil
+}
+
+// postpone makes everything wait for a while that is due while the store takes
+// nothing: longer each time, at most 30 s.
+func (g *Guard) postpone(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil {
+		g.refused = 0
+		return
+	}
+	g.refused++
+	until := time.Now().Add(backOff(g.refused))
+	for _, d := range g.debts {
+		if !d.paying && d.due.Before(until) {
+			d.due = until
+		}
+	}
+}
+
+// backOff is how long after how many failures another try is made.
+func backOff(failures int) time.Duration { return min(time.Second<<min(failures, 5), 30*time.Second) }
+
+// errUnwritten: what the mail server has said here about an account is being
+// written by somebody else.
+var errUnwritten = errors.New("a wrong password of the account is being written")
+
+// payHeard writes what the mail server has said here about an account and the
+// store does not know yet, so that the next one to ask is counted with it. A
+// verdict may be known to nobody else: the slot that it holds lapses when this
+// process is taken for dead.
+func (g *Guard) payHeard(ctx context.Context, name Name) error {
+	for g.owing() {
+		d := g.take(func(d *debt) bool { return d.name == name && d.heard })
+		if d == nil {
+			g.mu.RLock()
+			defer g.mu.RUnlock()
+			if slices.ContainsFunc(g.debts, func(d *debt) bool { return d.name == name && d.heard }) {
+				return errUnwritten
+			}
+			return nil
+		}
+		if err := g.update(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // update makes a settlement, or leaves it for later when the store fails.
-func (g *Guard) update(ctx context.Context, d debt) error {
+func (g *Guard) update(ctx context.Context, d *debt) error {
 	var happened []Event
 	a, err := g.storeUpdate(ctx, d.name, d.reservation, d.change(&happened))
 	if err != nil {
 		if d.reservation != 0 {
 			d.tries++
-			d.due = time.Now().Add(min(time.Second<<min(d.tries, 5), 30*time.Second))
+			d.due = time.Now().Add(backOff(d.tries))
 			g.Log.Error("a settlement could not be written and is tried again", "tries", d.tries, "err", err)
 			g.owe(d)
 		}
-		return fmt.Errorf("store: %w", err)
+		return err
 	}
+	g.cleared(d)
 	g.happened(happened, a.Known())
 	if g.Rules().Locked(a, g.now()) {
 		// By this settlement; or by an earlier call for it, of which the store gave no
@@ -251,12 +420,14 @@ func (g *Guard) writeLogins(ctx context.Context) {
 	if g.suspicion.Load() != nil {
 		return
 	}
-	g.mu.Lock()
-	logins := g.logins
-	g.logins = make(map[Name]time.Time)
-	g.mu.Unlock()
-	for name, at := range logins {
-		at = notAfter(at, now)
+	g.mu.RLock()
+	names := slices.Collect(maps.Keys(g.logins))
+	g.mu.RUnlock()
+	g.probing(ctx, names, func(ctx context.Context, name Name) error { // what fails stays
+		g.mu.RLock()
+		noted := g.logins[name]
+		g.mu.RUnlock()
+		at := notAfter(noted, now)
 		_, err := g.storeUpdate(ctx, name, 0, func(a *Account) ([]Event, bool) {
 			if !at.After(a.LastLogin) {
 				return nil, false
@@ -265,13 +436,15 @@ func (g *Guard) writeLogins(ctx context.Context) {
 			return nil, true
 		})
 		if err != nil {
-			g.mu.Lock()
-			if at.After(g.logins[name]) {
-				g.logins[name] = at
-			}
-			g.mu.Unlock()
+			return err
 		}
-	}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.logins[name].Equal(noted) { // none has come since
+			delete(g.logins, name)
+		}
+		return nil
+	})
 }
 
 // observeLater compares an accepted password with the fingerprints of the

@@ -94,10 +94,10 @@ type Guard struct {
 	clockAhead atomic.Int64 // of the monotonic clock, as last seen, in nanoseconds
 	suspicion  atomic.Pointer[suspicion]
 
-	mu     sync.RWMutex
-	debts  []debt             // settlements that are not done yet
-	paying int                // 1 while one of them is being made
-	logins map[Name]time.Time // last logins not written yet
+	mu      sync.RWMutex
+	debts   []*debt            // settlements that are not made yet
+	refused int                // how often in a row the store has taken none of them
+	logins  map[Name]time.Time // last logins not written yet
 	// allowed are the sources that administrators let go on, and those of which they
 	// have ended it lately.
 	allowed map[netip.Prefix]allowance
@@ -109,6 +109,7 @@ type Guard struct {
 	forgiveSoon chan struct{} // tells Run of some
 	observe     chan unobserved
 	nudge       chan struct{} // tells Run of new debts
+	nudgeLogins chan struct{} // tells it of new last logins, and of a suspicion
 }
 
 // Policy is the part of the configuration that a reload replaces, at once.
@@ -191,7 +192,7 @@ func (g *Guard) init() {
 		g.allowed = make(map[netip.Prefix]allowance)
 		g.toForgive, g.forgiveSoon = make(map[Name]time.Time), make(chan struct{}, 1)
 		g.observe = make(chan unobserved, 1024)
-		g.nudge = make(chan struct{}, 1)
+		g.nudge, g.nudgeLogins = make(chan struct{}, 1), make(chan struct{}, 1)
 		if g.Log == nil {
 			g.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		}
@@ -272,7 +273,16 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 		}
 		t.leavePlace()
 	}()
+	settled := false
+	defer func() {
+		if !settled && t.reservation != 0 {
+			// Something has panicked on the way. Nobody else will free the slot, and the
+			// password may have been judged.
+			t.owe(&debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.doubt)})
+		}
+	}()
 	v = t.admit(ctx)
+	settled = v.Outcome != Accepted
 	v.Name, v.Known, v.Admission, v.KnownGood = name, t.account.Known(), time.Since(began), t.good
 	v.Shared = t.counter != ""
 	if v.Outcome != Accepted {
@@ -283,6 +293,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	answered := time.Now()
 	t.paid()
 	v = t.settle(ctx, answer)
+	settled = true
 	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == Accepted, t.good
 	v.Shared = t.counter != ""
 	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
@@ -490,6 +501,9 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	default:
 		return false, v
 	}
+	if errors.Is(err, errUnwritten) {
+		return false, v // woken when it is written
+	}
 	switch {
 	case err == nil || errors.Is(err, ErrNoSlot):
 		t.reached()
@@ -502,6 +516,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v Verdict) {
 	if elsewhere == Locked || t.rules.Locked(t.account, t.now()) {
 		// Perhaps by another gateway, whose event has not been heard yet.
 		t.forgetKnown(t.name)
+		t.release(ctx) // a clock that was set back may have given it a slot before
 		return true, Verdict{Outcome: Locked}
 	}
 	if err == nil {
@@ -539,6 +554,9 @@ func (t *try) free(a Account, now time.Time) (n int, limited bool) {
 }
 
 func (t *try) reserve(ctx context.Context) (Account, Reservation, error) {
+	if err := t.payHeard(ctx, t.name); err != nil {
+		return Account{}, 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
 	t.counter = ""
@@ -615,7 +633,7 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 		t.ending = endedInDoubt
 		if t.reservation != 0 {
 			t.place.used.Store(true) // it will be
-			t.owe(debt{
+			t.owe(&debt{
 				name: t.holder(), reservation: t.reservation, due: time.Now().Add(orDefault(t.Lease, 2*time.Minute)),
 				change: t.counted(t.rules.doubt),
 			})
@@ -667,10 +685,10 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	if !t.charged {
 		t.Throttle.failed(t.throttled(), t.ending, now)
 	}
-	err := t.update(ctx, debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.reject)})
+	err := t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.reject), heard: true})
 	if err != nil {
 		// The client must not read "wrong" for a failure that is not durable.
-		return Verdict{Outcome: StoreUnavailable, Err: err}
+		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
 	return Verdict{Outcome: WrongPassword, Err: answer.Err}
 }
@@ -716,7 +734,7 @@ func (t *try) noteStale(ctx context.Context, now time.Time) {
 		t.release(ctx)
 		return
 	}
-	t.update(ctx, debt{name: t.holder(), reservation: t.reservation, change: func(*[]Event) Change {
+	t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: func(*[]Event) Change {
 		return func(a *Account) ([]Event, bool) {
 			a.Stale = Mistake{At: now, Source: t.Source}
 			return nil, true
@@ -802,7 +820,7 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 // login is written later.
 func (t *try) settleOffline(now time.Time) Verdict {
 	t.noteLogin(now)
-	t.wakeRun()
+	wake(t.nudgeLogins)
 	return Verdict{Outcome: Accepted}
 }
 
@@ -856,5 +874,5 @@ func (t *try) release(ctx context.Context) {
 	if t.reservation == 0 {
 		return
 	}
-	t.update(ctx, debt{name: t.holder(), reservation: t.reservation, change: noChange})
+	t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: noChange})
 }

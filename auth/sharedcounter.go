@@ -70,6 +70,9 @@ func (t *try) reserveShared(ctx context.Context) (Account, Reservation, error) {
 		return Account{}, 0, err
 	}
 	t.counter = counter
+	if err := t.payHeard(ctx, counter); err != nil {
+		return Account{}, 0, err
+	}
 	return t.Store.Reserve(ctx, counter, t.slots)
 }
 

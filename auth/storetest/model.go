@@ -36,7 +36,14 @@ type Model struct {
 	events   []auth.Event
 	removed  auth.ChainHead
 	taken    map[auth.Reservation]auth.Name
+	lapsed   map[auth.Reservation]lapsed
 	last     auth.Reservation
+}
+
+// lapsed is a slot whose gateway was taken for dead.
+type lapsed struct {
+	name    auth.Name
+	counted bool // as a failure
 }
 
 var _ Store = (*Model)(nil)
@@ -78,7 +85,8 @@ func (m *Model) Reserve(ctx context.Context, name auth.Name, slots func(auth.Acc
 func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
 	return do(m, ctx, auth.OpUpdate, func() (auth.Account, error) {
 		a := m.read(name)
-		if r != 0 {
+		late, isLate := m.lapsed[r]
+		if r != 0 && !isLate {
 			switch holder, taken := m.taken[r]; {
 			case !taken:
 				return a, nil // settled before
@@ -91,6 +99,9 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 		if err != nil {
 			return a, err
 		}
+		if late.counted && changed.Failures > a.Failures {
+			write = false // it was counted when the slot lapsed
+		}
 		if write {
 			changed.Name = name
 			if err := m.write(changed.Normal(), events); err != nil {
@@ -98,8 +109,43 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 			}
 		}
 		delete(m.taken, r)
+		delete(m.lapsed, r)
 		return m.read(name), nil
 	})
+}
+
+// Taken returns the slots that are taken.
+func (m *Model) Taken() map[auth.Reservation]auth.Name {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.taken)
+}
+
+// Lapse makes a slot lapse, as when a gateway is taken for dead that others do not
+// hear of: it is free, change tells what it counts as, and its gateway may be alive
+// and settle it yet.
+func (m *Model) Lapse(r auth.Reservation, change auth.Change) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name, taken := m.taken[r]
+	if !taken {
+		return nil
+	}
+	a := m.read(name)
+	events, write, err := apply(change, &a)
+	if err == nil && write {
+		a.Name = name
+		err = m.write(a.Normal(), events)
+	}
+	if err != nil {
+		return err
+	}
+	if m.lapsed == nil {
+		m.lapsed = make(map[auth.Reservation]lapsed)
+	}
+	m.lapsed[r] = lapsed{name, write}
+	delete(m.taken, r)
+	return nil
 }
 
 // UpdateAll implements [auth.Importer].
