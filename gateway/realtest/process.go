@@ -292,8 +292,12 @@ func Command(t testing.TB, stdin string, env []string, argv ...string) Output {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/nonexistent"}, testenv.ClockEnvironment()...)
-	cmd.Env = append(cmd.Env, env...)
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/nonexistent"}, env...)
+	clock, ok := testenv.ClockEnvironment()
+	if !ok {
+		testenv.Missing(t, "libfaketime is missing: apt-get install -y --no-install-recommends faketime")
+	}
+	cmd.Env = append(cmd.Env, clock...)
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
 	var exit *exec.ExitError

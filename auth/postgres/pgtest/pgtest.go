@@ -50,9 +50,9 @@ type Options struct {
 // Server is one PostgreSQL.
 type Server struct {
 	o       Options
-	dir     string // with data, and the socket
-	bin     string // of the programs
-	clock   string // the library that sets its clock to that of the tests, if need be
+	dir     string   // with data, and the socket
+	bin     string   // of the programs
+	clock   []string // of its environment, to have the clock of the tests
 	account *syscall.Credential
 
 	databases atomic.Int64
@@ -282,12 +282,9 @@ func New(o Options) (_ *Server, err error) {
 	if s.account, err = unprivileged(); err != nil {
 		return nil, err
 	}
-	if testenv.ClockShift() != "" { // its clock is the one of the stores
-		found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
-		if len(found) == 0 {
-			return nil, missing{"libfaketime", "faketime"}
-		}
-		s.clock = found[0]
+	var ok bool
+	if s.clock, ok = testenv.ClockEnvironment(); !ok { // its clock is the one of the stores
+		return nil, missing{"libfaketime", "faketime"}
 	}
 	// On a disk the files of some hundred databases take most of the tests' time.
 	place := testenv.MakeMemoryDir
@@ -351,20 +348,9 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, program), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
-	if s.clock != "" {
-		// Timers are by the monotonic clock, which is nobody's to set.
-		cmd.Env = append(cmd.Env, "LD_PRELOAD="+s.clock, "FAKETIME="+signed(testenv.ClockShift()), "FAKETIME_DONT_FAKE_MONOTONIC=1")
-	}
+	cmd.Env = append(cmd.Env, s.clock...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account}
 	return cmd
-}
-
-// signed is a number of seconds as libfaketime takes it for a distance.
-func signed(seconds string) string {
-	if strings.HasPrefix(seconds, "-") {
-		return seconds
-	}
-	return "+" + seconds
 }
 
 // run starts the postmaster and waits until it says that it is ready.

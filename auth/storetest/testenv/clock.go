@@ -1,6 +1,10 @@
 package testenv
 
-import "os"
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
 
 // ClockVariable is the variable of the environment by which a test build sets its
 // clock: so many seconds ahead of the machine's (see deploy/tools/dates). No other
@@ -12,10 +16,21 @@ const ClockVariable = "CONGTHU_TEST_CLOCK"
 func ClockShift() string { return os.Getenv(ClockVariable) }
 
 // ClockEnvironment is what a program needs in its environment to have the clock of
-// the tests.
-func ClockEnvironment() []string {
-	if ClockShift() == "" {
-		return nil
+// the tests: the variable for one of this tree, libfaketime (Debian package faketime)
+// for another one that is linked dynamically. ok is false when that is missing.
+// Timers are by the monotonic clock, which is nobody's to set.
+func ClockEnvironment() (environment []string, ok bool) {
+	seconds := ClockShift()
+	if seconds == "" {
+		return nil, true
 	}
-	return []string{ClockVariable + "=" + ClockShift()}
+	environment = []string{ClockVariable + "=" + seconds}
+	found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+	if len(found) == 0 {
+		return environment, false
+	}
+	if !strings.HasPrefix(seconds, "-") {
+		seconds = "+" + seconds // a distance, not a date
+	}
+	return append(environment, "LD_PRELOAD="+found[0], "FAKETIME="+seconds, "FAKETIME_DONT_FAKE_MONOTONIC=1"), true
 }
