@@ -40,6 +40,11 @@
 // file: each transaction increments a counter in the table head. Until it can
 // be read the slots in doubt stay taken.
 //
+// A file that was removed, replaced or cut under the process ends the use of the
+// database until the next start (see files): an open file goes on working without
+// its name, and what it confirms is gone with the process. The lock file remembers
+// that there was a database, so that a start without it is no first start.
+//
 // Errors say what an operator can do. Open refuses a file that is damaged
 // (PRAGMA quick_check), another program's, or of a newer schema. Schema changes
 // go forward only; make a backup ([Store.Backup]) before an upgrade.

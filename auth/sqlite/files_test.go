@@ -261,8 +261,8 @@ func TestADatabaseThatIsGoneIsNoFirstStart(t *testing.T) {
 				t.Fatalf("%s: error %v, want %v with what to do", name, err, ErrMissing)
 			}
 		}
-		if after, err := os.ReadFile(path); err == nil && len(after) > 0 {
-			t.Errorf("%s: a new database was made", name)
+		if after, err := os.ReadFile(path); len(after) > 0 || name == "removed" && err == nil {
+			t.Errorf("%s: something new was left in its place", name)
 		}
 		// One fix: the backup.
 		if err := os.WriteFile(path, content, 0o600); err != nil {
