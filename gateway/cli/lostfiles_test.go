@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -65,9 +67,10 @@ func (s *site) copy(from, to string) {
 }
 
 func TestALostPepperStopsTheStart(t *testing.T) {
+	dsn := pgtest.Database(t)
 	for driver, more := range map[string]string{
 		"sqlite":   "",
-		"postgres": fmt.Sprintf("store: { driver: postgres, postgres: { dsn: %q } }\n", pgtest.Database(t)),
+		"postgres": fmt.Sprintf("store: { driver: postgres, postgres: { dsn: %q } }\n", dsn),
 	} {
 		t.Run(driver, func(t *testing.T) {
 			s := newSite(t, more)
@@ -107,6 +110,24 @@ func TestALostPepperStopsTheStart(t *testing.T) {
 			s.run().stop()
 			if _, out := s.command("check", "-c", s.file); !strings.Contains(out, "ok       pepper") {
 				t.Errorf("check: %s", out)
+			}
+
+			// What the error advises when every copy is lost.
+			s.remove("pepper.key")
+			engine, name := "sqlite", s.path("congthu.db")
+			if driver == "postgres" {
+				engine, name = "pgx", dsn
+			}
+			db, err := sql.Open(engine, name)
+			if err == nil {
+				_, err = db.Exec("DELETE FROM agreed WHERE what = 'pepper'")
+			}
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			s.run().stop()
+			if !s.has("pepper.key") {
+				t.Error("no new key was made")
 			}
 		})
 	}
