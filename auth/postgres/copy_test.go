@@ -312,3 +312,32 @@ func TestACopyKnowsThePepperOfItsSource(t *testing.T) {
 		s.Close()
 	}
 }
+
+// A copy takes the shared counters along, or whoever has filled one could begin
+// anew; they are counted neither as accounts nor as names.
+func TestACopyHasTheSharedCounters(t *testing.T) {
+	t.Parallel()
+	from := opened(t, filled(t, 8))
+	want, _, err := from.Contents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := Copy(t.Context(), from, Options{DSN: database(t)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(t, from, func(a *auth.Account) ([]auth.Event, bool) { a.Failures = 6; return nil, true }, "@00ff", "@ff00")
+	if now, _, err := from.Contents(t.Context()); err != nil || now == want {
+		t.Fatalf("the source has not changed: %q, %v", now, err)
+	}
+	dsn := database(t)
+	done, err := Copy(t.Context(), from, Options{DSN: dsn}, nil)
+	if err != nil || done.Accounts != before.Accounts || done.Unknown != before.Unknown {
+		t.Fatalf("%+v, %v; want as many as %+v", done, err, before)
+	}
+	s := open(t, Options{DSN: dsn})
+	wantFailures(t, s, "@ff00", 6)
+	if n, err := s.UnknownNames(t.Context()); int64(n) != before.Unknown || err != nil {
+		t.Errorf("%d unknown names, %v; want %d", n, err, before.Unknown)
+	}
+}
