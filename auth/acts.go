@@ -40,13 +40,14 @@ var (
 // [ErrNothingToDo]; with [Guard].Shared it is unlocked all the same, and the event
 // says [ForgivenEverywhere].
 func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error) {
-	if err := g.refuseUnlock(ctx, name); err != nil {
-		return Account{}, err
-	}
 	rules, refused, owed := g.Rules(), g.LatelyRefused(name), g.owedOf(name)
 	var at time.Time
 	var sources []netip.Prefix
-	a, err := g.act(ctx, name, act, func(a *Account, now time.Time) (Event, error) {
+	looked := false // at the counter that the name may share
+	change := func(a *Account, now time.Time) (Event, error) {
+		if a.Blank() && !looked {
+			return Event{}, errUnremembered
+		}
 		at, sources = now, nil
 		for _, m := range a.Mistakes {
 			if source := Source(m.Source.Addr()); source.IsValid() && !slices.Contains(sources, source) {
@@ -76,7 +77,15 @@ func (g *Guard) Unlock(ctx context.Context, name Name, act Act) (Account, error)
 		a.Lock, a.WrongOn, a.WrongThatDay = Lock{}, "", 0
 		a.forgive()
 		return Event{Kind: AccountUnlocked, Before: before, After: after}, nil
-	})
+	}
+	a, err := g.act(ctx, name, act, change)
+	if errors.Is(err, errUnremembered) {
+		if err := g.refuseUnlock(ctx, name); err != nil {
+			return a, err
+		}
+		looked = true
+		a, err = g.act(ctx, name, act, change)
+	}
 	if err == nil {
 		g.forgiveNow(name, at, sources)
 	}

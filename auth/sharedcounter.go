@@ -187,6 +187,9 @@ func (g *Guard) SharedFull(ctx context.Context, name Name) (until time.Time, err
 // it that could be taken back.
 var ErrSharedFull = errors.New("too many wrong passwords for names that nobody has logged in with yet")
 
+// errUnremembered: nothing is remembered of the name itself.
+var errUnremembered = errors.New("nothing is remembered of the name")
+
 // refuseUnlock says why a name that is refused because of a shared counter is not
 // unlocked, and what lets its owner in.
 func (g *Guard) refuseUnlock(ctx context.Context, name Name) error {
