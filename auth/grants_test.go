@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"congthu/auth"
@@ -293,6 +294,7 @@ func TestStrangersWhoWaitKeepNoOwnerWaiting(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second)
+		synctest.Wait() // two are with the mail server
 		b.server.delay = time.Second
 		b.want(b.try("lan", good), auth.Accepted)
 		done <- "the owner"

@@ -163,7 +163,8 @@ func inBubble(t *testing.T, change func(*auth.Guard, *auth.Rules), test func(*be
 		b.setRules(rules)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { b.guard.Run(ctx) })
+		g := b.guard // which the test may exchange
+		running.Go(func() { g.Run(ctx) })
 		defer running.Wait()
 		defer cancel()
 		test(b)
