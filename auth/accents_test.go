@@ -77,7 +77,7 @@ func TestALockedAccountDoesNotGetInWithAnAccent(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, login := range spellings {
-			if v := try(login, good); v.Outcome != auth.Locked && v.Outcome != auth.NoSuchDomain {
+			if v := try(login, good); v.Outcome != auth.Locked && v.Outcome != auth.Malformed {
 				t.Errorf("a locked account as %s: %v", login, v.Outcome)
 			}
 		}
@@ -93,10 +93,10 @@ func TestAnAccountWithAnAccentThatIsKnownGoesOn(t *testing.T) {
 	const lân = auth.Name("lân@example.vn")
 	inDeaf(t, &auth.Namer{Default: "example.vn"}, func(b *bench, server *deaf, try func(login, password string) auth.Verdict) {
 		server.password["lan@example.vn"] = good
-		b.want(try("lân", good), auth.NoSuchDomain)
+		b.want(try("lân", good), auth.Malformed)
 		// Guessed at, and nobody ever logged in.
 		put(t, b.store, auth.Account{Name: lân, Failures: 1, Mistakes: []auth.Mistake{{At: lastYear}}})
-		b.want(try("lân", good), auth.NoSuchDomain)
+		b.want(try("lân", good), auth.Malformed)
 		if n := b.learn().NotASCII; n != 0 {
 			t.Errorf("%d known accounts with accents, want none", n)
 		}

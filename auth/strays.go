@@ -66,7 +66,7 @@ func (n *Namer) onlyExisting(account Name) bool {
 func (t *try) existing(ctx context.Context, names *Namer) (Name, Outcome, error) {
 	name, err := names.Existing(t.Login)
 	if err != nil {
-		return "", NoSuchDomain, err
+		return "", Malformed, err
 	}
 	if _, good := t.known.get(name); good {
 		return name, Accepted, nil // and needs no store
@@ -78,7 +78,7 @@ func (t *try) existing(ctx context.Context, names *Namer) (Name, Outcome, error)
 	case err != nil:
 		return "", StoreUnavailable, fmt.Errorf("store: %w", err)
 	case !account.Known():
-		return "", NoSuchDomain, ErrNotASCII
+		return "", Malformed, ErrNotASCII
 	}
 	return name, Accepted, nil
 }

@@ -38,7 +38,11 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 	if err != nil {
 		return nil, s.storeFailed("read events", err)
 	}
-	shown := s.account(a, events)
+	rows, err := s.Guard.OtherNames(ctx, name)
+	if err != nil {
+		return nil, s.storeFailed("read account", err)
+	}
+	shown := s.account(a, rows, events)
 	if !a.Known() {
 		until, err := s.Guard.SharedFull(ctx, name)
 		if err != nil {
@@ -78,17 +82,25 @@ func cautious(w *Why, causes []auth.Cause) {
 	w.VI += " Từ đó có tài khoản bị khóa nghi do tấn công: không cho phép địa chỉ này; chỉ mở khóa tài khoản này nếu biết chắc người dùng đang ở đó."
 }
 
-// account shows one account in full.
-func (s *Server) account(a auth.Account, events []auth.Event) Account {
+// account shows one account in full; rows are what the store has of it under other
+// names.
+func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Event) Account {
 	rules, now := s.Guard.Rules(), s.now()
 	change := ""
 	if s.ChangePassword != nil {
 		change = s.ChangePassword()
 	}
+	why := Explain(a, rules, s.Guard.LatelyRefused(a.Name), s.Guard.LatelyUnanswered(a.Name), now, change)
+	if more := elsewhere(rows, rules, now); len(more) > 0 {
+		why = slices.DeleteFunc(why, func(w Why) bool { return w.Outcome == auth.Accepted.String() })
+		at := 0
+		if rules.Locked(a, now) {
+			at = 1 // its own lock comes first
+		}
+		why = slices.Insert(why, at, more...)
+	}
 	return Account{
-		Summary: s.summary(a, rules, now),
-		Why:     Explain(a, rules, s.Guard.LatelyRefused(a.Name), s.Guard.LatelyUnanswered(a.Name), now, change),
-		Events:  eventsOf(events),
+		Summary: s.summary(a, rules, now), Why: why, Events: eventsOf(events), OtherNames: otherNames(rows),
 	}
 }
 
@@ -175,7 +187,11 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 		// The act is done: it must not look as if it had failed.
 		s.log().Error("admin request failed", "doing", "read events", "err", err)
 	}
-	return &accountOutput{s.account(a, events)}, nil
+	rows, err := s.Guard.OtherNames(ctx, name)
+	if err != nil {
+		s.log().Error("admin request failed", "doing", "read account", "err", err)
+	}
+	return &accountOutput{s.account(a, rows, events)}, nil
 }
 
 // actFailed says why an act was not done.
@@ -196,7 +212,13 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 			status, detail = http.StatusConflict, "nothing to do"
 		}
 		if a, err := s.Accounts.Account(ctx, name); err == nil {
-			detail += ": " + standing(a, s.Guard.Rules(), s.now()).EN
+			reason := standing(a, s.Guard.Rules(), s.now())
+			if rows, err := s.Guard.OtherNames(ctx, name); err == nil {
+				if more := elsewhere(rows, s.Guard.Rules(), s.now()); len(more) > 0 {
+					reason = more[0]
+				}
+			}
+			detail += ": " + reason.EN
 		}
 		return problem(status, detail)
 	case errors.Is(err, auth.ErrOutOfRange):

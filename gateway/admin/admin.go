@@ -142,6 +142,9 @@ type Guard interface {
 	EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.Act) (auth.AllowedSource, error)
 	AllowedSources() []auth.AllowedSource
 	RefusedSources() []auth.RefusedSource
+	OtherNames(ctx context.Context, account auth.Name) ([]auth.Account, error)
+	Merge(ctx context.Context, account auth.Name, act auth.Act, dry bool) (auth.Merged, error)
+	MergeAll(ctx context.Context, store auth.Lister, act auth.Act, dry bool) ([]auth.Merged, error)
 	LatelyRefused(name auth.Name) auth.Refusal
 	LatelyUnanswered(name auth.Name) auth.Refusal
 	SharedFull(ctx context.Context, name auth.Name) (until time.Time, err error)

@@ -69,6 +69,14 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		errors:  []int{http.StatusConflict, http.StatusNotFound},
 	}, s.grace)
 	register(s, api, operation{
+		id: "merge-accounts", method: http.MethodPost, path: "/merge", scope: ScopeImport, tag: "accounts",
+		summary: "Join accounts with what the store has of them under other names, the worse of both",
+		detail: "A name is another name of an account when it has become an alias, or when its domain is one of several that the mail server takes for one. " +
+			"Nothing is forgiven: locks, revocations and the most wrong passwords stay. Merging again is no mistake.",
+		errors: []int{http.StatusConflict},
+		slow:   true,
+	}, s.merge)
+	register(s, api, operation{
 		id: "list-causes", method: http.MethodGet, path: "/causes", scope: ScopeRead, tag: "accounts",
 		summary: "List what has locked accounts by wrong passwords: each cause with its sources and accounts, the latest first",
 	}, s.listCauses)

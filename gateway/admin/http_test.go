@@ -55,7 +55,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 		ScopeSweep:   {"POST /sweep", "POST /clock/accept"},
 		ScopeAudit:   {"GET /events", "GET /audit/verify"},
 		ScopeRules:   {"POST /rules/adopt"},
-		ScopeImport:  {"GET /import", "POST /import"},
+		ScopeImport:  {"GET /import", "POST /import", "POST /merge"},
 		ScopeDebug:   {"GET /debug/pprof/heap", "GET /debug/bundle"},
 	}
 	if len(operations) != len(Scopes()) {
@@ -377,7 +377,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 		"GET /sources": "read", "POST /sources/{address}/allow": "unlock", "POST /sources/{address}/end": "unlock",
 		"GET /rules": "read", "POST /rules/adopt": "rules",
 		"GET /events": "audit", "GET /audit/verify": "audit",
-		"GET /import": "import", "POST /import": "import", "GET /debug/pprof/{profile}": "debug", "GET /debug/bundle": "debug",
+		"GET /import": "import", "POST /import": "import", "POST /merge": "import", "GET /debug/pprof/{profile}": "debug", "GET /debug/bundle": "debug",
 	}
 	found := 0
 	for path, item := range doc.Paths {

@@ -19,6 +19,8 @@ type Account struct {
 	Events []Event `json:"events" nullable:"false" doc:"The latest events, newest first, at most 20."`
 	NoteEN string  `json:"note_en,omitempty" doc:"What the act has done where it found nothing to do here, in English."`
 	NoteVI string  `json:"note_vi,omitempty" doc:"The same in Vietnamese."`
+	// OtherNames are left out where there are none.
+	OtherNames []OtherName `json:"other_names,omitempty" doc:"What the store has of the account under names that are not its own any more; left out when there is nothing. See /merge."`
 }
 
 // Summary is one account in a list.

@@ -26,7 +26,7 @@ const (
 	ScopeSweep   Scope = "sweep"   // revoke all dormant accounts
 	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
 	ScopeRules   Scope = "rules"   // make other rules those of all gateways
-	ScopeImport  Scope = "import"  // take over a list of accounts
+	ScopeImport  Scope = "import"  // take over a list of accounts, merge names of one account
 	ScopeDebug   Scope = "debug"   // profiles of the process, and the support bundle
 )
 

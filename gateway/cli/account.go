@@ -40,7 +40,7 @@ with your name and the reason you give.`,
 		a.act("restore", "Give a revoked account back (khôi phục)",
 			"Give back an account that was revoked because nobody logged in to it (Art. 5.3.c). Its\nmonths of disuse begin again.",
 			`"request 123/CV of the agency"`),
-		a.grace())
+		a.grace(), a.merge())
 	return cmd
 }
 
@@ -242,6 +242,11 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 
 // fix is the command that ends what an outcome stands for.
 func (c *client) fix(a admin.Account, outcome string) string {
+	for _, other := range a.OtherNames {
+		if outcome == auth.Locked.String() && a.Locked == nil && other.Locked != nil || outcome == auth.Revoked.String() && a.Revoked == nil && other.Revoked != nil {
+			return c.command("merge", a.Address, "")
+		}
+	}
 	verb := ""
 	switch outcome {
 	case auth.Locked.String(), auth.Throttled.String():
@@ -276,6 +281,13 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 	}
 	if r := a.Revoked; r != nil {
 		rows = append(rows, []string{"revoked", fmt.Sprintf("%s by %s: %s", when(r.At, c.zone), r.By, orDash(r.Reason))})
+	}
+	for _, other := range a.OtherNames {
+		name := other.Address
+		if name == "" {
+			name = "(nobody ever logged in)"
+		}
+		rows = append(rows, []string{"other name", name + ": " + c.held(other)})
 	}
 	instant("last login", a.LastLogin, true)
 	instant("first login", a.FirstLogin, false)

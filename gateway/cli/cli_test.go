@@ -237,6 +237,33 @@ func (f *fake) handler() http.Handler {
 		}
 		answer(w, 200, report)
 	})
+	mux.HandleFunc("POST /api/v1/merge", func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Address string
+			All     bool
+			DryRun  bool `json:"dry_run"`
+			Reason  string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body.Reason == "" && !body.DryRun || (body.Address == "") == !body.All {
+			answer(w, 422, problem(422, "validation failed"))
+			return
+		}
+		merged := func(address, other string) admin.MergedAccount {
+			return admin.MergedAccount{Summary: f.find(address).Summary, From: []admin.OtherName{
+				{Address: other, Locked: &admin.Lock{At: at("2026-11-20 10:02:11"), By: "Trần Thị B", Cause: "admin"}, Failures: 2},
+				{Revoked: &admin.Revocation{At: at("2026-10-20 02:30:00"), By: "gateway"}},
+			}}
+		}
+		report := admin.MergeReport{DryRun: body.DryRun, Merged: []admin.MergedAccount{merged("an@example.org", "an@example.net")}}
+		switch {
+		case body.All:
+			report.Merged = append(report.Merged, merged("binh@example.org", "office@example.org"))
+		case body.Address != "an@example.org":
+			answer(w, 409, problem(409, "nothing to do: the account has no other name in the store"))
+			return
+		}
+		answer(w, 200, report)
+	})
 	noon := time.Date(2026, 3, 2, 5, 0, 0, 0, time.UTC)
 	clock := admin.Clock{Now: noon, Suspect: true, Since: &noon, Why: "the clock was set back by 1h0m0s"}
 	mux.HandleFunc("GET /api/v1/clock", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, clock) })
@@ -398,6 +425,27 @@ func TestTheAccountsOfACauseAreUnlockedTogether(t *testing.T) {
 	f.causes = nil
 	f.expect(0, "account", "causes")
 	f.compare("account-causes")
+}
+
+func TestOtherNamesOfAnAccountAreShownAndMerged(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	locked := admin.OtherName{Address: "binh@example.net", Locked: &admin.Lock{At: at("2026-11-20 10:02:11"), By: "Trần Thị B", Cause: "admin", Reason: "left"}}
+	f.accounts[1].OtherNames = []admin.OtherName{locked}
+	f.accounts[1].Why = []admin.Why{{Outcome: "locked", EN: "Under its other name binh@example.net: Locked.", VI: "Bị khóa.", TellEN: "Call us.", TellVI: "Hãy gọi."}}
+	f.expect(0, "account", "show", "binh@example.org")
+	f.expect(0, "account", "merge", "--all", "--dry-run")
+	f.expect(exitUsage, "account", "merge", "--all")
+	f.expect(exitUsage, "account", "merge", "--all", "an@example.org", "--reason", "one mailbox")
+	f.expect(exitUsage, "account", "merge", "--reason", "one mailbox")
+	f.expect(1, "account", "merge", "an@example.org", "binh@example.org", "--reason", "one mailbox")
+	f.expect(0, "account", "merge", "--all", "--reason", "one mailbox")
+	f.compare("account-merge")
+	out, _ := f.expect(0, "account", "merge", "--all", "--dry-run", "-o", "json")
+	var report admin.MergeReport
+	if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Merged) != 2 || !report.DryRun {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 func TestASweepIsLookedAtAndForced(t *testing.T) {

@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"congthu/auth"
+)
+
+// OtherName is what the store has of an account under a name that is not its own
+// any more.
+type OtherName struct {
+	Address string      `json:"address" doc:"The other name; empty when nobody ever logged in under it, since it may be a mistyped password."`
+	Locked  *Lock       `json:"locked,omitempty"`
+	Revoked *Revocation `json:"revoked,omitempty"`
+	// Failures are held against that name only.
+	Failures int `json:"failures" doc:"Wrong passwords that were counted under it."`
+}
+
+// otherNames shows rows under other names.
+func otherNames(rows []auth.Account) []OtherName {
+	names := make([]OtherName, 0, len(rows))
+	for _, a := range rows {
+		v := OtherName{Address: shownName(a), Failures: a.Failures}
+		if a.Lock.Cause != auth.NotLocked {
+			v.Locked = &Lock{At: a.Lock.At.UTC(), By: a.Lock.By, Cause: a.Lock.Cause.String(), Reason: a.Lock.Reason}
+		}
+		if !a.Revocation.IsZero() {
+			v.Revoked = &Revocation{At: a.Revocation.At.UTC(), By: a.Revocation.By, Reason: a.Revocation.Reason}
+		}
+		names = append(names, v)
+	}
+	return names
+}
+
+// shownName is the name of a row, unless it may be a password.
+func shownName(a auth.Account) string {
+	if !a.Known() {
+		return ""
+	}
+	return string(a.Name)
+}
+
+// elsewhere says why somebody is refused for what other names of the account have
+// against them.
+func elsewhere(rows []auth.Account, r auth.Rules, now time.Time) (reasons []Why) {
+	for _, a := range rows {
+		e := explainer{a, r, now, ""}
+		var w Why
+		switch r.Elsewhere([]auth.Account{a}, now) {
+		case auth.Locked:
+			if w = e.lockedByPasswords(); a.Lock.Cause == auth.ByAdmin {
+				w = e.lockedByAdmin()
+			}
+		case auth.Revoked:
+			w = e.revoked()
+		default:
+			continue
+		}
+		nameEN, nameVI := "another name of the account", "một tên khác của tài khoản"
+		if name := shownName(a); name != "" {
+			nameEN, nameVI = "its other name "+name, "tên khác là "+name
+		}
+		w.EN = fmt.Sprintf("Under %s: %s That holds for this account until the two are merged, and then ended.", nameEN, w.EN)
+		w.VI = fmt.Sprintf("Theo %s: %s Điều đó có hiệu lực với tài khoản này cho đến khi hai tên được hợp nhất rồi gỡ bỏ.", nameVI, w.VI)
+		reasons = append(reasons, w)
+	}
+	return reasons
+}
+
+type mergeInput struct {
+	Body struct {
+		Address string `json:"address,omitempty" maxLength:"320" doc:"One account, by any of its names. Either this or all."`
+		All     bool   `json:"all,omitempty" doc:"Every account that has other names in the store."`
+		DryRun  bool   `json:"dry_run,omitempty" doc:"Only say what would be done."`
+		Reason  string `json:"reason,omitempty" maxLength:"500" doc:"Why; required but for a dry run. An auditor will read it. One line of 3 to 500 characters."`
+	}
+}
+
+// MergeReport is what was joined, or would be.
+type MergeReport struct {
+	DryRun bool            `json:"dry_run"`
+	Merged []MergedAccount `json:"merged" nullable:"false" doc:"The accounts that had other names, in the order of their names."`
+}
+
+// MergedAccount is an account after its other names were joined with it.
+type MergedAccount struct {
+	Summary
+	From []OtherName `json:"from" nullable:"false" doc:"The other names, as they were."`
+}
+
+type mergeOutput struct{ Body MergeReport }
+
+func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error) {
+	if (in.Body.Address == "") == !in.Body.All {
+		return nil, invalid("body.address", "give the address of one account, or set all")
+	}
+	reason, ok := tidyReason(in.Body.Reason)
+	if !ok && !in.Body.DryRun {
+		return nil, badReason()
+	}
+	who := callerOf(ctx)
+	act := auth.Act{Actor: who.actor, Source: who.source, Reason: reason}
+	// What has begun is finished, as with every act.
+	ctx = context.WithoutCancel(ctx)
+	var merged []auth.Merged
+	var err error
+	if in.Body.All {
+		merged, err = s.Guard.MergeAll(ctx, s.Accounts, act, in.Body.DryRun)
+	} else {
+		var name auth.Name
+		if name, err = s.canonical("body.address", in.Body.Address); err != nil {
+			return nil, err
+		}
+		var one auth.Merged
+		one, err = s.Guard.Merge(ctx, name, act, in.Body.DryRun)
+		merged = []auth.Merged{one}
+	}
+	switch {
+	case errors.Is(err, auth.ErrNothingToDo):
+		return nil, problem(http.StatusConflict, "nothing to do: the account has no other name in the store")
+	case err != nil && len(merged) > 0 && in.Body.All:
+		s.log().Error("admin request failed", "doing", "merge accounts", "err", err)
+		return nil, unavailable(fmt.Sprintf("the gateway's store failed after %s; merge again: what is merged stays so", count(len(merged), "account")))
+	case err != nil:
+		return nil, s.storeFailed("merge accounts", err)
+	}
+	rules, now := s.Guard.Rules(), s.now()
+	out := MergeReport{DryRun: in.Body.DryRun, Merged: make([]MergedAccount, 0, len(merged))}
+	for _, m := range merged {
+		out.Merged = append(out.Merged, MergedAccount{Summary: s.summary(m.Account, rules, now), From: otherNames(m.From)})
+	}
+	return &mergeOutput{out}, nil
+}
