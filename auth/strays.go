@@ -54,9 +54,9 @@ func (n *Namer) home(row Name) Name {
 	return account
 }
 
-// onlyExisting reports whether an account goes on because it is known, and could not
+// OnlyExisting reports whether an account goes on because it is known, and could not
 // begin.
-func (n *Namer) onlyExisting(account Name) bool {
+func (n *Namer) OnlyExisting(account Name) bool {
 	return !n.Unicode && !isASCII(account.Local()) && n.home(account) == account
 }
 
@@ -81,6 +81,21 @@ func (t *try) existing(ctx context.Context, names *Namer) (Name, Outcome, error)
 		return "", Malformed, ErrNotASCII
 	}
 	return name, Accepted, nil
+}
+
+// KeptName is a name of which a store has anything, and what stands against it.
+type KeptName struct {
+	Name Name
+	// Known is set for an account; see [Account.Known].
+	Known           bool
+	Locked, Revoked bool
+}
+
+// Stray reports whether the name of a row means another account than its own, and
+// which.
+func (n *Namer) Stray(row Name) (account Name, stray bool) {
+	account = n.home(row)
+	return account, account != "" && account != row
 }
 
 // others are all the names that would be strays of an account.
@@ -127,8 +142,7 @@ func (s *strays) add(row Name) (account Name, stray bool) {
 	if s == nil {
 		return row, false
 	}
-	account = s.names.home(row)
-	if account == "" || account == row {
+	if account, stray = s.names.Stray(row); !stray {
 		return row, false
 	}
 	s.mu.Lock()
@@ -191,7 +205,7 @@ func (g *Guard) LearnNames(ctx context.Context, store Lister) (found NamesLearne
 	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
 		if _, stray := policy.strays.add(a.Name); stray {
 			found.Strays++
-		} else if a.Known() && policy.Names.onlyExisting(a.Name) {
+		} else if a.Known() && policy.Names.OnlyExisting(a.Name) {
 			found.NotASCII++
 		}
 		return nil

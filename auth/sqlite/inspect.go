@@ -37,13 +37,7 @@ func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 		return r, nil // a first start was cut short
 	}
 	r.Exists = true
-	q := url.Values{"mode": {"ro"}, "_busy_timeout": {"5000"}, "_query_only": {"1"}}
-	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
-		// Nobody uses it: then reading must not make the files beside it either,
-		// which could be another user's.
-		q.Set("immutable", "1")
-	}
-	db, err := sql.Open("sqlite", dsn(path, q))
+	db, err := openToLook(path)
 	if err != nil {
 		return r, err
 	}
@@ -62,4 +56,15 @@ func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 	}
 	r.Known = true
 	return r, nil
+}
+
+// openToLook opens a database, which a gateway may be using, and can change nothing.
+func openToLook(path string) (*sql.DB, error) {
+	q := url.Values{"mode": {"ro"}, "_busy_timeout": {"5000"}, "_query_only": {"1"}}
+	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		// Nobody uses it: then reading must not make the files beside it either,
+		// which could be another user's.
+		q.Set("immutable", "1")
+	}
+	return sql.Open("sqlite", dsn(path, q))
 }

@@ -30,7 +30,8 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check -c FILE",
 		Short: "Check the configuration, the mail servers and the database behind it (kiểm tra cấu hình)",
 		Long: `Check the whole configuration, connect to the mail servers and to the database, if
-there is one, and say what was found.
+there is one, and say what was found; also which names in the store mean other
+accounts now, and which have letters that names.unicode does not allow.
 Nothing is changed and nothing listens.
 
 With --account one right and one wrong password are tried at each mail server,
@@ -53,6 +54,7 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 				k.certificate("admin cert.", cert)
 			}
 			k.store(cmd.Context())
+			k.names(cmd.Context())
 			k.imap(cmd.Context())
 			k.smtp(cmd.Context())
 			if account != "" {

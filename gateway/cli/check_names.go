@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"congthu/auth"
+	"congthu/auth/postgres"
+	"congthu/auth/sqlite"
+	"congthu/gateway/config"
+)
+
+// shownNames is how many names of a kind are listed: the rest is a number.
+const shownNames = 20
+
+// names looks for rows of the store that the configuration does not take for
+// accounts of their own, and for accounts that go on for their age only.
+func (k *check) names(ctx context.Context) {
+	names := k.config.Namer()
+	var strays, accented []string
+	held, pairs := 0, 0
+	look := func(row auth.KeptName) error {
+		account, stray := names.Stray(row.Name)
+		switch {
+		case stray:
+			against := ""
+			if row.Locked || row.Revoked {
+				held++
+				against = ", and it is " + strings.Join(states(row), " and ")
+			}
+			other := string(row.Name)
+			if !row.Known {
+				other = "a name that nobody ever logged in with" // perhaps a password
+			}
+			if pairs++; len(strays) < shownNames {
+				strays = append(strays, fmt.Sprintf("%s is another name of %s%s", other, account, against))
+			}
+		case row.Known && names.OnlyExisting(row.Name):
+			accented = append(accented, string(row.Name))
+		}
+		return nil
+	}
+	var err error
+	if k.config.Store.Driver == config.StorePostgres {
+		err = postgres.EachName(ctx, postgresOptions(k.config), look)
+	} else {
+		err = sqlite.EachName(ctx, k.config.Store.Path, look)
+	}
+	if err != nil {
+		k.say("failed", "names", strings.Join(strings.Fields(err.Error()), " "))
+		return
+	}
+	for _, line := range strays {
+		k.say("warning", "names", line)
+	}
+	if pairs > 0 {
+		k.say("warning", "names", fmt.Sprintf("%s under another name of an account, %d of them locked or revoked, which holds for the account. "+
+			"Look at them with: congthu account merge --all --dry-run; and make one of both: congthu account merge --all --reason TEXT", plural(pairs, "row"), held))
+	}
+	if n := len(accented); n > 0 {
+		shown, more := accented[:min(n, shownNames)], ""
+		if n > shownNames {
+			more = fmt.Sprintf(" and %d more", n-shownNames)
+		}
+		k.say("failed", "names", fmt.Sprintf("%s with letters beyond ASCII before the @, while names.unicode is false: they go on, but as other names of a mailbox where the mail server does not tell accents apart. "+
+			"If it does, set names.unicode: true; otherwise give them names in ASCII there (deploy/guide/dovecot-postfix.md): %s%s", plural(n, "account"), strings.Join(shown, ", "), more))
+	}
+}
+
+func states(row auth.KeptName) (states []string) {
+	if row.Locked {
+		states = append(states, "locked")
+	}
+	if row.Revoked {
+		states = append(states, "revoked")
+	}
+	return states
+}
