@@ -113,9 +113,11 @@ type bench struct {
 	guard  *auth.Guard
 	store  *storetest.Model
 	broken atomic.Pointer[failure] // how the store fails; nil when it does not
-	server *mailServer
-	told   *recorder
-	ended  []auth.Name
+	// committed is called once, after the next commit of an update.
+	committed atomic.Pointer[func()]
+	server    *mailServer
+	told      *recorder
+	ended     []auth.Name
 }
 
 // failure is how a store fails.
@@ -129,6 +131,11 @@ var errBroken = errors.New("disk full")
 // on returns the store's hook before or after its operations.
 func (b *bench) on(after bool) func(auth.StoreOp) error {
 	return func(op auth.StoreOp) error {
+		if after && op == auth.OpUpdate {
+			if f := b.committed.Swap(nil); f != nil {
+				(*f)()
+			}
+		}
 		if f := b.broken.Load(); f != nil && f.after == after && (f.only == nil || slices.Contains(f.only, op)) {
 			return errBroken
 		}
