@@ -21,15 +21,13 @@ func (g *Guard) forgiveNow(name Name, at time.Time, sources []netip.Prefix) {
 }
 
 // forgiveSince does so for an unlock at some gateway on the store that is heard of
-// now: what came after its instant stays. Of the echo of an unlock made here, or of
-// one before that, nothing is left to do.
+// now: what came after its instant stays. Of the echo of the latest unlock made
+// here nothing is left to do.
 func (g *Guard) forgiveSince(name Name, at time.Time) {
 	echo, now := true, g.now()
 	g.forgiven.update(name, func(last time.Time) time.Time {
-		// One in the future is of a clock that was set back since: it tells nothing.
-		if echo = !at.After(last) && !last.After(now); echo {
-			return last
-		}
+		// Not by their order: the clock may have been set back between two unlocks.
+		echo = at.Equal(last)
 		return at
 	})
 	switch {
@@ -75,6 +73,7 @@ func (g *Guard) forgive(name Name, upto, owed time.Time, sources ...netip.Prefix
 	}
 	g.mu.Lock()
 	g.toForgive[name] = upto
+	g.unforgiven.Store(true)
 	g.mu.Unlock()
 	select {
 	case g.forgiveSoon <- struct{}{}:
@@ -83,8 +82,14 @@ func (g *Guard) forgive(name Name, upto, owed time.Time, sources ...netip.Prefix
 }
 
 // forgiveEverywhere makes the throttle forgive, at every source, the names that were
-// unlocked since it was called last.
+// unlocked since it was called last. An attempt against whose source there is
+// something does not wait for [Guard.Run] to do it.
 func (g *Guard) forgiveEverywhere() {
+	if !g.unforgiven.Load() {
+		return
+	}
+	g.forgiving.Lock()
+	defer g.forgiving.Unlock()
 	g.mu.Lock()
 	names := g.toForgive
 	g.toForgive = make(map[Name]time.Time)
@@ -92,6 +97,9 @@ func (g *Guard) forgiveEverywhere() {
 	if len(names) > 0 {
 		g.Throttle.forgiveAccounts(names, g.now())
 	}
+	g.mu.Lock()
+	g.unforgiven.Store(len(g.toForgive) > 0)
+	g.mu.Unlock()
 }
 
 // refusals are what a process remembers of the attempts on one name that it has

@@ -18,16 +18,13 @@ func (b *bench) another() *auth.Guard {
 		Store: b.store, Fingerprints: plainFingerprints{}, Throttle: new(auth.Throttle), Recorder: b.told, Shared: true,
 		StoreGrace: b.guard.StoreGrace,
 	}
-	rules := b.guard.Rules()
-	old := b.guard
-	b.guard = g
-	b.setRules(rules)
-	b.guard = old
+	setRules(g, b.guard.Rules())
 	return g
 }
 
 // at runs f with attempts at another gateway.
 func (b *bench) at(g *auth.Guard, f func()) {
+	synctest.Wait() // Run is at the first guard
 	old := b.guard
 	b.guard = g
 	defer func() { b.guard = old }()

@@ -106,6 +106,11 @@ type Guard struct {
 	// for what came up to an instant.
 	toForgive map[Name]time.Time
 
+	// unforgiven is set while there are some, or they are being forgiven, under
+	// forgiving.
+	unforgiven atomic.Bool
+	forgiving  sync.Mutex
+
 	forgiveSoon chan struct{} // tells Run of some
 	observe     chan unobserved
 	nudge       chan struct{} // tells Run of new debts
@@ -387,6 +392,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 			return Verdict{}
 		case !t.looked:
 			// Not needed before: most sources have nothing against them.
+			t.forgiveEverywhere()
 			t.lookAt(ctx)
 			continue
 		case p.passage == refused:

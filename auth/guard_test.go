@@ -178,8 +178,11 @@ func inBubble(t *testing.T, change func(*auth.Guard, *auth.Rules), test func(*be
 	})
 }
 
-func (b *bench) setRules(rules auth.Rules) {
-	b.guard.SetPolicy(auth.Policy{
+func (b *bench) setRules(rules auth.Rules) { setRules(b.guard, rules) }
+
+// setRules gives a guard a policy with these rules.
+func setRules(g *auth.Guard, rules auth.Rules) {
+	g.SetPolicy(auth.Policy{
 		Names: &auth.Namer{Default: "example.vn", Aliases: map[auth.Name]auth.Name{"office@example.vn": lan}},
 		Rules: rules,
 	})

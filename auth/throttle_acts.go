@@ -27,7 +27,8 @@ func (t *Throttle) forgiveAccounts(upto map[Name]time.Time, now time.Time) {
 		t.histories[size].each(func(_ netip.Prefix, h *sourceHistory) {
 			forgiven := false
 			consider := func(name Name, upto time.Time) {
-				if s := h.accounts[name]; s != nil && !s.failed.IsZero() && !s.failed.After(upto) {
+				// A failure in the future is of before the clock was set back.
+				if s := h.accounts[name]; s != nil && !s.failed.IsZero() && (!s.failed.After(upto) || s.failed.After(now)) {
 					h.forgive(name, now)
 					forgiven = true
 				}
