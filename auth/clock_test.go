@@ -118,6 +118,7 @@ func TestAClockThatIsBehindTheAuditLogIsSuspectAfterARestart(t *testing.T) {
 		if s := b.guard.Suspicion(); !s.IsZero() {
 			t.Fatalf("suspicion %+v", s)
 		}
+		synctest.Wait() // else this process notices, too
 
 		clock.set(0)
 		next := restarted(b, &clock)
