@@ -143,8 +143,9 @@ func (g *Guard) writeSuspicion(ctx context.Context) (done bool) {
 		return true
 	}
 	e := Event{At: s.Since, Kind: ClockSuspected, Actor: ByGateway, Reason: s.Why}
-	// It is of no account, and a blank one leaves no trace.
-	if _, err := g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
+	// It is of no account, and a blank one leaves no trace. A shutdown does not
+	// interrupt it, or it might be written twice.
+	if _, err := g.storeUpdate(context.WithoutCancel(ctx), "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
 		return false
 	}
 	g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: s.Suspicion, written: true})
