@@ -30,10 +30,13 @@ type Store interface {
 	// Update changes one account and appends events to the audit log, in one
 	// transaction, and returns when that is on disk; then it frees the
 	// reservation r, if any. When it fails nothing has changed as far as the
-	// caller can tell, and r stays taken. A reservation that is no longer
-	// taken was settled before, perhaps by a call whose outcome its caller did
-	// not learn: then nothing is changed, so that a settlement may be retried
-	// until it succeeds and still counts once.
+	// caller can tell, and r stays taken. A reservation that was settled
+	// before, perhaps by a call whose outcome its caller did not learn, changes
+	// nothing, so that a settlement may be retried until it succeeds and still
+	// counts once. That the store no longer knows of a reservation is no sign
+	// of it: one that was lost, with a server whose standby took over, has its
+	// change made all the same. One whose gateway was taken for dead is free
+	// for others and not settled.
 	//
 	// change may run more than once and must depend on nothing but its
 	// argument. When it reports false nothing is written and only r is freed.

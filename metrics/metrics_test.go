@@ -308,6 +308,8 @@ func TestStoreOperationsTellTroubleFromWaiting(t *testing.T) {
 	want(t, reg, `congthu_store_operation_duration_seconds_count{operation="reserve"}`, 6)
 
 	m.Committed(3, 2*time.Millisecond)
+	m.SlotsLost(2)
+	want(t, reg, "congthu_store_lost_slots_total", 2)
 	want(t, reg, `congthu_store_batch_size_bucket{le="2"}`, 0)
 	want(t, reg, `congthu_store_batch_size_bucket{le="4"}`, 1)
 	want(t, reg, `congthu_store_commit_duration_seconds_bucket{le="0.0025"}`, 1)

@@ -45,6 +45,7 @@ type storage struct {
 	queue  prometheus.Gauge
 	batch  prometheus.Observer
 	commit prometheus.Observer
+	lost   prometheus.Counter
 }
 
 type storeSeries struct {
@@ -80,6 +81,9 @@ func (s *storage) register(f factory) {
 	})
 	f.reg.MustRegister(batch)
 	s.batch = batch
+	s.lost = f.counter("congthu_store_lost_slots_total",
+		"Slots of attempts that were gone from PostgreSQL before their answers were written; the answers were counted all the same. "+
+			"More than 0: it has lost what it had confirmed, as when an asynchronous standby takes over, or somebody deletes from reservations.")
 	s.commit = f.duration("congthu_store_commit_duration_seconds",
 		"Seconds to write one transaction and to see it safe on disk (fsync). More than 0.1 all the time: the disk is too slow, or shared.")
 }
@@ -97,6 +101,9 @@ func (m *Metrics) Committed(batch int, took time.Duration) {
 	m.store.batch.Observe(float64(batch))
 	m.store.commit.Observe(took.Seconds())
 }
+
+// SlotsLost counts slots that the database has lost.
+func (m *Metrics) SlotsLost(n int) { m.store.lost.Add(float64(n)) }
 
 // Queued sets how many changes wait to be written.
 func (m *Metrics) Queued(depth int) { m.store.queue.Set(float64(depth)) }

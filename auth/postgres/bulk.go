@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,7 +67,7 @@ type bulk struct {
 	change auth.Change
 	drafts []draft
 	places map[auth.Name]int // of the drafts
-	conn   *pgx.Conn
+	conn   *link             // nil when somebody else waits for its commit
 }
 
 // bulkPage is how many accounts are read at once.
@@ -102,10 +103,14 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 	config := s.config.Copy()
 	// What waits in the meantime: as long as a statement may take.
 	config.RuntimeParams["statement_timeout"] = milliseconds(10 * s.o.StatementTimeout)
-	if b.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+	if b.conn, err = s.link(ctx, config); err != nil {
 		return 0, fmt.Errorf("write: %w", explain(ctx, err))
 	}
-	defer closeConn(b.conn)
+	defer func() {
+		if b.conn != nil {
+			closeConn(b.conn.Conn)
+		}
+	}()
 	if _, err := b.conn.Exec(ctx, makeStage); err != nil {
 		return 0, fmt.Errorf("prepare the changes: %w", explain(ctx, err))
 	}
@@ -159,7 +164,7 @@ func (b *bulk) prepare(ctx context.Context, drafts []draft) (write bool, err err
 	if err != nil {
 		return false, err
 	}
-	return write, copyRows(ctx, b.conn, "stage", accountColumns, puts, accountFields)
+	return write, copyRows(ctx, b.conn.Conn, "stage", accountColumns, puts, accountFields)
 }
 
 // look reads accounts as they are; those without a row are left out.
@@ -203,7 +208,7 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 		return 0, err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && b.conn != nil {
 			// No more than the connection is lost, and the transaction with it.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
@@ -262,7 +267,7 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 		if end, err = chainAll(end, events); err != nil {
 			return 0, err
 		}
-		if err := copyRows(ctx, b.conn, "events", eventColumns, events, eventFields); err != nil {
+		if err := copyRows(ctx, b.conn.Conn, "events", eventColumns, events, eventFields); err != nil {
 			return 0, err
 		}
 	}
@@ -288,7 +293,9 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 		return 0, err
 	}
 	// From here on the outcome is not known until PostgreSQL has told it.
-	err = tx.Commit(outer)
+	if err = b.Store.commit(outer, b.conn, new(pgx.Batch)); errors.Is(err, ErrUnconfirmed) {
+		b.conn = nil
+	}
 	if err == nil {
 		err = b.settle.wanted().after
 	}

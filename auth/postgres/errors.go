@@ -24,6 +24,8 @@ var (
 	ErrRefused     = errors.New("the database refuses the gateway")
 	ErrDiskFull    = errors.New("no space left for the database")
 	ErrReadOnly    = errors.New("the database cannot be written")
+	// ErrUnconfirmed: it is not known whether what was committed lasts.
+	ErrUnconfirmed = errors.New("the database does not confirm what it commits")
 	ErrClosed      = errors.New("the database is closed")
 )
 
@@ -54,7 +56,7 @@ func explain(ctx context.Context, err error) error {
 	case err == nil, ctx.Err() != nil:
 		return err
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding),
-		errors.Is(err, ErrMalformed), errors.Is(err, auth.ErrDisagreement),
+		errors.Is(err, ErrMalformed), errors.Is(err, ErrUnconfirmed), errors.Is(err, auth.ErrDisagreement),
 		errors.Is(err, ErrOccupied), errors.Is(err, ErrHalfCopied), errors.Is(err, ErrUnequal),
 		errors.Is(err, errOwn), errors.Is(err, auth.ErrTooMany):
 		return err

@@ -72,9 +72,11 @@ func replicated(t *testing.T, n int, o Options) (guards []*auth.Guard) {
 func attempt(g *auth.Guard, m *mailServer, password string) auth.Verdict {
 	return g.Attempt(context.Background(), auth.Attempt{
 		Login: string(victim), Password: auth.NewSecret(password), Verify: m.verify(password),
-		Source: netip.MustParseAddrPort("203.0.113.7:50312"),
+		Source: guesser,
 	})
 }
+
+var guesser = netip.MustParseAddrPort("203.0.113.7:50312")
 
 func storeOf(g *auth.Guard) *Store { return g.Store.(*Store) }
 

@@ -20,6 +20,11 @@ type identity struct {
 	lanes  [numLanes]int64
 }
 
+// commitHere has commits not wait for a standby, for the whole session or for the
+// transaction: that processes live, and what is nobody's slot, is no promise to
+// anybody, and must be known while a standby is away.
+const commitHere = `SELECT set_config('synchronous_commit', 'local', $1) WHERE current_setting('synchronous_commit') <> 'off'`
+
 // register makes the process known to the database, in place of old, which was
 // taken for dead; slots that have not lapsed yet go over.
 func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) error {
@@ -35,6 +40,9 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 	var shown time.Time
 	asked := time.Now()
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, commitHere, true); err != nil {
+			return err
+		}
 		err := tx.QueryRow(ctx, `INSERT INTO holders (name, rules, lease) VALUES ($1, $2, $3) RETURNING id, clock_timestamp()`,
 			fmt.Sprintf("%s:%d", host, os.Getpid()), s.rules.Load(), s.o.Lease.Microseconds()).Scan(&id.holder, &shown)
 		if err != nil {
@@ -50,7 +58,7 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 			return nil
 		}
 		_, err = tx.Exec(ctx, `UPDATE reservations SET holder = $1 WHERE id IN (
-			SELECT id FROM reservations WHERE holder = $2 AND lapsed IS NULL ORDER BY id FOR UPDATE)`, id.holder, old.holder)
+			SELECT id FROM reservations WHERE (holder = $2 OR id = ANY($3)) AND lapsed IS NULL ORDER BY id FOR UPDATE)`, id.holder, old.holder, s.held.ids())
 		return err
 	})
 	if err != nil {
@@ -176,6 +184,9 @@ func (k *keeper) beat() (err error) {
 		if k.conn, err = k.connect(ctx); err != nil {
 			return err
 		}
+		if _, err = k.conn.Exec(ctx, commitHere, false); err != nil {
+			return err
+		}
 	}
 	id := k.identity.Load()
 	found, err := k.look(ctx, id)
@@ -227,6 +238,8 @@ func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
 	// A holder that comes back within a day can still settle what has lapsed.
 	b.Queue(`DELETE FROM reservations WHERE lapsed < clock_timestamp() - interval '1 day'`)
 	b.Queue(`DELETE FROM holders WHERE gone < clock_timestamp() - interval '1 day'`)
+	b.Queue(`DELETE FROM settlements WHERE id IN (SELECT id FROM settlements WHERE at < clock_timestamp() - interval '1 day'
+		ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED)`)
 	asked := time.Now()
 	err := k.conn.SendBatch(ctx, &b).Close()
 	if err == nil && found.alive {

@@ -39,7 +39,7 @@ type lane struct {
 	// failed is why the last transaction failed; nil after one that did not.
 	failed atomic.Pointer[error]
 
-	conn *pgx.Conn // nil after a failure; only run uses it
+	conn *link // nil after a failure; only run uses it
 }
 
 // The lanes of a process.
@@ -238,6 +238,11 @@ func (l *lane) process(batch []*request) error {
 		err := t.make(batch)
 		made := err == nil
 		if t.committing && err != nil && !certain(err) {
+			if errors.Is(err, ErrUnconfirmed) {
+				l.conn = nil // somebody else has it now
+				t.abandon()
+				return fmt.Errorf("it is not known whether the changes were made: %w", err)
+			}
 			l.disconnect()
 			var doubt error
 			if made, doubt = l.ask(t); doubt != nil {
@@ -256,7 +261,7 @@ func (l *lane) process(batch []*request) error {
 		t.abandon()
 		l.rollback()
 		if errors.Is(err, errDeclaredDead) && l.conn != nil {
-			if err := l.register(context.Background(), l.conn, t.identity); err != nil {
+			if err := l.register(context.Background(), l.conn.Conn, t.identity); err != nil {
 				l.disconnect()
 				return err
 			}
@@ -272,7 +277,7 @@ func (l *lane) reach(ctx context.Context) error {
 	if l.conn != nil && !l.conn.IsClosed() {
 		return nil
 	}
-	conn, err := l.connect(ctx)
+	conn, err := l.link(ctx, l.config.Copy())
 	l.conn = conn
 	return err
 }
@@ -294,14 +299,16 @@ func (l *lane) rollback() {
 // disconnect closes the connection, and with it any transaction.
 func (l *lane) disconnect() {
 	if l.conn != nil {
-		closeConn(l.conn)
+		closeConn(l.conn.Conn)
 		l.conn = nil
 	}
 }
 
 // ask finds out whether a transaction was made whose commit has not been
 // confirmed. Its lane's row tells: the transaction has advanced it, and holds it
-// as long as it lives, so that the answer is final.
+// as long as it lives, so that the answer is final. It is believed only when a
+// commit of its own is confirmed: what was committed before is then where that is,
+// on the standby as well.
 func (l *lane) ask(t *transaction) (made bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience+l.o.LockTimeout)
 	defer cancel()
@@ -312,7 +319,11 @@ func (l *lane) ask(t *transaction) (made bool, err error) {
 			return false, err
 		}
 		if err = l.reach(ctx); err == nil {
-			err = l.conn.QueryRow(ctx, `SELECT commits FROM lanes WHERE id = $1 FOR UPDATE`, t.identity.lanes[l.number]).Scan(&commits)
+			l.conn.warning.Store(nil)
+			err = l.conn.QueryRow(ctx, `UPDATE lanes SET commits = commits WHERE id = $1 RETURNING commits`, t.identity.lanes[l.number]).Scan(&commits)
+		}
+		if err == nil {
+			err = l.conn.warned()
 		}
 		if err == nil {
 			return commits == t.commits, nil

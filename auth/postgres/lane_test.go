@@ -19,6 +19,7 @@ type noted struct {
 	errs    map[auth.StoreOp]int
 	batches []int
 	deepest int
+	lost    int
 }
 
 func (n *noted) Operated(op auth.StoreOp, took time.Duration, err error) {
@@ -43,6 +44,12 @@ func (n *noted) Queued(depth int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.deepest = max(n.deepest, depth)
+}
+
+func (n *noted) SlotsLost(lost int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lost += lost
 }
 
 func (n *noted) forget() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,9 @@ type Recorder interface {
 	Committed(batch int, took time.Duration)
 	// Queued tells how many callers wait for the writers.
 	Queued(depth int)
+	// SlotsLost tells of slots that were gone from the database before their answers
+	// were written: it has lost what it had confirmed.
+	SlotsLost(n int)
 }
 
 // Store is a database that replicas share. [Open] makes one.
@@ -125,6 +129,7 @@ type Store struct {
 	// admit takes slots, settle makes changes.
 	admit, settle *lane
 	keeper        *keeper
+	awaiting      sync.WaitGroup // for commits that were given up
 
 	closing sync.Once
 	life    context.Context // ends with Close
@@ -179,6 +184,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		s.o.Log.Warn("the count of names that nobody ever logged in with could not be compared with them", "err", explain(ctx, err))
 	}
 	s.admit, s.settle = newLane(s, "admit", admitting), newLane(s, "settle", settling)
+	if _, err := conn.Exec(ctx, commitHere, false); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
 	s.keeper = newKeeper(s, conn)
 	go s.admit.run()
 	go s.settle.run()
@@ -195,6 +204,7 @@ func (s *Store) Close() error {
 		<-s.admit.stopped
 		<-s.settle.stopped
 		<-s.keeper.stopped
+		s.awaiting.Wait()
 		s.pool.Close()
 	})
 	return nil
@@ -248,10 +258,9 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	}
 	switch {
 	case r == 0:
-	case found == "":
-		s.held.drop(r)
+	case found == "" && !s.held.has(r):
 		return a, nil // settled before
-	case found != name:
+	case found != "" && found != name:
 		return a, errForeign
 	}
 	// Most settlements of accepted logins write nothing; they must not wait for
@@ -319,6 +328,8 @@ func (s *Store) look(ctx context.Context, name auth.Name, r auth.Reservation) (a
 // the disk: should the database crash and the slot be taken again, the keeper
 // frees it.
 func (s *Store) release(ctx context.Context, r auth.Reservation) error {
+	name, isHeld := s.held.holder(r)
+	s.held.leave(r)
 	err := s.read(ctx, func(ctx context.Context) error {
 		var b pgx.Batch
 		b.Queue(`BEGIN`)
@@ -327,8 +338,11 @@ func (s *Store) release(ctx context.Context, r auth.Reservation) error {
 		b.Queue(`COMMIT`)
 		return s.pool.SendBatch(ctx, &b).Close()
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		s.held.drop(r)
+	case isHeld:
+		s.held.take(r, name)
 	}
 	return err
 }
@@ -429,31 +443,76 @@ type unrecorded struct{}
 func (unrecorded) Operated(auth.StoreOp, time.Duration, error) {}
 func (unrecorded) Committed(int, time.Duration)                {}
 func (unrecorded) Queued(int)                                  {}
+func (unrecorded) SlotsLost(int)                               {}
 
 // held are the reservations of this process that are not settled. What the
 // database has beyond them is nobody's, and the keeper frees it.
 type held struct {
-	mu  sync.Mutex
-	all map[auth.Reservation]bool
+	mu    sync.Mutex
+	all   map[auth.Reservation]auth.Name
+	names map[auth.Name][]auth.Reservation // but for those that are being released
 }
 
-func (h *held) take(r auth.Reservation) {
+func (h *held) take(r auth.Reservation, name auth.Name) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.all == nil {
-		h.all = make(map[auth.Reservation]bool)
+		h.all, h.names = make(map[auth.Reservation]auth.Name), make(map[auth.Name][]auth.Reservation)
 	}
-	h.all[r] = true
+	h.all[r] = name
+	if !slices.Contains(h.names[name], r) {
+		h.names[name] = append(h.names[name], r)
+	}
+}
+
+// leave no longer has the reservation take a slot that is gone from the database:
+// it is being released.
+func (h *held) leave(r auth.Reservation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	name := h.all[r]
+	left := slices.DeleteFunc(h.names[name], func(o auth.Reservation) bool { return o == r })
+	if len(left) == 0 {
+		delete(h.names, name)
+		return
+	}
+	h.names[name] = left
 }
 
 func (h *held) drop(r auth.Reservation) {
+	h.leave(r)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.all, r)
 }
 
 func (h *held) has(r auth.Reservation) bool {
+	_, has := h.holder(r)
+	return has
+}
+
+// holder returns the account of a reservation.
+func (h *held) holder(r auth.Reservation) (name auth.Name, has bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.all[r]
+	name, has = h.all[r]
+	return name, has
+}
+
+// of returns the reservations of one account that are not being released.
+func (h *held) of(name auth.Name) []auth.Reservation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.names[name])
+}
+
+// ids returns all.
+func (h *held) ids() []int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ids := make([]int64, 0, len(h.all))
+	for r := range h.all {
+		ids = append(ids, int64(r))
+	}
+	return ids
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"congthu/auth"
 )
@@ -29,8 +28,10 @@ import (
 // through before it has its reservation in the count, or was settled and then
 // its failure is in the account. So all attempts that ever fail are at most the
 // count, this one, and the failures, which is at most limit. As reservations
-// and failures are on disk when their commits return, a crash of the database
-// takes none of them away.
+// and failures are on disk, and on a synchronous standby, when their commits are
+// confirmed, a crash of the database or a takeover takes none of them away. What
+// this process holds and the database does not know takes a slot as well: see
+// unseen.
 //
 // Locks are taken in one order everywhere, so that nobody waits in a circle:
 // the row of the lane, the lock that changes share (see bulk), the names in the
@@ -53,6 +54,7 @@ type transaction struct {
 	taken   []int64
 	takers  []string
 	settled []int64
+	lost    int // of settled, which the database did not know
 	lapsed  []int64
 	counted []int64 // some of lapsed
 	notify  bool    // the state of a lock changes
@@ -103,7 +105,8 @@ func (t *transaction) make(batch []*request) (err error) {
 			t.o.Log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: writer panicked: %s", errOwn, auth.PanicText(p))
 		}
-		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) {
+		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) &&
+			!errors.Is(err, ErrUnconfirmed) && !errors.Is(err, errWarned) {
 			err = fmt.Errorf("%w: %w", errOwn, err)
 		}
 	}()
@@ -125,7 +128,7 @@ func (t *transaction) make(batch []*request) (err error) {
 		t.rollback()
 		return nil
 	}
-	return t.commit(ctx)
+	return t.commit()
 }
 
 // holderLives tells of a reservation r whether its holder was not taken for dead.
@@ -157,7 +160,8 @@ const (
 	advanceHead      = `UPDATE head SET seq = $1, hash = $2`
 	addUnknown       = `UPDATE counts SET unknown = unknown + $1`
 	takeSlots        = `INSERT INTO reservations (id, account, holder) SELECT id, account, $3 FROM unnest($1::bigint[], $2::text[]) AS _ (id, account)`
-	freeSlots        = `DELETE FROM reservations WHERE id = ANY($1)`
+	freeSlots        = `WITH freed AS (DELETE FROM reservations WHERE id = ANY($1)) INSERT INTO settlements (id) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING`
+	countReceipts    = `SELECT count(*) FROM settlements WHERE id = ANY($1)`
 	letSlotsLapse    = `UPDATE reservations SET lapsed = clock_timestamp(), counted = id = ANY($2) WHERE id = ANY($1)`
 	notifyOfTheEvent = `SELECT pg_notify($1, $2)`
 )
@@ -279,7 +283,11 @@ func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
 		q.err = err
 		return nil
 	}
-	if r.inFlight()+1 > slots {
+	own, err := t.unseen(ctx, q.name, r)
+	if err != nil {
+		return err
+	}
+	if r.inFlight()+own+1 > slots {
 		q.err = auth.ErrNoSlot
 		return nil
 	}
@@ -293,12 +301,34 @@ func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
 	}
 	// Nobody else has it: one in 2^63.
 	q.reservation = auth.Reservation(rand.Int64N(1<<63-1) + 1)
-	t.held.take(q.reservation)
+	t.held.take(q.reservation, q.name)
 	r.slots[q.reservation] = &slot{alive: true}
 	t.taken = append(t.taken, int64(q.reservation))
 	t.takers = append(t.takers, string(q.name))
 	t.writes = true
 	return nil
+}
+
+// unseen counts the slots of an account that this process holds and that are not
+// taken in the database: they have lapsed without having counted, since the process
+// was taken for dead, or were lost with a server. Their attempts are with the mail
+// server all the same, or their verdicts are not written yet.
+func (t *transaction) unseen(ctx context.Context, name auth.Name, r *row) (n int, err error) {
+	var gone []int64
+	for _, id := range t.held.of(name) {
+		switch s := r.slots[id]; {
+		case s == nil:
+			gone = append(gone, int64(id))
+		case s.lapsed && !s.counted:
+			n++
+		}
+	}
+	if len(gone) == 0 {
+		return n, nil
+	}
+	settled := 0
+	err = t.conn.QueryRow(ctx, countReceipts, gone).Scan(&settled) // the lane is about to hear of it
+	return n + len(gone) - settled, err
 }
 
 // limit calls a caller's function.
@@ -312,9 +342,12 @@ func (t *transaction) change(ctx context.Context, q *request, r *row) error {
 	var s *slot
 	if q.reservation != 0 {
 		if s = r.slots[q.reservation]; s == nil {
-			return nil // settled before
+			if lost, err := t.isLost(ctx, q.reservation); err != nil || !lost {
+				return err
+			}
 		}
 	}
+	lost := q.reservation != 0 && s == nil
 	changed := r.account.Normal()
 	events, write, err := t.try(q.change, &changed)
 	if err != nil {
@@ -326,16 +359,37 @@ func (t *transaction) change(ctx context.Context, q *request, r *row) error {
 		events, write = nil, false
 	}
 	if write {
-		if err := t.write(ctx, q, r, changed, events, s != nil); err != nil || q.err != nil {
+		if err := t.write(ctx, q, r, changed, events, q.reservation != 0); err != nil || q.err != nil {
 			return err
 		}
 	}
-	if s != nil {
+	if lost && write {
+		t.lost++
+	}
+	if q.reservation != 0 {
 		delete(r.slots, q.reservation)
 		t.settled = append(t.settled, int64(q.reservation))
 		t.writes = true
 	}
 	return nil
+}
+
+// isLost reports whether a reservation that the database does not have was never
+// settled: its server was lost, or somebody has deleted it. The change is then made
+// all the same. What this process does not hold it has settled before, and knows
+// that it lasts. Otherwise a receipt tells; it is believed when this transaction,
+// which comes after it, is confirmed.
+func (t *transaction) isLost(ctx context.Context, r auth.Reservation) (bool, error) {
+	if !t.held.has(r) || slices.Contains(t.settled, int64(r)) {
+		return false, nil
+	}
+	receipts := 0
+	if err := t.conn.QueryRow(ctx, countReceipts, []int64{int64(r)}).Scan(&receipts); err != nil || receipts == 0 {
+		return err == nil, err
+	}
+	t.settled = append(t.settled, int64(r))
+	t.writes = true
+	return false, nil
 }
 
 // lapse turns the slot of a dead holder into a failure in doubt.
@@ -463,7 +517,7 @@ func (t *transaction) measure(ctx context.Context) error {
 }
 
 // commit writes it all.
-func (t *transaction) commit(ctx context.Context) error {
+func (t *transaction) commit() error {
 	var b pgx.Batch
 	for name, r := range t.rows {
 		switch {
@@ -499,13 +553,7 @@ func (t *transaction) commit(ctx context.Context) error {
 		return err
 	}
 	t.committing = true
-	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
-		if tag.String() != "COMMIT" {
-			return fmt.Errorf("%w: the transaction ended with %s", errOwn, tag)
-		}
-		return nil
-	})
-	if err := t.conn.SendBatch(ctx, &b).Close(); err != nil {
+	if err := t.Store.commit(context.Background(), t.conn, &b); err != nil {
 		return err
 	}
 	return t.wanted().after
@@ -515,6 +563,10 @@ func (t *transaction) commit(ctx context.Context) error {
 func (t *transaction) settle() {
 	for _, r := range t.settled {
 		t.held.drop(auth.Reservation(r))
+	}
+	if t.lost > 0 {
+		t.o.Log.Error("slots were gone from the database before their answers were written; these were counted all the same", "count", t.lost)
+		t.o.Recorder.SlotsLost(t.lost)
 	}
 }
 

@@ -161,6 +161,74 @@ func (s *Server) Database(t testing.TB) (dsn string) {
 	return s.Copy(t, "template1")
 }
 
+// Standby makes and starts a standby that this server waits for with every commit.
+// Its connection goes through a directory that has a socket like this server's. It
+// is gone when the test ends.
+func (s *Server) Standby(t testing.TB, through string) *Server {
+	t.Helper()
+	second := &Server{o: s.o, bin: s.bin, account: s.account}
+	var err error
+	if second.dir, err = testenv.MakeDir(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Remove)
+	if s.account != nil {
+		if err := os.Chown(second.dir, int(s.account.Uid), int(s.account.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied := s.command("pg_basebackup", "-h", s.dir, "-U", owner, "-D", second.data(), "-R", "-X", "stream", "--no-sync", "--checkpoint=fast")
+	copied.Dir = second.dir
+	if said, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("pg_basebackup: %v\n%s", err, said)
+	}
+	second.o.Settings = map[string]string{
+		"primary_conninfo":             "host=" + through + " user=" + owner + " application_name=standby",
+		"wal_retrieve_retry_interval":  "100ms",
+		"wal_receiver_status_interval": "1s",
+	}
+	second.Start(t)
+	s.Exec(t, `ALTER SYSTEM SET synchronous_standby_names = 'standby'`)
+	s.Exec(t, `SELECT pg_reload_conf()`)
+	for range 1000 {
+		if s.Count(t, `SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'`) == 1 {
+			return second
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("the standby does not become synchronous:\n%s", second.process.log)
+	return nil
+}
+
+// Promote makes a standby a server of its own, which takes changes and waits for no
+// other, and waits until it is one.
+func (s *Server) Promote(t testing.TB) {
+	t.Helper()
+	s.Exec(t, `SELECT pg_promote()`)
+}
+
+// With is the connection string of a database of this server for whichever of the
+// two servers can be written.
+func (s *Server) With(dsn string, other *Server) string {
+	dsn = strings.Replace(dsn, "host="+s.dir, "host="+s.dir+","+other.dir, 1)
+	return strings.Replace(dsn, "port=5432", "port=5432,5432", 1)
+}
+
+// Count returns the number that a query in the database postgres yields.
+func (s *Server) Count(t testing.TB, query string) (n int) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if err := conn.QueryRow(ctx, query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
 // Copy returns the connection string of a new database that is like another one,
 // to which nobody may be connected.
 func (s *Server) Copy(t testing.TB, database string) (dsn string) {
@@ -314,6 +382,9 @@ func New(o Options) (_ *Server, err error) {
 // programs returns the directory with PostgreSQL's programs.
 func programs() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err != nil { // the others need not have a link beside it
+			return "", err
+		}
 		return filepath.Dir(path), nil
 	}
 	// Debian keeps them out of the path, one directory for each version.
@@ -436,7 +507,7 @@ func (l *logged) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, p...)
-	if bytes.Contains(l.text, []byte("database system is ready to accept connections")) {
+	if bytes.Contains(l.text, []byte("database system is ready to accept ")) {
 		l.once.Do(func() { close(l.ready) })
 	}
 	if n := len(l.text); n > 1<<16 {

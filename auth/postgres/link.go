@@ -1,0 +1,114 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// link is a connection over which changes are committed.
+//
+// A COMMIT that waits for a synchronous standby is already on the disk of this
+// server. If its wait is cancelled it becomes visible and comes back as a success,
+// with a warning that the standby may lack it. So nothing here cancels it, neither
+// a time-out nor a connection that breaks (the driver would send a cancel request
+// for that), and a warning makes it a commit in doubt.
+type link struct {
+	*pgx.Conn
+	warning atomic.Pointer[pgconn.Notice] // the latest one
+}
+
+// errNoCancel keeps the driver from sending a cancel request.
+var errNoCancel = errors.New("what is being committed is not cancelled")
+
+// link makes one.
+func (s *Store) link(ctx context.Context, config *pgx.ConnConfig) (*link, error) {
+	l := new(link)
+	var made atomic.Bool
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if made.Load() {
+			return nil, errNoCancel
+		}
+		return dial(ctx, network, addr)
+	}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			l.warning.Store(n)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	made.Store(true)
+	l.Conn = conn
+	return l, nil
+}
+
+// errWarned: a commit came back with a warning.
+var errWarned = errors.New("the database has committed with a warning")
+
+// warned is that warning, if there is one.
+func (l *link) warned() error {
+	if n := l.warning.Load(); n != nil {
+		return fmt.Errorf("%w: %s", errWarned, n.Message)
+	}
+	return nil
+}
+
+// commit sends a batch, with COMMIT as its last statement, and waits for the answer
+// until ctx ends or the time-out of statements is over. With [ErrUnconfirmed] the
+// answer is still awaited, by somebody else, who has the link from then on.
+func (s *Store) commit(ctx context.Context, l *link, b *pgx.Batch) error {
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return fmt.Errorf("%w: the transaction ended with %s", errOwn, tag)
+		}
+		return nil
+	})
+	l.warning.Store(nil)
+	done := make(chan error, 1)
+	go func() { done <- l.SendBatch(context.Background(), b).Close() }()
+	timer := time.NewTimer(s.o.StatementTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		if err == nil {
+			err = l.warned()
+		}
+		return err
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	s.awaiting.Go(func() { s.await(l, done) })
+	return fmt.Errorf("%w: it does not answer, or waits for a synchronous standby: look at pg_stat_replication; bring the standby back, "+
+		"or take it out of synchronous_standby_names, and do not cancel what waits", ErrUnconfirmed)
+}
+
+// await keeps a connection open until its commit is answered. The transaction keeps
+// its locks until then, so that whoever wants something of the same accounts, or of
+// the same lane, waits and fails.
+func (s *Store) await(l *link, done <-chan error) {
+	select {
+	case err := <-done:
+		if err == nil {
+			err = l.warned()
+		}
+		if err == nil {
+			s.o.Log.Info("a commit that was given up is confirmed after all")
+		} else {
+			s.o.Log.Warn("a commit that was given up ended without being confirmed", "err", err)
+		}
+		closeConn(l.Conn)
+	case <-s.life.Done():
+		l.PgConn().Conn().Close() // the server is not asked to stop
+		<-done
+	}
+}
