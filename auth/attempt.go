@@ -28,7 +28,8 @@ type Attempt struct {
 	SSO bool
 	// Mistakes is the memory of this connection; nil for none.
 	Mistakes *Mistaken
-	// Verify asks the mail server. It is called at most once per attempt.
+	// Verify asks the mail server. It is called once per attempt, and once more after
+	// an answer with Again.
 	Verify Verify
 }
 
@@ -53,6 +54,10 @@ type Answer struct {
 	// Code is the response code of a refusal, such as LIMIT or CONTACTADMIN
 	// (RFC 9051 section 7.1), without brackets; empty when there was none.
 	Code string
+	// Again is set when InDoubt may be due to the connection, which was an old one: the
+	// mail server may be asked once more. It may have judged the password, so the
+	// first answer stays in doubt, with its slot, and the second needs one of its own.
+	Again bool
 	// Err says more to the operator, for every judgement but JudgedRight.
 	Err error
 }

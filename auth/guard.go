@@ -232,7 +232,7 @@ func (g *Guard) digest(name Name, password Secret) (d digest) {
 // hanging up does not help a guesser.
 func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 	g.init()
-	v := g.attempt(ctx, a)
+	v := g.attempt(ctx, a, false)
 	g.noteRefusal(a, v)
 	if g.Recorder != nil {
 		g.Recorder.Attempted(a, v)
@@ -240,7 +240,8 @@ func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 	return v
 }
 
-func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
+// attempt is Attempt; second is set when it is made because the first was in doubt.
+func (g *Guard) attempt(ctx context.Context, a Attempt, second bool) (v Verdict) {
 	policy := g.policy.Load()
 	began := time.Now()
 	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: Source(a.Source.Addr())}
@@ -297,6 +298,17 @@ func (g *Guard) attempt(ctx context.Context, a Attempt) (v Verdict) {
 	answer := t.verify(ctx)
 	answered := time.Now()
 	t.paid()
+	if answer.Judgement == InDoubt && answer.Again && !second {
+		// I1: the mail server may judge both, so that both need a slot.
+		v = g.attempt(ctx, a, true)
+		if v.Outcome == Accepted {
+			answer.Judgement = Unreached // the password was no wrong one
+		}
+		t.settle(ctx, answer)
+		settled = true
+		v.Upstream += answered.Sub(asked)
+		return v
+	}
 	v = t.settle(ctx, answer)
 	settled = true
 	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == Accepted, t.good

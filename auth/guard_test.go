@@ -489,6 +489,54 @@ func TestOnlyWrongPasswordsCount(t *testing.T) {
 	}
 }
 
+// A mail server that judges and then closes may be asked again, and each of the two
+// may be a guess.
+func TestASecondTryAfterDoubtTakesASlotOfItsOwn(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.server.answer = &auth.Answer{Judgement: auth.InDoubt, Again: true}
+		var guesses sync.WaitGroup
+		for i := range 100 {
+			guesses.Go(func() { b.try("lan", fmt.Sprint("wrong", i)) })
+		}
+		guesses.Wait()
+		if b.server.asked != 6 {
+			b.t.Errorf("100 guesses at once were judged %d times, want 6", b.server.asked)
+		}
+	})
+	inBubble(t, nil, func(b *bench) {
+		first := true
+		verify := func(password string) auth.Verify {
+			return func(ctx context.Context, name auth.Name) auth.Answer {
+				if first {
+					first = false
+					return auth.Answer{Judgement: auth.InDoubt, Again: true}
+				}
+				return b.server.verify(password)(ctx, name)
+			}
+		}
+		try := func(password string) auth.Verdict {
+			return b.guard.Attempt(context.Background(), auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Source: office, Verify: verify(password)})
+		}
+		b.want(try(good), auth.Accepted)
+		time.Sleep(3 * time.Minute)
+		if a := b.account(); a.Failures != 0 {
+			b.t.Errorf("%d failures of a right password", a.Failures)
+		}
+		first = true
+		b.want(try("wrong"), auth.WrongPassword)
+		if a := b.account(); a.Failures != 1 {
+			b.t.Errorf("%d failures at once, want that of the second try", a.Failures)
+		}
+		time.Sleep(3 * time.Minute)
+		if a := b.account(); a.Failures != 2 {
+			b.t.Errorf("%d failures behind the lease, want that of the first as well", a.Failures)
+		}
+		if told := b.told.outcomes; told[auth.Accepted] != 1 || told[auth.WrongPassword] != 1 || len(told) != 2 {
+			b.t.Errorf("the recorder was told of %v, want one verdict of each login", told)
+		}
+	})
+}
+
 func TestAnAnswerInDoubtKeepsItsSlotUntilTheLeaseEndsAndLocksNobody(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.server.answer = &auth.Answer{Judgement: auth.InDoubt}

@@ -384,6 +384,34 @@ func TestALoginGoesThroughToTheMailServer(t *testing.T) {
 	}
 }
 
+// A login over a spare connection that ends without a word is tried once more. Who
+// guesses gets no more verdicts for that.
+func TestAMailServerThatJudgesAndClosesGivesNoMoreGuesses(t *testing.T) {
+	o := newOffice(t)
+	o.imap.Misbehave = mailtest.At("judged", mailtest.Misdeed{Close: true})
+	o.write("limits: { patience: 1s }\n")
+	o.open()
+	// One who is a stranger to everything leaves a connection for the guesses.
+	p := o.phone()
+	p.say("a LOGIN nobody wrong")
+	p.read("a NO [UNAVAILABLE]")
+	eventually(t, "a spare connection", func() bool { return o.imap.Open() > 0 })
+	var guesses sync.WaitGroup
+	var phones []*phone
+	for i := range 100 {
+		p := o.phone()
+		phones = append(phones, p)
+		p.say(fmt.Sprintf("a LOGIN %s wrong%d", lan, i))
+	}
+	for _, p := range phones {
+		guesses.Go(func() { p.read("a NO [UNAVAILABLE]") })
+	}
+	guesses.Wait()
+	if v := o.imap.Verdicts(lan); v.Wrong != 6 {
+		t.Errorf("100 guesses at once were judged %d times, want 6", v.Wrong)
+	}
+}
+
 func TestTheLimitsOfConnectionsAreForBothDoorsTogether(t *testing.T) {
 	for _, limits := range []string{"connections: 3", "connections_per_source: 3"} {
 		o := newOffice(t)

@@ -138,11 +138,13 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 			kept.Logout()
 		}
 	}()
+	asked := false
 	verdict := c.attempt(auth.Attempt{
 		Mechanism: mech, Login: given.login, Authorize: given.authorize, Password: given.password,
 		Verify: func(ctx context.Context, name auth.Name) auth.Answer {
 			conn, answer := c.server.Upstream.LoginIMAP(ctx, name, given.password,
-				upstream.Client{Address: c.source, TLS: upstream.TLSVersion(c.conn), Session: c.id, ID: c.said})
+				upstream.Client{Address: c.source, TLS: upstream.TLSVersion(c.conn), Session: c.id, ID: c.said, Fresh: asked})
+			asked = true
 			if conn != nil {
 				kept = &loggedIn{conn, func() {}}
 				// Before the guard settles: a lock that comes behind its

@@ -16,8 +16,8 @@ import (
 // IMAP is a mail server that does as it is told. Set the fields before the first
 // connection.
 //
-// Its steps are "greeting", "tls", the commands as they come in, and "verdict"
-// (complete credentials, before they are judged).
+// Its steps are "greeting", "tls", the commands as they come in, "verdict"
+// (complete credentials, before they are judged) and "judged" (before it says so).
 //
 // After login it answers every command with OK, and these specially: CAPABILITY,
 // SELECT (three untagged lines), IDLE (until DONE), LOGOUT, BURST n (n octets of
@@ -336,7 +336,11 @@ func (c *imapSession) verdict(tag, name, password string) bool {
 	if !behave {
 		return goOn
 	}
-	if !c.judge(c.Accounts, name, password) {
+	right := c.judge(c.Accounts, name, password)
+	if behave, goOn := c.at("judged", tag); !behave {
+		return goOn
+	}
+	if !right {
 		wrong := c.Wrong
 		if wrong == "" {
 			wrong = "NO [AUTHENTICATIONFAILED] Authentication failed."

@@ -131,6 +131,7 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 // known whether the attempt was accepted.
 type entry struct {
 	session *session
+	asked   bool // the mail server was asked before
 
 	mu       sync.Mutex
 	settled  bool
@@ -145,7 +146,8 @@ type entry struct {
 // one that came earlier is found by the guard.
 func (e *entry) verify(ctx context.Context, name auth.Name, password auth.Secret) auth.Answer {
 	s := e.session
-	up, answer := s.server.Upstream.LoginSMTP(ctx, name, password, upstream.Client{Address: s.source, TLS: upstream.TLSVersion(s.conn.inner), Session: s.id})
+	up, answer := s.server.Upstream.LoginSMTP(ctx, name, password, upstream.Client{Address: s.source, TLS: upstream.TLSVersion(s.conn.inner), Session: s.id, Fresh: e.asked})
+	e.asked = true
 	if up == nil {
 		return answer
 	}

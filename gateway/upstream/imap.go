@@ -51,7 +51,8 @@ var errUnauthenticate = errors.New("the mail server offers UNAUTHENTICATE (RFC 8
 
 // LoginIMAP logs in at the server. The connection is nil unless the password was
 // JudgedRight. The judgement is InDoubt exactly when the password was, or may
-// have been, sent and no tagged answer came. The error never has the password in
+// have been, sent and no tagged answer came; Again is set if that was over a spare
+// connection. The error never has the password in
 // it, even where the server repeats it.
 func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*IMAPConn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
@@ -63,14 +64,23 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
 	defer s.imapSpares.refill(s.spare(), s.openIMAP, s.Panicked)
-	d, ok := s.imapSpares.take(ctx)
-	if !ok {
-		var err error
-		if d, err = s.openIMAPFor(ctx, c); err != nil {
-			return nil, unreached(err)
+	over := func(d *imapDialogue) (*IMAPConn, auth.Answer) { return d.loginFor(c, login, secret) }
+	if !c.Fresh {
+		if conn, answer, done := overSpare(ctx, &s.imapSpares, over); done {
+			return conn, answer
 		}
 	}
-	if s.PassClient == PassOwn && d.caps.Has(imap.CapID) {
+	d, err := s.openIMAPFor(ctx, c)
+	if err != nil {
+		return nil, unreached(err)
+	}
+	return over(d)
+}
+
+// loginFor introduces the client and logs in. Unless that succeeds the connection is
+// closed.
+func (d *imapDialogue) loginFor(c Client, login, secret string) (*IMAPConn, auth.Answer) {
+	if d.server.PassClient == PassOwn && d.caps.Has(imap.CapID) {
 		d.identify(c)
 	}
 	d.hide(secret, plainMessage(login, secret))
@@ -311,15 +321,14 @@ func (d *imapDialogue) sendPlain(message string) (tag string, err error) {
 	d.keep = true
 	if d.caps.Has(imap.CapSASLIR) && len(message) < maxCommand {
 		tag = d.queue("AUTHENTICATE PLAIN " + message)
-		d.sent = true
-		return tag, d.flush()
+		return tag, d.flushSecret()
 	}
 	tag = d.queue("AUTHENTICATE PLAIN")
 	if err := d.flushAndContinue(tag); err != nil {
 		return tag, fmt.Errorf("AUTHENTICATE: %w", err)
 	}
-	d.sent = true
-	return tag, d.write(message + "\r\n")
+	d.queued = append(d.queued, message+"\r\n"...)
+	return tag, d.flushSecret()
 }
 
 // sendLogin sends LOGIN (RFC 9051 section 6.2.3), both arguments as literals.
@@ -329,8 +338,7 @@ func (d *imapDialogue) sendLogin(name, password string) (tag string, err error) 
 	if d.caps.Has(imap.CapLiteralPlus) ||
 		d.caps.Has(imap.CapLiteralMinus) && len(name) <= 4096 && len(password) <= 4096 {
 		tag = d.queue(fmt.Sprintf("LOGIN {%d+}\r\n%s {%d+}\r\n%s", len(name), name, len(password), password))
-		d.sent = true
-		return tag, d.flush()
+		return tag, d.flushSecret()
 	}
 	tag = d.queue(fmt.Sprintf("LOGIN {%d}", len(name)))
 	if err := d.flushAndContinue(tag); err != nil {
@@ -340,8 +348,8 @@ func (d *imapDialogue) sendLogin(name, password string) (tag string, err error) 
 	if err := d.flushAndContinue(tag); err != nil {
 		return tag, fmt.Errorf("LOGIN: %w", err)
 	}
-	d.sent = true
-	return tag, d.write(password + "\r\n")
+	d.queued = append(d.queued, password+"\r\n"...)
+	return tag, d.flushSecret()
 }
 
 // loggedIn collects what the client must be told.

@@ -157,6 +157,20 @@ func (d *imapDialogue) flush() error {
 	return d.write(string(queued))
 }
 
+// flushSecret is flush for a password. It has been sent unless nothing of it could be
+// written: TLS writes it in one record, of which a part is of no use to anybody.
+func (d *imapDialogue) flushSecret() error {
+	queued := d.queued
+	d.queued = nil
+	d.step()
+	n, err := d.conn.Write(queued)
+	d.sent = n > 0 || err == nil
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
 func (d *imapDialogue) write(s string) error {
 	d.step()
 	if _, err := io.WriteString(d.conn, s); err != nil {

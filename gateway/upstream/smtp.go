@@ -46,7 +46,7 @@ func (e Extensions) mechanism(name string) bool {
 
 // LoginSMTP logs in at the server. The connection is nil unless the password was
 // JudgedRight. The judgement is InDoubt exactly when the password was, or may
-// have been, sent and no reply came. The error never has the password in it,
+// have been, sent and no reply came; Again is set if that was over a spare connection. The error never has the password in it,
 // even where the server repeats it.
 //
 // All of it is spoken here, octet by octet, rather than by go-smtp's client:
@@ -61,14 +61,23 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 		return nil, unreached(errors.New("a NUL in the name or the password"))
 	}
 	defer s.smtpSpares.refill(s.spare(), s.openSMTP, s.Panicked)
-	d, ok := s.smtpSpares.take(ctx)
-	if !ok {
-		var err error
-		if d, err = s.openSMTPFor(ctx, c); err != nil {
-			return nil, unreached(err)
+	over := func(d *smtpDialogue) (*SMTPConn, auth.Answer) { return d.loginFor(c, login, secret) }
+	if !c.Fresh {
+		if conn, answer, done := overSpare(ctx, &s.smtpSpares, over); done {
+			return conn, answer
 		}
 	}
-	if s.PassClient == PassOwn && c.Address.IsValid() {
+	d, err := s.openSMTPFor(ctx, c)
+	if err != nil {
+		return nil, unreached(err)
+	}
+	return over(d)
+}
+
+// loginFor introduces the client and logs in. Unless that succeeds the connection is
+// closed.
+func (d *smtpDialogue) loginFor(c Client, login, secret string) (*SMTPConn, auth.Answer) {
+	if d.server.PassClient == PassOwn && c.Address.IsValid() {
 		if err := d.introduce(c); err != nil {
 			d.close()
 			return nil, unreached(d.orCause(fmt.Errorf("XCLIENT: %w", err)))
@@ -375,15 +384,13 @@ func (d *smtpDialogue) said(reply smtpReply) error {
 
 func (d *smtpDialogue) authPlain(message string) (smtpReply, error) {
 	if command := "AUTH PLAIN " + message; len(command)+2 <= maxAuthLine {
-		d.sent = true
-		return d.ask(command)
+		return d.askSecret(command)
 	}
 	reply, err := d.ask("AUTH PLAIN")
 	if err != nil || reply.code != 334 {
 		return reply, err
 	}
-	d.sent = true
-	return d.ask(message)
+	return d.askSecret(message)
 }
 
 // authLogin follows draft-murchison-sasl-login: what the challenges say is not
@@ -395,8 +402,7 @@ func (d *smtpDialogue) authLogin(name, password string) (smtpReply, error) {
 			return reply, err
 		}
 	}
-	d.sent = true
-	return d.ask(base64.StdEncoding.EncodeToString([]byte(password)))
+	return d.askSecret(base64.StdEncoding.EncodeToString([]byte(password)))
 }
 
 // judgeSMTP says what the reply to complete credentials means for the rules
@@ -451,6 +457,18 @@ func (d *smtpDialogue) write(line string) error {
 func (d *smtpDialogue) ask(line string) (smtpReply, error) {
 	if err := d.write(line); err != nil {
 		return smtpReply{}, err
+	}
+	return d.reply()
+}
+
+// askSecret is ask for a password. It has been sent unless nothing of it could be
+// written: TLS writes it in one record, of which a part is of no use to anybody.
+func (d *smtpDialogue) askSecret(line string) (smtpReply, error) {
+	d.conn.SetDeadline(time.Now().Add(d.server.step()))
+	n, err := d.conn.Write([]byte(line + "\r\n"))
+	d.sent = n > 0 || err == nil
+	if err != nil {
+		return smtpReply{}, fmt.Errorf("write: %w", err)
 	}
 	return d.reply()
 }

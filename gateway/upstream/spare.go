@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"congthu/auth"
 )
 
 // spareLife is how long a spare connection is kept. Servers end a connection on
@@ -148,13 +150,10 @@ func (s *spares[D]) remove(old *spare[D]) (ok bool) {
 	return true
 }
 
-// close gives all up and waits until none is being made; no more are.
-func (s *spares[D]) close() {
+// discard gives those up that are there: one of them has turned out to be of no use,
+// and the others were made before the same event, such as a reload of the server.
+func (s *spares[D]) discard() {
 	s.mu.Lock()
-	s.closed = true
-	if s.cancel != nil {
-		s.cancel()
-	}
 	ready := s.ready
 	s.ready = nil
 	s.mu.Unlock()
@@ -162,6 +161,40 @@ func (s *spares[D]) close() {
 		kept.expiry.Stop()
 		kept.dialogue.quit()
 	}
+}
+
+// overSpare logs in over a spare, if there is one. done is false when a new
+// connection is needed: there is none, or it was of no use and the server has not
+// judged the password, by its own word or because it could not have read it. Dovecot,
+// once reloaded, goes on with the connections that it has, takes the password, and
+// then fails or closes. Where it is not known whether it has judged, answer says that
+// it may be asked again.
+func overSpare[D dialogue, C any](ctx context.Context, s *spares[D], login func(D) (C, auth.Answer)) (conn C, answer auth.Answer, done bool) {
+	d, ok := s.take(ctx)
+	if !ok {
+		return conn, answer, false
+	}
+	conn, answer = login(d)
+	switch answer.Judgement {
+	case auth.Unreached:
+		s.discard()
+		return conn, answer, false
+	case auth.InDoubt:
+		s.discard()
+		answer.Again = true
+	}
+	return conn, answer, true
+}
+
+// close gives all up and waits until none is being made; no more are.
+func (s *spares[D]) close() {
+	s.mu.Lock()
+	s.closed = true
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.mu.Unlock()
+	s.discard()
 	s.makers.Wait()
 }
 

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -290,6 +292,151 @@ func TestAWrongPasswordOverASpareConnectionIsWrong(t *testing.T) {
 			t.Errorf("login %d: %+v", i, answer)
 		}
 		awaitOpen(t, fake.Open, 1)
+	}
+}
+
+// count is how many spare connections are ready.
+func count[D dialogue](s *spares[D]) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ready)
+}
+
+// behindASpare leaves a spare connection, misbehaves on it from then on, and logs in. It
+// returns how often the password of that login was judged right.
+func behindASpare(t *testing.T, m func(mailtest.Step) mailtest.Misdeed, caps ...string) (answer auth.Answer, judged int) {
+	t.Helper()
+	var over atomic.Bool
+	fake := &mailtest.IMAP{Accounts: accounts(), Caps: caps, Misbehave: func(step mailtest.Step) mailtest.Misdeed {
+		if !over.Load() {
+			return mailtest.Misdeed{}
+		}
+		return m(step)
+	}}
+	s := serverFor(t, fake)
+	s.Address, s.Dial, s.Spare = started(t, fake), nil, 2
+	t.Cleanup(s.Close)
+	conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), Client{})
+	if conn == nil {
+		t.Fatal(answer)
+	}
+	conn.Logout()
+	awaitOpen(t, func() int { return count(&s.imapSpares) }, 1)
+	over.Store(true)
+	before := fake.Verdicts(string(owner)).Right
+	if conn, answer = s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), Client{}); conn != nil {
+		conn.Logout()
+	}
+	return answer, fake.Verdicts(string(owner)).Right - before
+}
+
+func TestASpareThatIsOfNoUseCostsNoLogin(t *testing.T) {
+	closes := mailtest.Misdeed{Close: true}
+	for name, test := range map[string]struct {
+		misdeed   func(mailtest.Step) mailtest.Misdeed
+		caps      []string
+		judged    int
+		judgement auth.Judgement
+		again     bool
+	}{
+		// The server's own word, as Dovecot's behind a reload.
+		"it says that it cannot": {mailtest.Once("judged", mailtest.Misdeed{Say: "%TAG% NO [UNAVAILABLE] Internal error\r\n", Close: true}), nil, 2, auth.JudgedRight, false},
+		// Where the password waits for a "+" it was not sent.
+		"it closes before the password": {mailtest.Once("AUTHENTICATE", closes), []string{"IMAP4rev1", "AUTH=PLAIN"}, 1, auth.JudgedRight, false},
+		"it closes before the name":     {mailtest.Once("LOGIN", closes), []string{"IMAP4rev1"}, 1, auth.JudgedRight, false},
+		// It may have judged.
+		"it closes on the password": {mailtest.Once("verdict", closes), nil, 0, auth.InDoubt, true},
+		"it judges and closes":      {mailtest.Once("judged", closes), nil, 1, auth.InDoubt, true},
+		"it says BYE":               {mailtest.Once("judged", mailtest.Misdeed{Say: "* BYE\r\n", Close: true}), nil, 1, auth.InDoubt, true},
+		// Once more, and no more than that.
+		"a new one is of no use, too": {mailtest.At("judged", mailtest.Misdeed{Say: "%TAG% NO [UNAVAILABLE] Internal error\r\n", Close: true}), nil, 2, auth.Unreached, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer, judged := behindASpare(t, test.misdeed, test.caps...)
+			if answer.Judgement != test.judgement || answer.Again != test.again || judged != test.judged {
+				t.Errorf("%+v, judged %d times; want judgement %d, again %v, %d times", answer, judged, test.judgement, test.again, test.judged)
+			}
+		})
+	}
+}
+
+func TestDoubtOverANewConnectionIsNotAskedAgain(t *testing.T) {
+	fake := &mailtest.IMAP{Accounts: accounts(), Misbehave: mailtest.At("judged", mailtest.Misdeed{Close: true})}
+	s := serverFor(t, fake)
+	s.Address, s.Dial, s.Spare = started(t, fake), nil, 1
+	t.Cleanup(s.Close)
+	for i := range 3 { // the later ones could have a spare
+		_, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), Client{Fresh: true})
+		if answer.Judgement != auth.InDoubt || answer.Again {
+			t.Errorf("login %d: %+v", i, answer)
+		}
+		awaitOpen(t, func() int { return count(&s.imapSpares) }, 1)
+	}
+}
+
+// brokenWire is a connection on which nothing can be written any more.
+type brokenWire struct{ net.Conn }
+
+func (brokenWire) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestAPasswordThatCouldNotBeWrittenWasNotSent(t *testing.T) {
+	fake := &mailtest.IMAP{Accounts: accounts()}
+	s := serverFor(t, fake)
+	d, err := s.openIMAPFor(t.Context(), Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.conn = brokenWire{d.conn}
+	if _, answer := d.loginFor(Client{}, string(owner), password); answer.Judgement != auth.Unreached {
+		t.Errorf("IMAP: %+v", answer)
+	}
+	submission := &mailtest.SMTP{Accounts: accounts()}
+	e, err := smtpServerFor(t, submission).openSMTPFor(t.Context(), Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.conn = brokenWire{e.conn}
+	if _, answer := e.loginFor(Client{}, string(owner), password); answer.Judgement != auth.Unreached {
+		t.Errorf("SMTP: %+v", answer)
+	}
+}
+
+func TestASpareOfSMTPThatIsOfNoUseCostsNoLogin(t *testing.T) {
+	for name, test := range map[string]struct {
+		misdeed   func(mailtest.Step) mailtest.Misdeed
+		judgement auth.Judgement
+		again     bool
+	}{
+		"before the password": {mailtest.Once("XCLIENT", mailtest.Misdeed{Close: true}), auth.JudgedRight, false},
+		"with a word":         {mailtest.Once("verdict", mailtest.Misdeed{Say: "454 4.7.0 Temporary authentication failure\r\n"}), auth.JudgedRight, false},
+		"without a word":      {mailtest.Once("verdict", mailtest.Misdeed{Close: true}), auth.InDoubt, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var over atomic.Bool
+			fake := &mailtest.SMTP{Accounts: accounts(), XClient: true, Misbehave: func(step mailtest.Step) mailtest.Misdeed {
+				if !over.Load() {
+					return mailtest.Misdeed{}
+				}
+				return test.misdeed(step)
+			}}
+			s := smtpServerFor(t, fake)
+			s.Address, s.Dial, s.Spare, s.PassClient = started(t, fake), nil, 1, PassOwn
+			t.Cleanup(s.Close)
+			client := Client{Address: netip.MustParseAddrPort("192.0.2.1:1000")}
+			conn, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), client)
+			if conn == nil {
+				t.Fatal(answer)
+			}
+			conn.Quit()
+			awaitOpen(t, func() int { return count(&s.smtpSpares) }, 1)
+			over.Store(true)
+			if conn, answer = s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), client); conn != nil {
+				conn.Quit()
+			}
+			if answer.Judgement != test.judgement || answer.Again != test.again {
+				t.Errorf("%+v, want judgement %d, again %v", answer, test.judgement, test.again)
+			}
+		})
 	}
 }
 

@@ -94,6 +94,8 @@ type Client struct {
 	// ID is what the client said of itself in IMAP (RFC 2971). Fields of the
 	// kind that a proxy adds (x-...) are dropped: anybody can write them.
 	ID []IDField
+	// Fresh asks for a new connection: an answer over a spare one was in doubt.
+	Fresh bool
 }
 
 // IDField is one field of an IMAP ID command.
