@@ -15,23 +15,41 @@ func TestEveryHistoryKeepsTheInvariantsOverReplicas(t *testing.T) {
 		Begin: func() (func() storetest.Member, func()) {
 			dsn := database(t)
 			living := make(map[*Store]bool)
+			// lapsed waits until no slot has a holder that is gone.
+			lapsed := func() {
+				for other := range living {
+					other.keeper.kick()
+					eventually(t, "its slots have lapsed", func() (none bool) {
+						err := other.pool.QueryRow(context.Background(),
+							`SELECT NOT EXISTS (SELECT FROM reservations r WHERE lapsed IS NULL AND NOT `+holderLives+`)`).Scan(&none)
+						return err == nil && none
+					})
+				}
+			}
 			open := func() storetest.Member {
 				s := open(t, Options{DSN: dsn, Lease: shortLease, Expired: storetest.InDoubt, MaxConns: 4})
 				living[s] = true
-				return storetest.Member{Store: s, Now: s.Now, Kill: func(map[auth.Reservation]auth.Name) func() {
-					s.Close()
-					delete(living, s)
-					return func() {
+				do := func(statement string, args ...any) {
+					if _, err := s.pool.Exec(context.Background(), statement, args...); err != nil {
+						t.Error(err)
+					}
+				}
+				return storetest.Member{
+					Store: s, Now: s.Now,
+					Kill: func(map[auth.Reservation]auth.Name) func() {
+						s.Close()
+						delete(living, s)
+						return lapsed
+					},
+					TakeForDead: func() func() {
+						do(`UPDATE holders SET gone = clock_timestamp() WHERE id = $1`, s.identity.Load().holder)
 						for other := range living {
 							other.keeper.kick()
-							eventually(t, "its slots have lapsed", func() (none bool) {
-								err := other.pool.QueryRow(context.Background(),
-									`SELECT NOT EXISTS (SELECT FROM reservations r WHERE lapsed IS NULL AND NOT `+holderLives+`)`).Scan(&none)
-								return err == nil && none
-							})
 						}
-					}
-				}}
+						return lapsed
+					},
+					LoseSlots: func() { do(`DELETE FROM reservations`) },
+				}
 			}
 			return open, func() {
 				for s := range living {
