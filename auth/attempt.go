@@ -28,6 +28,9 @@ type Attempt struct {
 	SSO bool
 	// Mistakes is the memory of this connection; nil for none.
 	Mistakes *Mistaken
+	// Connected is when the client's connection was opened: see [RepeatWindow]. Zero:
+	// when the attempt begins.
+	Connected time.Time
 	// Verify asks the mail server. It is called once per attempt, and once more after
 	// an answer with Again.
 	Verify Verify

@@ -43,7 +43,7 @@
 // Settle: one change of the account in one transaction of the [Store], with its
 // audit events, which also frees the slot. A wrong password adds a failure and
 // may lock; the previous password (a phone that was not told of the change) is
-// refunded; a right one is checked against the account as it is now, and only
+// refunded, and so is one that a mail program repeats by itself ([RepeatWindow]); a right one is checked against the account as it is now, and only
 // then forgives the failures and becomes a login.
 //
 // # Strangers
@@ -82,12 +82,15 @@
 // # The five invariants
 //
 // I1, never too many: between two resets (an accepted login, an unlock) the mail
-// server judges at most tolerated + 1 wrong passwords of an account, however
-// many connections guess at once. The slots see to it; checking before and
+// server judges at most tolerated + 1 wrong passwords that count of an account,
+// however many connections guess at once. The same wrong password counts again
+// within 3 minutes only ([RepeatWindow]): whoever repeats it learns nothing. What has
+// been counted is remembered in this process, of 65536 passwords: another gateway, a
+// restart, or that many newer ones, cost one more entry. The slots see to it; checking before and
 // counting after would not. A try without an answer keeps its slot until its
 // lease ends and then counts, but never locks by itself, so that an outage locks
-// nobody. Excepted are the formerly correct password and what was in flight at a
-// crash.
+// nobody. Excepted are the formerly correct password, which does not count either, and what
+// was in flight at a crash.
 //
 // I2, no collateral: an attempt that finds no free slot waits, first come first
 // served, and is not refused.

@@ -223,7 +223,7 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 				inBubble(t, func(g *auth.Guard, r *auth.Rules) {
 					withThrottle(g, r)
 					g.Shared = true
-					r.Lockout.CountRepeats = false
+					r.Lockout.CountRepeats = auth.NeverCountRepeats
 				}, func(b *bench) {
 					b.want(b.try("lan", good), auth.Accepted)
 					late := by == "here, with a late echo" || by == "elsewhere, late"

@@ -77,12 +77,11 @@ type Guard struct {
 	once   sync.Once
 	key    [32]byte // of digests; lives and dies with the process
 	// digesters are digesters of that key that nobody uses.
-	digesters sync.Pool
-	gates     gates
-	known     shards[Name, knownGood]
-	voided    generations // of known
-	// recent holds wrong passwords while repeats are not counted.
-	recent     shards[digest, time.Time]
+	digesters  sync.Pool
+	gates      gates
+	known      shards[Name, knownGood]
+	voided     generations             // of known
+	entries    shards[digest, entry]   // of wrong passwords, where not each repeat counts
 	refusals   shards[Name, refusals]  // unasked
 	unanswered shards[Name, Refusal]   // by the mail server
 	forgiven   shards[Name, time.Time] // the latest unlock of a name that was applied here
@@ -189,7 +188,7 @@ func (g *Guard) init() {
 			g.clockAhead.Store(int64(g.Now().Sub(g.began.Round(0))))
 		}
 		g.known = newShards[Name, knownGood](orDefault(g.KnownGood, 100_000))
-		g.recent = newShards[digest, time.Time](65536)
+		g.entries = newShards[digest, entry](maxEntries)
 		g.refusals, g.unanswered = newShards[Name, refusals](maxRefusals), newShards[Name, Refusal](maxRefusals)
 		g.forgiven = newShards[Name, time.Time](maxRefusals)
 		g.shares = newShards[netip.Prefix, share](maxShares)
@@ -244,6 +243,9 @@ func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 func (g *Guard) attempt(ctx context.Context, a Attempt, second bool) (v Verdict) {
 	policy := g.policy.Load()
 	began := time.Now()
+	if a.Connected.IsZero() {
+		a.Connected = began
+	}
 	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: Source(a.Source.Addr())}
 
 	name, err := policy.Names.Canonical(a.Login)
@@ -463,6 +465,9 @@ func (t *try) lookAt(ctx context.Context) {
 // than are tolerated, nor on one day without the mail server being asked; beyond
 // that it is asked like for any other.
 func (t *try) isGood() (good bool) {
+	if _, wrong := t.entries.get(t.digest); wrong {
+		return false // when it was counted; repeated, it takes no comparison
+	}
 	most := t.rules.Lockout.Tolerated
 	t.known.alter(t.name, func(k *knownGood) {
 		if len(k.unpaid) > 0 && k.day != t.rules.day(t.now()) {
@@ -694,35 +699,27 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 		t.noteStale(ctx, now)
 		return Verdict{Outcome: PreviousPassword, Err: answer.Err}
 	}
-	if !t.rules.Lockout.CountRepeats && t.isRepeat(now) {
-		t.release(ctx)
+	written, same := t.enterWrong(now)
+	if same {
+		if err := t.settleSame(ctx, written); err != nil {
+			return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+		}
 		return Verdict{Outcome: RepeatedPassword, Err: answer.Err}
 	}
+	counted := false
+	defer func() { t.entered(written, counted) }()
 	t.ending = endedWrong
 	t.missed()
 	if !t.charged {
 		t.Throttle.failed(t.throttled(), t.ending, now)
 	}
 	err := t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.reject), heard: true})
+	counted = err == nil || t.reservation != 0 // owed
 	if err != nil {
 		// The client must not read "wrong" for a failure that is not durable.
 		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
 	return Verdict{Outcome: WrongPassword, Err: answer.Err}
-}
-
-// isRepeat reports whether the same wrong password was counted within the last
-// 10 minutes, and not forgiven since, and remembers it.
-func (t *try) isRepeat(now time.Time) (repeat bool) {
-	forgiven, _ := t.forgiven.get(t.name)
-	t.recent.update(t.digest, func(last time.Time) time.Time {
-		repeat = !last.IsZero() && now.Sub(last) < 10*time.Minute && last.After(forgiven)
-		if repeat {
-			return last
-		}
-		return now
-	})
-	return repeat
 }
 
 // isPrevious reports whether a rejected password is one that was right before:
@@ -873,6 +870,7 @@ func (t *try) accepted(account Account, generation uint64, observed bool) {
 			unpaid: k.unpaid, day: k.day, missed: k.missed,
 		}
 	})
+	t.entries.remove(t.digest)
 	t.forgiveDebts(t.name)
 	if t.rules.ClockSuspect {
 		t.noteLogin(t.now())

@@ -17,8 +17,8 @@ const (
 	// PreviousPassword: wrong, but it was the correct password before the
 	// current one (a device that was not told of the change). Not counted.
 	PreviousPassword
-	// RepeatedPassword: the same wrong password again on the same connection,
-	// or within a few minutes where repeats do not count. Not counted.
+	// RepeatedPassword: the same wrong password again on the same connection, or
+	// elsewhere where it is no new entry ([RepeatWindow]). Not counted.
 	RepeatedPassword
 	// NoSuchDomain: the name belongs to no domain served here. Answered like a wrong
 	// password; the mail server is not asked.

@@ -64,9 +64,8 @@ type Lockout struct {
 	UnlockAfter time.Duration
 	// CountPrevious counts the previous password like any other wrong one.
 	CountPrevious bool
-	// CountRepeats counts the same wrong password each time it is tried; false
-	// counts it once in 10 minutes.
-	CountRepeats bool
+	// CountRepeats is how often the same wrong password counts.
+	CountRepeats RepeatWindow
 	// StrangersAfter so many wrong passwords on one day, whatever logins are in
 	// between, only sources go on that the account was logged in to from within
 	// 30 days: a stranger who guesses slowly between the owner's logins, each of
@@ -107,7 +106,7 @@ type PasswordAge struct {
 func DefaultRules() Rules {
 	return Rules{
 		Location: time.FixedZone("+07", 7*60*60),
-		Lockout:  Lockout{Tolerated: 5, CountRepeats: true, StrangersAfter: 30, ForgetUnknown: 30 * 24 * time.Hour},
+		Lockout:  Lockout{Tolerated: 5, CountRepeats: RepeatWindow(3 * time.Minute), StrangersAfter: 30, ForgetUnknown: 30 * 24 * time.Hour},
 		Dormancy: Dormancy{Months: 12, Slack: time.Hour},
 		Password: PasswordAge{Months: 3, WarnDays: 14, MaxGrace: 7 * 24 * time.Hour},
 	}

@@ -273,7 +273,7 @@ func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
 // Only what counts makes comparisons fewer: a device elsewhere that repeats one
 // wrong password for ever takes nothing from the owner.
 func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
-	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountRepeats = false }, func(b *bench) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountRepeats = auth.NeverCountRepeats }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		for range 20 {
 			b.from(elsewhere, "lan", "mistyped")

@@ -30,7 +30,7 @@ func (c *Config) Agreement() auth.Agreement {
 		"rules.lockout.forget_after":            duration(r.Lockout.ForgetAfter),
 		"rules.lockout.unlock_after":            duration(r.Lockout.UnlockAfter),
 		"rules.lockout.count_previous_password": fmt.Sprint(r.Lockout.CountPreviousPassword),
-		"rules.lockout.count_repeats":           fmt.Sprint(r.Lockout.CountRepeats),
+		"rules.lockout.count_repeats":           r.Lockout.CountRepeats.String(),
 		"rules.dormancy.mode":                   r.Dormancy.Mode.String(),
 		"rules.dormancy.months":                 fmt.Sprint(r.Dormancy.Months),
 		"rules.dormancy.doors_complete":         fmt.Sprint(r.Dormancy.DoorsComplete),

@@ -84,7 +84,7 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 		"rules.lockout.forget_after":            func(c *Config) { c.Regulation.Lockout.ForgetAfter++ },
 		"rules.lockout.unlock_after":            func(c *Config) { c.Regulation.Lockout.UnlockAfter++ },
 		"rules.lockout.count_previous_password": func(c *Config) { c.Regulation.Lockout.CountPreviousPassword = true },
-		"rules.lockout.count_repeats":           func(c *Config) { c.Regulation.Lockout.CountRepeats = false },
+		"rules.lockout.count_repeats":           func(c *Config) { c.Regulation.Lockout.CountRepeats = auth.NeverCountRepeats },
 		"rules.dormancy.mode":                   func(c *Config) { c.Regulation.Dormancy.Mode = auth.Off },
 		"rules.dormancy.months":                 func(c *Config) { c.Regulation.Dormancy.Months++ },
 		"rules.dormancy.doors_complete":         func(c *Config) { c.Regulation.Dormancy.DoorsComplete = true },

@@ -171,7 +171,8 @@ type Lockout struct {
 	ForgetAfter           time.Duration `yaml:"forget_after"`
 	UnlockAfter           time.Duration `yaml:"unlock_after"`
 	CountPreviousPassword bool          `yaml:"count_previous_password"`
-	CountRepeats          bool          `yaml:"count_repeats"`
+	// CountRepeats was true or false once: always and never.
+	CountRepeats auth.RepeatWindow `yaml:"count_repeats"`
 }
 
 // Dormancy is Art. 5.3.c; the fields are those of [auth.Dormancy].

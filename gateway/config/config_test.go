@@ -135,8 +135,35 @@ func TestAConfigurationOfTheFirstVersionIsStillRight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := mustParse(t, string(file)); len(c.Warnings) > 0 {
+	c := mustParse(t, string(file))
+	if len(c.Warnings) > 0 {
 		t.Errorf("warnings: %s", Render(c.Warnings))
+	}
+	if w := c.Rules().Lockout.CountRepeats; w != auth.AlwaysCountRepeats {
+		t.Errorf("count_repeats: true is read as %v", w)
+	}
+}
+
+func TestHowOftenTheSameWrongPasswordCounts(t *testing.T) {
+	inTestdata(t)
+	for text, want := range map[string]auth.RepeatWindow{
+		"":       auth.RepeatWindow(3 * time.Minute),
+		"always": auth.AlwaysCountRepeats,
+		"true":   auth.AlwaysCountRepeats,
+		"never":  auth.NeverCountRepeats,
+		"false":  auth.NeverCountRepeats,
+		"False":  auth.NeverCountRepeats,
+		"0s":     auth.NeverCountRepeats,
+		"90s":    auth.RepeatWindow(90 * time.Second),
+		"24h":    auth.RepeatWindow(24 * time.Hour),
+	} {
+		yaml := strings.Replace(five, "rules: { ", "rules: { lockout: { count_repeats: "+text+" }, ", 1)
+		if !strings.Contains(yaml, "count_repeats") {
+			t.Fatal("the configuration has no rules")
+		}
+		if got := mustParse(t, yaml).Rules().Lockout.CountRepeats; got != want {
+			t.Errorf("count_repeats: %s is read as %v, want %v", text, got, want)
+		}
 	}
 }
 

@@ -155,6 +155,8 @@ func readText(dst any, text string) (value any, known bool, err error) {
 	switch dst.(type) {
 	case time.Duration:
 		value, err = readDuration(text)
+	case auth.RepeatWindow:
+		value, err = anyOf(readRepeatWindow(text))
 	case *time.Location:
 		value, err = readZone(text)
 	case *regexp.Regexp:
@@ -220,6 +222,25 @@ func readDuration(text string) (any, error) {
 		}
 	}
 	return time.Duration(0), &mistake{fmt.Sprintf("%q is not a duration", text), fix}
+}
+
+// readRepeatWindow also reads the truth values that the setting had once.
+func readRepeatWindow(text string) (auth.RepeatWindow, error) {
+	switch strings.ToLower(text) {
+	case "always", "true":
+		return auth.AlwaysCountRepeats, nil
+	case "never", "false":
+		return auth.NeverCountRepeats, nil
+	}
+	const fix = "write always, never, or for how long the same wrong password counts again, up to 24h, such as 3m"
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return 0, &mistake{fmt.Sprintf("%q is none of always, never and a duration", text), fix}
+	case d < 0 || d > 24*time.Hour:
+		return 0, &mistake{fmt.Sprintf("%s is out of range", short(d)), fix}
+	}
+	return auth.RepeatWindow(d), nil
 }
 
 func readZone(text string) (any, error) {

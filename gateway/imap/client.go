@@ -282,6 +282,6 @@ func (c *client) linger() {
 // attempt asks the guard about complete credentials. The verdict is settled even
 // if the client hangs up meanwhile.
 func (c *client) attempt(a auth.Attempt) auth.Verdict {
-	a.Session, a.Protocol, a.Source, a.Mistakes = c.id, auth.IMAP, c.source, c.mistakes
+	a.Session, a.Protocol, a.Source, a.Mistakes, a.Connected = c.id, auth.IMAP, c.source, c.mistakes, c.begun
 	return c.server.Guard.Attempt(context.WithoutCancel(c.door.ctx), a)
 }

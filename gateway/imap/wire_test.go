@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -172,7 +173,9 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 func TestTheGuardLearnsEverythingOfAnAttempt(t *testing.T) {
 	s := newScene(t)
 	s.guard.before = auth.OtherIdentity
+	before := time.Now()
 	c := s.connect(true)
+	opened := time.Now()
 	c.say("a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("boss@congthu.test\x00"+owner+"\x00"+password)))
 	c.expect("a NO [AUTHORIZATIONFAILED]")
 	c.login(password)
@@ -183,6 +186,9 @@ func TestTheGuardLearnsEverythingOfAnAttempt(t *testing.T) {
 	if a.Protocol != auth.IMAP || a.Mechanism != auth.Plain || a.Source != source || a.Authorize != "boss@congthu.test" ||
 		a.Login != owner || a.Password.Reveal() != password || a.Session == "" || a.Mistakes == nil {
 		t.Errorf("attempt %+v", a)
+	}
+	if a.Connected.Before(before) || a.Connected.After(opened) || made[1].Connected != a.Connected {
+		t.Errorf("connected at %v and %v, want between %v and %v", a.Connected, made[1].Connected, before, opened)
 	}
 	if made[1].Mechanism != auth.LoginCommand || made[1].Mistakes != a.Mistakes || made[1].Session != a.Session {
 		t.Errorf("second attempt %+v", made[1])

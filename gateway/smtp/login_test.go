@@ -276,7 +276,9 @@ func TestALoginIsNotTooLong(t *testing.T) {
 // by the user.
 func TestTheConnectionRemembersItsMistakesForTheGuard(t *testing.T) {
 	g := start(t, nil)
+	before := time.Now()
 	c := g.connect()
+	opened := time.Now()
 	c.do("AUTH PLAIN "+plain("", owner, "wrong"), "535 5.7.8")
 	c.do("AUTH LOGIN "+encode(owner), "334")
 	c.do(encode("wrong"), "535 5.7.8")
@@ -291,6 +293,9 @@ func TestTheConnectionRemembersItsMistakesForTheGuard(t *testing.T) {
 	}
 	if asked[0].Mistakes == nil || asked[0].Mistakes != asked[1].Mistakes || asked[0].Mistakes != asked[2].Mistakes || asked[0].Mistakes == asked[3].Mistakes {
 		t.Error("the memory of mistakes is not one per connection")
+	}
+	if at := asked[0].Connected; at.Before(before) || at.After(opened) || at != asked[1].Connected {
+		t.Errorf("connected at %v and %v, want between %v and %v", at, asked[1].Connected, before, opened)
 	}
 	if asked[0].Session == "" || asked[0].Session != asked[1].Session || asked[0].Session == asked[3].Session {
 		t.Error("the session's name is not one per connection")
