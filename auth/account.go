@@ -38,8 +38,8 @@ type Account struct {
 	// Seen are the sources that the account was last logged in to from, the
 	// latest first, at most [MaxSeen].
 	Seen []Seen
-	// Stale is the latest try with the previous password: a device that was
-	// not told of a password change. Noted at most once an hour.
+	// Stale is the latest try with a password that was right before: a device that
+	// was not told of a password change. Noted at most once an hour.
 	Stale Mistake
 
 	// Lock is set while the account is locked.
@@ -50,7 +50,7 @@ type Account struct {
 	// restart there.
 	Restored time.Time
 
-	// Password is what is known of the current password (Art. 9).
+	// Password is what is known of the passwords (Art. 9).
 	Password Password
 	// GraceUntil lets an expired password go on until then.
 	GraceUntil time.Time
@@ -113,18 +113,6 @@ func (c LockCause) String() string { return enumName(c, lockCauseNames[:]) }
 
 // LockCauses lists the causes an account can be locked for.
 func LockCauses() []LockCause { return enumValues[LockCause](int(numLockCauses))[1:] }
-
-// Password is what is remembered of the passwords of an account: no password,
-// only fingerprints (see auth/password) that tell a change from a repetition.
-type Password struct {
-	// Salt is the account's own, the same for all its passwords: one
-	// computation then compares a password with both fingerprints.
-	Salt []byte
-	// Current and Previous are fingerprints; empty when not known.
-	Current, Previous []byte
-	// Since is when the current password was first seen, or set as imported.
-	Since time.Time
-}
 
 // Known reports whether the name is an account: it has logged in at least
 // once, or was imported.

@@ -145,7 +145,7 @@ func (g *Guard) Grace(ctx context.Context, name Name, days int, act Act) (Accoun
 		if !a.Known() {
 			return Event{}, ErrUnknownAccount
 		}
-		if !rules.TooOld(*a, now.Add(rules.Password.MaxGrace)) {
+		if !rules.anyNearItsEnd(*a, now.Add(rules.Password.MaxGrace), false) {
 			return Event{}, fmt.Errorf("%w: the password of %s does not run out within %d days", ErrNothingToDo, a.Name, most)
 		}
 		until := now.Add(time.Duration(days) * 24 * time.Hour)

@@ -337,6 +337,9 @@ func (r Rules) redate(a *Account, now time.Time, newcomer bool, act Act) (events
 	future("last login", &a.LastLogin)
 	future("restored", &a.Restored)
 	future("password since", &a.Password.Since)
+	for i := range a.Password.Known {
+		future("", &a.Password.Known[i].Since)
+	}
 	future("locked", &a.Lock.At)
 	future("revoked", &a.Revocation.At)
 	future("", &a.Stale.At)
@@ -363,6 +366,9 @@ func (r Rules) redate(a *Account, now time.Time, newcomer bool, act Act) (events
 		}
 		if !a.Password.Since.IsZero() && a.Password.Since.Before(now) {
 			set("password since", &a.Password.Since)
+			for i := range a.Password.Known {
+				a.Password.Known[i].Since = now
+			}
 		}
 	}
 	if len(before) == 0 || !a.Known() {

@@ -450,7 +450,8 @@ func (g *Guard) writeLogins(ctx context.Context) {
 // observeLater compares an accepted password with the fingerprints of the
 // account, off the path of the login.
 func (g *Guard) observeLater(ctx context.Context, u unobserved) {
-	if k, ok := g.known.get(u.name); !ok || k.digest != u.digest || k.observed || g.suspicion.Load() != nil {
+	k, _ := g.known.get(u.name)
+	if i := k.place(u.digest); i < 0 || len(k.accepted[i].observed.fingerprint) > 0 || g.suspicion.Load() != nil {
 		return
 	}
 	read, cancel := context.WithTimeout(ctx, g.storeTimeout())
@@ -474,11 +475,14 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 		return
 	}
 	g.happened(happened, account.Known())
-	if !equal(account.Password.Current, o.fingerprint) {
-		return // another salt was written first
+	if !equal(account.Password.Salt, o.salt) {
+		return // another one was written first
 	}
 	g.known.alter(u.name, func(k *knownGood) {
-		k.observed = k.observed || k.digest == u.digest
+		if i := k.place(u.digest); i >= 0 {
+			k.accepted = slices.Clone(k.accepted)
+			k.accepted[i].observed = o
+		}
 	})
 }
 

@@ -8,7 +8,9 @@
 // than 12 months is revoked, until an admin restores it (Art. 5.3.c,
 // [Dormancy]). A password older than 3 months is refused until it is changed,
 // unless the user signs on through the national identity (Art. 9,
-// [PasswordAge]). Nobody acts as somebody else (Art. 13.8). The figures are
+// [PasswordAge]). The passwords that were accepted are remembered as fingerprints, each
+// with an age of its own ([Password]): none becomes younger when another one that
+// works beside it is used. Nobody acts as somebody else (Art. 13.8). The figures are
 // settings; [DefaultRules] are the regulation's.
 //
 // [Rules] holds the decisions as pure functions of an [Account] and an instant.
@@ -42,7 +44,7 @@
 //
 // Settle: one change of the account in one transaction of the [Store], with its
 // audit events, which also frees the slot. A wrong password adds a failure and
-// may lock; the previous password (a phone that was not told of the change) is
+// may lock; a password from before a change (a phone that was not told of it) is
 // refunded, and so is one that a mail program repeats by itself ([RepeatWindow]); a right one is checked against the account as it is now, and only
 // then forgives the failures and becomes a login.
 //
@@ -89,7 +91,7 @@
 // restart, or that many newer ones, cost one more entry. The slots see to it; checking before and
 // counting after would not. A try without an answer keeps its slot until its
 // lease ends and then counts, but never locks by itself, so that an outage locks
-// nobody. Excepted are the formerly correct password, which does not count either, and what
+// nobody. Excepted are formerly correct passwords, which do not count either, and what
 // was in flight at a crash.
 //
 // I2, no collateral: an attempt that finds no free slot waits, first come first

@@ -27,7 +27,7 @@ type Guard struct {
 	// Store remembers. Required.
 	Store Store
 	// Fingerprints recognises passwords; nil: no password change is noticed and
-	// no previous password forgiven.
+	// no earlier password forgiven.
 	Fingerprints Fingerprinter
 	// Throttle slows down guessing sources; nil: none is.
 	Throttle *Throttle
@@ -65,8 +65,8 @@ type Guard struct {
 	// StoreGrace is how long after the last contact with the store a password
 	// that this process has seen accepted goes on being accepted. 0: not at all.
 	StoreGrace time.Duration
-	// KnownGood is how many accounts have their last accepted password
-	// remembered (as a keyed digest). 0: 100,000.
+	// KnownGood is how many accounts have the passwords that were accepted last
+	// remembered (as keyed digests, at most 4 each). 0: 100,000.
 	KnownGood int
 	// MaxUnknown is the room that the store has for names that nobody ever logged
 	// in with: one source takes a share of it a day at most, one in 64, and the
@@ -155,29 +155,6 @@ func (g *Guard) Canonical(login string) (Name, error) {
 
 // Waiting is how many attempts wait for a slot.
 func (g *Guard) Waiting() int { return g.gates.waiting() }
-
-// knownGood is the last password that was accepted for an account.
-type knownGood struct {
-	digest digest
-	// observed is set when its fingerprint has been compared.
-	observed bool
-	// account is as the store last had it, for the time that the store is down.
-	account Account
-	// sources are the latest that it was accepted from, at most goodSources:
-	// nobody else's password is compared with it.
-	sources []netip.Prefix
-	// misses counts the other passwords that were compared with it, or judged
-	// without, since it was last accepted; missed is when the latest was.
-	misses int
-	missed time.Time
-	// unpaid are those of a day that the mail server was not asked about, so that
-	// nothing was counted on the account. No login resets them: the owner's own
-	// would buy a guesser new ones.
-	unpaid []digest
-	day    string
-}
-
-const goodSources = 8
 
 // init sets what the zero Guard lacks.
 func (g *Guard) init() {
@@ -341,7 +318,7 @@ type try struct {
 	granted     bool        // the throttle has given it one of the source's grants
 	aside       bool        // it waits for a grant, or for a slot that needs none
 	ending      ending      // and so when it is over
-	compared    digest      // the known-good digest that this try has missed
+	compared    digest      // the latest known-good digest when this try has missed
 	missedGood  bool        // there was one
 	offline     bool        // the store is down, and good will do
 }
@@ -459,7 +436,7 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 }
 
-// isGood reports whether the password is the last accepted one. The comparison
+// isGood reports whether the password is one of those accepted last. The comparison
 // is a judgement, and nobody may have it for nothing: it is made only for
 // sources that the password was accepted from, and no more passwords may miss
 // than are tolerated, nor on one day without the mail server being asked; beyond
@@ -474,12 +451,12 @@ func (t *try) isGood() (good bool) {
 			k.unpaid = nil
 		}
 		switch {
-		case !slices.Contains(k.sources, t.source), k.misses > most, len(k.unpaid) > most, k.digest == t.compared:
-		case k.digest == t.digest:
+		case !k.comparable(t.source), k.misses > most, len(k.unpaid) > most, k.accepted[0].digest == t.compared:
+		case k.isGood(t.digest, t.source):
 			good = true
 		case slices.Contains(k.unpaid, t.digest): // the same again
 		default:
-			t.compared, t.missedGood = k.digest, true
+			t.compared, t.missedGood = k.accepted[0].digest, true
 			k.misses++
 			k.missed = t.now()
 			k.day, k.unpaid = t.rules.day(k.missed), append(slices.Clone(k.unpaid), t.digest)
@@ -623,7 +600,14 @@ func (t *try) offlineGrace() bool {
 		return false
 	}
 	t.account = k.account
-	return !t.rules.Locked(k.account, now) && !t.rules.Revoked(k.account, now) && !t.rules.Expired(k.account, now)
+	if t.rules.Locked(k.account, now) || t.rules.Revoked(k.account, now) {
+		return false
+	}
+	o := t.fingerprinted(t.name, t.digest, k.account.Password.Salt)
+	if len(o.fingerprint) == 0 && t.rules.Password.Mode == Enforce && t.rules.anyNearItsEnd(k.account, now, false) {
+		return false // it may be the one that has run out
+	}
+	return !t.rules.expired(k.account, k.account.Password.since(o.fingerprint), now)
 }
 
 // verify asks the mail server. A panic there costs this attempt, not the slot
@@ -691,11 +675,15 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	}
 	t.Mistakes.add(t.digest)
 	if t.good {
-		// It was right a moment ago: it has been changed at the mail server.
-		t.forgetKnown(t.name)
+		// It was right a moment ago: it has been changed at the mail server. Others
+		// that work beside it may not have been.
+		t.known.alter(t.name, func(k *knownGood) { k.drop(t.digest) })
 	}
 	previous := t.isPrevious(ctx)
 	if previous && !t.rules.Lockout.CountPrevious {
+		if !t.good && !t.passed.proven && !t.account.SeenFrom(t.source, now) {
+			t.ending = endedPrevious // it proves nobody
+		}
 		t.noteStale(ctx, now)
 		return Verdict{Outcome: PreviousPassword, Err: answer.Err}
 	}
@@ -722,9 +710,8 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	return Verdict{Outcome: WrongPassword, Err: answer.Err}
 }
 
-// isPrevious reports whether a rejected password is one that was right before:
-// the last one seen here, since the change was made elsewhere, or the one
-// before it. It costs the same for every name, known or not.
+// isPrevious reports whether a rejected password is one that was right before. It
+// costs the same for every name, known or not.
 func (t *try) isPrevious(ctx context.Context) bool {
 	if t.Fingerprints == nil {
 		return t.good
@@ -739,11 +726,11 @@ func (t *try) isPrevious(ctx context.Context) bool {
 		return t.good
 	}
 	p := t.account.Password
-	return t.good || len(p.Salt) > 0 && (equal(fingerprint, p.Current) || equal(fingerprint, p.Previous))
+	return t.good || len(p.Salt) > 0 && p.place(fingerprint) >= 0
 }
 
 // noteStale refunds the slot and notes, at most once an hour, that a device
-// still tries the previous password: support staff look for it first.
+// still tries an earlier password: support staff look for it first.
 func (t *try) noteStale(ctx context.Context, now time.Time) {
 	if now.Sub(t.account.Stale.At) < time.Hour {
 		t.release(ctx)
@@ -771,9 +758,14 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		}
 		return t.settleOffline(now)
 	}
-	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != Off && t.rules.TooOld(t.account, now) {
-		// Only now does the login have to wait for the fingerprint: the password
-		// may be a new one.
+	if !t.SSO {
+		s.observed = t.fingerprinted(t.name, t.digest, t.account.Password.Salt)
+	}
+	alert := s.canAlert && t.account.AlertedOn != t.rules.day(now)
+	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != Off && len(s.observed.fingerprint) == 0 &&
+		t.rules.anyNearItsEnd(t.account, now, alert) {
+		// Only now does the login have to wait for the fingerprint: it matters
+		// which password this is, or whether it is a new one.
 		o, err := t.fingerprint(ctx, t.account, t.Password)
 		if err != nil {
 			t.release(ctx)
@@ -827,7 +819,7 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		t.gates.wake(t.name)
 		return verdict
 	}
-	t.accepted(account, generation, len(s.observed.fingerprint) > 0)
+	t.accepted(account, generation, s.observed)
 	return verdict
 }
 
@@ -848,27 +840,15 @@ func (t *try) noteLogin(now time.Time) {
 
 // accepted remembers the password as known good, unless what is known was made void
 // since generation, and lets everybody who waits with the same one pass.
-func (t *try) accepted(account Account, generation uint64, observed bool) {
+func (t *try) accepted(account Account, generation uint64, o observation) {
 	if t.SSO {
 		t.gates.wake(t.name)
 		return
 	}
 	unchanged := func() bool { return t.voided.of(t.name).Load() == generation }
 	k, remembered := t.known.updateIf(t.name, unchanged, func(k knownGood) knownGood {
-		same := k.digest == t.digest
-		sources := k.sources
-		if !same || slices.Index(sources, t.source) != 0 {
-			sources = []netip.Prefix{t.source}
-			for _, s := range k.sources {
-				if same && s != t.source && len(sources) < goodSources {
-					sources = append(sources, s)
-				}
-			}
-		}
-		return knownGood{
-			digest: t.digest, observed: same && k.observed || observed, account: account, sources: sources,
-			unpaid: k.unpaid, day: k.day, missed: k.missed,
-		}
+		k.accept(t.digest, t.source, o, account)
+		return k
 	})
 	t.entries.remove(t.digest)
 	t.forgiveDebts(t.name)
@@ -877,7 +857,7 @@ func (t *try) accepted(account Account, generation uint64, observed bool) {
 	}
 	t.gates.wakeAll(t.name)
 	t.Throttle.succeeded(t.throttled(), t.now())
-	if remembered && !k.observed && t.Fingerprints != nil {
+	if remembered && len(k.accepted[0].observed.fingerprint) == 0 && t.Fingerprints != nil {
 		select {
 		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:
 		default: // busy; the next login offers it again

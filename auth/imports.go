@@ -84,7 +84,7 @@ func (r Rules) Import(a *Account, from Imported, now time.Time, act Act) (events
 	if login := normalTime(from.LastLogin); login.After(a.LastLogin) {
 		set("last login", &a.LastLogin, login)
 	}
-	if changed := normalTime(from.PasswordChanged); changed.After(a.Password.Since) && len(a.Password.Current) == 0 {
+	if changed := normalTime(from.PasswordChanged); changed.After(a.Password.Since) && len(a.Password.Known) == 0 {
 		set("password since", &a.Password.Since, changed)
 	}
 	if len(after) == 0 {
@@ -157,7 +157,7 @@ func (g *Guard) Import(ctx context.Context, into Importer, list []Imported, act 
 		events, write := rules.Import(a, list[i], now, act)
 		results[i] = result{
 			events: events, new: !was.Known(), state: rules.State(*a, now),
-			seenHere: !list[i].PasswordChanged.IsZero() && len(was.Password.Current) > 0 &&
+			seenHere: !list[i].PasswordChanged.IsZero() && len(was.Password.Known) > 0 &&
 				!normalTime(list[i].PasswordChanged).Equal(was.Password.Since),
 		}
 		if looked++; o.Progress != nil {

@@ -21,7 +21,7 @@ var clerk = auth.Act{Actor: "Nguyễn Văn An", Reason: "công văn 12/CV"}
 
 func TestAnImportCorrectsInOneDirectionOnly(t *testing.T) {
 	now := day(2026, 11, 24)
-	seen := auth.Password{Salt: []byte("s"), Current: []byte("f"), Since: day(2026, 9, 1)}
+	seen := auth.Password{Salt: []byte("s"), Known: []auth.KnownPassword{{Fingerprint: []byte("f"), Since: day(2026, 9, 1)}}, Since: day(2026, 9, 1)}
 	lock := auth.Lock{Mark: auth.Mark{At: now, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
 	for _, c := range []struct {
 		name          string
@@ -147,7 +147,7 @@ func TestAnImportSaysWhatItDidAndASecondOneDoesNothing(t *testing.T) {
 	g, store, told := importer(t)
 	if _, err := store.Update(t.Context(), "known@example.vn", 0, func(a *auth.Account) ([]auth.Event, bool) {
 		*a = auth.Account{Name: a.Name, Registered: day(2026, 1, 1), FirstLogin: day(2026, 1, 1), LastLogin: day(2026, 11, 1)}
-		a.Password = auth.Password{Salt: []byte("s"), Current: []byte("f"), Since: day(2026, 1, 1)}
+		a.Password = auth.Password{Salt: []byte("s"), Known: []auth.KnownPassword{{Fingerprint: []byte("f"), Since: day(2026, 1, 1)}}, Since: day(2026, 1, 1)}
 		return nil, true
 	}); err != nil {
 		t.Fatal(err)

@@ -145,8 +145,8 @@ const mergeTries = 5
 //   - a lock stays, an admin's before one by wrong passwords, the later of two
 //     alike, which ends later; so does a revocation. Of the failures the larger number counts.
 //   - registration and first login are the earliest, the last login the latest.
-//   - the password is the one of the name that was logged in to last. Its age
-//     (Art. 9) begins with the latest change that was seen here, or else when a
+//   - the passwords are those of the name that was logged in to last. The age of the
+//     newest (Art. 9) begins with the latest change that was seen here, or else when a
 //     password was first seen under either name. Grace ends.
 //   - the sources of both are known.
 func (r Rules) Merge(a *Account, from Account, now time.Time, act Act) []Event {
@@ -227,17 +227,21 @@ func mergedPassword(a, from Account, later bool) Password {
 	if later {
 		p, other = other, p
 	}
-	if len(p.Current) == 0 && p.Since.IsZero() {
+	if len(p.Known) == 0 && p.Since.IsZero() {
 		p, other = other, p
 	}
 	since, seen := earlier(p.Since, other.Since), false
 	for _, q := range []Password{p, other} {
-		// Only a change that was seen here leaves a previous password.
-		if len(q.Previous) > 0 && (!seen || q.Since.After(since)) {
+		// Only a change that was seen here leaves an earlier password.
+		if len(q.Known) > 1 && (!seen || q.Since.After(since)) {
 			since, seen = q.Since, true
 		}
 	}
+	p = p.clone()
 	p.Since = since
+	if n := len(p.Known); n > 0 {
+		p.Known[n-1].Since = since
+	}
 	return p
 }
 

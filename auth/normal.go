@@ -27,14 +27,16 @@ func (a Account) Normal() Account {
 	for i := range a.Seen {
 		a.Seen[i].At = normalTime(a.Seen[i].At)
 	}
+	for i := range a.Password.Known {
+		a.Password.Known[i].Since = normalTime(a.Password.Known[i].Since)
+	}
 	return a
 }
 
 // Clone returns a copy of the account that shares no memory with a.
 func (a Account) Clone() Account {
 	a.Mistakes, a.Seen = ownSlice(a.Mistakes), ownSlice(a.Seen)
-	p := &a.Password
-	p.Salt, p.Current, p.Previous = ownSlice(p.Salt), ownSlice(p.Current), ownSlice(p.Previous)
+	a.Password = a.Password.clone()
 	return a
 }
 

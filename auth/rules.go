@@ -62,7 +62,7 @@ type Lockout struct {
 	ForgetAfter time.Duration
 	// UnlockAfter ends a lock made by wrong passwords by itself; 0 never.
 	UnlockAfter time.Duration
-	// CountPrevious counts the previous password like any other wrong one.
+	// CountPrevious counts passwords that were right before like any other wrong one.
 	CountPrevious bool
 	// CountRepeats is how often the same wrong password counts.
 	CountRepeats RepeatWindow
@@ -226,31 +226,49 @@ func (r Rules) Revoked(a Account, now time.Time) bool {
 	return !a.Revocation.IsZero() || r.Dormant(a, now)
 }
 
-// ExpiresAt is when the password runs out, grace not counted; zero when its
-// age is not known.
+// ExpiresAt is when the account's newest password runs out, grace not counted; zero
+// when its age is not known.
 func (r Rules) ExpiresAt(a Account) time.Time {
-	if a.Password.Since.IsZero() {
-		return time.Time{}
-	}
-	return after(a.Password.Since, r.Password.Months, r.Location)
+	return r.expiresAt(a.Password.Since)
 }
 
-// TooOld reports whether the password is older than the rule allows and no
+// expiresAt is when a password runs out that was accepted first at since; zero when
+// that is not known.
+func (r Rules) expiresAt(since time.Time) time.Time {
+	if since.IsZero() {
+		return time.Time{}
+	}
+	return after(since, r.Password.Months, r.Location)
+}
+
+// TooOld reports whether the newest password is older than the rule allows and no
 // grace is left, whatever the mode.
-func (r Rules) TooOld(a Account, now time.Time) bool {
-	at := r.ExpiresAt(a)
+func (r Rules) TooOld(a Account, now time.Time) bool { return r.tooOld(a, a.Password.Since, now) }
+
+// tooOld is TooOld of the password that was accepted first at since.
+func (r Rules) tooOld(a Account, since, now time.Time) bool {
+	at := r.expiresAt(since)
 	return !r.ClockSuspect && !at.IsZero() && !now.Before(at) && !now.Before(a.GraceUntil)
 }
 
-// Expired reports whether a correct password is refused for its age.
-func (r Rules) Expired(a Account, now time.Time) bool {
-	return r.Password.Mode == Enforce && r.TooOld(a, now)
+// Expired reports whether the newest password is refused for its age though it is
+// correct.
+func (r Rules) Expired(a Account, now time.Time) bool { return r.expired(a, a.Password.Since, now) }
+
+// expired is Expired of the password that was accepted first at since.
+func (r Rules) expired(a Account, since, now time.Time) bool {
+	return r.Password.Mode == Enforce && r.tooOld(a, since, now)
 }
 
-// ExpiringIn is how many days are left, counting today as 0, when that is few
+// ExpiringIn is how many days are left of the newest password, counting today as 0, when that is few
 // enough to tell the user; grace counts as the end. ok is false otherwise.
 func (r Rules) ExpiringIn(a Account, now time.Time) (days int, ok bool) {
-	at := r.ExpiresAt(a)
+	return r.expiringIn(a, a.Password.Since, now)
+}
+
+// expiringIn is ExpiringIn of the password that was accepted first at since.
+func (r Rules) expiringIn(a Account, since, now time.Time) (days int, ok bool) {
+	at := r.expiresAt(since)
 	if r.Password.Mode != Enforce || at.IsZero() || r.ClockSuspect {
 		return 0, false
 	}

@@ -107,8 +107,9 @@ type observation struct {
 	salt, fingerprint []byte
 }
 
-// observe compares an accepted password with what is remembered: another one
-// than before is a change, and its age begins now (Art. 9).
+// observe compares an accepted password with those that are remembered: one that is
+// not among them is a change, and its age begins now (Art. 9). The first that is seen
+// is no change: it may have been set long before.
 func (r Rules) observe(a *Account, now time.Time, o observation, source netip.AddrPort) (events []Event, write bool) {
 	switch {
 	case len(o.fingerprint) == 0, r.ClockSuspect: // its age would begin at no instant
@@ -119,22 +120,23 @@ func (r Rules) observe(a *Account, now time.Time, o observation, source netip.Ad
 		// Made while somebody else wrote the first salt: made again next time.
 		return nil, false
 	}
-	switch {
-	case bytes.Equal(a.Password.Current, o.fingerprint):
-		return nil, false
-	case len(a.Password.Current) == 0:
-		a.Password.Current = o.fingerprint
-		if a.Password.Since.IsZero() {
-			a.Password.Since = now
+	p := &a.Password
+	if len(p.Known) == 0 {
+		if p.Since.IsZero() {
+			p.Since = now
 		}
+		p.Known = []KnownPassword{{Fingerprint: o.fingerprint, Since: p.Since}}
 		return nil, true
 	}
-	before := "password since " + r.instant(a.Password.Since)
-	a.Password.Previous, a.Password.Current, a.Password.Since = a.Password.Current, o.fingerprint, now
+	if p.place(o.fingerprint) >= 0 {
+		return nil, false
+	}
+	before := "password since " + r.instant(p.Since)
+	r.remember(p, o.fingerprint, now)
 	a.GraceUntil, a.AlertedOn = time.Time{}, ""
 	return []Event{{
 		Kind: PasswordChanged, Account: a.Name, At: now, Actor: ByUser, Source: source,
-		Before: before, After: "password since " + r.instant(now),
+		Before: before, After: "password since " + r.instant(p.Since),
 		Reason: "a login with another password than before",
 	}}, true
 }
@@ -144,7 +146,7 @@ type acceptance struct {
 	now      time.Time
 	source   netip.AddrPort
 	window   time.Duration // in which last logins are coalesced
-	observed observation   // empty when the fingerprint is made later
+	observed observation   // of the password; empty when the fingerprint is made later
 	sso      bool
 	canAlert bool // the protocol can show a text to the user
 }
@@ -178,12 +180,13 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 	if events, write := r.observe(a, s.now, s.observed, s.source); write {
 		v.events, v.write = append(v.events, events...), true
 	}
-	if !s.sso && r.Expired(*a, s.now) {
+	since := a.Password.since(s.observed.fingerprint)
+	if !s.sso && r.expired(*a, since, s.now) {
 		v.outcome = Expired
 		return v
 	}
 
-	v.would = r.would(*a, s.now, s.sso)
+	v.would = r.would(*a, since, s.now, s.sso)
 	if v.would == Revoked && r.Dormant(*a, s.now) { // this login ends the disuse
 		v.events = append(v.events, Event{
 			Kind: WouldRevoke, Account: a.Name, At: s.now, Actor: ByGateway, Source: s.source,
@@ -219,7 +222,7 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 	if v.write && s.now.After(a.LastLogin) && (!r.ClockSuspect || a.LastLogin.IsZero()) {
 		a.LastLogin = s.now
 	}
-	if days, soon := r.ExpiringIn(*a, s.now); soon && s.canAlert && !s.sso && a.AlertedOn != r.day(s.now) {
+	if days, soon := r.expiringIn(*a, a.Password.since(s.observed.fingerprint), s.now); soon && s.canAlert && !s.sso && a.AlertedOn != r.day(s.now) {
 		a.AlertedOn = r.day(s.now)
 		v.alert, v.expiresIn, v.write = true, days, true
 	}
@@ -228,14 +231,15 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 }
 
 // would is the outcome that a login about to be accepted would have had if the
-// rules in mode warn were enforced; Accepted when none objects.
-func (r Rules) would(a Account, now time.Time, sso bool) Outcome {
+// rules in mode warn were enforced; Accepted when none objects. The password is the
+// one that was accepted first at since.
+func (r Rules) would(a Account, since, now time.Time, sso bool) Outcome {
 	switch {
 	case r.Lockout.Mode == Warn && a.Failures > r.Lockout.Tolerated:
 		return Locked
 	case r.Dormancy.Mode == Warn && (!a.Revocation.IsZero() || r.Dormant(a, now)):
 		return Revoked
-	case r.Password.Mode == Warn && !sso && r.TooOld(a, now):
+	case r.Password.Mode == Warn && !sso && r.tooOld(a, since, now):
 		return Expired
 	}
 	return Accepted

@@ -207,20 +207,20 @@ func TestAMergeKeepsTheWorseOfBothNames(t *testing.T) {
 		Name: lan, Registered: at(3), FirstLogin: at(3), LastLogin: at(5), Failures: 2,
 		Mistakes: []auth.Mistake{{At: at(4)}, {At: at(6)}}, WrongOn: "1999-09-01", WrongThatDay: 1,
 		Seen: []auth.Seen{{At: at(5), Source: here}}, GraceUntil: at(20), Lock: wrongLock,
-		Password: auth.Password{Salt: []byte("a"), Current: []byte("a1"), Since: at(3)},
+		Password: accepted("a", password("a1", at(3))),
 	}
 	from := auth.Account{
 		Name: twin, Unit: "Sở Y tế", Registered: at(1), FirstLogin: at(2), LastLogin: at(6), Failures: 4,
 		Mistakes: []auth.Mistake{{At: at(5)}, {At: at(6)}}, WrongOn: "1999-09-01", WrongThatDay: 3,
 		Seen: []auth.Seen{{At: at(6), Source: there}, {At: at(2), Source: here}}, Lock: adminsLock, Revocation: sweptAway, Restored: at(1),
-		Password: auth.Password{Salt: []byte("b"), Current: []byte("b2"), Since: at(4)}, Stale: auth.Mistake{At: at(5)}, AlertedOn: "1999-09-01",
+		Password: accepted("b", password("b2", at(4))), Stale: auth.Mistake{At: at(5)}, AlertedOn: "1999-09-01",
 	}
 	want := auth.Account{
 		Name: lan, Unit: "Sở Y tế", Registered: at(1), FirstLogin: at(2), LastLogin: at(6), Failures: 4,
 		Mistakes: []auth.Mistake{{At: at(4)}, {At: at(5)}, {At: at(6)}}, WrongOn: "1999-09-01", WrongThatDay: 3,
 		Seen: []auth.Seen{{At: at(6), Source: there}, {At: at(5), Source: here}}, Lock: adminsLock, Revocation: sweptAway, Restored: at(1),
 		// Nobody has seen a change: it may be as old as the first of both.
-		Password: auth.Password{Salt: []byte("b"), Current: []byte("b2"), Since: at(3)}, Stale: auth.Mistake{At: at(5)}, AlertedOn: "1999-09-01",
+		Password: accepted("b", password("b2", at(3))), Stale: auth.Mistake{At: at(5)}, AlertedOn: "1999-09-01",
 	}
 	events := auth.DefaultRules().Merge(&a, from, at(7), clerk)
 	if got := a.Normal(); !reflect.DeepEqual(got, want.Normal()) {
@@ -241,20 +241,29 @@ func TestAMergeKeepsTheWorseOfBothNames(t *testing.T) {
 	}
 }
 
+// accepted is what is remembered of passwords that were accepted.
+func accepted(salt string, known ...auth.KnownPassword) auth.Password {
+	return auth.Password{Salt: []byte(salt), Known: known, Since: known[len(known)-1].Since}
+}
+
+func password(fingerprint string, since time.Time) auth.KnownPassword {
+	return auth.KnownPassword{Fingerprint: []byte(fingerprint), Since: since}
+}
+
 func TestTheAgeOfAMergedPasswordIsThatOfTheLatestChangeThatWasSeen(t *testing.T) {
 	at := func(month int) time.Time { return auth.AddMonths(lastYear, month) }
-	seen := auth.Password{Salt: []byte("s"), Current: []byte("1"), Since: at(2)}
-	changed := auth.Password{Salt: []byte("t"), Current: []byte("2"), Previous: []byte("1"), Since: at(4)}
+	seen := accepted("s", password("1", at(2)))
+	changed := accepted("t", password("1", at(3)), password("2", at(4)))
 	for _, c := range []struct {
 		a, from auth.Password
 		later   bool // the other name was logged in to later
 		want    auth.Password
 	}{
 		{seen, changed, true, changed},
-		{changed, seen, true, auth.Password{Salt: seen.Salt, Current: seen.Current, Since: at(4)}},
+		{changed, seen, true, accepted("s", password("1", at(4)))},
 		{seen, auth.Password{}, true, seen},
 		{auth.Password{}, seen, false, seen},
-		{auth.Password{Since: at(1)}, seen, true, auth.Password{Salt: seen.Salt, Current: seen.Current, Since: at(1)}},
+		{auth.Password{Since: at(1)}, seen, true, accepted("s", password("1", at(1)))},
 	} {
 		a := known(lan, func(a *auth.Account) { a.Password = c.a })
 		from := known(twin, func(a *auth.Account) { a.Password = c.from })

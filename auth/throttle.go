@@ -165,6 +165,7 @@ type ending uint8
 const (
 	endedWell ending = iota // or without anything to hold against the source
 	endedInDoubt
+	endedPrevious // with a password that was right before
 	endedWrong
 )
 
@@ -365,6 +366,7 @@ func (t *Throttle) failed(a throttled, e ending, now time.Time) {
 
 // noteEnding notes how an attempt has ended. One in doubt spends no grant: it
 // never locks, and an outage must not leave strangers without grants for the day.
+// Nor does one with an earlier password, which the account does not count.
 func (s *sourceAccount) noteEnding(a throttled, e ending, now time.Time) {
 	if e == endedWell {
 		return

@@ -25,7 +25,7 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 				seen: rapid.SampledFrom([]int{0, 0, 0, 0, 24, 32, 40, 64}).Draw(t, "seen"), looked: rapid.Bool().Draw(t, "looked"),
 			}
 		}
-		how := rapid.SampledFrom([]ending{endedWell, endedInDoubt, endedWrong, endedWrong})
+		how := rapid.SampledFrom([]ending{endedWell, endedInDoubt, endedPrevious, endedWrong, endedWrong})
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": func(t *rapid.T) {
 				a := some(t)

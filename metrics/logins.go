@@ -43,7 +43,7 @@ type answer uint8
 
 const (
 	answerRight     answer = iota
-	answerWrong            // counted, or the previous password
+	answerWrong            // counted, or one from before a change
 	answerRefused          // refused for a reason of the mail server's own
 	answerNone             // no verdict: unreachable, too slow, not understood
 	answerUnsettled        // there was an answer; the store could not take it

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -19,7 +20,7 @@ const accountColumns = `name, registered, first_login, last_login, failures, mis
 	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
 	revoked_at, revoked_by, revoked_reason, restored,
 	password_salt, password, password_before, password_since, grace_until, alerted_on,
-	unit, wrong_on, wrong_that_day, seen`
+	unit, wrong_on, wrong_that_day, seen, passwords`
 
 func accountFields(a *auth.Account) []any {
 	return []any{
@@ -28,9 +29,9 @@ func accountFields(a *auth.Account) []any {
 		(*instant)(&a.Stale.At), (*source)(&a.Stale.Source),
 		(*lockCause)(&a.Lock.Cause), (*instant)(&a.Lock.At), &a.Lock.By, &a.Lock.Reason,
 		(*instant)(&a.Revocation.At), &a.Revocation.By, &a.Revocation.Reason, (*instant)(&a.Restored),
-		&a.Password.Salt, &a.Password.Current, &a.Password.Previous,
+		&a.Password.Salt, (*latest)(&a.Password), (*before)(&a.Password),
 		(*instant)(&a.Password.Since), (*instant)(&a.GraceUntil), &a.AlertedOn,
-		&a.Unit, &a.WrongOn, &a.WrongThatDay, (*list[auth.Seen])(&a.Seen),
+		&a.Unit, &a.WrongOn, &a.WrongThatDay, (*list[auth.Seen])(&a.Seen), (*passwords)(&a.Password),
 	}
 }
 
@@ -129,4 +130,56 @@ func (c *lockCause) ScanText(v pgtype.Text) error {
 		}
 	}
 	return fmt.Errorf("unknown lock cause %q", v.String)
+}
+
+// The fingerprints of passwords are in passwords (JSON, NULL for none), and the latest
+// two in columns of their own as well, which gateways of earlier versions go by: see
+// [auth.Password.Recall]. They are scanned in the order of accountColumns: latest
+// and before leave what they find to passwords, the last of them.
+type (
+	latest    auth.Password
+	before    auth.Password
+	passwords auth.Password
+)
+
+// BytesValue implements pgtype.BytesValuer.
+func (l *latest) BytesValue() ([]byte, error) {
+	o, _ := (*auth.Password)(l).Latest()
+	return o, nil
+}
+
+// ScanBytes implements pgtype.BytesScanner.
+func (l *latest) ScanBytes(v []byte) error {
+	l.Known = []auth.KnownPassword{{Fingerprint: bytes.Clone(v)}, {}}
+	return nil
+}
+
+// BytesValue implements pgtype.BytesValuer.
+func (b *before) BytesValue() ([]byte, error) {
+	_, o := (*auth.Password)(b).Latest()
+	return o, nil
+}
+
+// ScanBytes implements pgtype.BytesScanner.
+func (b *before) ScanBytes(v []byte) error {
+	b.Known[1].Fingerprint = bytes.Clone(v)
+	return nil
+}
+
+// TextValue implements pgtype.TextValuer.
+func (p *passwords) TextValue() (pgtype.Text, error) {
+	if len(p.Known) == 0 {
+		return pgtype.Text{}, nil
+	}
+	return list[auth.KnownPassword](p.Known).TextValue()
+}
+
+// ScanText implements pgtype.TextScanner.
+func (p *passwords) ScanText(v pgtype.Text) error {
+	latest, before := p.Known[0].Fingerprint, p.Known[1].Fingerprint
+	if err := (*list[auth.KnownPassword])(&p.Known).ScanText(v); err != nil {
+		return err
+	}
+	(*auth.Password)(p).Recall(latest, before)
+	return nil
 }

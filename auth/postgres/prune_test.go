@@ -28,7 +28,8 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	for _, statement := range []string{
 		`DROP TRIGGER events_stay_until_removed ON events`, `DROP TRIGGER events_stay ON events`,
 		`DROP FUNCTION events_stay_until_removed`, `DROP TABLE removed`, `DROP TABLE settlements`,
-		`ALTER TABLE holders DROP COLUMN rules, DROP COLUMN lease`, `DELETE FROM congthu_schema WHERE version_id > 2`,
+		`ALTER TABLE holders DROP COLUMN rules, DROP COLUMN lease`, `ALTER TABLE accounts DROP COLUMN passwords`,
+		`DELETE FROM congthu_schema WHERE version_id > 2`,
 		`CREATE TRIGGER events_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION events_stay()`,
 	} {
 		execute(t, conn, statement)

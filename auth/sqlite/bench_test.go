@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -103,7 +104,7 @@ func BenchmarkOpen(b *testing.B) {
 			for i := w; i < 100_000; i += 64 {
 				_, err := s.Update(b.Context(), auth.Name(fmt.Sprintf("n%d@congthu.test", i)), 0, func(a *auth.Account) ([]auth.Event, bool) {
 					a.Registered, a.FirstLogin, a.LastLogin = noon, noon, noon
-					a.Password = auth.Password{Salt: make([]byte, 16), Current: make([]byte, 32), Previous: make([]byte, 32), Since: noon}
+					a.Password = auth.Password{Salt: make([]byte, 16), Known: []auth.KnownPassword{{Fingerprint: make([]byte, 32), Since: noon}, {Fingerprint: bytes.Repeat([]byte{1}, 32), Since: noon}}, Since: noon}
 					return fail(a)
 				})
 				if err != nil {

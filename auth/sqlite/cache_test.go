@@ -72,7 +72,7 @@ func TestWhatIsCachedIsNobodyElses(t *testing.T) {
 	c.put(given, moves)
 	given.Mistakes[0], given.Seen[0], given.Password.Salt[0] = auth.Mistake{}, auth.Seen{}, 'x'
 	got, _, _ := c.get(somebody)
-	got.Mistakes[1], got.Seen[1], got.Password.Current[0] = auth.Mistake{}, auth.Seen{}, 'x'
+	got.Mistakes[1], got.Seen[1], got.Password.Known[0].Fingerprint[0] = auth.Mistake{}, auth.Seen{}, 'x'
 	if again, ok, _ := c.get(somebody); !ok || fmt.Sprint(again) != fmt.Sprint(storetest.Full(somebody)) {
 		t.Fatalf("the cache has %+v", again)
 	}

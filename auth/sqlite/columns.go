@@ -18,7 +18,7 @@ const accountColumns = `name, registered, first_login, last_login, failures, mis
 	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
 	revoked_at, revoked_by, revoked_reason, restored,
 	password_salt, password, password_before, password_since, grace_until, alerted_on,
-	unit, wrong_on, wrong_that_day, seen`
+	unit, wrong_on, wrong_that_day, seen, passwords`
 
 func accountFields(a *auth.Account) []any {
 	return []any{
@@ -27,9 +27,9 @@ func accountFields(a *auth.Account) []any {
 		(*instant)(&a.Stale.At), (*source)(&a.Stale.Source),
 		(*lockCause)(&a.Lock.Cause), (*instant)(&a.Lock.At), &a.Lock.By, &a.Lock.Reason,
 		(*instant)(&a.Revocation.At), &a.Revocation.By, &a.Revocation.Reason, (*instant)(&a.Restored),
-		(*octets)(&a.Password.Salt), (*octets)(&a.Password.Current), (*octets)(&a.Password.Previous),
+		(*octets)(&a.Password.Salt), (*latest)(&a.Password), (*before)(&a.Password),
 		(*instant)(&a.Password.Since), (*instant)(&a.GraceUntil), &a.AlertedOn,
-		&a.Unit, &a.WrongOn, &a.WrongThatDay, (*list[auth.Seen])(&a.Seen),
+		&a.Unit, &a.WrongOn, &a.WrongThatDay, (*list[auth.Seen])(&a.Seen), (*passwords)(&a.Password),
 	}
 }
 
@@ -150,6 +150,53 @@ func (o *octets) Scan(v any) error {
 	default:
 		return fmt.Errorf("octets: unexpected %T", v)
 	}
+	return nil
+}
+
+// The fingerprints of passwords are in passwords (JSON, NULL for none), and the latest
+// two in columns of their own as well, which were there first: see
+// [auth.Password.Recall]. They are scanned in the order of accountColumns: latest
+// and before leave what they find to passwords, the last of them.
+type (
+	latest    auth.Password
+	before    auth.Password
+	passwords auth.Password
+)
+
+func (l *latest) Value() (driver.Value, error) {
+	o, _ := (*auth.Password)(l).Latest()
+	return (*octets)(&o).Value()
+}
+
+func (l *latest) Scan(v any) error {
+	l.Known = []auth.KnownPassword{{}, {}}
+	return (*octets)(&l.Known[0].Fingerprint).Scan(v)
+}
+
+func (b *before) Value() (driver.Value, error) {
+	_, o := (*auth.Password)(b).Latest()
+	return (*octets)(&o).Value()
+}
+
+func (b *before) Scan(v any) error { return (*octets)(&b.Known[1].Fingerprint).Scan(v) }
+
+func (p *passwords) Value() (driver.Value, error) {
+	if len(p.Known) == 0 {
+		return nil, nil
+	}
+	text, err := json.Marshal(p.Known)
+	return string(text), err
+}
+
+func (p *passwords) Scan(v any) error {
+	latest, before := p.Known[0].Fingerprint, p.Known[1].Fingerprint
+	if v == nil {
+		v = ""
+	}
+	if err := (*list[auth.KnownPassword])(&p.Known).Scan(v); err != nil {
+		return err
+	}
+	(*auth.Password)(p).Recall(latest, before)
 	return nil
 }
 

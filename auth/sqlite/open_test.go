@@ -85,7 +85,7 @@ func wantRefused(t *testing.T, path string, reason error, advice string) {
 func TestANewerDatabaseIsRefused(t *testing.T) {
 	path := populated(t)
 	raw(t, path, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)`)
-	wantRefused(t, path, ErrNewerSchema, "its schema is version 999, this program knows up to 4: install the newer version again")
+	wantRefused(t, path, ErrNewerSchema, "its schema is version 999, this program knows up to 7: install the newer version again")
 }
 
 func TestAnotherProgramsDatabaseIsRefused(t *testing.T) {

@@ -23,7 +23,7 @@ func pruneOn(path string) {
 // has left it is one of which nothing was removed.
 func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	path := populated(t)
-	raw(t, path, `DROP TRIGGER events_stay`, `DROP TABLE removed`, `DROP TABLE agreed`, `DELETE FROM goose_db_version WHERE version_id > 2`,
+	raw(t, path, `DROP TRIGGER events_stay`, `DROP TABLE removed`, `DROP TABLE agreed`, `ALTER TABLE accounts DROP COLUMN passwords`, `DELETE FROM goose_db_version WHERE version_id > 2`,
 		`CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END`)
 	s := open(t, Options{Path: path})
 	head, err := s.Verify(t.Context(), nil)

@@ -60,7 +60,7 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(a.Password.Current) > 0 {
+			if len(a.Password.Known) > 0 {
 				break
 			}
 			time.Sleep(10 * time.Millisecond)

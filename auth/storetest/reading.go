@@ -36,7 +36,11 @@ func full(name auth.Name) auth.Account {
 		Revocation: auth.Mark{At: at(10), By: auth.ByGateway, Reason: "not logged in to since 2025"},
 		Restored:   at(11),
 		Password: auth.Password{
-			Salt: []byte("salt\x00of sixteen"), Current: []byte{0, 1, 2, 255}, Previous: []byte{3, 0}, Since: at(12),
+			Salt: []byte("salt\x00of sixteen"), Since: at(12),
+			Known: []auth.KnownPassword{
+				{Fingerprint: []byte{3, 0}, Since: at(10)}, {Fingerprint: []byte{4}, Since: at(16)},
+				{Fingerprint: []byte{5}, Since: at(10), Beyond: true}, {Fingerprint: []byte{0, 1, 2, 255}, Since: at(12)},
+			},
 		},
 		GraceUntil: at(13),
 		AlertedOn:  "2026-03-31",
@@ -127,7 +131,7 @@ func ownership(t *testing.T, h Harness) {
 	want := full(somebody)
 	spoil := func(a auth.Account) {
 		a.Mistakes[0].At, a.Seen[0].At = time.Time{}, time.Time{}
-		a.Password.Salt[0], a.Password.Current[0], a.Password.Previous[0] = 'x', 'x', 'x'
+		a.Password.Salt[0], a.Password.Known[0].Fingerprint[0], a.Password.Known[1] = 'x', 'x', auth.KnownPassword{}
 	}
 	given := full(somebody)
 	spoil(update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = given; return nil, true }))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,17 +50,21 @@ func InstalledFile(t testing.TB, name string) []byte {
 // written has lost nothing of it, and can be written.
 func Upgraded(t *testing.T, s Store) {
 	var was struct {
-		Accounts []auth.Account
+		Accounts []firstAccount
 		Head     auth.ChainHead
 	}
 	if err := json.Unmarshal(InstalledFile(t, "accounts.json"), &was); err != nil {
 		t.Fatal(err)
 	}
+	var accounts []auth.Account
+	for _, a := range was.Accounts {
+		accounts = append(accounts, a.now())
+	}
 	all, err := s.List(t.Context(), auth.Filter{Unknown: true, Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(was.Accounts, all, cmp.Comparer(sameAccount)); d != "" {
+	if d := cmp.Diff(accounts, all, cmp.Comparer(sameAccount)); d != "" {
 		t.Errorf("accounts (-first version +now):\n%s", d)
 	}
 	head, err := s.Verify(t.Context(), nil)
@@ -67,7 +72,7 @@ func Upgraded(t *testing.T, s Store) {
 		t.Errorf("audit log: head %v, %v, want %v", head, err, was.Head)
 	}
 	unknown := 0
-	for _, a := range was.Accounts {
+	for _, a := range accounts {
 		if !a.Known() {
 			unknown++
 		}
@@ -85,6 +90,28 @@ func Upgraded(t *testing.T, s Store) {
 	if head, err := s.Verify(t.Context(), nil); err != nil || head.Seq != was.Head.Seq+1 {
 		t.Errorf("audit log after another event: head %v, %v", head, err)
 	}
+}
+
+// firstAccount is an account as the first version read it: it knew two passwords.
+type firstAccount struct {
+	auth.Account
+	Password struct {
+		Salt, Current, Previous []byte
+		Since                   time.Time
+	}
+}
+
+// now is the account as it is read now: the password keeps its date, and the one
+// before it is at least as old.
+func (f firstAccount) now() auth.Account {
+	a := f.Account
+	a.Password = auth.Password{Salt: f.Password.Salt, Since: f.Password.Since}
+	for _, fingerprint := range [][]byte{f.Password.Previous, f.Password.Current} {
+		if len(fingerprint) > 0 {
+			a.Password.Known = append(a.Password.Known, auth.KnownPassword{Fingerprint: fingerprint, Since: f.Password.Since})
+		}
+	}
+	return a
 }
 
 // sameAccount compares what the first version knew of an account.

@@ -34,12 +34,12 @@ type Summary struct {
 	Locked          *Lock       `json:"locked" doc:"null when it is not locked."`
 	Revoked         *Revocation `json:"revoked" doc:"null when it is not marked as revoked."`
 	Restored        time.Time   `json:"restored,omitzero" doc:"When an admin last gave it back."`
-	PasswordSince   time.Time   `json:"password_since,omitzero" doc:"When the current password was first seen."`
-	PasswordExpires time.Time   `json:"password_expires,omitzero" doc:"When it is too old, grace not counted."`
+	PasswordSince   time.Time   `json:"password_since,omitzero" doc:"When the newest password was first accepted: its age counts from then. An earlier one that still works at the mail server has its own age."`
+	PasswordExpires time.Time   `json:"password_expires,omitzero" doc:"When the newest password is too old, grace not counted."`
 	GraceUntil      time.Time   `json:"grace_until,omitzero" doc:"Until when an expired password may go on."`
 	Sessions        int         `json:"sessions" doc:"Live sessions."`
 	Mistakes        []Mistake   `json:"mistakes" nullable:"false" doc:"The latest wrong passwords, oldest first, at most 8."`
-	Stale           *Mistake    `json:"stale" doc:"The latest try with the password from before the last change; null when there was none."`
+	Stale           *Mistake    `json:"stale" doc:"The latest try with a password from before a change; null when there was none."`
 }
 
 // TransformSchema implements huma.SchemaTransformer: it documents what may be null.

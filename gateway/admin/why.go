@@ -266,9 +266,9 @@ func (e explainer) stale() Why {
 	return Why{
 		Outcome: auth.PreviousPassword.String(),
 		Since:   e.Stale.At.UTC(),
-		EN: fmt.Sprintf("A device still tries the password from before the last change, lately at %s from %s; %s.",
+		EN: fmt.Sprintf("A device still tries a password from before a change, lately at %s from %s; %s.",
 			e.en(e.Stale.At), from.en, countedEN),
-		VI: fmt.Sprintf("Có thiết bị vẫn dùng mật khẩu cũ (trước lần đổi gần nhất), gần đây lúc %s từ %s; %s.",
+		VI: fmt.Sprintf("Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc %s từ %s; %s.",
 			e.vi(e.Stale.At), from.vi, countedVI),
 		TellEN: fmt.Sprintf("One of your devices still has the old password: it tried from %s at %s. Put in the new one there.",
 			from.en, e.en(e.Stale.At)),
@@ -341,13 +341,27 @@ func (e explainer) unknown() Why {
 
 func (e explainer) nothing() Why {
 	lastEN, lastVI := e.lastLogin()
+	besideEN, besideVI := e.runOutBeside()
 	return Why{
 		Outcome: auth.Accepted.String(),
-		EN:      fmt.Sprintf("Nothing stands in the way: it can log in; the last login was at %s.", lastEN),
-		VI:      fmt.Sprintf("Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc %s.", lastVI),
+		EN:      fmt.Sprintf("Nothing stands in the way: it can log in; the last login was at %s.%s", lastEN, besideEN),
+		VI:      fmt.Sprintf("Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc %s.%s", lastVI, besideVI),
 		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
 		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
 	}
+}
+
+// runOutBeside tells of an earlier password that has run out: whoever still uses it,
+// though the mail server takes it, is refused. It is empty where there is none.
+func (e explainer) runOutBeside() (en, vi string) {
+	since := e.rules.RunOutBeside(e.Account, e.now)
+	if since.IsZero() {
+		return "", ""
+	}
+	return fmt.Sprintf(" An earlier password, first used at %s, is older than %s: a login with that one is refused; the newest is of %s.",
+			e.en(since), count(e.rules.Password.Months, "month"), e.en(e.Password.Since)),
+		fmt.Sprintf(" Mật khẩu trước đó, dùng lần đầu lúc %s, đã quá %d tháng: đăng nhập bằng mật khẩu ấy bị từ chối; mật khẩu mới nhất có từ %s.",
+			e.vi(since), e.rules.Password.Months, e.vi(e.Password.Since))
 }
 
 // latestMistake tells when the latest wrong password came, and where they all

@@ -179,14 +179,26 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
+			name: "an earlier password has run out beside the newest",
+			account: edit(func(a *auth.Account) {
+				a.Password.Known = []auth.KnownPassword{
+					{Fingerprint: []byte("1"), Since: instant("2025-01-10 09:00")}, {Fingerprint: []byte("2"), Since: instant("2025-02-28 09:00")},
+					{Fingerprint: []byte("3"), Since: instant("2025-05-01 09:00")},
+				}
+			}),
+			want: []Why{beside(nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025"),
+				" An earlier password, first used at 2025-02-28 09:00, is older than 3 months: a login with that one is refused; the newest is of 2025-05-01 09:00.",
+				" Mật khẩu trước đó, dùng lần đầu lúc 09:00 ngày 28/02/2025, đã quá 3 tháng: đăng nhập bằng mật khẩu ấy bị từ chối; mật khẩu mới nhất có từ 09:00 ngày 01/05/2025.")},
+		},
+		{
 			name: "a device with the previous password",
 			account: edit(func(a *auth.Account) {
 				a.Stale = from("198.51.100.9:5555", "2025-06-15 08:15")
 			}),
 			want: []Why{{
 				Outcome: "previous_password", Since: instant("2025-06-15 08:15"),
-				EN:     "A device still tries the password from before the last change, lately at 2025-06-15 08:15 from 198.51.100.9; it is not counted.",
-				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước lần đổi gần nhất), gần đây lúc 08:15 ngày 15/06/2025 từ 198.51.100.9; không bị tính là nhập sai.",
+				EN:     "A device still tries a password from before a change, lately at 2025-06-15 08:15 from 198.51.100.9; it is not counted.",
+				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc 08:15 ngày 15/06/2025 từ 198.51.100.9; không bị tính là nhập sai.",
 				TellEN: "One of your devices still has the old password: it tried from 198.51.100.9 at 2025-06-15 08:15. Put in the new one there.",
 				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ 198.51.100.9 lúc 08:15 ngày 15/06/2025. Hãy nhập mật khẩu mới trên thiết bị đó.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
@@ -198,8 +210,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "previous_password", Since: instant("2025-06-15 08:15"),
-				EN:     "A device still tries the password from before the last change, lately at 2025-06-15 08:15 from an unknown address; it is counted as a wrong password.",
-				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước lần đổi gần nhất), gần đây lúc 08:15 ngày 15/06/2025 từ địa chỉ không rõ; bị tính là nhập sai.",
+				EN:     "A device still tries a password from before a change, lately at 2025-06-15 08:15 from an unknown address; it is counted as a wrong password.",
+				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc 08:15 ngày 15/06/2025 từ địa chỉ không rõ; bị tính là nhập sai.",
 				TellEN: "One of your devices still has the old password: it tried from an unknown address at 2025-06-15 08:15. Put in the new one there.",
 				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ địa chỉ không rõ lúc 08:15 ngày 15/06/2025. Hãy nhập mật khẩu mới trên thiết bị đó.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
@@ -452,4 +464,10 @@ func checkTexts(t *testing.T, w Why) {
 			t.Errorf("%q has no diacritics", text)
 		}
 	}
+}
+
+// beside adds what is said of a password beside the newest.
+func beside(w Why, en, vi string) Why {
+	w.EN, w.VI = w.EN+en, w.VI+vi
+	return w
 }

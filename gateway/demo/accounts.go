@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"congthu/auth"
@@ -51,9 +52,15 @@ func (s scene) prepare(a *auth.Account, password auth.Password, now time.Time) {
 	a.Registered, a.FirstLogin, a.LastLogin = begun, begun, now.AddDate(0, 0, -1)
 	a.Password = password
 	s.set(a, now)
-	if s.local != "stale" {
-		a.Password.Previous = nil
+	known := slices.Clone(password.Known)
+	if n := len(known); n > 0 {
+		known[n-1].Since, known[0].Since = a.Password.Since, auth.AddMonths(a.Password.Since, -1)
+		if s.local != "stale" {
+			known = known[n-1:]
+			known[0].Since = a.Password.Since
+		}
 	}
+	a.Password.Known = known
 }
 
 // Addresses are the accounts of the demo, in the order in which to show them.
@@ -133,9 +140,12 @@ func guess(ctx context.Context, store auth.Store, address string, last time.Time
 func passwords(ctx context.Context, f auth.Fingerprinter) (p auth.Password, err error) {
 	p.Salt = make([]byte, 16)
 	rand.Read(p.Salt) // never fails (crypto/rand)
-	if p.Current, err = f.Fingerprint(ctx, p.Salt, auth.NewSecret(Password)); err != nil {
-		return p, err
+	for _, password := range []string{PreviousPassword, Password} {
+		fingerprint, err := f.Fingerprint(ctx, p.Salt, auth.NewSecret(password))
+		if err != nil {
+			return p, err
+		}
+		p.Known = append(p.Known, auth.KnownPassword{Fingerprint: fingerprint})
 	}
-	p.Previous, err = f.Fingerprint(ctx, p.Salt, auth.NewSecret(PreviousPassword))
-	return p, err
+	return p, nil
 }
