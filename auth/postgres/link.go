@@ -48,6 +48,12 @@ func (s *Store) link(ctx context.Context, config *pgx.ConnConfig) (*link, error)
 		return nil, err
 	}
 	made.Store(true)
+	// Or a setting of the role could keep the warnings from us. No parameter of the
+	// connection: poolers refuse those that they have not been told of.
+	if _, err := conn.Exec(ctx, `SET client_min_messages = warning`); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
 	l.Conn = conn
 	return l, nil
 }

@@ -262,6 +262,7 @@ func noSlotLeaks(t *testing.T, server *pgtest.Server, stores ...*Store) {
 func TestACommitThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	t.Parallel()
 	primary, second, between, dsn := standby(t)
+	primary.Exec(t, `ALTER ROLE congthu SET client_min_messages = error`) // also then
 	s := open(t, Options{DSN: dsn, Lease: shortLease, StatementTimeout: 2 * time.Second, LockTimeout: time.Second})
 	r := reserve(t, s, victim, allow(1))
 	between.silent.Store(true)
