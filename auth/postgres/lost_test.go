@@ -408,3 +408,35 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 		}
 	}
 }
+
+// TestAConnectionThatBreaksCancelsNoCommitThatWaits: the driver would, over another.
+func TestAConnectionThatBreaksCancelsNoCommitThatWaits(t *testing.T) {
+	t.Parallel()
+	primary, _, between, _ := standby(t)
+	link := route(t, primary.Socket())
+	dsn := primary.Database(t)
+	s := open(t, Options{DSN: link.through(dsn), Lease: shortLease, StatementTimeout: 5 * time.Second, LockTimeout: 200 * time.Millisecond})
+	direct := open(t, Options{DSN: dsn, Lease: shortLease})
+	r := reserve(t, s, victim, allow(1))
+	between.silent.Store(true)
+	done := make(chan error)
+	go func() {
+		_, err := s.Update(context.Background(), victim, r, fail)
+		done <- err
+	}()
+	eventually(t, "the commit waits", func() bool { return waiting(t, primary) > 0 })
+	link.cut()
+	if err := <-done; err == nil {
+		t.Error("what nobody has confirmed was")
+	}
+	if waiting(t, primary) == 0 || failures(t, direct, victim) != 0 {
+		t.Error("the commit was cancelled and is visible")
+	}
+	between.silent.Store(false)
+	between.cut()
+	eventually(t, "it can be written", func() bool {
+		_, err := s.Update(t.Context(), victim, r, fail)
+		return err == nil
+	})
+	wantFailures(t, direct, victim, 1)
+}
