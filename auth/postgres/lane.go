@@ -239,7 +239,6 @@ func (l *lane) process(batch []*request) error {
 		made := err == nil
 		if t.committing && err != nil && !certain(err) {
 			if errors.Is(err, ErrUnconfirmed) {
-				l.conn = nil // somebody else has it now
 				t.abandon()
 				return fmt.Errorf("it is not known whether the changes were made: %w", err)
 			}

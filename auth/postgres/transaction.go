@@ -105,8 +105,7 @@ func (t *transaction) make(batch []*request) (err error) {
 			t.o.Log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: writer panicked: %s", errOwn, auth.PanicText(p))
 		}
-		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) &&
-			!errors.Is(err, ErrUnconfirmed) && !errors.Is(err, errWarned) {
+		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) && !errors.Is(err, errWarned) {
 			err = fmt.Errorf("%w: %w", errOwn, err)
 		}
 	}()
@@ -553,7 +552,11 @@ func (t *transaction) commit() error {
 		return err
 	}
 	t.committing = true
-	if err := t.Store.commit(context.Background(), t.conn, &b); err != nil {
+	err := t.Store.commit(context.Background(), t.conn, &b)
+	if errors.Is(err, ErrUnconfirmed) {
+		t.conn = nil // somebody else has it now
+	}
+	if err != nil {
 		return err
 	}
 	return t.wanted().after
