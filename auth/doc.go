@@ -88,11 +88,11 @@
 // however many connections guess at once. The same wrong password counts again
 // within 3 minutes only ([RepeatWindow]): whoever repeats it learns nothing. What has
 // been counted is remembered in this process, of 65536 passwords: another gateway, a
-// restart, or that many newer ones, cost one more entry. The slots see to it; checking before and
-// counting after would not. A try without an answer keeps its slot until its
+// restart, or that many newer ones, cost one more entry. The slots see to it;
+// checking before and counting after would not. A try without an answer keeps its slot until its
 // lease ends and then counts, but never locks by itself, so that an outage locks
-// nobody. Excepted are formerly correct passwords, which do not count either, and what
-// was in flight at a crash.
+// nobody. Excepted are formerly correct passwords, which do not count either, and
+// what faults can cost.
 //
 // I2, no collateral: an attempt that finds no free slot waits, first come first
 // served, and is not refused.
@@ -107,4 +107,33 @@
 // I5, a lock is a lock: a login that the mail server accepted after the account
 // was locked is refused. An admin's lock and a revocation end live sessions; a
 // lock made by guessing does not, or anybody could disconnect anybody.
+//
+// # What a fault can cost
+//
+// In wrong passwords of one account that are judged beyond tolerated + 1 (I1):
+//
+//   - a process that ends, where reservations are in its memory: those in flight, at
+//     most tolerated + 1;
+//   - one of several that ends, or is cut off from the store or stands still for
+//     longer than its lease, with attempts in flight: one, since its slots become
+//     failures in doubt, of which none locks. It is one until the process has written
+//     what it heard, however often its link comes and goes: a verdict that is not
+//     written yet holds the account ([Guard.Run] writes it);
+//   - reservations that a store has lost, by a fail-over or because somebody deleted
+//     them: those in flight once more. Their absence is no receipt: what was told is
+//     counted (I3);
+//   - a store that has lost what it confirmed, such as an asynchronous standby that
+//     takes over: as many as it has lost.
+//
+// In logins that a lock should have refused (I5): with [Guard.StoreGrace], those of
+// passwords known good while the store is away, unless this process has made, read or
+// heard of a lock or revocation ([Guard.Heard]).
+//
+// In locked-out owners (I2): a process that begins anew has forgotten what sources
+// did ([Throttle]), and each process counts it for itself.
+//
+// In time: a clock that is wrong and suspect costs nothing but waiting; one that
+// nothing disagrees with ages passwords and accounts early.
+//
+// SECURITY.md tells the same to those who run it.
 package auth
