@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	goimap "github.com/emersion/go-imap/v2"
 	"golang.org/x/sync/errgroup"
 
 	"congthu/auth"
@@ -267,7 +268,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	limiter := &accept.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
 	g.imap = &imap.Server{
 		Guard: g.guard, Upstream: &g.live, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
-		Text: g.live.text, AlertText: g.live.alertText, Forwarder: g.live.forwarder,
+		Text: g.live.text, AlertText: g.live.alertText, Forwarder: g.live.forwarder, Shown: g.live.beforeIMAP,
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 		Limiter:      limiter,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
@@ -472,6 +473,9 @@ func (l *live) forwarder(addr netip.Addr) bool {
 }
 
 func (l *live) sender() smtp.Sender { return l.current.Load().sender }
+
+// beforeIMAP are the mail server's capabilities before login.
+func (l *live) beforeIMAP() []goimap.Cap { return l.current.Load().imap.BeforeIMAP() }
 
 // LoginIMAP implements imap.Upstream.
 func (l *live) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c upstream.Client) (*upstream.IMAPConn, auth.Answer) {

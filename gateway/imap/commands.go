@@ -2,6 +2,7 @@ package imap
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -72,34 +73,33 @@ const notNow = "unknown, or not before login"
 // obey does a command.
 func (c *client) obey(cmd command) error {
 	args := cmd.scan()
-	none := func() error {
-		if !args.end() {
-			return args.bad("no arguments, please")
-		}
-		return nil
-	}
 	switch cmd.name {
 	case "CAPABILITY": // RFC 9051 section 6.1.1
-		if err := none(); err != nil {
+		if err := args.skip(); err != nil {
 			return err
 		}
 		return c.say("* CAPABILITY " + c.capabilities() + "\r\n" + cmd.tag + " OK done\r\n")
 	case "NOOP": // section 6.1.2
-		if err := none(); err != nil {
+		if err := args.skip(); err != nil {
 			return err
 		}
 		return c.say(cmd.tag + " OK done\r\n")
 	case "LOGOUT": // section 6.1.3
-		if err := none(); err != nil {
+		if err := args.skip(); err != nil {
 			return err
 		}
 		if err := c.say("* BYE logging out\r\n" + cmd.tag + " OK done\r\n"); err != nil {
 			return err
 		}
 		return errLogout
-	case "STARTTLS": // section 6.2.1
-		if err := none(); err != nil {
+	case "ENABLE": // RFC 5161: after login, but who reads ENABLE may say it before
+		if err := args.skip(); err != nil {
 			return err
+		}
+		return c.say("* ENABLED\r\n" + cmd.tag + " OK done\r\n")
+	case "STARTTLS": // section 6.2.1
+		if !args.end() {
+			return args.bad("no arguments, please")
 		}
 		return c.startTLS(cmd.tag)
 	case "ID": // RFC 2971
@@ -115,6 +115,32 @@ func (c *client) obey(cmd command) error {
 	return args.bad(notNow)
 }
 
+// ours are what only this dialogue can promise, or must not: it comes before login and
+// ends there. LOGIN covers LOGIN-REFERRALS (RFC 2221), which would lead past the rules.
+var ours = []string{"IMAP4", "AUTH=", "LOGIN", "SASL", "STARTTLS", "LITERAL", "UNAUTHENTICATE", "X-"}
+
+// maxShown bounds what is shown of the mail server's capabilities, in octets.
+const maxShown = 1 << 10
+
+// shown are the mail server's capabilities that hold after login, and that some
+// clients look for only before it, such as IDLE.
+func (c *client) shown() (caps []imap.Cap) {
+	if c.server.Shown == nil {
+		return nil
+	}
+	room := maxShown
+	for _, name := range c.server.Shown() {
+		mine := func(prefix string) bool { return strings.HasPrefix(string(name), prefix) }
+		if room -= len(name) + 1; room < 0 {
+			break
+		}
+		if name != imap.CapID && !slices.ContainsFunc(ours, mine) && atom(string(name)) != "" {
+			caps = append(caps, name)
+		}
+	}
+	return caps
+}
+
 // capabilities are those before login; after it, the client reads the mail
 // server's own.
 func (c *client) capabilities() string {
@@ -127,6 +153,7 @@ func (c *client) capabilities() string {
 	default:
 		caps = append(caps, imap.CapLoginDisabled)
 	}
+	caps = append(caps, c.shown()...)
 	var b strings.Builder
 	for i, name := range caps {
 		if i > 0 {
@@ -170,23 +197,21 @@ const (
 func (c *client) identify(tag string, args *scanner) error {
 	var said []upstream.IDField
 	var from origin
-	if !args.take(" ") {
-		return args.bad("ID wants a list or NIL")
-	}
+	args.blanks()
 	if args.take("(") {
-		for n := 0; !args.take(")"); n++ {
-			if n == maxIDFields || n > 0 && !args.take(" ") {
-				return args.bad("too many fields, or no space between them")
+		for n := 0; ; n++ {
+			if args.blanks(); args.take(")") {
+				break
 			}
 			name, err := args.anyString()
 			if err != nil {
 				return err
 			}
-			if !args.take(" ") {
-				return args.bad("a field without a value")
+			if !args.between() && !strings.HasPrefix(*args.text(), ")") {
+				return args.bad("no space between the fields")
 			}
-			if args.takeNil() {
-				continue
+			if args.blanks(); args.takeNil() || strings.HasPrefix(*args.text(), ")") {
+				continue // a field without a value
 			}
 			value, err := args.anyString()
 			if err != nil {
@@ -195,17 +220,18 @@ func (c *client) identify(tag string, args *scanner) error {
 			if len(name) > maxIDName || len(value) > maxIDValue {
 				return args.bad("a field is too long")
 			}
+			if n >= maxIDFields {
+				continue // RFC 2971 section 3.3: nobody must send so many
+			}
 			from.note(name, value)
 			if !strings.HasPrefix(strings.ToLower(name), "x-") {
 				said = append(said, upstream.IDField{Name: name, Value: value})
 			}
 		}
-	} else if !args.takeNil() {
+	} else if !args.takeNil() && !args.end() {
 		return args.bad("ID wants a list or NIL")
 	}
-	if !args.end() {
-		return args.bad("something follows the list")
-	}
+	// What follows is not looked at, as Dovecot does not.
 	c.said = said
 	c.believe(from)
 	return c.say("* ID (\"name\" \"congthu\")\r\n" + tag + " OK done\r\n")

@@ -232,12 +232,13 @@ func notInTag(r rune) bool {
 
 // scanner takes arguments off a command.
 type scanner struct {
-	tag  string
-	args []piece
+	tag    string
+	args   []piece
+	closed bool // the last string was quoted or a literal
 }
 
 func (c command) scan() *scanner {
-	return &scanner{c.tag, append([]piece(nil), c.args...)}
+	return &scanner{tag: c.tag, args: append([]piece(nil), c.args...)}
 }
 
 func (s *scanner) bad(format string, args ...any) error {
@@ -262,6 +263,20 @@ func (s *scanner) take(prefix string) bool {
 	return true
 }
 
+// blanks takes blanks, reporting whether there is one. The grammar has one wherever
+// it has any (RFC 9051 section 9, SP); programs write more, and at the end of a line,
+// and servers take them.
+func (s *scanner) blanks() bool {
+	t := s.text()
+	before := len(*t)
+	*t = strings.TrimLeft(*t, " ")
+	return len(*t) < before
+}
+
+// between takes the blanks between two words, of which there must be one unless the
+// first has an end of its own.
+func (s *scanner) between() bool { return s.blanks() || s.closed }
+
 // takeNil takes NIL, if it stands there as a word of its own.
 func (s *scanner) takeNil() bool {
 	t := s.text()
@@ -272,8 +287,9 @@ func (s *scanner) takeNil() bool {
 	return true
 }
 
-// end reports whether nothing is left.
+// end reports whether nothing is left but blanks.
 func (s *scanner) end() bool {
+	s.blanks()
 	for _, p := range s.args {
 		if p.literal || p.octets != "" {
 			return false
@@ -297,7 +313,21 @@ func (s *scanner) word() (string, error) {
 	}
 	word := (*t)[:n]
 	*t = (*t)[n:]
+	s.closed = false
 	return word, nil
+}
+
+// skip takes what words are left: arguments that a command does not have.
+func (s *scanner) skip() error {
+	for s.blanks(); !s.end(); s.blanks() {
+		if _, err := s.anyString(); err != nil {
+			return err
+		}
+		if !s.between() && !s.end() {
+			return s.bad("no space between the arguments")
+		}
+	}
+	return nil
 }
 
 // astring takes an atom, a quoted string or a literal.
@@ -313,6 +343,7 @@ func (s *scanner) anyString() (string, error) {
 	if len(s.args) > 1 && !s.args[0].literal && s.args[0].octets == "" {
 		p := s.args[1]
 		s.args = s.args[2:]
+		s.closed = true
 		if p.binary {
 			return "", s.bad("a binary literal has no place here") // RFC 9051 section 9: only in APPEND
 		}
@@ -328,11 +359,13 @@ func (s *scanner) anyString() (string, error) {
 		switch ch {
 		case '"':
 			*t = (*t)[i+1:]
+			s.closed = true
 			return value.String(), nil
 		case '\\':
-			// Only these two are escaped (RFC 9051 section 9, QUOTED-CHAR).
-			if i++; i == len(*t) || (*t)[i] != '"' && (*t)[i] != '\\' {
-				return "", s.bad("a backslash before the wrong character")
+			// Only these two are escaped (RFC 9051 section 9, QUOTED-CHAR). Before
+			// another character the backslash means nothing to Dovecot either.
+			if i++; i == len(*t) {
+				return "", s.bad("a backslash at the end")
 			}
 			ch = (*t)[i]
 		}

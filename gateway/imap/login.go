@@ -16,14 +16,14 @@ func (c *client) login(tag string, args *scanner) error {
 	if !c.secure {
 		return c.cleartext(tag, auth.LoginCommand)
 	}
-	if !args.take(" ") {
+	if !args.blanks() {
 		return args.bad("LOGIN wants a name and a password")
 	}
 	name, err := args.astring()
 	if err != nil {
 		return err
 	}
-	if !args.take(" ") {
+	if !args.between() {
 		return args.bad("LOGIN wants a name and a password")
 	}
 	password, err := args.astring()
@@ -41,9 +41,12 @@ func (c *client) authenticate(tag string, args *scanner) error {
 	if !args.take(" ") {
 		return args.bad("AUTHENTICATE wants a mechanism")
 	}
-	name, err := args.word()
-	if err != nil {
-		return err
+	var name string
+	if !strings.HasPrefix(*args.text(), `"`) { // in quotes it is no mechanism
+		var err error
+		if name, err = args.word(); err != nil {
+			return err
+		}
 	}
 	var given credentials
 	server, mech := mechanism(name, &given)
@@ -59,7 +62,7 @@ func (c *client) authenticate(tag string, args *scanner) error {
 		return c.cleartext(tag, mech)
 	}
 	var response []byte // nil: no initial response
-	if args.take(" ") {
+	if args.blanks() && !args.end() {
 		initial, err := args.word()
 		if err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"congthu/auth"
 	"congthu/gateway/accept"
 	"congthu/gateway/session"
@@ -63,6 +65,9 @@ type Server struct {
 	// (x-originating-ip). It is asked about the connection's own address. Nil:
 	// nobody is.
 	Forwarder func(netip.Addr) bool
+	// Shown are the mail server's capabilities before login, of which clients are shown
+	// those that hold after it. Nil, or none: not known.
+	Shown func() []imap.Cap
 	// Sessions knows who is logged in. Nil: nobody does.
 	Sessions *session.Registry
 	// Recorder counts. Nil: nobody does.

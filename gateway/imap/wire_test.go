@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	goimap "github.com/emersion/go-imap/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
@@ -102,6 +103,11 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 		{send: `"a" "b c"`, login: "a", wanted: "b c"},
 		{send: `"a" "\"\\"`, login: "a", wanted: `"\`},
 		{send: `a ""`, login: "a", wanted: ""},
+		{send: `a  b  `, login: "a", wanted: "b"},
+		{send: ` "a"  "b" `, login: "a", wanted: "b"},
+		{send: `"a""b"`, login: "a", wanted: "b"},
+		{send: `a "b\c"`, login: "a", wanted: "bc"},
+		{send: " {1+}\r\na  {2+}\r\nb   ", login: "a", wanted: "b "},
 		{send: `a p%ss*w]rd`, login: "a", wanted: "p%ss*w]rd"},
 		{send: `a mật-khẩu`, login: "a", wanted: "mật-khẩu"},
 		{send: "a {3}\r\nb\r\n", login: "a", wanted: "b\r\n", synchronising: 1},
@@ -114,9 +120,7 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 		{send: `a`, refused: true},
 		{send: `a b c`, refused: true},
 		{send: `a "b`, refused: true},
-		{send: `a "b\c"`, refused: true},
 		{send: `a "b"c`, refused: true},
-		{send: `a  b`, refused: true},
 		{send: `a (b)`, refused: true},
 		{send: "a {3+}\r\na\x00b", refused: true},
 		{send: "a \"b\x00\"", refused: true},
@@ -214,17 +218,50 @@ func TestTheMailServerLearnsOfTheClient(t *testing.T) {
 	}
 }
 
+func TestWhatTheMailServerShowsBeforeLoginIsShownWhereItHoldsAfterIt(t *testing.T) {
+	const base = "* CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=PLAIN AUTH=LOGIN"
+	long := goimap.Cap(strings.Repeat("A", 600))
+	for _, test := range []struct {
+		server []goimap.Cap
+		want   string
+	}{
+		{nil, base},
+		{[]goimap.Cap{"IDLE", "ENABLE", "COMPRESS=DEFLATE", "UTF8=ACCEPT"}, base + " IDLE ENABLE COMPRESS=DEFLATE UTF8=ACCEPT"},
+		// What is said before login is ours.
+		{[]goimap.Cap{"IMAP4rev1", "IMAP4rev2", "ID", "STARTTLS", "LOGINDISABLED", "LOGIN-REFERRALS", "AUTH=GSSAPI", "SASL-IR", "LITERAL+", "LITERAL-", "UNAUTHENTICATE", "X-ANY"}, base},
+		{[]goimap.Cap{"IDLE]", "A\"B", "MOVE"}, base + " MOVE"},
+		{[]goimap.Cap{long, long, "IDLE"}, base + " " + string(long)},
+	} {
+		s := newScene(t)
+		s.server.Shown = func() []goimap.Cap { return test.server }
+		c := s.connect(true)
+		c.say("a CAPABILITY")
+		if got := c.line(); got != test.want {
+			t.Errorf("%q: %q, want %q", test.server, got, test.want)
+		}
+	}
+}
+
 func TestIDIsBounded(t *testing.T) {
 	fields := func(n int) string { return strings.TrimSuffix(strings.Repeat(`"a" "b" `, n), " ") }
 	for _, test := range []struct{ list, want string }{
 		{"(" + fields(30) + ")", "OK"},
-		{"(" + fields(31) + ")", "BAD"},
+		{"(" + fields(31) + ")", "OK"}, // and the last is dropped
+		{"(" + fields(5000) + ")", "OK"},
+		{`( "a"  "b" )  `, "OK"},
+		{`( )`, "OK"},
+		{`("a")`, "OK"},
+		{"", "OK"},
+		{" ", "OK"},
+		{"nil ", "OK"},
 		{"()", "OK"},
 		{"NIL", "OK"},
 		{"nothing", "BAD"},
 		{`("a" "b"`, "BAD"},
-		{`("a" "b") c`, "BAD"},
-		{`("a""b")`, "BAD"},
+		{`("a" "b") c`, "OK"},
+		{`("a""b")`, "OK"},
+		{`(a"b")`, "BAD"},
+		{`("a" ("b"))`, "BAD"},
 		{`("` + strings.Repeat("a", 31) + `" "b")`, "BAD"},
 		{`("a" "` + strings.Repeat("b", 1025) + `")`, "BAD"},
 	} {

@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,7 +130,18 @@ func (s *Server) openIMAPFor(ctx context.Context, client Client) (*imapDialogue,
 		d.close()
 		return nil, s.afterHeader(err)
 	}
+	before := slices.Sorted(maps.Keys(d.caps))
+	s.imapCaps.Store(&before)
 	return d, nil
+}
+
+// BeforeIMAP are the capabilities that the server has last shown before a login, in
+// order; nil until there was a connection.
+func (s *Server) BeforeIMAP() []imap.Cap {
+	if caps := s.imapCaps.Load(); caps != nil {
+		return *caps
+	}
+	return nil
 }
 
 func (d *imapDialogue) open() error {

@@ -14,7 +14,10 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"sync/atomic"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
 
 	"congthu/auth"
 )
@@ -71,6 +74,7 @@ type Server struct {
 	// Dial replaces the dialer in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
+	imapCaps   atomic.Pointer[[]imap.Cap]
 	imapSpares spares[*imapDialogue]
 	smtpSpares spares[*smtpDialogue]
 }
