@@ -360,3 +360,33 @@ func TestPasswordsThatAMailServerDoesNotTellApartAreDistinct(t *testing.T) {
 		b.want(b.right("Mat-khau89"), auth.Expired)
 	})
 }
+
+func TestWhatWouldHaveBeenIsOfThePasswordThatIsUsed(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Password.Mode = auth.Warn }, func(b *bench) {
+		b.right("main")
+		time.Sleep(100 * 24 * time.Hour)
+		for range 2 {
+			for password, want := range map[string]auth.Outcome{"main": auth.Expired, "app": auth.Accepted} {
+				if v := b.right(password); v.Outcome != auth.Accepted || v.Would != want {
+					b.t.Errorf("%s: %v, would be %v; want accepted, and %v", password, v.Outcome, v.Would, want)
+				}
+			}
+		}
+	})
+}
+
+func TestWithoutTheStoreEachPasswordHasItsOwnAge(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }, func(b *bench) {
+		b.right("main")
+		time.Sleep(60 * 24 * time.Hour)
+		b.right("app")
+		b.right("main")
+		time.Sleep(40 * 24 * time.Hour)
+		b.want(b.right("app"), auth.Accepted)
+		b.broken.Store(unreachable)
+		b.want(b.right("main"), auth.StoreUnavailable)
+		b.want(b.right("app"), auth.Accepted)
+		b.broken.Store(nil)
+		b.want(b.right("main"), auth.Expired)
+	})
+}
