@@ -390,3 +390,16 @@ func TestWithoutTheStoreEachPasswordHasItsOwnAge(t *testing.T) {
 		b.want(b.right("main"), auth.Expired)
 	})
 }
+
+// A phone at a place that its owner logged in to from before takes none of the room
+// of those who log in there for the first time.
+func TestAnEarlierPasswordCountsNotWhereTheAccountRemembersTheSource(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, _ *auth.Rules) { g.Throttle = &auth.Throttle{Accounts: 1} }, func(b *bench) {
+		b.want(b.right("A"), auth.Accepted)
+		b.want(b.right("B"), auth.Accepted)
+		time.Sleep(48 * time.Hour)
+		b.restart(func(g *auth.Guard) { g.Throttle = &auth.Throttle{Accounts: 1} })
+		b.want(b.try("lan", "A"), auth.PreviousPassword)
+		b.want(b.try("newcomer", "mistyped"), auth.WrongPassword)
+	})
+}
