@@ -296,6 +296,18 @@ func TestNothingInClearTextIsRememberedBehindTheHandshake(t *testing.T) {
 	}
 }
 
+func TestABlankBehindSTARTTLSIsNothing(t *testing.T) {
+	s := newScene(t)
+	c := s.connect(false)
+	c.say("s STARTTLS x") // in clear text nothing else is guessed at
+	c.expect("s BAD")
+	c.say("s STARTTLS ")
+	c.expect("s OK")
+	c.secure()
+	c.login(password)
+	c.expect("l OK")
+}
+
 func TestPlaintextInPlaceOfTheHandshakeEndsTheConnection(t *testing.T) {
 	s := newScene(t)
 	c := s.connect(false)
