@@ -1,8 +1,9 @@
 // Package imap is the IMAP door of the gateway: the dialogue with a mail client
 // up to its login, and then a splice to the mail server.
 //
-// Before login a client may say CAPABILITY, NOOP, ID, STARTTLS, LOGOUT, LOGIN and
-// AUTHENTICATE, nothing else. Complete credentials go to the [Guard], which asks
+// Before login a client may say CAPABILITY, NOOP, ID, ENABLE (which does nothing
+// there), STARTTLS, LOGOUT, LOGIN and AUTHENTICATE, nothing else. Blanks too many are
+// taken as Dovecot takes them. Complete credentials go to the [Guard], which asks
 // the mail server through the function it is given. If it accepts, the client
 // reads the mail server's own answer, and from there on bytes flow both ways
 // untouched (package relay): every extension works that the mail server has, and

@@ -182,6 +182,7 @@ func TestASpareThatCannotBeMadeIsMissedByNobody(t *testing.T) {
 			}
 		})
 		time.Sleep(2 * refillDelay)
+		synctest.Wait()
 		if told != 1 {
 			t.Errorf("told of %d panics, want 1", told)
 		}
