@@ -170,7 +170,7 @@ var headerTricks = []trick{
 	{"route to me", "From: <@VICTIM:ME>", false},
 	{"no address", "From: Van phong", false},
 	{"empty", "From:", false},
-	{"missing", "Subject: nobody", false},
+	{"missing", "Subject: nobody", true},
 	{"unfinished quote", "From: \"ME <VICTIM>", false},
 	{"quote hides mine", "From: \"<ME>\" <VICTIM>", false},
 	{"comment hides the victim's end", "From: <VICTIM> (<ME>)", false},

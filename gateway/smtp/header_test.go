@@ -72,15 +72,21 @@ func TestHeaderTricks(t *testing.T) {
 		{"none", "Subject: x\r\n", "no From"},
 		{"nothing", "", "no From"},
 		{"only the empty line", "\r\n", "no From"},
-		{"two", me + me, "more than one From"},
+		{"two, the same", me + me, ""},
+		{"two of mine", me + "From: nguyen.van.a+x@congthu.test\r\n", "more than one From"},
 		{"two, the other first", boss + me, wrong},
-		{"two, other case", me + "FROM: nguyen.van.a@congthu.test\r\n", "more than one From"},
-		{"two, the other later", me + "Subject: x\r\n" + "from: nguyen.van.a@congthu.test\r\n", "more than one From"},
-		{"two Senders", me + strings.Repeat("Sender: nguyen.van.a@congthu.test\r\n", 2), "more than one Sender"},
+		{"two, the other last", me + boss, wrong},
+		{"two, the other in between", me + boss + me, wrong},
+		{"two of mine, other case", me + "FROM: nguyen.van.a+x@congthu.test\r\n", "more than one From"},
+		{"two of mine, the other later", me + "Subject: x\r\n" + "from: nguyen.van.a+x@congthu.test\r\n", "more than one From"},
+		{"two of mine, the other in a list", me + "From: nguyen.van.a@congthu.test, nguyen.van.a+x@congthu.test\r\n", "more than one From"},
+		{"two Senders, the same", me + strings.Repeat("Sender: nguyen.van.a@congthu.test\r\n", 2), ""},
+		{"two Senders", me + "Sender: nguyen.van.a@congthu.test\r\nSender: nguyen.van.a+x@congthu.test\r\n", "more than one Sender"},
 		{"Sender with two addresses", me + "Sender: nguyen.van.a@congthu.test, nguyen.van.a@congthu.test\r\n", "more than one address"},
 
-		{"space before the colon", me + "From : boss@congthu.test\r\n", "no field"},
-		{"tab before the colon", me + "From\t: boss@congthu.test\r\n", "no field"},
+		{"space before the colon", me + "From : boss@congthu.test\r\n", "a blank before the colon"},
+		{"tab before the colon", me + "From\t: boss@congthu.test\r\n", "a blank before the colon"},
+		{"space before the colon of another field", me + "Subject : x\r\n" + boss, wrong},
 		{"space before the name", "X: y\r\n From: boss@congthu.test\r\n" + me, ""},
 		{"begins with a continuation", " From: boss@congthu.test\r\n" + me, "begins with a continuation"},
 		{"NUL in the name", me + "From\x00: boss@congthu.test\r\n", "NUL"},
@@ -91,12 +97,14 @@ func TestHeaderTricks(t *testing.T) {
 		{"zero-width space in the name", me + "\u200bFrom: boss@congthu.test\r\n", "no field"},
 		{"byte order mark", "\ufeffFrom: boss@congthu.test\r\n" + me, "no field"},
 		{"full-width letters in the name", me + "Ｆrom: boss@congthu.test\r\n", "no field"},
-		{"mbox line", "From boss@congthu.test Mon Jan  1 00:00:00 2024\r\n" + me, "no field"},
-		{"quoted mbox line", ">From boss@congthu.test Mon Jan  1 00:00:00 2024\r\n" + me, "no field"},
+		{"mbox line", "From boss@congthu.test Mon Jan  1 00:00:00 2024\r\n" + me, wrong},
+		{"quoted mbox line", ">From boss@congthu.test Mon Jan  1 00:00:00 2024\r\n" + me, wrong},
+		{"mbox line further down", me + "From nguyen.van.a@congthu.test Mon Jan  1 00:00:00 2024\r\n", "no field"},
 		{"a line without a colon", me + "and now\r\n" + boss, "no field"},
 		{"a line with nothing before the colon", me + ": x\r\n", "no field"},
-		{"a blank line with a space", me + " \r\n" + boss, "blank line"},
-		{"a blank line with a tab in a long field", "Subject: x\r\n\t\r\n y\r\n" + me, "blank line"},
+		{"a blank line with a space", me + " \r\n" + boss, wrong},
+		{"a blank line with a tab", "Subject: x\r\n\t\r\n y\r\n" + me, ""},
+		{"a blank line within From", "From: boss\r\n \r\n <nguyen.van.a@congthu.test>\r\n", "a blank line within the field"},
 		{"bare LF", me + "X: y\n" + boss, "bare CR or LF"},
 		{"bare CR", me + "X: y\r" + boss, "bare CR or LF"},
 		{"CR CR LF", me + "X: y\r\r\n" + boss, "bare CR or LF"},
@@ -139,7 +147,7 @@ func TestHeaderTricks(t *testing.T) {
 		{"a comment between two words", "From: boss(x)nguyen.van.a@congthu.test\r\n", "cannot be read"},
 		{"two domains", "From: nguyen.van.a@congthu.test @evil.example\r\n", "cannot be read"},
 		{"two domains, a comment between", "From: nguyen.van.a@evil.example(x)@congthu.test\r\n", "cannot be read"},
-		{"an @ in a name", "From: boss @ home <nguyen.van.a@congthu.test>\r\n", "cannot be read"},
+		{"an @ in a name", "From: boss @ home <nguyen.van.a@congthu.test>\r\n", "an @ in a name"},
 		{"nothing before the @", "From: (nguyen.van.a)@congthu.test\r\n", "cannot be read"},
 		{"nothing after the @", "From: nguyen.van.a@(congthu.test)\r\n", "cannot be read"},
 
@@ -153,7 +161,7 @@ func TestHeaderTricks(t *testing.T) {
 		{"empty group", "From: undisclosed:;\r\n", "a group or a route"},
 		{"group after an address", "From: nguyen.van.a@congthu.test, b: boss@congthu.test;\r\n", "a group or a route"},
 		{"route", "From: <@a.example,@b.example:nguyen.van.a@congthu.test>\r\n", "a group or a route"},
-		{"address as a name", "From: boss@congthu.test <nguyen.van.a@congthu.test>\r\n", "cannot be read"},
+		{"address as a name", "From: boss@congthu.test <nguyen.van.a@congthu.test>\r\n", "an @ in a name"},
 		{"address after the address", "From: <nguyen.van.a@congthu.test> boss@congthu.test\r\n", "cannot be read"},
 		{"two without a comma", "From: <nguyen.van.a@congthu.test> <boss@congthu.test>\r\n", "cannot be read"},
 		{"brackets in brackets", "From: <<nguyen.van.a@congthu.test>>\r\n", "within an address"},
@@ -165,7 +173,9 @@ func TestHeaderTricks(t *testing.T) {
 		{"backslash at the end", `From: nguyen.van.a@congthu.test (\` + "\r\n", "ends in the middle"},
 		{"backslash outside", `From: nguyen.van.a\@congthu.test` + "\r\n", `unexpected \`},
 		{"address literal", "From: nguyen.van.a@[127.0.0.1]\r\n", "unexpected ["},
-		{"not UTF-8", "From: Nguy\xean <nguyen.van.a@congthu.test>\r\n", "neither ASCII nor UTF-8"},
+		{"not UTF-8", "From: Nguy\xean <nguyen.van.a@congthu.test>\r\n", ""},
+		{"not UTF-8, in the address", "From: nguyen.van.a+\xea@congthu.test\r\n", wrong},
+		{"not UTF-8, with a backslash", "From: \"\x83\\\" <boss@congthu.test>, \" <nguyen.van.a@congthu.test>\r\n", "neither ASCII nor UTF-8"},
 		{"too long", "From: " + strings.Repeat("x", maxSenderField) + " <nguyen.van.a@congthu.test>\r\n", "a group or a route"},
 		{"too long, folded", "From: a\r\n " + strings.Repeat("x", maxSenderField) + "\r\n <nguyen.van.a@congthu.test>\r\n", "a group or a route"},
 	} {
@@ -349,6 +359,19 @@ func notQuoted(value string) string {
 	return string(plain)
 }
 
+// checkCount checks that there are as many addresses in a list as were found, but
+// for one that is the name of itself.
+func checkCount(t *testing.T, value string, ours []string) {
+	t.Helper()
+	ats := strings.Count(notQuoted(value), "@")
+	if name, _, ok := strings.Cut(notQuoted(value), "<"); ok && len(ours) == 1 && sameAddress(strings.Trim(name, " \t\r\n"), ours[0]) {
+		ats--
+	}
+	if ats != len(ours) {
+		t.Errorf("%q has %d addresses, was taken for %q", value, ats, ours)
+	}
+}
+
 // FuzzHeaderFrom looks for a header that is let through although another reader
 // of mail sees a From: that is not ours.
 func FuzzHeaderFrom(f *testing.F) {
@@ -360,6 +383,9 @@ func FuzzHeaderFrom(f *testing.F) {
 		"From: \"a\\\" <b@c>\" (d (e) \\) f) <nguyen.van.a@congthu.test>\r\n",
 		"From: (a) A (b) <(c) nguyen.van.a\r\n (d) @ congthu.test (e)>, \"nguyen.van.a\"(f)@(g)congthu.test\r\n",
 		"From: , nguyen.van.a+x@congthu.test (h),\r\n , A. B <nguyen.van.a@congthu.test>\r\n",
+		"From: [HCC] nguyen.van.a@congthu.test <nguyen.van.a@congthu.test>;\r\n",
+		"From: nguyen.van.a@congthu.test <nguyen.van.a@congthu.test>\r\nFrom: Nguy\xean <nguyen.van.a@congthu.test>\r\n",
+		"From nguyen.van.a@congthu.test Thu\r\nSubject : x\r\n \r\nFrom: nguyen.van.a@congthu.test\r\n \r\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -378,8 +404,8 @@ func FuzzHeaderFrom(f *testing.F) {
 				froms++
 			}
 		}
-		if froms != 1 {
-			t.Errorf("%d From: fields", froms)
+		if froms == 0 {
+			t.Error("no From: field")
 		}
 		// The standard library's reader.
 		m, err := mail.ReadMessage(bytes.NewReader(append(bytes.TrimSuffix(header, []byte("\r\n")), "\r\n\r\n"...)))
@@ -399,9 +425,7 @@ func FuzzHeaderFrom(f *testing.F) {
 				if err != nil || list != nil && len(list) != len(ours) {
 					t.Errorf("%s: %q is %q, %v and %v", name, value, ours, err, list)
 				}
-				if ats := strings.Count(notQuoted(value), "@"); ats != len(ours) {
-					t.Errorf("%s: %q has %d addresses, was taken for %q", name, value, ats, ours)
-				}
+				checkCount(t, value, ours)
 			}
 		}
 	})
@@ -412,7 +436,7 @@ func FuzzHeaderFrom(f *testing.F) {
 func FuzzAddressList(f *testing.F) {
 	for _, seed := range []string{
 		"a@b", "A <a@b>", "a@b, c@d", "(x) a@b", "a (x) @ (y) b", "<(x) a @ b (y)>", `"a b"@c`, `"a\"(b" <c@d>`, `(a\)b) c@d`, "a@b (c (d) e)",
-		",a@b,,", "A. B <a@b>", "a . b@c", "=?utf-8?Q?a?= <b@c>", "a@b <c@d>", "a(b)c@d", "a@b(c)d", "a@b (c) .d", `"(" a@b ")"`, "a@b (<c@d>)", "g: a@b;",
+		",a@b,,", "A. B <a@b>", "a . b@c", "=?utf-8?Q?a?= <b@c>", "a@b <c@d>", "a(b)c@d", "a@b(c)d", "a@b (c) .d", `"(" a@b ")"`, "a@b (<c@d>)", "g: a@b;", "[g] A <a@b>", "[g], a@b", "a@b <a@b>", "a@b;", "\xea <a@b>",
 	} {
 		f.Add(seed)
 	}
@@ -421,9 +445,7 @@ func FuzzAddressList(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if ats := strings.Count(notQuoted(value), "@"); ats != len(ours) {
-			t.Errorf("%q has %d addresses, was taken for %q", value, ats, ours)
-		}
+		checkCount(t, value, ours)
 		list, err := addressParser.ParseList(value)
 		if err != nil {
 			return

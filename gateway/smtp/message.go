@@ -121,7 +121,14 @@ func (s *session) readHeader(lines *lineReader, buffer []byte) (read []byte, com
 			return read, false, s.headerRefused(policy.Mode, errors.New("no end of the header within 256 KiB"))
 		}
 	}
-	if err := checkHeader(read[:end], func(address string) bool { return policy.Owns(s.account, address) }); err != nil {
+	err := checkHeader(read[:end], func(address string) bool { return policy.Owns(s.account, address) })
+	// The sender of the envelope, which was checked, is all that names the author then.
+	// A submission server may add a Sender:, a Date: or a Message-ID: (RFC 6409
+	// sections 8.1 to 8.3), but not an author: that is left to the mail server.
+	if err == errNoFrom && !s.bounce && len(read) > 0 {
+		err = nil
+	}
+	if err != nil {
 		return read, complete, s.headerRefused(policy.Mode, err)
 	}
 	return read, complete, nil
@@ -133,6 +140,9 @@ var endOfHeader = []byte("\r\n\r\n")
 func (s *session) headerRefused(mode auth.Mode, why error) *failure {
 	address := ""
 	if other := new(notMine); errors.As(why, &other) {
+		address = other.address
+	}
+	if other := new(otherTitle); errors.As(why, &other) {
 		address = other.address
 	}
 	if mode == auth.Warn {

@@ -41,11 +41,12 @@ type session struct {
 	revoked atomic.Bool // an admin, or a revocation, ended this session
 
 	// The transaction: open from MAIL on; dirty while the mail server has one that
-	// nobody wants any more; utf8 when MAIL said SMTPUTF8.
-	open, dirty, utf8 bool
-	recipients        int
-	longest           int64 // message that the mail server takes; 0: it does not say
-	messages          int   // submitted in this session
+	// nobody wants any more; utf8 when MAIL said SMTPUTF8; bounce when it named no
+	// sender.
+	open, dirty, utf8, bounce bool
+	recipients                int
+	longest                   int64 // message that the mail server takes; 0: it does not say
+	messages                  int   // submitted in this session
 
 	// data is held while a message is taken: with BDAT that is another goroutine.
 	data sync.Mutex
@@ -117,7 +118,7 @@ func (s *session) Mail(from string, options *gosmtp.MailOptions) error {
 	if err := up.Mail(from, *options); err != nil {
 		return s.passOn("MAIL", err)
 	}
-	s.open, s.utf8, s.recipients = true, options.UTF8, 0
+	s.open, s.utf8, s.bounce, s.recipients = true, options.UTF8, from == "", 0
 	s.conn.transaction(true)
 	return nil
 }

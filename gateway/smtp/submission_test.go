@@ -79,10 +79,11 @@ func TestTheLogTellsWhichSenderWasRefused(t *testing.T) {
 		c.reply()
 		c.do("RSET", "250")
 		c.message("From: " + owner + "\r\nSender: \"x\\\\y\" <chief@congthu.test>\r\n\r\nx\r\n")
+		c.message("From: office@congthu.test <" + owner + ">\r\n\r\nx\r\n")
 		c.do("QUIT", "221")
 		g.stop()
 		log := g.log.String()
-		for _, want := range []string{"address=boss@congthu.test", "address=chief@congthu.test"} {
+		for _, want := range []string{"address=boss@congthu.test", "address=chief@congthu.test", "address=office@congthu.test"} {
 			if !strings.Contains(log, want) {
 				t.Errorf("%s: no word of %s in\n%s", line, want, log)
 			}
@@ -157,10 +158,39 @@ func TestAMessageMayHaveNoBody(t *testing.T) {
 	if got := c.message(""); !strings.HasPrefix(got, "550 5.7.1") {
 		t.Errorf("nothing at all: %q", got)
 	}
-	if got := c.message("\r\nx\r\n"); !strings.HasPrefix(got, "550 5.7.1") {
-		t.Errorf("no header: %q", got)
-	}
 	g.wantDelivered("From: "+owner+"\r\n", "From: "+owner+"\r\n\r\n")
+}
+
+// Without From: the sender of the envelope is the author; where there is none either,
+// nothing tells who sends.
+func TestAMessageWithoutFromIsItsEnvelopeSenders(t *testing.T) {
+	texts := []string{"Subject: x\r\n\r\nx\r\n", "Subject: x\r\nSender: " + owner + "\r\n", "\r\nx\r\n"}
+	g := start(t, nil)
+	c := g.login()
+	for _, text := range texts {
+		if got := c.message(text); !strings.HasPrefix(got, "250") {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	for _, text := range []string{"Subject: x\r\nSender: boss@congthu.test\r\n\r\n", "Resent-From: boss@congthu.test\r\n\r\n"} {
+		if got := c.message(text); !strings.HasPrefix(got, "550 5.7.1") || !strings.Contains(got, "not an address of this account") {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	for _, text := range texts {
+		c.do("MAIL FROM:<>", "250")
+		c.do("RCPT TO:<b@congthu.test>", "250")
+		c.do("DATA", "354")
+		c.send(text + ".\r\n")
+		if got := c.reply(); !strings.HasPrefix(got, "550 5.7.1") || !strings.Contains(got, "no From:") {
+			t.Errorf("%q from nobody: %q", text, got)
+		}
+	}
+	// The sender of one transaction is not that of the next.
+	if got := c.message(texts[0]); !strings.HasPrefix(got, "250") {
+		t.Errorf("after a bounce: %q", got)
+	}
+	g.wantDelivered(append(texts, texts[0])...)
 }
 
 func TestTheEnvelopeIsPassedOn(t *testing.T) {
