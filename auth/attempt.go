@@ -28,6 +28,8 @@ type Attempt struct {
 	SSO bool
 	// Mistakes is the memory of this connection; nil for none.
 	Mistakes *Mistaken
+	// Program is the mail program's name as the client gives it; empty: it does not.
+	Program string
 	// Connected is when the client's connection was opened: see [RepeatWindow]. Zero:
 	// when the attempt begins.
 	Connected time.Time
@@ -102,7 +104,8 @@ type Verdict struct {
 	// in mode warn were enforced; Accepted when none objects.
 	Would Outcome
 	// Alert is set when the user should be told now that the password runs out
-	// in ExpiresIn days (0 is today): at most once per account and day.
+	// in ExpiresIn days (0 is today): at most once per account, day and
+	// mail program, as far as this process remembers.
 	Alert     bool
 	ExpiresIn int
 	// Err is for the operator: what failed, or what the mail server said.

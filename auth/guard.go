@@ -82,6 +82,7 @@ type Guard struct {
 	known      shards[Name, knownGood]
 	voided     generations             // of known
 	entries    shards[digest, entry]   // of wrong passwords, where not each repeat counts
+	alerted    shards[digest, string]  // the day on which an account and program was told that its password runs out
 	refusals   shards[Name, refusals]  // unasked
 	unanswered shards[Name, Refusal]   // by the mail server
 	forgiven   shards[Name, time.Time] // the latest unlock of a name that was applied here
@@ -166,6 +167,7 @@ func (g *Guard) init() {
 		}
 		g.known = newShards[Name, knownGood](orDefault(g.KnownGood, 100_000))
 		g.entries = newShards[digest, entry](maxEntries)
+		g.alerted = newShards[digest, string](maxEntries)
 		g.refusals, g.unanswered = newShards[Name, refusals](maxRefusals), newShards[Name, Refusal](maxRefusals)
 		g.forgiven = newShards[Name, time.Time](maxRefusals)
 		g.shares = newShards[netip.Prefix, share](maxShares)
@@ -248,8 +250,8 @@ func (g *Guard) attempt(ctx context.Context, a Attempt, second bool) (v Verdict)
 		return Verdict{Outcome: OtherIdentity, Name: name}
 	}
 	t.name, t.digest = name, g.digest(name, a.Password)
-	if a.Mistakes.has(t.digest) {
-		return Verdict{Outcome: RepeatedPassword, Name: name}
+	if known, seen := a.Mistakes.has(t.digest); seen {
+		return Verdict{Outcome: RepeatedPassword, Name: name, Known: known}
 	}
 
 	defer func() {
@@ -673,7 +675,7 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 		t.release(ctx)
 		return Verdict{Outcome: WrongPassword, Err: answer.Err}
 	}
-	t.Mistakes.add(t.digest)
+	t.Mistakes.add(t.digest, t.account.Known())
 	if t.good {
 		// It was right a moment ago: it has been changed at the mail server. Others
 		// that work beside it may not have been.
@@ -761,7 +763,7 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 	if !t.SSO {
 		s.observed = t.fingerprinted(t.name, t.digest, t.account.Password.Salt)
 	}
-	alert := s.canAlert && t.account.AlertedOn != t.rules.day(now)
+	alert := s.canAlert && t.alertedOn() != t.rules.day(now)
 	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != Off && len(s.observed.fingerprint) == 0 &&
 		t.rules.anyNearItsEnd(t.account, now, alert) {
 		// Only now does the login have to wait for the fingerprint: it matters
@@ -811,7 +813,10 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 		t.release(ctx)
 	}
 	t.happened(v.events, account.Known())
-	verdict := Verdict{Outcome: v.outcome, Would: v.would, Alert: v.alert, ExpiresIn: v.expiresIn}
+	verdict := Verdict{Outcome: v.outcome, Would: v.would}
+	if v.alert && t.tellToday(now) {
+		verdict.Alert, verdict.ExpiresIn = true, v.expiresIn
+	}
 	if elsewhere != Accepted {
 		return verdict
 	}
@@ -821,6 +826,34 @@ func (t *try) settleRight(ctx context.Context) Verdict {
 	}
 	t.accepted(account, generation, s.observed)
 	return verdict
+}
+
+// tellToday reports whether the user is to be told now that the password runs out: once
+// a day through each mail program, since some show nothing of it, and others open
+// several connections.
+func (t *try) tellToday(now time.Time) (tell bool) {
+	t.alerted.update(t.listener(), func(last string) string {
+		day := t.rules.day(now)
+		tell = day != last
+		return day
+	})
+	return tell
+}
+
+// alertedOn is the day on which the user was told last through this mail program.
+func (t *try) alertedOn() string {
+	day, _ := t.alerted.get(t.listener())
+	return day
+}
+
+// listener names the account and the mail program, or where there is no name of one
+// the source, in memory.
+func (t *try) listener() digest {
+	program := t.Program
+	if program == "" {
+		program = t.source.String()
+	}
+	return t.Guard.digest(t.name, NewSecret(program))
 }
 
 // settleOffline accepts a known-good password while the store is down; its last

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -981,6 +982,72 @@ func TestTheUserIsAlertedOncePerDayBeforeThePasswordRunsOut(t *testing.T) {
 		}
 		if v := b.try("lan", good); !v.Alert {
 			b.t.Error("no alert on the next day")
+		}
+	})
+}
+
+// Some mail programs show nothing of it: each is told, by its name or else at its
+// address, and again after a restart at most.
+func TestEachMailProgramIsAlertedOncePerDay(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(85 * 24 * time.Hour)
+		for day := range 2 {
+			alerts := make(map[string]int)
+			key := func(program string, source netip.AddrPort) string {
+				if program == "" {
+					return source.Addr().String()
+				}
+				return program
+			}
+			for range 5 {
+				for _, c := range []struct {
+					program string
+					source  netip.AddrPort
+				}{{"Geary", office}, {"Thunderbird", office}, {"Thunderbird", elsewhere}, {"", office}, {"", elsewhere}} {
+					v := b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Program: c.program, Source: c.source})
+					b.want(v, auth.Accepted)
+					if v.Alert {
+						alerts[key(c.program, c.source)]++
+					}
+				}
+			}
+			want := map[string]int{"Geary": 1, "Thunderbird": 1, office.Addr().String(): 1, elsewhere.Addr().String(): 1}
+			if !maps.Equal(alerts, want) {
+				t.Errorf("day %d: alerts %v, want %v", day, alerts, want)
+			}
+			time.Sleep(24 * time.Hour)
+		}
+		// Five connections of one program at once: one of them.
+		var alerts atomic.Int32
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Program: "Geary"}).Alert {
+					alerts.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := alerts.Load(); n != 1 {
+			t.Errorf("%d alerts at once, want 1", n)
+		}
+	})
+}
+
+// A name that is no account may be a mistyped password, and is not logged.
+func TestARepeatOnOneConnectionKnowsItsAccount(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for login, known := range map[string]bool{"lan": true, "nobody": false} {
+			var connection auth.Mistaken
+			for _, want := range []auth.Outcome{auth.WrongPassword, auth.RepeatedPassword} {
+				v := b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret("wrong"), Mistakes: &connection})
+				b.want(v, want)
+				if v.Known != known {
+					t.Errorf("%s, %v: known %v, want %v", login, want, v.Known, known)
+				}
+			}
 		}
 	})
 }

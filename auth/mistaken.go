@@ -5,25 +5,31 @@ package auth
 // from memory: one entry by the user, one failure. The zero Mistaken is empty;
 // it must not be used by two attempts at once.
 type Mistaken struct {
-	digests []digest
+	mistakes []mistaken
+}
+
+// mistaken is one wrong password; known is set when its name was an account.
+type mistaken struct {
+	digest digest
+	known  bool
 }
 
 type digest [32]byte
 
-func (m *Mistaken) has(d digest) bool {
+func (m *Mistaken) has(d digest) (known, seen bool) {
 	if m == nil {
-		return false
+		return false, false
 	}
-	for _, seen := range m.digests {
-		if seen == d {
-			return true
+	for _, before := range m.mistakes {
+		if before.digest == d {
+			return before.known, true
 		}
 	}
-	return false
+	return false, false
 }
 
-func (m *Mistaken) add(d digest) {
-	if m != nil && len(m.digests) < 32 {
-		m.digests = append(m.digests, d)
+func (m *Mistaken) add(d digest, known bool) {
+	if m != nil && len(m.mistakes) < 32 {
+		m.mistakes = append(m.mistakes, mistaken{d, known})
 	}
 }

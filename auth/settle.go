@@ -222,9 +222,11 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 	if v.write && s.now.After(a.LastLogin) && (!r.ClockSuspect || a.LastLogin.IsZero()) {
 		a.LastLogin = s.now
 	}
-	if days, soon := r.expiringIn(*a, a.Password.since(s.observed.fingerprint), s.now); soon && s.canAlert && !s.sso && a.AlertedOn != r.day(s.now) {
-		a.AlertedOn = r.day(s.now)
-		v.alert, v.expiresIn, v.write = true, days, true
+	if days, soon := r.expiringIn(*a, a.Password.since(s.observed.fingerprint), s.now); soon && s.canAlert && !s.sso {
+		v.alert, v.expiresIn = true, days
+		if day := r.day(s.now); a.AlertedOn != day {
+			a.AlertedOn, v.write = day, true
+		}
 	}
 	v.outcome = Accepted
 	return v

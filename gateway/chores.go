@@ -142,6 +142,12 @@ func (g *Gateway) probed(ctx context.Context, p auth.Protocol, err error) {
 	}
 }
 
+// away reports whether the mail server did not answer when it was probed last.
+func (g *Gateway) away(p auth.Protocol) bool {
+	latest := g.health[p].Load()
+	return latest != nil && *latest != nil
+}
+
 // clockHealth says why the clock is suspect. Users can log in all the same.
 func (g *Gateway) clockHealth(context.Context) error {
 	if s := g.guard.Suspicion(); !s.IsZero() {

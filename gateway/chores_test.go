@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -227,4 +228,21 @@ func TestTheSweepRemovesOldEventsOfALogThatVerifies(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Mail programs show the text of a greeting, and ask for no password.
+func TestSubmissionGreetsWithTheOutageOfTheMailServer(t *testing.T) {
+	o := newOffice(t)
+	o.open()
+	before := o.sender()
+	for o.gateway.health[auth.SMTP].Load() == nil { // the first probe; the next one is in 15 s
+		time.Sleep(time.Millisecond)
+	}
+	o.gateway.probed(t.Context(), auth.SMTP, errors.New("connection refused"))
+	p := o.dial(o.submit)
+	p.read("421 4.3.2 He thong tam thoi ban, vui long thu lai sau / Temporarily unavailable, please try again later")
+	before.say("NOOP")
+	before.read("250 ")
+	o.gateway.probed(t.Context(), auth.SMTP, nil)
+	o.sender()
 }

@@ -277,6 +277,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.smtp = &smtp.Server{
 		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
 		Text:     g.live.text,
+		Away:     func() bool { return g.away(auth.SMTP) },
 		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 		Limiter:      limiter,
 		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,

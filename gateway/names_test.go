@@ -51,6 +51,9 @@ func TestALockHoldsInEveryDomainThatTheMailServerTakesForOne(t *testing.T) {
 	}
 	other := o.phone()
 	other.say(`a LOGIN lan@other.vn "Mat-khau-1"`)
+	if alert := other.line(); !strings.HasPrefix(alert, "* NO [ALERT] ") {
+		t.Errorf("the user of a locked account is told nothing: %q", alert)
+	}
 	if answer := other.line(); !strings.HasPrefix(answer, "a NO") {
 		t.Errorf("a locked account in its other domain: %q", answer)
 	}

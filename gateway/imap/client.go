@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,9 @@ type client struct {
 	said     []upstream.IDField // by ID
 	misled   bool               // by an address that is none, and the log was told
 	mistakes *auth.Mistaken
-	bad      int // commands
-	failed   int // logins
+	bad      int       // commands
+	failed   int       // logins
+	refused  time.Time // the latest login with credentials
 
 	mu       sync.Mutex
 	draining bool // say BYE when next waiting for a command
@@ -118,6 +120,11 @@ func (c *client) arm() {
 	until := time.Now().Add(c.server.loginTimeout())
 	if total := c.begun.Add(c.server.loginTotal()); total.Before(until) {
 		until = total
+	}
+	if !c.refused.IsZero() {
+		// Its user is asked for the password: the next try is to come on this
+		// connection, where the same password costs nothing.
+		until = c.refused.Add(c.server.loginTotal())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -228,8 +235,21 @@ var (
 	errVanish  = errors.New("no reason given to the client")
 )
 
-// farewell is a reason to say BYE.
+// farewell is a reason to say BYE: Vietnamese without diacritics and English, since
+// some mail programs show it.
 type farewell string
+
+const (
+	farewellTooMuch  farewell = "Qua nhieu du lieu truoc khi dang nhap / Too much data before login"
+	farewellShutdown farewell = "May chu dang dung, vui long thu lai / The server is shutting down, please try again"
+	farewellTooSlow  farewell = "Qua thoi gian cho / Too slow"
+	farewellCommands farewell = "Qua nhieu lenh sai / Too many bad commands"
+	farewellRefusals farewell = "Qua nhieu lan dang nhap bi tu choi / Too many refusals"
+	farewellWeb      farewell = "Day khong phai may chu web / This is no web server"
+	farewellStartTLS farewell = "Khong duoc gui gi sau STARTTLS / Nothing may follow STARTTLS"
+	farewellLogout   farewell = "Da dang xuat / Logging out"
+	farewellCrowd    farewell = "[UNAVAILABLE] Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later"
+)
 
 func (f farewell) Error() string { return string(f) }
 
@@ -245,11 +265,11 @@ func (c *client) farewell(err error) {
 		return
 	case errors.As(err, &f):
 	case errors.Is(err, errLineTooLong), errors.Is(err, errCommandTooLong), errors.Is(err, errLiteralTooLong), errors.Is(err, errTalkTooLong):
-		f = farewell(err.Error())
+		f = farewellTooMuch
 	case errors.As(err, &timeout) && timeout.Timeout() && draining:
-		f = "The server is shutting down"
+		f = farewellShutdown
 	case errors.As(err, &timeout) && timeout.Timeout():
-		f = "Too slow" // RFC 9051 section 5.4
+		f = farewellTooSlow // RFC 9051 section 5.4
 	default:
 		// Logged out, hung up, or not worth a word.
 		c.log.Debug("connection ends", "why", err)
@@ -283,5 +303,10 @@ func (c *client) linger() {
 // if the client hangs up meanwhile.
 func (c *client) attempt(a auth.Attempt) auth.Verdict {
 	a.Session, a.Protocol, a.Source, a.Mistakes, a.Connected = c.id, auth.IMAP, c.source, c.mistakes, c.begun
+	for _, field := range c.said {
+		if strings.EqualFold(field.Name, "name") { // RFC 2971 section 3.3
+			a.Program = field.Value
+		}
+	}
 	return c.server.Guard.Attempt(context.WithoutCancel(c.door.ctx), a)
 }

@@ -38,7 +38,7 @@ func (c *client) refuse(bad *syntaxError) error {
 	}
 	// A browser, or another protocol's client, must not get far.
 	if c.bad++; c.bad >= orElse(c.server.MaxBad, 5) {
-		return farewell("Too many bad commands")
+		return farewellCommands
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (c *client) obey(cmd command) error {
 		if err := args.skip(); err != nil {
 			return err
 		}
-		if err := c.say("* BYE logging out\r\n" + cmd.tag + " OK done\r\n"); err != nil {
+		if err := c.say("* BYE " + string(farewellLogout) + "\r\n" + cmd.tag + " OK done\r\n"); err != nil {
 			return err
 		}
 		return errLogout
@@ -110,7 +110,7 @@ func (c *client) obey(cmd command) error {
 		return c.authenticate(cmd.tag, args)
 	}
 	if looksLikeHTTP(cmd) {
-		return farewell("This is no web server")
+		return farewellWeb
 	}
 	return args.bad(notNow)
 }
@@ -174,7 +174,7 @@ func (c *client) startTLS(tag string) error {
 		// Whoever sent that, perhaps an attacker in between, wants it executed
 		// behind the handshake (CVE-2011-0411, CVE-2021-33515).
 		c.log.Warn("bytes between STARTTLS and the handshake")
-		return farewell("Nothing may follow STARTTLS")
+		return farewellStartTLS
 	}
 	if err := c.say(tag + " OK begin\r\n"); err != nil {
 		return err

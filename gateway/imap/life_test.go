@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -81,7 +82,7 @@ func TestASlowClientIsToldGoodbye(t *testing.T) {
 				var talk sync.WaitGroup
 				talk.Go(func() { test.say(conn) })
 				rest, _ := io.ReadAll(conn)
-				if took := time.Since(start); took != test.after || strings.HasSuffix(string(rest), "* BYE Too slow\r\n") != test.bye {
+				if took := time.Since(start); took != test.after || strings.HasSuffix(string(rest), "* BYE Qua thoi gian cho / Too slow\r\n") != test.bye {
 					t.Errorf("after %v: %q", took, rest)
 				}
 				conn.Close()
@@ -91,6 +92,44 @@ func TestASlowClientIsToldGoodbye(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The user is asked for the password, and looks for it: the next try comes on the same
+// connection, where the same password costs nothing.
+func TestARefusedLoginLeavesThreeMinutesForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l := newScene(t), newPipes()
+		s.guard.before = auth.WrongPassword
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error)
+		go func() { served <- s.server.Serve(ctx, l, true) }()
+		conn := l.dial()
+		secured := tls.Client(conn, mailtest.ClientTLS())
+		r := bufio.NewReader(secured)
+		read := func(want string) {
+			t.Helper()
+			if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, want) {
+				t.Fatalf("read %q, %v; want %q", line, err, want)
+			}
+		}
+		read("* OK")
+		for range 3 { // past the three minutes that a connection has before its first login
+			time.Sleep(50 * time.Second)
+			io.WriteString(secured, "a LOGIN "+owner+" wrong\r\n")
+			read("a NO [AUTHENTICATIONFAILED]")
+			time.Sleep(2 * time.Minute)
+			io.WriteString(secured, "b NOOP\r\n") // takes no more time
+			read("b OK")
+		}
+		began := time.Now()
+		read("* BYE Qua thoi gian cho / Too slow")
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("after the last login it took %v, want 3 minutes in all", 2*time.Minute+took)
+		}
+		conn.Close()
+		cancel()
+		<-served
+	})
 }
 
 func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
@@ -106,7 +145,7 @@ func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
 	<-s.guard.asked
 
 	s.stop()
-	if got := early.gone(); got != "* BYE The server is shutting down\r\n" {
+	if got := early.gone(); got != "* BYE May chu dang dung, vui long thu lai / The server is shutting down, please try again\r\n" {
 		t.Errorf("before login, the client read %q", got)
 	}
 	if _, err := net.Dial("tcp", s.address); err == nil {
@@ -222,6 +261,7 @@ func TestARefusalAfterARightPasswordLogsOutAtTheMailServer(t *testing.T) {
 	s.guard.after = auth.Expired
 	c := s.connect(true)
 	c.login(password)
+	c.expect("* NO [ALERT] Mat khau het han")
 	c.expect("l NO [EXPIRED]")
 	waitFor(t, func() bool { return s.fake.Open() == 0 })
 	if s.sessions.Len("") != 0 {
@@ -306,7 +346,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer third.Close()
-	if got, _ := io.ReadAll(third); string(got) != "* BYE [UNAVAILABLE] Too many connections\r\n" {
+	if got, _ := io.ReadAll(third); string(got) != "* BYE [UNAVAILABLE] Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later\r\n" {
 		t.Errorf("read %q", got)
 	}
 	first.say("a LOGOUT")
@@ -418,7 +458,7 @@ func TestARefusedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 		}
 		told := 0
 		for _, conn := range refused {
-			if text, _ := io.ReadAll(conn); string(text) == "* BYE [UNAVAILABLE] Too many connections\r\n" {
+			if text, _ := io.ReadAll(conn); string(text) == "* BYE [UNAVAILABLE] Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later\r\n" {
 				told++
 			}
 		}

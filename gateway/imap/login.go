@@ -113,7 +113,7 @@ func (c *client) cleartext(tag string, mech auth.Mechanism) error {
 // again counts something that a connection may do a few times only.
 func (c *client) again(times *int, most int) error {
 	if *times++; *times >= most {
-		return farewell("Too many refusals")
+		return farewellRefusals
 	}
 	return nil
 }
@@ -160,9 +160,10 @@ func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
 		},
 	})
 	if verdict.Outcome != auth.Accepted || kept == nil {
-		if err := c.say(tag + " " + c.server.refusal(verdict) + "\r\n"); err != nil {
+		if err := c.say(c.server.alert(verdict) + tag + " " + c.server.refusal(verdict) + "\r\n"); err != nil {
 			return err
 		}
+		c.refused = time.Now()
 		return c.again(&c.failed, orElse(c.server.MaxFailures, 10))
 	}
 	if c.isRevoked() {

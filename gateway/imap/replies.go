@@ -63,6 +63,17 @@ func (s *Server) refusal(v auth.Verdict) string {
 	return "NO [" + string(code) + "] " + s.text(r.like)
 }
 
+// alert is the line before a refusal that somebody must act on (RFC 9051 section 7.1):
+// Thunderbird shows its user nothing of a tagged NO, but this. Each of these outcomes
+// is told only to those who may know it, as the refusal is.
+func (s *Server) alert(v auth.Verdict) string {
+	switch v.Outcome {
+	case auth.Locked, auth.Revoked, auth.Expired:
+		return "* NO [ALERT] " + s.text(v.Outcome) + "\r\n"
+	}
+	return ""
+}
+
 // text is the operator's words for an outcome.
 func (s *Server) text(o auth.Outcome) string {
 	text := ""

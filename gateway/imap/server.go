@@ -150,7 +150,7 @@ func (d *door) take(conn net.Conn) {
 		return
 	default:
 		// RFC 9051 section 7.1.5
-		d.clients.Go(func() { d.server.refusals.Say(conn, "* BYE [UNAVAILABLE] Too many connections") })
+		d.clients.Go(func() { d.server.refusals.Say(conn, "* BYE "+string(farewellCrowd)) })
 		return
 	}
 	c.leave = leave

@@ -155,6 +155,7 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 			case test.refused:
 				c.expect("z BAD ")
 			default:
+				c.expect("* NO [ALERT]")
 				c.expect("z NO [CONTACTADMIN]")
 			}
 			made := s.guard.made()

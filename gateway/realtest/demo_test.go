@@ -298,6 +298,9 @@ func TestTheLoginThatFindsAnAccountRevokedIsTold(t *testing.T) {
 		d.Conn, d.r = secured, bufio.NewReader(secured)
 		d.Hear()
 		d.Say("a LOGIN dormant@" + Domain + " " + Password + "\r\n")
+		if line, err := d.Line(); !strings.HasPrefix(line, "* NO [ALERT] ") {
+			t.Errorf("%q (%v)", line, err)
+		}
 		if line, err := d.Line(); !strings.HasPrefix(line, "a NO [CONTACTADMIN]") {
 			t.Errorf("%q (%v)", line, err)
 		}

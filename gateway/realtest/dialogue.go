@@ -169,10 +169,18 @@ func (door Door) DialSMTP(t testing.TB, from string) (*Dialogue, string) {
 	return d, d.MustReply("250", "EHLO client.example")
 }
 
-// LoginSMTP tries to log in on a fresh connection and returns the reply.
+// LoginSMTP tries to log in on a fresh connection and returns the reply, or a greeting
+// with 421: the mail server is known to be away.
 func (door Door) LoginSMTP(t testing.TB, from, user, password string) (*Dialogue, string) {
 	t.Helper()
-	d, _ := door.DialSMTP(t, from)
+	d := DialTLS(t, door.Submissions, from)
+	switch greeting := d.Reply(); {
+	case strings.HasPrefix(greeting, "421 "):
+		return d, greeting
+	case !strings.HasPrefix(greeting, "220 "):
+		t.Fatalf("greeting: %q", greeting)
+	}
+	d.MustReply("250", "EHLO client.example")
 	return d, d.Ask("AUTH PLAIN " + plain("", user, password))
 }
 

@@ -71,6 +71,7 @@ const (
 	imapWrong, smtpWrong   = "NO [AUTHENTICATIONFAILED]", "535 5.7.8"
 	imapLocked, smtpLocked = "NO [CONTACTADMIN]", "525 5.7.13"
 	imapLater, smtpLater   = "NO [UNAVAILABLE]", "454 4.7.0"
+	smtpAway               = "421 4.3.2"
 	smtpAccepted           = "235 2.0.0"
 )
 

@@ -37,6 +37,7 @@ type conn struct {
 
 	mu       sync.Mutex
 	opened   time.Time
+	refused  time.Time // the latest login
 	began    time.Time // when the line began that is being read
 	loggedIn bool
 	busy     bool  // a mail transaction is open
@@ -267,8 +268,20 @@ func (c *conn) arm() error {
 		until = time.Now().Add(c.times.command)
 	} else {
 		until = earlier(c.began.Add(c.times.login), c.opened.Add(c.times.total))
+		if !c.refused.IsZero() {
+			// Its user is asked for the password: the next try is to come on this
+			// connection, where the same password costs nothing.
+			until = c.refused.Add(c.times.total)
+		}
 	}
 	return c.inner.SetReadDeadline(until)
+}
+
+// refuse notes that a login was refused.
+func (c *conn) refuse() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = time.Now()
 }
 
 // atMissedEnd reports whether the message has ended and go-smtp, who wants to read

@@ -114,6 +114,7 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 	})
 	up, leave := e.settle(verdict.Outcome == auth.Accepted)
 	if verdict.Outcome != auth.Accepted {
+		s.conn.refuse()
 		return s.server.refusal(verdict.Outcome)
 	}
 	if up == nil {

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"fmt"
 	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -59,6 +60,13 @@ var plainTexts = map[code]string{
 	temporary:       "Temporarily unavailable; try again later",
 }
 
+// awayGreeting is the greeting while the mail server does not answer: mail programs show its
+// text and ask for no password, as they do after a 454 to AUTH.
+func (s *Server) awayGreeting() string {
+	reply := away.says(s.refusal(auth.Unavailable).Message)
+	return fmt.Sprintf("%d %d.%d.%d %s", reply.Code, reply.EnhancedCode[0], reply.EnhancedCode[1], reply.EnhancedCode[2], reply.Message)
+}
+
 // refusal is the reply to an attempt that was not accepted.
 func (s *Server) refusal(o auth.Outcome) *gosmtp.SMTPError {
 	c, ok := refusals[o]
@@ -91,6 +99,7 @@ var (
 	badData       = code{500, gosmtp.EnhancedCode{5, 5, 2}} // RFC 5321 section 2.3.8
 	notNow        = code{451, gosmtp.EnhancedCode{4, 4, 2}} // RFC 3463 section 3.5
 	serverGone    = code{421, gosmtp.EnhancedCode{4, 4, 2}} // RFC 5321 section 3.8
+	away          = code{421, gosmtp.EnhancedCode{4, 3, 2}} // RFC 5321 section 3.1
 	ended         = code{421, gosmtp.EnhancedCode{4, 3, 2}} // RFC 5321 section 3.8
 	strangeReply  = code{451, gosmtp.EnhancedCode{4, 3, 0}} // RFC 3463 section 3.4
 )

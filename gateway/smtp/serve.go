@@ -85,7 +85,12 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	d.enter(c, func() { c.abort(); client.abort() })
 	defer d.leave(c)
 
+	isAway := d.Away != nil && d.Away()
 	if !d.implicit {
+		if isAway {
+			d.refusals.Say(inner, d.awayGreeting())
+			return
+		}
 		if err := client.clear(); err != nil {
 			log.Debug("no TLS", "err", err)
 			return
@@ -99,6 +104,10 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	}
 	if err != nil {
 		log.Debug("no TLS", "err", err)
+		return
+	}
+	if isAway {
+		d.refusals.Say(c, d.awayGreeting())
 		return
 	}
 	// Serve returns when the connection is closed, Shutdown when go-smtp's

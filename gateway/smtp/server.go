@@ -88,6 +88,9 @@ type Server struct {
 	// Text is what a user is told of an outcome: one line of ASCII. Nil, or an
 	// empty text, for plain English.
 	Text func(auth.Outcome) string
+	// Away, if set, reports whether the mail server is known not to answer: then new
+	// connections are greeted with 421 and the text of [auth.Unavailable].
+	Away func() bool
 	// Sessions, if set, knows who is logged in.
 	Sessions *live.Registry
 	// Recorder may be nil.

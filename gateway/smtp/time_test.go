@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"congthu/auth"
 	"congthu/gateway/mailtest"
 	"congthu/gateway/upstream"
 )
@@ -142,6 +144,55 @@ func TestTimeBeforeLogin(t *testing.T) {
 		c.do("QUIT", "221")
 		c.closed()
 	})
+}
+
+// The user is asked for the password, and looks for it: the next try comes on the same
+// connection, where the same password costs nothing.
+func TestARefusedLoginLeavesThreeMinutesForTheNext(t *testing.T) {
+	bubble(t, true, nil, func(t *testing.T, g *gateway, dial func() *client) {
+		c := dial().secured()
+		c.want("220")
+		c.do("EHLO x", "250")
+		for range 3 { // past the three minutes that a connection has before its first login
+			time.Sleep(50 * time.Second)
+			c.do("AUTH PLAIN "+plain("", owner, "wrong"), "535")
+			time.Sleep(2 * time.Minute)
+			c.do("NOOP", "250") // takes no more time
+		}
+		began := time.Now()
+		c.want("421 4.4.2")
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("after the last login it took %v, want 3 minutes in all", 2*time.Minute+took)
+		}
+		c.closed()
+	})
+}
+
+// Mail programs show the text of a greeting, and ask for no password.
+func TestWhileTheMailServerIsAwayTheGreetingSaysSo(t *testing.T) {
+	for _, implicit := range []bool{false, true} {
+		var away atomic.Bool
+		bubble(t, implicit, func(g *gateway) {
+			g.Away = away.Load
+			g.Text = func(o auth.Outcome) string { return "Tam thoi ban / " + o.String() }
+		}, func(t *testing.T, g *gateway, dial func() *client) {
+			greeted := func() *client {
+				if implicit {
+					return dial().secured()
+				}
+				return dial()
+			}
+			before := greeted()
+			before.want("220")
+			away.Store(true)
+			c := greeted()
+			c.want("421 4.3.2 Tam thoi ban / unavailable")
+			c.closed()
+			before.do("EHLO x", "250") // who is there may stay
+			away.Store(false)
+			greeted().want("220")
+		})
+	}
 }
 
 func TestTimeAfterLogin(t *testing.T) {

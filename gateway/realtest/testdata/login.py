@@ -42,7 +42,10 @@ def try_smtp():
                          source_address=SOURCE, timeout=TIMEOUT)
         s.ehlo()
     else:
-        s = smtp(implicit=door != "smtp")
+        try:
+            s = smtp(implicit=door != "smtp")
+        except smtplib.SMTPConnectError as e:  # the greeting says that it is away
+            return {"code": str(e.smtp_code), "text": e.smtp_error.decode()}
     try:
         if door in ("smtp-cleartext", "smtp-plain"):
             blob = base64.b64encode(f"{authorize}\0{USER}\0{PASSWORD}".encode()).decode()
