@@ -11,6 +11,7 @@ import (
 type eventsInput struct {
 	Account string   `query:"account" maxLength:"320" doc:"Only events of this account; any spelling of its address."`
 	Kind    []string `query:"kind" maxItems:"20" doc:"Only events of these kinds, joined by commas."`
+	Source  string   `query:"source" maxLength:"64" doc:"Only events from this IPv4 or IPv6 address or network, and those that tell of it; an IPv6 address stands for its /64."`
 	Limit   int      `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most this many."`
 	Before  int64    `query:"before" minimum:"1" doc:"Only events with a smaller seq: next of the page before."`
 }
@@ -18,7 +19,7 @@ type eventsInput struct {
 type eventsOutput struct{ Body EventList }
 
 func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
-	f := auth.EventFilter{Before: in.Before, Limit: in.Limit + 1}
+	f := auth.EventFilter{Before: in.Before, Limit: in.Limit}
 	if in.Account != "" {
 		name, err := s.canonical("query.account", in.Account)
 		if err != nil {
@@ -29,6 +30,18 @@ func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput
 	for _, kind := range in.Kind {
 		f.Kinds = append(f.Kinds, auth.EventKind(kind))
 	}
+	if in.Source != "" {
+		network, err := ParseNetwork(in.Source)
+		if err != nil {
+			return nil, invalid("query.source", err.Error())
+		}
+		events, next, err := auth.EventsFrom(ctx, s.Accounts, network, f)
+		if err != nil {
+			return nil, s.storeFailed("read events", err)
+		}
+		return &eventsOutput{EventList{Events: eventsOf(events), Next: next}}, nil
+	}
+	f.Limit++
 	events, err := s.Accounts.Events(ctx, f)
 	if err != nil {
 		return nil, s.storeFailed("read events", err)

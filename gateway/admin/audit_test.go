@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -176,4 +177,59 @@ func TestAVerificationOutlastsTheTimeLimitsOfTheServer(t *testing.T) {
 	if answer.StatusCode != 200 {
 		t.Errorf("status %d: %s", answer.StatusCode, f.log)
 	}
+}
+
+func TestEventsAreFoundByWhereTheyCameFrom(t *testing.T) {
+	f := newFixture(t)
+	happened := func(source, after string, kind auth.EventKind) {
+		e := auth.Event{At: f.now, Kind: kind, Actor: "Nguyễn Văn A", After: after}
+		if source != "" {
+			e.Source = netip.MustParseAddrPort(source)
+		}
+		f.store.Update(t.Context(), "an@x.vn", 0, func(*auth.Account) ([]auth.Event, bool) { return []auth.Event{e}, true })
+	}
+	happened("203.0.113.7:50001", "", auth.PasswordWrong)                                                // 1
+	happened("203.0.113.77:50001", "", auth.PasswordWrong)                                               // 2
+	happened("[::ffff:203.0.113.7]:50002", "", auth.AccountLocked)                                       // 3
+	happened("[2001:db8::7]:993", "", auth.NameLocked)                                                   // 4
+	happened("[2001:db8:0:1::7]:993", "", auth.NameLocked)                                               // 5
+	happened("10.0.0.1:40000", "203.0.113.7/32 allowed until 2025-06-15T08:00:00Z", auth.SourceAllowed)  // 6
+	happened("10.0.0.1:40000", "203.0.113.77/32 allowed until 2025-06-15T08:00:00Z", auth.SourceAllowed) // 7
+	happened("", "", auth.AccountRevoked)                                                                // 8
+	for query, want := range map[string][]int64{
+		"source=203.0.113.7":                     {6, 3, 1},
+		"source=203.0.113.7/32":                  {6, 3, 1},
+		"source=203.0.113.0/24":                  {7, 6, 3, 2, 1},
+		"source=203.0.113.7&kind=password.wrong": {1},
+		"source=203.0.113.7&before=6":            {3, 1},
+		"source=203.0.113.7&account=binh@x.vn":   nil,
+		"source=2001:db8::abcd":                  {4},
+		"source=2001:db8::/32":                   {5, 4},
+		"source=10.0.0.1":                        {7, 6},
+		"source=192.0.2.1":                       nil,
+	} {
+		var seqs []int64
+		list := decode[EventList](t, f.request("GET", base+"/events?"+query, ""), 200)
+		for _, e := range list.Events {
+			seqs = append(seqs, e.Seq)
+		}
+		if !slices.Equal(seqs, want) || list.Next != 0 || list.Events == nil {
+			t.Errorf("%s: %v, want %v; next %d", query, seqs, want, list.Next)
+		}
+	}
+	first := decode[EventList](t, f.request("GET", base+"/events?source=203.0.113.7&limit=2", ""), 200)
+	if len(first.Events) != 2 || first.Next != 3 {
+		t.Errorf("%+v", first)
+	}
+	for source, want := range map[string]string{
+		"203.0.113.7/24": "is no network: did you mean 203.0.113.0/24?", "203.0.113.7:993": "is no address: did you mean 203.0.113.7?",
+		"0.0.0.0": "is the address of no client", "huyen": "is no address: write an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7",
+	} {
+		p := decode[Problem](t, f.request("GET", base+"/events?source="+source, ""), 422)
+		if len(p.Errors) != 1 || p.Errors[0].Location != "query.source" || p.Errors[0].Message != want {
+			t.Errorf("%s: %+v", source, p)
+		}
+	}
+	f.store.fail = errDisk
+	decode[Problem](t, f.request("GET", base+"/events?source=203.0.113.7", ""), 503)
 }

@@ -110,7 +110,7 @@ type Event struct {
 // EventList is one page of events, newest first.
 type EventList struct {
 	Events []Event `json:"events" nullable:"false"`
-	Next   int64   `json:"next,omitzero" doc:"Give it as before for the next page; left out on the last."`
+	Next   int64   `json:"next,omitzero" doc:"Give it as before for the next page; left out on the last. A page of one source may be short, even empty, and have a next one."`
 }
 
 // ChainReport is the result of a verification of the audit log.

@@ -159,6 +159,18 @@ func ParseSource(text string) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("is no address: write an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7")
 }
 
+// ParseNetwork reads a network of sources, or the source of one address.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		if p == p.Masked() {
+			return p, nil
+		}
+		return netip.Prefix{}, fmt.Errorf("is no network: did you mean %s?", p.Masked())
+	}
+	addr, err := ParseSource(text)
+	return auth.Source(addr), err
+}
+
 // nearAddress is the address that a text was probably meant to be: with a port, in
 // brackets, with zeros in front, a comma for a dot, or something around it.
 func nearAddress(text string) netip.Addr {

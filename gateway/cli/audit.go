@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ type audit struct {
 }
 
 func (a *audit) list() *cobra.Command {
-	var account string
+	var account, source string
 	var kinds []string
 	var limit int
 	var before int64
@@ -55,6 +56,7 @@ func (a *audit) list() *cobra.Command {
 		Short: "List events, newest first (danh sách sự kiện)",
 		Example: `  congthu audit list --limit 20
   congthu audit list --account an@example.org
+  congthu audit list --source 203.0.113.7 --kind password.wrong,account.locked,name.locked
   congthu audit list --kind account.locked,account.unlocked --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,24 +68,26 @@ func (a *audit) list() *cobra.Command {
 			if limit < 1 || limit > pageSize {
 				return usage(cmd, "--limit is a number from 1 to %d; --before SEQ goes on from there", pageSize)
 			}
+			if source != "" {
+				if _, err := admin.ParseNetwork(source); err != nil {
+					return usage(cmd, "--source %q %w", source, err)
+				}
+			}
 			c, err := a.at.client()
 			if err != nil {
 				return err
 			}
-			query := url.Values{"limit": {strconv.Itoa(limit)}}
+			query := url.Values{}
 			if account != "" {
 				query.Set("account", account)
 			}
 			if len(kinds) > 0 {
 				query.Set("kind", strings.Join(kinds, ","))
 			}
-			if before > 0 {
-				query.Set("before", strconv.FormatInt(before, 10))
+			if source != "" {
+				query.Set("source", source)
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), patience)
-			defer cancel()
-			var list admin.EventList
-			answer, err := c.get(ctx, "/events", query, &list)
+			list, answer, err := c.events(cmd.Context(), query, before, limit)
 			if err != nil {
 				return err
 			}
@@ -104,14 +108,49 @@ func (a *audit) list() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&account, "account", "", "only events of this account (`ADDRESS`)")
+	f.StringVar(&source, "source", "", "only events from this `ADDRESS` or network, and those that tell of it")
 	f.StringSliceVar(&kinds, "kind", nil, "only events of these `KINDS`, joined by commas: "+strings.Join(known, ", "))
 	f.IntVar(&limit, "limit", 50, "at most `N` events")
 	f.Int64Var(&before, "before", 0, "only events before this one (`SEQ`)")
+	must(cmd.RegisterFlagCompletionFunc("source", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return (&sources{at: a.at}).complete(cmd, nil, begun)
+	}))
 	must(cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(known, cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("account", func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return (&accounts{at: a.at}).complete(cmd, args, begun)
 	}))
 	return cmd
+}
+
+// events asks for the newest events before one, page after page until there are
+// enough: a page of one source may be short and have a next one. The answer is what
+// the gateway said, or what it would have said of all pages together.
+func (c *client) events(ctx context.Context, query url.Values, before int64, limit int) (all admin.EventList, answer []byte, err error) {
+	all.Events = make([]admin.Event, 0)
+	for pages := 1; ; pages++ {
+		query.Set("limit", strconv.Itoa(limit-len(all.Events)))
+		if before > 0 {
+			query.Set("before", strconv.FormatInt(before, 10))
+		}
+		var page admin.EventList
+		pageCtx, cancel := context.WithTimeout(ctx, patience)
+		answer, err = c.get(pageCtx, "/events", query, &page)
+		cancel()
+		if err != nil {
+			return all, nil, err
+		}
+		all.Events, all.Next = append(all.Events, page.Events...), page.Next
+		if page.Next > 0 && before > 0 && page.Next >= before {
+			return all, nil, errors.New("the gateway gives the same page again and again")
+		}
+		if !query.Has("source") || page.Next == 0 || len(all.Events) >= limit {
+			if pages > 1 {
+				answer, err = json.Marshal(all)
+			}
+			return all, answer, err
+		}
+		before = page.Next
+	}
 }
 
 var notedHead = regexp.MustCompile(`^([0-9]{1,18}):([0-9a-fA-F]{64})$`)

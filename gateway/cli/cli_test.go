@@ -298,6 +298,15 @@ func (f *fake) handler() http.Handler {
 				list.Next = list.Events[limit-1].Seq
 				break
 			}
+			if source := q.Get("source"); source != "" { // by parts of one event
+				if list.Next = e.Seq; e.Seq == 1 {
+					list.Next = 0
+				}
+				if strings.Contains(e.Source, source) {
+					list.Events = append(list.Events, e)
+				}
+				break
+			}
 			list.Events = append(list.Events, e)
 		}
 		answer(w, 200, list)
@@ -510,6 +519,12 @@ func TestTheAuditLogIsListed(t *testing.T) {
 	f.expect(0, "audit", "list", "--limit", "1")
 	f.expect(0, "audit", "list", "--before", "1")
 	f.expect(0, "audit", "list", "--limit", "1", "-o", "json")
+	f.expect(0, "audit", "list", "--source", "10.1.2.3")
+	f.expect(0, "audit", "list", "--source", "10.1.2.3", "--limit", "1")
+	f.expect(0, "audit", "list", "--source", "2001:db8::1", "-o", "json")
+	f.expect(0, "audit", "list", "--source", "192.0.2.1", "-o", "json")
+	f.expect(exitUsage, "audit", "list", "--source", "10.1.2.3:993")
+	f.expect(exitUsage, "audit", "list", "--source", "10.1.2.3/24")
 	f.compare("audit-list")
 }
 
