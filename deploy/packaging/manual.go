@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +39,9 @@ func manual(version string, at time.Time, example string) (map[string][]byte, er
 		if err != nil {
 			return nil, err
 		}
+		if content, err = withSections(content, sections[filepath.Base(page)]); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(page), err)
+		}
 		files["man/"+filepath.Base(page)] = append([]byte(encoding), content...)
 	}
 	files["man/congthu.yaml.5"] = configurationPage(version, at, example)
@@ -53,6 +58,92 @@ func manual(version string, at time.Time, example string) (map[string][]byte, er
 		files[name] = b.Bytes()
 	}
 	return files, nil
+}
+
+// sections are what the commands' own help has no room for (man-pages(7)), by page.
+var sections = map[string]string{
+	"congthu-serve.1": `.SH EXIT STATUS
+.TP
+0
+The gateway has ended after SIGTERM or SIGINT.
+.TP
+1
+It could not start or not go on: a port is taken, the data directory or the
+database cannot be used, gateways on one database do not agree.
+.TP
+64
+Wrong usage.
+.TP
+78
+The configuration is not right; nothing was started.
+.SH SIGNALS
+.TP
+SIGTERM, SIGINT
+No new connections; live sessions go on for drain_timeout at most; then the end.
+.TP
+SIGHUP
+Reads the configuration and the certificates again. A file with a mistake
+changes nothing, and the log says where the mistake is.
+.SH ENVIRONMENT
+.TP
+LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
+Sockets that systemd has opened, see
+.BR sd_listen_fds (3).
+.TP
+NOTIFY_SOCKET, WATCHDOG_USEC
+Where systemd is told the state, see
+.BR sd_notify (3).
+.TP
+GOGC, GOMEMLIMIT
+Settings of Go's memory. With GOGC the gateway leaves it as it is set.
+.TP
+PGHOST, PGUSER, ...
+Those of libpq, where the connection string of PostgreSQL leaves something out.
+` + filesSection,
+	"congthu-check.1": `.SH EXIT STATUS
+.TP
+0
+Nothing failed; there may be warnings.
+.TP
+1
+Something failed: see the lines that begin with "failed".
+.TP
+64
+Wrong usage.
+.TP
+78
+The configuration is not right; nothing else was looked at.
+.SH SIGNALS
+.TP
+SIGINT, SIGTERM
+End the command at once; it has changed nothing.
+.SH ENVIRONMENT
+It reads no variables of its own. For PostgreSQL those of libpq (PGHOST and so on)
+hold where the connection string leaves something out.
+` + filesSection,
+}
+
+const filesSection = `.SH FILES
+.TP
+/etc/congthu/congthu.yaml
+The configuration in packages, see
+.BR congthu.yaml (5).
+.TP
+/var/lib/congthu
+The default of data_dir: congthu.db (accounts and the audit log, with SQLite),
+pepper.key (the key of the password fingerprints), admin.sock (for the commands).
+`
+
+// withSections puts sections in front of the references at the end of a page.
+func withSections(page []byte, sections string) ([]byte, error) {
+	if sections == "" {
+		return page, nil
+	}
+	before, after, found := bytes.Cut(page, []byte(".SH SEE ALSO"))
+	if !found {
+		return nil, errors.New("there is no section SEE ALSO")
+	}
+	return slices.Concat(before, []byte(sections), []byte(".SH SEE ALSO"), after), nil
 }
 
 // encoding tells man what the page is written in: there is Vietnamese in it.

@@ -270,6 +270,28 @@ func TestEveryCommandHasAManPage(t *testing.T) {
 	}
 }
 
+// Who writes a unit or a script of his own looks there for what to expect.
+func TestServeAndCheckTellOfExitCodesSignalsFilesAndEnvironment(t *testing.T) {
+	files := installed(t)
+	for command, words := range map[string][]string{
+		"serve": {"64", "78", "SIGTERM", "SIGHUP", "/etc/congthu/congthu.yaml", "/var/lib/congthu", "NOTIFY_SOCKET", "LISTEN_FDS"},
+		"check": {"64", "78", "SIGINT", "/etc/congthu/congthu.yaml", "/var/lib/congthu"},
+	} {
+		text := gunzipped(t, files["/usr/share/man/man1/congthu-"+command+".1.gz"].content)
+		last := strings.Index(text, ".SH SEE ALSO")
+		for _, section := range []string{".SH EXIT STATUS", ".SH SIGNALS", ".SH ENVIRONMENT", ".SH FILES"} {
+			if at := strings.Index(text, section+"\n"); at < 0 || at > last {
+				t.Errorf("congthu-%s(1): %s is at %d, SEE ALSO at %d", command, section, at, last)
+			}
+		}
+		for _, word := range words {
+			if !strings.Contains(text, word) {
+				t.Errorf("congthu-%s(1) does not say %s", command, word)
+			}
+		}
+	}
+}
+
 func TestTheLicencesOfAllModulesArePassedOn(t *testing.T) {
 	text := gunzipped(t, installed(t)["/usr/share/doc/congthu/licences.txt.gz"].content)
 	for _, module := range []string{"Go, its runtime", "modernc.org/sqlite@", "github.com/jackc/pgx/v5@", "github.com/spf13/cobra@", "golang.org/x/crypto@"} {

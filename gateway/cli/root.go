@@ -47,7 +47,10 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
   congthu account show an@example.org`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       versionLine(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version")
 	commands := []*cobra.Command{
 		newDemoCommand(),
 		newServeCommand(),

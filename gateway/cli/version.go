@@ -55,6 +55,11 @@ func revision() string {
 	return noted
 }
 
+// versionLine is what people are shown of the version.
+func versionLine() string {
+	return fmt.Sprintf("congthu %s, revision %s, %s %s/%s", version(), revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func newVersionCommand() *cobra.Command {
 	var output output
 	cmd := &cobra.Command{
@@ -70,7 +75,7 @@ func newVersionCommand() *cobra.Command {
 					"version": version(), "revision": revision(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
 				})
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "congthu %s, revision %s, %s %s/%s\n", version(), revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
