@@ -13,18 +13,19 @@ import (
 // whoever else may listen learns nothing from it.
 const channel = "congthu"
 
-// lockEvents are the changes that other replicas are told of.
+// lockEvents are the changes that other replicas are told of: all that
+// [auth.Guard.Heard] does something about, and the rules that gateways agree on.
 var lockEvents = []auth.EventKind{
 	auth.AccountLocked, auth.NameLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored,
-	auth.SourceAllowed, auth.RulesAdopted,
+	auth.AccountMerged, auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted, auth.RulesAdopted,
 }
 
-// Changes calls f for every event that locks, unlocks, revokes or restores an
-// account, allows a source, or changes the
-// rules that gateways agree on, on this replica or another, in their order, from now on and until ctx
-// ends or the store is closed; then it returns nil. It is for what must happen in
-// every replica: to end the sessions of an account that an admin has locked, to
-// wake whoever waits.
+// Changes calls f for every event that locks, unlocks, revokes, restores or merges an
+// account, allows a source, doubts or accepts the clock, or changes the rules that
+// gateways agree on, on this replica or another, in their order, from now on and
+// until ctx ends or the store is closed; then it returns nil. It is for what must
+// happen in every replica: to end the sessions of an account that an admin has
+// locked, to wake whoever waits.
 //
 // It is told at once by NOTIFY, and looks every [Options.Poll] all the same.
 // While the database is away it waits, and misses nothing: events are committed

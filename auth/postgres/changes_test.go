@@ -72,21 +72,28 @@ n1@congthu.test account.unlocked
 n2@congthu.test account.revoked
 n3@congthu.test account.restored
 n4@congthu.test name.locked
+n5@congthu.test account.merged
  source.allowed
+ clock.suspected
+ clock.accepted
+ rules.adopted
 `
 
 func changeLocks(t *testing.T, s *Store) {
 	t.Helper()
 	for i, kind := range []auth.EventKind{
 		auth.AccountLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored, auth.NameLocked,
+		auth.AccountMerged,
 	} {
 		update(t, s, numbered(i), 0, fail) // is not told
 		update(t, s, numbered(i), 0, locked(kind))
 	}
 	// Of no account.
-	update(t, s, "", 0, func(*auth.Account) ([]auth.Event, bool) {
-		return []auth.Event{{At: noon, Kind: auth.SourceAllowed, Actor: "admin", After: "203.0.113.7/32 not allowed"}}, true
-	})
+	for _, kind := range []auth.EventKind{auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted, auth.RulesAdopted} {
+		update(t, s, "", 0, func(*auth.Account) ([]auth.Event, bool) {
+			return []auth.Event{{At: noon, Kind: kind, Actor: "admin"}}, true
+		})
+	}
 }
 
 func TestChangesOfOneReplicaAreToldToAllAtOnce(t *testing.T) {
