@@ -100,6 +100,9 @@ func (g *Guard) watchClock(shown time.Time) {
 	case step < -clockTolerance:
 		g.suspect(shown, fmt.Sprintf("the clock was set back by %s", (-step).Round(time.Second)))
 	}
+	if g.suspicion.Load() != nil {
+		return // why is said already: an attempt looks at the clock some ten times
+	}
 	if why := g.clocksDiffer(shown); why != "" {
 		g.suspect(shown, why)
 	}
@@ -135,22 +138,27 @@ func (g *Guard) suspect(shown time.Time, why string) {
 	wake(g.nudgeLogins)
 }
 
-// writeSuspicion makes a suspicion durable; it reports whether there is nothing
-// left to write.
-func (g *Guard) writeSuspicion(ctx context.Context) (done bool) {
+// writeSuspicion makes a suspicion durable.
+func (g *Guard) writeSuspicion(ctx context.Context) error {
+	select {
+	case g.writingClock <- struct{}{}:
+		defer func() { <-g.writingClock }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	s := g.suspicion.Load()
 	if s == nil || s.written {
-		return true
+		return nil
 	}
 	e := Event{At: s.Since, Kind: ClockSuspected, Actor: ByGateway, Reason: s.Why}
 	// It is of no account, and a blank one leaves no trace. A shutdown does not
 	// interrupt it, or it might be written twice.
 	if _, err := g.storeUpdate(context.WithoutCancel(ctx), "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
-		return false
+		return err
 	}
 	g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: s.Suspicion, written: true})
 	g.happened([]Event{e}, false)
-	return true
+	return nil
 }
 
 // EventReader reads the audit log.
@@ -233,10 +241,26 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 		return ClockAcceptance{}, fmt.Errorf("%w: %s: set the wrong one right first", ErrClocksDiffer, why)
 	}
 	done := ClockAcceptance{Now: now}
-	// Those who logged in for the first time meanwhile have no other instant.
-	newcomers, err := g.newcomersSince(ctx, store)
+	// Those who logged in for the first time meanwhile have no other instant than the
+	// acceptance, be it an earlier one that this finishes.
+	newcomers, since, err := g.newcomersSince(ctx, store)
 	if err != nil {
 		return done, err
+	}
+	if since.IsZero() {
+		since = now
+	}
+	newcomer := func(name Name) time.Time {
+		if newcomers[name] {
+			return since
+		}
+		return time.Time{}
+	}
+	if !dry {
+		// Or its beginning might come behind its end in the audit log.
+		if err := g.writeSuspicion(ctx); err != nil {
+			return done, fmt.Errorf("store: %w", err)
+		}
 	}
 	s := g.suspicion.Load()
 	if s != nil {
@@ -253,14 +277,15 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 	}
 	rules := g.policy.Load().Rules
 	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
-		if _, changed := rules.redate(&a, now, newcomers[a.Name], act); !changed {
+		// As of now: while this goes on people log in, and that is no future.
+		if _, changed := rules.redate(&a, g.now(), newcomer(a.Name), act); !changed {
 			return nil
 		}
 		known := a.Known()
 		if !dry {
 			var happened []Event
 			_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) (events []Event, write bool) {
-				happened, write = rules.redate(a, now, newcomers[a.Name], act)
+				happened, write = rules.redate(a, g.now(), newcomer(a.Name), act)
 				return happened, write
 			})
 			if err != nil {
@@ -280,56 +305,67 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 }
 
 // newcomersSince returns the accounts whose first login was while the clock was
-// suspect, the last time that it was.
-func (g *Guard) newcomersSince(ctx context.Context, log EventReader) (map[Name]bool, error) {
-	newcomers := make(map[Name]bool)
-	began, err := log.Events(ctx, EventFilter{Kinds: []EventKind{ClockSuspected}, Limit: 1})
-	if err != nil {
-		return nil, fmt.Errorf("read the audit log: %w", err)
+// suspect, the last time that it was, and when it was accepted; zero if not yet.
+func (g *Guard) newcomersSince(ctx context.Context, log EventReader) (newcomers map[Name]bool, accepted time.Time, err error) {
+	newcomers = make(map[Name]bool)
+	latest := func(kind EventKind) (Event, error) {
+		events, err := log.Events(ctx, EventFilter{Kinds: []EventKind{kind}, Limit: 1})
+		if err != nil || len(events) == 0 {
+			return Event{}, err
+		}
+		return events[0], nil
 	}
-	if len(began) == 0 {
-		return newcomers, nil
-	}
-	accepted, err := log.Events(ctx, EventFilter{Kinds: []EventKind{ClockAccepted}, Limit: 1})
+	began, err := latest(ClockSuspected)
 	if err != nil {
-		return nil, fmt.Errorf("read the audit log: %w", err)
+		return nil, accepted, fmt.Errorf("read the audit log: %w", err)
+	}
+	if began.Seq == 0 {
+		return newcomers, accepted, nil
+	}
+	ended, err := latest(ClockAccepted)
+	if err != nil {
+		return nil, accepted, fmt.Errorf("read the audit log: %w", err)
+	}
+	if ended.Seq > began.Seq {
+		accepted = ended.At
 	}
 	for want := (EventFilter{Kinds: []EventKind{FirstLogin}, Limit: 100}); ; {
 		page, err := log.Events(ctx, want)
 		if err != nil {
-			return nil, fmt.Errorf("read the audit log: %w", err)
+			return nil, accepted, fmt.Errorf("read the audit log: %w", err)
 		}
 		for _, e := range page {
-			if e.Seq < began[0].Seq {
-				return newcomers, nil
+			if e.Seq < began.Seq {
+				return newcomers, accepted, nil
 			}
-			if len(accepted) == 0 || accepted[0].Seq < began[0].Seq || e.Seq < accepted[0].Seq {
+			if accepted.IsZero() || e.Seq < ended.Seq {
 				newcomers[e.Account] = true
 			}
 			want.Before = e.Seq
 		}
 		if len(page) < want.Limit {
-			return newcomers, nil
+			return newcomers, accepted, nil
 		}
 	}
 }
 
-// redate sets what happened in the future to now, the clock being right again. A
-// newcomer's first login happened while it was not: it counts from now, too, or
-// its months might have begun long ago. It reports whether anything changed; names
-// that nobody ever logged in with change without an event.
-func (r Rules) redate(a *Account, now time.Time, newcomer bool, act Act) (events []Event, changed bool) {
+// redate sets what happened in the future to now, the clock being right again. The
+// first login of a newcomer, whose instant is not zero, happened while it was not: it
+// counts from that instant, or its months might have begun long ago. It reports
+// whether anything changed; names that nobody ever logged in with change without an
+// event.
+func (r Rules) redate(a *Account, now, newcomer time.Time, act Act) (events []Event, changed bool) {
 	var before []string
-	set := func(what string, t *time.Time) {
+	set := func(what string, t *time.Time, at time.Time) {
 		changed = true
 		if what != "" {
 			before = append(before, what+" "+r.instant(*t))
 		}
-		*t = now
+		*t = at
 	}
 	future := func(what string, t *time.Time) {
 		if t.After(now) {
-			set(what, t)
+			set(what, t, now)
 		}
 	}
 	future("registered", &a.Registered)
@@ -360,14 +396,14 @@ func (r Rules) redate(a *Account, now time.Time, newcomer bool, act Act) (events
 	if a.AlertedOn > today {
 		a.AlertedOn, changed = "", true
 	}
-	if newcomer && a.Known() {
-		if a.LastLogin.Before(now) {
-			set("last login", &a.LastLogin)
+	if a.Known() { // of who is no newcomer nothing is before the zero instant
+		if a.LastLogin.Before(newcomer) {
+			set("last login", &a.LastLogin, newcomer)
 		}
-		if !a.Password.Since.IsZero() && a.Password.Since.Before(now) {
-			set("password since", &a.Password.Since)
+		if !a.Password.Since.IsZero() && a.Password.Since.Before(newcomer) {
+			set("password since", &a.Password.Since, newcomer)
 			for i := range a.Password.Known {
-				a.Password.Known[i].Since = now
+				a.Password.Known[i].Since = newcomer
 			}
 		}
 	}

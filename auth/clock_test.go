@@ -176,6 +176,74 @@ func TestAFirstLoginUnderAClockThatWasBehindCountsFromItsAcceptance(t *testing.T
 		if a := b.account(); rules.Dormant(a, clock.now()) || rules.Expired(a, clock.now()) {
 			t.Errorf("dormant or run out at once: %+v", a)
 		}
+		accepted := b.account()
+		time.Sleep(30 * 24 * time.Hour)
+		if again := b.accept(); len(again.Redated) != 0 || !b.account().LastLogin.Equal(accepted.LastLogin) {
+			t.Errorf("a month later it was redated again: %v, last login %v, was %v", again.Redated, b.account().LastLogin, accepted.LastLogin)
+		}
+	})
+}
+
+// slowLister lets something happen before it shows a page.
+type slowLister struct {
+	auth.DatedStore
+	before func()
+}
+
+func (l slowLister) List(ctx context.Context, want auth.Filter) ([]auth.Account, error) {
+	if want.Unknown {
+		l.before()
+	}
+	return l.DatedStore.List(ctx, want)
+}
+
+func TestALoginWhileAClockIsAcceptedIsInNoFuture(t *testing.T) {
+	var clock wallClock
+	inBubble(t, clock.watched, func(b *bench) {
+		b.learnClock()
+		b.want(b.try("lan", good), auth.Accepted)
+		clock.set(months14)
+		b.want(b.try("lan", good), auth.Accepted)
+		clock.set(0)
+		var last time.Time
+		done, err := b.guard.AcceptClock(context.Background(), slowLister{b.store, func() {
+			time.Sleep(2 * time.Hour) // of many accounts
+			b.want(b.try("lan", good), auth.Accepted)
+			last = b.account().LastLogin
+		}}, act, false)
+		if err != nil || len(done.Redated) != 0 {
+			t.Errorf("redated %v, %v", done.Redated, err)
+		}
+		if a := b.account(); !a.LastLogin.Equal(last) || last.IsZero() {
+			t.Errorf("last login %v, want %v", a.LastLogin, last)
+		}
+	})
+}
+
+func TestASuspicionIsWrittenBeforeItsEnd(t *testing.T) {
+	var clock wallClock
+	inBubble(t, clock.watched, func(b *bench) {
+		b.learnClock()
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		b.broken.Store(&failure{only: []auth.StoreOp{auth.OpUpdate}})
+		clock.set(months14)
+		b.guard.Rules()
+		time.Sleep(1500 * time.Millisecond) // it could not be written, and is tried again soon
+		clock.set(0)
+		b.broken.Store(nil)
+		b.accept()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if s := b.guard.Suspicion(); !s.IsZero() {
+			t.Errorf("suspect though it was accepted: %+v", s)
+		}
+		if s := restarted(b, &clock).Suspicion(); !s.IsZero() {
+			t.Errorf("suspect after a restart: %+v", s)
+		}
+		if n, m := b.told.count(auth.ClockSuspected), b.told.count(auth.ClockAccepted); n != 1 || m != 1 {
+			t.Errorf("%d suspicions and %d ends in the audit log, want one of each", n, m)
+		}
 	})
 }
 

@@ -93,6 +93,8 @@ type Guard struct {
 	contact    atomic.Int64 // last success of the store, nanoseconds since then
 	clockAhead atomic.Int64 // of the monotonic clock, as last seen, in nanoseconds
 	suspicion  atomic.Pointer[suspicion]
+	// writingClock has room for one: who writes the beginning of a suspicion.
+	writingClock chan struct{}
 
 	mu      sync.RWMutex
 	debts   []*debt            // settlements that are not made yet
@@ -176,6 +178,7 @@ func (g *Guard) init() {
 		g.toForgive, g.forgiveSoon = make(map[Name]time.Time), make(chan struct{}, 1)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge, g.nudgeLogins = make(chan struct{}, 1), make(chan struct{}, 1)
+		g.writingClock = make(chan struct{}, 1)
 		if g.Log == nil {
 			g.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		}
