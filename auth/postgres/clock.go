@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// setBack is the most by which the database's clock can be set back and this one
+// goes on: more than that makes it suspect (see [auth.Guard.WatchClock]), and it
+// could not be accepted before both agree.
+const setBack = 5 * time.Minute
+
 // clock follows the database's. The zero clock is this machine's.
 type clock struct {
 	mu sync.Mutex
@@ -14,7 +19,8 @@ type clock struct {
 	last        time.Time // what now returned
 }
 
-// now never returns less than it did before.
+// now never returns less than it did before, unless the database's clock was set
+// back by more than setBack.
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,8 +48,13 @@ func (c *clock) heard(shown, asked, answered time.Time) {
 	here := asked.Add(answered.Sub(asked) / 2)
 	if !c.here.IsZero() {
 		passed := here.Sub(c.here)
-		if slowest := c.there.Add(passed / 2); shown.Before(slowest) {
-			// It was set back: go at half the pace rather than stop.
+		switch slowest := c.there.Add(passed / 2); {
+		case c.there.Add(passed).Sub(shown) > setBack:
+			// It was wrong, and catching up would take as long as it was ahead, twice. The
+			// guard takes the clock for suspect.
+			c.last = shown
+		case shown.Before(slowest):
+			// Go at half the pace rather than stop.
 			shown = slowest
 		}
 	}
