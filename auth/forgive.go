@@ -72,7 +72,10 @@ func (g *Guard) forgive(name Name, upto, owed time.Time, sources ...netip.Prefix
 		upto = now
 	}
 	g.mu.Lock()
-	g.toForgive[name] = upto
+	// An unlock that is heard of late may be an earlier one.
+	if last, waits := g.toForgive[name]; !waits || upto.After(last) {
+		g.toForgive[name] = upto
+	}
 	g.unforgiven.Store(true)
 	g.mu.Unlock()
 	select {

@@ -78,6 +78,9 @@ func (all *gates) leave(w *waiter) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queues[w.name]
+	if q == nil {
+		return // it could not step aside, and all others have left meanwhile
+	}
 	q.remove(w)
 	q.wake()
 	if len(q[0])+len(q[1]) == 0 {

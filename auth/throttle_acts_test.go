@@ -123,6 +123,19 @@ func TestForgivingAnAccountReachesEverySource(t *testing.T) {
 
 // Where an account was forgiven it is not refused for others for a day; it leaves
 // others as little room as before.
+func TestAnEarlierUnlockThatIsHeardOfLateTakesNothingBack(t *testing.T) {
+	g := &Guard{Throttle: new(Throttle), Now: func() time.Time { return noon }}
+	g.init()
+	a := strangerFrom(attacked, "lan")
+	g.Throttle.guess(a, freeGuesses, noon.Add(-time.Minute))
+	g.forgive(a.name, noon, noon)
+	g.forgive(a.name, noon.Add(-time.Hour), noon.Add(-time.Hour))
+	g.forgiveEverywhere()
+	if m := g.Throttle.remembered(a, noon); m[0].wrong != 0 || m[0].forgiven.IsZero() {
+		t.Errorf("%+v is not forgiven", m[0])
+	}
+}
+
 func TestAForgivenAccountIsProvenForADay(t *testing.T) {
 	for _, where := range []string{"where it failed", "where it was refused"} {
 		t.Run(where, func(t *testing.T) {
