@@ -47,11 +47,9 @@ func lockFile(path string) (*lock, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	l := &lock{file: f, made: strings.Contains(text, lockMark)}
-	if err := l.write(); err != nil && l.made {
-		// For people and for the error of the next process only; on a full disk
-		// the lock holds all the same, and the mark is there.
-		return l, nil
-	}
+	// For people and for the error of the next process only: on a full disk the lock
+	// holds all the same. The mark is there, or remember writes it.
+	l.write()
 	return l, nil
 }
 
