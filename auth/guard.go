@@ -428,6 +428,7 @@ func (t *try) lookAt(ctx context.Context) {
 		return // not that we know
 	}
 	now := t.now()
+	t.account = a // should it be refused, the verdict tells whether it is one
 	t.seen = a.seenNear(t.source, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {

@@ -75,6 +75,21 @@ func TestOneSourceGuessingAtFiveHundredAccountsLocksFive(t *testing.T) {
 	}
 }
 
+// Or the log would have a hash in place of the name that support asks for.
+func TestAnAttemptThatIsThrottledTellsWhetherItIsOnAnAccount(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for i := range 10 {
+			b.from(elsewhere, fmt.Sprint("nobody", i), "guess")
+		}
+		for login, known := range map[string]bool{"lan": true, "moi": false} {
+			if v := b.from(elsewhere, login, "guess"); v.Outcome != auth.Throttled || v.Known != known {
+				t.Errorf("%s: %v, known %v, want throttled, %v", login, v.Outcome, v.Known, known)
+			}
+		}
+	})
+}
+
 // The colleagues behind the same address have logged in from there before; the
 // gateway was restarted in the night and knows no password any more. One in two
 // mistypes first. Nobody is refused.
