@@ -382,3 +382,32 @@ func TestAnAcceptanceThatWasInterruptedIsFinishedByAnother(t *testing.T) {
 }
 
 var _ auth.EventReader = (*storetest.Model)(nil)
+
+// By that stores find them in a long log.
+func TestEventsOfNoAccountHaveNone(t *testing.T) {
+	var clock wallClock
+	inBubble(t, func(g *auth.Guard, r *auth.Rules) {
+		clock.watched(g, r)
+		g.Throttle = new(auth.Throttle)
+	}, func(b *bench) {
+		b.learnClock()
+		b.want(b.try("lan", good), auth.Accepted)
+		if _, err := b.guard.AllowSource(context.Background(), elsewhere.Addr(), time.Hour, act); err != nil {
+			t.Fatal(err)
+		}
+		clock.set(months14)
+		b.guard.Rules()
+		synctest.Wait()
+		b.accept()
+		for _, kind := range []auth.EventKind{auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted} {
+			kinds := []auth.EventKind{kind}
+			events, err := b.store.Events(context.Background(), auth.EventFilter{Kinds: kinds})
+			if err != nil || len(events) != 1 || events[0].Account != "" || !auth.OfNoAccount(kinds) {
+				t.Errorf("%s: %+v, %v", kind, events, err)
+			}
+		}
+		if auth.OfNoAccount(nil) || auth.OfNoAccount([]auth.EventKind{auth.ClockAccepted, auth.FirstLogin}) {
+			t.Error("all kinds, or those of accounts, are of no account")
+		}
+	})
+}

@@ -72,3 +72,16 @@ const (
 	ByUser    = "user"
 	ByGateway = "gateway"
 )
+
+// OfNoAccount reports whether events of these kinds are all of the whole gateway:
+// their [Event].Account is empty. Stores find these few in a long log by that.
+func OfNoAccount(kinds []EventKind) bool {
+	for _, k := range kinds {
+		switch k {
+		case ClockSuspected, ClockAccepted, SourceAllowed, RulesAdopted:
+		default:
+			return false
+		}
+	}
+	return len(kinds) > 0
+}

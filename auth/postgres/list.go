@@ -128,7 +128,7 @@ func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
 func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Event, err error) {
 	defer s.operated(auth.OpEvents, time.Now(), &err)
 	var q query
-	if want.Account != "" {
+	if want.Account != "" || auth.OfNoAccount(want.Kinds) {
 		q.want("account = ?", string(want.Account))
 	}
 	if want.Before > 0 {

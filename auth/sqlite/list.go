@@ -72,7 +72,7 @@ func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Eve
 	defer s.operated(auth.OpEvents, s.now(), &err)
 	var where []string
 	var args []any
-	if want.Account != "" {
+	if want.Account != "" || auth.OfNoAccount(want.Kinds) {
 		where, args = append(where, "account = ?"), append(args, string(want.Account))
 	}
 	if want.Before > 0 {
