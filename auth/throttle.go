@@ -110,6 +110,7 @@ type sourceAccount struct {
 	proven   bool // logged in to from here lately, or forgiven
 	granted  bool // may go beyond the first failures
 	spent    bool // and has
+	near     bool // the account remembers a login from here: only this knows how many are wrong from here
 
 	failed, right time.Time // the latest; right is set within a day only
 	forgiven      time.Time // the latest, within a day
@@ -188,6 +189,7 @@ type throttled struct {
 	looked    bool // or does not: it was asked
 	allowed   bool // an admin let the source go on when it began
 	granted   bool // it was given a grant
+	near      int  // as seen, of the account that the attempt was admitted to
 }
 
 // free is how many wrong passwords need no grant: two of five.
@@ -346,6 +348,7 @@ func (t *Throttle) endAt(l level, a throttled, e ending, now time.Time) {
 			h.change(a.name, func(s *sourceAccount) {
 				s.underWay = max(0, s.underWay-1)
 				s.noteEnding(a, e, now)
+				s.near = s.near || a.near >= l.prefix.Bits()
 			})
 		}
 		h.wake()
@@ -360,7 +363,10 @@ func (t *Throttle) failed(a throttled, e ending, now time.Time) {
 	a.allowed = t.allowed.covers(a.source, now)
 	levels, n := a.levels()
 	for _, l := range levels[:n] {
-		t.note(l, a.name, now, func(s *sourceAccount) { s.noteEnding(a, e, now) })
+		t.note(l, a.name, now, func(s *sourceAccount) {
+			s.noteEnding(a, e, now)
+			s.near = s.near || a.near >= l.prefix.Bits()
+		})
 	}
 }
 
@@ -458,7 +464,7 @@ func (h *sourceHistory) room(name Name) bool {
 	}
 	looks := 16 // of many; where most have failed there is none for good reason
 	for other, s := range h.accounts {
-		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.spent {
+		if s.recent == 0 && (s.wrong == 0 || !s.proven && !s.near) && s.underWay == 0 && !s.spent {
 			h.add(s, -1)
 			delete(h.accounts, other)
 			return true
@@ -482,6 +488,7 @@ func (h *sourceHistory) change(name Name, f func(*sourceAccount)) {
 	}
 	f(s)
 	s.granted = s.spent || s.granted && s.underWay > 0 // not needed after all
+	s.near = s.near && s.wrong > 0
 	if *s == (sourceAccount{}) {
 		delete(h.accounts, name)
 		return
@@ -517,7 +524,10 @@ func (h *sourceHistory) age(now time.Time, window time.Duration) {
 			// Otherwise the account itself remembers.
 			s.proven = !s.right.IsZero() || !s.forgiven.IsZero()
 		}
-		if s.recent == 0 && s.wrong == 0 && s.underWay == 0 && !s.spent && !s.proven {
+		s.near = s.near && s.wrong > 0
+		// What was wrong of an account that has nothing to do with the source it remembers
+		// itself; names that were tried once must not be remembered for a day.
+		if s.recent == 0 && !s.near && s.underWay == 0 && !s.spent && !s.proven {
 			delete(h.accounts, name)
 			continue
 		}

@@ -102,8 +102,12 @@ func (t *Throttle) allow(source netip.Prefix, until time.Time) {
 	if w.until == nil {
 		w.until = make(map[netip.Prefix]time.Time)
 	}
-	w.until[source] = until
-	w.some.Store(true)
+	if until.IsZero() {
+		delete(w.until, source)
+	} else {
+		w.until[source] = until
+	}
+	w.some.Store(len(w.until) > 0)
 	w.mu.Unlock()
 	t.init()
 	levels, n := throttled{source: source}.levels()
