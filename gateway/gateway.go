@@ -497,6 +497,7 @@ func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
 // that is answered, which may take 2 s.
 func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
 	server := g.admin.HTTPServer(l.handler(g.admin))
+	server.ConnState = boundConns(&accept.Limiter{Max: adminConns, PerSource: adminConnsPerSource})
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)

@@ -1,0 +1,41 @@
+package gateway
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"congthu/gateway/accept"
+)
+
+// Each listener for administrators takes so many connections, and so many of one
+// source: whoever opens more must not use up the descriptors that mail needs.
+const (
+	adminConns          = 1024
+	adminConnsPerSource = 256
+)
+
+// boundConns is a [http.Server].ConnState that closes connections beyond the limits.
+func boundConns(l *accept.Limiter) func(net.Conn, http.ConnState) {
+	log := slog.New(slog.NewTextHandler(io.Discard, nil)) // the limits are no settings
+	var leaves sync.Map                                   // by connection
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			from, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // a Unix socket has none
+			leave, ok := l.Enter(from.Addr(), log)
+			if !ok {
+				c.Close()
+				return
+			}
+			leaves.Store(c, leave)
+		case http.StateClosed, http.StateHijacked:
+			if leave, ok := leaves.LoadAndDelete(c); ok {
+				leave.(func())()
+			}
+		}
+	}
+}
