@@ -70,6 +70,16 @@ func (c *Config) Agreement() auth.Agreement {
 	if len(c.SMTP.Listen) > 0 {
 		c.SMTP.Upstream.agree(a, "smtp.upstream.")
 	}
+	// With several domains it decides which account a name is, so a gateway that serves
+	// one protocol must not differ from one that serves the other (checkLoginNames).
+	if len(c.served()) > 1 {
+		switch {
+		case len(c.SMTP.Listen) == 0:
+			a["smtp.upstream.login_name"] = string(c.IMAP.Upstream.LoginName)
+		case len(c.IMAP.Listen) == 0:
+			a["imap.upstream.login_name"] = string(c.SMTP.Upstream.LoginName)
+		}
+	}
 	return a
 }
 

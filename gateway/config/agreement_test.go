@@ -127,3 +127,23 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 		t.Errorf("domains in another order: %v", d)
 	}
 }
+
+// One file with these two is refused: see checkLoginNames. So are two files.
+func TestGatewaysOfOneProtocolEachAgreeOnWhatTheMailServerIsAsked(t *testing.T) {
+	for _, domains := range [][]string{nil, {"b.test"}} {
+		reader, sender := defaults(), defaults()
+		for _, c := range []*Config{reader, sender} {
+			c.Domain, c.Domains = "a.test", domains
+		}
+		reader.SMTP.Listen, reader.IMAP.Upstream.LoginName = nil, LoginLocal
+		sender.IMAP.Listen, sender.SMTP.Upstream.LoginName = nil, LoginAddress
+		differences := sender.Agreement().Against(reader.Agreement())
+		if differ := len(differences) > 0; differ != (len(domains) > 0) {
+			t.Errorf("domains %v: %v", domains, differences)
+		}
+		sender.SMTP.Upstream.LoginName = LoginLocal
+		if differences := sender.Agreement().Against(reader.Agreement()); len(differences) > 0 {
+			t.Errorf("domains %v, alike: %v", domains, differences)
+		}
+	}
+}
