@@ -176,12 +176,16 @@ func freeAddress(t testing.TB) string {
 const lan = "lan@example.vn"
 
 // newOffice puts an office together and does not run it yet.
-func newOffice(t testing.TB) *office {
+// It is changed by before when its mail servers do not serve yet.
+func newOffice(t testing.TB, before ...func(*office)) *office {
 	t.Helper()
 	o := &office{
 		t: t, counts: &counts{outcomes: make(map[auth.Outcome]int)}, store: new(memory), log: new(buffer),
 		imap: &mailtest.IMAP{Accounts: map[string]string{lan: "Mat-khau-1"}},
 		smtp: &mailtest.SMTP{Accounts: map[string]string{lan: "Mat-khau-1"}},
+	}
+	for _, change := range before {
+		change(o)
 	}
 	t.Cleanup(func() { o.imap.Close(); o.smtp.Close() })
 	imapAddress, err := o.imap.Start()
@@ -387,8 +391,7 @@ func TestALoginGoesThroughToTheMailServer(t *testing.T) {
 // A login over a spare connection that ends without a word is tried once more. Who
 // guesses gets no more verdicts for that.
 func TestAMailServerThatJudgesAndClosesGivesNoMoreGuesses(t *testing.T) {
-	o := newOffice(t)
-	o.imap.Misbehave = mailtest.At("judged", mailtest.Misdeed{Close: true})
+	o := newOffice(t, func(o *office) { o.imap.Misbehave = mailtest.At("judged", mailtest.Misdeed{Close: true}) })
 	o.write("limits: { patience: 1s }\n")
 	o.open()
 	// One who is a stranger to everything leaves a connection for the guesses.

@@ -81,7 +81,7 @@ gateway. The gateway must be running; when none runs, start one: it adopts its o
 			if err != nil {
 				return err
 			}
-			done := progress(cmd.ErrOrStderr(), "waiting for the other gateways")
+			done := progress(cmd.ErrOrStderr(), "reading the configuration file")
 			var rules admin.Rules
 			answer, err := c.post(cmd.Context(), "/rules/adopt", map[string]any{"reason": reason}, &rules)
 			done()
