@@ -129,9 +129,11 @@ func (g *Guard) applyAllowance(e Event) {
 	if !ok || g.Throttle == nil {
 		return
 	}
+	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if a.at.Before(g.allowed[a.Source].at) {
+	// One that lies in the future is of a clock that was ahead: what follows came after it.
+	if last := g.allowed[a.Source].at; a.at.Before(last) && !last.After(now.Add(clockTolerance)) {
 		return
 	}
 	for source, other := range g.allowed {
@@ -141,6 +143,21 @@ func (g *Guard) applyAllowance(e Event) {
 	}
 	g.allowed[a.Source] = a
 	g.Throttle.allow(a.Source, a.Until)
+}
+
+// redateAllowed lets no source go on for longer than one can be allowed from now: the
+// clock was ahead, and is right.
+func (g *Guard) redateAllowed(now time.Time) {
+	most := now.Add(MaxAllowance)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for source, a := range g.allowed {
+		if a.Until.After(most) {
+			a.Until = most
+			g.allowed[source] = a
+			g.Throttle.allow(source, a.Until)
+		}
+	}
 }
 
 // RecallAllowed reads from the audit log which sources are allowed, for a process
@@ -169,6 +186,9 @@ func (g *Guard) RecallAllowed(ctx context.Context, log interface {
 	}
 	for _, e := range slices.Backward(found) {
 		g.applyAllowance(e)
+	}
+	if g.suspicion.Load() == nil {
+		g.redateAllowed(g.now())
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -92,9 +93,21 @@ func (g *Guard) watchClock(shown time.Time) {
 	// How far the clock is ahead of the time that has passed since the guard came
 	// into use: the same while the clock is not set. It may drift, so it is compared
 	// with what it was at the last look.
-	ahead := shown.Sub(g.began.Round(0)) - time.Since(g.began)
-	last := time.Duration(g.clockAhead.Swap(int64(ahead)))
-	switch step := ahead - last; {
+	ahead := g.ahead(shown)
+	last := g.clockAhead.Load()
+	step := ahead - time.Duration(last)
+	if step <= clockTolerance && step >= -clockTolerance {
+		g.clockAhead.CompareAndSwap(last, int64(ahead)) // it drifts
+	} else {
+		// Perhaps shown was read before a step that another look has noticed since.
+		shown = g.shows()
+		ahead = g.ahead(shown)
+		step = ahead - time.Duration(g.clockAhead.Load())
+		if step > clockTolerance || step < -clockTolerance {
+			g.clockAhead.Store(int64(ahead))
+		}
+	}
+	switch {
 	case step > clockTolerance:
 		g.suspect(shown, fmt.Sprintf("the clock was set ahead by %s, or the machine was suspended for that long", step.Round(time.Second)))
 	case step < -clockTolerance:
@@ -106,6 +119,12 @@ func (g *Guard) watchClock(shown time.Time) {
 	if why := g.clocksDiffer(shown); why != "" {
 		g.suspect(shown, why)
 	}
+}
+
+// ahead is how far an instant that the clock has just shown is ahead of the time that
+// has passed since the guard came into use.
+func (g *Guard) ahead(shown time.Time) time.Duration {
+	return shown.Sub(g.began.Round(0)) - time.Since(g.began)
 }
 
 // clocksDiffer says how the clock differs from this machine's; "" when it does not.
@@ -202,6 +221,7 @@ func (g *Guard) heardOfClock(e Event) {
 		g.suspicion.CompareAndSwap(nil, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
 	case e.Kind == ClockAccepted && s != nil && s.written:
 		if g.suspicion.CompareAndSwap(s, nil) {
+			g.redateAllowed(g.now())
 			wake(g.nudgeLogins) // last logins have waited
 		}
 	}
@@ -241,20 +261,14 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 		return ClockAcceptance{}, fmt.Errorf("%w: %s: set the wrong one right first", ErrClocksDiffer, why)
 	}
 	done := ClockAcceptance{Now: now}
-	// Those who logged in for the first time meanwhile have no other instant than the
-	// acceptance, be it an earlier one that this finishes.
-	newcomers, since, err := g.newcomersSince(ctx, store)
+	// What was done meanwhile has no other instant than the acceptance, be it an
+	// earlier one that this finishes.
+	found, since, err := g.doubtfulSince(ctx, store)
 	if err != nil {
 		return done, err
 	}
 	if since.IsZero() {
 		since = now
-	}
-	newcomer := func(name Name) time.Time {
-		if newcomers[name] {
-			return since
-		}
-		return time.Time{}
 	}
 	if !dry {
 		// Or its beginning might come behind its end in the audit log.
@@ -275,17 +289,20 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 			wake(g.nudgeLogins) // last logins have waited
 		}
 	}
+	if !dry {
+		g.redateAllowed(now)
+	}
 	rules := g.policy.Load().Rules
 	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
 		// As of now: while this goes on people log in, and that is no future.
-		if _, changed := rules.redate(&a, g.now(), newcomer(a.Name), act); !changed {
+		if _, changed := rules.redate(&a, g.now(), found[a.Name], since, act); !changed {
 			return nil
 		}
 		known := a.Known()
 		if !dry {
 			var happened []Event
 			_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) (events []Event, write bool) {
-				happened, write = rules.redate(a, g.now(), newcomer(a.Name), act)
+				happened, write = rules.redate(a, g.now(), found[a.Name], since, act)
 				return happened, write
 			})
 			if err != nil {
@@ -304,10 +321,16 @@ func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry 
 	return done, nil
 }
 
-// newcomersSince returns the accounts whose first login was while the clock was
-// suspect, the last time that it was, and when it was accepted; zero if not yet.
-func (g *Guard) newcomersSince(ctx context.Context, log EventReader) (newcomers map[Name]bool, accepted time.Time, err error) {
-	newcomers = make(map[Name]bool)
+// doubtful is what was done to one account while the clock was suspect.
+type doubtful struct {
+	newcomer bool        // somebody logged in for the first time
+	at       []time.Time // when it was imported or restored, as the clock had it
+}
+
+// doubtfulSince returns what was done while the clock was suspect, the last time that
+// it was, and when it was accepted; zero if not yet.
+func (g *Guard) doubtfulSince(ctx context.Context, log EventReader) (found map[Name]doubtful, accepted time.Time, err error) {
+	found = make(map[Name]doubtful)
 	latest := func(kind EventKind) (Event, error) {
 		events, err := log.Events(ctx, EventFilter{Kinds: []EventKind{kind}, Limit: 1})
 		if err != nil || len(events) == 0 {
@@ -320,7 +343,7 @@ func (g *Guard) newcomersSince(ctx context.Context, log EventReader) (newcomers 
 		return nil, accepted, fmt.Errorf("read the audit log: %w", err)
 	}
 	if began.Seq == 0 {
-		return newcomers, accepted, nil
+		return found, accepted, nil
 	}
 	ended, err := latest(ClockAccepted)
 	if err != nil {
@@ -329,32 +352,37 @@ func (g *Guard) newcomersSince(ctx context.Context, log EventReader) (newcomers 
 	if ended.Seq > began.Seq {
 		accepted = ended.At
 	}
-	for want := (EventFilter{Kinds: []EventKind{FirstLogin}, Limit: 100}); ; {
+	for want := (EventFilter{Kinds: []EventKind{FirstLogin, AccountImported, AccountRestored}, Limit: 100}); ; {
 		page, err := log.Events(ctx, want)
 		if err != nil {
 			return nil, accepted, fmt.Errorf("read the audit log: %w", err)
 		}
 		for _, e := range page {
 			if e.Seq < began.Seq {
-				return newcomers, accepted, nil
+				return found, accepted, nil
 			}
 			if accepted.IsZero() || e.Seq < ended.Seq {
-				newcomers[e.Account] = true
+				d := found[e.Account]
+				if e.Kind == FirstLogin {
+					d.newcomer = true
+				} else {
+					d.at = append(d.at, e.At)
+				}
+				found[e.Account] = d
 			}
 			want.Before = e.Seq
 		}
 		if len(page) < want.Limit {
-			return newcomers, accepted, nil
+			return found, accepted, nil
 		}
 	}
 }
 
-// redate sets what happened in the future to now, the clock being right again. The
-// first login of a newcomer, whose instant is not zero, happened while it was not: it
-// counts from that instant, or its months might have begun long ago. It reports
-// whether anything changed; names that nobody ever logged in with change without an
-// event.
-func (r Rules) redate(a *Account, now, newcomer time.Time, act Act) (events []Event, changed bool) {
+// redate sets what happened in the future to now, the clock being right again. A
+// first login, an import or a restoration while it was not counts from the acceptance,
+// or its months might have begun long ago. It reports whether anything changed; names
+// that nobody ever logged in with change without an event.
+func (r Rules) redate(a *Account, now time.Time, d doubtful, accepted time.Time, act Act) (events []Event, changed bool) {
 	var before []string
 	set := func(what string, t *time.Time, at time.Time) {
 		changed = true
@@ -396,14 +424,21 @@ func (r Rules) redate(a *Account, now, newcomer time.Time, act Act) (events []Ev
 	if a.AlertedOn > today {
 		a.AlertedOn, changed = "", true
 	}
-	if a.Known() { // of who is no newcomer nothing is before the zero instant
-		if a.LastLogin.Before(newcomer) {
-			set("last login", &a.LastLogin, newcomer)
+	doubted := func(what string, t *time.Time) {
+		if t.Before(accepted) && slices.ContainsFunc(d.at, t.Equal) {
+			set(what, t, accepted)
 		}
-		if !a.Password.Since.IsZero() && a.Password.Since.Before(newcomer) {
-			set("password since", &a.Password.Since, newcomer)
+	}
+	doubted("registered", &a.Registered)
+	doubted("restored", &a.Restored)
+	if d.newcomer && a.Known() {
+		if a.LastLogin.Before(accepted) {
+			set("last login", &a.LastLogin, accepted)
+		}
+		if !a.Password.Since.IsZero() && a.Password.Since.Before(accepted) {
+			set("password since", &a.Password.Since, accepted)
 			for i := range a.Password.Known {
-				a.Password.Known[i].Since = newcomer
+				a.Password.Known[i].Since = accepted
 			}
 		}
 	}

@@ -503,13 +503,17 @@ func (g *Guard) fingerprint(ctx context.Context, a Account, password Secret) (ob
 func (g *Guard) reached() { g.contact.Store(int64(time.Since(g.began))) }
 
 func (g *Guard) now() time.Time {
-	now := time.Now
-	if g.Now != nil {
-		now = g.Now
-	}
-	shown := now()
+	shown := g.shows()
 	g.watchClock(shown)
 	return shown.UTC().Truncate(time.Microsecond)
+}
+
+// shows is what the clock shows.
+func (g *Guard) shows() time.Time {
+	if g.Now != nil {
+		return g.Now()
+	}
+	return time.Now()
 }
 
 func (g *Guard) storeTimeout() time.Duration { return orDefault(g.StoreTimeout, 10*time.Second) }

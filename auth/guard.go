@@ -411,7 +411,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 func (t *try) throttled() throttled {
 	return throttled{
 		source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
-		allowed: t.passed.allowed, granted: t.granted,
+		allowed: t.passed.allowed, granted: t.granted, near: t.account.seenNear(t.source, t.now()),
 	}
 }
 
@@ -710,6 +710,9 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	err := t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.reject), heard: true})
 	counted = err == nil || t.reservation != 0 // owed
 	if err != nil {
+		if t.reservation != 0 {
+			t.place.used.Store(true) // it will be
+		}
 		// The client must not read "wrong" for a failure that is not durable.
 		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -107,6 +108,9 @@ func (t *try) entered(written chan struct{}, counted bool) {
 	close(written)
 }
 
+// errNotWritten: the entry that an attempt is a part of was not counted.
+var errNotWritten = errors.New("the wrong password could not be written")
+
 // settleSame waits until the entry is on disk that the try is a part of: nobody must
 // read "wrong" before, on whichever connection.
 func (t *try) settleSame(ctx context.Context, written <-chan struct{}) error {
@@ -116,6 +120,9 @@ func (t *try) settleSame(ctx context.Context, written <-chan struct{}) error {
 		case <-written:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+		if e, there := t.entries.get(t.digest); !there || e.written != nil {
+			return errNotWritten
 		}
 	}
 	return t.payHeard(ctx, t.holder())
