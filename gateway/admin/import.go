@@ -36,6 +36,7 @@ type ImportReport struct {
 	Changed   int            `json:"changed" doc:"Accounts of which something else is known now."`
 	Unchanged int            `json:"unchanged"`
 	SeenHere  int            `json:"seen_here" doc:"Accounts whose password_changed was left aside, since the gateway has seen the password itself."`
+	Unnamed   int            `json:"unnamed" doc:"Cells with something in them that were left aside, since their column has no name in the first row."`
 	States    map[string]int `json:"states" nullable:"false" doc:"How many accounts of the list are in each state afterwards."`
 	Changes   []ImportChange `json:"changes" nullable:"false" doc:"The first 1,000 changes, in the order of the list."`
 }
@@ -81,7 +82,7 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 		return nil, unavailable("another import is running")
 	}
 	defer s.importing.Unlock()
-	list, wrong := readList(in.RawBody, s.Own, s.Guard.Rules().Location, s.now())
+	list, aside, wrong := readList(in.RawBody, s.Own, s.Guard.Rules().Location, s.now())
 	if len(wrong) > 0 {
 		return nil, &listProblem{
 			Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity,
@@ -112,7 +113,7 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	}
 	report := ImportReport{
 		DryRun: in.DryRun, Rows: len(list), New: done.New, Changed: done.Changed, Unchanged: done.Unchanged,
-		SeenHere: done.SeenHere, States: make(map[string]int), Changes: []ImportChange{},
+		SeenHere: done.SeenHere, Unnamed: aside, States: make(map[string]int), Changes: []ImportChange{},
 	}
 	for state, n := range done.States {
 		report.States[state.String()] = n
@@ -141,7 +142,7 @@ type listProblem struct {
 type ListError struct {
 	Location string `json:"location"`
 	Message  string `json:"message"`
-	// Line and Column count from 1; the column counts octets.
+	// Line and Column count from 1; the column counts octets, those of UTF-8.
 	Line   int `json:"line"`
 	Column int `json:"column"`
 	// Field is the name of the column; empty where the mistake is in none.

@@ -91,7 +91,7 @@ func TestEveryErrorOfAListIsToldAndNothingIsImported(t *testing.T) {
 		"vanthu@x.vn,1970-01-01,1899-12-30,,\n" +
 		"NEW@x.vn,,,,\n" +
 		"\"quoted\nname\"@x.vn,,,,\n" +
-		"d@x.vn,,\n" +
+		"d@x.vn,,,,,more\n" +
 		"e@x.vn,,," + "\xc4" + ",\n" +
 		"f*g@x.vn,,,,\n" +
 		",,,only a unit,\n" +
@@ -105,15 +105,15 @@ func TestEveryErrorOfAListIsToldAndNothingIsImported(t *testing.T) {
 	}
 	want := `3:1 address is no address: want local@domain, without +detail
 4:1 address is of a domain that is not served here
-4:16 registered is no date: want 2026-01-31, 31/01/2026 or 2026-01-31T08:00:00+07:00
-4:27 last_login is no date: want 2026-01-31, 31/01/2026 or 2026-01-31T08:00:00+07:00
+4:16 registered is no date: want 2026-01-31, 31/01/2026, 2026-01-31T08:00:00+07:00 or 20260131010000Z
+4:27 last_login is no date: want 2026-01-31, 31/01/2026, 2026-01-31T08:00:00+07:00 or 20260131010000Z
 4:44 password_changed is in the future
 5:1 address is an alias of an@x.vn: write the account itself, once
 5:13 registered is before 1990: leave it empty where it stands for never
 5:24 last_login is before 1990: leave it empty where it stands for never
 6:1 address is the account of line 2 again: write it once
 8:5  has a quoted field, begun in line 7, that does not end as it must: write "" for each " in it
-9:9 last_login has 3 fields, and the first row names 5
+9:12  the row has 6 fields, and the first row names 5: put a field with , in it in "..."
 10:10 unit is not UTF-8: save the list as "CSV UTF-8"
 11:1 address has a character that separates master users
 12:1 address is empty
@@ -146,13 +146,13 @@ func TestAListThatCannotBeReadSaysWhatItMustBe(t *testing.T) {
 		return b.String()
 	}
 	for name, c := range map[string]struct{ list, want string }{
-		"an empty list":        {" \n", "names a column that is not known"},
+		"an empty list":        {" \n", "is empty: the first row names the columns"},
 		"a list of no account": {"address\n\n", "has no accounts"},
 		"no header":            {"an@x.vn,2025-01-01\n", "names a column that is not known"},
 		"no address":           {"unit,registered\nA,\n", "names no column address"},
 		"a column twice":       {"address,Address\n", "names the column address again"},
-		"tabs":                 {"address\tunit\nan@x.vn\tA\n", "separated by , or ;"},
-		"UTF-16":               {"\xff\xfea\x00", "is UTF-16"},
+		"other separators":     {"address|unit\nan@x.vn|A\n", "separated by , or ; or tabs"},
+		"half of UTF-16":       {"\xff\xfea\x00d", "is UTF-16"},
 		"too many accounts":    {rows(maxImportRows+1, func(i int) string { return fmt.Sprintf("a%d@x.vn", i) }), "is one more than the 200000 accounts"},
 		"too many errors":      {rows(3*maxListErrors, func(int) string { return "?" }), "is as far as the list was read"},
 		"too many bad quotes":  {rows(3*maxListErrors, func(int) string { return `a"b` }), `has a " within a field`},

@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"congthu/auth"
 )
 
@@ -23,6 +25,9 @@ const (
 	columnLogin    = "last_login"
 	columnPassword = "password_changed"
 )
+
+// separatorNames are the separators as errors call them.
+var separatorNames = map[rune]string{',': ",", ';': ";", '\t': "a tab"}
 
 var listColumns = []string{columnAddress, columnUnit, columnSince, columnLogin, columnPassword}
 
@@ -38,15 +43,17 @@ var oldest = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // readList reads a list of accounts and tells all that is wrong with it: CSV as
 // RFC 4180 has it, separated by commas or, as Excel does it where the comma is
-// the decimal sign, semicolons; UTF-8 with or without a byte order mark. Rows
-// without anything in them are skipped.
-func readList(data []byte, own func(string) (auth.Name, error), zone *time.Location, now time.Time) ([]auth.Imported, []ListError) {
+// the decimal sign, semicolons, or by tabs; UTF-8 with or without a byte order
+// mark, or UTF-16 with one. Rows without anything in them are skipped. The last
+// fields of a row may be missing: they are empty. aside is how many cells have
+// something in them and were left aside, since their column has no name.
+func readList(data []byte, own func(string) (auth.Name, error), zone *time.Location, now time.Time) (list []auth.Imported, aside int, wrong []ListError) {
 	l := &lister{own: own, zone: zone, now: now, seen: make(map[auth.Name]int)}
 	l.read(data)
 	if len(l.wrong) > 0 {
-		return nil, l.wrong
+		return nil, 0, l.wrong
 	}
-	return l.list, nil
+	return l.list, l.aside, nil
 }
 
 type lister struct {
@@ -55,8 +62,9 @@ type lister struct {
 	now  time.Time
 
 	csv    *csv.Reader
-	header []string
+	header []string // empty where a column has no name
 	rows   int
+	aside  int
 	seen   map[auth.Name]int // the line of each account
 	list   []auth.Imported
 	wrong  []ListError
@@ -81,19 +89,20 @@ func (l *lister) wrongAt(line, column int, field, message string) {
 }
 
 func (l *lister) read(data []byte) {
-	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		l.wrongAt(1, 1, "", `is UTF-16: save it as "CSV UTF-8"`)
+	text, err := textOf(data)
+	if err != nil {
+		l.wrongAt(1, 1, "", `is UTF-16 that is damaged: save it as "CSV UTF-8"`)
 		return
 	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	first, _, _ := bytes.Cut(data, []byte("\n"))
-	l.csv = csv.NewReader(bytes.NewReader(data))
+	separator, text := separatorOf(text)
+	l.csv = csv.NewReader(bytes.NewReader(text))
 	l.csv.FieldsPerRecord = -1 // counted here, so that every row is read
 	l.csv.ReuseRecord = true
-	if bytes.ContainsRune(first, ';') && !bytes.ContainsRune(first, ',') {
-		l.csv.Comma = ';'
-	}
+	l.csv.Comma = separator
 	header, ok := l.next()
+	for ok && header != nil && isEmptyRow(header) {
+		header, ok = l.next()
+	}
 	if !ok {
 		if len(l.wrong) == 0 {
 			l.wrongAt(1, 1, "", "is empty: the first row names the columns: "+strings.Join(listColumns, ", "))
@@ -114,7 +123,7 @@ func (l *lister) read(data []byte) {
 			}
 			continue
 		}
-		if !slices.ContainsFunc(row, func(cell string) bool { return strings.TrimSpace(cell) != "" }) {
+		if isEmptyRow(row) {
 			continue
 		}
 		switch l.rows++; {
@@ -130,6 +139,10 @@ func (l *lister) read(data []byte) {
 	if l.rows == 0 && len(l.wrong) == 0 {
 		l.wrongAt(1, 1, "", "has no accounts, only the names of the columns")
 	}
+}
+
+func isEmptyRow(row []string) bool {
+	return !slices.ContainsFunc(row, func(cell string) bool { return strings.TrimSpace(cell) != "" })
 }
 
 // next returns the next row; none of one that cannot be read. ok is false after
@@ -161,8 +174,10 @@ func (l *lister) readHeader(row []string) bool {
 	for i, cell := range row {
 		name := strings.ToLower(strings.TrimSpace(cell))
 		switch {
+		case name == "":
+			// Cells that were once in use, or numbers of rows.
 		case !slices.Contains(listColumns, name):
-			l.bad(i, "names a column that is not known: the known ones are %s, separated by , or ;", strings.Join(listColumns, ", "))
+			l.bad(i, "names a column that is not known: the known ones are %s, separated by , or ; or tabs", strings.Join(listColumns, ", "))
 		case slices.Contains(l.header, name):
 			l.bad(i, "names the column %s again", name)
 		}
@@ -175,15 +190,32 @@ func (l *lister) readHeader(row []string) bool {
 }
 
 func (l *lister) readRow(row []string) {
-	if len(row) != len(l.header) {
-		l.bad(min(len(row), len(l.header))-1, "has %d fields, and the first row names %d", len(row), len(l.header))
-		return
+	for i, cell := range row[min(len(row), len(l.header)):] {
+		if strings.TrimSpace(cell) != "" {
+			// More likely a separator within a field than a column without a name:
+			// what follows it stands in the wrong columns then.
+			line, column := l.csv.FieldPos(len(l.header) + i)
+			l.wrongAt(line, column, "", fmt.Sprintf(
+				`the row has %d fields, and the first row names %d: put a field with %s in it in "..."`, len(row), len(l.header), separatorNames[l.csv.Comma]))
+			return
+		}
 	}
 	var a auth.Imported
-	for i, cell := range row {
+	for i, cell := range row[:min(len(row), len(l.header))] {
 		cell = strings.TrimSpace(cell)
+		if l.header[i] == "" {
+			if cell != "" {
+				l.aside++
+			}
+			continue
+		}
 		if !utf8.ValidString(cell) {
 			l.bad(i, `is not UTF-8: save the list as "CSV UTF-8"`)
+			continue
+		}
+		isDate := l.header[i] != columnAddress && l.header[i] != columnUnit
+		if message := spoiledCell(cell, isDate); message != "" {
+			l.bad(i, "%s", message)
 			continue
 		}
 		switch l.header[i] {
@@ -195,8 +227,12 @@ func (l *lister) readRow(row []string) {
 				l.bad(i, "is longer than %d characters", maxUnit)
 			case strings.ContainsFunc(cell, func(r rune) bool { return !unicode.IsPrint(r) }):
 				l.bad(i, "has characters that cannot be printed, perhaps a line break")
+			case strings.Contains(cell, "?"):
+				// Excel's "CSV (Comma delimited)" turns "Sở Y tế" into "S? Y t?".
+				l.bad(i, `has a ?, which spreadsheets write for letters that a format lacks: save the list as "CSV UTF-8"`)
 			}
-			a.Unit = cell
+			// A letter and its accents apart are the same unit.
+			a.Unit = norm.NFC.String(cell)
 		case columnSince:
 			a.Registered = l.readTime(i, cell)
 		case columnLogin:
@@ -246,19 +282,14 @@ func (l *lister) readTime(i int, cell string) time.Time {
 	if cell == "" {
 		return time.Time{}
 	}
-	for _, layout := range []string{time.DateOnly, "2/1/2006", time.RFC3339} {
-		t, err := time.ParseInLocation(layout, cell, l.zone)
-		if err != nil {
-			continue
-		}
-		switch {
-		case t.After(l.now):
-			l.bad(i, "is in the future")
-		case t.Before(oldest):
-			l.bad(i, "is before %d: leave it empty where it stands for never", oldest.Year())
-		}
-		return t
+	t, ok := parseListTime(cell, l.zone)
+	switch {
+	case !ok:
+		l.bad(i, "is no date: want 2026-01-31, 31/01/2026, 2026-01-31T08:00:00+07:00 or 20260131010000Z")
+	case t.After(l.now):
+		l.bad(i, "is in the future")
+	case t.Before(oldest):
+		l.bad(i, "is before %d: leave it empty where it stands for never", oldest.Year())
 	}
-	l.bad(i, "is no date: want 2026-01-31, 31/01/2026 or 2026-01-31T08:00:00+07:00")
-	return time.Time{}
+	return t
 }

@@ -47,15 +47,17 @@ func newImportAccountsCommand() *cobra.Command {
 		Long: `Take over the accounts that a mail server has, with what is known of them, so that
 those that nobody logs in to are known too and nobody's months begin anew.
 
-FILE is CSV in UTF-8, separated by commas or semicolons ("-" reads the standard
-input). Its first row names the columns, in any order:
+FILE is CSV, separated by commas, semicolons or tabs, in UTF-8 or UTF-16 ("-"
+reads the standard input). Its first row names the columns, in any order:
   address           the account; no alias; required
   unit              the agency
   registered        when the mailbox was given out
   last_login        the last login, by whatever door
   password_changed  when the password was set
-Dates are 2026-01-31 or 31/01/2026, in the time zone of the regulation, or
-2026-01-31T08:00:00+07:00. An empty field says nothing: what is known stays.
+Dates are 2026-01-31 or 31/01/2026, also with a time of day (8:15), in the time
+zone of the regulation, 2026-01-31T08:00:00+07:00 or 20260131010000Z (LDAP). An
+empty field says nothing: what is known stays. The last fields of a row may be
+missing; columns without a name are left aside, and how much was in them is said.
 
 Known accounts are corrected in one direction only: registered becomes the
 earliest, last_login the latest, password_changed counts until the gateway has
@@ -181,6 +183,9 @@ func (i *imports) print(w io.Writer, r admin.ImportReport) {
 	fmt.Fprintf(w, "%s %s: %d new, %d changed, %d as before.\n", plural(r.Rows, "account"), done, r.New, r.Changed, r.Unchanged)
 	if r.SeenHere > 0 {
 		fmt.Fprintf(w, "%s: password_changed left aside, since the gateway has seen the password itself.\n", plural(r.SeenHere, "account"))
+	}
+	if r.Unnamed > 0 {
+		fmt.Fprintf(w, "NOTE: %s left aside: the first row has no name for the column.\n", plural(r.Unnamed, "cell"))
 	}
 	var states []string
 	for _, s := range auth.States() {

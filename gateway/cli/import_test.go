@@ -92,6 +92,7 @@ func TestAListIsImportedOnceAndAllItsErrorsAreShown(t *testing.T) {
 	s.expect(0, "import", "accounts", list, "--dry-run")
 	s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
 	s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
+	s.expect(0, "import", "accounts", s.file("numbered.csv", ";address;unit;\r\n1;an@example.org\r\n2;binh@example.org;Sở Nội vụ\r\n"), "--dry-run")
 	s.expect(0, "import", "accounts", "../../deploy/examples/accounts.csv", "--dry-run")
 	s.expect(1, "import", "accounts", bad, "--dry-run")
 	s.expect(1, "import", "accounts", bad, "--reason", "công văn 12/CV")
