@@ -83,6 +83,10 @@ type check struct {
 	out    io.Writer
 	config *config.Config
 	failed bool
+	// away are the servers that cannot be used, at which no password is tried.
+	away map[auth.Protocol]bool
+	// silence replaces the constant in tests.
+	silence time.Duration
 }
 
 func (k *check) say(result, what, found string) {
@@ -110,12 +114,16 @@ func (k *check) imap(ctx context.Context) {
 		k.say("failed", "imap", err.Error())
 		return
 	}
-	caps, err := server.ProbeIMAP(ctx)
-	if err != nil {
-		k.say("failed", "imap", fmt.Sprintf("%s: %v%s", server.Address, err, k.header(auth.IMAP, server, err, func() error {
-			_, err := server.ProbeIMAP(ctx)
-			return err
-		})))
+	var caps imap.CapSet
+	probe := func(ctx context.Context, to *upstream.Server) error {
+		found, err := to.ProbeIMAP(ctx)
+		if to == server {
+			caps = found
+		}
+		return err
+	}
+	if err := k.ask(ctx, server, probe); err != nil {
+		k.unusable(ctx, auth.IMAP, k.config.IMAP.Upstream, server, err, probe)
 		return
 	}
 	names := slices.Sorted(maps.Keys(caps))
@@ -137,7 +145,7 @@ func (k *check) imap(ctx context.Context) {
 
 // header says whether a server that was probed in vain, with a PROXY header or
 // without, can be probed the other way. The server is of no other use afterwards.
-func (k *check) header(p auth.Protocol, server *upstream.Server, why error, probe func() error) string {
+func (k *check) header(ctx context.Context, p auth.Protocol, server *upstream.Server, why error, probe probe) string {
 	var failed *net.OpError
 	if errors.As(why, &failed) && failed.Op == "dial" {
 		return "" // nobody is there to expect anything
@@ -148,13 +156,13 @@ func (k *check) header(p auth.Protocol, server *upstream.Server, why error, prob
 	}
 	if server.PassClient == upstream.PassPROXY {
 		server.PassClient = upstream.PassNone
-		if probe() == nil {
+		if probe(ctx, server) == nil {
 			return fmt.Sprintf(". Without a PROXY header it answers: it does not expect one at this port. Set it up to (%s), or write %s: %s", setup, setting, own)
 		}
 		return fmt.Sprintf(". It does not answer without a PROXY header either: see whether it takes one from here (%s)", setup)
 	}
 	server.PassClient = upstream.PassPROXY
-	if probe() == nil {
+	if probe(ctx, server) == nil {
 		return fmt.Sprintf(". With a PROXY header it answers: it expects one at this port. Write %s: proxy, or the address of a port without", setting)
 	}
 	return ""
@@ -175,12 +183,16 @@ func (k *check) smtp(ctx context.Context) {
 		k.say("failed", "smtp", err.Error())
 		return
 	}
-	ext, err := server.ProbeSMTP(ctx)
-	if err != nil {
-		k.say("failed", "smtp", fmt.Sprintf("%s: %v%s", server.Address, err, k.header(auth.SMTP, server, err, func() error {
-			_, err := server.ProbeSMTP(ctx)
-			return err
-		})))
+	var ext upstream.Extensions
+	probe := func(ctx context.Context, to *upstream.Server) error {
+		found, err := to.ProbeSMTP(ctx)
+		if to == server {
+			ext = found
+		}
+		return err
+	}
+	if err := k.ask(ctx, server, probe); err != nil {
+		k.unusable(ctx, auth.SMTP, k.config.SMTP.Upstream, server, err, probe)
 		return
 	}
 	var names []string
@@ -221,7 +233,7 @@ func (k *check) judge(ctx context.Context, account string, password auth.Secret)
 		for _, p := range auth.Protocols() {
 			answer, served := k.login(ctx, p, name, try.password)
 			if !served {
-				continue
+				continue // or cannot be used, which has been said
 			}
 			result, found := "ok", fmt.Sprintf("%s: understood as %q", try.what, judgements[answer.Judgement])
 			if answer.Err != nil {
@@ -250,7 +262,7 @@ func (k *check) login(ctx context.Context, p auth.Protocol, name auth.Name, pass
 	switch p {
 	case auth.IMAP:
 		server, err := k.config.IMAPUpstream()
-		if err != nil || len(k.config.IMAP.Listen) == 0 {
+		if err != nil || len(k.config.IMAP.Listen) == 0 || k.away[p] {
 			return answer, false
 		}
 		conn, answer := server.LoginIMAP(ctx, name, password, upstream.Client{})
@@ -260,7 +272,7 @@ func (k *check) login(ctx context.Context, p auth.Protocol, name auth.Name, pass
 		return answer, true
 	case auth.SMTP:
 		server, err := k.config.SMTPUpstream()
-		if err != nil || len(k.config.SMTP.Listen) == 0 {
+		if err != nil || len(k.config.SMTP.Listen) == 0 || k.away[p] {
 			return answer, false
 		}
 		conn, answer := server.LoginSMTP(ctx, name, password, upstream.Client{})

@@ -63,6 +63,15 @@ type Config struct {
 
 	mail, admin *Certificate
 	drainGiven  bool
+	places      places
+}
+
+// Where is the place of a field in the file, such as congthu.yaml:7:3, or of the
+// group that it belongs in; only the file's name where the file says nothing of
+// either.
+func (c *Config) Where(path string) string {
+	at := c.places.locate(path)
+	return Problem{File: c.File, Line: at.line, Column: at.column}.Place()
 }
 
 // KeyPair names the files of a certificate chain and its private key, both PEM.

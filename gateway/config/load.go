@@ -61,6 +61,7 @@ func parse(name string, data []byte, now time.Time) (*Config, error) {
 	if root == nil || isMapping(root) {
 		(&checker{source: s, c: c, now: now}).check()
 	}
+	c.places = s.at
 	c.Warnings = inOrder(s.warnings)
 	if len(s.problems) > 0 {
 		return nil, &Error{name, inOrder(s.problems)}

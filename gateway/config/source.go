@@ -19,7 +19,7 @@ type source struct {
 	file     string
 	text     string
 	lines    []string
-	at       map[string]place
+	at       places
 	problems []Problem
 	warnings []Problem
 }
@@ -35,7 +35,7 @@ type span struct{ line, column, width int }
 func newSource(file string, data []byte) *source {
 	text := strings.TrimPrefix(string(data), "\ufeff") // a byte order mark
 	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
-	return &source{file: file, text: text, lines: strings.Split(text, "\n"), at: make(map[string]place)}
+	return &source{file: file, text: text, lines: strings.Split(text, "\n"), at: make(places)}
 }
 
 // given reports whether the file says anything about the field.
@@ -44,10 +44,15 @@ func (s *source) given(path string) bool {
 	return ok
 }
 
+func (s *source) locate(path string) span { return s.at.locate(path) }
+
+// places are where the fields of a file stand, by path.
+type places map[string]place
+
 // locate finds what to point at for a field: its value, its key, or the
 // nearest part of the file around it.
-func (s *source) locate(path string) span {
-	p, ok := s.at[path]
+func (all places) locate(path string) span {
+	p, ok := all[path]
 	if ok && p.value.line > 0 {
 		return p.value
 	}
@@ -57,7 +62,7 @@ func (s *source) locate(path string) span {
 			return span{}
 		}
 		path = path[:i]
-		p, ok = s.at[path]
+		p, ok = all[path]
 	}
 	if p.key.line > 0 {
 		return p.key

@@ -239,9 +239,9 @@ func (u Upstream) server() (*upstream.Server, error) {
 	return s, nil
 }
 
-// errNotPinned is a server whose certificate is in order and yet not the one
+// ErrNotPinned is a server whose certificate is in order and yet not the one
 // that was agreed on.
-var errNotPinned = errors.New("no certificate of the mail server has a key pinned in pin_sha256")
+var ErrNotPinned = errors.New("no certificate of the mail server has a key pinned in pin_sha256")
 
 // pinned looks for one of the pins in the chains that have been verified; it
 // runs after the verification, never in place of it.
@@ -256,7 +256,7 @@ func (u Upstream) pinned(state tls.ConnectionState) error {
 			}
 		}
 	}
-	return errNotPinned
+	return ErrNotPinned
 }
 
 // verifies reports whether a client's configuration makes sure who the server

@@ -108,7 +108,20 @@ func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
 		return nil, err
 	}
 	d.quit()
+	if !d.caps.Has("AUTH=PLAIN") && d.caps.Has(imap.CapLoginDisabled) {
+		return nil, d.noMechanism()
+	}
 	return d.caps, nil
+}
+
+// noMechanism is why nobody can log in to a server without AUTH=PLAIN that has
+// LOGINDISABLED. One that offers STARTTLS may take passwords under TLS (RFC 9051
+// section 6.2.3).
+func (d *imapDialogue) noMechanism() error {
+	if d.server.TLS == Plain && d.caps.Has(imap.CapStartTLS) {
+		return ErrWantsTLS
+	}
+	return errors.New("the server offers neither AUTH=PLAIN nor LOGIN")
 }
 
 func unreached(err error) auth.Answer { return auth.Answer{Judgement: auth.Unreached, Err: err} }
@@ -198,7 +211,7 @@ func (d *imapDialogue) startTLS() error {
 		return err
 	}
 	if status.kind != imap.StatusResponseTypeOK {
-		return fmt.Errorf("refused: %s", d.quote(status.String()))
+		return fmt.Errorf("%w: %s", ErrNoStartTLS, d.quote(status.String()))
 	}
 	// Whatever came before the handshake was not protected by it (CVE-2011-0411).
 	if d.r.Buffered() > 0 {
@@ -302,7 +315,7 @@ func (d *imapDialogue) login(name, password string) (*IMAPConn, auth.Answer) {
 	case d.caps.Has("AUTH=PLAIN"):
 		tag, err = d.sendPlain(plainMessage(name, password))
 	case d.caps.Has(imap.CapLoginDisabled):
-		err = errors.New("the server offers neither AUTH=PLAIN nor LOGIN")
+		err = d.noMechanism()
 	default:
 		tag, err = d.sendLogin(name, password)
 	}

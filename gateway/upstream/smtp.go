@@ -114,12 +114,19 @@ func (s *Server) ProbeSMTPFor(ctx context.Context, client Client) (Extensions, e
 	}
 	defer d.quit()
 	if !d.extensions.mechanism("PLAIN") && !d.extensions.mechanism("LOGIN") {
-		return nil, errNoMechanism
+		return nil, d.noMechanism()
 	}
 	return d.extensions, nil
 }
 
-var errNoMechanism = errors.New("the server offers neither AUTH PLAIN nor AUTH LOGIN")
+// noMechanism is why nobody can log in to a server that offers no AUTH of use. One
+// that offers STARTTLS may offer more under TLS (RFC 4954 section 4).
+func (d *smtpDialogue) noMechanism() error {
+	if d.server.TLS == Plain && d.extensions.Has("STARTTLS") {
+		return ErrWantsTLS
+	}
+	return errors.New("the server offers neither AUTH PLAIN nor AUTH LOGIN")
+}
 
 // smtpDialogue is the conversation with a server up to the login. Everything
 // that the server can say is bounded.
@@ -240,7 +247,7 @@ func (d *smtpDialogue) quit() {
 
 func (d *smtpDialogue) startTLS() error {
 	if !d.extensions.Has("STARTTLS") {
-		return errors.New("the server does not offer it")
+		return ErrNoStartTLS
 	}
 	if err := d.write("STARTTLS"); err != nil {
 		return err
@@ -358,7 +365,7 @@ func (d *smtpDialogue) login(name, password string) auth.Answer {
 	case d.extensions.mechanism("LOGIN"):
 		reply, err = d.authLogin(name, password)
 	default:
-		err = errNoMechanism
+		err = d.noMechanism()
 	}
 	switch {
 	case err != nil && d.sent:

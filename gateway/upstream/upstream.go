@@ -10,6 +10,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -29,6 +30,14 @@ const (
 	Plain    TLSMode = iota // none: only towards a loopback address
 	StartTLS                // RFC 3207, RFC 9051 section 6.2.1
 	Implicit                // RFC 8314
+)
+
+// What a server does not do, with which the configured TLS does not work.
+var (
+	// ErrWantsTLS is a server that takes passwords after STARTTLS only.
+	ErrWantsTLS = errors.New("the server takes passwords over TLS only, and offers STARTTLS for it")
+	// ErrNoStartTLS is a server without STARTTLS.
+	ErrNoStartTLS = errors.New("the server does not offer it")
 )
 
 // PassClient is how the server is told the client's address. Each way is for
