@@ -22,7 +22,11 @@ type Cause struct {
 	First, Last time.Time
 	// Accounts are in the order in which they were locked.
 	Accounts []Name
-	// Sources of the wrong passwords, the one that most accounts have first.
+	// Unknown are the names that nobody ever logged in with and that the same has
+	// locked, in that order: see [FindCausesOfNames].
+	Unknown []Name
+	// Sources of the wrong passwords, the one that most accounts have first; then
+	// those that only names in Unknown have.
 	Sources []netip.Prefix
 	// Suspected is set when this looks like an attack rather than people who
 	// mistype: many accounts locked within minutes, or several within an hour
@@ -136,6 +140,74 @@ func FindCauses(ctx context.Context, store Lister) ([]Cause, error) {
 		return nil, fmt.Errorf("list locked accounts: %w", err)
 	}
 	return Causes(locked), nil
+}
+
+// FindCausesOfNames groups the accounts that are locked now as [FindCauses] does, and
+// adds the names that nobody ever logged in with and that are locked. Such a name is of
+// a cause of accounts when they have a source in common, within a day, or when it was
+// locked in the midst of what looks like an attack; the others have causes without
+// accounts. It changes neither the ID of a cause of accounts nor whether an attack is
+// suspected, so that all agree on these who must not see the names.
+//
+// A name may be a password that somebody has typed in the wrong place: it is for those
+// who unlock, and for no count, metric or report.
+func FindCausesOfNames(ctx context.Context, store Lister) ([]Cause, error) {
+	var accounts, names []Account
+	err := Walk(ctx, store, Filter{Locked: true, Unknown: true}, func(a Account) error {
+		if a.Known() {
+			accounts = append(accounts, a)
+		} else if a.Lock.Cause == ByWrongPasswords {
+			names = append(names, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list locked accounts and names: %w", err)
+	}
+	slices.SortFunc(names, func(a, b Account) int {
+		return cmp.Or(a.Lock.At.Compare(b.Lock.At), cmp.Compare(a.Name, b.Name))
+	})
+	causes := Causes(accounts)
+	of := make([]func(Account) bool, 0, 2*len(causes)) // by its sources first
+	for _, c := range causes {
+		sources := make(map[netip.Prefix]bool)
+		for _, s := range c.Sources {
+			sources[s] = true
+		}
+		of = append(of, func(a Account) bool {
+			return c.near(a, causeGap) && slices.ContainsFunc(a.lockSources(), func(s netip.Prefix) bool { return sources[s] })
+		})
+	}
+	for _, c := range causes {
+		of = append(of, func(a Account) bool { return c.Suspected && c.near(a, burstTime) })
+	}
+	var alone []Account
+	for _, a := range names {
+		i := slices.IndexFunc(of, func(is func(Account) bool) bool { return is(a) })
+		if i < 0 {
+			alone = append(alone, a)
+			continue
+		}
+		c := &causes[i%len(causes)]
+		c.Unknown = append(c.Unknown, a.Name)
+		for _, s := range a.lockSources() {
+			if !slices.Contains(c.Sources, s) {
+				c.Sources = append(c.Sources, s)
+			}
+		}
+	}
+	for _, c := range Causes(alone) {
+		c.Accounts, c.Unknown = nil, c.Accounts
+		causes = append(causes, c)
+	}
+	slices.SortFunc(causes, func(a, b Cause) int { return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.ID, b.ID)) })
+	return causes, nil
+}
+
+// near reports whether a was locked while the cause went on, or at most d before or
+// after.
+func (c Cause) near(a Account, d time.Duration) bool {
+	return !a.Lock.At.Before(c.First.Add(-d)) && !a.Lock.At.After(c.Last.Add(d))
 }
 
 // lockSources are the sources of the wrong passwords that locked the account.

@@ -1,9 +1,11 @@
 package auth_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,5 +96,74 @@ func TestTheIDOfACauseStaysWhileItsFirstAccountIsLocked(t *testing.T) {
 	}
 	if id(all...) == id(all[1], all[2]) {
 		t.Error("the ID stayed though the first account is unlocked")
+	}
+}
+
+// accountsOf is a store that can only list.
+type accountsOf []auth.Account
+
+func (l accountsOf) List(_ context.Context, want auth.Filter) (page []auth.Account, err error) {
+	for _, a := range l {
+		if a.Name > want.After && (a.Known() || want.Unknown) && (a.Lock.Cause != auth.NotLocked || !want.Locked) && len(page) < want.Limit {
+			page = append(page, a)
+		}
+	}
+	return page, nil
+}
+
+func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
+	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	var all accountsOf
+	locked := func(name string, known bool, after time.Duration, sources ...string) {
+		a := auth.Account{Name: auth.Name(name), Lock: auth.Lock{Mark: auth.Mark{At: noon.Add(after)}, Cause: auth.ByWrongPasswords}}
+		for _, s := range sources {
+			a.Mistakes = append(a.Mistakes, auth.Mistake{At: noon, Source: netip.AddrPortFrom(netip.MustParseAddr(s), 4711)})
+		}
+		if known {
+			a.Registered = noon.AddDate(-1, 0, 0)
+		}
+		all = append(all, a)
+	}
+	for i := range 6 {
+		locked(fmt.Sprintf("an%d", i), true, time.Duration(i)*time.Minute, "203.0.113.1")
+	}
+	locked("binh", true, 0, "192.0.2.9")
+	accounts := auth.Causes(all)
+	locked("s1", false, -20*time.Hour, "203.0.113.1", "203.0.113.2") // a source in common, within a day
+	locked("s2", false, 20*time.Hour, "203.0.113.1")
+	locked("s3", false, 8*time.Minute, "198.51.100.1")                                                          // in the midst of the attack
+	locked("t1", false, 40*time.Hour, "203.0.113.1")                                                            // days later
+	locked("t2", false, 41*time.Hour, "203.0.113.1")                                                            // together with the one before
+	locked("u", false, 0, "192.0.2.9")                                                                          // of the one that is no attack
+	all = append(all, auth.Account{Name: "v", Failures: 2})                                                     // not locked
+	all = append(all, auth.Account{Name: "w", Lock: auth.Lock{Mark: auth.Mark{At: noon}, Cause: auth.ByAdmin}}) // by an admin
+	slices.SortFunc(all, func(a, b auth.Account) int { return strings.Compare(string(a.Name), string(b.Name)) })
+
+	causes, err := auth.FindCausesOfNames(t.Context(), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range causes {
+		got = append(got, fmt.Sprint(c.Suspected, c.Accounts, c.Unknown, c.Sources))
+	}
+	want := []string{
+		"false [] [t1 t2] [203.0.113.1/32]",
+		"true [an0 an1 an2 an3 an4 an5] [s1 s3 s2] [203.0.113.1/32 203.0.113.2/32 198.51.100.1/32]",
+		"false [binh] [u] [192.0.2.9/32]",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	// Whoever must not see the names sees the same causes of accounts.
+	seen, err := auth.FindCauses(t.Context(), all)
+	if err != nil || len(seen) != 2 || len(accounts) != 2 {
+		t.Fatal(seen, err)
+	}
+	for i, c := range seen {
+		if with := causes[i+1]; c.ID != with.ID || c.ID != accounts[i].ID || c.Suspected != with.Suspected || c.Unknown != nil ||
+			!c.First.Equal(with.First) || !c.Last.Equal(with.Last) {
+			t.Errorf("%+v\n%+v", c, with)
+		}
 	}
 }

@@ -27,7 +27,8 @@
 // once. A failure is a wrong password that counts. A slot is the right to ask
 // the mail server about an account; it is held by a [Reservation]. A name is an
 // account once somebody has logged in with it or it was imported; other names
-// have failures and locks alike, but are never shown.
+// have failures and locks alike, but are shown to those who unlock only, under a heading
+// of their own, since a name may be a mistyped password.
 //
 // # One login
 //

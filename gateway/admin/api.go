@@ -77,12 +77,17 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:   true,
 	}, s.merge)
 	register(s, api, operation{
+		id: "list-unknown-names", method: http.MethodGet, path: "/unknown-names", scope: ScopeUnlock, tag: "accounts",
+		summary: "List names that nobody ever logged in with and for which wrong passwords came, in the order of the names",
+		detail:  "They are no accounts: most are mistyped or guessed, and some are passwords that somebody has typed in the wrong place.",
+	}, s.listUnknown)
+	register(s, api, operation{
 		id: "list-causes", method: http.MethodGet, path: "/causes", scope: ScopeRead, tag: "accounts",
 		summary: "List what has locked accounts by wrong passwords: each cause with its sources and accounts, the latest first",
 	}, s.listCauses)
 	register(s, api, operation{
 		id: "unlock-cause", method: http.MethodPost, path: "/causes/{id}/unlock", scope: ScopeUnlock, tag: "accounts",
-		summary: "Unlock all accounts of one cause",
+		summary: "Unlock all accounts of one cause, and the names that nobody ever logged in with that it has locked",
 		errors:  []int{http.StatusNotFound},
 		slow:    true,
 	}, s.unlockCause)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"congthu/auth"
@@ -19,8 +20,10 @@ type Cause struct {
 	Suspected bool      `json:"suspected_attack" doc:"Many accounts were locked within minutes, or several within an hour from one source: this looks like an attack, not like people who mistype."`
 	Sources   []string  `json:"sources" nullable:"false" doc:"Where the wrong passwords came from, the source that most accounts have first: IPv4 addresses and IPv6 /64 networks."`
 	Accounts  []string  `json:"accounts" nullable:"false" doc:"The locked accounts, in the order in which they were locked."`
-	EN        string    `json:"en" doc:"The same in a sentence, in English."`
-	VI        string    `json:"vi" doc:"The same in a sentence, in Vietnamese."`
+	// Unknown is for those who may unlock, since a name may be a mistyped password.
+	Unknown []string `json:"unknown_names,omitempty" doc:"Names that nobody ever logged in with and that the same has locked; they may be mistyped passwords. Only for the scope unlock; left out when there are none."`
+	EN      string   `json:"en" doc:"The same in a sentence, in English."`
+	VI      string   `json:"vi" doc:"The same in a sentence, in Vietnamese."`
 }
 
 // CauseList is all causes, the latest first.
@@ -33,7 +36,8 @@ type CauseUnlocked struct {
 	Cause    Cause     `json:"cause" doc:"As it was before."`
 	DryRun   bool      `json:"dry_run"`
 	Unlocked []string  `json:"unlocked" nullable:"false" doc:"Accounts that were unlocked, or would be."`
-	Failed   []Failure `json:"failed" nullable:"false" doc:"Accounts that were not, and why."`
+	Freed    []string  `json:"unlocked_unknown,omitempty" doc:"Names that nobody ever logged in with that were unlocked, or would be; left out when there are none."`
+	Failed   []Failure `json:"failed" nullable:"false" doc:"Accounts and names that were not, and why."`
 }
 
 // Failure is an account for which something could not be done.
@@ -45,7 +49,11 @@ type Failure struct {
 type causesOutput struct{ Body CauseList }
 
 func (s *Server) listCauses(ctx context.Context, _ *struct{}) (*causesOutput, error) {
-	causes, err := s.causes(ctx)
+	find := auth.FindCauses
+	if slices.Contains(callerOf(ctx).scopes, ScopeUnlock) {
+		find = auth.FindCausesOfNames
+	}
+	causes, err := find(ctx, s.Accounts)
 	if err != nil {
 		return nil, s.storeFailed("list locked accounts", err)
 	}
@@ -71,7 +79,7 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 	if !ok {
 		return nil, badReason()
 	}
-	causes, err := s.causes(ctx)
+	causes, err := auth.FindCausesOfNames(ctx, s.Accounts)
 	if err != nil {
 		return nil, s.storeFailed("list locked accounts", err)
 	}
@@ -83,23 +91,31 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 		out := CauseUnlocked{Cause: causeOf(c, s.Guard.Rules()), DryRun: in.Body.DryRun, Unlocked: make([]string, 0), Failed: make([]Failure, 0)}
 		// What has begun is finished, as for one account.
 		ctx := context.WithoutCancel(ctx)
-		for _, name := range c.Accounts {
-			if in.Body.DryRun {
-				out.Unlocked = append(out.Unlocked, string(name))
-				continue
-			}
-			act := auth.Act{Actor: who.actor, Source: who.source, Reason: fmt.Sprintf("%s (cause %s, %d accounts)", reason, c.ID, len(c.Accounts))}
-			_, err := s.Guard.Unlock(ctx, name, act)
-			switch {
-			case err == nil:
-				out.Unlocked = append(out.Unlocked, string(name))
-			case errors.Is(err, auth.ErrNothingToDo):
-				out.Failed = append(out.Failed, Failure{string(name), "it is no longer locked"})
-			default:
-				s.log().Error("admin request failed", "doing", "unlock cause", "err", err)
-				out.Failed = append(out.Failed, Failure{string(name), "the gateway's store is not available; try again"})
+		of := fmt.Sprintf("cause %s, %s", c.ID, fmt.Sprintf("%d accounts", len(c.Accounts)))
+		if n := len(c.Unknown); n > 0 {
+			of += ", " + count(n, "unknown name")
+		}
+		act := auth.Act{Actor: who.actor, Source: who.source, Reason: fmt.Sprintf("%s (%s)", reason, of)}
+		unlock := func(names []auth.Name, done *[]string) {
+			for _, name := range names {
+				if in.Body.DryRun {
+					*done = append(*done, string(name))
+					continue
+				}
+				_, err := s.Guard.Unlock(ctx, name, act)
+				switch {
+				case err == nil:
+					*done = append(*done, string(name))
+				case errors.Is(err, auth.ErrNothingToDo), errors.Is(err, auth.ErrUnknownAccount):
+					out.Failed = append(out.Failed, Failure{string(name), "it is no longer locked"})
+				default:
+					s.log().Error("admin request failed", "doing", "unlock cause", "err", err)
+					out.Failed = append(out.Failed, Failure{string(name), "the gateway's store is not available; try again"})
+				}
 			}
 		}
+		unlock(c.Accounts, &out.Unlocked)
+		unlock(c.Unknown, &out.Freed)
 		return &unlockCauseOutput{out}, nil
 	}
 	return nil, problem(http.StatusNotFound, "no such cause: its first account may have been unlocked meanwhile; list the causes again")
@@ -122,6 +138,9 @@ func causeOf(c auth.Cause, rules auth.Rules) Cause {
 	for _, n := range c.Accounts {
 		v.Accounts = append(v.Accounts, string(n))
 	}
+	for _, n := range c.Unknown {
+		v.Unknown = append(v.Unknown, string(n))
+	}
 	e := explainer{rules: rules}
 	fromEN, fromVI := sourcesText(c.Sources)
 	whenEN, whenVI := "at "+e.en(c.First), "lúc "+e.vi(c.First)
@@ -130,8 +149,18 @@ func causeOf(c auth.Cause, rules auth.Rules) Cause {
 		whenEN = fmt.Sprintf("between %s and %s", e.en(c.First), e.en(c.Last))
 		whenVI = fmt.Sprintf("trong khoảng %s – %s", e.vi(c.First), e.vi(c.Last))
 	}
-	v.EN = fmt.Sprintf("%s locked %s by wrong passwords from %s.", count(len(c.Accounts), "account"), whenEN, fromEN)
-	v.VI = fmt.Sprintf("%d tài khoản bị khóa %s do nhập sai mật khẩu từ %s.", len(c.Accounts), whenVI, fromVI)
+	whatEN, whatVI := count(len(c.Accounts), "account"), fmt.Sprintf("%d tài khoản", len(c.Accounts))
+	if n := len(c.Unknown); n > 0 {
+		namesEN := counted(n, "name", "names") + " that nobody ever logged in with"
+		namesVI := fmt.Sprintf("%d tên chưa từng đăng nhập", n)
+		if len(c.Accounts) == 0 {
+			whatEN, whatVI = namesEN, namesVI
+		} else {
+			whatEN, whatVI = whatEN+" and "+namesEN, whatVI+" và "+namesVI
+		}
+	}
+	v.EN = fmt.Sprintf("%s locked %s by wrong passwords from %s.", whatEN, whenEN, fromEN)
+	v.VI = fmt.Sprintf("%s bị khóa %s do nhập sai mật khẩu từ %s.", whatVI, whenVI, fromVI)
 	if c.Suspected {
 		v.EN += " This looks like an attack."
 		v.VI += " Nghi là tấn công."

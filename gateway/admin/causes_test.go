@@ -143,3 +143,64 @@ func TestASweepStopsBeforeManyAndIsForcedForAReason(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestNamesThatNobodyLoggedInWithAreFreedWithTheirCause(t *testing.T) {
+	f := attacked(t, 12)
+	var names []string
+	for i := range 3 {
+		name := auth.Name(fmt.Sprintf("matkhau%d@x.vn", i))
+		f.lockedByGuessing(name)
+		a := f.store.accounts[name]
+		a.Registered, a.FirstLogin, a.LastLogin = time.Time{}, time.Time{}, time.Time{}
+		f.store.accounts[name] = a
+		names = append(names, string(name))
+	}
+	f.store.accounts["@00ff"] = auth.Account{Name: "@00ff", Failures: 6}
+	f.store.accounts["mot@x.vn"] = auth.Account{Name: "mot@x.vn", Failures: 1, Mistakes: []auth.Mistake{from("203.0.113.5:40000", "2025-06-15 09:00")}}
+
+	seen := f.request("GET", base+"/causes", "", "Authorization", "Bearer "+reader).Body.String()
+	if strings.Contains(seen, "matkhau") || strings.Contains(seen, "unknown") {
+		t.Errorf("who may only read sees names: %s", seen)
+	}
+	if list := f.request("GET", base+"/accounts?limit=1000", "").Body.String(); strings.Contains(list, "matkhau") {
+		t.Errorf("a name is listed as an account: %s", list)
+	}
+	attack := decode[CauseList](t, f.request("GET", base+"/causes", ""), 200).Causes[0]
+	if !slices.Equal(attack.Unknown, names) || len(attack.Accounts) != 12 ||
+		!strings.HasPrefix(attack.EN, "12 accounts and 3 names that nobody ever logged in with locked at ") || !strings.HasPrefix(attack.VI, "12 tài khoản và 3 tên chưa từng đăng nhập bị khóa lúc ") {
+		t.Errorf("%+v", attack)
+	}
+
+	list := decode[UnknownNameList](t, f.request("GET", base+"/unknown-names", ""), 200)
+	if len(list.Names) != 4 || list.Names[0].Name != "matkhau0@x.vn" || list.Names[0].Locked == nil || list.Names[0].Failures != 6 || len(list.Names[0].Mistakes) != 6 ||
+		list.Names[3].Name != "mot@x.vn" || list.Names[3].Locked != nil || list.Next != "" {
+		t.Errorf("%+v", list)
+	}
+	if list = decode[UnknownNameList](t, f.request("GET", base+"/unknown-names?locked=true&limit=2", ""), 200); len(list.Names) != 2 || list.Next == "" {
+		t.Errorf("%+v", list)
+	}
+	if list = decode[UnknownNameList](t, f.request("GET", base+"/unknown-names?locked=true&cursor="+list.Next, ""), 200); len(list.Names) != 1 || list.Next != "" {
+		t.Errorf("%+v", list)
+	}
+	if list = decode[UnknownNameList](t, f.request("GET", base+"/unknown-names?q=MOT", ""), 200); len(list.Names) != 1 || list.Names[0].Name != "mot@x.vn" {
+		t.Errorf("%+v", list)
+	}
+	decode[Problem](t, f.request("GET", base+"/unknown-names", "", "Authorization", "Bearer "+reader), 403)
+	decode[Problem](t, f.request("GET", base+"/unknown-names?cursor=%21", ""), 422)
+	decode[Problem](t, f.request("GET", base+"/unknown-names?q=%07", ""), 422)
+
+	dry := decode[CauseUnlocked](t, f.request("POST", base+"/causes/"+attack.ID+"/unlock", `{"reason":"tấn công đã chặn","dry_run":true}`), 200)
+	if !slices.Equal(dry.Freed, names) || len(dry.Unlocked) != 12 || len(f.store.events) != 0 {
+		t.Errorf("%+v", dry)
+	}
+	done := decode[CauseUnlocked](t, f.request("POST", base+"/causes/"+attack.ID+"/unlock", `{"reason":"tấn công đã chặn"}`), 200)
+	if !slices.Equal(done.Freed, names) || len(done.Unlocked) != 12 || len(done.Failed) != 0 {
+		t.Errorf("%+v", done)
+	}
+	if a := f.store.accounts["matkhau0@x.vn"]; a.Lock.Cause != auth.NotLocked || a.Failures != 0 {
+		t.Errorf("%+v", a)
+	}
+	if reason := f.store.events[14].Reason; reason != "tấn công đã chặn (cause "+attack.ID+", 12 accounts, 3 unknown names)" {
+		t.Error(reason)
+	}
+}

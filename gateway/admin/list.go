@@ -54,6 +54,55 @@ func (s *Server) listAccounts(ctx context.Context, in *listInput) (*listOutput, 
 	return &listOutput{body}, nil
 }
 
+// UnknownName is a name that nobody ever logged in with and that was not imported.
+type UnknownName struct {
+	Name     string    `json:"name" doc:"May be a password that somebody has typed in the wrong place."`
+	Failures int       `json:"failures" doc:"Wrong passwords."`
+	Locked   *Lock     `json:"locked,omitempty" doc:"Left out when it is not locked."`
+	Mistakes []Mistake `json:"mistakes" nullable:"false" doc:"The latest wrong passwords, oldest first, at most 8."`
+}
+
+// UnknownNameList is one page of unknown names.
+type UnknownNameList struct {
+	Names []UnknownName `json:"unknown_names" nullable:"false"`
+	Next  string        `json:"next,omitempty" doc:"The cursor of the next page; left out on the last. A page may be short, even empty, and have a next one."`
+}
+
+type unknownInput struct {
+	Locked bool   `query:"locked" doc:"Only names that are locked."`
+	Q      string `query:"q" maxLength:"320" doc:"Only names that contain this, without regard to case."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"At most this many."`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"next of the page before."`
+}
+
+type unknownOutput struct{ Body UnknownNameList }
+
+// listUnknown lists the names that nobody ever logged in with. The counters that such
+// names share are none.
+func (s *Server) listUnknown(ctx context.Context, in *unknownInput) (*unknownOutput, error) {
+	after, err := decodeCursor(in.Cursor)
+	if err != nil {
+		return nil, invalid("query.cursor", err.Error())
+	}
+	if !utf8.ValidString(in.Q) || strings.ContainsFunc(in.Q, unicode.IsControl) {
+		return nil, invalid("query.q", "must be printable text")
+	}
+	rules, now := s.Guard.Rules(), s.now()
+	keep := func(a auth.Account) bool {
+		return !a.Known() && !a.Name.Shared() && (!in.Locked || rules.Locked(a, now))
+	}
+	names, next, err := page(ctx, s.Accounts, []auth.Filter{{Unknown: true, Locked: in.Locked, Contains: in.Q}}, after, in.Limit, keep)
+	if err != nil {
+		return nil, s.storeFailed("list names", err)
+	}
+	body := UnknownNameList{Names: make([]UnknownName, 0, len(names)), Next: encodeCursor(next)}
+	for _, a := range names {
+		shown := s.summary(a, rules, now)
+		body.Names = append(body.Names, UnknownName{Name: shown.Address, Failures: shown.Failures, Locked: shown.Locked, Mistakes: shown.Mistakes})
+	}
+	return &unknownOutput{body}, nil
+}
+
 // candidates are filters that together let every account of a state through, and
 // as few others as a store can tell: the rules decide on each in the end.
 func candidates(state string, rules auth.Rules, now time.Time) []auth.Filter {

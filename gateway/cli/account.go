@@ -340,6 +340,7 @@ func (c *client) eventRows(events []admin.Event, account bool) [][]string {
 func (a *accounts) list() *cobra.Command {
 	var state, contains string
 	var limit int
+	var unknown bool
 	var states []string
 	for _, s := range auth.States() {
 		states = append(states, s.String())
@@ -348,9 +349,15 @@ func (a *accounts) list() *cobra.Command {
 		Use:   "list",
 		Short: "List accounts, in the order of their names (danh sách tài khoản)",
 		Long: `List the accounts that have logged in at least once, or were imported, in the order of
-their names. The state is what stands in the way of the owner first.`,
+their names. The state is what stands in the way of the owner first.
+
+--unknown lists, instead, the names that nobody ever logged in with and for which wrong
+passwords came, with --state locked those that are locked. They are no accounts, and are
+in no other list, count or report: a name may be a password that somebody has typed in
+the wrong place. Pass them on to nobody who need not see them.`,
 		Example: `  congthu account list --state locked
   congthu account list --contains hbda --limit 0
+  congthu account list --unknown --state locked
   congthu account list --output json | jq -r '.accounts[].address'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -360,9 +367,16 @@ their names. The state is what stands in the way of the owner first.`,
 			if limit < 0 {
 				return usage(cmd, "--limit is a number of accounts; 0 is all")
 			}
+			locked := auth.StateLocked.String()
+			if unknown && state != "" && state != locked {
+				return usage(cmd, "with --unknown there is only --state %s: other states are of accounts", locked)
+			}
 			c, err := a.at.client()
 			if err != nil {
 				return err
+			}
+			if unknown {
+				return a.printUnknown(cmd, c, state == locked, contains, limit)
 			}
 			return a.printList(cmd, c, state, contains, limit)
 		},
@@ -371,6 +385,7 @@ their names. The state is what stands in the way of the owner first.`,
 	f.StringVar(&state, "state", "", "only accounts in this `STATE`: "+strings.Join(states, ", "))
 	f.StringVar(&contains, "contains", "", "only accounts whose name contains this `TEXT`")
 	f.IntVar(&limit, "limit", 100, "at most `N` accounts; 0 for all")
+	f.BoolVar(&unknown, "unknown", false, "names that nobody ever logged in with, instead; they may be mistyped passwords")
 	must(cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("contains", cobra.NoFileCompletions))
 	return cmd
@@ -387,18 +402,7 @@ func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains stri
 	}
 	w := cmd.OutOrStdout()
 	if a.output == outputJSON {
-		if found == nil {
-			found = []json.RawMessage{}
-		}
-		list := map[string]any{"accounts": found}
-		if more != "" {
-			list["next"] = more
-		}
-		encoded, err := json.Marshal(list)
-		if err != nil {
-			return err
-		}
-		return printJSON(w, encoded)
+		return printPages(w, "accounts", found, more)
 	}
 	rows := [][]string{{"ADDRESS", "STATE", "WRONG", "LAST LOGIN", "PASSWORD EXPIRES", "SESSIONS"}}
 	for _, raw := range found {
@@ -427,6 +431,56 @@ func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains stri
 	return nil
 }
 
+// printUnknown lists names that are no accounts, under a heading of their own.
+func (a *accounts) printUnknown(cmd *cobra.Command, c *client, locked bool, contains string, limit int) error {
+	query := url.Values{}
+	if contains != "" {
+		query.Set("q", contains)
+	}
+	if locked {
+		query.Set("locked", "true")
+	}
+	found, more, err := c.pages(cmd.Context(), "/unknown-names", "unknown_names", query, limit)
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if a.output == outputJSON {
+		return printPages(w, "unknown_names", found, more)
+	}
+	if len(found) == 0 {
+		fmt.Fprintln(w, "no names that nobody ever logged in with.")
+		return nil
+	}
+	fmt.Fprint(w, `Names that nobody ever logged in with (tên chưa từng đăng nhập)
+They are no accounts and may be mistyped passwords: keep them to yourself.
+Không phải tài khoản, có thể là mật khẩu gõ nhầm chỗ: không cung cấp cho người khác.
+
+`)
+	rows := [][]string{{"NAME", "LOCKED", "WRONG", "LATEST", "FROM"}}
+	for _, raw := range found {
+		var n admin.UnknownName
+		if err := json.Unmarshal(raw, &n); err != nil {
+			return fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+		}
+		row := []string{n.Name, "-", strconv.Itoa(n.Failures), "-", "-"}
+		if n.Locked != nil {
+			row[1] = when(n.Locked.At, c.zone)
+		}
+		if last := len(n.Mistakes) - 1; last >= 0 {
+			row[3], row[4] = when(n.Mistakes[last].At, c.zone), orDash(n.Mistakes[last].Source)
+		}
+		rows = append(rows, row)
+	}
+	table(w, "", rows)
+	fmt.Fprintln(w)
+	if more != "" {
+		fmt.Fprintln(w, "There are more: --limit 0 shows all.")
+	}
+	fmt.Fprintf(w, "If the mailbox exists: congthu account unlock NAME%s --reason \"...\"; all that one attack has locked: congthu account causes%s\n", c.flags, c.flags)
+	return nil
+}
+
 // accounts asks for accounts, page after page; limit 0 is all. more is not
 // empty when there are more than that.
 func (c *client) accounts(ctx context.Context, state, contains string, limit int) (found []json.RawMessage, more string, err error) {
@@ -437,30 +491,58 @@ func (c *client) accounts(ctx context.Context, state, contains string, limit int
 	if contains != "" {
 		query.Set("q", contains)
 	}
+	return c.pages(ctx, "/accounts", "accounts", query, limit)
+}
+
+// printPages prints what pages have found as one list.
+func printPages(w io.Writer, field string, found []json.RawMessage, more string) error {
+	if found == nil {
+		found = []json.RawMessage{}
+	}
+	list := map[string]any{field: found}
+	if more != "" {
+		list["next"] = more
+	}
+	encoded, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	return printJSON(w, encoded)
+}
+
+// pages asks for what is in a field of one list, page after page; limit 0 is all.
+// more is not empty when there are more than that.
+func (c *client) pages(ctx context.Context, path, field string, query url.Values, limit int) (found []json.RawMessage, more string, err error) {
 	for {
 		size := pageSize
 		if limit > 0 {
 			size = min(size, limit-len(found))
 		}
 		query.Set("limit", strconv.Itoa(size))
-		var page struct {
-			Accounts []json.RawMessage `json:"accounts"`
-			Next     string            `json:"next"`
-		}
+		var page map[string]json.RawMessage
 		pageCtx, cancel := context.WithTimeout(ctx, patience)
-		_, err := c.get(pageCtx, "/accounts", query, &page)
+		_, err := c.get(pageCtx, path, query, &page)
 		cancel()
 		if err != nil {
 			return nil, "", err
 		}
-		found = append(found, page.Accounts...)
-		if page.Next == "" || limit > 0 && len(found) >= limit {
-			return found, page.Next, nil
+		var some []json.RawMessage
+		var next string
+		err = json.Unmarshal(page[field], &some)
+		if raw, ok := page["next"]; ok && err == nil {
+			err = json.Unmarshal(raw, &next)
 		}
-		if page.Next == query.Get("cursor") {
+		if err != nil {
+			return nil, "", fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+		}
+		found = append(found, some...)
+		if next == "" || limit > 0 && len(found) >= limit {
+			return found, next, nil
+		}
+		if next == query.Get("cursor") {
 			return nil, "", errors.New("the gateway gives the same page again and again")
 		}
-		query.Set("cursor", page.Next)
+		query.Set("cursor", next)
 	}
 }
 

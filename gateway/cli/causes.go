@@ -19,7 +19,8 @@ func (a *accounts) unlock() *cobra.Command {
 passwords. First have the password corrected on every device that tries a wrong one.
 
 After an attack many accounts are locked by one cause: congthu account causes lists
-the causes, and --cause unlocks all accounts of one. --dry-run shows them first.`, example)
+the causes, and --cause unlocks all accounts of one, and the names that nobody ever
+logged in with that it has locked. --dry-run shows them first.`, example)
 	cmd.Use = "unlock ADDRESS... | --cause ID [--dry-run] --reason TEXT"
 	cmd.Example += "\n  congthu account unlock --cause 3f9a1c2b7d --dry-run\n  congthu account unlock --cause 3f9a1c2b7d --reason \"attack blocked, ticket 17\""
 	var cause string
@@ -83,12 +84,20 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 		for _, name := range result.Unlocked {
 			fmt.Fprintf(w, "  %s\n", clean(name))
 		}
+		what := plural(len(result.Unlocked), "account")
+		if n := len(result.Freed); n > 0 {
+			fmt.Fprintln(w, "Names that nobody ever logged in with; they may be mistyped passwords (tên chưa từng đăng nhập, có thể là mật khẩu gõ nhầm chỗ):")
+			for _, name := range result.Freed {
+				fmt.Fprintf(w, "  %s\n", clean(name))
+			}
+			what += " and " + plural(n, "name")
+		}
 		switch {
 		case dryRun:
 			fmt.Fprintf(w, "%s would be unlocked. To do it: congthu account unlock --cause %s%s --reason \"...\"\n",
-				plural(len(result.Unlocked), "account"), quote(cause), c.flags)
+				what, quote(cause), c.flags)
 		default:
-			fmt.Fprintf(w, "%s unlocked.\n", plural(len(result.Unlocked), "account"))
+			fmt.Fprintf(w, "%s unlocked.\n", what)
 		}
 	}
 	if n := len(result.Failed); n > 0 {
@@ -96,7 +105,14 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 		for _, f := range result.Failed {
 			lines = append(lines, fmt.Sprintf("%s: %s", clean(f.Address), clean(f.Why)))
 		}
-		return fmt.Errorf("%s not unlocked:\n  %s", plural(n, "account"), strings.Join(lines, "\n  "))
+		what := "account"
+		if len(result.Cause.Unknown) > 0 {
+			what = "account or name"
+			if n > 1 {
+				what = "accounts and name"
+			}
+		}
+		return fmt.Errorf("%s not unlocked:\n  %s", plural(n, what), strings.Join(lines, "\n  "))
 	}
 	return nil
 }
@@ -108,7 +124,8 @@ func (a *accounts) causes() *cobra.Command {
 		Short: "What has locked accounts, and which together (nguyên nhân khóa)",
 		Long: `List what has locked the accounts that are locked by wrong passwords now, the latest
 first. Locks with a source in common, or many within minutes, have one cause; it
-tells an attack from users who mistype.`,
+tells an attack from users who mistype. All sources of a cause are shown, and how many
+names it has locked that nobody ever logged in with.`,
 		Example: "  congthu account causes\n  congthu account unlock --cause ID --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -142,6 +159,18 @@ tells an attack from users who mistype.`,
 				})
 			}
 			table(w, "", rows)
+			for _, cause := range list.Causes {
+				if n := len(cause.Unknown); n > 0 {
+					fmt.Fprintf(w, "\nCause %s has locked %s that nobody ever logged in with: congthu account list --unknown --state locked%s\n",
+						clean(cause.ID), plural(n, "name"), c.flags)
+				}
+				if len(cause.Sources) > 2 {
+					fmt.Fprintf(w, "\nAll sources of cause %s (mọi nguồn):\n", clean(cause.ID))
+					for _, source := range cause.Sources {
+						fmt.Fprintf(w, "  %s\n", clean(source))
+					}
+				}
+			}
 			fmt.Fprintf(w, "\nUnlock all accounts of one: congthu account unlock --cause ID%s --dry-run\n", c.flags)
 			return nil
 		},

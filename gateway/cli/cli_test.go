@@ -199,6 +199,24 @@ func (f *fake) handler() http.Handler {
 			answer(w, 200, after)
 		}
 	})
+	mux.HandleFunc("GET /api/v1/unknown-names", func(w http.ResponseWriter, r *http.Request) {
+		q, list := r.URL.Query(), admin.UnknownNameList{Names: []admin.UnknownName{}}
+		limit, _ := strconv.Atoi(q.Get("limit"))
+		for _, n := range []admin.UnknownName{
+			{Name: "an@example.orgg", Failures: 6, Locked: &admin.Lock{At: at("2026-11-20 10:02:11"), By: "gateway", Cause: "wrong_passwords"},
+				Mistakes: []admin.Mistake{{At: at("2026-11-20 10:02:11"), Source: "203.0.113.5:50005"}}},
+			{Name: "matkhau@example.org", Failures: 1, Mistakes: []admin.Mistake{}},
+		} {
+			switch {
+			case !strings.Contains(n.Name, q.Get("q")) || q.Get("locked") == "true" && n.Locked == nil || n.Name <= q.Get("cursor"):
+			case len(list.Names) == limit:
+				list.Next = list.Names[limit-1].Name
+			default:
+				list.Names = append(list.Names, n)
+			}
+		}
+		answer(w, 200, list)
+	})
 	mux.HandleFunc("GET /api/v1/causes", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, admin.CauseList{Causes: f.causes}) })
 	mux.HandleFunc("POST /api/v1/causes/{id}/unlock", func(w http.ResponseWriter, r *http.Request) {
 		var body struct {
@@ -211,7 +229,7 @@ func (f *fake) handler() http.Handler {
 		}
 		for _, c := range f.causes {
 			if c.ID == r.PathValue("id") {
-				answer(w, 200, admin.CauseUnlocked{Cause: c, DryRun: body.DryRun, Unlocked: c.Accounts[1:], Failed: []admin.Failure{{Address: c.Accounts[0], Why: "it is no longer locked"}}})
+				answer(w, 200, admin.CauseUnlocked{Cause: c, DryRun: body.DryRun, Unlocked: c.Accounts[1:], Freed: c.Unknown, Failed: []admin.Failure{{Address: c.Accounts[0], Why: "it is no longer locked"}}})
 				return
 			}
 		}
@@ -431,9 +449,26 @@ func TestTheAccountsOfACauseAreUnlockedTogether(t *testing.T) {
 	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d")
 	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d", "an@example.org", "--reason", "x")
 	f.expect(exitUsage, "account", "unlock", "an@example.org", "--dry-run", "--reason", "attack blocked")
+	f.causes = f.causes[:1]
+	f.causes[0].Accounts, f.causes[0].Unknown = f.causes[0].Accounts[:2], []string{"matkhau@example.org", "an@example.orgg"}
+	f.expect(0, "account", "causes")
+	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
+	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--reason", "attack blocked")
 	f.causes = nil
 	f.expect(0, "account", "causes")
 	f.compare("account-causes")
+}
+
+func TestNamesThatNobodyLoggedInWithAreListedByThemselves(t *testing.T) {
+	f := newFake(t)
+	t.Setenv(socketVariable, f.socket)
+	f.expect(0, "account", "list", "--unknown")
+	f.expect(0, "account", "list", "--unknown", "--limit", "1")
+	f.expect(0, "account", "list", "--unknown", "--state", "locked", "-o", "json")
+	f.expect(0, "account", "list", "--unknown", "--contains", "nobody")
+	f.expect(0, "account", "list", "--unknown", "--contains", "nobody", "-o", "json")
+	f.expect(exitUsage, "account", "list", "--unknown", "--state", "revoked")
+	f.compare("account-unknown")
 }
 
 func TestOtherNamesOfAnAccountAreShownAndMerged(t *testing.T) {
