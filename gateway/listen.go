@@ -143,6 +143,32 @@ func listen(c *config.Config, sockets []Socket) (*listeners, error) {
 	return ls, nil
 }
 
+// TryAddresses listens on each TCP address of a configuration for a moment, as Run
+// would, and tells of those where that fails. Sockets of systemd are not looked at.
+func TryAddresses(c *config.Config) (failed []*ListenError) {
+	try := func(setting, address string) {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			failed = append(failed, &ListenError{setting, address, err})
+			return
+		}
+		l.Close()
+	}
+	for i, w := range c.IMAP.Listen {
+		try(fmt.Sprintf("imap.listen[%d].address", i), w.Address)
+	}
+	for i, w := range c.SMTP.Listen {
+		try(fmt.Sprintf("smtp.listen[%d].address", i), w.Address)
+	}
+	if c.Admin.Listen != "" {
+		try("admin.listen", c.Admin.Listen)
+	}
+	if c.Metrics.Listen != "" {
+		try("metrics.listen", c.Metrics.Listen)
+	}
+	return failed
+}
+
 func (ls *listeners) all() (all []net.Listener) {
 	for _, l := range append(append([]mailListener(nil), ls.imap...), ls.smtp...) {
 		all = append(all, l)

@@ -32,7 +32,7 @@ func newCheckCommand() *cobra.Command {
 		Long: `Check the whole configuration, connect to the mail servers and to the database, if
 there is one, and say what was found; also which names in the store mean other
 accounts now, and which have letters that names.unicode does not allow.
-Nothing is changed and nothing listens.
+Nothing is changed. Each address to listen on is tried for a moment.
 
 With --account one right and one wrong password are tried at each mail server,
 and how its replies are understood is printed: do this once for every new mail
@@ -53,6 +53,8 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 			if cert := c.AdminCertificate(); cert != nil {
 				k.certificate("admin cert.", cert)
 			}
+			k.directories()
+			k.addresses()
 			k.store(cmd.Context())
 			k.names(cmd.Context())
 			k.imap(cmd.Context())

@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"congthu/gateway"
+	"congthu/gateway/config"
+)
+
+// directories checks that serve can make the directories that it needs, or use
+// those that there are, and makes none.
+func (k *check) directories() {
+	c := k.config
+	seen := make(map[string]bool)
+	for _, d := range []struct{ setting, path string }{
+		{"data_dir", c.DataDir},
+		{"store.path", filepath.Dir(c.Store.Path)},
+		{"store.pepper_file", filepath.Dir(c.Store.PepperFile)},
+		{"admin.socket", filepath.Dir(c.Admin.Socket)},
+	} {
+		if seen[d.path] || d.setting == "admin.socket" && c.Admin.Socket == "" || d.setting == "store.path" && c.Store.Driver != config.StoreSQLite {
+			continue
+		}
+		seen[d.path] = true
+		if err := usable(d.path); err != nil {
+			k.say("failed", "directory", fmt.Sprintf("%s cannot be used: %v (%s, %s). Fix: name a directory that the gateway's user may write in, or make it: install -d -o congthu -g congthu -m 0700 %s",
+				d.path, err, d.setting, c.Where(d.setting), quote(d.path)))
+		}
+	}
+}
+
+// usable reports why files cannot be made in a directory, or in the nearest one
+// above it that there is.
+func usable(path string) error {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			continue
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return &fs.PathError{Op: "use", Path: at, Err: syscall.ENOTDIR}
+		}
+		if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+			return &fs.PathError{Op: "write in", Path: at, Err: err}
+		}
+		return nil
+	}
+}
+
+// addresses checks that serve can listen. A gateway that runs with this
+// configuration has its addresses, and so may systemd for it.
+func (k *check) addresses() {
+	running := runningAt(k.config.Admin.Socket)
+	for _, failed := range gateway.TryAddresses(k.config) {
+		var fix string
+		switch {
+		case errors.Is(failed, syscall.EADDRINUSE):
+			pid, program := holder(failed.Address)
+			switch {
+			case pid == 0 && running != 0, pid != 0 && pid == running:
+				k.say("ok", "listen", fmt.Sprintf("%s (%s): the gateway that runs has it", failed.Address, failed.Setting))
+				continue
+			case pid == 1 && program == "systemd":
+				k.say("ok", "listen", fmt.Sprintf("%s (%s): systemd has it, which should be for congthu.socket (systemctl list-sockets)", failed.Address, failed.Setting))
+				continue
+			case pid != 0:
+				fix = fmt.Sprintf("stop %s (process %d) or move it to another address", program, pid)
+			default:
+				fix = "stop that program or move it to another address; root is told which it is"
+			}
+		case errors.Is(failed, os.ErrPermission):
+			// The service may have what this user has not.
+			k.say("warning", "listen", fmt.Sprintf("%v (%s)", failed, k.config.Where(failed.Setting)))
+			continue
+		default:
+			fix = "write an address of this machine"
+		}
+		k.say("failed", "listen", fmt.Sprintf("%v (%s). Fix: %s", failed, k.config.Where(failed.Setting), fix))
+	}
+}
+
+// runningAt is the process that listens on an admin socket; 0 if there is none.
+func runningAt(socket string) int {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	pid := 0
+	if err := raw.Control(func(fd uintptr) {
+		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(peer.Pid)
+		}
+	}); err != nil {
+		return 0
+	}
+	return pid
+}
+
+// holder finds who listens on a TCP port, as far as this user may see it: proc(5),
+// /proc/net/tcp and /proc/PID/fd. 0: it is not known.
+func holder(address string) (pid int, program string) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0, ""
+	}
+	number, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return 0, ""
+	}
+	sockets := make(map[string]bool)
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if err != nil {
+			continue // a machine without IPv6, or without proc
+		}
+		const listening = "0A"
+		for line := range strings.Lines(string(text)) {
+			// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == listening && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", number)) {
+				sockets["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		return 0, ""
+	}
+	for _, file := range files {
+		if target, err := os.Readlink(file); err != nil || !sockets[target] {
+			continue // gone, another's, or something else
+		}
+		process := filepath.Dir(filepath.Dir(file))
+		name, err := os.ReadFile(filepath.Join(process, "comm"))
+		if err != nil {
+			continue
+		}
+		if _, err := fmt.Sscanf(filepath.Base(process), "%d", &pid); err != nil {
+			continue
+		}
+		return pid, strings.TrimSpace(string(name))
+	}
+	return 0, ""
+}
