@@ -602,7 +602,11 @@ func (h *gateways) lockThenCut(t *rapid.T) {
 		t.Skip("they are not well")
 	}
 	var err error
-	lock := func() { _, err = by.Lock(context.Background(), somebody, anAct) }
+	locked := make(chan struct{})
+	lock := func() {
+		defer close(locked)
+		_, err = by.Lock(context.Background(), somebody, anAct)
+	}
 	amid := rapid.Bool().Draw(t, "when a login was committed")
 	if amid {
 		// So that the login has something to write.
@@ -621,6 +625,7 @@ func (h *gateways) lockThenCut(t *rapid.T) {
 	if !amid || missed { // the login had nothing to write
 		lock()
 	}
+	<-locked // what else was committed may have done it
 	h.mayHaveReset(t, before, h.stored(outcomes), func(o *gateway) bool { return o == g && outcomes[g][auth.Accepted] > 0 })
 	if err != nil {
 		return // locked before
