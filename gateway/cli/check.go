@@ -138,7 +138,11 @@ func (k *check) imap(ctx context.Context) {
 	} else if likeDovecot(caps) {
 		// It cannot be seen from here whether it is on; it is unless somebody has
 		// switched it off.
-		k.say("warning", "imap", "this looks like Dovecot, which now knows the clients' addresses: after wrong passwords it delays every login from such an address by up to 15 s, "+
+		knows := "which is told the clients' addresses; whether it believes them cannot be seen from here: log in once, and where rip= in its log is this machine add that to login_trusted_networks. When it does,"
+		if server.PassClient == upstream.PassPROXY {
+			knows = "which knows the clients' addresses from the PROXY header:"
+		}
+		k.say("warning", "imap", "this looks like Dovecot, "+knows+" after wrong passwords it delays every login from such an address by up to 15 s, "+
 			"the right ones too, so that colleagues behind one office's address wait for one who mistypes, and Postfix, which asks Dovecot, gives up after 10 s with 454. "+
 			"The gateway's throttle does that work: switch it off there, unless you have, with: "+
 			"service anvil { unix_listener anvil-auth-penalty { mode = 0 } } (see deploy/guide/dovecot-postfix.md)")
@@ -243,12 +247,32 @@ func (k *check) judge(ctx context.Context, account string, password auth.Secret)
 			}
 			if answer.Judgement != try.want {
 				result = "failed"
-				found += fmt.Sprintf("; expected %q: see %s.upstream.wrong and not_wrong", judgements[try.want], p)
+				found += "; " + k.mistaken(p, name, try.want, answer.Judgement)
 			}
 			k.say(result, p.String(), found)
 		}
 	}
 	return nil
+}
+
+// mistaken says what to look at when a password was not judged as expected, the
+// likeliest first. A server that cannot say which password is right is no reason to
+// write patterns.
+func (k *check) mistaken(p auth.Protocol, name auth.Name, want, got auth.Judgement) string {
+	patterns := fmt.Sprintf("see %s.upstream.wrong and not_wrong (%s)", p, k.config.Where(p.String()+".upstream"))
+	expected := fmt.Sprintf("expected %q", judgements[want])
+	switch {
+	case got == auth.Unreached || got == auth.InDoubt:
+		return expected + ": try again, and see whether the mail server and what it asks for passwords are in order; if it always answers so, " + patterns
+	case want == auth.JudgedRight:
+		login := string(name)
+		if p == auth.IMAP && k.config.IMAP.Upstream.LoginName == config.LoginLocal || p == auth.SMTP && k.config.SMTP.Upstream.LoginName == config.LoginLocal {
+			login = name.Local()
+		}
+		return fmt.Sprintf("%s: the password may be mistyped, so enter it again, or try it at the mail server; the name was given to it as %s (%s.upstream.login_name), and the account must be one that may log in there",
+			expected, login, p)
+	}
+	return expected + ": " + patterns
 }
 
 // judgements are what answers mean, in words.

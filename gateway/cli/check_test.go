@@ -28,6 +28,9 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 		{"passed on", withID, true, true, false, [2]string{}},
 		{"passed on in a header", withID[:2], false, true, true, [2]string{}},
 		{"passed on to Dovecot", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, false, [2]string{"anvil-auth-penalty"}},
+		// Whether it believes what ID says is not seen before a login.
+		{"passed on to Dovecot, believed or not", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, false, [2]string{"whether it believes them cannot be seen from here"}},
+		{"passed on to Dovecot in a header", append([]string{"LOGIN-REFERRALS"}, withID...), false, true, true, [2]string{"knows the clients' addresses from the PROXY header"}},
 	} {
 		imap, smtp := &mailtest.IMAP{Caps: test.imap, Proxied: test.head}, &mailtest.SMTP{XClient: test.smtp, Proxied: test.head}
 		t.Cleanup(func() { imap.Close(); smtp.Close() })
