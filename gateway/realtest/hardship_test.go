@@ -436,10 +436,12 @@ func TestACertificateOutOfDateDoesNotStopTheMail(t *testing.T) {
 // congthu check finds an upstream that is not there, or not who it should be.
 func TestCheckFailsWhenAServerIsWrong(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string][2]string{
-		"nobody listens":      {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(freePort(t)))},
-		"another server":      {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Postfix(t).Submission))},
-		"another certificate": {"server_name: localhost", "server_name: mail.example"},
+	for name, change := range map[string]struct{ from, to, says string }{
+		"nobody listens":         {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(freePort(t))), "(imap.upstream.address, "},
+		"another server":         {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Postfix(t).Submission)), "not an IMAP greeting"},
+		"another certificate":    {"server_name: localhost", "server_name: mail.example", "Fix: if it is the right server write server_name: "},
+		"Dovecot's port for TLS": {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Dovecot(t).IMAPS)), "it waits for TLS: this port begins with TLS"},
+		"Postfix's port for TLS": {fmt.Sprintf("%q", addr(Postfix(t).Submission)), fmt.Sprintf("%q", addr(Postfix(t).Submissions)), "it waits for TLS: this port begins with TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -448,13 +450,13 @@ func TestCheckFailsWhenAServerIsWrong(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			changed := strings.Replace(string(text), change[0], change[1], 1)
+			changed := strings.Replace(string(text), change.from, change.to, 1)
 			if changed == string(text) {
-				t.Fatalf("no %s in the file", change[0])
+				t.Fatalf("no %s in the file", change.from)
 			}
 			writeFile(t, g.Config, changed, 0o600)
-			if o := Command(t, "", nil, Binary(t), "check", "-c", g.Config); o.Code != 1 {
-				t.Errorf("exit code %d, want 1: %s", o.Code, o.All())
+			if o := Command(t, "", nil, Binary(t), "check", "-c", g.Config); o.Code != 1 || !strings.Contains(o.Stdout, change.says) {
+				t.Errorf("exit code %d, want 1 and %q: %s", o.Code, change.says, o.All())
 			}
 		})
 	}
