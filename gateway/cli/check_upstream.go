@@ -31,23 +31,21 @@ var errSilentTLS = errors.New("the server does not greet: it waits for TLS")
 type probe func(ctx context.Context, server *upstream.Server) error
 
 // ask probes a server. When that takes long it looks whether the server waits for
-// TLS, which does not show otherwise: both sides then wait for the other.
+// TLS, which does not show otherwise: both sides then wait for the other. One
+// connection at a time, since there are servers that take no more.
 func (k *check) ask(ctx context.Context, server *upstream.Server, probe probe) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- probe(ctx, server) }()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(cmp.Or(k.silence, silence)):
+	if server.TLS == upstream.Implicit {
+		return probe(ctx, server)
 	}
-	if server.TLS != upstream.Implicit && speaksTLS(ctx, server, probe) {
-		cancel()
-		<-done
+	soon, cancel := context.WithTimeout(ctx, cmp.Or(k.silence, silence))
+	defer cancel()
+	if err := probe(soon, server); err == nil || soon.Err() == nil {
+		return err
+	}
+	if speaksTLS(ctx, server, probe) {
 		return errSilentTLS
 	}
-	return <-done
+	return probe(ctx, server) // it is slow
 }
 
 // speaksTLS reports whether the server answers a TLS handshake as the first thing

@@ -85,6 +85,26 @@ func TestCheckTellsWhatToWriteForAMailServerThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// Postfix can wait some seconds before it greets.
+func TestCheckWaitsForASlowServer(t *testing.T) {
+	imap := &mailtest.IMAP{Misbehave: func(s mailtest.Step) mailtest.Misdeed {
+		if s == "greeting" {
+			return mailtest.Misdeed{Delay: 300 * time.Millisecond}
+		}
+		return mailtest.Misdeed{}
+	}}
+	t.Cleanup(func() { imap.Close() })
+	address, err := imap.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, out := checkOf(t, "imap", `{ address: "`+address+`", tls: none }`)
+	k.silence = time.Millisecond
+	if k.imap(t.Context()); k.failed || !strings.Contains(out.String(), "answers: ") {
+		t.Error(out)
+	}
+}
+
 // checkOf is a check of a configuration with one door, whose upstream is in line 6.
 func checkOf(t *testing.T, door, upstream string) (*check, *bytes.Buffer) {
 	t.Helper()
