@@ -695,6 +695,9 @@ func (t *try) settleWrong(ctx context.Context, answer Answer) Verdict {
 	}
 	written, same := t.enterWrong(now)
 	if same {
+		if !t.good && !t.passed.proven && !t.account.SeenFrom(t.source, now) {
+			t.ending = endedRepeated
+		}
 		if err := t.settleSame(ctx, written); err != nil {
 			return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 		}
@@ -871,8 +874,12 @@ func (t *try) settleOffline(now time.Time) Verdict {
 	return Verdict{Outcome: Accepted}
 }
 
-// noteLogin leaves a last login for later.
+// noteLogin leaves a last login for later. While the clock is suspect it has no
+// instant: it is dated when the clock is accepted.
 func (t *try) noteLogin(now time.Time) {
+	if t.suspicion.Load() != nil {
+		now = time.Time{}
+	}
 	t.mu.Lock()
 	t.logins[t.name] = now
 	t.mu.Unlock()

@@ -67,6 +67,10 @@ type Throttle struct {
 // logins, and accounts near their lock.
 const sourceMemory = 24 * time.Hour
 
+// freeRepeats is how often within the window a source may repeat a wrong password of an
+// account before each counts like a failure there: more than programs do.
+const freeRepeats = 30
+
 // maxWaitingPerSource bounds the attempts of one source that wait.
 const maxWaitingPerSource = 2048
 
@@ -114,6 +118,9 @@ type sourceAccount struct {
 
 	failed, right time.Time // the latest; right is set within a day only
 	forgiven      time.Time // the latest, within a day
+
+	repeated int       // how often a wrong password was repeated within the window
+	since    time.Time // when that began
 }
 
 // add counts an account in, or out with -1.
@@ -167,6 +174,7 @@ const (
 	endedWell ending = iota // or without anything to hold against the source
 	endedInDoubt
 	endedPrevious // with a password that was right before
+	endedRepeated // with a wrong one that is not counted again
 	endedWrong
 )
 
@@ -374,8 +382,17 @@ func (t *Throttle) failed(a throttled, e ending, now time.Time) {
 // never locks, and an outage must not leave strangers without grants for the day.
 // Nor does one with an earlier password, which the account does not count.
 func (s *sourceAccount) noteEnding(a throttled, e ending, now time.Time) {
-	if e == endedWell {
+	switch {
+	case e == endedWell:
 		return
+	case e == endedRepeated:
+		// Programs do, and are not held against their source; but each is judged.
+		if s.repeated++; s.repeated == 1 {
+			s.since = now
+		}
+		if s.repeated <= freeRepeats {
+			return
+		}
 	}
 	s.recent++
 	s.failed = now
@@ -519,6 +536,9 @@ func (h *sourceHistory) age(now time.Time, window time.Duration) {
 		if now.Sub(s.forgiven) >= sourceMemory {
 			s.forgiven = time.Time{}
 		}
+		if since := now.Sub(s.since); since >= window || since < 0 {
+			s.repeated, s.since = 0, time.Time{}
+		}
 		if s.underWay == 0 {
 			s.granted = s.spent
 			// Otherwise the account itself remembers.
@@ -527,7 +547,7 @@ func (h *sourceHistory) age(now time.Time, window time.Duration) {
 		s.near = s.near && s.wrong > 0
 		// What was wrong of an account that has nothing to do with the source it remembers
 		// itself; names that were tried once must not be remembered for a day.
-		if s.recent == 0 && !s.near && s.underWay == 0 && !s.spent && !s.proven {
+		if s.recent == 0 && !s.near && s.repeated == 0 && s.underWay == 0 && !s.spent && !s.proven {
 			delete(h.accounts, name)
 			continue
 		}
