@@ -34,7 +34,7 @@ func (s *Store) Changes(ctx context.Context, f func(auth.Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	w := &follower{Store: s, f: f, last: -1}
+	w := &follower{Store: s, f: f, last: s.opened}
 	failed := false
 	for ctx.Err() == nil {
 		err := w.follow(ctx)
@@ -60,7 +60,7 @@ func wait(ctx context.Context, d time.Duration) {
 type follower struct {
 	*Store
 	f    func(auth.Event)
-	last int64 // number of the last event that it was shown; -1 before the first look
+	last int64 // number of the last event that it was shown
 }
 
 // follow follows over one connection.
@@ -99,9 +99,6 @@ func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 		// Another server has taken over, or a backup was restored: what follows is
 		// numbered anew from where that one was.
 		w.o.Log.Warn("the audit log is shorter than it was: changes by other replicas may have been missed", "was", w.last, "is", newest)
-		w.last = newest
-	}
-	if w.last < 0 {
 		w.last = newest
 	}
 	for w.last < newest {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,11 +101,26 @@ func TestChangesOfOneReplicaAreToldToAllAtOnce(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	o := Options{DSN: dsn, Poll: time.Hour} // only what was notified
+	update(t, open(t, o), "before@congthu.test", 0, locked(auth.AccountLocked))
 	a, b := open(t, o), open(t, o)
-	update(t, a, "before@congthu.test", 0, locked(auth.AccountLocked))
 	there, here := follow(t, b), follow(t, a)
 	changeLocks(t, a)
 	eventually(t, "both were told", func() bool { return there.said() == wanted && here.said() == wanted })
+}
+
+// The connection that follows may be made later than the first login: a lock in
+// between ends that login's session.
+func TestChangesSinceTheStoreWasOpenedAreTold(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn})
+	update(t, a, "n0@congthu.test", 0, locked(auth.AccountLocked))
+	l := follow(t, b)
+	update(t, a, "n1@congthu.test", 0, locked(auth.AccountLocked))
+	eventually(t, "the second was told", func() bool { return strings.Contains(l.said(), "n1@") })
+	if l.said() != "n0@congthu.test account.locked\nn1@congthu.test account.locked\n" {
+		t.Error(l.said())
+	}
 }
 
 func TestChangesAreSeenWithoutBeingNotified(t *testing.T) {

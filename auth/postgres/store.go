@@ -122,6 +122,7 @@ type Store struct {
 	clock  clock
 
 	identity    atomic.Pointer[identity]
+	opened      int64 // number of the newest event at the start: see [Store.Changes]
 	registering sync.Mutex
 	rules       atomic.Pointer[string] // a name for the settings that this process works by; nil: not said yet
 	held        held
@@ -173,6 +174,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.register(ctx, conn, nil); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	if err := conn.QueryRow(ctx, `SELECT seq FROM head`).Scan(&s.opened); err != nil {
 		s.pool.Close()
 		return nil, err
 	}
