@@ -25,7 +25,8 @@ import (
 //     process starts;
 //   - this machine's monotonic clock, by which time passes evenly: the wall clock
 //     was set, or the machine was suspended;
-//   - where [Guard.Now] is the database's clock: this machine's clock.
+//   - where [Guard.Now] is the database's clock: this machine's clock. This concerns
+//     this gateway alone, and ends when the two agree.
 //
 // What none of them shows: a clock that was set ahead while no process ran, when
 // no database has another. It shows when it is set back.
@@ -49,6 +50,9 @@ func (s Suspicion) IsZero() bool { return s.Why == "" }
 type suspicion struct {
 	Suspicion
 	written bool
+	// here is set when only this machine's clock differs from the database's, by which
+	// all decide. It is no other gateway's matter, and ends when they agree.
+	here bool
 }
 
 // Why a clock cannot be accepted, or an act not be done while it is suspect.
@@ -113,11 +117,16 @@ func (g *Guard) watchClock(shown time.Time) {
 	case step < -clockTolerance:
 		g.suspect(shown, fmt.Sprintf("the clock was set back by %s", (-step).Round(time.Second)))
 	}
-	if g.suspicion.Load() != nil {
-		return // why is said already: an attempt looks at the clock some ten times
-	}
-	if why := g.clocksDiffer(shown); why != "" {
-		g.suspect(shown, why)
+	switch s := g.suspicion.Load(); {
+	case s != nil && !s.here:
+		// Why is said already: an attempt looks at the clock some ten times.
+	case s == nil:
+		if why := g.clocksDiffer(shown); why != "" {
+			g.suspectFor(&suspicion{Suspicion: Suspicion{Since: shown, Why: why}, written: true, here: true})
+		}
+	case !g.differs(shown) && g.suspicion.CompareAndSwap(s, nil):
+		g.Log.Info("the clock of this machine and the database's agree again")
+		wake(g.nudgeLogins) // last logins have waited
 	}
 }
 
@@ -132,12 +141,21 @@ func (g *Guard) clocksDiffer(shown time.Time) string {
 	if g.Now == nil {
 		return "" // it is this machine's
 	}
-	machine := g.machineNow()
-	if d := shown.Sub(machine); d > clockTolerance || d < -clockTolerance {
-		rules := g.policy.Load().Rules
-		return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.instant(shown), rules.instant(machine))
+	if !g.differs(shown) {
+		return ""
 	}
-	return ""
+	rules := g.policy.Load().Rules
+	return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.instant(shown), rules.instant(g.machineNow()))
+}
+
+// differs reports whether the clock, where it is another's, differs from this
+// machine's.
+func (g *Guard) differs(shown time.Time) bool {
+	if g.Now == nil {
+		return false
+	}
+	d := shown.Sub(g.machineNow())
+	return d > clockTolerance || d < -clockTolerance
 }
 
 func (g *Guard) machineNow() time.Time {
@@ -149,9 +167,16 @@ func (g *Guard) machineNow() time.Time {
 
 // suspect begins a suspicion, unless there is one.
 func (g *Guard) suspect(shown time.Time, why string) {
-	if g.suspicion.Load() != nil || !g.suspicion.CompareAndSwap(nil, &suspicion{Suspicion: Suspicion{Since: shown, Why: why}}) {
+	g.suspectFor(&suspicion{Suspicion: Suspicion{Since: shown, Why: why}})
+}
+
+// suspectFor begins a suspicion, unless there is one that all gateways share.
+func (g *Guard) suspectFor(s *suspicion) {
+	was := g.suspicion.Load()
+	if was != nil && (!was.here || s.here) || !g.suspicion.CompareAndSwap(was, s) {
 		return
 	}
+	why := s.Why
 	g.Log.Error("the clock is suspect: until it is accepted nothing is revoked and nothing runs out; look at the clock (timedatectl, chronyc tracking), then: congthu clock accept",
 		"why", why)
 	wake(g.nudgeLogins)
@@ -217,9 +242,9 @@ func (g *Guard) LearnClock(ctx context.Context, log EventReader) error {
 // of the audit log; a suspicion that it does not have yet is a later one.
 func (g *Guard) heardOfClock(e Event) {
 	switch s := g.suspicion.Load(); {
-	case e.Kind == ClockSuspected && s == nil:
-		g.suspicion.CompareAndSwap(nil, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
-	case e.Kind == ClockAccepted && s != nil && s.written:
+	case e.Kind == ClockSuspected && (s == nil || s.here):
+		g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
+	case e.Kind == ClockAccepted && s != nil && s.written && !s.here:
 		if g.suspicion.CompareAndSwap(s, nil) {
 			g.redateAllowed(g.now())
 			wake(g.nudgeLogins) // last logins have waited

@@ -413,8 +413,7 @@ func (g *Guard) storeUpdate(ctx context.Context, name Name, r Reservation, chang
 }
 
 // writeLogins writes the last logins of the time when the store was down, or the
-// clock suspect; in the latter case they happened when it was accepted, at the
-// latest.
+// clock suspect.
 func (g *Guard) writeLogins(ctx context.Context) {
 	now := g.now()
 	if g.suspicion.Load() != nil {
@@ -428,6 +427,9 @@ func (g *Guard) writeLogins(ctx context.Context) {
 		noted := g.logins[name]
 		g.mu.RUnlock()
 		at := notAfter(noted, now)
+		if noted.IsZero() {
+			at = now // the clock has been accepted
+		}
 		_, err := g.storeUpdate(ctx, name, 0, func(a *Account) ([]Event, bool) {
 			if !at.After(a.LastLogin) {
 				return nil, false
