@@ -1,207 +1,270 @@
 package admin
 
 import (
-	"encoding/binary"
+	"context"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf16"
 
-	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"congthu/auth"
 )
 
-// utf16Of is text as a spreadsheet saves it in UTF-16, after a byte order mark.
-func utf16Of(order binary.AppendByteOrder, text string) string {
-	var b []byte
-	for _, unit := range utf16.Encode([]rune("\ufeff" + text)) {
-		b = order.AppendUint16(b, unit)
-	}
-	return string(b)
-}
-
-// readHere reads a list on 24 November 2026, where the regulation is in force.
-func readHere(t *testing.T, list string) (shown string, aside int, wrong []ListError) {
+// walk follows the cursors from the first page to the last.
+func (f *fixture) walk(t *testing.T, query string) (names []string, pages int) {
 	t.Helper()
-	zone := time.FixedZone("", 7*60*60)
-	names := &auth.Namer{Default: "x.vn"}
-	guard := &auth.Guard{}
-	guard.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: names})
-	accounts, aside, wrong := readList([]byte(list), guard.Own, zone, time.Date(2026, 11, 24, 12, 0, 0, 0, zone))
-	var b strings.Builder
-	day := func(t time.Time) string {
-		if t.IsZero() {
-			return "-"
+	for cursor := ""; ; {
+		list := decode[AccountList](t, f.request("GET", base+"/accounts?"+query+"&cursor="+url.QueryEscape(cursor), ""), 200)
+		for _, a := range list.Accounts {
+			names = append(names, a.Address)
 		}
-		return t.In(zone).Format("2006-01-02 15:04:05.999")
+		if pages++; pages > 200 {
+			t.Fatal("the pages do not end")
+		}
+		if cursor = list.Next; cursor == "" {
+			return names, pages
+		}
 	}
-	for _, a := range accounts {
-		fmt.Fprintf(&b, "%s|%s|%s|%s|%s\n", a.Name, a.Unit, day(a.Registered), day(a.LastLogin), day(a.PasswordChanged))
-	}
-	return b.String(), aside, wrong
 }
 
-func TestAListIsReadAsSpreadsheetsWriteIt(t *testing.T) {
-	const (
-		an   = "an@x.vn|Sở Y tế|2020-01-15 00:00:00|2025-06-01 00:00:00|-\n"
-		binh = "binh@x.vn|Sở Nội vụ|-|-|-\n"
-		both = an + binh
-	)
-	rows := func(separator, end string, rows ...string) string {
-		return strings.ReplaceAll(strings.Join(rows, end)+end, "|", separator)
+func TestPagesShowEveryAccountOnce(t *testing.T) {
+	f := newFixture(t)
+	f.store.accounts["khongai@x.vn"] = auth.Account{Name: "khongai@x.vn", Failures: 3} // no account
+	for i := range 23 {
+		f.add(auth.Account{Name: auth.Name(fmt.Sprintf("u%02d@x.vn", i))})
 	}
-	head := "address|unit|registered|last_login|password_changed"
-	whole := []string{head, "an@x.vn|Sở Y tế|15/1/2020|01/06/2025|", "binh@x.vn|Sở Nội vụ|||"}
-	short := []string{head, "an@x.vn|Sở Y tế|15/1/2020|01/06/2025", "binh@x.vn|Sở Nội vụ"}
-	for name, c := range map[string]struct {
-		list, want string
-		aside      int
-	}{
-		"Excel, CSV UTF-8, Vietnamese locale":            {"\ufeff" + rows(";", "\r\n", whole...), both, 0},
-		"Excel, CSV UTF-8, English locale":               {"\ufeff" + rows(",", "\r\n", whole...), both, 0},
-		"Excel, Unicode Text":                            {utf16Of(binary.LittleEndian, rows("\t", "\r\n", whole...)), both, 0},
-		"Excel, Unicode Text, last empty fields missing": {utf16Of(binary.LittleEndian, rows("\t", "\r\n", short...)), both, 0},
-		"Excel, Unicode Text of a Mac":                   {utf16Of(binary.BigEndian, rows("\t", "\r\n", whole...)), both, 0},
-		"Excel, CSV of a Mac":                            {rows(";", "\r", whole...), both, 0},
-		"Excel, a line that names the separator":         {"\ufeffsep=;\r\n" + rows(";", "\r\n", whole...), both, 0},
-		"the same with a tab":                            {"SEP=\t\r\n" + rows("\t", "\r\n", whole...), both, 0},
-		"the same, written out to all columns":           {"\"sep=;\";;;;\r\n" + rows(";", "\r\n", whole...), both, 0},
-		"Excel, last empty fields missing":               {"\ufeff" + rows(";", "\r\n", short...), both, 0},
-		"Excel, empty cells that were once in use":       {"\ufeff" + rows(";", "\r\n", head+"||", whole[1]+"||", whole[2]+"|", "||||||"), both, 0},
-		"Excel, an empty row on top":                     {"\ufeff" + rows(";", "\r\n", append([]string{"||||"}, whole...)...), both, 0},
-		"Excel, empty cells beyond the columns":          {rows(";", "\r\n", head, whole[1]+"||", whole[2]), both, 0},
-		"LibreOffice":                                    {rows(",", "\n", whole...), both, 0},
-		"LibreOffice, semicolons, every text quoted": {
-			"\"address\";\"unit\";\"registered\";\"last_login\";\"password_changed\"\n\"an@x.vn\";\"Sở Y tế\";15/01/2020;01/06/2025;\n\"binh@x.vn\";\"Sở Nội vụ\";;;\n", both, 0},
-		"LibreOffice, tabs":    {rows("\t", "\n", whole...), both, 0},
-		"LibreOffice, UTF-16":  {utf16Of(binary.LittleEndian, rows(",", "\n", whole...)), both, 0},
-		"without a last break": {strings.TrimSuffix(rows(";", "\r\n", whole...), "\r\n"), both, 0},
-		"separators in quoted fields": {"address;\"unit\"\r\nan@x.vn;\"Sở Y tế, phòng \"\"A;B\"\"\"\r\n",
-			"an@x.vn|Sở Y tế, phòng \"A;B\"|-|-|-\n", 0},
-		"a column without a name": {rows(";", "\r\n", "|address||unit", "1|an@x.vn||Sở Y tế", "2|binh@x.vn|ghi chú|Sở Nội vụ"),
-			"an@x.vn|Sở Y tế|-|-|-\nbinh@x.vn|Sở Nội vụ|-|-|-\n", 3},
-		"letters with accents apart": {"address;unit\nan@x.vn;So\u031b\u0309 Y te\u0302\u0301\n", "an@x.vn|Sở Y tế|-|-|-\n", 0},
-		"letters beyond 16 bits":     {utf16Of(binary.LittleEndian, "address\tunit\r\nan@x.vn\tUBND 𠀀\r\n"), "an@x.vn|UBND 𠀀|-|-|-\n", 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, aside, wrong := readHere(t, c.list)
-			if diff := cmp.Diff(c.want, got); diff != "" || aside != c.aside || len(wrong) > 0 {
-				t.Errorf("%d left aside, want %d; wrong %+v; (-want +got):\n%s", aside, c.aside, wrong, diff)
+	want := []string{"an@x.vn", "binh@x.vn"}
+	for i := range 23 {
+		want = append(want, fmt.Sprintf("u%02d@x.vn", i))
+	}
+	for _, most := range []int{0, 1, 3} { // however few rows the store gives at once
+		f.store.most = most
+		for _, c := range []struct{ limit, pages int }{{1, 25}, {5, 5}, {7, 4}, {24, 2}, {25, 1}, {1000, 1}} {
+			names, pages := f.walk(t, fmt.Sprintf("limit=%d", c.limit))
+			if !slices.Equal(names, want) || pages != c.pages {
+				t.Errorf("limit %d: %d pages: %v", c.limit, pages, names)
 			}
-		})
+		}
+	}
+	if names, _ := f.walk(t, "q=U1"); len(names) != 10 {
+		t.Errorf("q: %v", names)
+	}
+	w := f.request("GET", base+"/accounts?limit=1", "")
+	if strings.Contains(w.Body.String(), `"why"`) || strings.Contains(w.Body.String(), `"events"`) {
+		t.Errorf("a list with reasons: %s", w.Body)
+	}
+	if w := f.request("GET", base+"/accounts?q=zzz", ""); strings.TrimSpace(w.Body.String()) != `{"accounts":[]}` {
+		t.Errorf("%s", w.Body)
 	}
 }
 
-func TestADateOfAListIsReadAsProgramsWriteIt(t *testing.T) {
-	for cell, want := range map[string]string{
-		"2026-01-31":                "2026-01-31 00:00:00",
-		"31/01/2026":                "2026-01-31 00:00:00",
-		"1/2/2026":                  "2026-02-01 00:00:00",
-		"31-01-2026":                "2026-01-31 00:00:00",
-		"2026-01-31T08:00:00+07:00": "2026-01-31 08:00:00",
-		"2026-01-31T01:00:00Z":      "2026-01-31 08:00:00",
-		// Cells with a time of day.
-		"31/01/2026 8:05":       "2026-01-31 08:05:00",
-		"31/01/2026 08:05:09":   "2026-01-31 08:05:09",
-		"31/1/2026 8:05 SA":     "2026-01-31 08:05:00",
-		"31/1/2026 8:05:09 CH":  "2026-01-31 20:05:09",
-		"31/01/2026 12:05 SA":   "2026-01-31 00:05:00",
-		"31/01/2026 12:05:00CH": "2026-01-31 12:05:00",
-		"31/01/2026 08:05 PM":   "2026-01-31 20:05:00",
-		"2026-01-31 08:05":      "2026-01-31 08:05:00",
-		"2026-01-31 08:05:09":   "2026-01-31 08:05:09",
-		// LDAP's generalized time, RFC 4517 section 3.3.13.
-		"20260131080000Z":      "2026-01-31 15:00:00",
-		"20260131080000.0Z":    "2026-01-31 15:00:00",
-		"20260131080000.25Z":   "2026-01-31 15:00:00.25",
-		"20260131080000,5Z":    "2026-01-31 15:00:00.5",
-		"202601310800Z":        "2026-01-31 15:00:00",
-		"2026013108Z":          "2026-01-31 15:00:00",
-		"2026013108.5Z":        "2026-01-31 15:30:00",
-		"202601310800.5Z":      "2026-01-31 15:00:30",
-		"20260131080000+0700":  "2026-01-31 08:00:00",
-		"20260131080000+07":    "2026-01-31 08:00:00",
-		"20260131080000-0330":  "2026-01-31 18:30:00",
-		"20251231235960Z":      "2026-01-01 07:00:00",
-		"20260131080000.123Z ": "2026-01-31 15:00:00.123",
-	} {
-		got, _, wrong := readHere(t, "address;last_login\nan@x.vn;"+quoted(cell)+"\n")
-		if full := "an@x.vn||-|" + want + "|-\n"; got != full || len(wrong) > 0 {
-			t.Errorf("%q: %q, %+v; want %s", cell, got, wrong, want)
+// some makes accounts of every state, and some of several at once.
+func (f *fixture) some(n int) {
+	for i := range n {
+		a := auth.Account{Name: auth.Name(fmt.Sprintf("u%04d@x.vn", i))}
+		switch i % 9 {
+		case 1:
+			a.Lock = auth.Lock{Mark: auth.Mark{At: f.now, By: "A"}, Cause: auth.ByAdmin}
+		case 2:
+			a.LastLogin, a.Revocation = auth.AddMonths(f.now, -24), auth.Mark{At: f.now.AddDate(0, 0, -3)}
+		case 3:
+			a.LastLogin = auth.AddMonths(f.now, -12).AddDate(0, 0, -2) // for the next sweep
+		case 4:
+			a.Password.Since = auth.AddMonths(f.now, -3).AddDate(0, 0, -2)
+		case 5:
+			a.Password.Since = auth.AddMonths(f.now, -3).AddDate(0, 0, 5)
+		case 6:
+			a.Registered = auth.AddMonths(f.now, -1)
+		case 7:
+			// Revoked before the months were set higher: marked, and used lately.
+			a.Revocation = auth.Mark{At: f.now.AddDate(0, 0, -3)}
+		case 8:
+			a.Password.Since, a.GraceUntil = auth.AddMonths(f.now, -4), f.now.AddDate(0, 0, 2)
 		}
+		f.add(a)
 	}
 }
 
-func quoted(cell string) string { return `"` + strings.ReplaceAll(cell, `"`, `""`) + `"` }
-
-func TestACellThatASpreadsheetHasSpoiledIsNamedAndRefused(t *testing.T) {
-	const noDate = "is no date: want 2026-01-31,"
-	for _, c := range []struct{ column, cell, want string }{
-		{"last_login", "31/01/26", "has a year of two digits: give the column the format dd/mm/yyyy"},
-		{"last_login", "31-01-26", "has a year of two digits"},
-		{"last_login", "46053", "is a number of days, as a spreadsheet keeps a date: give the column the format dd/mm/yyyy"},
-		{"last_login", "46053,3368", "is a number of days"},
-		{"last_login", "46053.3368", "is a number of days"},
-		{"last_login", "########", "is cut: make the column wider in the spreadsheet, and save again"},
-		{"last_login", "#VALUE!", "is an error of the spreadsheet"},
-		{"unit", "#N/A", "is an error of the spreadsheet"},
-		{"unit", "Err:502", "is an error of the spreadsheet"},
-		{"address", "#REF!", "is an error of the spreadsheet"},
-		{"unit", "S? Y t?", `has a ?, which spreadsheets write for letters that a format lacks: save the list as "CSV UTF-8"`},
-		{"last_login", "31 tháng 1 năm 2026", noDate},
-		{"last_login", "1/31/2026", noDate},
-		{"last_login", "31/01/2026 25:00", noDate},
-		{"last_login", "20261301080000Z", noDate},
-		{"last_login", "20260230080000Z", noDate},
-		{"last_login", "20260131240000Z", noDate},
-		{"last_login", "20260131086000Z", noDate},
-		{"last_login", "20260131080061Z", noDate},
-		{"last_login", "20260131Z", noDate},
-		{"last_login", "20260131080000.Z", noDate},
-		{"last_login", "20260131080000+2400", noDate},
-		{"last_login", "20260131080000+07:00", noDate},
-		// Without a zone it is local, and whose is not said (RFC 4517 requires one).
-		{"last_login", "20260131080000", noDate},
-		{"last_login", "133500000000000000", noDate},
-		{"last_login", "19700101000000Z", "is before 1990"},
-		{"last_login", "20261124050001Z", "is in the future"},
-	} {
-		cells := map[string]string{"address": "an@x.vn", c.column: c.cell}
-		got, _, wrong := readHere(t, "address;unit;last_login\n"+quoted(cells["address"])+";"+quoted(cells["unit"])+";"+quoted(cells["last_login"])+"\n")
-		if got != "" || len(wrong) != 1 || !strings.Contains(wrong[0].Message, c.want) || wrong[0].Field != c.column {
-			t.Errorf("%q: %q, %+v; want %q in %s", c.cell, got, wrong, c.want, c.column)
-		}
-	}
-	for _, field := range []string{"registered", "password_changed"} {
-		if _, _, wrong := readHere(t, "address,"+field+"\nan@x.vn,46053\n"); len(wrong) != 1 || wrong[0].Field != field {
-			t.Errorf("%s: %+v", field, wrong)
-		}
-	}
-}
-
-func TestErrorsOfAListHaveTheLinesOfTheSpreadsheet(t *testing.T) {
-	for name, c := range map[string]struct{ list, want string }{
-		"after a line that names the separator": {"sep=;\r\naddress;unit\r\nan@elsewhere.vn;A\r\n", "3:1 address is of a domain that is not served here\n"},
-		"after an empty row":                    {";\r\n\r\naddress;unit\r\nan@elsewhere.vn;A\r\n", "4:1 address is of a domain that is not served here\n"},
-		"of a Mac":                              {"address;unit\ran@elsewhere.vn;A\r", "2:1 address is of a domain that is not served here\n"},
-		"in UTF-16":                             {utf16Of(binary.LittleEndian, "address\tunit\r\nan@elsewhere.vn\tA\r\n"), "2:1 address is of a domain that is not served here\n"},
-		"half a letter of UTF-16":               {utf16Of(binary.LittleEndian, "address\n") + "a", "1:1  is UTF-16 that is damaged: save it as \"CSV UTF-8\"\n"},
-		"half a pair of UTF-16":                 {utf16Of(binary.LittleEndian, "address\n") + "\x00\xd8a\x00", "1:1  is UTF-16 that is damaged: save it as \"CSV UTF-8\"\n"},
-		"more fields than columns":              {"address;unit\nan@x.vn;Sở A;B;\n", "2:16  the row has 4 fields, and the first row names 2: put a field with ; in it in \"...\"\n"},
-		"only a separator":                      {"sep=;\n", "1:1  is empty: the first row names the columns: address, unit, registered, last_login, password_changed\n"},
-		"nothing but empty rows":                {";;\n;;\n", "1:1  is empty: the first row names the columns: address, unit, registered, last_login, password_changed\n"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, _, wrong := readHere(t, c.list)
-			got := ""
-			for _, e := range wrong {
-				got += fmt.Sprintf("%d:%d %s %s\n", e.Line, e.Column, e.Field, e.Message)
+func TestAStateListsTheAccountsThatTheRulesPutInIt(t *testing.T) {
+	f := newFixture(t)
+	f.some(450)
+	rules := f.guard.Rules()
+	for _, state := range auth.States() {
+		var want []string
+		for _, a := range f.store.accounts {
+			if rules.State(a, f.now) == state {
+				want = append(want, string(a.Name))
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
+		}
+		slices.Sort(want)
+		if len(want) == 0 {
+			t.Fatalf("no account is %v", state)
+		}
+		for _, most := range []int{0, 7} {
+			f.store.most = most
+			for _, limit := range []int{1, 20, 1000} {
+				if limit == 1 && most > 0 {
+					continue // slow, and no other case
+				}
+				names, _ := f.walk(t, fmt.Sprintf("state=%v&limit=%d", state, max(limit, len(want)/20)))
+				if !slices.Equal(names, want) {
+					t.Errorf("%v by %d: %d accounts, want %d", state, limit, len(names), len(want))
+				}
 			}
-		})
+		}
 	}
+}
+
+// The filters that a store applies may let too much through, never too little:
+// whatever the rules call expired must not be lost on the way.
+func TestCandidatesLoseNoAccount(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rules := auth.DefaultRules()
+		rules.Dormancy.Months = rapid.IntRange(1, 30).Draw(t, "dormancy")
+		rules.Dormancy.DoorsComplete = rapid.Bool().Draw(t, "doors")
+		rules.Password.Months = rapid.IntRange(1, 30).Draw(t, "months")
+		rules.Password.WarnDays = rapid.IntRange(0, 40).Draw(t, "warn")
+		now := instant("2025-01-01 00:00").Add(time.Duration(rapid.IntRange(0, 3*365*24).Draw(t, "now")) * time.Hour)
+		ago := func(label string) time.Time {
+			hours := rapid.IntRange(-48, 3*365*24).Draw(t, label)
+			return now.Add(-time.Duration(hours) * time.Hour)
+		}
+		a := auth.Account{Name: "a@x.vn", Registered: ago("registered"), Password: auth.Password{Since: ago("since")}}
+		if rapid.Bool().Draw(t, "seen") {
+			a.FirstLogin, a.LastLogin = a.Registered, ago("login")
+		}
+		if rapid.Bool().Draw(t, "graced") {
+			a.GraceUntil = ago("grace")
+		}
+		if rapid.Bool().Draw(t, "revoked") {
+			a.Revocation = auth.Mark{At: ago("revocation")}
+		}
+		if rapid.Bool().Draw(t, "restored") {
+			a.Restored = ago("restoration")
+		}
+		if rapid.Bool().Draw(t, "locked") {
+			a.Lock = auth.Lock{Mark: auth.Mark{At: ago("lock")}, Cause: auth.ByWrongPasswords}
+		}
+		store := &memory{accounts: map[auth.Name]auth.Account{a.Name: a}}
+		state := rules.State(a, now)
+		found, err := merge(t.Context(), store, candidates(state.String(), rules, now), "", 10)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("an account that is %v is not found (%v): %+v", state, err, a)
+		}
+	})
+}
+
+func TestListsThatRunAtDifferentPaceAreMergedWithoutLoss(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		store := &memory{accounts: make(map[auth.Name]auth.Account), most: rapid.IntRange(1, 5).Draw(t, "most")}
+		var want []auth.Name
+		for i, flags := range rapid.SliceOfN(rapid.IntRange(0, 15), 0, 60).Draw(t, "flags") {
+			a := auth.Account{Name: auth.Name(fmt.Sprintf("u%02d@x.vn", i)), Registered: instant("2025-01-01 00:00")}
+			if flags >= 14 { // few
+				a.Lock.Cause = auth.ByAdmin
+			}
+			if flags%3 == 0 { // many
+				a.Revocation.At = a.Registered
+			}
+			if a.Lock.Cause != auth.NotLocked || !a.Revocation.IsZero() {
+				want = append(want, a.Name)
+			}
+			store.accounts[a.Name] = a
+		}
+		limit := rapid.IntRange(1, 10).Draw(t, "limit")
+		var got []auth.Name
+		for after := auth.Name(""); ; {
+			accounts, next, err := page(t.Context(), store, []auth.Filter{{Locked: true}, {Revoked: true}}, after, limit,
+				func(auth.Account) bool { return true })
+			if err != nil || len(accounts) > limit || next != "" && next <= after {
+				t.Fatalf("%d accounts, next %q after %q, %v", len(accounts), next, after, err)
+			}
+			for _, a := range accounts {
+				got = append(got, a.Name)
+			}
+			if after = next; next == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	})
+}
+
+// counting tells how often and how much a store was asked.
+type counting struct {
+	*memory
+	rows int
+}
+
+func (c *counting) List(ctx context.Context, f auth.Filter) ([]auth.Account, error) {
+	some, err := c.memory.List(ctx, f)
+	c.rows += len(some)
+	return some, err
+}
+
+func TestARareStateIsNotSearchedForWithoutEnd(t *testing.T) {
+	f := newFixture(t)
+	for i := range maxScanned + 1500 {
+		f.add(auth.Account{Name: auth.Name(fmt.Sprintf("u%06d@x.vn", i))})
+	}
+	f.add(auth.Account{Name: "zoe@x.vn", Registered: f.now}) // the one that was never seen
+	store := &counting{memory: f.store}
+	f.Accounts = store
+	list := decode[AccountList](t, f.request("GET", base+"/accounts?state=never_seen&limit=1000", ""), 200)
+	if len(list.Accounts) != 0 || list.Next == "" || store.rows > maxScanned+1000 {
+		t.Errorf("%d accounts of %d rows, next %q", len(list.Accounts), store.rows, list.Next)
+	}
+	if names, pages := f.walk(t, "state=never_seen&limit=1000"); pages != 2 || !slices.Equal(names, []string{"zoe@x.vn"}) {
+		t.Errorf("%d pages: %v", pages, names)
+	}
+}
+
+func TestBadListParametersAreNamed(t *testing.T) {
+	f := newFixture(t)
+	for query, location := range map[string]string{
+		"limit=0": "query.limit", "limit=1001": "query.limit", "limit=x": "query.limit", "limit=-1": "query.limit",
+		"state=dead": "query.state", "cursor=!!": "query.cursor", "cursor=YWJj": "query.cursor", "stat=locked": "query",
+		"q=%00": "query.q", "q=" + strings.Repeat("a", 321): "query.q",
+	} {
+		p := decode[Problem](t, f.request("GET", base+"/accounts?"+query, ""), 422)
+		if len(p.Errors) != 1 || p.Errors[0].Location != location {
+			t.Errorf("%s: %+v", query, p)
+		}
+	}
+	for _, query := range []string{"limit=1&limit=2", "state&limit=5", "limit", "q=%zz", "a;b", "q=a;b"} {
+		decode[Problem](t, f.request("GET", base+"/accounts?"+query, ""), 400)
+	}
+}
+
+func FuzzCursor(f *testing.F) {
+	f.Add("")
+	f.Add(encodeCursor("an@x.vn"))
+	f.Add(encodeCursor("đ@xn--a.vn"))
+	f.Add("MTo")   // "1:"
+	f.Add("MTphB") // trailing bits
+	f.Add("Mjph")  // another version
+	f.Add("MTphCg")
+	f.Add("!!!")
+	f.Fuzz(func(t *testing.T, cursor string) {
+		name, err := decodeCursor(cursor)
+		if err != nil {
+			if name != "" || strings.Contains(err.Error(), cursor) && len(cursor) > 4 {
+				t.Fatalf("%q: %q, %v", cursor, name, err)
+			}
+			return
+		}
+		// One name has one cursor, and nothing that a store could stumble over.
+		if again := encodeCursor(name); again != cursor {
+			t.Fatalf("%q reads as %q, which is written %q", cursor, name, again)
+		}
+		if len(name) > 320 || strings.ContainsAny(string(name), "\x00\r\n") {
+			t.Fatalf("%q", name)
+		}
+	})
 }
