@@ -54,8 +54,8 @@ func (g *Guard) forgive(name Name, upto, owed time.Time, sources ...netip.Prefix
 	g.forgiveDebtsOf(name, owed)
 	var refused []netip.Prefix
 	g.refusals.removeIf(name, func(r refusals) bool {
-		refused = slices.Clone(r.sources) // it may stay
-		return before(r.At)
+		refused = r.sources()
+		return before(r.latest().At)
 	})
 	g.unanswered.removeIf(name, func(r Refusal) bool { return before(r.At) })
 	g.known.alter(name, func(k *knownGood) {
@@ -105,26 +105,45 @@ func (g *Guard) forgiveEverywhere() {
 	g.mu.Unlock()
 }
 
-// refusals are what a process remembers of the attempts on one name that it has
-// refused for now.
-type refusals struct {
-	Refusal // the latest
-	// sources are where they came from, the latest first, at most refusedSources:
-	// an unlock lets the account be tried from there again, and its owner is one of
-	// them.
-	sources []netip.Prefix
-}
+// refusals are the attempts on one name that a process has refused for now: the
+// latest of each source, the latest first, at most refusedSources. An unlock lets the
+// account be tried from there again, and its owner is one of them. A list is not altered
+// but replaced, since it is read without a lock.
+type refusals []Refusal
 
 // refusedSources bounds the sources of the refusals of one name.
 const refusedSources = 8
 
+// latest is the latest of them; zero for none.
+func (r refusals) latest() Refusal {
+	if len(r) == 0 {
+		return Refusal{}
+	}
+	return r[0]
+}
+
+// sources are where they came from.
+func (r refusals) sources() []netip.Prefix {
+	all := make([]netip.Prefix, len(r))
+	for i, refusal := range r {
+		all[i] = Source(refusal.Source.Addr())
+	}
+	return all
+}
+
 // add notes one more.
 func (r *refusals) add(latest Refusal) {
-	r.Refusal = latest
 	source := Source(latest.Source.Addr())
-	if i := slices.Index(r.sources, source); i >= 0 {
-		r.sources = slices.Delete(r.sources, i, i+1)
-	}
-	r.sources = slices.Insert(r.sources, 0, source)
-	r.sources = r.sources[:min(len(r.sources), refusedSources)]
+	others := slices.DeleteFunc(slices.Clone(*r), func(other Refusal) bool { return Source(other.Source.Addr()) == source })
+	*r = slices.Insert(others, 0, latest)
+	*r = (*r)[:min(len(*r), refusedSources)]
+}
+
+// loggedIn drops what a login from a source has ended: what was refused there, and
+// what had waited too long for others. A login from elsewhere says nothing of a source
+// that is refused.
+func (r *refusals) loggedIn(source netip.Prefix) {
+	*r = slices.DeleteFunc(slices.Clone(*r), func(refusal Refusal) bool {
+		return refusal.Outcome == Busy || Source(refusal.Source.Addr()) == source
+	})
 }

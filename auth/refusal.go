@@ -30,8 +30,8 @@ var ErrUnfamiliar = errors.New("too many wrong passwords for the account today, 
 // maxRefusals is how many names have their latest refusal of each sort remembered.
 const maxRefusals = 4096
 
-// noteRefusal remembers a refusal until the next login or unlock, and that the
-// mail server gave no verdict until it gives one.
+// noteRefusal remembers a refusal until the next login from its source or unlock, and
+// that the mail server gave no verdict until it gives one.
 func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 	switch {
 	case v.Name == "":
@@ -44,7 +44,8 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 	case v.Outcome == Unavailable:
 		g.unanswered.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
 	case v.Outcome == Accepted:
-		g.refusals.remove(v.Name)
+		g.refusals.alter(v.Name, func(r *refusals) { r.loggedIn(Source(a.Source.Addr())) })
+		g.refusals.removeIf(v.Name, func(r refusals) bool { return len(r) == 0 })
 		g.unanswered.remove(v.Name)
 	case v.Outcome == WrongPassword, v.Outcome == PreviousPassword, v.Outcome == Refused, v.Outcome == Revoked, v.Outcome == Expired:
 		g.unanswered.remove(v.Name)
@@ -52,11 +53,12 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 }
 
 // LatelyRefused returns the latest attempt on the account that this process has
-// refused for now, without asking the mail server, within a day, if no login came after it.
+// refused for now, without asking the mail server, within a day, if no login came
+// after it from the same source.
 func (g *Guard) LatelyRefused(name Name) Refusal {
 	g.init()
 	r, _ := g.refusals.get(name)
-	return g.lately(r.Refusal)
+	return g.lately(r.latest())
 }
 
 // LatelyUnanswered returns the latest attempt on the account to which the mail

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -52,6 +53,43 @@ func TestSupportSeesThatTheMailServerGaveNoVerdict(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who is refused at one place may be logged in at another all the time: a telephone at
+// home, and a computer in an office that is throttled.
+func TestSupportSeesARefusalThoughALoginCameFromElsewhere(t *testing.T) {
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.from(office, "lan", good), auth.Accepted)
+		for i := range 10 {
+			b.want(b.from(elsewhere, fmt.Sprint("colleague", i), "guess"), auth.WrongPassword)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
+		seen := func(want bool) {
+			t.Helper()
+			if r := b.guard.LatelyRefused(lan); want != (r.Source == elsewhere && r.Outcome == auth.Throttled) || !want && !r.IsZero() {
+				t.Errorf("%+v, wanted: %v", r, want)
+			}
+		}
+		seen(true)
+		b.want(b.from(office, "lan", good), auth.Accepted)
+		seen(true)
+		time.Sleep(11 * time.Minute) // the source is not refused any more
+		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+		seen(false)
+	})
+	inBubble(t, withThrottle, func(b *bench) {
+		b.want(b.from(office, "lan", good), auth.Accepted)
+		for i := range 10 {
+			b.want(b.from(elsewhere, fmt.Sprint("colleague", i), "guess"), auth.WrongPassword)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
+		b.want(b.from(office, "lan", good), auth.Accepted)
+		// And an unlock ends it there, at once.
+		if _, err := b.guard.Unlock(context.Background(), lan, act); err != nil {
+			t.Error(err)
+		}
+		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
+	})
 }
 
 // Without its memory the gateway asks nobody: that says nothing of the mail
