@@ -150,6 +150,9 @@ type RefusedSource struct {
 	// NearLock is how many accounts of anybody the source has brought near their
 	// lock within a day, unlocked since or not.
 	NearLock int
+	// LoggedIn is how many accounts were logged in to from there within a day: with
+	// some it is probably an office or a provider, and not only a guesser.
+	LoggedIn int
 	// Guessing is set when too many accounts have failed: whoever has not logged
 	// in from there lately is refused. Otherwise it is refused only for accounts
 	// with so many wrong passwords that one more needs a grant: see [Throttle].
@@ -174,7 +177,7 @@ func (t *Throttle) Refused(now time.Time) []RefusedSource {
 			guessing, _ := t.over(h)
 			all = append(all, RefusedSource{
 				Source: source, Since: h.since, Accounts: h.failing, Failures: h.failures,
-				NearLock: h.spending + len(h.spent), Guessing: guessing,
+				NearLock: h.spending + len(h.spent), LoggedIn: h.succeeded, Guessing: guessing,
 			})
 		})
 	}

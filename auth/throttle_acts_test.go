@@ -305,3 +305,27 @@ func TestRefusedSourcesAreListed(t *testing.T) {
 		t.Errorf("without a throttle: %+v", r)
 	}
 }
+
+// An office is told from a guesser by the logins from there.
+func TestARefusedSourceTellsOfTheLoginsFromThere(t *testing.T) {
+	throttle := new(Throttle)
+	throttle.spendGrants(attacked, noon)
+	logins := func(at time.Time) int {
+		for _, r := range throttle.Refused(at) {
+			if r.Source == attacked {
+				return r.LoggedIn
+			}
+		}
+		t.Errorf("%v is not refused", attacked)
+		return -1
+	}
+	if n := logins(noon); n != 0 {
+		t.Errorf("%d accounts, want none", n)
+	}
+	for _, name := range []string{"an", "binh", "an"} {
+		throttle.succeeded(strangerFrom(attacked, name), noon)
+	}
+	if n := logins(noon.Add(time.Hour)); n != 2 {
+		t.Errorf("%d accounts, want 2", n)
+	}
+}

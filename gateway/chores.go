@@ -240,6 +240,8 @@ func nextSweep(c *config.Config) time.Time {
 
 // count counts what the metrics tell of the accounts, and tells of attacks.
 func (g *Gateway) count(ctx context.Context) {
+	// It is known without the store.
+	g.Metrics.ThrottledSources(g.guard.RefusedSources())
 	unhurried := auth.Unhurried{Lister: g.Store}
 	accounts, err := g.guard.Count(ctx, unhurried)
 	var causes []auth.Cause

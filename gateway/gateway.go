@@ -67,6 +67,8 @@ type Metrics interface {
 	RulesInForce(auth.Rules)
 	// Attacks is told how many causes of locks look like an attack.
 	Attacks(n int)
+	// ThrottledSources is told which sources are refused for now.
+	ThrottledSources(refused []auth.RefusedSource)
 	// UnknownNames is told how many names are remembered that nobody ever logged
 	// in with.
 	UnknownNames(n int)

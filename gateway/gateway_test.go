@@ -80,24 +80,25 @@ func (c *counts) CertificatesRead(clients, _ error) {
 	c.unread = clients
 }
 
-func (*counts) Happened(auth.Event, bool)           {}
-func (*counts) Opened(auth.Protocol)                {}
-func (*counts) Closed(auth.Protocol)                {}
-func (*counts) Handshaken(auth.Protocol, error)     {}
-func (*counts) Relayed(auth.Protocol, int64, int64) {}
-func (*counts) Submitted(smtp.Result)               {}
-func (*counts) UpstreamUp(auth.Protocol, bool)      {}
-func (*counts) StoreUp(bool)                        {}
-func (*counts) Accounts(auth.Headcount)             {}
-func (*counts) RulesInForce(auth.Rules)             {}
-func (*counts) Attacks(int)                         {}
-func (*counts) UnknownNames(int)                    {}
-func (*counts) SharedCounters(auth.Counters)        {}
-func (*counts) Swept(time.Time, error)              {}
-func (*counts) ChainVerified(time.Time, error)      {}
-func (*counts) Watch(func() int, func() int)        {}
-func (*counts) ClockSuspect(bool)                   {}
-func (*counts) RulesBehind(bool)                    {}
+func (*counts) Happened(auth.Event, bool)             {}
+func (*counts) Opened(auth.Protocol)                  {}
+func (*counts) Closed(auth.Protocol)                  {}
+func (*counts) Handshaken(auth.Protocol, error)       {}
+func (*counts) Relayed(auth.Protocol, int64, int64)   {}
+func (*counts) Submitted(smtp.Result)                 {}
+func (*counts) UpstreamUp(auth.Protocol, bool)        {}
+func (*counts) StoreUp(bool)                          {}
+func (*counts) Accounts(auth.Headcount)               {}
+func (*counts) RulesInForce(auth.Rules)               {}
+func (*counts) Attacks(int)                           {}
+func (*counts) ThrottledSources([]auth.RefusedSource) {}
+func (*counts) UnknownNames(int)                      {}
+func (*counts) SharedCounters(auth.Counters)          {}
+func (*counts) Swept(time.Time, error)                {}
+func (*counts) ChainVerified(time.Time, error)        {}
+func (*counts) Watch(func() int, func() int)          {}
+func (*counts) ClockSuspect(bool)                     {}
+func (*counts) RulesBehind(bool)                      {}
 
 func (c *counts) AuditOldest(at time.Time) {
 	c.mu.Lock()

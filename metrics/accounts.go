@@ -21,6 +21,8 @@ type accounts struct {
 
 	attacks            prometheus.Gauge
 	unknown            prometheus.Gauge
+	throttledOffices   prometheus.Gauge
+	throttledOthers    prometheus.Gauge
 	sharedUsed         prometheus.Gauge
 	sharedFull         prometheus.Gauge
 	sweptAt            prometheus.Gauge
@@ -83,6 +85,11 @@ func (c *accounts) register(f factory) {
 	c.attacks = f.gauge("congthu_suspected_attacks",
 		"Causes of locks that look like an attack, of the accounts that are locked now, as last counted: 'congthu account causes' shows them, "+
 			"'congthu account unlock --cause' ends them.")
+	throttled := f.gauges("congthu_throttled_sources",
+		"Sources and networks that this process refuses for now, as last counted, by whether accounts were logged in to from there within "+
+			"a day: with logins=some it is probably an office, whose other users cannot log in. 'congthu source list' shows them, "+
+			"'congthu source allow' lets an office go on.", "logins")
+	c.throttledOffices, c.throttledOthers = throttled.WithLabelValues("some"), throttled.WithLabelValues("none")
 	c.unknown = f.gauge("congthu_unknown_names",
 		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names further names share "+
 			"counters (congthu_shared_counters): import the accounts.")
@@ -200,6 +207,18 @@ func (m *Metrics) RulesInForce(rules auth.Rules) {
 
 // Attacks sets how many causes of locks look like an attack.
 func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
+
+// ThrottledSources sets which sources are refused for now.
+func (m *Metrics) ThrottledSources(refused []auth.RefusedSource) {
+	offices := 0
+	for _, r := range refused {
+		if r.LoggedIn > 0 {
+			offices++
+		}
+	}
+	m.accounts.throttledOffices.Set(float64(offices))
+	m.accounts.throttledOthers.Set(float64(len(refused) - offices))
+}
 
 // UnknownNames sets how many names are remembered that nobody ever logged in with.
 func (m *Metrics) UnknownNames(n int) { m.accounts.unknown.Set(float64(n)) }

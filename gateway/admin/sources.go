@@ -40,6 +40,7 @@ type RefusedSource struct {
 	Accounts  int       `json:"accounts" doc:"Accounts with wrong passwords from there lately (throttle.window), of those who have not logged in from there."`
 	Failures  int       `json:"failures" doc:"Wrong passwords on those accounts."`
 	NearLock  int       `json:"near_lock" doc:"Accounts that it has brought near their lock within a day, unlocked since or not."`
+	LoggedIn  int       `json:"logged_in" doc:"Accounts logged in to from there within a day: with some, it is probably an office or a provider. See the alert CongthuOfficeThrottled."`
 	Guessing  bool      `json:"guessing" doc:"true: everybody is refused there who has not logged in from there lately. false: only further tries at accounts with several wrong passwords are."`
 	Suspected bool      `json:"suspected_attack" doc:"Accounts were locked from there that look like an attack: see /causes. Block it, do not allow it."`
 	EN        string    `json:"en" doc:"The same in a sentence, in English."`
@@ -225,7 +226,7 @@ func allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 func refusedSource(r auth.RefusedSource, attack bool, rules auth.Rules) RefusedSource {
 	v := RefusedSource{
 		Source: sourceName(r.Source), Since: r.Since.UTC(),
-		Accounts: r.Accounts, Failures: r.Failures, NearLock: r.NearLock, Guessing: r.Guessing, Suspected: attack,
+		Accounts: r.Accounts, Failures: r.Failures, NearLock: r.NearLock, LoggedIn: r.LoggedIn, Guessing: r.Guessing, Suspected: attack,
 	}
 	e := explainer{rules: rules}
 	if r.Guessing {
