@@ -204,6 +204,20 @@ func FindCausesOfNames(ctx context.Context, store Lister) ([]Cause, error) {
 	return causes, nil
 }
 
+// Ended reports whether the cause has locked nothing for so long that nothing can be
+// added to it any more. Its accounts stay locked until somebody unlocks them.
+func (c Cause) Ended(now time.Time) bool { return now.Sub(c.Last) > causeGap }
+
+// Attacks are those of the causes that look like an attack and have not ended.
+func Attacks(causes []Cause, now time.Time) (attacks []Cause) {
+	for _, c := range causes {
+		if c.Suspected && !c.Ended(now) {
+			attacks = append(attacks, c)
+		}
+	}
+	return attacks
+}
+
 // near reports whether a was locked while the cause went on, or at most d before or
 // after.
 func (c Cause) near(a Account, d time.Duration) bool {

@@ -167,3 +167,13 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAttackThatIsQuietForADayHasEnded(t *testing.T) {
+	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	causes := []auth.Cause{{ID: "a", First: noon.Add(-time.Hour), Last: noon, Suspected: true}, {ID: "b", First: noon, Last: noon}}
+	for after, n := range map[time.Duration]int{-time.Hour: 1, 0: 1, 24 * time.Hour: 1, 24*time.Hour + time.Second: 0} {
+		if got := auth.Attacks(causes, noon.Add(after)); len(got) != n || n == 1 && got[0].ID != "a" {
+			t.Errorf("%v after the last lock: %+v", after, got)
+		}
+	}
+}

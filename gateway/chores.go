@@ -271,10 +271,7 @@ func (g *Gateway) count(ctx context.Context) {
 	g.Metrics.SharedCounters(shared)
 	g.Metrics.AuditOldest(oldest.At)
 	attacks := make(map[string]bool)
-	for _, c := range causes {
-		if !c.Suspected {
-			continue
-		}
+	for _, c := range auth.Attacks(causes, time.Now()) {
 		attacks[c.ID] = true
 		if !g.attacks[c.ID] {
 			g.Log.Warn("many accounts were locked by one cause: this looks like an attack",

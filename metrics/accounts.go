@@ -84,7 +84,7 @@ func (c *accounts) register(f factory) {
 
 	c.attacks = f.gauge("congthu_suspected_attacks",
 		"Causes of locks that look like an attack, of the accounts that are locked now, as last counted: 'congthu account causes' shows them, "+
-			"'congthu account unlock --cause' ends them.")
+			"'congthu account unlock --cause' ends them. One that has locked nothing for a day has ended and does not count.")
 	throttled := f.gauges("congthu_throttled_sources",
 		"Sources and networks that this process refuses for now, as last counted, by whether accounts were logged in to from there within "+
 			"a day: with logins=some it is probably an office, whose other users cannot log in. 'congthu source list' shows them, "+

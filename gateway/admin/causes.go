@@ -18,6 +18,7 @@ type Cause struct {
 	First     time.Time `json:"first" doc:"When the first of its accounts was locked."`
 	Last      time.Time `json:"last" doc:"When the last of them was."`
 	Suspected bool      `json:"suspected_attack" doc:"Many accounts were locked within minutes, or several within an hour from one source: this looks like an attack, not like people who mistype."`
+	Ended     bool      `json:"ended" doc:"It has locked nothing for a day: nothing is added to it any more. What it has locked stays locked."`
 	Sources   []string  `json:"sources" nullable:"false" doc:"Where the wrong passwords came from, the source that most accounts have first: IPv4 addresses and IPv6 /64 networks."`
 	Accounts  []string  `json:"accounts" nullable:"false" doc:"The locked accounts, in the order in which they were locked."`
 	// Unknown is for those who may unlock, since a name may be a mistyped password.
@@ -59,7 +60,9 @@ func (s *Server) listCauses(ctx context.Context, _ *struct{}) (*causesOutput, er
 	}
 	body := CauseList{Causes: make([]Cause, 0, len(causes))}
 	for _, c := range causes {
-		body.Causes = append(body.Causes, causeOf(c, s.Guard.Rules()))
+		shown := causeOf(c, s.Guard.Rules())
+		shown.Ended = c.Ended(s.now())
+		body.Causes = append(body.Causes, shown)
 	}
 	return &causesOutput{body}, nil
 }
@@ -89,6 +92,7 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 			continue
 		}
 		out := CauseUnlocked{Cause: causeOf(c, s.Guard.Rules()), DryRun: in.Body.DryRun, Unlocked: make([]string, 0), Failed: make([]Failure, 0)}
+		out.Cause.Ended = c.Ended(s.now())
 		// What has begun is finished, as for one account.
 		ctx := context.WithoutCancel(ctx)
 		of := fmt.Sprintf("cause %s, %s", c.ID, fmt.Sprintf("%d accounts", len(c.Accounts)))

@@ -204,3 +204,22 @@ func TestNamesThatNobodyLoggedInWithAreFreedWithTheirCause(t *testing.T) {
 		t.Error(reason)
 	}
 }
+
+func TestACauseEndsWhenItIsQuietAndStaysToBeFound(t *testing.T) {
+	f := attacked(t, 12)
+	for _, c := range []struct {
+		after time.Duration
+		ended bool
+	}{{24 * time.Hour, false}, {24*time.Hour + time.Second, true}} {
+		f.now = instant("2025-06-15 09:05").Add(11*time.Second + c.after)
+		list := decode[CauseList](t, f.request("GET", base+"/causes", ""), 200)
+		if len(list.Causes) != 2 || list.Causes[0].Ended != c.ended || !list.Causes[0].Suspected || !list.Causes[1].Ended {
+			t.Errorf("after %v: %+v", c.after, list)
+		}
+	}
+	id := decode[CauseList](t, f.request("GET", base+"/causes", ""), 200).Causes[0].ID
+	dry := decode[CauseUnlocked](t, f.request("POST", base+"/causes/"+id+"/unlock", `{"reason":"đã chặn","dry_run":true}`), 200)
+	if len(dry.Unlocked) != 12 || !dry.Cause.Ended {
+		t.Errorf("%+v", dry)
+	}
+}

@@ -153,6 +153,9 @@ names it has locked that nobody ever logged in with.`,
 				suspected := "-"
 				if cause.Suspected {
 					suspected = "suspected"
+					if cause.Ended {
+						suspected = "suspected, ended"
+					}
 				}
 				rows = append(rows, []string{
 					cause.ID, when(cause.First, c.zone), when(cause.Last, c.zone), some(cause.Accounts), suspected, some(cause.Sources),

@@ -450,6 +450,7 @@ func TestTheAccountsOfACauseAreUnlockedTogether(t *testing.T) {
 	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d", "an@example.org", "--reason", "x")
 	f.expect(exitUsage, "account", "unlock", "an@example.org", "--dry-run", "--reason", "attack blocked")
 	f.causes = f.causes[:1]
+	f.causes[0].Ended = true
 	f.causes[0].Accounts, f.causes[0].Unknown = f.causes[0].Accounts[:2], []string{"matkhau@example.org", "an@example.orgg"}
 	f.expect(0, "account", "causes")
 	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
