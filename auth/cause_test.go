@@ -120,7 +120,7 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 			a.Mistakes = append(a.Mistakes, auth.Mistake{At: noon, Source: netip.AddrPortFrom(netip.MustParseAddr(s), 4711)})
 		}
 		if known {
-			a.Registered = noon.AddDate(-1, 0, 0)
+			a.Registered = noon.Add(-24 * time.Hour)
 		}
 		all = append(all, a)
 	}
