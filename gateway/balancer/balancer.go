@@ -278,7 +278,7 @@ func (l *Listener) refuse(conn net.Conn, err error) {
 
 const (
 	// headerBuffer holds a header of version 1 (107 octets, section 2.1), which
-	// the library wants to come in one piece, and of version 2 with what usual
+	// the library wants to be there as a whole, and of version 2 with what usual
 	// additions it has.
 	headerBuffer   = 256
 	defaultTimeout = 5 * time.Second
@@ -300,8 +300,7 @@ func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
 		}
 		return nil, fmt.Errorf("read the header: %w", err)
 	}
-	// The library bounds it: 107 octets in version 1, 4096 in version 2.
-	header, err := proxyproto.Read(r)
+	header, err := readHeader(r)
 	if err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
 	}
@@ -320,6 +319,27 @@ func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
 		source = conn.RemoteAddr()
 	}
 	return &Conn{tcp: conn, Conn: conn, source: source, ahead: bytes.Clone(ahead)}, nil
+}
+
+// readHeader reads a header, in however many segments it comes.
+func readHeader(r *bufio.Reader) (*proxyproto.Header, error) {
+	// The library wants the line of version 1 to be there as a whole. It has 107
+	// octets at most (section 2.1).
+	const signature, longest = "PROXY ", 107
+	for n := 1; n <= longest; n = r.Buffered() + 1 {
+		if _, err := r.Peek(n); err != nil {
+			return nil, err
+		}
+		got, err := r.Peek(r.Buffered())
+		if err != nil {
+			return nil, err
+		}
+		if k := min(len(got), len(signature)); string(got[:k]) != signature[:k] || bytes.ContainsRune(got, '\n') {
+			break
+		}
+	}
+	// The library bounds it: 107 octets in version 1, 4096 in version 2.
+	return proxyproto.Read(r)
 }
 
 // sourceOf is the client's address; nil where the balancer speaks for itself, as

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"errors"
@@ -152,6 +153,65 @@ func TestTheClientIsTheOneThatTheHeaderTellsOf(t *testing.T) {
 			io.WriteString(balancer, "b NOOP\r\n")
 			hear(t, conn, "b NOOP\r\n")
 		})
+	}
+}
+
+// The sender should write the header at once, but a network may divide it all the
+// same, and the receiver may be tolerant (sections 2 and 2.1).
+func TestAHeaderMayComeInParts(t *testing.T) {
+	for name, header := range map[string]string{
+		"version 1":                   "PROXY TCP4 192.0.2.7 198.51.100.1 49153 993\r\n",
+		"version 1, IPv6":             "PROXY TCP6 ::ffff:192.0.2.7 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 49153 993\r\n",
+		"version 2":                   v2(0x21, 0x11, 192, 0, 2, 7, 198, 51, 100, 1, 0xc0, 0x01, 3, 225),
+		"version 2 with an \\n early": v2(0x21, 0x11, 192, 0, 2, 7, '\n', 51, 100, 1, 0xc0, 0x01, 3, 225),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, rest := range []string{"", "a CAPABILITY\r\n"} {
+				for cut := 1; cut < len(header)+min(1, len(rest)); cut++ {
+					ours, theirs := net.Pipe() // each Write is a segment of its own
+					go func() {
+						io.WriteString(theirs, header[:min(cut, len(header))])
+						io.WriteString(theirs, (header + rest)[min(cut, len(header)):])
+					}()
+					r := bufio.NewReaderSize(ours, headerBuffer)
+					h, err := readHeader(r)
+					if err != nil {
+						t.Fatalf("cut at %d: %v", cut, err)
+					}
+					if got, err := sourceOf(h); err != nil || got.String() != "192.0.2.7:49153" {
+						t.Fatalf("cut at %d: the client is %v, %v", cut, got, err)
+					}
+					if rest != "" {
+						got := make([]byte, len(rest))
+						if _, err := io.ReadFull(r, got); err != nil || string(got) != rest {
+							t.Fatalf("cut at %d: the client says %q, %v", cut, got, err)
+						}
+					}
+					ours.Close()
+					theirs.Close()
+				}
+			}
+		})
+	}
+	// Octet by octet, over the network.
+	s := newStage(t, 0)
+	balancer := s.dial(balancerAddress, "")
+	balancer.SetNoDelay(true)
+	for _, octet := range []byte("PROXY TCP4 192.0.2.7 198.51.100.1 49153 993\r\n") {
+		balancer.Write([]byte{octet})
+		time.Sleep(time.Millisecond)
+	}
+	if got := s.accept().RemoteAddr().String(); got != "192.0.2.7:49153" {
+		t.Errorf("octet by octet: the client is %s", got)
+	}
+}
+
+// What can be no header any more is not waited for.
+func TestHalfAHeaderThatIsWrongIsRefusedAtOnce(t *testing.T) {
+	for _, words := range []string{"PROXY " + strings.Repeat("1", 101), "PROXY TCP4 x\n", "\r\n\r\n\x00\r\nQ_IT\n!", "EHLO"} {
+		s := newStage(t, time.Hour)
+		go s.Accept() // until Close
+		gone(t, s.dial(balancerAddress, words))
 	}
 }
 
