@@ -184,14 +184,11 @@ func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
 // A fingerprint that is compared late is no login: it must not bring back what a
 // lock has removed.
 func TestALateFingerprintBringsNothingBack(t *testing.T) {
-	var slow *slowFingerprints
 	inBubble(t, func(g *auth.Guard, r *auth.Rules) {
 		withGrace(g, r)
-		slow = &slowFingerprints{}
-		g.Fingerprints = slow
+		g.Fingerprints = &slowFingerprints{delay: time.Second}
 	}, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
-		slow.delay = time.Second
 		b.server.during = func() {
 			b.server.during = nil
 			time.Sleep(time.Second / 2)
