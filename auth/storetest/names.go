@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"congthu/auth"
 )
@@ -31,7 +32,7 @@ func MergeNames(t *testing.T, store interface {
 		t.Errorf("names %+v, want %+v", got, want)
 	}
 
-	g := &auth.Guard{Store: store}
+	g := &auth.Guard{Store: store, Now: func() time.Time { return noon.Add(time.Hour) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{Default: account.Domain(), Domains: map[string]bool{twin.Domain(): true}, LocalNames: true}})
 	try := func() auth.Outcome {
 		return g.Attempt(t.Context(), auth.Attempt{
