@@ -37,12 +37,9 @@ GO ?= go
 FUZZTIME ?= 10s
 SOAK ?= 30m
 
-# What the race detector would watch in SQLite, which is translated from C, takes
-# three quarters of the time of the tests with a store, and is another project's.
-# The histograms of the library of Prometheus add to buckets that
-# another goroutine has just made by sync.Map and sync/atomic, which the detector takes
-# for a race now and then.
-RACE = -race '-gcflags=modernc.org/...=-race=false' '-gcflags=github.com/prometheus/client_golang/...=-race=false'
+# The race detector watches everything: of a generic function that several packages
+# have the linker takes one, so a package that is left out takes sync.Map with it.
+RACE = -race
 
 # The real servers are tried without the race detector: what it would watch is
 # another process. CONGTHU_RACE=1 builds that process with it.
