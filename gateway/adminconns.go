@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 )
 
 // Each listener for administrators takes so many connections, and so many of one
@@ -19,7 +19,7 @@ const (
 )
 
 // boundConns is a [http.Server].ConnState that closes connections beyond the limits.
-func boundConns(l *accept.Limiter) func(net.Conn, http.ConnState) {
+func boundConns(l *frontend.Limiter) func(net.Conn, http.ConnState) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil)) // the limits are no settings
 	var leaves sync.Map                                   // by connection
 	return func(c net.Conn, state http.ConnState) {

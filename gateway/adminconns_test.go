@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 )
 
 func TestConnectionsToAListenerForAdministratorsAreBounded(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
-	server.Config.ConnState = boundConns(&accept.Limiter{Max: 8, PerSource: 4})
+	server.Config.ConnState = boundConns(&frontend.Limiter{Max: 8, PerSource: 4})
 	server.Start()
 	defer server.Close()
 	ask := func() (conn net.Conn, answered bool) {

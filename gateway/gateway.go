@@ -29,10 +29,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"congthu/auth"
-	"congthu/gateway/accept"
 	"congthu/gateway/admin"
 	"congthu/gateway/balancer"
 	"congthu/gateway/config"
+	"congthu/gateway/frontend"
 	"congthu/gateway/imap"
 	"congthu/gateway/session"
 	"congthu/gateway/smtp"
@@ -55,7 +55,7 @@ type Store interface {
 // Metrics is told of everything that is counted. Its methods must not block.
 type Metrics interface {
 	auth.Recorder
-	imap.Recorder
+	frontend.Recorder
 	smtp.Recorder
 	// UpstreamUp is told of every probe of a mail server.
 	UpstreamUp(p auth.Protocol, up bool)
@@ -267,14 +267,16 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 
 	drain := drainTime(c.Drain(awaited))
 	grace := min(lastLogins, max(drain, 0)/2) // and the rest for last words
-	limiter := &accept.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
+	limiter := &frontend.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
 	g.imap = &imap.Server{
-		Guard: g.guard, Upstream: &g.live, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
-		Text: g.live.text, AlertText: g.live.alertText, Forwarder: g.live.forwarder, Shown: g.live.beforeIMAP,
-		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
-		Limiter:      limiter,
-		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
-		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drain, LoginGrace: grace, EndQuiet: awaited,
+		Server: frontend.Server{
+			Guard: g.guard, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
+			Text: g.live.text, Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
+			Limiter:      limiter,
+			LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
+			MaxFailures: c.Limits.FailedLogins, DrainTimeout: drain, LoginGrace: grace, EndQuiet: awaited,
+		},
+		Upstream: &g.live, AlertText: g.live.alertText, Forwarder: g.live.forwarder, Shown: g.live.beforeIMAP,
 	}
 	g.smtp = &smtp.Server{
 		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
@@ -499,7 +501,7 @@ func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
 // that is answered, which may take 2 s.
 func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
 	server := g.admin.HTTPServer(l.handler(g.admin))
-	server.ConnState = boundConns(&accept.Limiter{Max: adminConns, PerSource: adminConnsPerSource})
+	server.ConnState = boundConns(&frontend.Limiter{Max: adminConns, PerSource: adminConnsPerSource})
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)

@@ -8,20 +8,21 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
 	"congthu/gateway/upstream"
 )
 
 // next reads one command and answers it. The error says why there is no next.
-func (c *client) next() error {
-	c.arm()
-	cmd, err := c.in.command(c.admit)
+func (d *dialogue) next() error {
+	d.Arm()
+	cmd, err := readCommand(d.Input, d.admit)
 	if err == nil {
-		err = c.obey(cmd)
+		err = d.obey(cmd)
 	}
 	var bad *syntaxError
 	switch {
 	case errors.As(err, &bad):
-		return c.refuse(bad)
+		return d.refuse(bad)
 	case errors.Is(err, errAnswered):
 		return nil
 	}
@@ -32,15 +33,11 @@ func (c *client) next() error {
 var errAnswered = errors.New("answered")
 
 // refuse answers something that is no command, or not now.
-func (c *client) refuse(bad *syntaxError) error {
-	if err := c.say(bad.tag + " BAD " + bad.text + "\r\n"); err != nil {
+func (d *dialogue) refuse(bad *syntaxError) error {
+	if err := d.Say(bad.tag + " BAD " + bad.text + "\r\n"); err != nil {
 		return err
 	}
-	// A browser, or another protocol's client, must not get far.
-	if c.bad++; c.bad >= orElse(c.server.MaxBad, 5) {
-		return farewellCommands
-	}
-	return nil
+	return d.Bad()
 }
 
 // looksLikeHTTP recognises a request line: "POST / HTTP/1.1".
@@ -50,17 +47,17 @@ func looksLikeHTTP(cmd command) bool {
 
 // admit decides whether the client may send a literal that it asks for. The
 // error is nil if it may, and errAnswered if it was told that it may not.
-func (c *client) admit(cmd command, a announced) error {
+func (d *dialogue) admit(cmd command, a announced) error {
 	var err error
 	switch {
 	case a.size > maxLiteral:
 		return &syntaxError{cmd.tag, errLiteralTooLong.Error()}
-	case cmd.name == "LOGIN" && !c.secure:
-		err = c.cleartext(cmd.tag, auth.LoginCommand)
+	case cmd.name == "LOGIN" && !d.Secured():
+		err = d.cleartext(cmd.tag, auth.LoginCommand)
 	case cmd.name != "LOGIN" && cmd.name != "ID":
 		return &syntaxError{cmd.tag, notNow}
 	default:
-		return c.say("+ go on\r\n") // RFC 9051 section 7.6
+		return d.Say("+ go on\r\n") // RFC 9051 section 7.6
 	}
 	if err == nil {
 		err = errAnswered
@@ -71,46 +68,46 @@ func (c *client) admit(cmd command, a announced) error {
 const notNow = "unknown, or not before login"
 
 // obey does a command.
-func (c *client) obey(cmd command) error {
+func (d *dialogue) obey(cmd command) error {
 	args := cmd.scan()
 	switch cmd.name {
 	case "CAPABILITY": // RFC 9051 section 6.1.1
 		if err := args.skip(); err != nil {
 			return err
 		}
-		return c.say("* CAPABILITY " + c.capabilities() + "\r\n" + cmd.tag + " OK done\r\n")
+		return d.Say("* CAPABILITY " + d.capabilities() + "\r\n" + cmd.tag + " OK done\r\n")
 	case "NOOP": // section 6.1.2
 		if err := args.skip(); err != nil {
 			return err
 		}
-		return c.say(cmd.tag + " OK done\r\n")
+		return d.Say(cmd.tag + " OK done\r\n")
 	case "LOGOUT": // section 6.1.3
 		if err := args.skip(); err != nil {
 			return err
 		}
-		if err := c.say("* BYE " + string(farewellLogout) + "\r\n" + cmd.tag + " OK done\r\n"); err != nil {
+		if err := d.Say("* BYE " + string(frontend.LoggedOut) + "\r\n" + cmd.tag + " OK done\r\n"); err != nil {
 			return err
 		}
-		return errLogout
+		return frontend.ErrLoggedOut
 	case "ENABLE": // RFC 5161: after login, but who reads ENABLE may say it before
 		if err := args.skip(); err != nil {
 			return err
 		}
-		return c.say("* ENABLED\r\n" + cmd.tag + " OK done\r\n")
+		return d.Say("* ENABLED\r\n" + cmd.tag + " OK done\r\n")
 	case "STARTTLS": // section 6.2.1
 		if !args.end() {
 			return args.bad("no arguments, please")
 		}
-		return c.startTLS(cmd.tag)
+		return d.startTLS(cmd.tag)
 	case "ID": // RFC 2971
-		return c.identify(cmd.tag, args)
+		return d.identify(cmd.tag, args)
 	case "LOGIN": // RFC 9051 section 6.2.3
-		return c.login(cmd.tag, args)
+		return d.login(cmd.tag, args)
 	case "AUTHENTICATE": // section 6.2.2
-		return c.authenticate(cmd.tag, args)
+		return d.authenticate(cmd.tag, args)
 	}
 	if looksLikeHTTP(cmd) {
-		return farewellWeb
+		return frontend.NoWebServer
 	}
 	return args.bad(notNow)
 }
@@ -124,12 +121,12 @@ const maxShown = 1 << 10
 
 // shown are the mail server's capabilities that hold after login, and that some
 // clients look for only before it, such as IDLE.
-func (c *client) shown() (caps []imap.Cap) {
-	if c.server.Shown == nil {
+func (d *dialogue) shown() (caps []imap.Cap) {
+	if d.server.Shown == nil {
 		return nil
 	}
 	room := maxShown
-	for _, name := range c.server.Shown() {
+	for _, name := range d.server.Shown() {
 		mine := func(prefix string) bool { return strings.HasPrefix(string(name), prefix) }
 		if room -= len(name) + 1; room < 0 {
 			break
@@ -143,17 +140,17 @@ func (c *client) shown() (caps []imap.Cap) {
 
 // capabilities are those before login; after it, the client reads the mail
 // server's own.
-func (c *client) capabilities() string {
+func (d *dialogue) capabilities() string {
 	caps := []imap.Cap{imap.CapIMAP4rev1, imap.CapLiteralPlus, imap.CapSASLIR, imap.CapID}
 	switch {
-	case c.secure:
+	case d.Secured():
 		caps = append(caps, imap.AuthCap("PLAIN"), imap.AuthCap("LOGIN"))
-	case c.door.tls != nil:
+	case d.OffersTLS():
 		caps = append(caps, imap.CapStartTLS, imap.CapLoginDisabled) // RFC 9051 section 6.2.3
 	default:
 		caps = append(caps, imap.CapLoginDisabled)
 	}
-	caps = append(caps, c.shown()...)
+	caps = append(caps, d.shown()...)
 	var b strings.Builder
 	for i, name := range caps {
 		if i > 0 {
@@ -164,24 +161,17 @@ func (c *client) capabilities() string {
 	return b.String()
 }
 
-func (c *client) startTLS(tag string) error {
+func (d *dialogue) startTLS(tag string) error {
 	switch {
-	case c.secure:
+	case d.Secured():
 		return &syntaxError{tag, "TLS is on already"}
-	case c.door.tls == nil:
+	case !d.OffersTLS():
 		return &syntaxError{tag, "there is no TLS here"}
-	case c.in.r.Buffered() > 0:
-		// Whoever sent that, perhaps an attacker in between, wants it executed
-		// behind the handshake (CVE-2011-0411, CVE-2021-33515).
-		c.log.Warn("bytes between STARTTLS and the handshake")
-		return farewellStartTLS
 	}
-	if err := c.say(tag + " OK begin\r\n"); err != nil {
+	if err := d.StartTLS(tag + " OK begin\r\n"); err != nil {
 		return err
 	}
-	if !c.handshake() {
-		return errVanish
-	}
+	d.said = nil // nothing said in clear text is remembered (section 6.2.1)
 	return nil
 }
 
@@ -194,7 +184,7 @@ const (
 
 // identify takes note of what the client calls itself, and of whom a forwarder
 // speaks for. Fields that only a proxy may add go no further.
-func (c *client) identify(tag string, args *scanner) error {
+func (d *dialogue) identify(tag string, args *scanner) error {
 	var said []upstream.IDField
 	var from origin
 	args.blanks()
@@ -232,7 +222,7 @@ func (c *client) identify(tag string, args *scanner) error {
 		return args.bad("ID wants a list or NIL")
 	}
 	// What follows is not looked at, as Dovecot does not.
-	c.said = said
-	c.believe(from)
-	return c.say("* ID (\"name\" \"congthu\")\r\n" + tag + " OK done\r\n")
+	d.said = said
+	d.believe(from)
+	return d.Say("* ID (\"name\" \"congthu\")\r\n" + tag + " OK done\r\n")
 }

@@ -3,8 +3,6 @@ package imap
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
 	"congthu/gateway/upstream"
 )
 
@@ -81,19 +80,15 @@ func FuzzDialogue(f *testing.F) {
 		var log bytes.Buffer
 		guard := new(guard)
 		server := &Server{
-			Guard: guard, Upstream: upstream, LoginTimeout: 10 * time.Second,
+			Server: frontend.Server{
+				Guard: guard, LoginTimeout: 10 * time.Second,
+				Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
+			},
+			Upstream:  upstream,
 			Forwarder: func(netip.Addr) bool { return true },
-			Log:       slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
 		}
 		conn := &spoken{Reader: bytes.NewReader(said)}
-		d := &door{server: server, ctx: t.Context()}
-		c := newClient(d, conn)
-		c.secure = secure // as if
-		server.add(c)
-		c.leave = func() {}
-		d.clients.Add(1)
-		go c.serve()
-		d.clients.Wait()
+		server.ServeConn(t.Context(), conn, secure, server.protocol())
 		upstream.read.Wait()
 
 		all := conn.heard.Bytes()
@@ -118,65 +113,6 @@ func FuzzDialogue(f *testing.F) {
 			if !isRest || !bytes.HasSuffix(before, []byte("\n")) {
 				t.Fatalf("the mail server got %q of %q", got, said)
 			}
-		}
-	})
-}
-
-// FuzzSASL decodes arbitrary lines as an exchange: complete credentials must be
-// what was encoded, and nothing may panic.
-func FuzzSASL(f *testing.F) {
-	f.Add("PLAIN", "AGIAYw==", "", "")
-	f.Add("PLAIN", "=", "AGIAYw==", "")
-	f.Add("LOGIN", "", "Yg==", "Yw==")
-	f.Add("LOGIN", "Yg==", "Yw==", "Yw==")
-	f.Add("PLAIN", "AAAA", "*", "\r\n")
-	f.Fuzz(func(t *testing.T, name, initial, second, third string) {
-		var given credentials
-		server, mech := mechanism(name, &given)
-		if server == nil {
-			return
-		}
-		var response []byte
-		var err error
-		if initial != "" {
-			if response, err = decode(initial, true); err != nil {
-				return
-			}
-		}
-		rest := []string{second, third}
-		var responses [][]byte
-		for {
-			if response != nil {
-				responses = append(responses, response)
-			}
-			_, done, err := server.Next(response)
-			if err != nil {
-				return
-			}
-			if done {
-				break
-			}
-			if len(rest) == 0 {
-				t.Fatal("asks for a fourth response")
-			}
-			if response, err = decode(rest[0], false); err != nil {
-				if !errors.Is(err, errNotBase64) {
-					t.Fatal(err)
-				}
-				return
-			}
-			rest = rest[1:]
-		}
-		want := string(bytes.Join(responses, []byte("\x00")))
-		got := given.login + "\x00" + given.password.Reveal()
-		if mech == auth.Plain {
-			got = given.authorize + "\x00" + got
-		}
-		if got != want {
-			t.Fatalf("understood %q of %q", got, want)
-		}
-		if again, err := decode(base64.StdEncoding.EncodeToString([]byte(given.login)), false); err != nil || string(again) != given.login {
-			t.Fatalf("%q does not survive: %v", given.login, err)
 		}
 	})
 }

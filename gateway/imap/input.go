@@ -1,98 +1,26 @@
 package imap
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
+
+	"congthu/gateway/frontend"
 )
 
-// The bounds of what a client may send before login.
+// The bounds of what a client may send before login; the front end has others.
 const (
 	// maxCommand is a command with all its lines and literals, which are held until
 	// it is complete, by as many connections as anybody likes to open.
 	maxCommand = 64 << 10
 	maxLiteral = 4 << 10
-	// maxSASL is the longest line of a SASL exchange (RFC 4954 section 4, for
-	// want of a figure in IMAP).
-	maxSASL = 12288
-	// maxTalk is all of it together, until the login.
-	maxTalk = 256 << 10
 )
 
-var (
-	errLineTooLong    = errors.New("line too long")
-	errCommandTooLong = errors.New("command too long")
-	errLiteralTooLong = errors.New("literal too long")
-	errTalkTooLong    = errors.New("too much before login")
+const (
+	errCommandTooLong = frontend.TooMuch("command too long")
+	errLiteralTooLong = frontend.TooMuch("literal too long")
+	errManyPieces     = frontend.TooMuch("too many literals")
 )
-
-// input reads a client within bounds. It is the only reader of the connection;
-// what it has read too much goes to the relay, once.
-type input struct {
-	r    *bufio.Reader
-	room int // octets
-}
-
-// readAhead holds the commands of nearly everybody; a longer line takes a few more
-// reads. It is made for each connection, and most end soon after.
-const readAhead = 1 << 10
-
-func newInput(r io.Reader, room int) *input {
-	return &input{r: bufio.NewReaderSize(r, readAhead), room: room}
-}
-
-// turnTo reads on from r, such as the TLS on what was read so far. What was read
-// ahead of it is forgotten.
-func (in *input) turnTo(r io.Reader) { in.r.Reset(r) }
-
-// rest gives away what was read ahead.
-func (in *input) rest() []byte {
-	ahead, _ := in.r.Peek(in.r.Buffered())
-	return append([]byte(nil), ahead...)
-}
-
-// line reads a line of at most max octets and returns it without its end, which
-// is CRLF or, for people with telnet, LF.
-func (in *input) line(max int) (string, error) {
-	var line []byte
-	for {
-		part, err := in.r.ReadSlice('\n')
-		if in.room -= len(part); in.room < 0 {
-			return "", errTalkTooLong
-		}
-		line = append(line, part...)
-		switch {
-		case len(line) > max+2:
-			return "", errLineTooLong
-		case err == nil:
-			line = line[:len(line)-1]
-			if n := len(line); n > 0 && line[n-1] == '\r' {
-				line = line[:n-1]
-			}
-			if len(line) > max {
-				return "", errLineTooLong
-			}
-			return string(line), nil
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return "", err
-		}
-	}
-}
-
-// literal reads n octets.
-func (in *input) literal(n int) (string, error) {
-	if in.room -= n; in.room < 0 {
-		return "", errTalkTooLong
-	}
-	octets := make([]byte, n)
-	if _, err := io.ReadFull(in.r, octets); err != nil {
-		return "", err
-	}
-	return string(octets), nil
-}
 
 // announced is the announcement of a literal at the end of a line (RFC 9051
 // section 4.3, RFC 7888).
@@ -148,11 +76,11 @@ type syntaxError struct {
 
 func (e *syntaxError) Error() string { return e.text }
 
-// command reads the next command, with its literals. Each synchronising literal
+// readCommand reads the next command, with its literals. Each synchronising literal
 // is put before admit: an error means that the client was not asked for it, and
 // will not send it (RFC 9051 section 4.3).
-func (in *input) command(admit func(c command, a announced) error) (command, error) {
-	line, err := in.line(maxCommand)
+func readCommand(in *frontend.Input, admit func(c command, a announced) error) (command, error) {
+	line, err := in.Line(maxCommand)
 	if err != nil {
 		return command{}, err
 	}
@@ -165,7 +93,7 @@ func (in *input) command(admit func(c command, a announced) error) (command, err
 		// LOGIN needs four pieces, ID some hundred; an empty literal costs more
 		// memory than its octets.
 		if len(c.args) > maxPieces {
-			return c, errTalkTooLong
+			return c, errManyPieces
 		}
 		before, a, more := announcement(rest)
 		c.args = append(c.args, piece{octets: before})
@@ -187,7 +115,7 @@ func (in *input) command(admit func(c command, a announced) error) (command, err
 				return c, err
 			}
 		}
-		octets, err := in.literal(a.size)
+		octets, err := in.Octets(a.size)
 		if err != nil {
 			return c, err
 		}
@@ -195,7 +123,7 @@ func (in *input) command(admit func(c command, a announced) error) (command, err
 			bad = &syntaxError{c.tag, "a NUL"} // RFC 9051 section 9, CHAR8
 		}
 		c.args = append(c.args, piece{octets: octets, literal: true, binary: a.binary})
-		if rest, err = in.line(left); err != nil {
+		if rest, err = in.Line(left); err != nil {
 			return c, err
 		}
 		left -= len(rest)

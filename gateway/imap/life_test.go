@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"congthu/auth"
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 	"congthu/gateway/mailtest"
 )
 
@@ -230,32 +230,6 @@ func TestEndingTheSessionsOfAnAccountLeavesTheOthers(t *testing.T) {
 	b.expect("a OK")
 }
 
-// Between the guard's decision and the splice an admin may lock the account.
-func TestALockFindsASessionThatIsBeingMade(t *testing.T) {
-	s := newScene(t)
-	s.guard.hold = make(chan struct{})
-	c := s.connect(true)
-	c.login(password)
-	<-s.guard.asked
-	waitFor(t, func() bool { return s.sessions.Len(owner) == 1 })
-	s.sessions.End(owner)
-	waitFor(t, func() (over bool) { // End tells the session in a goroutine of its own
-		s.server.mu.Lock()
-		defer s.server.mu.Unlock()
-		for client := range s.server.clients {
-			client.mu.Lock()
-			over = client.revoked
-			client.mu.Unlock()
-		}
-		return over
-	})
-	close(s.guard.hold)
-	if got := c.gone(); got != "" {
-		t.Errorf("the client read %q", got)
-	}
-	waitFor(t, func() bool { return s.fake.Open() == 0 })
-}
-
 func TestARefusalAfterARightPasswordLogsOutAtTheMailServer(t *testing.T) {
 	s := newScene(t)
 	s.guard.after = auth.Expired
@@ -338,7 +312,7 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 
 func TestConnectionsAreCounted(t *testing.T) {
 	s := newScene(t)
-	s.server.Limiter = &accept.Limiter{PerSource: 2}
+	s.server.Limiter = &frontend.Limiter{PerSource: 2}
 	first := s.connect(false)
 	s.connect(false)
 	third, err := s.dial()
@@ -351,10 +325,9 @@ func TestConnectionsAreCounted(t *testing.T) {
 	}
 	first.say("a LOGOUT")
 	first.gone()
-	waitFor(t, func() bool {
-		s.server.mu.Lock()
-		defer s.server.mu.Unlock()
-		return len(s.server.clients) == 1
+	waitFor(t, func() (left bool) {
+		s.recorder.do(func() { left = s.recorder.closed == 1 })
+		return left
 	})
 	s.connect(false)
 }
@@ -432,7 +405,7 @@ func TestAPanicAtTheSpliceLeavesNoSession(t *testing.T) {
 // the same time. A crowd of them is not waited for either.
 func TestARefusedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &Server{Guard: &guard{}, Limiter: &accept.Limiter{Max: 1}, DrainTimeout: -1}
+		server := &Server{Server: frontend.Server{Guard: &guard{}, Limiter: &frontend.Limiter{Max: 1}, DrainTimeout: -1}}
 		l := newPipes()
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)

@@ -2,19 +2,18 @@ package imap
 
 import (
 	"context"
-	"encoding/base64"
+	"errors"
 	"strings"
-	"time"
 
 	"congthu/auth"
-	"congthu/gateway/relay"
+	"congthu/gateway/frontend"
 	"congthu/gateway/upstream"
 )
 
 // login is the LOGIN command.
-func (c *client) login(tag string, args *scanner) error {
-	if !c.secure {
-		return c.cleartext(tag, auth.LoginCommand)
+func (d *dialogue) login(tag string, args *scanner) error {
+	if !d.Secured() {
+		return d.cleartext(tag, auth.LoginCommand)
 	}
 	if !args.blanks() {
 		return args.bad("LOGIN wants a name and a password")
@@ -33,11 +32,11 @@ func (c *client) login(tag string, args *scanner) error {
 	if !args.end() {
 		return args.bad("something follows the password")
 	}
-	return c.try(tag, auth.LoginCommand, credentials{login: name, password: auth.NewSecret(password)})
+	return d.try(tag, auth.LoginCommand, frontend.Credentials{Login: name, Password: auth.NewSecret(password)})
 }
 
 // authenticate is the AUTHENTICATE command.
-func (c *client) authenticate(tag string, args *scanner) error {
+func (d *dialogue) authenticate(tag string, args *scanner) error {
 	if !args.take(" ") {
 		return args.bad("AUTHENTICATE wants a mechanism")
 	}
@@ -48,18 +47,17 @@ func (c *client) authenticate(tag string, args *scanner) error {
 			return err
 		}
 	}
-	var given credentials
-	server, mech := mechanism(name, &given)
-	if server == nil {
+	mech, ok := frontend.Choose(name)
+	if !ok {
 		// RFC 9051 section 6.2.2: NO; but no client does that often.
-		if err := c.say(tag + " NO no such mechanism\r\n"); err != nil {
+		if err := d.Say(tag + " NO no such mechanism\r\n"); err != nil {
 			return err
 		}
-		return c.again(&c.bad, orElse(c.server.MaxBad, 5))
+		return d.BadMechanism()
 	}
-	if !c.secure {
+	if !d.Secured() {
 		// Before the "+": a client that waits for it keeps its password.
-		return c.cleartext(tag, mech)
+		return d.cleartext(tag, mech.Name)
 	}
 	var response []byte // nil: no initial response
 	if args.blanks() && !args.end() {
@@ -67,128 +65,68 @@ func (c *client) authenticate(tag string, args *scanner) error {
 		if err != nil {
 			return err
 		}
-		if response, err = decode(initial, true); err != nil {
+		if response, err = frontend.Decode(initial, true); err != nil {
 			return args.bad("%v", err) // RFC 9051 section 6.2.2
 		}
 	}
 	if !args.end() {
 		return args.bad("something follows the initial response")
 	}
-	for {
-		challenge, done, err := server.Next(response)
-		if err != nil {
-			return args.bad("malformed credentials")
-		}
-		if done {
-			return c.try(tag, mech, given)
-		}
-		if err := c.say("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
-			return err
-		}
-		line, err := c.in.line(maxSASL)
-		switch {
-		case err != nil:
-			return err
-		case line == "*":
-			return args.bad("cancelled") // RFC 9051 section 6.2.2
-		}
-		if response, err = decode(line, false); err != nil {
-			return args.bad("%v", err)
-		}
+	given, err := d.Authenticate(mech, response)
+	var nothing frontend.SASLError
+	switch {
+	case errors.As(err, &nothing):
+		return args.bad("%s", string(nothing))
+	case err != nil:
+		return err
 	}
+	return d.try(tag, mech.Name, given)
 }
 
 // cleartext refuses credentials, or the offer of some, without TLS (RFC 9051
-// section 6.2.3). They reach nobody and are not counted.
-func (c *client) cleartext(tag string, mech auth.Mechanism) error {
-	if c.server.Refused != nil {
-		c.server.Refused(auth.Attempt{Session: c.id, Protocol: auth.IMAP, Mechanism: mech, Source: c.source}, auth.Cleartext)
-	}
-	if err := c.say(tag + " " + c.server.refusal(auth.Verdict{Outcome: auth.Cleartext}) + "\r\n"); err != nil {
-		return err
-	}
-	return c.again(&c.failed, orElse(c.server.MaxFailures, 10))
-}
-
-// again counts something that a connection may do a few times only.
-func (c *client) again(times *int, most int) error {
-	if *times++; *times >= most {
-		return farewellRefusals
-	}
-	return nil
-}
-
-// loggedIn is a session at the mail server that is not the client's yet.
-type loggedIn struct {
-	*upstream.IMAPConn
-	remove func() // from the registry
+// section 6.2.3).
+func (d *dialogue) cleartext(tag string, mech auth.Mechanism) error {
+	return d.Cleartext(mech, tag+" "+d.server.refusal(auth.Verdict{Outcome: auth.Cleartext})+"\r\n")
 }
 
 // try puts complete credentials before the guard, and answers.
-func (c *client) try(tag string, mech auth.Mechanism, given credentials) error {
-	if hasControls(given.login) || hasControls(given.authorize) {
-		return &syntaxError{tag, "a control character in the name"}
+func (d *dialogue) try(tag string, mech auth.Mechanism, given frontend.Credentials) error {
+	if err := given.Check(); err != nil {
+		return &syntaxError{tag, err.Error()}
 	}
-	if strings.IndexByte(given.password.Reveal(), 0) >= 0 {
-		return &syntaxError{tag, "a NUL in the password"}
-	}
-	var kept *loggedIn
-	defer func() {
-		// Refused after all (locked meanwhile, expired, revoked), the client is gone,
-		// or a panic has come before the splice.
-		if kept != nil && c.spliced() == nil {
-			kept.remove()
-			kept.Logout()
+	program := ""
+	for _, field := range d.said {
+		if strings.EqualFold(field.Name, "name") { // RFC 2971 section 3.3
+			program = field.Value
 		}
-	}()
-	asked := false
-	verdict := c.attempt(auth.Attempt{
-		Mechanism: mech, Login: given.login, Authorize: given.authorize, Password: given.password,
-		Verify: func(ctx context.Context, name auth.Name) auth.Answer {
-			conn, answer := c.server.Upstream.LoginIMAP(ctx, name, given.password,
-				upstream.Client{Address: c.source, TLS: upstream.TLSVersion(c.conn), Session: c.id, ID: c.said, Fresh: asked})
-			asked = true
-			if conn != nil {
-				kept = &loggedIn{conn, func() {}}
-				// Before the guard settles: a lock that comes behind its
-				// decision then finds this session and ends it.
-				if c.server.Sessions != nil {
-					kept.remove = c.server.Sessions.Add(name, c.endSession)
-				}
+	}
+	return d.Login(frontend.Login{
+		Credentials: given, Mechanism: mech, Program: program,
+		Verify: func(ctx context.Context, name auth.Name, again bool) (*frontend.Session, auth.Answer) {
+			conn, answer := d.server.Upstream.LoginIMAP(ctx, name, given.Password,
+				upstream.Client{Address: d.Source(), TLS: upstream.TLSVersion(d.Conn()), Session: d.ID, ID: d.said, Fresh: again})
+			if conn == nil {
+				return nil, answer
 			}
-			return answer
+			return &frontend.Session{
+				Conn: conn.Conn, Ahead: conn.Ahead, Logout: conn.Logout,
+				Welcome: func(v auth.Verdict) string { return d.server.welcome(tag, v, conn) },
+			}, answer
+		},
+		Refusal: func(v auth.Verdict) string {
+			return d.server.alert(v) + tag + " " + d.server.refusal(v) + "\r\n"
 		},
 	})
-	if verdict.Outcome != auth.Accepted || kept == nil {
-		if err := c.say(c.server.alert(verdict) + tag + " " + c.server.refusal(verdict) + "\r\n"); err != nil {
-			return err
-		}
-		c.refused = time.Now()
-		return c.again(&c.failed, orElse(c.server.MaxFailures, 10))
-	}
-	if c.isRevoked() {
-		return errVanish // an admin was faster than our OK
-	}
-	if err := c.say(c.welcome(tag, verdict, kept.IMAPConn)); err != nil {
-		return err
-	}
-	c.splice(verdict.Name, kept)
-	return errSpliced
-}
-
-// hasControls reports control characters, which no name has.
-func hasControls(name string) bool {
-	return strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
 
 // welcome is what the client reads at its login, in one write: the alert, what
 // the mail server has said, the capabilities unless the client gets them from
 // there (RFC 9051 section 6.2.2, 6.2.3: those from before the login are void),
 // and the mail server's own words.
-func (c *client) welcome(tag string, v auth.Verdict, conn *upstream.IMAPConn) string {
+func (s *Server) welcome(tag string, v auth.Verdict, conn *upstream.IMAPConn) string {
 	var b strings.Builder
-	if v.Alert && c.server.AlertText != nil {
-		b.WriteString("* OK [ALERT] " + oneLine(c.server.AlertText(v.ExpiresIn)) + "\r\n")
+	if v.Alert && s.AlertText != nil {
+		b.WriteString("* OK [ALERT] " + frontend.OneLine(s.AlertText(v.ExpiresIn)) + "\r\n")
 	}
 	b.Write(conn.Untagged)
 	if !conn.Told {
@@ -196,37 +134,4 @@ func (c *client) welcome(tag string, v auth.Verdict, conn *upstream.IMAPConn) st
 	}
 	b.WriteString(tag + " " + conn.OK + "\r\n")
 	return b.String()
-}
-
-// splice gives both connections to the relay; from here on this client is what
-// the relay and the registry hold of it.
-func (c *client) splice(name auth.Name, kept *loggedIn) {
-	ahead := c.in.rest()
-	c.in, c.said, c.mistakes = nil, nil, nil
-	recorder := c.server.recorder()
-	remove := kept.remove // and nothing else of what the mail server has said: a session lasts for hours
-	c.mu.Lock()           // until those who want to end the client know where to
-	defer c.mu.Unlock()
-	c.pair = relay.Join(relay.Side{Conn: c.conn, Ahead: ahead}, relay.Side{Conn: kept.Conn, Ahead: kept.Ahead}, relay.Options{
-		Idle: orElse(c.server.IdleTimeout, 35*time.Minute),
-		Moved: func(fromClient, fromUpstream int) {
-			recorder.Relayed(auth.IMAP, int64(fromClient), int64(fromUpstream))
-		},
-		Done: func(r relay.Result) {
-			remove()
-			log := c.log.With("account", string(name))
-			if r.Err != nil {
-				log = log.With("why", r.Err)
-			}
-			log.Info("session ends", "from_client", r.FromClient, "to_client", r.FromUpstream,
-				"seconds", int(time.Since(c.begun).Seconds()))
-			c.gone()
-		},
-	})
-	if c.ended || c.revoked {
-		c.pair.Kick()
-	}
-	if c.brief {
-		c.pair.KickWhenQuiet()
-	}
 }

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"congthu/auth"
 )
 
 // origin is what an ID command says of the client that a forwarder speaks for.
@@ -54,29 +52,17 @@ func (o origin) address() (netip.AddrPort, error) {
 // believe makes a forwarder's client the one whose login this is. Anybody else
 // could claim any address, to get away from the throttle or to have somebody
 // else throttled. A forwarder that says nothing new speaks for whom it did.
-func (c *client) believe(o origin) {
-	if o.ip == "" || c.server.Forwarder == nil || !c.server.Forwarder(c.peer.Addr()) {
+func (d *dialogue) believe(o origin) {
+	if o.ip == "" || d.server.Forwarder == nil || !d.server.Forwarder(d.Peer.Addr()) {
 		return
 	}
 	source, err := o.address()
 	if err != nil {
-		if !c.misled {
-			c.misled = true
-			c.log.Debug("a forwarder's client is not known", "err", err)
+		if !d.misled {
+			d.misled = true
+			d.Log.Debug("a forwarder's client is not known", "err", err)
 		}
 		return
 	}
-	c.speakFor(source)
-}
-
-// speakFor sets whose login this is, for the guard, the mail server and the log.
-func (c *client) speakFor(source netip.AddrPort) {
-	if c.log != nil && source == c.source {
-		return
-	}
-	c.source = source
-	c.log = c.server.log().With("protocol", auth.IMAP, "session", c.id, "source", source)
-	if source != c.peer {
-		c.log = c.log.With("forwarder", c.peer)
-	}
+	d.SpeakFor(source)
 }

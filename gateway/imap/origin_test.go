@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 	"congthu/gateway/upstream"
 )
 
@@ -152,7 +152,7 @@ func TestAnAddressSaidInClearIsForgotten(t *testing.T) {
 
 func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
 	s, _ := fromWebmail(t)
-	s.server.Limiter = &accept.Limiter{PerSource: 1}
+	s.server.Limiter = &frontend.Limiter{PerSource: 1}
 	for range 3 {
 		c := s.connect(true)
 		c.identify(originating("192.0.2.7"))
@@ -166,10 +166,9 @@ func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
 		}
 		c.say("b LOGOUT")
 		c.gone()
-		waitFor(t, func() bool {
-			s.server.mu.Lock()
-			defer s.server.mu.Unlock()
-			return len(s.server.clients) == 0
+		waitFor(t, func() (left bool) {
+			s.recorder.do(func() { left = s.recorder.closed == s.recorder.opened })
+			return left
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
 )
 
 // reply is the tagged NO for an outcome.
@@ -58,9 +59,9 @@ func (s *Server) refusal(v auth.Verdict) string {
 		code = imap.ResponseCode(atom(v.Code))
 	}
 	if code == "" {
-		return "NO " + s.text(r.like)
+		return "NO " + s.Words(r.like)
 	}
-	return "NO [" + string(code) + "] " + s.text(r.like)
+	return "NO [" + string(code) + "] " + s.Words(r.like)
 }
 
 // alert is the line before a refusal that somebody must act on (RFC 9051 section 7.1):
@@ -69,31 +70,17 @@ func (s *Server) refusal(v auth.Verdict) string {
 func (s *Server) alert(v auth.Verdict) string {
 	switch v.Outcome {
 	case auth.Locked, auth.Revoked, auth.Expired:
-		return "* NO [ALERT] " + s.text(v.Outcome) + "\r\n"
+		return "* NO [ALERT] " + s.Words(v.Outcome) + "\r\n"
 	}
 	return ""
 }
 
-// text is the operator's words for an outcome.
-func (s *Server) text(o auth.Outcome) string {
-	text := ""
-	if s.Text != nil {
-		text = oneLine(s.Text(o))
+// bye is the line for a farewell (RFC 9051 section 7.1.5).
+func bye(f frontend.Farewell) string {
+	if f == frontend.Crowded { // RFC 5530 section 3: another time it may be let in
+		return "* BYE [UNAVAILABLE] " + string(f)
 	}
-	if text == "" {
-		text = o.String() // RFC 9051 section 9: resp-text is not empty
-	}
-	return text
-}
-
-// oneLine keeps a text from being more than one line of ASCII.
-func oneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, text)
+	return "* BYE " + string(f)
 }
 
 // atom returns a response code if it is nothing but that.

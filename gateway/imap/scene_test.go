@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
 	"congthu/gateway/mailtest"
 	"congthu/gateway/session"
 	"congthu/gateway/upstream"
@@ -118,11 +119,13 @@ func newScene(t testing.TB) *scene {
 	}
 	s.fakeAddress = sync.OnceValues(s.fake.Start)
 	s.server = &Server{
-		Guard: s.guard, TLSConfig: mailtest.ServerTLS(), Hostname: "mail.test", Text: words,
+		Server: frontend.Server{
+			Guard: s.guard, TLSConfig: mailtest.ServerTLS(), Hostname: "mail.test", Text: words,
+			Sessions: s.sessions, Recorder: s.recorder, Refused: s.recorder.refused, DrainTimeout: -1,
+			Log: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
 		Upstream:  &upstream.Server{Dial: s.dialFake, Timeout: 10 * time.Second},
 		AlertText: func(days int) string { return fmt.Sprintf("Mat khau con %d ngay. %d days left.", days, days) },
-		Sessions:  s.sessions, Recorder: s.recorder, Refused: s.recorder.refused, DrainTimeout: -1,
-		Log: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	t.Cleanup(s.close)
 	return s

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 	"congthu/gateway/mailtest"
 )
 
@@ -65,8 +65,8 @@ func TestRubbishEndsTheConnection(t *testing.T) {
 
 func TestTooManyConnections(t *testing.T) {
 	for _, change := range []func(*gateway){
-		func(g *gateway) { g.Limiter = &accept.Limiter{Max: 2} },
-		func(g *gateway) { g.Limiter = &accept.Limiter{PerSource: 2} },
+		func(g *gateway) { g.Limiter = &frontend.Limiter{Max: 2} },
+		func(g *gateway) { g.Limiter = &frontend.Limiter{PerSource: 2} },
 	} {
 		g := start(t, change)
 		a, b := g.connect(), g.connect()

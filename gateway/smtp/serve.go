@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"congthu/auth"
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 	"congthu/gateway/upstream"
 )
 
@@ -34,19 +34,19 @@ type door struct {
 // them 421, and returns nil
 // when all connections are closed. It may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
-	d := &door{Server: s, implicit: implicit, tls: accept.TLS(s.TLSConfig, alpn...), conns: make(map[*conn]func())}
+	d := &door{Server: s, implicit: implicit, tls: frontend.TLS(s.TLSConfig, alpn...), conns: make(map[*conn]func())}
 	d.extensions.Store(&upstream.Extensions{})
 	refreshing, stopRefreshing := context.WithCancel(ctx)
 	first := make(chan struct{})
 	d.wg.Go(func() { d.refresh(refreshing, first) })
-	stopClosing := context.AfterFunc(ctx, func() { accept.Shut(l) })
+	stopClosing := context.AfterFunc(ctx, func() { frontend.Shut(l) })
 	defer stopClosing()
 	select { // nobody should be told less than the mail server offers
 	case <-first:
 	case <-time.After(5 * time.Second):
 	case <-ctx.Done():
 	}
-	err := accept.Loop(ctx, l, s.logger().With("protocol", auth.SMTP), func(inner net.Conn) {
+	err := frontend.Loop(ctx, l, s.logger().With("protocol", auth.SMTP), func(inner net.Conn) {
 		d.wg.Go(func() { d.serve(context.WithoutCancel(ctx), inner) })
 	})
 	l.Close()
@@ -57,7 +57,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 
 // serve owns one connection.
 func (d *door) serve(ctx context.Context, inner net.Conn) {
-	source, id := accept.Source(inner), accept.ID()
+	source, id := frontend.Source(inner), frontend.ID()
 	log := d.logger().With("session", id, "protocol", auth.SMTP, "source", source)
 	c := newConn(inner, d.times())
 	defer c.Close()

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"congthu/auth"
-	"congthu/gateway/accept"
+	"congthu/gateway/frontend"
 	live "congthu/gateway/session"
 	"congthu/gateway/upstream"
 )
@@ -108,7 +108,7 @@ type Server struct {
 	// MaxRecipients bounds one message; 0 leaves it to the mail server.
 	MaxRecipients int
 	// Limiter bounds the connections; other doors may share it. Nil: nothing does.
-	Limiter *accept.Limiter
+	Limiter *frontend.Limiter
 	// MaxFailures is how many refused logins a connection may have. 0: 10.
 	MaxFailures int
 	// LoginTimeout bounds each wait before login, LoginTotal all of it.
@@ -127,7 +127,7 @@ type Server struct {
 	// minutes; more often while it cannot be reached.
 	RefreshEvery time.Duration
 
-	refusals accept.Refusals
+	refusals frontend.Refusals
 }
 
 func or[T comparable](value, otherwise T) T {

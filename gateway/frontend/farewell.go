@@ -1,0 +1,95 @@
+package frontend
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// Farewell is a reason to end a connection that the client is told: Vietnamese
+// without diacritics and English, since some mail programs show it. As an error it
+// ends a dialogue.
+type Farewell string
+
+const (
+	MuchData     Farewell = "Qua nhieu du lieu truoc khi dang nhap / Too much data before login"
+	ShuttingDown Farewell = "May chu dang dung, vui long thu lai / The server is shutting down, please try again"
+	TooSlow      Farewell = "Qua thoi gian cho / Too slow"
+	BadCommands  Farewell = "Qua nhieu lenh sai / Too many bad commands"
+	ManyRefusals Farewell = "Qua nhieu lan dang nhap bi tu choi / Too many refusals"
+	NoWebServer  Farewell = "Day khong phai may chu web / This is no web server"
+	EarlyOctets  Farewell = "Khong duoc gui gi sau STARTTLS / Nothing may follow STARTTLS"
+	LoggedOut    Farewell = "Da dang xuat / Logging out"
+	// Crowded is said to clients that are not let in.
+	Crowded Farewell = "Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later"
+)
+
+// Error implements error.
+func (f Farewell) Error() string { return string(f) }
+
+// TooMuch is a bound of what a client may send before login that was exceeded. It
+// ends the connection with [MuchData].
+type TooMuch string
+
+// Error implements error.
+func (t TooMuch) Error() string { return string(t) }
+
+// farewell says the last words where that makes sense (RFC 9051 section 7.1.5).
+func (c *Client) farewell(err error) {
+	c.mu.Lock()
+	draining, ended := c.draining, c.ended
+	c.mu.Unlock()
+	var f Farewell
+	var much TooMuch
+	var timeout net.Error
+	switch {
+	case ended:
+		return
+	case errors.As(err, &f):
+	case errors.As(err, &much):
+		f = MuchData
+	case errors.As(err, &timeout) && timeout.Timeout() && draining:
+		f = ShuttingDown
+	case errors.As(err, &timeout) && timeout.Timeout():
+		f = TooSlow // RFC 9051 section 5.4
+	default:
+		// Logged out, hung up, or not worth a word.
+		c.Log.Debug("connection ends", "why", err)
+		return
+	}
+	c.Log.Debug("connection ends", "why", err)
+	if c.Say(c.serving.protocol.Bye(f)+"\r\n") == nil && !draining {
+		c.linger()
+	}
+}
+
+// linger lets the client read our last words: closing a socket with something
+// unread in it would take them back.
+func (c *Client) linger() {
+	if secured, ok := c.conn.(*tls.Conn); ok {
+		secured.CloseWrite()
+	}
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.mu.Lock()
+	if !c.ended && !c.draining {
+		c.raw.SetReadDeadline(time.Now().Add(time.Second))
+	}
+	c.mu.Unlock()
+	io.CopyN(io.Discard, c.raw, maxTalk)
+}
+
+// OneLine makes one line of printable ASCII of a text.
+func OneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text)
+}

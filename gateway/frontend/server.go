@@ -1,0 +1,299 @@
+package frontend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/session"
+)
+
+// Guard decides about complete credentials.
+type Guard interface {
+	Attempt(context.Context, auth.Attempt) auth.Verdict
+}
+
+// Recorder counts. It must not block.
+type Recorder interface {
+	// Opened and Closed are called once for each connection.
+	Opened(auth.Protocol)
+	Closed(auth.Protocol)
+	// Handshaken is called for each TLS handshake; the error says why it failed.
+	Handshaken(auth.Protocol, error)
+	// Panicked is called for each panic, which has cost one connection.
+	Panicked(auth.Protocol)
+	// Relayed is called as octets arrive at the other side.
+	Relayed(p auth.Protocol, fromClient, fromServer int64)
+}
+
+// Protocol is what a mail protocol brings.
+type Protocol struct {
+	Name auth.Protocol
+	// ALPN are the protocol's names in a TLS handshake.
+	ALPN []string
+	// Speak greets the client and answers its commands. It returns why there is no
+	// next one: the error of a method of the client, or a [Farewell]. It runs in
+	// the connection's goroutine and must not start others.
+	Speak func(*Client) error
+	// Bye is the line for a farewell, without CRLF.
+	Bye func(Farewell) string
+}
+
+// Server serves a protocol that is passed on to the mail server after the login. Set
+// the fields before Serve and leave them alone then. It may serve several listeners
+// at once.
+type Server struct {
+	// Guard is required.
+	Guard Guard
+	// TLSConfig has the certificate, or GetCertificate; ALPN and the lowest version
+	// are set here, which GetConfigForClient would undo. Nil: no TLS, and so no
+	// login at all.
+	TLSConfig *tls.Config
+	// Hostname is the name in the greeting. Empty: "congthu".
+	Hostname string
+	// Text is the operator's words for an outcome: one line of ASCII. Nil: the
+	// outcome's name.
+	Text func(auth.Outcome) string
+	// Sessions registers the sessions that are logged in. Nil: they are not
+	// registered.
+	Sessions *session.Registry
+	// Recorder counts. Nil: nothing is counted.
+	Recorder Recorder
+	// Refused is called with credentials that were offered but not shown to the
+	// guard, which therefore records nothing. The attempt has neither name nor
+	// password. Nil: they are not recorded.
+	Refused func(auth.Attempt, auth.Outcome)
+	// Log is for the operator. Nil: discarded.
+	Log *slog.Logger
+
+	// Limiter bounds the connections; other front ends may share it. Nil: no bound.
+	Limiter *Limiter
+	// LoginTimeout bounds the TLS handshake and each command before login.
+	// 0: 60 s.
+	LoginTimeout time.Duration
+	// LoginTotal bounds the time from the first octet to the last command before
+	// login. 0: 3 min.
+	LoginTotal time.Duration
+	// IdleTimeout ends a logged-in session on which nothing moves. RFC 9051
+	// section 5.4 wants 30 minutes at least. 0: 35 min.
+	IdleTimeout time.Duration
+	// MaxFailures is how many refused logins a connection may have. 0: 10.
+	MaxFailures int
+	// MaxBad is how many commands that are none, or not for now. 0: 5.
+	MaxBad int
+	// DrainTimeout is how long logged-in sessions may go on when Serve's context
+	// has ended. 0: 30 s; negative: not at all.
+	DrainTimeout time.Duration
+	// LoginGrace is how much of DrainTimeout clients have that are not logged in
+	// yet: one that came at the last moment need not be told to come again. 0: none.
+	LoginGrace time.Duration
+	// EndQuiet ends a session that is logged in as soon as nothing moves on it when
+	// Serve's context has ended: the next process waits for the end of this one.
+	EndQuiet bool
+
+	refusals Refusals
+
+	mu      sync.Mutex
+	clients map[*Client]struct{}
+}
+
+// Serve accepts clients from l, which it closes, until ctx ends; then it says a
+// farewell to those that are not logged in after LoginGrace, lets the others go on
+// for DrainTimeout, and returns nil when all are gone. implicit is TLS from the first
+// octet (RFC 8314).
+func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool, p Protocol) error {
+	defer l.Close()
+	if implicit && s.TLSConfig == nil {
+		return fmt.Errorf("%s: implicit TLS without a TLS configuration", p.Name)
+	}
+	stop := context.AfterFunc(ctx, func() { Shut(l) })
+	defer stop()
+	v := s.serving(ctx, implicit, p)
+	err := Loop(ctx, l, s.log().With("protocol", p.Name), v.take)
+	v.drain()
+	return err
+}
+
+// ServeConn serves one connection that was accepted elsewhere, and returns when it
+// has ended. secured says that what it comes over protects it as TLS would.
+func (s *Server) ServeConn(ctx context.Context, conn net.Conn, secured bool, p Protocol) {
+	v := s.serving(ctx, false, p)
+	if c := v.enter(conn); c != nil {
+		c.secured = secured
+		c.serve()
+	}
+	v.clients.Wait()
+}
+
+// serving is one listener that is being served.
+type serving struct {
+	*Server
+	protocol Protocol
+	ctx      context.Context
+	implicit bool
+	tls      *tls.Config // nil: none
+	clients  sync.WaitGroup
+}
+
+func (s *Server) serving(ctx context.Context, implicit bool, p Protocol) *serving {
+	v := &serving{Server: s, protocol: p, ctx: ctx, implicit: implicit}
+	if s.TLSConfig != nil {
+		v.tls = TLS(s.TLSConfig, p.ALPN...) // ALPACA
+	}
+	return v
+}
+
+// take gives a connection its goroutine.
+func (v *serving) take(conn net.Conn) {
+	if c := v.enter(conn); c != nil {
+		go c.serve()
+	}
+}
+
+// enter counts a connection in; nil when there is no place for it.
+func (v *serving) enter(conn net.Conn) *Client {
+	c := newClient(v, conn)
+	leave, ok := v.Limiter.Enter(c.Peer.Addr(), c.Log)
+	switch {
+	case ok:
+	case v.implicit:
+		conn.Close()
+		return nil
+	default:
+		// RFC 9051 section 7.1.5
+		v.clients.Go(func() { v.refusals.Say(conn, v.protocol.Bye(Crowded)) })
+		return nil
+	}
+	c.leave = leave
+	v.add(c)
+	v.recorder().Opened(v.protocol.Name)
+	v.clients.Add(1)
+	return c
+}
+
+// drain waits for the clients after the listener has closed.
+func (v *serving) drain() {
+	timeout := v.DrainTimeout
+	if timeout == 0 {
+		timeout = 30 * time.Second
+	}
+	timer := time.NewTimer(max(timeout, 0))
+	defer timer.Stop()
+	if v.EndQuiet {
+		v.each((*Client).endWhenQuiet)
+	}
+	gone := make(chan struct{})
+	go func() {
+		v.clients.Wait()
+		close(gone)
+	}()
+	grace := time.NewTimer(min(v.LoginGrace, max(timeout, 0)))
+	defer grace.Stop()
+	select {
+	case <-gone:
+		return
+	case <-grace.C:
+		v.each((*Client).drain)
+	}
+	select {
+	case <-gone:
+		return
+	case <-timer.C:
+	}
+	v.each((*Client).end)
+	<-gone
+}
+
+func (v *serving) each(do func(*Client)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for c := range v.Server.clients {
+		if c.serving == v {
+			do(c)
+		}
+	}
+}
+
+func (s *Server) add(c *Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clients == nil {
+		s.clients = make(map[*Client]struct{})
+	}
+	s.clients[c] = struct{}{}
+}
+
+func (s *Server) remove(c *Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, c)
+}
+
+// Words are the operator's words for an outcome, in one line of ASCII that is not
+// empty.
+func (s *Server) Words(o auth.Outcome) string {
+	text := ""
+	if s.Text != nil {
+		text = OneLine(s.Text(o))
+	}
+	if text == "" {
+		text = o.String()
+	}
+	return text
+}
+
+func (s *Server) hostname() string {
+	if s.Hostname == "" {
+		return "congthu"
+	}
+	return OneLine(s.Hostname)
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+func (s *Server) recorder() Recorder {
+	if s.Recorder == nil {
+		return uncounted{}
+	}
+	return s.Recorder
+}
+
+func (s *Server) loginTimeout() time.Duration { return positive(s.LoginTimeout, 60*time.Second) }
+func (s *Server) loginTotal() time.Duration   { return positive(s.LoginTotal, 3*time.Minute) }
+
+// positive is value, or what stands for it when it is not set.
+func positive[T int | time.Duration](value, otherwise T) T {
+	if value <= 0 {
+		return otherwise
+	}
+	return value
+}
+
+// uncounted is the recorder of a server that has none.
+type uncounted struct{}
+
+func (uncounted) Opened(auth.Protocol)                {}
+func (uncounted) Closed(auth.Protocol)                {}
+func (uncounted) Handshaken(auth.Protocol, error)     {}
+func (uncounted) Panicked(auth.Protocol)              {}
+func (uncounted) Relayed(auth.Protocol, int64, int64) {}
+
+// Ways in which a dialogue ends without a farewell.
+var (
+	errSpliced = errors.New("spliced")
+	errVanish  = errors.New("no reason given to the client")
+	// ErrLoggedOut is the end of a dialogue that the client has asked for, and that
+	// it was answered.
+	ErrLoggedOut = errors.New("logged out")
+)
