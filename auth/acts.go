@@ -151,10 +151,10 @@ func (g *Guard) Grace(ctx context.Context, name Name, days int, act Act) (Accoun
 		until := now.Add(time.Duration(days) * 24 * time.Hour)
 		before := "no grace"
 		if a.GraceUntil.After(now) {
-			before = "grace until " + rules.instant(a.GraceUntil)
+			before = "grace until " + rules.Instant(a.GraceUntil)
 		}
 		a.GraceUntil = until
-		return Event{Kind: GraceGranted, Before: before, After: "grace until " + rules.instant(until)}, nil
+		return Event{Kind: GraceGranted, Before: before, After: "grace until " + rules.Instant(until)}, nil
 	})
 }
 
@@ -199,5 +199,5 @@ func describeLock(a *Account) string {
 	return "not locked, " + describeFailures(a.Failures)
 }
 
-// instant writes a time for people, in the regulation's time zone.
-func (r Rules) instant(t time.Time) string { return t.In(r.Location).Format("2006-01-02 15:04 -07:00") }
+// Instant writes a time for people, in the regulation's time zone.
+func (r Rules) Instant(t time.Time) string { return t.In(r.Location).Format("2006-01-02 15:04 -07:00") }

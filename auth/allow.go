@@ -28,12 +28,6 @@ type AllowedSource struct {
 	By, Reason string
 }
 
-// allowance is the latest that this process has heard of a source.
-type allowance struct {
-	AllowedSource
-	at time.Time // of the event
-}
-
 // ErrThrottleOff: no source is refused here, so that there is none to allow.
 var ErrThrottleOff = fmt.Errorf("%w: sources are not throttled", ErrNothingToDo)
 
@@ -86,8 +80,8 @@ func (g *Guard) allowUntil(ctx context.Context, addr netip.Addr, act Act, f func
 		return AllowedSource{}, err
 	}
 	g.applyAllowance(done)
-	allowed, _ := allowanceOf(done)
-	return allowed.AllowedSource, nil
+	allowed, _ := done.Allows()
+	return allowed, nil
 }
 
 // AllowedSources returns the sources that are allowed now, the one whose time ends
@@ -99,7 +93,7 @@ func (g *Guard) AllowedSources() []AllowedSource {
 	g.mu.RLock()
 	for _, a := range g.allowed {
 		if now.Before(a.Until) {
-			list = append(list, a.AllowedSource)
+			list = append(list, a)
 		}
 	}
 	g.mu.RUnlock()
@@ -117,7 +111,7 @@ func (g *Guard) allowedSource(source netip.Prefix, now time.Time) AllowedSource 
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if a := g.allowed[source]; now.Before(a.Until) {
-		return a.AllowedSource
+		return a
 	}
 	return AllowedSource{}
 }
@@ -125,7 +119,7 @@ func (g *Guard) allowedSource(source netip.Prefix, now time.Time) AllowedSource 
 // applyAllowance does what an event tells of a source, unless a later one has told
 // of it: those of the time before a restart may be read after the first new one.
 func (g *Guard) applyAllowance(e Event) {
-	a, ok := allowanceOf(e)
+	a, ok := e.Allows()
 	if !ok || g.Throttle == nil {
 		return
 	}
@@ -133,11 +127,11 @@ func (g *Guard) applyAllowance(e Event) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	// One that lies in the future is of a clock that was ahead: what follows came after it.
-	if last := g.allowed[a.Source].at; a.at.Before(last) && !last.After(now.Add(clockTolerance)) {
+	if last := g.allowed[a.Source].Since; a.Since.Before(last) && !last.After(now.Add(clockTolerance)) {
 		return
 	}
 	for source, other := range g.allowed {
-		if a.at.Sub(other.at) > MaxAllowance { // none is longer
+		if a.Since.Sub(other.Since) > MaxAllowance { // none is longer
 			delete(g.allowed, source)
 		}
 	}
@@ -194,7 +188,7 @@ func (g *Guard) RecallAllowed(ctx context.Context, log interface {
 }
 
 // describeAllowance is the state of a source in the audit log, from which
-// allowanceOf reads it.
+// [Event.Allows] reads it.
 func describeAllowance(source netip.Prefix, until time.Time) string {
 	if until.IsZero() {
 		return source.String() + notAllowed
@@ -207,8 +201,9 @@ const (
 	allowedUntil = " allowed until "
 )
 
-// allowanceOf is what an event tells; ok is false when it tells of no source.
-func allowanceOf(e Event) (a allowance, ok bool) {
+// Allows is what an event tells of a source that is allowed; ok is false when it tells
+// of none.
+func (e Event) Allows() (a AllowedSource, ok bool) {
 	if e.Kind != SourceAllowed {
 		return a, false
 	}
@@ -217,7 +212,7 @@ func allowanceOf(e Event) (a allowance, ok bool) {
 	if err != nil {
 		return a, false
 	}
-	a = allowance{AllowedSource{Source: source, Since: e.At, By: e.Actor, Reason: e.Reason}, e.At}
+	a = AllowedSource{Source: source, Since: e.At, By: e.Actor, Reason: e.Reason}
 	if !allowed {
 		return a, true
 	}

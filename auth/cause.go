@@ -77,7 +77,7 @@ func Causes(accounts []Account) []Cause {
 
 	bySource := make(map[netip.Prefix][]int)
 	for i, a := range locked {
-		for _, s := range a.lockSources() {
+		for _, s := range lockSources(a) {
 			bySource[s] = append(bySource[s], i)
 		}
 	}
@@ -114,7 +114,7 @@ func Causes(accounts []Account) []Cause {
 		c.Last = a.Lock.At
 		c.Accounts = append(c.Accounts, a.Name)
 		c.Suspected = c.Suspected || suspected[i]
-		for _, s := range a.lockSources() {
+		for _, s := range lockSources(a) {
 			from[r][s]++
 		}
 	}
@@ -175,7 +175,7 @@ func FindCausesOfNames(ctx context.Context, store Lister) ([]Cause, error) {
 			sources[s] = true
 		}
 		of = append(of, func(a Account) bool {
-			return c.near(a, causeGap) && slices.ContainsFunc(a.lockSources(), func(s netip.Prefix) bool { return sources[s] })
+			return c.near(a, causeGap) && slices.ContainsFunc(lockSources(a), func(s netip.Prefix) bool { return sources[s] })
 		})
 	}
 	for _, c := range causes {
@@ -190,7 +190,7 @@ func FindCausesOfNames(ctx context.Context, store Lister) ([]Cause, error) {
 		}
 		c := &causes[i%len(causes)]
 		c.Unknown = append(c.Unknown, a.Name)
-		for _, s := range a.lockSources() {
+		for _, s := range lockSources(a) {
 			if !slices.Contains(c.Sources, s) {
 				c.Sources = append(c.Sources, s)
 			}
@@ -225,7 +225,7 @@ func (c Cause) near(a Account, d time.Duration) bool {
 }
 
 // lockSources are the sources of the wrong passwords that locked the account.
-func (a Account) lockSources() []netip.Prefix {
+func lockSources(a Account) []netip.Prefix {
 	var sources []netip.Prefix
 	for _, m := range a.Mistakes {
 		if s := Source(m.Source.Addr()); s.IsValid() && !slices.Contains(sources, s) {

@@ -145,7 +145,7 @@ func (g *Guard) clocksDiffer(shown time.Time) string {
 		return ""
 	}
 	rules := g.policy.Load().Rules
-	return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.instant(shown), rules.instant(g.machineNow()))
+	return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.Instant(shown), rules.Instant(g.machineNow()))
 }
 
 // differs reports whether the clock, where it is another's, differs from this
@@ -233,7 +233,7 @@ func (g *Guard) LearnClock(ctx context.Context, log EventReader) error {
 	if len(newest) > 0 && newest[0].At.Sub(now) > clockTolerance {
 		rules := g.policy.Load().Rules
 		g.suspect(now, fmt.Sprintf("the newest event of the audit log is of %s, and the clock shows %s: it is behind, or it was ahead",
-			rules.instant(newest[0].At), rules.instant(now)))
+			rules.Instant(newest[0].At), rules.Instant(now)))
 	}
 	return nil
 }
@@ -412,7 +412,7 @@ func (r Rules) redate(a *Account, now time.Time, d doubtful, accepted time.Time,
 	set := func(what string, t *time.Time, at time.Time) {
 		changed = true
 		if what != "" {
-			before = append(before, what+" "+r.instant(*t))
+			before = append(before, what+" "+r.Instant(*t))
 		}
 		*t = at
 	}
@@ -439,7 +439,7 @@ func (r Rules) redate(a *Account, now time.Time, d doubtful, accepted time.Time,
 		future("", &a.Seen[i].At)
 	}
 	if most := now.Add(r.Password.MaxGrace); a.GraceUntil.After(most) {
-		before = append(before, "grace until "+r.instant(a.GraceUntil))
+		before = append(before, "grace until "+r.Instant(a.GraceUntil))
 		a.GraceUntil, changed = most, true
 	}
 	today := r.day(now)

@@ -102,7 +102,7 @@ type Guard struct {
 	logins  map[Name]time.Time // last logins not written yet
 	// allowed are the sources that administrators let go on, and those of which they
 	// have ended it lately.
-	allowed map[netip.Prefix]allowance
+	allowed map[netip.Prefix]AllowedSource
 
 	// toForgive are unlocked names that the throttle is to forgive at every source,
 	// for what came up to an instant.
@@ -150,6 +150,24 @@ func (g *Guard) inForce(r Rules) Rules {
 	return r
 }
 
+// TrustedNow returns the present instant, or [ErrClockSuspect].
+func (g *Guard) TrustedNow() (time.Time, error) {
+	err := g.clockInDoubt()
+	return g.now(), err
+}
+
+// Announce appends an event of the whole gateway to the audit log.
+func (g *Guard) Announce(ctx context.Context, e Event) error {
+	g.init()
+	// It is of no account, and a blank one leaves no trace.
+	_, err := g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true })
+	if err != nil {
+		return err
+	}
+	g.happened([]Event{e}, false)
+	return nil
+}
+
 // Canonical returns the account that a login name means, for admins: also one that
 // there may be from before letters beyond ASCII were refused. See [Namer.Existing].
 func (g *Guard) Canonical(login string) (Name, error) {
@@ -174,7 +192,7 @@ func (g *Guard) init() {
 		g.forgiven = newShards[Name, time.Time](maxRefusals)
 		g.shares = newShards[netip.Prefix, share](maxShares)
 		g.logins = make(map[Name]time.Time)
-		g.allowed = make(map[netip.Prefix]allowance)
+		g.allowed = make(map[netip.Prefix]AllowedSource)
 		g.toForgive, g.forgiveSoon = make(map[Name]time.Time), make(chan struct{}, 1)
 		g.observe = make(chan unobserved, 1024)
 		g.nudge, g.nudgeLogins = make(chan struct{}, 1), make(chan struct{}, 1)

@@ -58,9 +58,9 @@ func (r Rules) Import(a *Account, from Imported, now time.Time, act Act) (events
 	var before, after []string
 	set := func(what string, field *time.Time, t time.Time) {
 		if !field.IsZero() {
-			before = append(before, what+" "+r.instant(*field))
+			before = append(before, what+" "+r.Instant(*field))
 		}
-		after = append(after, what+" "+r.instant(t))
+		after = append(after, what+" "+r.Instant(t))
 		*field = t
 	}
 	known := a.Known()

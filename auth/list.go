@@ -135,7 +135,7 @@ func EventsFrom(ctx context.Context, log interface {
 			return nil, 0, fmt.Errorf("read events of a source: %w", err)
 		}
 		for _, e := range page {
-			if !e.from(network) {
+			if !isFrom(e, network) {
 				continue
 			}
 			if len(found) == most {
@@ -151,12 +151,12 @@ func EventsFrom(ctx context.Context, log interface {
 	return found, want.Before, nil
 }
 
-// from reports whether an event is of a network: it happened from there, or tells of
+// isFrom reports whether an event is of a network: it happened from there, or tells of
 // a source there.
-func (e Event) from(network netip.Prefix) bool {
+func isFrom(e Event, network netip.Prefix) bool {
 	if network.Contains(e.Source.Addr().Unmap().WithZone("")) {
 		return true
 	}
-	a, ok := allowanceOf(e)
+	a, ok := e.Allows()
 	return ok && network.Overlaps(a.Source)
 }

@@ -53,25 +53,35 @@ const (
 	prunedAtOnce = 31 * 24 * time.Hour
 )
 
+// Announcer writes to the audit log, by its own clock: [Guard].
+type Announcer interface {
+	// TrustedNow returns the present instant, or why the clock cannot be relied on.
+	TrustedNow() (time.Time, error)
+	// Announce appends an event of the whole gateway.
+	Announce(ctx context.Context, e Event) error
+	Rules() Rules
+}
+
 // Prune removes the events that are older than keep from the audit log, with an
 // event that tells of it ([AuditPruned]), and returns how many were removed. Of a
 // long time that is overdue it removes the oldest month. It rests after each step,
 // since logins go on. Verify the log before: what is removed cannot be any more.
+// While the clock is suspect nothing is removed.
 //
 // Gateways that share a store may all call it; one of them does it.
-func (g *Guard) Prune(ctx context.Context, store Prunable, keep time.Duration) (removed int64, err error) {
-	g.init()
-	if err := g.clockInDoubt(); err != nil {
+func Prune(ctx context.Context, by Announcer, store Prunable, keep time.Duration) (removed int64, err error) {
+	now, err := by.TrustedNow()
+	if err != nil {
 		return 0, err
 	}
 	_, err = store.Alone(ctx, "prune", func(ctx context.Context) error {
-		removed, err = g.prune(ctx, store, keep)
+		removed, err = prune(ctx, by, store, now, keep)
 		return err
 	})
 	return removed, err
 }
 
-func (g *Guard) prune(ctx context.Context, store Prunable, keep time.Duration) (removed int64, err error) {
+func prune(ctx context.Context, by Announcer, store Prunable, now time.Time, keep time.Duration) (removed int64, err error) {
 	gone, err := store.Removed(ctx)
 	if err != nil {
 		return 0, err
@@ -80,7 +90,6 @@ func (g *Guard) prune(ctx context.Context, store Prunable, keep time.Duration) (
 	if err != nil {
 		return 0, err
 	}
-	now := g.now()
 	before := now.Add(-keep)
 	if month := oldest.At.Add(prunedAtOnce); month.Before(before) {
 		before = month
@@ -92,14 +101,11 @@ func (g *Guard) prune(ctx context.Context, store Prunable, keep time.Duration) (
 	told := Event{
 		At: now, Kind: AuditPruned, Actor: ByGateway, Before: gone.String(), After: upto.String(),
 		Reason: fmt.Sprintf("%d events are removed, the last of them of %s: the audit log is kept for %d days",
-			upto.Seq-gone.Seq, g.Rules().instant(upto.At), keep/(24*time.Hour)),
+			upto.Seq-gone.Seq, by.Rules().Instant(upto.At), keep/(24*time.Hour)),
 	}
-	// It is of no account, and a blank one leaves no trace.
-	_, err = g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{told}, true })
-	if err != nil {
+	if err := by.Announce(ctx, told); err != nil {
 		return 0, fmt.Errorf("announce the removal: %w", err)
 	}
-	g.happened([]Event{told}, false)
 	announced, err := store.Events(ctx, EventFilter{Kinds: []EventKind{AuditPruned}, Limit: 1})
 	switch {
 	case err != nil:
@@ -137,9 +143,9 @@ func OldestEvent(ctx context.Context, store OldestReader) (Event, error) {
 // ErrNotAnnounced: no event tells that these events are removed.
 var ErrNotAnnounced = errors.New("no event of the audit log tells that events are removed")
 
-// Removes returns the last event that a store may remove by this announcement, at
+// Removes returns the last event that a store may remove by the announcement e, at
 // most so many behind gone; gone itself when all of them are.
-func (e Event) Removes(gone ChainHead, most int) (last int64, err error) {
+func Removes(e Event, gone ChainHead, most int) (last int64, err error) {
 	upto, ok := parseHead(e.After)
 	if e.Kind != AuditPruned || !ok || upto.Seq >= e.Seq {
 		return 0, ErrNotAnnounced

@@ -131,12 +131,12 @@ func (r Rules) observe(a *Account, now time.Time, o observation, source netip.Ad
 	if p.place(o.fingerprint) >= 0 {
 		return nil, false
 	}
-	before := "password since " + r.instant(p.Since)
+	before := "password since " + r.Instant(p.Since)
 	r.remember(p, o.fingerprint, now)
 	a.GraceUntil, a.AlertedOn = time.Time{}, ""
 	return []Event{{
 		Kind: PasswordChanged, Account: a.Name, At: now, Actor: ByUser, Source: source,
-		Before: before, After: "password since " + r.instant(p.Since),
+		Before: before, After: "password since " + r.Instant(p.Since),
 		Reason: "a login with another password than before",
 	}}, true
 }
@@ -190,7 +190,7 @@ func (r Rules) accept(a *Account, s acceptance) (v accepted) {
 	if v.would == Revoked && r.Dormant(*a, s.now) { // this login ends the disuse
 		v.events = append(v.events, Event{
 			Kind: WouldRevoke, Account: a.Name, At: s.now, Actor: ByGateway, Source: s.source,
-			Reason: "unused since " + r.instant(r.dormancyBaseline(*a)),
+			Reason: "unused since " + r.Instant(r.dormancyBaseline(*a)),
 		})
 	}
 	if a.FirstLogin.IsZero() {
@@ -249,7 +249,7 @@ func (r Rules) would(a Account, since, now time.Time, sso bool) Outcome {
 
 // revoke marks an account as revoked for its dormancy (Art. 5.3.c).
 func (r Rules) revoke(a *Account, now time.Time, act Act) Event {
-	reason := "not logged in to since " + r.instant(r.dormancyBaseline(*a))
+	reason := "not logged in to since " + r.Instant(r.dormancyBaseline(*a))
 	if act.Reason != "" {
 		reason += ": " + act.Reason
 	}

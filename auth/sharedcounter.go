@@ -202,7 +202,7 @@ func (g *Guard) refuseUnlock(ctx context.Context, name Name) error {
 	}
 	return fmt.Errorf("%w: %w: nobody has logged in as %s yet, and wrong passwords for such names are counted for many of them together; "+
 		"import the account (congthu import accounts) and its owner can log in at once, or wait until %s",
-		ErrNothingToDo, ErrSharedFull, name, g.Rules().instant(until))
+		ErrNothingToDo, ErrSharedFull, name, g.Rules().Instant(until))
 }
 
 // The room for names that nobody ever logged in with is shared out: what one source

@@ -49,7 +49,7 @@ func (g *Guard) Sweep(ctx context.Context, census Census) (Swept, error) {
 	}
 	if n := len(swept.Dormant); g.Rules().Dormancy.Mode == Enforce && n > sweepFew && n > known/sweepShare {
 		return swept, fmt.Errorf("%w: %d of %d; is it %s? If so: congthu sweep --dry-run shows them, congthu sweep --force revokes them",
-			ErrManyDormant, n, known, g.Rules().instant(g.now()))
+			ErrManyDormant, n, known, g.Rules().Instant(g.now()))
 	}
 	return g.revokeDormant(ctx, swept, Act{Actor: ByGateway})
 }

@@ -333,7 +333,7 @@ func (g *Gateway) prune(ctx context.Context) {
 	if keep == 0 {
 		return
 	}
-	removed, err := g.guard.Prune(ctx, g.Store, keep)
+	removed, err := auth.Prune(ctx, g.guard, g.Store, keep)
 	switch {
 	case ctx.Err() != nil:
 		return

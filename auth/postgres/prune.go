@@ -74,7 +74,7 @@ func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (go
 				return err
 			}
 			var last int64
-			if last, own = told.Removes(gone, most); own != nil || last <= gone.Seq {
+			if last, own = auth.Removes(told, gone, most); own != nil || last <= gone.Seq {
 				return nil
 			}
 			var next auth.ChainHead

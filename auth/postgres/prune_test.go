@@ -44,7 +44,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	}
 	g := &auth.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
-	if n, err := g.Prune(t.Context(), s, 400*24*time.Hour); err != nil || n != 200 {
+	if n, err := auth.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
 		t.Fatalf("%d events were removed, %v; want 200", n, err)
 	}
 	wantEvents(t, s, 201)
@@ -82,7 +82,7 @@ func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	update(t, from, victim, 0, fail)
 	g := &auth.Guard{Store: from, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
-	if n, err := g.Prune(t.Context(), from, 400*24*time.Hour); err != nil || n == 0 {
+	if n, err := auth.Prune(t.Context(), g, from, 400*24*time.Hour); err != nil || n == 0 {
 		t.Fatalf("%d events were removed, %v", n, err)
 	}
 	gone, err := from.Removed(t.Context())

@@ -82,7 +82,7 @@ func (t *transaction) prune(q *request) error {
 		return err
 	}
 	var last int64
-	if last, q.err = told.Removes(p.gone, p.most); q.err != nil || last <= p.gone.Seq {
+	if last, q.err = auth.Removes(told, p.gone, p.most); q.err != nil || last <= p.gone.Seq {
 		return nil
 	}
 	next := auth.ChainHead{}

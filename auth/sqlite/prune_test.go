@@ -38,7 +38,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	}
 	g := &auth.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
-	if n, err := g.Prune(t.Context(), s, 400*24*time.Hour); err != nil || n != 200 {
+	if n, err := auth.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
 		t.Fatalf("%d events were removed, %v; want 200", n, err)
 	}
 	if head, err := s.Verify(t.Context(), nil); err != nil || head.Seq != 201 {

@@ -303,7 +303,7 @@ func (m *Model) RemoveEvents(ctx context.Context, announced int64, most int) (au
 				told = e
 			}
 		}
-		last, err := told.Removes(m.removed, most)
+		last, err := auth.Removes(told, m.removed, most)
 		for err == nil && m.removed.Seq < last {
 			m.removed, m.events = link(m.events[0]), m.events[1:]
 		}

@@ -44,7 +44,7 @@ func guardOf(s Store) *auth.Guard {
 
 func prune(t *testing.T, s Store) int64 {
 	t.Helper()
-	n, err := guardOf(s).Prune(t.Context(), s, keeping)
+	n, err := auth.Prune(t.Context(), guardOf(s), s, keeping)
 	if err != nil {
 		t.Fatalf("prune: %v", err)
 	}
@@ -158,7 +158,7 @@ func allPruned(t *testing.T, h Harness) {
 	// And the event that tells of it is replaced when it is old itself.
 	g := guardOf(s)
 	g.Now = func() time.Time { return noon.Add(keeping + day) }
-	if n, err := g.Prune(t.Context(), s, keeping); n != 1 || err != nil {
+	if n, err := auth.Prune(t.Context(), g, s, keeping); n != 1 || err != nil {
 		t.Fatalf("%d events were removed, %v; want 1", n, err)
 	}
 	if gone, err := s.Removed(t.Context()); gone.Seq != 4 || err != nil {
@@ -249,7 +249,7 @@ func cutOffPruning(t *testing.T, h Harness) {
 	age(t, s, 10*day)
 	before := all(t, s)
 	for _, steps := range []int{0, 1, 1} {
-		if _, err := guardOf(s).Prune(t.Context(), &cut{s, steps}, keeping); !errors.Is(err, errWanted) {
+		if _, err := auth.Prune(t.Context(), guardOf(s), &cut{s, steps}, keeping); !errors.Is(err, errWanted) {
 			t.Fatalf("prune: %v", err)
 		}
 		s = h.reopened(t, s)
@@ -275,7 +275,7 @@ func brokenPruning(t *testing.T, h Harness) {
 		age(t, s, 402*day, 401*day, 0)
 		before := all(t, s)
 		mend := h.Break(t, s, m)
-		_, err := guardOf(s).Prune(t.Context(), s, keeping)
+		_, err := auth.Prune(t.Context(), guardOf(s), s, keeping)
 		mend()
 		if err == nil {
 			t.Fatal("a store that fails has pruned")
@@ -342,7 +342,7 @@ func pruningReplicas(t *testing.T, h Harness) {
 	var wg sync.WaitGroup
 	for _, r := range h.replicas(t, s) {
 		wg.Go(func() {
-			if _, err := guardOf(r).Prune(t.Context(), &cut{r, 1000}, keeping); err != nil {
+			if _, err := auth.Prune(t.Context(), guardOf(r), &cut{r, 1000}, keeping); err != nil {
 				t.Errorf("prune: %v", err)
 			}
 		})
@@ -414,7 +414,7 @@ func prunedTampering(t *testing.T, h Harness) {
 // PruneSlowly removes what is older than 400 days, three events at a time, and
 // tells how far it has come: for a process that is to be killed in between.
 func PruneSlowly(ctx context.Context, s Store, told func(gone auth.ChainHead)) error {
-	_, err := guardOf(s).Prune(ctx, &telling{s, told}, keeping)
+	_, err := auth.Prune(ctx, guardOf(s), &telling{s, told}, keeping)
 	return err
 }
 
