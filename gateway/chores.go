@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
 )
@@ -62,7 +63,7 @@ type verified struct {
 }
 
 // Verify implements admin.Accounts.
-func (v verified) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
+func (v verified) Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error) {
 	head, err := v.Store.Verify(ctx, progress)
 	if ctx.Err() == nil {
 		v.metrics.ChainVerified(time.Now(), err)
@@ -258,7 +259,7 @@ func (g *Gateway) count(ctx context.Context) {
 	}
 	var oldest auth.Event
 	if err == nil {
-		oldest, err = auth.OldestEvent(ctx, g.Store)
+		oldest, err = audit.OldestEvent(ctx, g.Store)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -333,7 +334,7 @@ func (g *Gateway) prune(ctx context.Context) {
 	if keep == 0 {
 		return
 	}
-	removed, err := auth.Prune(ctx, g.guard, g.Store, keep)
+	removed, err := audit.Prune(ctx, g.guard, g.Store, keep)
 	switch {
 	case ctx.Err() != nil:
 		return
@@ -342,7 +343,7 @@ func (g *Gateway) prune(ctx context.Context) {
 	case removed > 0:
 		g.Log.Info("old events were removed from the audit log", "removed", removed, "keep_days", int(keep.Hours()/24))
 	}
-	if oldest, err := auth.OldestEvent(ctx, g.Store); err == nil {
+	if oldest, err := audit.OldestEvent(ctx, g.Store); err == nil {
 		g.Metrics.AuditOldest(oldest.At)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 	"congthu/gateway/config"
 )
 
@@ -178,8 +179,8 @@ func old(t *testing.T, store *memory, days ...int) {
 // broken is a store whose audit log does not verify.
 type broken struct{ *memory }
 
-func (broken) Verify(context.Context, func(checked, total int64)) (auth.ChainHead, error) {
-	return auth.ChainHead{}, &auth.BrokenChain{Seq: 2, Why: "the event is missing"}
+func (broken) Verify(context.Context, func(checked, total int64)) (audit.Head, error) {
+	return audit.Head{}, &audit.BrokenChain{Seq: 2, Why: "the event is missing"}
 }
 
 func TestTheSweepRemovesOldEventsOfALogThatVerifies(t *testing.T) {
@@ -215,7 +216,7 @@ func TestTheSweepRemovesOldEventsOfALogThatVerifies(t *testing.T) {
 				if err != nil || gone.Seq != c.removed {
 					t.Errorf("%d events were removed, %v; want %d", gone.Seq, err, c.removed)
 				}
-				oldest, err := auth.OldestEvent(t.Context(), o.store)
+				oldest, err := audit.OldestEvent(t.Context(), o.store)
 				if err != nil {
 					t.Fatal(err)
 				}

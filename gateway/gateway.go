@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 	"congthu/gateway/admin"
 	"congthu/gateway/balancer"
 	"congthu/gateway/config"
@@ -45,7 +46,7 @@ type Store interface {
 	auth.Census
 	auth.Importer
 	admin.Accounts
-	auth.Prunable
+	audit.Prunable
 	// UnknownNames is how many names are remembered that nobody ever logged in with.
 	UnknownNames(ctx context.Context) (int, error)
 	// Health says why the store cannot be used; nil when it can.

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -212,7 +213,7 @@ func TestNothingThatAClientChoseBecomesALabel(t *testing.T) {
 	m.Operated(auth.StoreOp(99), 0, nil)
 	m.CertificateExpires(canary, time.Now())
 	m.Accounts(auth.Headcount{States: map[auth.State]int{99: 7}, RunOut: map[int]int{99: 7}, Against: map[auth.Rule]int{99: 7}})
-	m.ChainVerified(time.Now(), &auth.BrokenChain{Why: canary})
+	m.ChainVerified(time.Now(), &audit.BrokenChain{Why: canary})
 	m.Reloaded(time.Now(), errors.New(canary))
 	text := exposition(t, reg)
 	for _, leak := range []string{canary, "198.51.100.77", ":4711", `"4711`} {
@@ -396,7 +397,7 @@ func TestOnlyABrokenChainIsABrokenChain(t *testing.T) {
 	want(t, reg, `congthu_audit_chain_ok`, 1)
 	m.ChainVerified(time.Unix(10, 0), errors.New("store: disk I/O error"))
 	want(t, reg, `congthu_audit_chain_ok`, 1)
-	m.ChainVerified(time.Unix(20, 0), fmt.Errorf("verify: %w", &auth.BrokenChain{Seq: 3, Why: "hash differs"}))
+	m.ChainVerified(time.Unix(20, 0), fmt.Errorf("verify: %w", &audit.BrokenChain{Seq: 3, Why: "hash differs"}))
 	want(t, reg, `congthu_audit_chain_ok`, 0)
 	want(t, reg, `congthu_audit_chain_verified_timestamp_seconds`, 20)
 	m.ChainVerified(time.Unix(30, 0), errors.New("store: disk I/O error"))

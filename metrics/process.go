@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // upstreams is the health of the mail server, and of the store, which is asked
@@ -126,10 +127,10 @@ func (m *Metrics) CertificateRead(c Certificate, err error) {
 }
 
 // ChainVerified says how a verification of the audit log ended at that time. An
-// error other than [*auth.BrokenChain] tells nothing about the log and changes
+// error other than [*audit.BrokenChain] tells nothing about the log and changes
 // nothing.
 func (m *Metrics) ChainVerified(at time.Time, err error) {
-	broken := (*auth.BrokenChain)(nil)
+	broken := (*audit.BrokenChain)(nil)
 	if err != nil && !errors.As(err, &broken) {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 const selectAgreed = `SELECT value FROM agreed WHERE what = $1`
@@ -170,7 +171,7 @@ func appendEvents(ctx context.Context, tx pgx.Tx, events []auth.Event) error {
 	if _, err := tx.Exec(ctx, shareChanges, lockKey("changes")); err != nil {
 		return err
 	}
-	var head auth.ChainHead
+	var head audit.Head
 	if err := tx.QueryRow(ctx, lockHead).Scan(&head.Seq, &head.Hash); err != nil {
 		return err
 	}

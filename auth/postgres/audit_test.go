@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 var allowTampering = []string{`DROP TRIGGER events_stay ON events`, `DROP TRIGGER events_stay_until_removed ON events`}
@@ -71,7 +72,7 @@ func TestTamperingIsFound(t *testing.T) {
 				execute(t, conn, statement)
 			}
 			_, err := s.Verify(t.Context(), nil)
-			if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != c.at {
+			if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != c.at {
 				t.Fatalf("verify: %v, want a break at %d", err, c.at)
 			}
 			t.Log(err)
@@ -106,12 +107,12 @@ func TestARewrittenLogDoesNotFitItsHead(t *testing.T) {
 	for i := len(events) - 1; i >= 0; i-- {
 		e := events[i]
 		e.Reason = "rewritten"
-		e.Hash = auth.Chain(prev, e)
+		e.Hash = audit.Chain(prev, e)
 		prev = e.Hash
 		execute(t, conn, `UPDATE events SET reason = 'rewritten', hash = $1 WHERE seq = $2`, e.Hash, e.Seq)
 	}
 	_, err = s.Verify(t.Context(), nil)
-	if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 200 {
+	if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != 200 {
 		t.Fatalf("verify: %v, want a break at 200", err)
 	}
 }

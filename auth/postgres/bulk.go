@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // Many accounts are changed in one transaction. It cannot take the lock of each
@@ -259,7 +260,7 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 	if err := b.findRoom(ctx, tx, delta); err != nil {
 		return 0, err
 	}
-	var end auth.ChainHead
+	var end audit.Head
 	if len(events) > 0 {
 		if err := tx.QueryRow(ctx, lockHead).Scan(&end.Seq, &end.Hash); err != nil {
 			return 0, err
@@ -374,7 +375,7 @@ func (b *bulk) findRoom(ctx context.Context, tx pgx.Tx, delta int64) error {
 }
 
 // chainAll gives events their numbers and hashes.
-func chainAll(h auth.ChainHead, events []*auth.Event) (_ auth.ChainHead, err error) {
+func chainAll(h audit.Head, events []*auth.Event) (_ audit.Head, err error) {
 	for _, e := range events {
 		one := []auth.Event{*e}
 		if h, err = h.Append(one); err != nil {

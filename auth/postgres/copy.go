@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // What can be wrong with a database that is to become a copy.
@@ -27,9 +28,9 @@ type Source interface {
 	List(context.Context, auth.Filter) ([]auth.Account, error)
 	Events(context.Context, auth.EventFilter) ([]auth.Event, error)
 	// Removed returns the last event that was removed because of its age.
-	Removed(context.Context) (auth.ChainHead, error)
+	Removed(context.Context) (audit.Head, error)
 	// Verify walks the audit log.
-	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
+	Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error)
 	// Contents counts the accounts, names that nobody ever logged in with among
 	// them, and gives what is there a name: another one after any change.
 	Contents(context.Context) (state string, accounts int64, err error)
@@ -45,7 +46,7 @@ var copiedAgreements = []string{"pepper"}
 type Copied struct {
 	Accounts int64 // with the names that nobody ever logged in with
 	Unknown  int64 // those
-	Head     auth.ChainHead
+	Head     audit.Head
 	// Already says that it was there: nothing was to be done.
 	Already bool
 }
@@ -112,7 +113,7 @@ func Copy(ctx context.Context, from Source, o Options, progress func(step CopySt
 	defer c.pool.Close()
 	defer closeConn(c.conn)
 	done, err := c.copy(ctx)
-	var broken *auth.BrokenChain
+	var broken *audit.BrokenChain
 	switch {
 	case err == nil:
 		return done, nil
@@ -134,7 +135,7 @@ type copier struct {
 
 	state    string
 	accounts int64
-	head     auth.ChainHead // of the source
+	head     audit.Head // of the source
 }
 
 func (c *copier) connectAll(ctx context.Context) error {
@@ -275,7 +276,7 @@ func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err 
 
 // copyEvents goes on behind the newest event of the copy.
 func (c *copier) copyEvents(ctx context.Context) error {
-	var at auth.ChainHead
+	var at audit.Head
 	if err := c.conn.QueryRow(ctx, `SELECT seq, hash FROM head`).Scan(&at.Seq, &at.Hash); err != nil {
 		return err
 	}
@@ -320,13 +321,13 @@ func (c *copier) copyEvents(ctx context.Context) error {
 		for i := range page {
 			e := &page[i]
 			// What is not chained is not worth copying; [auth.Store] never has it.
-			if e.Seq != at.Seq+1 || e.Hash != auth.Chain(at.Hash, *e) {
-				return &auth.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
+			if e.Seq != at.Seq+1 || e.Hash != audit.Chain(at.Hash, *e) {
+				return &audit.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
 			}
-			at, events[i] = auth.ChainHead{Seq: e.Seq, Hash: e.Hash}, e
+			at, events[i] = audit.Head{Seq: e.Seq, Hash: e.Hash}, e
 		}
 		if at.Seq != end {
-			return &auth.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
+			return &audit.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
 		}
 		err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 			if err := copyRows(ctx, c.conn, "events", eventColumns, events, eventFields); err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // defaultLimit is that of the filters.
@@ -160,12 +161,12 @@ const selectBounds = `SELECT h.seq, h.hash, r.seq, r.hash, r.at,
 
 // Verify walks the audit log from the first event and checks that none is
 // missing and each has the hash that it must; progress may be nil. Events that
-// are appended meanwhile are left for the next time. An [*auth.BrokenChain]
+// are appended meanwhile are left for the next time. An [*audit.BrokenChain]
 // says where somebody tampered with the log.
-func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at auth.ChainHead, err error) {
+func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at audit.Head, err error) {
 	defer s.operated(auth.OpVerify, time.Now(), &err)
-	at, err = auth.VerifyChain(auth.ChainReader{
-		Bounds: func() (b auth.ChainBounds, err error) {
+	at, err = audit.Verify(audit.Reader{
+		Bounds: func() (b audit.Bounds, err error) {
 			err = s.read(ctx, func(ctx context.Context) error {
 				return s.pool.QueryRow(ctx, selectBounds).Scan(&b.Head.Seq, &b.Head.Hash,
 					&b.Removed.Seq, &b.Removed.Hash, (*instant)(&b.Removed.At), &b.Oldest, &b.Newest)

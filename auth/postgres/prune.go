@@ -9,9 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
-var _ auth.Prunable = (*Store)(nil)
+var _ audit.Prunable = (*Store)(nil)
 
 const (
 	selectRemoved = `SELECT seq, hash, at FROM removed`
@@ -24,12 +25,12 @@ const (
 	removeEvents = `DELETE FROM events WHERE seq <= $1`
 )
 
-func scanLink(row pgx.Row, h *auth.ChainHead) error {
+func scanLink(row pgx.Row, h *audit.Head) error {
 	return row.Scan(&h.Seq, &h.Hash, (*instant)(&h.At))
 }
 
-// Removed implements [auth.OldestReader].
-func (s *Store) Removed(ctx context.Context) (at auth.ChainHead, err error) {
+// Removed implements [audit.OldestReader].
+func (s *Store) Removed(ctx context.Context) (at audit.Head, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
 		return scanLink(s.pool.QueryRow(ctx, selectRemoved), &at)
 	})
@@ -39,8 +40,8 @@ func (s *Store) Removed(ctx context.Context) (at auth.ChainHead, err error) {
 	return at, nil
 }
 
-// Older implements [auth.Prunable].
-func (s *Store) Older(ctx context.Context, before time.Time) (at auth.ChainHead, err error) {
+// Older implements [audit.Prunable].
+func (s *Store) Older(ctx context.Context, before time.Time) (at audit.Head, err error) {
 	defer s.operated(auth.OpPrune, time.Now(), &err)
 	gone, err := s.Removed(ctx)
 	if err != nil {
@@ -56,10 +57,10 @@ func (s *Store) Older(ctx context.Context, before time.Time) (at auth.ChainHead,
 	return at, nil
 }
 
-// RemoveEvents implements [auth.Prunable]. It takes a connection of the pool and
+// RemoveEvents implements [audit.Prunable]. It takes a connection of the pool and
 // no lock that a login needs. Should it be made twice, because the first answer was
 // lost, the second goes on from the first.
-func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (gone auth.ChainHead, err error) {
+func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (gone audit.Head, err error) {
 	defer s.operated(auth.OpPrune, time.Now(), &err)
 	var own error
 	err = s.read(ctx, func(ctx context.Context) error {
@@ -74,14 +75,14 @@ func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (go
 				return err
 			}
 			var last int64
-			if last, own = auth.Removes(told, gone, most); own != nil || last <= gone.Seq {
+			if last, own = audit.Removes(told, gone, most); own != nil || last <= gone.Seq {
 				return nil
 			}
-			var next auth.ChainHead
+			var next audit.Head
 			err = scanLink(tx.QueryRow(ctx, selectLink, last), &next)
 			switch {
 			case errors.Is(err, pgx.ErrNoRows):
-				own = &auth.BrokenChain{Seq: last, Why: "the event is missing"}
+				own = &audit.BrokenChain{Seq: last, Why: "the event is missing"}
 				return nil
 			case err != nil:
 				return err
@@ -100,12 +101,12 @@ func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (go
 		err = own
 	}
 	if err != nil {
-		return auth.ChainHead{}, err
+		return audit.Head{}, err
 	}
 	return gone, nil
 }
 
-// Alone implements [auth.Prunable], by a lock of a session of its own: it ends
+// Alone implements [audit.Prunable], by a lock of a session of its own: it ends
 // with the process. Should the connection be lost in between, another may begin,
 // which is a waste and no more.
 func (s *Store) Alone(ctx context.Context, chore string, f func(context.Context) error) (ran bool, err error) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 	"congthu/auth/storetest"
 )
 
@@ -14,7 +15,7 @@ import (
 func pruneOn(dsn string) {
 	s, err := Open(context.Background(), Options{DSN: dsn, Lease: shortLease})
 	must(err)
-	must(storetest.PruneSlowly(context.Background(), s, func(gone auth.ChainHead) { say("%d", gone.Seq) }))
+	must(storetest.PruneSlowly(context.Background(), s, func(gone audit.Head) { say("%d", gone.Seq) }))
 	must(s.Close())
 }
 
@@ -36,7 +37,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	}
 	s = open(t, s.o)
 	wantEvents(t, s, 200)
-	if gone, err := s.Removed(t.Context()); err != nil || gone != (auth.ChainHead{}) {
+	if gone, err := s.Removed(t.Context()); err != nil || gone != (audit.Head{}) {
 		t.Fatalf("removed up to %+v, %v; want nothing", gone, err)
 	}
 	if _, err := conn.Exec(t.Context(), `DELETE FROM events WHERE seq = 1`); err == nil {
@@ -44,7 +45,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	}
 	g := &auth.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
-	if n, err := auth.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
+	if n, err := audit.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
 		t.Fatalf("%d events were removed, %v; want 200", n, err)
 	}
 	wantEvents(t, s, 201)
@@ -82,7 +83,7 @@ func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	update(t, from, victim, 0, fail)
 	g := &auth.Guard{Store: from, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
-	if n, err := auth.Prune(t.Context(), g, from, 400*24*time.Hour); err != nil || n == 0 {
+	if n, err := audit.Prune(t.Context(), g, from, 400*24*time.Hour); err != nil || n == 0 {
 		t.Fatalf("%d events were removed, %v", n, err)
 	}
 	gone, err := from.Removed(t.Context())

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // transaction is one transaction of many requests. It takes two journeys to the
@@ -44,9 +45,9 @@ type transaction struct {
 
 	rows map[auth.Name]*row
 
-	head    *auth.ChainHead // nil until it is locked
-	unknown *room           // nil until it is locked
-	delta   int64           // by which the number of unknown names changes
+	head    *audit.Head // nil until it is locked
+	unknown *room       // nil until it is locked
+	delta   int64       // by which the number of unknown names changes
 
 	// What is to be written beside the rows.
 	writes  bool
@@ -248,7 +249,7 @@ func (t *transaction) scanSlots(rows pgx.Rows) error {
 }
 
 func (t *transaction) scanHead(r pgx.Row) error {
-	t.head = new(auth.ChainHead)
+	t.head = new(audit.Head)
 	return r.Scan(&t.head.Seq, &t.head.Hash)
 }
 

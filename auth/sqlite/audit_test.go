@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 const allowTampering = `DROP TRIGGER events_stay; DROP TRIGGER events_stay_as_they_are`
@@ -53,7 +54,7 @@ func TestTamperingIsFound(t *testing.T) {
 			raw(t, path, append([]string{allowTampering}, c.tamper...)...)
 			s := open(t, Options{Path: path})
 			_, err := s.Verify(t.Context(), nil)
-			broken, ok := errors.AsType[*auth.BrokenChain](err)
+			broken, ok := errors.AsType[*audit.BrokenChain](err)
 			if !ok || broken.Seq != c.at {
 				t.Fatalf("verify: %v, want a break at %d", err, c.at)
 			}
@@ -81,14 +82,14 @@ func TestARewrittenLogDoesNotFitItsHead(t *testing.T) {
 	for i := len(events) - 1; i >= 0; i-- {
 		e := events[i]
 		e.Reason = "rewritten"
-		e.Hash = auth.Chain(prev, e)
+		e.Hash = audit.Chain(prev, e)
 		prev = e.Hash
 		statements = append(statements, fmt.Sprintf(`UPDATE events SET reason = 'rewritten', hash = '%s' WHERE seq = %d`, e.Hash, e.Seq))
 	}
 	raw(t, path, statements...)
 	s = open(t, Options{Path: path})
 	_, err = s.Verify(t.Context(), nil)
-	if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 200 {
+	if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != 200 {
 		t.Fatalf("verify: %v, want a break at 200", err)
 	}
 }

@@ -368,7 +368,7 @@ func chainAll(h head, events []*auth.Event) (hashes []byte, _ head, err error) {
 	hashes = make([]byte, 0, len(events)*hashSize)
 	for _, e := range events {
 		staged, one := e.Seq, []auth.Event{*e}
-		if h.ChainHead, err = h.Append(one); err != nil {
+		if h.Head, err = h.Append(one); err != nil {
 			return nil, h, err
 		}
 		hashes = append(hashes, h.Hash...)

@@ -51,7 +51,7 @@
 //
 // # The audit log
 //
-// Events are numbered and chained by hash (auth.Chain) by the writer, in the
+// Events are numbered and chained by hash (audit.Chain) by the writer, in the
 // transaction of the change that they tell of. Triggers refuse to alter or
 // remove them, but for the oldest when an event has told of it
 // ([Store.RemoveEvents]), the head of the chain is kept in a row of its own, and

@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
-var _ auth.Prunable = (*Store)(nil)
+var _ audit.Prunable = (*Store)(nil)
 
 const selectRemoved = `SELECT seq, hash, at FROM removed`
 
-// Removed implements [auth.OldestReader].
-func (s *Store) Removed(ctx context.Context) (at auth.ChainHead, err error) {
+// Removed implements [audit.OldestReader].
+func (s *Store) Removed(ctx context.Context) (at audit.Head, err error) {
 	if err := s.usable(); err != nil {
 		return at, err
 	}
@@ -25,7 +26,7 @@ func (s *Store) Removed(ctx context.Context) (at auth.ChainHead, err error) {
 	return at, nil
 }
 
-func scanHead(row *sql.Row, h *auth.ChainHead) error {
+func scanHead(row *sql.Row, h *audit.Head) error {
 	return row.Scan(&h.Seq, &h.Hash, (*instant)(&h.At))
 }
 
@@ -34,8 +35,8 @@ const selectOlder = `SELECT seq, hash, at FROM events
 	WHERE seq > ?1 AND seq < coalesce((SELECT seq FROM events WHERE seq > ?1 AND at >= ?2 ORDER BY seq LIMIT 1), 9223372036854775807)
 	ORDER BY seq DESC LIMIT 1`
 
-// Older implements [auth.Prunable].
-func (s *Store) Older(ctx context.Context, before time.Time) (at auth.ChainHead, err error) {
+// Older implements [audit.Prunable].
+func (s *Store) Older(ctx context.Context, before time.Time) (at audit.Head, err error) {
 	defer s.operated(auth.OpPrune, s.now(), &err)
 	gone, err := s.Removed(ctx)
 	if err != nil {
@@ -51,13 +52,13 @@ func (s *Store) Older(ctx context.Context, before time.Time) (at auth.ChainHead,
 	return at, nil
 }
 
-// RemoveEvents implements [auth.Prunable]. It is a transaction of its own, like
+// RemoveEvents implements [audit.Prunable]. It is a transaction of its own, like
 // those of many accounts: nobody else's change fails with it.
-func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (at auth.ChainHead, err error) {
+func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (at audit.Head, err error) {
 	defer s.operated(auth.OpPrune, s.now(), &err)
 	p := &pruning{announced: announced, most: most}
 	if _, err := s.writer.update(ctx, &request{prune: p}); err != nil {
-		return auth.ChainHead{}, err
+		return audit.Head{}, err
 	}
 	return p.gone, nil
 }
@@ -66,7 +67,7 @@ func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (at
 type pruning struct {
 	announced int64
 	most      int
-	gone      auth.ChainHead // the last event removed, afterwards
+	gone      audit.Head // the last event removed, afterwards
 }
 
 // prune removes events. What is found before anything is written is the request's
@@ -82,14 +83,14 @@ func (t *transaction) prune(q *request) error {
 		return err
 	}
 	var last int64
-	if last, q.err = auth.Removes(told, p.gone, p.most); q.err != nil || last <= p.gone.Seq {
+	if last, q.err = audit.Removes(told, p.gone, p.most); q.err != nil || last <= p.gone.Seq {
 		return nil
 	}
-	next := auth.ChainHead{}
+	next := audit.Head{}
 	err = scanHead(conn.QueryRowContext(ctx, `SELECT seq, hash, at FROM events WHERE seq = ?`, last), &next)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		q.err = &auth.BrokenChain{Seq: last, Why: "the event is missing"}
+		q.err = &audit.BrokenChain{Seq: last, Why: "the event is missing"}
 		return nil
 	case err != nil:
 		return err
@@ -106,7 +107,7 @@ func (t *transaction) prune(q *request) error {
 	return nil
 }
 
-// Alone implements [auth.Prunable]: this process owns the file.
+// Alone implements [audit.Prunable]: this process owns the file.
 func (s *Store) Alone(ctx context.Context, _ string, f func(context.Context) error) (bool, error) {
 	return true, f(ctx)
 }

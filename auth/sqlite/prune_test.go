@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 	"congthu/auth/storetest"
 )
 
@@ -15,7 +16,7 @@ import (
 func pruneOn(path string) {
 	s, err := Open(context.Background(), Options{Path: path})
 	must(err)
-	must(storetest.PruneSlowly(context.Background(), s, func(gone auth.ChainHead) { say("%d", gone.Seq) }))
+	must(storetest.PruneSlowly(context.Background(), s, func(gone audit.Head) { say("%d", gone.Seq) }))
 	must(s.Close())
 }
 
@@ -30,7 +31,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	if err != nil || head.Seq != 200 {
 		t.Fatalf("verify: %+v, %v; want 200 events", head, err)
 	}
-	if gone, err := s.Removed(t.Context()); err != nil || gone != (auth.ChainHead{}) {
+	if gone, err := s.Removed(t.Context()); err != nil || gone != (audit.Head{}) {
 		t.Fatalf("removed up to %+v, %v; want nothing", gone, err)
 	}
 	if _, err := s.writer.conn.conn.ExecContext(t.Context(), `DELETE FROM events WHERE seq = 1`); err == nil {
@@ -38,7 +39,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	}
 	g := &auth.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
 	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
-	if n, err := auth.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
+	if n, err := audit.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
 		t.Fatalf("%d events were removed, %v; want 200", n, err)
 	}
 	if head, err := s.Verify(t.Context(), nil); err != nil || head.Seq != 201 {

@@ -11,6 +11,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // connection is the writer's connection with its statements.
@@ -30,7 +31,7 @@ type connection struct {
 
 // head is the end of the chain of events, and how many transactions there were.
 type head struct {
-	auth.ChainHead
+	audit.Head
 	commits int64
 }
 
@@ -280,7 +281,7 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 			return err, nil
 		}
 	}
-	t.next.ChainHead, t.writes = next, true
+	t.next.Head, t.writes = next, true
 	t.changes++
 	return nil, nil
 }

@@ -27,12 +27,13 @@ import (
 	"context"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // Store is a store with everything that the gateway uses of it: what the guard
 // needs, lists, and the audit log.
 type Store interface {
-	auth.Prunable
+	audit.Prunable
 	auth.Importer
 
 	// Each calls f for every known account in the order of names, until it
@@ -44,6 +45,6 @@ type Store interface {
 	// with.
 	UnknownNames(ctx context.Context) (int, error)
 	// Verify walks the chain of events and returns its head. A chain that was
-	// tampered with is an *auth.BrokenChain. progress may be nil.
-	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
+	// tampered with is an *audit.BrokenChain. progress may be nil.
+	Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 func chainedEvents(t *testing.T, h Harness) {
@@ -37,7 +38,7 @@ func chainedEvents(t *testing.T, h Harness) {
 	slices.Reverse(events)
 	var prev string
 	for i, e := range events {
-		if e.Seq != int64(i+1) || e.Hash != auth.Chain(prev, e) {
+		if e.Seq != int64(i+1) || e.Hash != audit.Chain(prev, e) {
 			t.Fatalf("event %d does not follow the one before it: %+v", i, e)
 		}
 		prev = e.Hash
@@ -53,7 +54,7 @@ func chainedEvents(t *testing.T, h Harness) {
 	if err != nil {
 		t.Fatalf("verify: %v", err)
 	}
-	if want := (auth.ChainHead{Seq: int64(len(events)), Hash: prev, At: noon}); head != want || last != want.Seq || calls == 0 {
+	if want := (audit.Head{Seq: int64(len(events)), Hash: prev, At: noon}); head != want || last != want.Seq || calls == 0 {
 		t.Fatalf("verify found %+v after %d, want %+v", head, last, want)
 	}
 }

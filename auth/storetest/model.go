@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // Model is the reference store: everything in maps under one mutex, small
@@ -34,7 +35,7 @@ type Model struct {
 	mu       sync.Mutex
 	accounts map[auth.Name]auth.Account
 	events   []auth.Event
-	removed  auth.ChainHead
+	removed  audit.Head
 	taken    map[auth.Reservation]auth.Name
 	lapsed   map[auth.Reservation]lapsed
 	last     auth.Reservation
@@ -195,14 +196,14 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 		}
 		e = e.Normal()
 		e.Seq = head.Seq + 1
-		e.Hash = auth.Chain(head.Hash, e)
+		e.Hash = audit.Chain(head.Hash, e)
 		m.events = append(m.events, e)
 	}
 	return nil
 }
 
 // link is an event as a place in the chain.
-func link(e auth.Event) auth.ChainHead { return auth.ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At} }
+func link(e auth.Event) audit.Head { return audit.Head{Seq: e.Seq, Hash: e.Hash, At: e.At} }
 
 // Each implements [Store].
 func (m *Model) Each(ctx context.Context, f func(auth.Account) error) error {
@@ -259,12 +260,12 @@ func (m *Model) Events(ctx context.Context, want auth.EventFilter) ([]auth.Event
 }
 
 // Verify implements [Store].
-func (m *Model) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
-	return do(m, ctx, auth.OpVerify, func() (head auth.ChainHead, _ error) {
+func (m *Model) Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error) {
+	return do(m, ctx, auth.OpVerify, func() (head audit.Head, _ error) {
 		head = m.removed
 		for i, e := range m.events {
-			if e.Seq != head.Seq+1 || e.Hash != auth.Chain(head.Hash, e) {
-				return head, &auth.BrokenChain{Seq: e.Seq, Why: "the event does not fit the one before it"}
+			if e.Seq != head.Seq+1 || e.Hash != audit.Chain(head.Hash, e) {
+				return head, &audit.BrokenChain{Seq: e.Seq, Why: "the event does not fit the one before it"}
 			}
 			head = link(e)
 			if progress != nil {
@@ -276,13 +277,13 @@ func (m *Model) Verify(ctx context.Context, progress func(checked, total int64))
 }
 
 // Removed implements [Store].
-func (m *Model) Removed(ctx context.Context) (auth.ChainHead, error) {
-	return do(m, ctx, auth.OpPrune, func() (auth.ChainHead, error) { return m.removed, nil })
+func (m *Model) Removed(ctx context.Context) (audit.Head, error) {
+	return do(m, ctx, auth.OpPrune, func() (audit.Head, error) { return m.removed, nil })
 }
 
 // Older implements [Store].
-func (m *Model) Older(ctx context.Context, before time.Time) (auth.ChainHead, error) {
-	return do(m, ctx, auth.OpPrune, func() (last auth.ChainHead, _ error) {
+func (m *Model) Older(ctx context.Context, before time.Time) (audit.Head, error) {
+	return do(m, ctx, auth.OpPrune, func() (last audit.Head, _ error) {
 		last = m.removed
 		for _, e := range m.events {
 			if !e.At.Before(before) {
@@ -295,15 +296,15 @@ func (m *Model) Older(ctx context.Context, before time.Time) (auth.ChainHead, er
 }
 
 // RemoveEvents implements [Store].
-func (m *Model) RemoveEvents(ctx context.Context, announced int64, most int) (auth.ChainHead, error) {
-	return do(m, ctx, auth.OpPrune, func() (auth.ChainHead, error) {
+func (m *Model) RemoveEvents(ctx context.Context, announced int64, most int) (audit.Head, error) {
+	return do(m, ctx, auth.OpPrune, func() (audit.Head, error) {
 		var told auth.Event
 		for _, e := range m.events {
 			if e.Seq == announced {
 				told = e
 			}
 		}
-		last, err := auth.Removes(told, m.removed, most)
+		last, err := audit.Removes(told, m.removed, most)
 		for err == nil && m.removed.Seq < last {
 			m.removed, m.events = link(m.events[0]), m.events[1:]
 		}

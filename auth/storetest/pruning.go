@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 const day = 24 * time.Hour
@@ -44,7 +45,7 @@ func guardOf(s Store) *auth.Guard {
 
 func prune(t *testing.T, s Store) int64 {
 	t.Helper()
-	n, err := auth.Prune(t.Context(), guardOf(s), s, keeping)
+	n, err := audit.Prune(t.Context(), guardOf(s), s, keeping)
 	if err != nil {
 		t.Fatalf("prune: %v", err)
 	}
@@ -66,7 +67,7 @@ func all(t *testing.T, s Store) []auth.Event {
 
 // wantLog checks that the log is whole, that what was removed ends with gone, and
 // that the events are kept and then n that tell of removals.
-func wantLog(t *testing.T, s Store, gone auth.ChainHead, kept []auth.Event, n int) {
+func wantLog(t *testing.T, s Store, gone audit.Head, kept []auth.Event, n int) {
 	t.Helper()
 	got, err := s.Removed(t.Context())
 	if err != nil || got != gone {
@@ -117,7 +118,7 @@ func prunedEvents(t *testing.T, h Harness) {
 		!strings.HasPrefix(told.Reason, "300 events are removed, ") || !strings.HasSuffix(told.Reason, " kept for 400 days") {
 		t.Fatalf("the log tells of it by %+v, want one that goes up to %s", told, want)
 	}
-	oldest, err := auth.OldestEvent(t.Context(), s)
+	oldest, err := audit.OldestEvent(t.Context(), s)
 	if err != nil || oldest.Seq != 301 {
 		t.Fatalf("the oldest event is %+v, %v; want number 301", oldest, err)
 	}
@@ -138,12 +139,12 @@ func nothingToPrune(t *testing.T, h Harness) {
 	if n := prune(t, s); n != 0 {
 		t.Fatalf("%d events of none were removed", n)
 	}
-	wantLog(t, s, auth.ChainHead{}, nil, 0)
+	wantLog(t, s, audit.Head{}, nil, 0)
 	age(t, s, keeping, 0)
 	if n := prune(t, s); n != 0 {
 		t.Fatalf("%d young events were removed", n)
 	}
-	wantLog(t, s, auth.ChainHead{}, all(t, s), 0)
+	wantLog(t, s, audit.Head{}, all(t, s), 0)
 }
 
 func allPruned(t *testing.T, h Harness) {
@@ -158,7 +159,7 @@ func allPruned(t *testing.T, h Harness) {
 	// And the event that tells of it is replaced when it is old itself.
 	g := guardOf(s)
 	g.Now = func() time.Time { return noon.Add(keeping + day) }
-	if n, err := auth.Prune(t.Context(), g, s, keeping); n != 1 || err != nil {
+	if n, err := audit.Prune(t.Context(), g, s, keeping); n != 1 || err != nil {
 		t.Fatalf("%d events were removed, %v; want 1", n, err)
 	}
 	if gone, err := s.Removed(t.Context()); gone.Seq != 4 || err != nil {
@@ -194,23 +195,23 @@ func notAnnounced(t *testing.T, h Harness) {
 	age(t, s, 402*day, 402*day, 0)
 	kept := all(t, s)
 	for _, seq := range []int64{0, 1, 3, 4, -1} {
-		if _, err := s.RemoveEvents(t.Context(), seq, 10); !errors.Is(err, auth.ErrNotAnnounced) {
+		if _, err := s.RemoveEvents(t.Context(), seq, 10); !errors.Is(err, audit.ErrNotAnnounced) {
 			t.Fatalf("remove what event %d tells of: %v, want ErrNotAnnounced", seq, err)
 		}
 	}
-	wantLog(t, s, auth.ChainHead{}, kept, 0)
+	wantLog(t, s, audit.Head{}, kept, 0)
 	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
 		e, _ := fail(a)
 		e[0].After = "2:" + kept[1].Hash
 		return e, true
 	})
-	if _, err := s.RemoveEvents(t.Context(), 4, 10); !errors.Is(err, auth.ErrNotAnnounced) {
+	if _, err := s.RemoveEvents(t.Context(), 4, 10); !errors.Is(err, audit.ErrNotAnnounced) {
 		t.Fatalf("remove what an event of another kind tells of: %v", err)
 	}
 	// Nor of more than was announced, nor of the announcement itself.
 	tell(t, s, "2:"+kept[1].Hash)
 	tell(t, s, "6:f00d")
-	if _, err := s.RemoveEvents(t.Context(), 6, 10); !errors.Is(err, auth.ErrNotAnnounced) {
+	if _, err := s.RemoveEvents(t.Context(), 6, 10); !errors.Is(err, audit.ErrNotAnnounced) {
 		t.Fatalf("remove an announcement by itself: %v", err)
 	}
 	for range 2 {
@@ -234,9 +235,9 @@ type cut struct {
 	steps int
 }
 
-func (c *cut) RemoveEvents(ctx context.Context, announced int64, most int) (auth.ChainHead, error) {
+func (c *cut) RemoveEvents(ctx context.Context, announced int64, most int) (audit.Head, error) {
 	if c.steps--; c.steps < 0 {
-		return auth.ChainHead{}, errWanted
+		return audit.Head{}, errWanted
 	}
 	return c.Store.RemoveEvents(ctx, announced, 3)
 }
@@ -249,7 +250,7 @@ func cutOffPruning(t *testing.T, h Harness) {
 	age(t, s, 10*day)
 	before := all(t, s)
 	for _, steps := range []int{0, 1, 1} {
-		if _, err := auth.Prune(t.Context(), guardOf(s), &cut{s, steps}, keeping); !errors.Is(err, errWanted) {
+		if _, err := audit.Prune(t.Context(), guardOf(s), &cut{s, steps}, keeping); !errors.Is(err, errWanted) {
 			t.Fatalf("prune: %v", err)
 		}
 		s = h.reopened(t, s)
@@ -275,7 +276,7 @@ func brokenPruning(t *testing.T, h Harness) {
 		age(t, s, 402*day, 401*day, 0)
 		before := all(t, s)
 		mend := h.Break(t, s, m)
-		_, err := auth.Prune(t.Context(), guardOf(s), s, keeping)
+		_, err := audit.Prune(t.Context(), guardOf(s), s, keeping)
 		mend()
 		if err == nil {
 			t.Fatal("a store that fails has pruned")
@@ -342,7 +343,7 @@ func pruningReplicas(t *testing.T, h Harness) {
 	var wg sync.WaitGroup
 	for _, r := range h.replicas(t, s) {
 		wg.Go(func() {
-			if _, err := auth.Prune(t.Context(), guardOf(r), &cut{r, 1000}, keeping); err != nil {
+			if _, err := audit.Prune(t.Context(), guardOf(r), &cut{r, 1000}, keeping); err != nil {
 				t.Errorf("prune: %v", err)
 			}
 		})
@@ -361,7 +362,7 @@ func prunedTampering(t *testing.T, h Harness) {
 		prune(t, s)
 		tell(t, s, "3:f00d")
 		_, err := s.Verify(t.Context(), nil)
-		if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 3 {
+		if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != 3 {
 			t.Fatalf("verify: %v, want a break at 3", err)
 		}
 	})
@@ -394,7 +395,7 @@ func prunedTampering(t *testing.T, h Harness) {
 			wantEvents(t, s, 7)
 			s = h.Tamper(t, s, strings.Split(c.statement, ";")...)
 			_, err := s.Verify(t.Context(), nil)
-			if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != c.at {
+			if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != c.at {
 				t.Fatalf("verify: %v, want a break at %d", err, c.at)
 			}
 			t.Log(err)
@@ -405,7 +406,7 @@ func prunedTampering(t *testing.T, h Harness) {
 		age(t, s, 402*day, 402*day, 402*day, 3*day)
 		s = h.Tamper(t, s, `UPDATE removed SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)`, `DELETE FROM events WHERE seq <= 2`)
 		_, err := s.Verify(t.Context(), nil)
-		if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 2 {
+		if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != 2 {
 			t.Fatalf("verify: %v, want a break at 2", err)
 		}
 	})
@@ -413,17 +414,17 @@ func prunedTampering(t *testing.T, h Harness) {
 
 // PruneSlowly removes what is older than 400 days, three events at a time, and
 // tells how far it has come: for a process that is to be killed in between.
-func PruneSlowly(ctx context.Context, s Store, told func(gone auth.ChainHead)) error {
-	_, err := auth.Prune(ctx, guardOf(s), &telling{s, told}, keeping)
+func PruneSlowly(ctx context.Context, s Store, told func(gone audit.Head)) error {
+	_, err := audit.Prune(ctx, guardOf(s), &telling{s, told}, keeping)
 	return err
 }
 
 type telling struct {
 	Store
-	told func(auth.ChainHead)
+	told func(audit.Head)
 }
 
-func (s *telling) RemoveEvents(ctx context.Context, announced int64, _ int) (auth.ChainHead, error) {
+func (s *telling) RemoveEvents(ctx context.Context, announced int64, _ int) (audit.Head, error) {
 	gone, err := s.Store.RemoveEvents(ctx, announced, 3)
 	if err == nil {
 		s.told(gone)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // installed is what an installation of the first version has in its stores: an
@@ -51,7 +52,7 @@ func InstalledFile(t testing.TB, name string) []byte {
 func Upgraded(t *testing.T, s Store) {
 	var was struct {
 		Accounts []firstAccount
-		Head     auth.ChainHead
+		Head     audit.Head
 	}
 	if err := json.Unmarshal(InstalledFile(t, "accounts.json"), &was); err != nil {
 		t.Fatal(err)

@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // Server answers the requests of admins. The fields must not change once one of
@@ -121,9 +122,9 @@ type Accounts interface {
 	Events(ctx context.Context, f auth.EventFilter) ([]auth.Event, error)
 	// Removed returns the last event that was removed because of its age; zero
 	// for none.
-	Removed(ctx context.Context) (auth.ChainHead, error)
-	// Verify walks the whole audit log; see [auth.BrokenChain].
-	Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error)
+	Removed(ctx context.Context) (audit.Head, error)
+	// Verify walks the whole audit log; see [audit.BrokenChain].
+	Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error)
 }
 
 // Guard changes accounts, each change with its audit event. [*auth.Guard]

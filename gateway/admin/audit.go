@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 type eventsInput struct {
@@ -35,7 +36,7 @@ func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput
 		if err != nil {
 			return nil, invalid("query.source", err.Error())
 		}
-		events, next, err := auth.EventsFrom(ctx, s.Accounts, network, f)
+		events, next, err := audit.EventsFrom(ctx, s.Accounts, network, f)
 		if err != nil {
 			return nil, s.storeFailed("read events", err)
 		}
@@ -64,7 +65,7 @@ func (s *Server) verifyAudit(ctx context.Context, _ *struct{}) (*verifyOutput, e
 	defer s.verifying.Unlock()
 	var checked atomic.Int64
 	head, err := s.Accounts.Verify(ctx, func(n, _ int64) { checked.Store(n) })
-	broken := (*auth.BrokenChain)(nil)
+	broken := (*audit.BrokenChain)(nil)
 	var removed *Removed
 	if err == nil || errors.As(err, &broken) {
 		gone, err := s.Accounts.Removed(ctx)

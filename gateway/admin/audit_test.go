@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 func (f *fixture) happened(n int) {
@@ -103,12 +104,12 @@ func TestTheAuditLogIsVerified(t *testing.T) {
 	if r.Removed != nil {
 		t.Errorf("of a log of which nothing was removed: %+v", r.Removed)
 	}
-	f.store.removed = auth.ChainHead{Seq: 2, Hash: "a1", At: f.now}
+	f.store.removed = audit.Head{Seq: 2, Hash: "a1", At: f.now}
 	r = decode[ChainReport](t, f.request("GET", base+"/audit/verify", ""), 200)
 	if !r.OK || r.Removed == nil || *r.Removed != (Removed{Seq: 2, Hash: "a1", At: f.now.UTC()}) {
 		t.Errorf("with two events removed: %+v", r)
 	}
-	f.store.broken = &auth.BrokenChain{Seq: 4, Why: "the hash differs"}
+	f.store.broken = &audit.BrokenChain{Seq: 4, Why: "the hash differs"}
 	w := f.request("GET", base+"/audit/verify", "")
 	r = decode[ChainReport](t, w, 200)
 	if r.OK || r.Checked != 3 || r.Broken != 4 || r.Why != "the hash differs" || !strings.Contains(w.Body.String(), `"ok":false`) {

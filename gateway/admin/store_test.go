@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // memory is the smallest store that a guard can work on.
@@ -16,8 +17,8 @@ type memory struct {
 	mu       sync.Mutex
 	accounts map[auth.Name]auth.Account
 	events   []auth.Event // oldest first
-	removed  auth.ChainHead
-	broken   *auth.BrokenChain
+	removed  audit.Head
+	broken   *audit.BrokenChain
 	fail     error       // of every operation
 	most     int         // rows per list; 0: as many as asked for
 	names    []auth.Name // sorted, when there are as many as accounts
@@ -58,7 +59,7 @@ func (m *memory) Update(_ context.Context, name auth.Name, _ auth.Reservation, c
 		if len(m.events) > 0 {
 			prev = m.events[len(m.events)-1].Hash
 		}
-		e.Hash = auth.Chain(prev, e)
+		e.Hash = audit.Chain(prev, e)
 		m.events = append(m.events, e)
 	}
 	return a, nil
@@ -128,32 +129,32 @@ func (m *memory) Events(_ context.Context, f auth.EventFilter) ([]auth.Event, er
 	return found, nil
 }
 
-func (m *memory) Removed(context.Context) (auth.ChainHead, error) {
+func (m *memory) Removed(context.Context) (audit.Head, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.removed, m.fail
 }
 
-func (m *memory) Verify(ctx context.Context, progress func(checked, total int64)) (auth.ChainHead, error) {
+func (m *memory) Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error) {
 	if m.verify != nil {
 		if err := m.verify(ctx); err != nil {
-			return auth.ChainHead{}, err
+			return audit.Head{}, err
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
-		return auth.ChainHead{}, m.fail
+		return audit.Head{}, m.fail
 	}
 	n := int64(len(m.events))
 	if m.broken != nil {
 		progress(m.broken.Seq-1, n)
-		return auth.ChainHead{}, m.broken
+		return audit.Head{}, m.broken
 	}
 	progress(n, n)
 	if n == 0 {
-		return auth.ChainHead{}, nil
+		return audit.Head{}, nil
 	}
 	last := m.events[n-1]
-	return auth.ChainHead{Seq: last.Seq, Hash: last.Hash, At: last.At}, nil
+	return audit.Head{Seq: last.Seq, Hash: last.Hash, At: last.At}, nil
 }

@@ -1,22 +1,10 @@
-package auth
+package audit
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
-)
 
-// ChainHead is the newest event of a chain. Whoever writes it down can prove
-// later that nothing up to there was changed or removed.
-type ChainHead struct {
-	Seq  int64     `json:"seq"`
-	Hash string    `json:"hash"`
-	At   time.Time `json:"at"`
-}
+	"congthu/auth"
+)
 
 // BrokenChain is the error of a verification that found the audit log changed.
 type BrokenChain struct {
@@ -29,93 +17,41 @@ func (e *BrokenChain) Error() string {
 	return fmt.Sprintf("audit chain broken at event %d: %s", e.Seq, e.Why)
 }
 
-// Chain returns the hash that an event must carry when the event before it in
-// the chain carries prev (the empty string before the first): SHA-256 over
-// prev, a newline and the event's JSON without its hash.
-func Chain(prev string, e Event) string {
-	hash, err := chain(prev, e)
-	if err != nil {
-		// An event that [ChainHead.Append] has written marshals.
-		panic(fmt.Sprintf("auth: event does not marshal: %v", err))
-	}
-	return hash
-}
-
-// chain is Chain for an event that may have a time which JSON does not have: it
-// knows the years 0 to 9999 (RFC 3339 section 1).
-func chain(prev string, e Event) (hash string, err error) {
-	e.Hash = ""
-	e.At = e.At.UTC()
-	encoded, err := json.Marshal(e)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(append([]byte(prev+"\n"), encoded...))
-	return hex.EncodeToString(sum[:]), nil
-}
-
-// Append gives events their normal form, numbers and hashes, as the next ones of
-// a chain, and returns its new head. An event that cannot be written is an error
-// and leaves the chain as it was.
-func (h ChainHead) Append(events []Event) (next ChainHead, err error) {
-	next = h
-	for i, e := range events {
-		e = e.Normal()
-		e.Seq = next.Seq + 1
-		if e.Hash, err = chain(next.Hash, e); err != nil {
-			return h, fmt.Errorf("chain event: %w", err)
-		}
-		events[i] = e
-		next = ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
-	}
-	return next, nil
-}
-
-// String returns SEQ:HASH, as an auditor notes it.
-func (h ChainHead) String() string { return fmt.Sprintf("%d:%s", h.Seq, h.Hash) }
-
-// parseHead reads what String has written.
-func parseHead(text string) (h ChainHead, ok bool) {
-	seq, hash, found := strings.Cut(text, ":")
-	n, err := strconv.ParseInt(seq, 10, 64)
-	return ChainHead{Seq: n, Hash: hash}, found && err == nil
-}
-
-// ChainBounds is what a store notes of its chain beside the events, and which
+// Bounds is what a store notes of its chain beside the events, and which
 // events it has, all at one moment.
-type ChainBounds struct {
+type Bounds struct {
 	// Removed is the last event that was removed because of its age; zero for
 	// none. The chain goes on from it.
-	Removed ChainHead
+	Removed Head
 	// Head is the head that was noted when the newest event was written.
-	Head ChainHead
+	Head Head
 	// Oldest and Newest are the least and the greatest number; 0 without events.
 	Oldest, Newest int64
 }
 
-// ChainReader is a store whose chain is to be verified.
-type ChainReader struct {
+// Reader is a store whose chain is to be verified.
+type Reader struct {
 	// Bounds reads the bounds as they are now.
-	Bounds func() (ChainBounds, error)
+	Bounds func() (Bounds, error)
 	// Read returns the events behind one, at most n, in their order.
-	Read func(after, n int64) ([]Event, error)
+	Read func(after, n int64) ([]auth.Event, error)
 	// Progress is told how many events were checked, of how many; nil: nobody is.
 	Progress func(checked, total int64)
 }
 
-// VerifyChain walks a chain from its beginning up to the newest event, and
+// Verify walks a chain from its beginning up to the newest event, and
 // compares it with the head that was noted when that was written. It begins
-// behind the events that were removed because of their age ([Guard.Prune]), if an
+// behind the events that were removed because of their age ([auth.Guard.Prune]), if an
 // event of the chain tells of their removal. Events may be removed meanwhile. A
 // [*BrokenChain] says where somebody tampered with the log.
-func VerifyChain(r ChainReader) (at ChainHead, err error) {
+func Verify(r Reader) (at Head, err error) {
 	const page = 500
 	b, err := r.Bounds()
 	if err != nil {
 		return at, err
 	}
 	at = b.Removed
-	var told ChainHead // how far events were removed, by the events that tell of it
+	var told Head // how far events were removed, by the events that tell of it
 	for checked := int64(0); at.Seq < b.Newest; {
 		events, err := r.Read(at.Seq, min(page, b.Newest-at.Seq))
 		if err != nil {
@@ -144,8 +80,8 @@ func VerifyChain(r ChainReader) (at ChainHead, err error) {
 			case e.Hash != hash:
 				return at, &BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}
 			}
-			at = ChainHead{Seq: e.Seq, Hash: e.Hash, At: e.At}
-			if upto, ok := parseHead(e.After); ok && e.Kind == AuditPruned && upto.Seq >= told.Seq {
+			at = Head{Seq: e.Seq, Hash: e.Hash, At: e.At}
+			if upto, ok := parseHead(e.After); ok && e.Kind == auth.AuditPruned && upto.Seq >= told.Seq {
 				told = upto
 			}
 		}

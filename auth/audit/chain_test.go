@@ -1,4 +1,4 @@
-package auth_test
+package audit_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 )
 
 // TestEventsMayBeRemovedWhileTheChainIsVerified: a verification that comes to a
@@ -23,27 +24,27 @@ func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
 		"told, not noted": {true, false, 501},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var head, gone auth.ChainHead
+			var head, gone audit.Head
 			events := make([]auth.Event, 1200)
 			var err error
 			for i := range events {
 				events[i] = auth.Event{Kind: auth.PasswordWrong}
 				if i == 1100 && c.tells {
-					events[i] = auth.Event{Kind: auth.AuditPruned, After: auth.ChainHead{Seq: 700, Hash: events[699].Hash}.String()}
+					events[i] = auth.Event{Kind: auth.AuditPruned, After: audit.Head{Seq: 700, Hash: events[699].Hash}.String()}
 				}
 				if head, err = head.Append(events[i : i+1]); err != nil {
 					t.Fatal(err)
 				}
 			}
 			reads := 0
-			at, err := auth.VerifyChain(auth.ChainReader{
-				Bounds: func() (auth.ChainBounds, error) {
-					return auth.ChainBounds{Removed: gone, Head: head, Oldest: events[0].Seq, Newest: head.Seq}, nil
+			at, err := audit.Verify(audit.Reader{
+				Bounds: func() (audit.Bounds, error) {
+					return audit.Bounds{Removed: gone, Head: head, Oldest: events[0].Seq, Newest: head.Seq}, nil
 				},
 				Read: func(after, n int64) ([]auth.Event, error) {
 					if reads++; reads == 2 {
 						if c.note {
-							gone = auth.ChainHead{Seq: 700, Hash: events[699].Hash}
+							gone = audit.Head{Seq: 700, Hash: events[699].Hash}
 						}
 						events = events[700:]
 					}
@@ -56,7 +57,7 @@ func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
 					return found, nil
 				},
 			})
-			found, _ := errors.AsType[*auth.BrokenChain](err)
+			found, _ := errors.AsType[*audit.BrokenChain](err)
 			switch {
 			case c.broken == 0 && (err != nil || at != head):
 				t.Fatalf("verify: %+v, %v; want %+v", at, err, head)
@@ -69,7 +70,7 @@ func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
 
 // An event that cannot be written leaves the chain as it was and says why.
 func TestAnEventThatCannotBeWrittenLeavesTheChain(t *testing.T) {
-	head := auth.ChainHead{Seq: 7, Hash: "aa"}
+	head := audit.Head{Seq: 7, Hash: "aa"}
 	events := []auth.Event{{Kind: auth.FirstLogin}, {Kind: auth.FirstLogin, At: time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)}}
 	next, err := head.Append(events)
 	if err == nil || !strings.Contains(err.Error(), "year outside of range") || next != head {
@@ -81,18 +82,18 @@ func TestAnEventThatCannotBeWrittenLeavesTheChain(t *testing.T) {
 // chain like any other.
 func TestAnEventThatCannotHaveBeenWrittenBreaksTheChain(t *testing.T) {
 	events := []auth.Event{{Kind: auth.FirstLogin}, {Kind: auth.FirstLogin}}
-	head, err := auth.ChainHead{}.Append(events)
+	head, err := audit.Head{}.Append(events)
 	if err != nil {
 		t.Fatal(err)
 	}
 	events[1].At = time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
-	_, err = auth.VerifyChain(auth.ChainReader{
-		Bounds: func() (auth.ChainBounds, error) {
-			return auth.ChainBounds{Head: head, Oldest: 1, Newest: 2}, nil
+	_, err = audit.Verify(audit.Reader{
+		Bounds: func() (audit.Bounds, error) {
+			return audit.Bounds{Head: head, Oldest: 1, Newest: 2}, nil
 		},
 		Read: func(after, n int64) ([]auth.Event, error) { return events[after:min(after+n, 2)], nil },
 	})
-	if broken, ok := errors.AsType[*auth.BrokenChain](err); !ok || broken.Seq != 2 {
+	if broken, ok := errors.AsType[*audit.BrokenChain](err); !ok || broken.Seq != 2 {
 		t.Errorf("%v, want a break at 2", err)
 	}
 }

@@ -1,17 +1,19 @@
-package auth
+package audit
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"congthu/auth"
 )
 
 // The audit log is kept for a time, and then the oldest events are removed. Who
 // verifies it must be able to tell that from tampering. So first an event is
 // appended that tells up to which one the log will be removed, with the hash of
 // that one; then the events go, a few at a time, and with each step the store
-// notes the last one that is gone ([ChainBounds].Removed): the chain goes on from
+// notes the last one that is gone ([Bounds].Removed): the chain goes on from
 // its hash. A process that ends in between has announced more than it removed,
 // which is no lie for long: the next one announces it again, and goes on. As
 // events are numbered without gaps, the number of the last one removed is also how
@@ -19,16 +21,16 @@ import (
 
 // Prunable is a store whose audit log can be made shorter at its beginning.
 type Prunable interface {
-	Store
+	auth.Store
 	OldestReader
 	// Older returns the last of the events at the beginning of the log that are
 	// all from before an instant. When there is none it is what Removed returns.
-	Older(ctx context.Context, before time.Time) (ChainHead, error)
+	Older(ctx context.Context, before time.Time) (Head, error)
 	// RemoveEvents removes the oldest events, at most so many, of those whose
 	// removal the event with the number announced tells of, and returns what
 	// Removed returns from then on. Whether an event tells of it, and that none of
 	// them is missing, is for the store to check.
-	RemoveEvents(ctx context.Context, announced int64, most int) (ChainHead, error)
+	RemoveEvents(ctx context.Context, announced int64, most int) (Head, error)
 	// Alone calls f unless another process that shares the data is within Alone
 	// with the same chore, and reports whether it has. It is for what all of them
 	// would do at the same time of the day.
@@ -39,9 +41,9 @@ type Prunable interface {
 type OldestReader interface {
 	// Removed returns the last event that was removed because of its age; zero
 	// for none.
-	Removed(ctx context.Context) (ChainHead, error)
+	Removed(ctx context.Context) (Head, error)
 	// Events returns the events that the filter wants, newest first.
-	Events(ctx context.Context, want EventFilter) ([]Event, error)
+	Events(ctx context.Context, want auth.EventFilter) ([]auth.Event, error)
 }
 
 const (
@@ -53,17 +55,17 @@ const (
 	prunedAtOnce = 31 * 24 * time.Hour
 )
 
-// Announcer writes to the audit log, by its own clock: [Guard].
+// Announcer writes to the audit log, by its own clock: [auth.Guard].
 type Announcer interface {
 	// TrustedNow returns the present instant, or why the clock cannot be relied on.
 	TrustedNow() (time.Time, error)
 	// Announce appends an event of the whole gateway.
-	Announce(ctx context.Context, e Event) error
-	Rules() Rules
+	Announce(ctx context.Context, e auth.Event) error
+	Rules() auth.Rules
 }
 
 // Prune removes the events that are older than keep from the audit log, with an
-// event that tells of it ([AuditPruned]), and returns how many were removed. Of a
+// event that tells of it ([auth.AuditPruned]), and returns how many were removed. Of a
 // long time that is overdue it removes the oldest month. It rests after each step,
 // since logins go on. Verify the log before: what is removed cannot be any more.
 // While the clock is suspect nothing is removed.
@@ -98,15 +100,15 @@ func prune(ctx context.Context, by Announcer, store Prunable, now time.Time, kee
 	if err != nil || upto.Seq <= gone.Seq {
 		return 0, err
 	}
-	told := Event{
-		At: now, Kind: AuditPruned, Actor: ByGateway, Before: gone.String(), After: upto.String(),
+	told := auth.Event{
+		At: now, Kind: auth.AuditPruned, Actor: auth.ByGateway, Before: gone.String(), After: upto.String(),
 		Reason: fmt.Sprintf("%d events are removed, the last of them of %s: the audit log is kept for %d days",
 			upto.Seq-gone.Seq, by.Rules().Instant(upto.At), keep/(24*time.Hour)),
 	}
 	if err := by.Announce(ctx, told); err != nil {
 		return 0, fmt.Errorf("announce the removal: %w", err)
 	}
-	announced, err := store.Events(ctx, EventFilter{Kinds: []EventKind{AuditPruned}, Limit: 1})
+	announced, err := store.Events(ctx, auth.EventFilter{Kinds: []auth.EventKind{auth.AuditPruned}, Limit: 1})
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("read the announcement: %w", err)
@@ -119,7 +121,7 @@ func prune(ctx context.Context, by Announcer, store Prunable, now time.Time, kee
 			return removed, fmt.Errorf("remove events: %w", err)
 		}
 		removed = at.Seq - gone.Seq
-		if err := Rest(ctx, time.Since(began)); err != nil {
+		if err := auth.Rest(ctx, time.Since(began)); err != nil {
 			return removed, err
 		}
 	}
@@ -128,14 +130,14 @@ func prune(ctx context.Context, by Announcer, store Prunable, now time.Time, kee
 
 // OldestEvent returns the first event that the audit log has; the zero Event when
 // it has none.
-func OldestEvent(ctx context.Context, store OldestReader) (Event, error) {
+func OldestEvent(ctx context.Context, store OldestReader) (auth.Event, error) {
 	gone, err := store.Removed(ctx)
 	if err != nil {
-		return Event{}, err
+		return auth.Event{}, err
 	}
-	first, err := store.Events(ctx, EventFilter{Before: gone.Seq + 2, Limit: 1})
+	first, err := store.Events(ctx, auth.EventFilter{Before: gone.Seq + 2, Limit: 1})
 	if err != nil || len(first) == 0 {
-		return Event{}, err
+		return auth.Event{}, err
 	}
 	return first[0], nil
 }
@@ -145,9 +147,9 @@ var ErrNotAnnounced = errors.New("no event of the audit log tells that events ar
 
 // Removes returns the last event that a store may remove by the announcement e, at
 // most so many behind gone; gone itself when all of them are.
-func Removes(e Event, gone ChainHead, most int) (last int64, err error) {
+func Removes(e auth.Event, gone Head, most int) (last int64, err error) {
 	upto, ok := parseHead(e.After)
-	if e.Kind != AuditPruned || !ok || upto.Seq >= e.Seq {
+	if e.Kind != auth.AuditPruned || !ok || upto.Seq >= e.Seq {
 		return 0, ErrNotAnnounced
 	}
 	return max(gone.Seq, min(upto.Seq, gone.Seq+int64(most))), nil
