@@ -62,7 +62,7 @@
 // its own lock. Guessing slowly between the owner's
 // logins ends after 30 wrong passwords a day ([Lockout].StrangersAfter), for
 // sources that the account was not logged in to from. And what an attack has
-// locked is found and unlocked together ([Causes]). An unlock forgives one account,
+// locked is found and unlocked together (package incident). An unlock forgives one account,
 // at every source and every gateway, and gives no source anything back; an office
 // is let go on by an act of its own ([Guard.AllowSource]).
 //

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
 // inNetwork returns the i-th source of a network of IPv6: /64s of different /48s as
@@ -203,7 +204,7 @@ func TestNamesThatShareACounterGetSixVerdictsADayTogether(t *testing.T) {
 		if len(b.told.events) > 0 {
 			b.t.Errorf("events: %+v", b.told.events)
 		}
-		if causes, err := auth.FindCauses(context.Background(), b.store); err != nil || len(causes) > 0 {
+		if causes, err := incident.Find(context.Background(), b.store); err != nil || len(causes) > 0 {
 			b.t.Errorf("causes %+v, %v", causes, err)
 		}
 		for _, want := range []auth.Filter{{}, {Unknown: true}, {Locked: true}, {Locked: true, Unknown: true}} {

@@ -8,6 +8,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/audit"
+	"congthu/auth/incident"
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
 )
@@ -245,9 +246,9 @@ func (g *Gateway) count(ctx context.Context) {
 	g.Metrics.ThrottledSources(g.guard.RefusedSources())
 	unhurried := auth.Unhurried{Lister: g.Store}
 	accounts, err := g.guard.Count(ctx, unhurried)
-	var causes []auth.Cause
+	var causes []incident.Incident
 	if err == nil {
-		causes, err = auth.FindCauses(ctx, unhurried)
+		causes, err = incident.Find(ctx, unhurried)
 	}
 	var unknown int
 	if err == nil {
@@ -272,7 +273,7 @@ func (g *Gateway) count(ctx context.Context) {
 	g.Metrics.SharedCounters(shared)
 	g.Metrics.AuditOldest(oldest.At)
 	attacks := make(map[string]bool)
-	for _, c := range auth.Attacks(causes, time.Now()) {
+	for _, c := range incident.Attacks(causes, time.Now()) {
 		attacks[c.ID] = true
 		if !g.attacks[c.ID] {
 			g.Log.Warn("many accounts were locked by one cause: this looks like an attack",

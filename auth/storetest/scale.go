@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
 // Sized is a store with so many accounts.
@@ -209,7 +210,7 @@ func (c *scaled) sweep(t *testing.T, ctx context.Context) {
 			return
 		}
 		if err == nil {
-			_, err = auth.FindCauses(ctx, all)
+			_, err = incident.Find(ctx, all)
 		}
 		if ctx.Err() != nil {
 			return

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
 // latestEvents is how many events an account is shown with.
@@ -72,7 +73,7 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 }
 
 // cautious takes back the advice to allow a source of which an attack is suspected.
-func cautious(w *Why, causes []auth.Cause) {
+func cautious(w *Why, causes []incident.Incident) {
 	addr, err := ParseSource(w.AllowSource)
 	if err != nil || !suspected(causes, auth.Source(addr)) {
 		return

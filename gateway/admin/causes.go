@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
-// Cause is what locks made by wrong passwords have in common; see [auth.Cause].
+// Cause is what locks made by wrong passwords have in common; see [incident.Incident].
 type Cause struct {
 	ID        string    `json:"id" doc:"Names the cause as long as the first of its accounts is locked."`
 	First     time.Time `json:"first" doc:"When the first of its accounts was locked."`
@@ -50,9 +51,9 @@ type Failure struct {
 type causesOutput struct{ Body CauseList }
 
 func (s *Server) listCauses(ctx context.Context, _ *struct{}) (*causesOutput, error) {
-	find := auth.FindCauses
+	find := incident.Find
 	if slices.Contains(callerOf(ctx).scopes, ScopeUnlock) {
-		find = auth.FindCausesOfNames
+		find = incident.FindWithNames
 	}
 	causes, err := find(ctx, s.Accounts)
 	if err != nil {
@@ -82,7 +83,7 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 	if !ok {
 		return nil, badReason()
 	}
-	causes, err := auth.FindCausesOfNames(ctx, s.Accounts)
+	causes, err := incident.FindWithNames(ctx, s.Accounts)
 	if err != nil {
 		return nil, s.storeFailed("list locked accounts", err)
 	}
@@ -126,12 +127,12 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 }
 
 // causes finds what has locked the accounts that are locked now.
-func (s *Server) causes(ctx context.Context) ([]auth.Cause, error) {
-	return auth.FindCauses(ctx, s.Accounts)
+func (s *Server) causes(ctx context.Context) ([]incident.Incident, error) {
+	return incident.Find(ctx, s.Accounts)
 }
 
 // causeOf shows a cause.
-func causeOf(c auth.Cause, rules auth.Rules) Cause {
+func causeOf(c incident.Incident, rules auth.Rules) Cause {
 	v := Cause{
 		ID: c.ID, First: c.First.UTC(), Last: c.Last.UTC(), Suspected: c.Suspected,
 		Sources: make([]string, 0, len(c.Sources)), Accounts: make([]string, 0, len(c.Accounts)),
@@ -195,7 +196,7 @@ func sourcesText(sources []netip.Prefix) (en, vi string) {
 // alongside adds to the reason of a lock what else was locked by the same cause:
 // whether one user has mistyped or somebody attacks is what support staff must
 // know first.
-func alongside(w *Why, name auth.Name, causes []auth.Cause) (id string) {
+func alongside(w *Why, name auth.Name, causes []incident.Incident) (id string) {
 	for _, c := range causes {
 		for _, n := range c.Accounts {
 			if n != name {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
 // attacked is a fixture in which n accounts were locked by wrong passwords from
@@ -65,7 +66,7 @@ func TestALockIsToldAsAMomentAndSeveralAsATime(t *testing.T) {
 			"1 tài khoản bị khóa trong khoảng 21:48 ngày 15/06/2025 – 21:55 ngày 15/06/2025 do",
 		},
 	} {
-		c := causeOf(auth.Cause{First: first, Last: last, Accounts: []auth.Name{"an@x.vn"}}, auth.DefaultRules())
+		c := causeOf(incident.Incident{First: first, Last: last, Accounts: []auth.Name{"an@x.vn"}}, auth.DefaultRules())
 		if !strings.HasPrefix(c.EN, want[0]) || !strings.HasPrefix(c.VI, want[1]) {
 			t.Errorf("%s\n%s", c.EN, c.VI)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
 // SourceList is what is known of sources: those that are allowed whatever they have
@@ -201,8 +202,8 @@ func nearAddress(text string) netip.Addr {
 
 // suspected reports whether an attack is suspected of a source, or of one in a
 // network.
-func suspected(causes []auth.Cause, source netip.Prefix) bool {
-	return slices.ContainsFunc(causes, func(c auth.Cause) bool {
+func suspected(causes []incident.Incident, source netip.Prefix) bool {
+	return slices.ContainsFunc(causes, func(c incident.Incident) bool {
 		return c.Suspected && slices.ContainsFunc(c.Sources, source.Overlaps)
 	})
 }

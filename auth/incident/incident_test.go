@@ -1,4 +1,4 @@
-package auth_test
+package incident_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/incident"
 )
 
 func TestLocksAreGroupedByWhatCausedThem(t *testing.T) {
@@ -35,10 +36,10 @@ func TestLocksAreGroupedByWhatCausedThem(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		accounts []auth.Account
-		want     string // accounts of each cause, with ! when an attack is suspected
+		want     string // accounts of each incident, with ! when an attack is suspected
 	}{
 		{"none", nil, ""},
-		{"an admin's lock has no cause", []auth.Account{byAdmin}, ""},
+		{"an admin's lock has no incident", []auth.Account{byAdmin}, ""},
 		{"strangers to each other", []auth.Account{locked("a", 0, "192.0.2.1"), locked("b", time.Minute, "192.0.2.2")}, "[b] [a]"},
 		{"one source", []auth.Account{locked("a", 0, "192.0.2.1"), locked("b", time.Hour, "192.0.2.2", "192.0.2.1")}, "[a b]"},
 		{"one customer's IPv6 network", []auth.Account{locked("a", 0, "2001:db8::1"), locked("b", 0, "2001:db8::2:3"), locked("c", -time.Minute, "2001:db8:0:1::1")}, "[a b] [c]"},
@@ -61,21 +62,21 @@ func TestLocksAreGroupedByWhatCausedThem(t *testing.T) {
 			slices.Reverse(c.accounts) // their order must not matter
 			got := ""
 			ids := make(map[string]bool)
-			for i, cause := range auth.Causes(c.accounts) {
+			for i, incident := range incident.Group(c.accounts) {
 				if i > 0 {
 					got += " "
 				}
-				if cause.Suspected {
+				if incident.Suspected {
 					got += "!"
 				}
-				got += fmt.Sprint(cause.Accounts)
-				ids[cause.ID] = true
+				got += fmt.Sprint(incident.Accounts)
+				ids[incident.ID] = true
 			}
 			if got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			if len(ids) != len(auth.Causes(c.accounts)) {
-				t.Error("two causes have one ID")
+			if len(ids) != len(incident.Group(c.accounts)) {
+				t.Error("two incidents have one ID")
 			}
 		})
 	}
@@ -90,7 +91,7 @@ func TestTheIDOfACauseStaysWhileItsFirstAccountIsLocked(t *testing.T) {
 			Mistakes: []auth.Mistake{{Source: netip.MustParseAddrPort("192.0.2.1:1")}},
 		})
 	}
-	id := func(accounts ...auth.Account) string { return auth.Causes(accounts)[0].ID }
+	id := func(accounts ...auth.Account) string { return incident.Group(accounts)[0].ID }
 	if id(all...) != id(all[0], all[2]) || id(all...) != id(all[0]) {
 		t.Error("the ID changed with another account")
 	}
@@ -128,7 +129,7 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 		locked(fmt.Sprintf("an%d", i), true, time.Duration(i)*time.Minute, "203.0.113.1")
 	}
 	locked("binh", true, 0, "192.0.2.9")
-	accounts := auth.Causes(all)
+	accounts := incident.Group(all)
 	locked("s1", false, -20*time.Hour, "203.0.113.1", "203.0.113.2") // a source in common, within a day
 	locked("s2", false, 20*time.Hour, "203.0.113.1")
 	locked("s3", false, 8*time.Minute, "198.51.100.1")                                                          // in the midst of the attack
@@ -139,12 +140,12 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 	all = append(all, auth.Account{Name: "w", Lock: auth.Lock{Mark: auth.Mark{At: noon}, Cause: auth.ByAdmin}}) // by an admin
 	slices.SortFunc(all, func(a, b auth.Account) int { return strings.Compare(string(a.Name), string(b.Name)) })
 
-	causes, err := auth.FindCausesOfNames(t.Context(), all)
+	incidents, err := incident.FindWithNames(t.Context(), all)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, c := range causes {
+	for _, c := range incidents {
 		got = append(got, fmt.Sprint(c.Suspected, c.Accounts, c.Unknown, c.Sources))
 	}
 	want := []string{
@@ -155,13 +156,13 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	// Whoever must not see the names sees the same causes of accounts.
-	seen, err := auth.FindCauses(t.Context(), all)
+	// Whoever must not see the names sees the same incidents of accounts.
+	seen, err := incident.Find(t.Context(), all)
 	if err != nil || len(seen) != 2 || len(accounts) != 2 {
 		t.Fatal(seen, err)
 	}
 	for i, c := range seen {
-		if with := causes[i+1]; c.ID != with.ID || c.ID != accounts[i].ID || c.Suspected != with.Suspected || c.Unknown != nil ||
+		if with := incidents[i+1]; c.ID != with.ID || c.ID != accounts[i].ID || c.Suspected != with.Suspected || c.Unknown != nil ||
 			!c.First.Equal(with.First) || !c.Last.Equal(with.Last) {
 			t.Errorf("%+v\n%+v", c, with)
 		}
@@ -170,9 +171,9 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 
 func TestAnAttackThatIsQuietForADayHasEnded(t *testing.T) {
 	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
-	causes := []auth.Cause{{ID: "a", First: noon.Add(-time.Hour), Last: noon, Suspected: true}, {ID: "b", First: noon, Last: noon}}
+	incidents := []incident.Incident{{ID: "a", First: noon.Add(-time.Hour), Last: noon, Suspected: true}, {ID: "b", First: noon, Last: noon}}
 	for after, n := range map[time.Duration]int{-time.Hour: 1, 0: 1, 24 * time.Hour: 1, 24*time.Hour + time.Second: 0} {
-		if got := auth.Attacks(causes, noon.Add(after)); len(got) != n || n == 1 && got[0].ID != "a" {
+		if got := incident.Attacks(incidents, noon.Add(after)); len(got) != n || n == 1 && got[0].ID != "a" {
 			t.Errorf("%v after the last lock: %+v", after, got)
 		}
 	}
