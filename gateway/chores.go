@@ -16,11 +16,8 @@ import (
 // newAdmin builds the door for admins.
 func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	checks := []admin.Check{{Name: "store", Run: g.Store.Health}}
-	if len(c.IMAP.Listen) > 0 {
-		checks = append(checks, admin.Check{Name: "imap upstream", Run: g.upstreamHealth(auth.IMAP)})
-	}
-	if len(c.SMTP.Listen) > 0 {
-		checks = append(checks, admin.Check{Name: "smtp upstream", Run: g.upstreamHealth(auth.SMTP)})
+	for _, s := range served(c) {
+		checks = append(checks, admin.Check{Name: s.String() + " upstream", Run: g.upstreamHealth(s.Protocol)})
 	}
 	return &admin.Server{
 		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
@@ -106,13 +103,10 @@ func (g *Gateway) probe(ctx context.Context) error {
 		g.guard.Rules() // looks at the clock, which may be set while nobody logs in
 		g.Metrics.ClockSuspect(!g.guard.Suspicion().IsZero())
 		in := g.live.current.Load()
-		if in.imap != nil {
-			_, err := in.imap.ProbeIMAP(ctx)
-			g.probed(ctx, auth.IMAP, err)
-		}
-		if in.smtp != nil {
-			_, err := in.smtp.ProbeSMTP(ctx)
-			g.probed(ctx, auth.SMTP, err)
+		for _, s := range services {
+			if server := in.servers[s.Protocol]; server != nil {
+				g.probed(ctx, s.Protocol, s.probe(ctx, &g.live, server))
+			}
 		}
 		select {
 		case <-ctx.Done():

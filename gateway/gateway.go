@@ -34,7 +34,6 @@ import (
 	"congthu/gateway/balancer"
 	"congthu/gateway/config"
 	"congthu/gateway/frontend"
-	"congthu/gateway/imap"
 	"congthu/gateway/session"
 	"congthu/gateway/smtp"
 	"congthu/gateway/upstream"
@@ -135,8 +134,7 @@ type Gateway struct {
 	live      live
 	guard     *auth.Guard
 	sessions  session.Registry
-	imap      *imap.Server
-	smtp      *smtp.Server
+	frontEnds map[auth.Protocol]frontEnd
 	admin     *admin.Server
 	mailCert  *config.Certificate
 	adminCert *config.Certificate // nil: plain HTTP
@@ -148,9 +146,9 @@ type Gateway struct {
 	adopted   chan struct{} // and for one to watchRules
 	// reloading is held by whoever replaces the configuration.
 	reloading   sync.Mutex
-	rulesBehind atomic.Pointer[behind]   // nil while this gateway works by the rules that were agreed on
-	health      [2]atomic.Pointer[error] // of the mail servers, by auth.Protocol
-	attacks     map[string]bool          // that were told of; only the daily chores use it
+	rulesBehind atomic.Pointer[behind] // nil while this gateway works by the rules that were agreed on
+	health      health                 // of the mail servers
+	attacks     map[string]bool        // that were told of; only the daily chores use it
 }
 
 // Run opens all listeners of the configuration and serves until ctx ends and
@@ -176,7 +174,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	// What the doors need ends after them.
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	services, background := errgroup.WithContext(background)
+	jobs, background := errgroup.WithContext(background)
 	// A shutdown is told to load balancers first: by the time a listener has
 	// closed, /readyz has said so.
 	open, shut := context.WithCancel(context.WithoutCancel(ctx))
@@ -194,27 +192,23 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 
 	if g.Changes != nil {
 		// Before anybody can log in: whoever does must be within its reach.
-		services.Go(func() error { return g.Changes(background, g.heard) })
+		jobs.Go(func() error { return g.Changes(background, g.heard) })
 	}
 	doors, open := errgroup.WithContext(open)
 	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
-	for _, l := range listeners.imap {
-		door := g.door(l, auth.IMAP)
-		doors.Go(func() error { return g.imap.Serve(open, door, l.implicit) })
+	for _, l := range listeners.mail {
+		door := g.door(l)
+		doors.Go(func() error { return g.frontEnds[l.protocol].Serve(open, door, l.implicit) })
 	}
-	for _, l := range listeners.smtp {
-		door := g.door(l, auth.SMTP)
-		doors.Go(func() error { return g.smtp.Serve(open, door, l.implicit) })
-	}
-	services.Go(func() error { return g.guard.Run(background) })
-	services.Go(func() error { return g.recallAllowed(background) })
-	services.Go(func() error { return g.sweepDaily(background) })
-	services.Go(func() error { return g.learnNames(background) })
-	services.Go(func() error { return g.probe(background) })
-	services.Go(func() error { return g.watchRules(background) })
-	services.Go(func() error { return g.watchCertificates(background) })
+	jobs.Go(func() error { return g.guard.Run(background) })
+	jobs.Go(func() error { return g.recallAllowed(background) })
+	jobs.Go(func() error { return g.sweepDaily(background) })
+	jobs.Go(func() error { return g.learnNames(background) })
+	jobs.Go(func() error { return g.probe(background) })
+	jobs.Go(func() error { return g.watchRules(background) })
+	jobs.Go(func() error { return g.watchCertificates(background) })
 	for _, l := range listeners.admin {
-		services.Go(func() error { return g.serveAdmin(background, l) })
+		jobs.Go(func() error { return g.serveAdmin(background, l) })
 	}
 	g.Log.Info("ready", "version", g.Version, "listeners", listeners.addresses())
 	if g.Ready != nil {
@@ -224,12 +218,13 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	g.live.current.Load().close(new(inForce))
 	g.Log.Info("all sessions have ended")
 	end()
-	return errors.Join(err, services.Wait())
+	return errors.Join(err, jobs.Wait())
 }
 
 // assemble builds what stays the same over reloads. awaited is set when new
 // clients will wait for the end of this process.
 func (g *Gateway) assemble(c *config.Config, awaited bool) error {
+	g.health, g.live.extensions = newHealth(), newExtensions()
 	g.live.panicked = func(p auth.Protocol, value any, stack []byte) {
 		g.Log.Error("opening a spare connection panicked", "protocol", p, "panic", auth.PanicText(value), "stack", string(stack))
 		g.Metrics.Panicked(p)
@@ -268,26 +263,13 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 
 	drain := drainTime(c.Drain(awaited))
 	grace := min(lastLogins, max(drain, 0)/2) // and the rest for last words
-	limiter := &frontend.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource}
-	g.imap = &imap.Server{
-		Server: frontend.Server{
-			Guard: g.guard, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
-			Text: g.live.text, Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
-			Limiter:      limiter,
-			LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal, IdleTimeout: c.Limits.IdleTimeout,
-			MaxFailures: c.Limits.FailedLogins, DrainTimeout: drain, LoginGrace: grace, EndQuiet: awaited,
-		},
-		Upstream: &g.live, AlertText: g.live.alertText, Forwarder: g.live.forwarder, Shown: g.live.beforeIMAP,
+	p := parts{
+		config: c, drain: drain, grace: grace, awaited: awaited,
+		limiter: &frontend.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource},
 	}
-	g.smtp = &smtp.Server{
-		Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
-		Text:     g.live.text,
-		Away:     func() bool { return g.away(auth.SMTP) },
-		Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
-		Limiter:      limiter,
-		LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
-		MaxFailures: c.Limits.FailedLogins, DrainTimeout: drain, Grace: grace,
-		NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
+	g.frontEnds = make(map[auth.Protocol]frontEnd)
+	for _, s := range served(c) {
+		g.frontEnds[s.Protocol] = s.serve(g, p)
 	}
 	g.admin = g.newAdmin(c)
 	return nil
@@ -378,12 +360,15 @@ type live struct {
 	// panicked is told of a panic in a connection to a mail server that no client
 	// has yet. Set before the first configuration.
 	panicked func(p auth.Protocol, value any, stack []byte)
+	// extensions are those of the mail server for submission.
+	extensions *extensions
 }
 
 type inForce struct {
-	config     *config.Config
-	imap, smtp *upstream.Server // nil when the protocol is not served, nor was since the start
-	sender     smtp.Sender
+	config *config.Config
+	// servers has none for a protocol that is not served, nor was since the start.
+	servers map[auth.Protocol]*upstream.Server
+	sender  smtp.Sender
 }
 
 // set puts a configuration into force.
@@ -398,23 +383,23 @@ func (l *live) set(c *config.Config) error {
 
 // build makes what put puts into force, or close gives up.
 func (l *live) build(c *config.Config) (_ *inForce, err error) {
-	next := &inForce{config: c}
-	if len(c.IMAP.Listen) > 0 {
-		if next.imap, err = c.IMAPUpstream(); err != nil {
-			return nil, fmt.Errorf("imap.upstream: %w", err)
+	next := &inForce{config: c, servers: make(map[auth.Protocol]*upstream.Server)}
+	for _, s := range served(c) {
+		server, err := c.Mail(s.Protocol).Upstream.Server()
+		if err != nil {
+			return nil, fmt.Errorf("%s.upstream: %w", s, err)
 		}
-		next.imap.Panicked = func(value any, stack []byte) { l.panicked(auth.IMAP, value, stack) }
-	}
-	if len(c.SMTP.Listen) > 0 {
-		if next.smtp, err = c.SMTPUpstream(); err != nil {
-			return nil, fmt.Errorf("smtp.upstream: %w", err)
-		}
-		next.smtp.Panicked = func(value any, stack []byte) { l.panicked(auth.SMTP, value, stack) }
+		server.Panicked = func(value any, stack []byte) { l.panicked(s.Protocol, value, stack) }
+		next.servers[s.Protocol] = server
 	}
 	if old := l.current.Load(); old != nil {
 		// A door that is no longer wanted is open until the restart.
-		next.imap, next.smtp = cmp.Or(next.imap, old.imap), cmp.Or(next.smtp, old.smtp)
-		if len(c.Domains) > 0 && next.imap != nil && next.smtp != nil && next.imap.LocalNames != next.smtp.LocalNames {
+		for p, server := range old.servers {
+			if next.servers[p] == nil {
+				next.servers[p] = server
+			}
+		}
+		if len(c.Domains) > 0 && next.differ() {
 			next.close(old)
 			return nil, errors.New("login_name differs from that of a door which stays open until the restart, so that accounts of several domains could not be told apart: restart the gateway (systemctl restart congthu)")
 		}
@@ -431,13 +416,21 @@ func (l *live) put(next *inForce) {
 	}
 }
 
+// differ reports whether one mail server knows accounts by other names than another.
+func (in *inForce) differ() bool {
+	local, whole := false, false
+	for _, server := range in.servers {
+		local, whole = local || server.LocalNames, whole || !server.LocalNames
+	}
+	return local && whole
+}
+
 // close gives up the mail servers that next does not have.
 func (in *inForce) close(next *inForce) {
-	if in.imap != nil && in.imap != next.imap {
-		in.imap.Close()
-	}
-	if in.smtp != nil && in.smtp != next.smtp {
-		in.smtp.Close()
+	for p, server := range in.servers {
+		if server != next.servers[p] {
+			server.Close()
+		}
 	}
 }
 
@@ -455,12 +448,12 @@ func (l *live) changePassword() string {
 
 // door is a listener whose connections are their clients'. It is the same whether
 // there are balancers now or not: a reload may list some.
-func (g *Gateway) door(l mailListener, p auth.Protocol) *door {
+func (g *Gateway) door(l mailListener) *door {
 	d := &door{Listener: &balancer.Listener{
 		Listener: l.Listener, Policy: g.live.balancers, Log: g.Log,
 		Panicked: func(value any, stack []byte) {
-			g.Log.Error("panic in reading a PROXY header", "protocol", p, "panic", auth.PanicText(value), "stack", string(stack))
-			g.Metrics.Panicked(p)
+			g.Log.Error("panic in reading a PROXY header", "protocol", l.protocol, "panic", auth.PanicText(value), "stack", string(stack))
+			g.Metrics.Panicked(l.protocol)
 		},
 	}}
 	g.loops = append(g.loops, d)
@@ -481,22 +474,25 @@ func (l *live) forwarder(addr netip.Addr) bool {
 func (l *live) sender() smtp.Sender { return l.current.Load().sender }
 
 // beforeIMAP are the mail server's capabilities before login.
-func (l *live) beforeIMAP() []goimap.Cap { return l.current.Load().imap.BeforeIMAP() }
+func (l *live) beforeIMAP() []goimap.Cap { return l.server(auth.IMAP).BeforeIMAP() }
 
 // LoginIMAP implements imap.Upstream.
 func (l *live) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c upstream.Client) (*upstream.IMAPConn, auth.Answer) {
-	return l.current.Load().imap.LoginIMAP(ctx, name, password, c)
+	return l.server(auth.IMAP).LoginIMAP(ctx, name, password, c)
 }
 
 // LoginSMTP implements smtp.Upstream.
 func (l *live) LoginSMTP(ctx context.Context, name auth.Name, password auth.Secret, c upstream.Client) (*upstream.SMTPConn, auth.Answer) {
-	return l.current.Load().smtp.LoginSMTP(ctx, name, password, c)
+	return l.server(auth.SMTP).LoginSMTP(ctx, name, password, c)
 }
 
-// ProbeSMTP implements smtp.Upstream.
+// ProbeSMTP implements smtp.Upstream: from memory, while the probes go on.
 func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
-	return l.current.Load().smtp.ProbeSMTP(ctx)
+	return l.extensions.ask(ctx, l.server(auth.SMTP), 2*probeEvery)
 }
+
+// server is the mail server of a protocol that is served.
+func (l *live) server(p auth.Protocol) *upstream.Server { return l.current.Load().servers[p] }
 
 // serveAdmin serves one admin listener until ctx ends and what was asked before
 // that is answered, which may take 2 s.

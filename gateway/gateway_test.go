@@ -704,8 +704,8 @@ func TestPanicsAtTheEdgesAreCounted(t *testing.T) {
 	o := newOffice(t)
 	o.open()
 	in := o.gateway.live.current.Load()
-	in.imap.Panicked("out of luck", nil)
-	in.smtp.Panicked("out of luck", nil)
+	in.servers[auth.IMAP].Panicked("out of luck", nil)
+	in.servers[auth.SMTP].Panicked("out of luck", nil)
 	o.gateway.loops[0].Panicked("out of luck", nil)
 	o.gateway.guard.Panicked(auth.SMTP)
 	if n := o.counts.panicked; n[auth.IMAP] != 2 || n[auth.SMTP] != 2 {

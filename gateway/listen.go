@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"syscall"
 
+	"congthu/auth"
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
 	"congthu/gateway/upstream"
@@ -43,8 +44,8 @@ func (e *ListenError) Unwrap() error { return e.Err }
 
 // listeners are all that a gateway has open.
 type listeners struct {
-	imap, smtp []mailListener
-	admin      []adminListener
+	mail  []mailListener
+	admin []adminListener
 	// passed is set when the doors for mail were opened by somebody who keeps them
 	// open: new clients wait for the next process then, and for the end of this one.
 	passed bool
@@ -52,6 +53,7 @@ type listeners struct {
 
 type mailListener struct {
 	net.Listener
+	protocol auth.Protocol
 	implicit bool
 }
 
@@ -118,22 +120,18 @@ func listen(c *config.Config, sockets []Socket) (*listeners, error) {
 	}
 	if len(given) > 0 {
 		ls.passed = true
-		var missing []error
-		ls.imap, missing = given.mailListeners("imap.listen", c.IMAP.Listen, socketIMAP, socketIMAPS)
-		failed = append(failed, missing...)
-		ls.smtp, missing = given.mailListeners("smtp.listen", c.SMTP.Listen, socketSubmission, socketSubmissions)
-		failed = append(failed, missing...)
+		for _, s := range services {
+			found, missing := given.mailListeners(s, c.Mail(s.Protocol).Listen)
+			ls.mail = append(ls.mail, found...)
+			failed = append(failed, missing...)
+		}
 		failed = append(failed, given.unused()...)
 	} else {
-		mail := func(into *[]mailListener, setting string, wanted []config.Listener) {
-			for i, w := range wanted {
-				for _, l := range tcp(fmt.Sprintf("%s.listen[%d].address", setting, i), w.Address) {
-					*into = append(*into, mailListener{l, w.TLS == upstream.Implicit})
-				}
+		eachMailAddress(c, func(s service, setting string, w config.Listener) {
+			for _, l := range tcp(setting, w.Address) {
+				ls.mail = append(ls.mail, mailListener{l, s.Protocol, w.TLS == upstream.Implicit})
 			}
-		}
-		mail(&ls.imap, "imap", c.IMAP.Listen)
-		mail(&ls.smtp, "smtp", c.SMTP.Listen)
+		})
 	}
 	if len(failed) > 0 {
 		ls.close()
@@ -154,12 +152,7 @@ func TryAddresses(c *config.Config) (failed []*ListenError) {
 		}
 		l.Close()
 	}
-	for i, w := range c.IMAP.Listen {
-		try(fmt.Sprintf("imap.listen[%d].address", i), w.Address)
-	}
-	for i, w := range c.SMTP.Listen {
-		try(fmt.Sprintf("smtp.listen[%d].address", i), w.Address)
-	}
+	eachMailAddress(c, func(_ service, setting string, w config.Listener) { try(setting, w.Address) })
 	if c.Admin.Listen != "" {
 		try("admin.listen", c.Admin.Listen)
 	}
@@ -169,8 +162,18 @@ func TryAddresses(c *config.Config) (failed []*ListenError) {
 	return failed
 }
 
+// eachMailAddress calls do for each address of the services, with the setting that
+// has it.
+func eachMailAddress(c *config.Config, do func(s service, setting string, w config.Listener)) {
+	for _, s := range services {
+		for i, w := range c.Mail(s.Protocol).Listen {
+			do(s, fmt.Sprintf("%s[%d].address", s.listen(), i), w)
+		}
+	}
+}
+
 func (ls *listeners) all() (all []net.Listener) {
-	for _, l := range append(append([]mailListener(nil), ls.imap...), ls.smtp...) {
+	for _, l := range ls.mail {
 		all = append(all, l)
 	}
 	for _, l := range ls.admin {
@@ -198,15 +201,21 @@ func needRestart(old, c *config.Config) (settings []string) {
 	// These two are of the rules, which a reload replaces.
 	store, throttle := old.Store, old.Throttle
 	store.ForgetUnknownAfter, throttle.StrangersAfter = c.Store.ForgetUnknownAfter, c.Throttle.StrangersAfter
-	for _, s := range []struct {
+	type pair struct {
 		name     string
 		old, new any
-	}{
-		{"hostname", old.Hostname, c.Hostname},
-		{"imap.listen", old.IMAP.Listen, c.IMAP.Listen},
-		{"smtp.listen", old.SMTP.Listen, c.SMTP.Listen},
-		{"smtp.normalise_newlines", old.SMTP.NormaliseNewlines, c.SMTP.NormaliseNewlines},
-		{"smtp.max_recipients", old.SMTP.MaxRecipients, c.SMTP.MaxRecipients},
+	}
+	pairs := []pair{{"hostname", old.Hostname, c.Hostname}}
+	for _, s := range services {
+		pairs = append(pairs, pair{s.listen(), old.Mail(s.Protocol).Listen, c.Mail(s.Protocol).Listen})
+		if s.fixed != nil {
+			was := s.fixed(old)
+			for i, now := range s.fixed(c) {
+				pairs = append(pairs, pair{now.name, was[i].value, now.value})
+			}
+		}
+	}
+	pairs = append(pairs, []pair{
 		{"store", store, c.Store},
 		{"throttle", throttle, c.Throttle},
 		{"limits", old.Limits, c.Limits},
@@ -217,7 +226,8 @@ func needRestart(old, c *config.Config) (settings []string) {
 		{"metrics.listen", old.Metrics.Listen, c.Metrics.Listen},
 		{"log", old.Log, c.Log},
 		{"drain_timeout", old.DrainTimeout, c.DrainTimeout},
-	} {
+	}...)
+	for _, s := range pairs {
 		if !reflect.DeepEqual(s.old, s.new) {
 			settings = append(settings, s.name)
 		}

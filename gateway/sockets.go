@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"congthu/gateway/config"
 	"congthu/gateway/upstream"
@@ -32,21 +33,21 @@ type SocketError struct {
 // Error implements error.
 func (e *SocketError) Error() string { return e.Message + ": " + e.Fix }
 
-// The names of sockets that say what they are for.
+// The names of sockets that say what they are for; those of the services are in
+// their table.
 const (
-	socketIMAP        = "imap"
-	socketIMAPS       = "imaps"
-	socketSubmission  = "submission"
-	socketSubmissions = "submissions"
-	socketAdmin       = "admin"
-	socketMetrics     = "metrics"
+	socketAdmin   = "admin"
+	socketMetrics = "metrics"
 )
 
 // settings are of the names; the mail ones are lists.
-var settings = map[string]string{
-	socketIMAP: "imap.listen", socketIMAPS: "imap.listen", socketSubmission: "smtp.listen", socketSubmissions: "smtp.listen",
-	socketAdmin: "admin.listen", socketMetrics: "metrics.listen",
-}
+var settings = func() map[string]string {
+	m := map[string]string{socketAdmin: "admin.listen", socketMetrics: "metrics.listen"}
+	for _, s := range services {
+		m[s.sockets.starttls], m[s.sockets.implicit] = s.listen(), s.listen()
+	}
+	return m
+}()
 
 // passed are the sockets that have no use yet.
 type passed []Socket
@@ -93,27 +94,27 @@ func serves(socket net.Addr, address string) bool {
 	return err == nil && want.Unmap() == addr
 }
 
-// mailListeners takes the sockets for one list of the configuration; an error for
-// each that has none.
-func (p *passed) mailListeners(setting string, wanted []config.Listener, starttls, implicit string) (ls []mailListener, missing []error) {
+// mailListeners takes the sockets for the addresses of a service; an error for each
+// that has none.
+func (p *passed) mailListeners(s service, wanted []config.Listener) (ls []mailListener, missing []error) {
 	names := make([]string, len(wanted))
 	entries := make(map[string]int)
 	for i, w := range wanted {
-		names[i] = starttls
+		names[i] = s.sockets.starttls
 		if w.TLS == upstream.Implicit {
-			names[i] = implicit
+			names[i] = s.sockets.implicit
 		}
 		entries[names[i]]++
 	}
 	for i, w := range wanted {
 		found := p.take(names[i], w.Address, entries[names[i]] == 1)
 		for _, l := range found {
-			ls = append(ls, mailListener{unkept{l}, w.TLS == upstream.Implicit})
+			ls = append(ls, mailListener{unkept{l}, s.Protocol, w.TLS == upstream.Implicit})
 		}
 		if len(found) == 0 {
 			missing = append(missing, &SocketError{
-				fmt.Sprintf("systemd passes no socket for %s[%d] (%s)", setting, i, w.Address),
-				fmt.Sprintf("add ListenStream=%s to congthu.socket (systemctl edit congthu.socket), or take the entry out of %s", stream(w.Address), setting),
+				fmt.Sprintf("systemd passes no socket for %s[%d] (%s)", s.listen(), i, w.Address),
+				fmt.Sprintf("add ListenStream=%s to congthu.socket (systemctl edit congthu.socket), or take the entry out of %s", stream(w.Address), s.listen()),
 			})
 		}
 	}
@@ -125,16 +126,18 @@ func (p passed) unused() (errs []error) {
 	for _, s := range p {
 		address := configured(s.Addr())
 		setting, named := settings[s.Name]
-		write := fmt.Sprintf("write its address %q into imap.listen, smtp.listen, admin.listen or metrics.listen", address)
+		write := fmt.Sprintf("write its address %q into %s, admin.listen or metrics.listen", address, strings.Join(listens(), ", "))
 		if s.Addr().Network() == "unix" {
 			write = fmt.Sprintf("write admin: { socket: %s }", address)
 		} else if named {
 			write = fmt.Sprintf("write its address %q into %s", address, setting)
-			switch s.Name {
-			case socketIMAPS, socketSubmissions:
-				write += ", with tls: implicit"
-			case socketIMAP, socketSubmission:
-				write += ", with tls: starttls"
+			for _, mail := range services {
+				switch s.Name {
+				case mail.sockets.implicit:
+					write += ", with tls: implicit"
+				case mail.sockets.starttls:
+					write += ", with tls: starttls"
+				}
 			}
 		}
 		errs = append(errs, &SocketError{
@@ -143,6 +146,14 @@ func (p passed) unused() (errs []error) {
 		})
 	}
 	return errs
+}
+
+// listens are the settings with the addresses of the services.
+func listens() (settings []string) {
+	for _, s := range services {
+		settings = append(settings, s.listen())
+	}
+	return settings
 }
 
 // hasUnix reports whether there is a Unix socket left: the name admin may mean it.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"congthu/auth"
 	"congthu/auth/storetest/testenv"
 	"congthu/gateway/config"
 	"congthu/gateway/upstream"
@@ -91,8 +92,11 @@ func TestSocketsFindTheirDoors(t *testing.T) {
 				t.Fatal(err)
 			}
 			var have []string
-			for _, list := range [][]mailListener{ls.imap, ls.smtp} {
-				for _, l := range list {
+			for _, s := range services {
+				for _, l := range ls.mail {
+					if l.protocol != s.Protocol {
+						continue
+					}
 					text := l.Addr().String()
 					if l.implicit {
 						text += "*"
@@ -171,7 +175,7 @@ func TestASocketForAdministratorsAloneChangesNoDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ls.close()
-	if ls.passed || len(ls.imap) != 1 || ls.imap[0].Addr().String() != address || fmt.Sprintf("%T", ls.admin[0].Listener) != "*gateway.resting" {
+	if ls.passed || len(ls.mail) != 1 || ls.mail[0].protocol != auth.IMAP || ls.mail[0].Addr().String() != address || fmt.Sprintf("%T", ls.admin[0].Listener) != "*gateway.resting" {
 		t.Errorf("passed: %v, doors %v", ls.passed, ls.addresses())
 	}
 }

@@ -266,7 +266,7 @@ func (k *check) mistaken(p auth.Protocol, name auth.Name, want, got auth.Judgeme
 		return expected + ": try again, and see whether the mail server and what it asks for passwords are in order; if it always answers so, " + patterns
 	case want == auth.JudgedRight:
 		login := string(name)
-		if p == auth.IMAP && k.config.IMAP.Upstream.LoginName == config.LoginLocal || p == auth.SMTP && k.config.SMTP.Upstream.LoginName == config.LoginLocal {
+		if k.config.Mail(p).Upstream.LoginName == config.LoginLocal {
 			login = name.Local()
 		}
 		return fmt.Sprintf("%s: the password may be mistyped, so enter it again, or try it at the mail server; the name was given to it as %s (%s.upstream.login_name), and the account must be one that may log in there",

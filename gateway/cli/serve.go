@@ -205,7 +205,7 @@ func (o observer) AdminPanicked() { o.Metrics.Panicked(metrics.ComponentAdmin) }
 
 // Panicked implements imap.Recorder and smtp.Recorder.
 func (o observer) Panicked(p auth.Protocol) {
-	o.Metrics.Panicked(map[auth.Protocol]metrics.Component{auth.IMAP: metrics.ComponentIMAP, auth.SMTP: metrics.ComponentSMTP}[p])
+	o.Metrics.Panicked(metrics.Component(p.String()))
 }
 
 // CertificatesExpire implements gateway.Metrics.

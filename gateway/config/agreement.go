@@ -64,11 +64,10 @@ func (c *Config) Agreement() auth.Agreement {
 		}
 	}
 	a["aliases"], a["delegations"] = list(aliases), list(delegations)
-	if len(c.IMAP.Listen) > 0 {
-		c.IMAP.Upstream.agree(a, "imap.upstream.")
-	}
-	if len(c.SMTP.Listen) > 0 {
-		c.SMTP.Upstream.agree(a, "smtp.upstream.")
+	for _, p := range auth.Protocols() {
+		if m := c.Mail(p); len(m.Listen) > 0 {
+			m.Upstream.agree(a, p.String()+".upstream.")
+		}
 	}
 	// With several domains it decides which account a name is, so a gateway that serves
 	// one protocol must not differ from one that serves the other (checkLoginNames).

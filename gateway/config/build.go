@@ -62,11 +62,10 @@ func (c *Config) served() []string {
 
 // loginNames are how the mail servers of the doors that are open know an account.
 func (c *Config) loginNames() (names []LoginName) {
-	if len(c.IMAP.Listen) > 0 {
-		names = append(names, c.IMAP.Upstream.LoginName)
-	}
-	if len(c.SMTP.Listen) > 0 {
-		names = append(names, c.SMTP.Upstream.LoginName)
+	for _, p := range auth.Protocols() {
+		if m := c.Mail(p); len(m.Listen) > 0 {
+			names = append(names, m.Upstream.LoginName)
+		}
 	}
 	return names
 }

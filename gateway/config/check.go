@@ -203,11 +203,10 @@ type listening struct{ path, address string }
 
 // listenAddresses lists every TCP address that the gateway would listen on.
 func (k *checker) listenAddresses() (all []listening) {
-	for i, l := range k.c.IMAP.Listen {
-		all = append(all, listening{fmt.Sprintf("imap.listen[%d].address", i), l.Address})
-	}
-	for i, l := range k.c.SMTP.Listen {
-		all = append(all, listening{fmt.Sprintf("smtp.listen[%d].address", i), l.Address})
+	for _, p := range auth.Protocols() {
+		for i, l := range k.c.Mail(p).Listen {
+			all = append(all, listening{fmt.Sprintf("%s.listen[%d].address", p, i), l.Address})
+		}
 	}
 	if k.c.Admin.Listen != "" {
 		all = append(all, listening{"admin.listen", k.c.Admin.Listen})

@@ -110,6 +110,24 @@ type SMTP struct {
 	MaxRecipients int `yaml:"max_recipients"`
 }
 
+// Mail is what is configured for every protocol for mail.
+type Mail struct {
+	// Listen is empty when the protocol is not served.
+	Listen   []Listener
+	Upstream Upstream
+}
+
+// Mail returns the settings of a protocol.
+func (c *Config) Mail(p auth.Protocol) Mail {
+	switch p {
+	case auth.IMAP:
+		return Mail{c.IMAP.Listen, c.IMAP.Upstream}
+	case auth.SMTP:
+		return Mail{c.SMTP.Listen, c.SMTP.Upstream}
+	}
+	return Mail{}
+}
+
 // ProxyProtocol is about load balancers that pass connections on to the mail
 // listeners.
 type ProxyProtocol struct {

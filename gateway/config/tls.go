@@ -206,13 +206,14 @@ func readPool(file string) (*x509.CertPool, error) {
 }
 
 // IMAPUpstream returns the mail server behind the IMAP door.
-func (c *Config) IMAPUpstream() (*upstream.Server, error) { return c.IMAP.Upstream.server() }
+func (c *Config) IMAPUpstream() (*upstream.Server, error) { return c.IMAP.Upstream.Server() }
 
 // SMTPUpstream returns the mail server behind the submission door.
-func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstream.server() }
+func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstream.Server() }
 
-// server reads the CA file again, so that the error can be that of a file.
-func (u Upstream) server() (*upstream.Server, error) {
+// Server returns the mail server. It reads the CA file again, so that the error can
+// be that of a file.
+func (u Upstream) Server() (*upstream.Server, error) {
 	s := &upstream.Server{
 		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient.way(),
 		Timeout: u.Timeout, Wrong: u.Wrong, NotWrong: u.NotWrong, Spare: u.SpareConnections,

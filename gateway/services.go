@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+	"congthu/gateway/config"
+	"congthu/gateway/frontend"
+	"congthu/gateway/imap"
+	"congthu/gateway/smtp"
+	"congthu/gateway/upstream"
+)
+
+// services are the protocols that mail programs are served with. A protocol is an
+// entry here; its settings are where [config.Config.Mail] says.
+var services = []service{
+	{
+		Protocol: auth.IMAP,
+		sockets:  sockets{starttls: "imap", implicit: "imaps"},
+		probe: func(ctx context.Context, _ *live, s *upstream.Server) error {
+			_, err := s.ProbeIMAP(ctx)
+			return err
+		},
+		serve: func(g *Gateway, p parts) frontEnd {
+			s := &imap.Server{Upstream: &g.live, AlertText: g.live.alertText, Forwarder: g.live.forwarder, Shown: g.live.beforeIMAP}
+			g.equip(&s.Server, p)
+			return s
+		},
+	},
+	{
+		Protocol: auth.SMTP,
+		sockets:  sockets{starttls: "submission", implicit: "submissions"},
+		probe: func(ctx context.Context, l *live, s *upstream.Server) error {
+			_, err := l.extensions.ask(ctx, s, probeEvery/2)
+			return err
+		},
+		serve: func(g *Gateway, p parts) frontEnd {
+			c := p.config
+			return &smtp.Server{
+				Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
+				Text:     g.live.text,
+				Away:     func() bool { return g.away(auth.SMTP) },
+				Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
+				Limiter:      p.limiter,
+				LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
+				MaxFailures: c.Limits.FailedLogins, DrainTimeout: p.drain, Grace: p.grace,
+				NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
+				RefreshEvery: probeEvery, // from memory
+			}
+		},
+		fixed: func(c *config.Config) []setting {
+			return []setting{{"smtp.normalise_newlines", c.SMTP.NormaliseNewlines}, {"smtp.max_recipients", c.SMTP.MaxRecipients}}
+		},
+	},
+}
+
+// service is one protocol.
+type service struct {
+	// Protocol has the name of the service's settings, such as imap.
+	auth.Protocol
+	// sockets are its names of sockets that are passed.
+	sockets sockets
+	// probe says why the mail server cannot be used, without logging in.
+	probe func(context.Context, *live, *upstream.Server) error
+	// serve makes the front end.
+	serve func(*Gateway, parts) frontEnd
+	// fixed are settings, besides the listeners, that a reload cannot change. Nil:
+	// there are none.
+	fixed func(*config.Config) []setting
+}
+
+type sockets struct{ starttls, implicit string }
+
+// frontEnd serves listeners.
+type frontEnd interface {
+	Serve(ctx context.Context, l net.Listener, implicit bool) error
+}
+
+// setting is a value of the configuration, with its path.
+type setting struct {
+	name  string
+	value any
+}
+
+// listen is the path of the setting with the addresses.
+func (s service) listen() string { return s.String() + ".listen" }
+
+// served are the services that a configuration has addresses for.
+func served(c *config.Config) (list []service) {
+	for _, s := range services {
+		if len(c.Mail(s.Protocol).Listen) > 0 {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// parts are what the front ends share.
+type parts struct {
+	config  *config.Config
+	limiter *frontend.Limiter
+	// drain and grace are how long sessions and logins may go on in a shutdown.
+	drain, grace time.Duration
+	// awaited is set when new clients will wait for the end of this process.
+	awaited bool
+}
+
+// equip fills in what is the same in every [frontend.Server].
+func (g *Gateway) equip(s *frontend.Server, p parts) {
+	l := p.config.Limits
+	s.Guard, s.TLSConfig, s.Hostname, s.Text = g.guard, g.mailCert.TLSConfig(), p.config.Hostname, g.live.text
+	s.Sessions, s.Recorder, s.Refused, s.Log = &g.sessions, g.Metrics, g.refused, g.Log
+	s.Limiter, s.LoginTimeout, s.LoginTotal, s.IdleTimeout = p.limiter, l.LoginTimeout, l.LoginTotal, l.IdleTimeout
+	s.MaxFailures, s.DrainTimeout, s.LoginGrace, s.EndQuiet = l.FailedLogins, p.drain, p.grace, p.awaited
+}
+
+// health is what the last probe of each mail server found; nil before it.
+type health map[auth.Protocol]*atomic.Pointer[error]
+
+func newHealth() health {
+	h := make(health)
+	for _, s := range services {
+		h[s.Protocol] = new(atomic.Pointer[error])
+	}
+	return h
+}
+
+// extensions remembers what the mail server for submission offered when it was last
+// asked, so that it is asked once for all listeners and the probe.
+type extensions struct {
+	// turn has room for the one who asks.
+	turn chan struct{}
+
+	server *upstream.Server
+	at     time.Time
+	known  upstream.Extensions
+	err    error
+}
+
+func newExtensions() *extensions { return &extensions{turn: make(chan struct{}, 1)} }
+
+// ask returns what is known of the server, unless that is older than maxAge: then the
+// server is asked.
+func (e *extensions) ask(ctx context.Context, server *upstream.Server, maxAge time.Duration) (upstream.Extensions, error) {
+	select {
+	case e.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-e.turn }()
+	if e.server == server && time.Since(e.at) < maxAge {
+		return e.known, e.err
+	}
+	known, err := server.ProbeSMTP(ctx)
+	if ctx.Err() == nil { // else it is not the server's word
+		e.server, e.at, e.known, e.err = server, time.Now(), known, err
+	}
+	return known, err
+}
