@@ -23,7 +23,7 @@ func newAccountCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "account",
 		Aliases: []string{"accounts"},
-		Short:   "Look at accounts, unlock and restore them (xem, mở khóa, khôi phục tài khoản)",
+		Short:   "Look at accounts, unlock and restore them",
 		Long: `Look at accounts and change what the rules hold against them. The gateway must be
 running: its admin socket is used, and every change goes into the audit log
 with your name and the reason you give.`,
@@ -34,10 +34,10 @@ with your name and the reason you give.`,
 	a.at.addFlags(cmd)
 	outputFlag(cmd, cmd.PersistentFlags(), &a.output)
 	cmd.AddCommand(a.show(), a.list(), a.causes(), a.unlock(),
-		a.act("lock", "Lock an account and end its sessions (khóa)",
+		a.act("lock", "Lock an account and end its sessions",
 			"Lock an account until somebody unlocks it, and end its live sessions.",
 			`"left the agency on 1 December"`),
-		a.act("restore", "Give a revoked account back (khôi phục)",
+		a.act("restore", "Give a revoked account back",
 			"Give back an account that was revoked because nobody logged in to it (Art. 5.3.c). Its\nmonths of disuse begin again.",
 			`"request 123/CV of the agency"`),
 		a.grace(), a.merge())
@@ -54,7 +54,7 @@ type accounts struct {
 func (a *accounts) show() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ADDRESS...",
-		Short: "Why somebody cannot log in, and what to do about it (vì sao không đăng nhập được)",
+		Short: "Why somebody cannot log in, and what to do about it",
 		Long: `Say in one sentence whether the owner of an account can log in and, if not, why,
 since when and what to do; then what is remembered of the account. Any spelling
 of the address does, aliases too.`,
@@ -108,7 +108,7 @@ func (a *accounts) grace() *cobra.Command {
 	const example = `"on a mission until Friday"`
 	cmd := &cobra.Command{
 		Use:   "grace ADDRESS... --days N --reason TEXT",
-		Short: "Let an expired password go on for some days (gia hạn mật khẩu)",
+		Short: "Let an expired password go on for some days",
 		Long: `Let a password that is too old, or about to be, go on for some days from now
 (Art. 9): at most rules.password.max_grace_days.`,
 		Example:           "  congthu account grace an@example.org --days 3 --reason " + example,
@@ -197,13 +197,13 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 	if a.output == outputJSON {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	done := map[string]string{"unlock": "unlocked", "lock": "locked", "restore": "restored", "grace": "grace granted"}[verb]
+	done := map[string]string{"unlock": tr("unlocked"), "lock": tr("locked"), "restore": tr("restored"), "grace": tr("grace granted")}[verb]
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s.", clean(account.Address), done)
-	if account.NoteEN != "" {
-		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(account.NoteEN))
+	if note := either(account.NoteEN, account.NoteVI); note != "" {
+		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(note))
 	}
 	if len(account.Why) > 0 {
-		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(account.Why[0].EN))
+		fmt.Fprintf(cmd.OutOrStdout(), " %s", clean(either(account.Why[0].EN, account.Why[0].VI)))
 	}
 	fmt.Fprintln(cmd.OutOrStdout())
 	return nil
@@ -215,28 +215,25 @@ func accountPath(name string) string { return "/accounts/" + url.PathEscape(name
 // what to say.
 func (c *client) printAnswer(w io.Writer, a admin.Account) {
 	for i, why := range a.Why {
-		lead := "also"
+		lead := tr("also")
 		if i == 0 {
 			lead = clean(a.Address)
 		}
-		fmt.Fprintf(w, "%s: %s\n", lead, clean(why.EN))
+		fmt.Fprintf(w, "%s: %s\n", lead, clean(either(why.EN, why.VI)))
 		rows := [][]string{}
-		if why.VI != "" {
-			rows = append(rows, []string{"", why.VI})
-		}
 		if fix := c.fix(a, why.Outcome); fix != "" {
-			rows = append(rows, []string{"Fix:", fix})
+			rows = append(rows, []string{tr("Fix:"), fix})
 		}
 		if source := why.AllowSource; source != "" {
-			rows = append(rows, []string{"", "or, for an office of yours there: " + fmt.Sprintf(`congthu source allow %s --hours 4%s --reason "..."`, quote(source), c.flags)})
+			rows = append(rows, []string{"", trf("or, for an office of yours there: congthu source allow %s --hours 4%s --reason \"...\"", quote(source), c.flags)})
 		}
-		if why.TellEN != "" {
-			rows = append(rows, []string{"Tell:", why.TellEN}, []string{"", why.TellVI})
+		if tell := either(why.TellEN, why.TellVI); tell != "" {
+			rows = append(rows, []string{tr("Tell:"), tell})
 		}
 		table(w, "  ", rows)
 	}
 	if len(a.Why) == 0 {
-		fmt.Fprintf(w, "%s: %s\n", clean(a.Address), clean(a.State))
+		fmt.Fprintf(w, "%s: %s\n", clean(a.Address), clean(tr(a.State)))
 	}
 }
 
@@ -254,7 +251,7 @@ func (c *client) fix(a admin.Account, outcome string) string {
 	case auth.Revoked.String():
 		verb = "restore"
 	case auth.Expired.String():
-		return "have the password changed, or: " + c.command("grace", a.Address, "--days 3")
+		return trf("have the password changed, or: %s", c.command("grace", a.Address, "--days 3"))
 	default:
 		return ""
 	}
@@ -270,24 +267,24 @@ func (c *client) command(verb, address, more string) string {
 
 // printDetails prints what is remembered of an account.
 func (c *client) printDetails(w io.Writer, a admin.Account) {
-	rows := [][]string{{"state", a.State}, {"wrong passwords", strconv.Itoa(a.Failures)}, {"sessions", strconv.Itoa(a.Sessions)}}
+	rows := [][]string{{tr("state"), tr(a.State)}, {tr("wrong passwords"), strconv.Itoa(a.Failures)}, {tr("sessions"), strconv.Itoa(a.Sessions)}}
 	instant := func(label string, t time.Time, always bool) {
 		if always || !t.IsZero() {
-			rows = append(rows, []string{label, when(t, c.zone)})
+			rows = append(rows, []string{tr(label), when(t, c.zone)})
 		}
 	}
 	if l := a.Locked; l != nil {
-		rows = append(rows, []string{"locked", fmt.Sprintf("%s by %s (%s): %s", when(l.At, c.zone), l.By, l.Cause, orDash(l.Reason))})
+		rows = append(rows, []string{tr("locked"), trf("%s by %s (%s): %s", when(l.At, c.zone), tr(l.By), tr(l.Cause), orDash(l.Reason))})
 	}
 	if r := a.Revoked; r != nil {
-		rows = append(rows, []string{"revoked", fmt.Sprintf("%s by %s: %s", when(r.At, c.zone), r.By, orDash(r.Reason))})
+		rows = append(rows, []string{tr("revoked"), trf("%s by %s: %s", when(r.At, c.zone), tr(r.By), orDash(r.Reason))})
 	}
 	for _, other := range a.OtherNames {
 		name := other.Address
 		if name == "" {
-			name = "(nobody ever logged in)"
+			name = tr("(nobody ever logged in)")
 		}
-		rows = append(rows, []string{"other name", name + ": " + c.held(other)})
+		rows = append(rows, []string{tr("other name"), name + ": " + c.held(other)})
 	}
 	instant("last login", a.LastLogin, true)
 	instant("first login", a.FirstLogin, false)
@@ -297,28 +294,27 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 	instant("password expires", a.PasswordExpires, true)
 	instant("grace until", a.GraceUntil, false)
 	if a.Stale != nil {
-		rows = append(rows, []string{"previous password", fmt.Sprintf("%s from %s", when(a.Stale.At, c.zone), orDash(a.Stale.Source))})
+		rows = append(rows, []string{tr("previous password"), trf("%s from %s", when(a.Stale.At, c.zone), orDash(a.Stale.Source))})
 	}
 	fmt.Fprintln(w)
 	table(w, "  ", rows)
 	if len(a.Mistakes) > 0 {
-		fmt.Fprintf(w, "\nLatest wrong passwords (nhập sai gần đây)\n")
+		say(w, "\nLatest wrong passwords\n")
 		rows = nil
 		for _, m := range slices.Backward(a.Mistakes) {
-			rows = append(rows, []string{when(m.At, c.zone), "from " + orDash(m.Source)})
+			rows = append(rows, []string{when(m.At, c.zone), trf("from %s", orDash(m.Source))})
 		}
 		table(w, "  ", rows)
 	}
 	if len(a.Events) > 0 {
-		fmt.Fprintf(w, "\nLatest events (sự kiện gần đây)\n")
+		say(w, "\nLatest events\n")
 		table(w, "  ", c.eventRows(a.Events, false))
 	}
 }
 
 // eventRows are events as rows of a table, with a heading.
 func (c *client) eventRows(events []admin.Event, account bool) [][]string {
-	heading := []string{"SEQ", "AT", "KIND", "ACCOUNT", "BY", "FROM", "WHAT"}
-	rows := [][]string{heading}
+	rows := [][]string{heading("SEQ", "AT", "KIND", "ACCOUNT", "BY", "FROM", "WHAT")}
 	for _, e := range events {
 		what := e.Reason
 		if e.Before != "" || e.After != "" {
@@ -337,17 +333,25 @@ func (c *client) eventRows(events []admin.Event, account bool) [][]string {
 	return rows
 }
 
+// stateWords are the states as --state has them.
+func stateWords() (words []string) {
+	for _, s := range auth.States() {
+		words = append(words, s.String())
+	}
+	return words
+}
+
+// stateUsage is the help of --state.
+var stateUsage = "only accounts in this `STATE`: " + strings.Join(stateWords(), ", ")
+
 func (a *accounts) list() *cobra.Command {
 	var state, contains string
 	var limit int
 	var unknown bool
-	var states []string
-	for _, s := range auth.States() {
-		states = append(states, s.String())
-	}
+	states := stateWords()
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List accounts, in the order of their names (danh sách tài khoản)",
+		Short: "List accounts, in the order of their names",
 		Long: `List the accounts that have logged in at least once, or were imported, in the order of
 their names. The state is what stands in the way of the owner first.
 
@@ -382,7 +386,7 @@ the wrong place. Pass them on to nobody who need not see them.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&state, "state", "", "only accounts in this `STATE`: "+strings.Join(states, ", "))
+	f.StringVar(&state, "state", "", stateUsage)
 	f.StringVar(&contains, "contains", "", "only accounts whose name contains this `TEXT`")
 	f.IntVar(&limit, "limit", 100, "at most `N` accounts; 0 for all")
 	f.BoolVar(&unknown, "unknown", false, "names that nobody ever logged in with, instead; they may be mistyped passwords")
@@ -404,24 +408,24 @@ func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains stri
 	if a.output == outputJSON {
 		return printPages(w, "accounts", found, more)
 	}
-	rows := [][]string{{"ADDRESS", "STATE", "WRONG", "LAST LOGIN", "PASSWORD EXPIRES", "SESSIONS"}}
+	rows := [][]string{heading("ADDRESS", "STATE", "WRONG", "LAST LOGIN", "PASSWORD EXPIRES", "SESSIONS")}
 	for _, raw := range found {
 		var s admin.Summary
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+			return errorf("%s does not answer like congthu: %w", c.socket, err)
 		}
-		rows = append(rows, []string{s.Address, s.State, strconv.Itoa(s.Failures), when(s.LastLogin, c.zone), when(s.PasswordExpires, c.zone), strconv.Itoa(s.Sessions)})
+		rows = append(rows, []string{s.Address, tr(s.State), strconv.Itoa(s.Failures), when(s.LastLogin, c.zone), when(s.PasswordExpires, c.zone), strconv.Itoa(s.Sessions)})
 	}
 	what := strings.TrimPrefix(state+" account", " ")
 	answer := plural(len(found), what)
 	if len(found) == 0 {
-		answer = "no " + what
+		answer = trf("no %s", tr(what))
 	}
 	if contains != "" {
-		answer += fmt.Sprintf(" with %q in the name", contains)
+		answer += trf(" with %q in the name", contains)
 	}
 	if more != "" {
-		answer += ", and there are more: --limit 0 shows all"
+		answer += tr(", and there are more: --limit 0 shows all")
 	}
 	fmt.Fprintf(w, "%s.\n", answer)
 	if len(found) > 0 {
@@ -449,19 +453,18 @@ func (a *accounts) printUnknown(cmd *cobra.Command, c *client, locked bool, cont
 		return printPages(w, "unknown_names", found, more)
 	}
 	if len(found) == 0 {
-		fmt.Fprintln(w, "no names that nobody ever logged in with.")
+		say(w, "no names that nobody ever logged in with.\n")
 		return nil
 	}
-	fmt.Fprint(w, `Names that nobody ever logged in with (tên chưa từng đăng nhập)
+	say(w, `Names that nobody ever logged in with
 They are no accounts and may be mistyped passwords: keep them to yourself.
-Không phải tài khoản, có thể là mật khẩu gõ nhầm chỗ: không cung cấp cho người khác.
 
 `)
-	rows := [][]string{{"NAME", "LOCKED", "WRONG", "LATEST", "FROM"}}
+	rows := [][]string{heading("NAME", "LOCKED", "WRONG", "LATEST", "FROM")}
 	for _, raw := range found {
 		var n admin.UnknownName
 		if err := json.Unmarshal(raw, &n); err != nil {
-			return fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+			return errorf("%s does not answer like congthu: %w", c.socket, err)
 		}
 		row := []string{n.Name, "-", strconv.Itoa(n.Failures), "-", "-"}
 		if n.Locked != nil {
@@ -475,9 +478,9 @@ Không phải tài khoản, có thể là mật khẩu gõ nhầm chỗ: không 
 	table(w, "", rows)
 	fmt.Fprintln(w)
 	if more != "" {
-		fmt.Fprintln(w, "There are more: --limit 0 shows all.")
+		say(w, "There are more: --limit 0 shows all.\n")
 	}
-	fmt.Fprintf(w, "If the mailbox exists: congthu account unlock NAME%s --reason \"...\"; all that one attack has locked: congthu account causes%s\n", c.flags, c.flags)
+	say(w, "If the mailbox exists: congthu account unlock NAME%s --reason \"...\"; all that one attack has locked: congthu account causes%s\n", c.flags, c.flags)
 	return nil
 }
 
@@ -533,14 +536,14 @@ func (c *client) pages(ctx context.Context, path, field string, query url.Values
 			err = json.Unmarshal(raw, &next)
 		}
 		if err != nil {
-			return nil, "", fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+			return nil, "", errorf("%s does not answer like congthu: %w", c.socket, err)
 		}
 		found = append(found, some...)
 		if next == "" || limit > 0 && len(found) >= limit {
 			return found, next, nil
 		}
 		if next == query.Get("cursor") {
-			return nil, "", errors.New("the gateway gives the same page again and again")
+			return nil, "", sentence("the gateway gives the same page again and again")
 		}
 		query.Set("cursor", next)
 	}
@@ -571,7 +574,7 @@ func (a *accounts) complete(cmd *cobra.Command, _ []string, begun string) ([]str
 	for _, raw := range found {
 		var s admin.Summary
 		if json.Unmarshal(raw, &s) == nil && strings.HasPrefix(s.Address, strings.ToLower(begun)) {
-			names = append(names, clean(s.Address)+"\t"+clean(s.State))
+			names = append(names, clean(s.Address)+"\t"+clean(tr(s.State)))
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

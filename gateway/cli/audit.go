@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -25,7 +24,7 @@ func newAuditCommand() *cobra.Command {
 	a := &audit{}
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Read and verify the audit log (nhật ký kiểm toán)",
+		Short: "Read and verify the audit log",
 		Long: `The audit log says who did what to which account, when, from where and why. Its events
 are chained by hash: changing or removing one breaks every later hash. The
 gateway must be running: its admin socket is used.`,
@@ -42,18 +41,26 @@ type audit struct {
 	output output
 }
 
+// kindWords are the kinds of events as --kind has them.
+func kindWords() (words []string) {
+	for _, k := range auth.EventKinds() {
+		words = append(words, string(k))
+	}
+	return words
+}
+
+// kindsUsage is the help of --kind.
+var kindsUsage = "only events of these `KINDS`, joined by commas: " + strings.Join(kindWords(), ", ")
+
 func (a *audit) list() *cobra.Command {
 	var account, source string
 	var kinds []string
 	var limit int
 	var before int64
-	var known []string
-	for _, k := range auth.EventKinds() {
-		known = append(known, string(k))
-	}
+	known := kindWords()
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List events, newest first (danh sách sự kiện)",
+		Short: "List events, newest first",
 		Example: `  congthu audit list --limit 20
   congthu audit list --account an@example.org
   congthu audit list --source 203.0.113.7 --kind password.wrong,account.locked,name.locked
@@ -70,7 +77,7 @@ func (a *audit) list() *cobra.Command {
 			}
 			if source != "" {
 				if _, err := admin.ParseNetwork(source); err != nil {
-					return usage(cmd, "--source %q %w", source, err)
+					return usage(cmd, "--source %q %w", source, ours(err))
 				}
 			}
 			c, err := a.at.client()
@@ -96,12 +103,12 @@ func (a *audit) list() *cobra.Command {
 				return printJSON(w, answer)
 			}
 			if len(list.Events) == 0 {
-				fmt.Fprintln(w, "no events.")
+				say(w, "no events.\n")
 				return nil
 			}
 			table(w, "", c.eventRows(list.Events, true))
 			if list.Next > 0 {
-				fmt.Fprintf(w, "older ones: add --before %d\n", list.Next)
+				say(w, "older ones: add --before %d\n", list.Next)
 			}
 			return nil
 		},
@@ -109,7 +116,7 @@ func (a *audit) list() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&account, "account", "", "only events of this account (`ADDRESS`)")
 	f.StringVar(&source, "source", "", "only events from this `ADDRESS` or network, and those that tell of it")
-	f.StringSliceVar(&kinds, "kind", nil, "only events of these `KINDS`, joined by commas: "+strings.Join(known, ", "))
+	f.StringSliceVar(&kinds, "kind", nil, kindsUsage)
 	f.IntVar(&limit, "limit", 50, "at most `N` events")
 	f.Int64Var(&before, "before", 0, "only events before this one (`SEQ`)")
 	must(cmd.RegisterFlagCompletionFunc("source", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
@@ -141,7 +148,7 @@ func (c *client) events(ctx context.Context, query url.Values, before int64, lim
 		}
 		all.Events, all.Next = append(all.Events, page.Events...), page.Next
 		if page.Next > 0 && before > 0 && page.Next >= before {
-			return all, nil, errors.New("the gateway gives the same page again and again")
+			return all, nil, errorf("the gateway gives the same page again and again")
 		}
 		if !query.Has("source") || page.Next == 0 || len(all.Events) >= limit {
 			if pages > 1 {
@@ -159,7 +166,7 @@ func (a *audit) verify() *cobra.Command {
 	var noted string
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Verify the hash chain of the whole audit log (kiểm tra tính toàn vẹn)",
+		Short: "Verify the hash chain of the whole audit log",
 		Long: `Walk the chain from the first event to the newest and print its head. Whoever notes
 the head elsewhere (SEQ:HASH) can prove later, with --noted, that nothing up to
 there was changed: a chain that was made anew from the beginning is whole too,
@@ -193,10 +200,10 @@ Fails (exit code 1) when the log was changed.`,
 }
 
 // errBroken is an audit log that was changed.
-var errBroken = errors.New("the audit log was changed from outside: keep a copy of the store as it is, and find out who could write to it")
+var errBroken = sentence("the audit log was changed from outside: keep a copy of the store as it is, and find out who could write to it")
 
 // errTooLate is a head that was noted too long ago.
-var errTooLate = errors.New("the noted head is older than the audit log, which is whole: note a newer one, and more often than audit.keep_days")
+var errTooLate = sentence("the noted head is older than the audit log, which is whole: note a newer one, and more often than audit.keep_days")
 
 func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	ctx := cmd.Context()
@@ -211,7 +218,7 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	if len(newest.Events) > 0 {
 		total = newest.Events[0].Seq
 	}
-	done := progress(cmd.ErrOrStderr(), fmt.Sprintf("verifying %s", plural(int(total), "event")))
+	done := progress(cmd.ErrOrStderr(), trf("verifying %s", plural(int(total), "event")))
 	var report admin.ChainReport
 	answer, err := c.get(ctx, "/audit/verify", nil, &report)
 	done()
@@ -234,23 +241,23 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 		switch {
 		case !report.OK || report.Seq == 0 && noted == nil:
 		case noted == nil:
-			fmt.Fprintln(w, "Note the head elsewhere; congthu audit verify --noted SEQ:HASH compares it later.")
+			say(w, "Note the head elsewhere; congthu audit verify --noted SEQ:HASH compares it later.\n")
 		case same:
-			fmt.Fprintf(w, "Nothing up to event %s was changed since its head was noted.\n", noted[1])
+			say(w, "Nothing up to event %s was changed since its head was noted.\n", noted[1])
 		case gone:
-			fmt.Fprintf(w, "Event %s was removed because of its age: the log cannot tell any more whether it was the one whose head was noted. An archive of it can.\n", noted[1])
+			say(w, "Event %s was removed because of its age: the log cannot tell any more whether it was the one whose head was noted. An archive of it can.\n", noted[1])
 		default:
-			fmt.Fprintf(w, "But it is NOT the log whose head was noted: event %s is another one, or is gone.\n", noted[1])
+			say(w, "But it is NOT the log whose head was noted: event %s is another one, or is gone.\n", noted[1])
 		}
 	}
 	if !report.OK {
-		return fmt.Errorf("%w (event %d: %s)", errBroken, report.Broken, clean(report.Why))
+		return errorf("%w (event %d: %s)", errBroken, report.Broken, clean(report.Why))
 	}
 	if gone {
-		return fmt.Errorf("%w: event %s is gone, and the chain begins behind event %d", errTooLate, noted[1], report.Removed.Seq)
+		return errorf("%w: event %s is gone, and the chain begins behind event %d", errTooLate, noted[1], report.Removed.Seq)
 	}
 	if noted != nil && !same {
-		return fmt.Errorf("%w (event %s is not the one that was noted)", errBroken, noted[1])
+		return errorf("%w (event %s is not the one that was noted)", errBroken, noted[1])
 	}
 	return nil
 }
@@ -260,7 +267,7 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 func (c *client) isNoted(ctx context.Context, r admin.ChainReport, noted []string) (same, gone bool, err error) {
 	seq, err := strconv.ParseInt(noted[1], 10, 64)
 	if err != nil {
-		return false, false, fmt.Errorf("read noted head: %w", err)
+		return false, false, errorf("read noted head: %w", err)
 	}
 	if r.Removed != nil && seq <= r.Removed.Seq {
 		if seq < r.Removed.Seq {
@@ -284,17 +291,17 @@ func (c *client) printReport(w io.Writer, r admin.ChainReport) {
 	}
 	switch {
 	case !r.OK:
-		fmt.Fprintf(w, "BROKEN at event %d: %s\n", r.Broken, clean(r.Why))
-		fmt.Fprintf(w, "%s before it: in order.\n", plural(int(max(0, r.Broken-1-removed.Seq)), "event"))
+		say(w, "BROKEN at event %d: %s\n", r.Broken, clean(r.Why))
+		say(w, "%s before it: in order.\n", plural(int(max(0, r.Broken-1-removed.Seq)), "event"))
 	case r.Seq == 0:
-		fmt.Fprintln(w, "The audit log is empty.")
+		say(w, "The audit log is empty.\n")
 	default:
-		fmt.Fprintf(w, "The audit log is whole: %s, the newest at %s.\n", plural(int(r.Checked), "event"), when(r.At, c.zone))
+		say(w, "The audit log is whole: %s, the newest at %s.\n", plural(int(r.Checked), "event"), when(r.At, c.zone))
 		if removed.Seq > 0 {
-			fmt.Fprintf(w, "Before it %s, the last of %s: removed because of their age, as an event of kind %s tells.\n",
+			say(w, "Before it %s, the last of %s: removed because of their age, as an event of kind %s tells.\n",
 				plural(int(removed.Seq), "event"), when(removed.At, c.zone), auth.AuditPruned)
 		}
-		fmt.Fprintf(w, "Head: %d:%s\n", r.Seq, clean(r.Hash))
+		say(w, "Head: %d:%s\n", r.Seq, clean(r.Hash))
 	}
 }
 
@@ -302,6 +309,7 @@ func (c *client) printReport(w io.Writer, r admin.ChainReport) {
 // on a terminal a bar that moves with the time taken, elsewhere one line. How
 // far the gateway has come it does not say.
 func progress(w io.Writer, what string) (done func()) {
+	what = tr(what)
 	file, ok := w.(*os.File)
 	if !ok || !isatty.IsTerminal(file.Fd()) {
 		fmt.Fprintln(w, what+" ...")

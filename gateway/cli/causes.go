@@ -14,7 +14,7 @@ import (
 // unlock unlocks accounts that are named, or all that one cause has locked.
 func (a *accounts) unlock() *cobra.Command {
 	const example = `"called 0912345678, identity checked"`
-	cmd := a.act("unlock", "End a lock and forget the wrong passwords (mở khóa)",
+	cmd := a.act("unlock", "End a lock and forget the wrong passwords",
 		`End a lock, whether wrong passwords or an administrator made it, and forget the wrong
 passwords. First have the password corrected on every device that tries a wrong one.
 
@@ -80,24 +80,24 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 			return err
 		}
 	} else {
-		fmt.Fprintln(w, clean(result.Cause.EN))
+		fmt.Fprintln(w, clean(either(result.Cause.EN, result.Cause.VI)))
 		for _, name := range result.Unlocked {
 			fmt.Fprintf(w, "  %s\n", clean(name))
 		}
 		what := plural(len(result.Unlocked), "account")
 		if n := len(result.Freed); n > 0 {
-			fmt.Fprintln(w, "Names that nobody ever logged in with; they may be mistyped passwords (tên chưa từng đăng nhập, có thể là mật khẩu gõ nhầm chỗ):")
+			say(w, "Names that nobody ever logged in with; they may be mistyped passwords:\n")
 			for _, name := range result.Freed {
 				fmt.Fprintf(w, "  %s\n", clean(name))
 			}
-			what += " and " + plural(n, "name")
+			what = trf("%s and %s", what, plural(n, "name"))
 		}
 		switch {
 		case dryRun:
-			fmt.Fprintf(w, "%s would be unlocked. To do it: congthu account unlock --cause %s%s --reason \"...\"\n",
+			say(w, "%s would be unlocked. To do it: congthu account unlock --cause %s%s --reason \"...\"\n",
 				what, quote(cause), c.flags)
 		default:
-			fmt.Fprintf(w, "%s unlocked.\n", what)
+			say(w, "%s unlocked.\n", what)
 		}
 	}
 	if n := len(result.Failed); n > 0 {
@@ -105,14 +105,14 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 		for _, f := range result.Failed {
 			lines = append(lines, fmt.Sprintf("%s: %s", clean(f.Address), clean(f.Why)))
 		}
-		what := "account"
+		what := plural(n, "account")
 		if len(result.Cause.Unknown) > 0 {
-			what = "account or name"
+			what = plural(n, "account or name")
 			if n > 1 {
-				what = "accounts and name"
+				what = plural(n, "accounts and name")
 			}
 		}
-		return fmt.Errorf("%s not unlocked:\n  %s", plural(n, what), strings.Join(lines, "\n  "))
+		return errorf("%s not unlocked:\n  %s", what, strings.Join(lines, "\n  "))
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 func (a *accounts) causes() *cobra.Command {
 	return &cobra.Command{
 		Use:   "causes",
-		Short: "What has locked accounts, and which together (nguyên nhân khóa)",
+		Short: "What has locked accounts, and which together",
 		Long: `List what has locked the accounts that are locked by wrong passwords now, the latest
 first. Locks with a source in common, or many within minutes, have one cause; it
 tells an attack from users who mistype. All sources of a cause are shown, and how many
@@ -145,16 +145,16 @@ names it has locked that nobody ever logged in with.`,
 				return printJSON(w, answer)
 			}
 			if len(list.Causes) == 0 {
-				fmt.Fprintln(w, "no account is locked by wrong passwords.")
+				say(w, "no account is locked by wrong passwords.\n")
 				return nil
 			}
-			rows := [][]string{{"CAUSE", "FIRST", "LAST", "ACCOUNTS", "ATTACK?", "FROM"}}
+			rows := [][]string{heading("CAUSE", "FIRST", "LAST", "ACCOUNTS", "ATTACK?", "FROM")}
 			for _, cause := range list.Causes {
 				suspected := "-"
 				if cause.Suspected {
-					suspected = "suspected"
+					suspected = tr("suspected")
 					if cause.Ended {
-						suspected = "suspected, ended"
+						suspected = tr("suspected, ended")
 					}
 				}
 				rows = append(rows, []string{
@@ -164,17 +164,17 @@ names it has locked that nobody ever logged in with.`,
 			table(w, "", rows)
 			for _, cause := range list.Causes {
 				if n := len(cause.Unknown); n > 0 {
-					fmt.Fprintf(w, "\nCause %s has locked %s that nobody ever logged in with: congthu account list --unknown --state locked%s\n",
+					say(w, "\nCause %s has locked %s that nobody ever logged in with: congthu account list --unknown --state locked%s\n",
 						clean(cause.ID), plural(n, "name"), c.flags)
 				}
 				if len(cause.Sources) > 2 {
-					fmt.Fprintf(w, "\nAll sources of cause %s (mọi nguồn):\n", clean(cause.ID))
+					say(w, "\nAll sources of cause %s:\n", clean(cause.ID))
 					for _, source := range cause.Sources {
 						fmt.Fprintf(w, "  %s\n", clean(source))
 					}
 				}
 			}
-			fmt.Fprintf(w, "\nUnlock all accounts of one: congthu account unlock --cause ID%s --dry-run\n", c.flags)
+			say(w, "\nUnlock all accounts of one: congthu account unlock --cause ID%s --dry-run\n", c.flags)
 			return nil
 		},
 	}
@@ -188,7 +188,7 @@ func some(words []string) string {
 	case len(words) <= 2:
 		return strings.Join(words, ", ")
 	}
-	return fmt.Sprintf("%s, %s and %d more", words[0], words[1], len(words)-2)
+	return trf("%s, %s and %d more", words[0], words[1], len(words)-2)
 }
 
 // completeCauses offers the causes to a shell.
@@ -206,7 +206,7 @@ func (a *accounts) completeCauses(cmd *cobra.Command, _ []string, begun string) 
 	var ids []string
 	for _, cause := range list.Causes {
 		if strings.HasPrefix(cause.ID, begun) {
-			ids = append(ids, clean(cause.ID)+"\t"+clean(cause.EN))
+			ids = append(ids, clean(cause.ID)+"\t"+clean(either(cause.EN, cause.VI)))
 		}
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp

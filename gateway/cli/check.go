@@ -28,7 +28,7 @@ func newCheckCommand() *cobra.Command {
 	var file, account, passwordFile string
 	cmd := &cobra.Command{
 		Use:   "check -c FILE",
-		Short: "Check the configuration, the mail servers and the database behind it (kiểm tra cấu hình)",
+		Short: "Check the configuration, the mail servers and the database behind it",
 		Long: `Check the whole configuration, connect to the mail servers and to the database, if
 there is one, and say what was found; also which names in the store mean other
 accounts now, and which have letters that names.unicode does not allow.
@@ -45,13 +45,13 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 				return badConfig(err)
 			}
 			k := &check{out: cmd.OutOrStdout(), config: c}
-			k.say("ok", "configuration", fmt.Sprintf("%s: domain %s, profile %s", c.File, c.Domain, c.Profile))
+			k.say("ok", "configuration", trf("%s: domain %s, profile %s", c.File, c.Domain, c.Profile))
 			for _, w := range c.Warnings {
 				k.say("warning", w.Path, w.Message)
 			}
-			k.certificate("certificate", c.Certificate())
+			k.certificate(tr("certificate"), c.Certificate())
 			if cert := c.AdminCertificate(); cert != nil {
-				k.certificate("admin cert.", cert)
+				k.certificate(tr("admin cert."), cert)
 			}
 			k.directories()
 			k.addresses()
@@ -69,7 +69,7 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 				}
 			}
 			if k.failed {
-				return errors.New("not everything is in order: see the lines marked failed")
+				return errorf("not everything is in order: see the lines marked failed")
 			}
 			return nil
 		},
@@ -93,7 +93,7 @@ type check struct {
 
 func (k *check) say(result, what, found string) {
 	k.failed = k.failed || result == "failed"
-	fmt.Fprintf(k.out, "%-8s %-14s %s\n", result, what, found)
+	fmt.Fprintf(k.out, "%-8s %-14s %s\n", tr(result), tr(what), tr(found))
 }
 
 // certificate fails for one that clients refuse, with which the gateway starts
@@ -103,7 +103,7 @@ func (k *check) certificate(what string, cert *config.Certificate) {
 		k.say("failed", what, err.Error())
 		return
 	}
-	k.say("ok", what, "runs out on "+cert.NotAfter().Local().Format(time.DateOnly))
+	k.say("ok", what, trf("runs out on %s", cert.NotAfter().Local().Format(time.DateOnly)))
 }
 
 func (k *check) imap(ctx context.Context) {
@@ -129,7 +129,7 @@ func (k *check) imap(ctx context.Context) {
 		return
 	}
 	names := slices.Sorted(maps.Keys(caps))
-	k.say("ok", "imap", fmt.Sprintf("%s answers: %s", server.Address, strings.Trim(fmt.Sprint(names), "[]")))
+	k.say("ok", "imap", trf("%s answers: %s", server.Address, strings.Trim(fmt.Sprint(names), "[]")))
 	if server.PassClient == upstream.PassNone {
 		k.say("warning", "imap", "the mail server sees one address for everybody: Dovecot allows 10 connections per user and address, and slows addresses down after wrong passwords. "+
 			"Set login_trusted_networks there to this machine and imap.upstream.pass_client: id here")
@@ -138,14 +138,14 @@ func (k *check) imap(ctx context.Context) {
 	} else if likeDovecot(caps) {
 		// It cannot be seen from here whether it is on; it is unless somebody has
 		// switched it off.
-		knows := "which is told the clients' addresses; whether it believes them cannot be seen from here: log in once, and where rip= in its log is this machine add that to login_trusted_networks. When it does,"
+		knows := tr("which is told the clients' addresses; whether it believes them cannot be seen from here: log in once, and where rip= in its log is this machine add that to login_trusted_networks. When it does,")
 		if server.PassClient == upstream.PassPROXY {
-			knows = "which knows the clients' addresses from the PROXY header:"
+			knows = tr("which knows the clients' addresses from the PROXY header:")
 		}
-		k.say("warning", "imap", "this looks like Dovecot, "+knows+" after wrong passwords it delays every login from such an address by up to 15 s, "+
+		k.say("warning", "imap", trf("this looks like Dovecot, %s after wrong passwords it delays every login from such an address by up to 15 s, "+
 			"the right ones too, so that colleagues behind one office's address wait for one who mistypes, and Postfix, which asks Dovecot, gives up after 10 s with 454. "+
 			"The gateway's throttle does that work: switch it off there, unless you have, with: "+
-			"service anvil { unix_listener anvil-auth-penalty { mode = 0 } } (see deploy/guide/dovecot-postfix.md)")
+			"service anvil { unix_listener anvil-auth-penalty { mode = 0 } } (see deploy/guide/dovecot-postfix.md)", knows))
 	}
 }
 
@@ -156,20 +156,20 @@ func (k *check) header(ctx context.Context, p auth.Protocol, server *upstream.Se
 	if errors.As(why, &failed) && failed.Op == "dial" {
 		return "" // nobody is there to expect anything
 	}
-	setting, own, setup := "imap.upstream.pass_client", "id", "haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks"
+	setting, own, setup := "imap.upstream.pass_client", "id", tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
 	if p == auth.SMTP {
 		setting, own, setup = "smtp.upstream.pass_client", "xclient", "smtpd_upstream_proxy_protocol = haproxy"
 	}
 	if server.PassClient == upstream.PassPROXY {
 		server.PassClient = upstream.PassNone
 		if probe(ctx, server) == nil {
-			return fmt.Sprintf(". Without a PROXY header it answers: it does not expect one at this port. Set it up to (%s), or write %s: %s", setup, setting, own)
+			return trf(". Without a PROXY header it answers: it does not expect one at this port. Set it up to (%s), or write %s: %s", setup, setting, own)
 		}
-		return fmt.Sprintf(". It does not answer without a PROXY header either: see whether it takes one from here (%s)", setup)
+		return trf(". It does not answer without a PROXY header either: see whether it takes one from here (%s)", setup)
 	}
 	server.PassClient = upstream.PassPROXY
 	if probe(ctx, server) == nil {
-		return fmt.Sprintf(". With a PROXY header it answers: it expects one at this port. Write %s: proxy, or the address of a port without", setting)
+		return trf(". With a PROXY header it answers: it expects one at this port. Write %s: proxy, or the address of a port without", setting)
 	}
 	return ""
 }
@@ -206,10 +206,10 @@ func (k *check) smtp(ctx context.Context) {
 		names = append(names, strings.TrimSpace(name+" "+parameters))
 	}
 	slices.Sort(names)
-	k.say("ok", "smtp", fmt.Sprintf("%s answers: %s", server.Address, strings.Join(names, ", ")))
+	k.say("ok", "smtp", trf("%s answers: %s", server.Address, strings.Join(names, ", ")))
 	if server.PassClient == upstream.PassPROXY {
 		if _, err := server.ProbeSMTPFor(ctx, anIPv6Client); err != nil {
-			k.say("warning", "smtp", fmt.Sprintf("the mail server turns clients with an IPv6 address away, of whom it learns from the PROXY header: set inet_protocols = all there (%v)", err))
+			k.say("warning", "smtp", trf("the mail server turns clients with an IPv6 address away, of whom it learns from the PROXY header: set inet_protocols = all there (%v)", err))
 		}
 	} else if server.PassClient == upstream.PassNone {
 		k.say("warning", "smtp", "the mail server sees one address for everybody: Postfix allows 50 connections per client. "+
@@ -235,13 +235,13 @@ func (k *check) judge(ctx context.Context, account string, password auth.Secret)
 		what     string
 		password auth.Secret
 		want     auth.Judgement
-	}{{"right password", password, auth.JudgedRight}, {"wrong password", wrong, auth.JudgedWrong}} {
+	}{{tr("right password"), password, auth.JudgedRight}, {tr("wrong password"), wrong, auth.JudgedWrong}} {
 		for _, p := range auth.Protocols() {
 			answer, served := k.login(ctx, p, name, try.password)
 			if !served {
 				continue // or cannot be used, which has been said
 			}
-			result, found := "ok", fmt.Sprintf("%s: understood as %q", try.what, judgements[answer.Judgement])
+			result, found := "ok", trf("%s: understood as %q", try.what, judged(answer.Judgement))
 			if answer.Err != nil {
 				found += fmt.Sprintf(" (%v)", answer.Err)
 			}
@@ -259,29 +259,31 @@ func (k *check) judge(ctx context.Context, account string, password auth.Secret)
 // likeliest first. A server that cannot say which password is right is no reason to
 // write patterns.
 func (k *check) mistaken(p auth.Protocol, name auth.Name, want, got auth.Judgement) string {
-	patterns := fmt.Sprintf("see %s.upstream.wrong and not_wrong (%s)", p, k.config.Where(p.String()+".upstream"))
-	expected := fmt.Sprintf("expected %q", judgements[want])
+	patterns := trf("see %s.upstream.wrong and not_wrong (%s)", p, k.config.Where(p.String()+".upstream"))
+	expected := trf("expected %q", judged(want))
 	switch {
 	case got == auth.Unreached || got == auth.InDoubt:
-		return expected + ": try again, and see whether the mail server and what it asks for passwords are in order; if it always answers so, " + patterns
+		return trf("%s: try again, and see whether the mail server and what it asks for passwords are in order; if it always answers so, %s", expected, patterns)
 	case want == auth.JudgedRight:
 		login := string(name)
 		if k.config.Mail(p).Upstream.LoginName == config.LoginLocal {
 			login = name.Local()
 		}
-		return fmt.Sprintf("%s: the password may be mistyped, so enter it again, or try it at the mail server; the name was given to it as %s (%s.upstream.login_name), and the account must be one that may log in there",
+		return trf("%s: the password may be mistyped, so enter it again, or try it at the mail server; the name was given to it as %s (%s.upstream.login_name), and the account must be one that may log in there",
 			expected, login, p)
 	}
 	return expected + ": " + patterns
 }
 
-// judgements are what answers mean, in words.
-var judgements = map[auth.Judgement]string{
-	auth.Unreached:        "no verdict, not counted",
-	auth.JudgedRight:      "right",
-	auth.JudgedWrong:      "wrong, counted",
-	auth.RefusedOtherwise: "refused for another reason, not counted",
-	auth.InDoubt:          "no answer after the password was sent",
+// judged is what an answer means, in words.
+func judged(j auth.Judgement) string {
+	return map[auth.Judgement]string{
+		auth.Unreached:        tr("no verdict, not counted"),
+		auth.JudgedRight:      tr("right"),
+		auth.JudgedWrong:      tr("wrong, counted"),
+		auth.RefusedOtherwise: tr("refused for another reason, not counted"),
+		auth.InDoubt:          tr("no answer after the password was sent"),
+	}[j]
 }
 
 func (k *check) login(ctx context.Context, p auth.Protocol, name auth.Name, password auth.Secret) (answer auth.Answer, served bool) {
@@ -320,14 +322,14 @@ func readPassword(cmd *cobra.Command, account, file string) (auth.Secret, error)
 		return auth.NewSecret(strings.TrimRight(string(text), "\r\n")), nil
 	}
 	if stdin, ok := cmd.InOrStdin().(*os.File); ok && term.IsTerminal(int(stdin.Fd())) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Password of %s: ", account)
+		say(cmd.ErrOrStderr(), "Password of %s: ", account)
 		text, err := term.ReadPassword(int(stdin.Fd()))
 		fmt.Fprintln(cmd.ErrOrStderr())
 		return auth.NewSecret(string(text)), err
 	}
 	line, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return auth.Secret{}, fmt.Errorf("read the password: %w", err)
+		return auth.Secret{}, errorf("read the password: %w", err)
 	}
 	return auth.NewSecret(strings.TrimRight(line, "\r\n")), nil
 }

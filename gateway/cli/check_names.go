@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"congthu/auth"
@@ -27,14 +26,14 @@ func (k *check) names(ctx context.Context) {
 			against := ""
 			if row.Locked || row.Revoked {
 				held++
-				against = ", and it is " + strings.Join(states(row), " and ")
+				against = trf(", and it is %s", strings.Join(states(row), tr(" and ")))
 			}
 			other := string(row.Name)
 			if !row.Known {
-				other = "a name that nobody ever logged in with" // perhaps a password
+				other = tr("a name that nobody ever logged in with") // perhaps a password
 			}
 			if pairs++; len(strays) < shownNames {
-				strays = append(strays, fmt.Sprintf("%s is another name of %s%s", other, account, against))
+				strays = append(strays, trf("%s is another name of %s%s", other, account, against))
 			}
 		case row.Known && names.OnlyExisting(row.Name):
 			accented = append(accented, string(row.Name))
@@ -55,25 +54,25 @@ func (k *check) names(ctx context.Context) {
 		k.say("warning", "names", line)
 	}
 	if pairs > 0 {
-		k.say("warning", "names", fmt.Sprintf("%s under another name of an account, %d of them locked or revoked, which holds for the account. "+
+		k.say("warning", "names", trf("%s under another name of an account, %d of them locked or revoked, which holds for the account. "+
 			"Look at them with: congthu account merge --all --dry-run; and make one of both: congthu account merge --all --reason TEXT", plural(pairs, "row"), held))
 	}
 	if n := len(accented); n > 0 {
 		shown, more := accented[:min(n, shownNames)], ""
 		if n > shownNames {
-			more = fmt.Sprintf(" and %d more", n-shownNames)
+			more = trf(" and %d more", n-shownNames)
 		}
-		k.say("failed", "names", fmt.Sprintf("%s with letters beyond ASCII before the @, while names.unicode is false: they go on, but as other names of a mailbox where the mail server does not tell accents apart. "+
+		k.say("failed", "names", trf("%s with letters beyond ASCII before the @, while names.unicode is false: they go on, but as other names of a mailbox where the mail server does not tell accents apart. "+
 			"If it does, set names.unicode: true; otherwise give them names in ASCII there (deploy/guide/dovecot-postfix.md): %s%s", plural(n, "account"), strings.Join(shown, ", "), more))
 	}
 }
 
 func states(row auth.KeptName) (states []string) {
 	if row.Locked {
-		states = append(states, "locked")
+		states = append(states, tr("locked"))
 	}
 	if row.Revoked {
-		states = append(states, "revoked")
+		states = append(states, tr("revoked"))
 	}
 	return states
 }

@@ -32,7 +32,7 @@ func (k *check) directories() {
 		}
 		seen[d.path] = true
 		if err := usable(d.path); err != nil {
-			k.say("failed", "directory", fmt.Sprintf("%s cannot be used: %v (%s, %s). Fix: name a directory that the gateway's user may write in, or make it: install -d -o congthu -g congthu -m 0700 %s",
+			k.say("failed", "directory", trf("%s cannot be used: %v (%s, %s). Fix: name a directory that the gateway's user may write in, or make it: install -d -o congthu -g congthu -m 0700 %s",
 				d.path, err, d.setting, c.Where(d.setting), quote(d.path)))
 		}
 	}
@@ -69,24 +69,24 @@ func (k *check) addresses() {
 			pid, program := holder(failed.Address)
 			switch {
 			case pid == 0 && running != 0, pid != 0 && pid == running:
-				k.say("ok", "listen", fmt.Sprintf("%s (%s): the gateway that runs has it", failed.Address, failed.Setting))
+				k.say("ok", "listen", trf("%s (%s): the gateway that runs has it", failed.Address, failed.Setting))
 				continue
 			case pid == 1 && program == "systemd":
-				k.say("ok", "listen", fmt.Sprintf("%s (%s): systemd has it, which should be for congthu.socket (systemctl list-sockets)", failed.Address, failed.Setting))
+				k.say("ok", "listen", trf("%s (%s): systemd has it, which should be for congthu.socket (systemctl list-sockets)", failed.Address, failed.Setting))
 				continue
 			case pid != 0:
-				fix = fmt.Sprintf("stop %s (process %d) or move it to another address", program, pid)
+				fix = trf("stop %s (process %d) or move it to another address", program, pid)
 			default:
-				fix = "stop that program or move it to another address; root is told which it is"
+				fix = tr("stop that program or move it to another address; root is told which it is")
 			}
 		case errors.Is(failed, os.ErrPermission):
 			// The service may have what this user has not.
 			k.say("warning", "listen", fmt.Sprintf("%v (%s)", failed, k.config.Where(failed.Setting)))
 			continue
 		default:
-			fix = "write an address of this machine"
+			fix = tr("write an address of this machine")
 		}
-		k.say("failed", "listen", fmt.Sprintf("%v (%s). Fix: %s", failed, k.config.Where(failed.Setting), fix))
+		k.say("failed", "listen", trf("%v (%s). Fix: %s", failed, k.config.Where(failed.Setting), fix))
 	}
 }
 

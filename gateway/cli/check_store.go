@@ -30,25 +30,25 @@ func (k *check) store(ctx context.Context) {
 		k.say("failed", "store", strings.Join(strings.Fields(err.Error()), " ")) // one line for each host, otherwise
 		return
 	}
-	k.say("ok", "store", fmt.Sprintf("PostgreSQL %s answers in %s; %s", r.Server, milliseconds(r.Latency), gateways(r)))
+	k.say("ok", "store", trf("PostgreSQL %s answers in %s; %s", r.Server, milliseconds(r.Latency), gateways(r)))
 	switch {
 	case r.Schema == r.Newest:
-		k.say("ok", "store", fmt.Sprintf("schema version %d", r.Schema))
+		k.say("ok", "store", trf("schema version %d", r.Schema))
 	case !r.MayCreate:
-		k.say("failed", "store", fmt.Sprintf("schema version %d, %d is needed, and the user may not make tables: ALTER DATABASE ... OWNER TO the gateway's user, or GRANT CREATE ON SCHEMA public", r.Schema, r.Newest))
+		k.say("failed", "store", trf("schema version %d, %d is needed, and the user may not make tables: ALTER DATABASE ... OWNER TO the gateway's user, or GRANT CREATE ON SCHEMA public", r.Schema, r.Newest))
 	case r.Schema == 0:
 		k.say("ok", "store", "empty: the first gateway that starts makes the tables")
 	default:
-		k.say("warning", "store", fmt.Sprintf("schema version %d: the next gateway that starts brings it to %d, and older gateways do not start any more. Make a backup first: pg_dump", r.Schema, r.Newest))
+		k.say("warning", "store", trf("schema version %d: the next gateway that starts brings it to %d, and older gateways do not start any more. Make a backup first: pg_dump", r.Schema, r.Newest))
 	}
 	settings := fmt.Sprintf("fsync %s, full_page_writes %s, synchronous_commit %s", r.Fsync, r.FullPageWrites, r.SynchronousCommit)
 	if r.Standbys != "" {
-		settings += ", synchronous standbys " + r.Standbys
+		settings += trf(", synchronous standbys %s", r.Standbys)
 	}
 	if r.Durable() {
 		k.say("ok", "store", settings)
 	} else {
-		k.say("failed", "store", settings+": a crash of the server would lose locks and failures that were confirmed. Switch on what is off in postgresql.conf, and take synchronous_commit out of the connection string")
+		k.say("failed", "store", trf("%s: a crash of the server would lose locks and failures that were confirmed. Switch on what is off in postgresql.conf, and take synchronous_commit out of the connection string", settings))
 	}
 	if !r.Local && !r.Encrypted {
 		k.say("warning", "store", "the connection has no TLS: use one with sslmode=verify-full, or none that leaves this machine")
@@ -57,7 +57,7 @@ func (k *check) store(ctx context.Context) {
 		k.say("warning", "store", "the server is far: a login takes up to six journeys. Put the gateways near it")
 	}
 	if others := len(r.Gateways); r.Wanted*(others+1) > r.MaxConnections {
-		k.say("warning", "store", fmt.Sprintf("the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", r.MaxConnections, others+1, r.Wanted))
+		k.say("warning", "store", trf("the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", r.MaxConnections, others+1, r.Wanted))
 	}
 	k.rules(r)
 	k.pepper(ctx, r.Agreed, r.Agreed != "")
@@ -83,7 +83,7 @@ func (k *check) rules(r postgres.Report) {
 		for _, d := range differences {
 			texts = append(texts, d.String())
 		}
-		k.say("warning", "rules", strings.Join(texts, "; ")+": a gateway that is alone makes its own rules the agreed ones, and beside another one it does not start")
+		k.say("warning", "rules", trf("%s: a gateway that is alone makes its own rules the agreed ones, and beside another one it does not start", strings.Join(texts, "; ")))
 	}
 }
 
@@ -103,7 +103,7 @@ func (k *check) sqlite(ctx context.Context) {
 		k.say("failed", "store", err.Error())
 		return
 	case !r.Exists:
-		k.say("ok", "store", path+": there is none yet, the first start makes it")
+		k.say("ok", "store", trf("%s: there is none yet, the first start makes it", path))
 	default:
 		k.say("ok", "store", path)
 	}
@@ -117,7 +117,7 @@ func (k *check) pepper(ctx context.Context, agreed string, known bool) {
 	fingerprints, err := password.Read(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && known:
-		k.say("failed", "pepper", fmt.Sprintf("%s is missing, and the store was used with one: the gateway does not start. "+
+		k.say("failed", "pepper", trf("%s is missing, and the store was used with one: the gateway does not start. "+
 			"Copy it from the backup or from another gateway, with its mode 0600", file))
 		return
 	case errors.Is(err, fs.ErrNotExist):
@@ -131,7 +131,7 @@ func (k *check) pepper(ctx context.Context, agreed string, known bool) {
 	case err != nil:
 		k.say("failed", "pepper", err.Error())
 	case agreed != "" && agreed != mark:
-		k.say("failed", "pepper", fmt.Sprintf("%s is not the one that the store was used with: the gateway does not start. "+
+		k.say("failed", "pepper", trf("%s is not the one that the store was used with: the gateway does not start. "+
 			"Copy it from the backup or from another gateway, with its mode 0600. Otherwise every login would look like a change of the password", file))
 	default:
 		k.say("ok", "pepper", file)
@@ -140,9 +140,9 @@ func (k *check) pepper(ctx context.Context, agreed string, known bool) {
 
 func gateways(r postgres.Report) string {
 	if len(r.Gateways) == 0 {
-		return "no gateway uses it at the moment"
+		return tr("no gateway uses it at the moment")
 	}
-	return "used by " + strings.Join(r.Gateways, ", ")
+	return trf("used by %s", strings.Join(r.Gateways, ", "))
 }
 
 func milliseconds(d time.Duration) string {

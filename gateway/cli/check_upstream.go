@@ -25,7 +25,7 @@ const (
 
 // errSilentTLS is a server that waits for a TLS handshake while it is expected to
 // greet.
-var errSilentTLS = errors.New("the server does not greet: it waits for TLS")
+var errSilentTLS = sentence("the server does not greet: it waits for TLS")
 
 // probe is one of the probes of a server; what it finds it keeps.
 type probe func(ctx context.Context, server *upstream.Server) error
@@ -85,17 +85,17 @@ func advise(err error, p auth.Protocol, u config.Upstream) advice {
 	)
 	switch {
 	case errors.Is(err, errSilentTLS):
-		return advice{"tls", fmt.Sprintf("this port begins with TLS, and tls is %s", tlsWord(u.TLS)),
-			fmt.Sprintf("write tls: implicit, or in address the server's port that begins in clear text (usually %s)", plainPort)}
+		return advice{"tls", trf("this port begins with TLS, and tls is %s", tlsWord(u.TLS)),
+			trf("write tls: implicit, or in address the server's port that begins in clear text (usually %s)", plainPort)}
 	case errors.As(err, &clear) && u.TLS == upstream.Implicit:
 		return advice{"tls", "this port begins in clear text, and tls is implicit",
-			fmt.Sprintf("write tls: starttls, or in address the server's port that begins with TLS (usually %s)", tlsPort)}
+			trf("write tls: starttls, or in address the server's port that begins with TLS (usually %s)", tlsPort)}
 	case errors.Is(err, upstream.ErrWantsTLS):
 		return advice{"tls", "tls is none", "write tls: starttls"}
 	case errors.Is(err, upstream.ErrNoStartTLS):
-		fix := fmt.Sprintf("switch TLS on in the mail server, or write tls: implicit and its port that begins with TLS (usually %s)", tlsPort)
+		fix := trf("switch TLS on in the mail server, or write tls: implicit and its port that begins with TLS (usually %s)", tlsPort)
 		if host, _, err := net.SplitHostPort(u.Address); err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback()) {
-			fix += "; on this machine tls: none is safe too"
+			fix = trf("%s; on this machine tls: none is safe too", fix)
 		}
 		return advice{"tls", "tls is starttls", fix}
 	case errors.As(err, &stranger):
@@ -104,10 +104,10 @@ func advise(err error, p auth.Protocol, u config.Upstream) advice {
 			issuer = stranger.Cert.Issuer.String()
 		}
 		if u.CAFile != "" {
-			return advice{"ca_file", fmt.Sprintf("%s does not have the authority that signed the server's certificate (%q)", u.CAFile, issuer),
+			return advice{"ca_file", trf("%s does not have the authority that signed the server's certificate (%q)", u.CAFile, issuer),
 				"add the certificate of that authority (PEM) to the file, or have the mail server send its whole chain"}
 		}
-		return advice{"ca_file", fmt.Sprintf("this machine does not know the authority that signed the server's certificate (%q)", issuer),
+		return advice{"ca_file", trf("this machine does not know the authority that signed the server's certificate (%q)", issuer),
 			"write ca_file: FILE, with the certificate of that authority as PEM, which those who run the mail server have; for a self-signed certificate that certificate itself"}
 	case errors.As(err, &other):
 		names := other.Certificate.DNSNames
@@ -117,8 +117,8 @@ func advise(err error, p auth.Protocol, u config.Upstream) advice {
 		if len(names) == 0 {
 			return advice{"server_name", "the server's certificate has no names (subjectAltName)", "have a certificate issued for the mail server that has its name"}
 		}
-		return advice{"server_name", fmt.Sprintf("the server's certificate is for %s, not for %q", strings.Join(names[:min(len(names), 5)], ", "), other.Host),
-			fmt.Sprintf("if it is the right server write server_name: %s, otherwise correct address", names[0])}
+		return advice{"server_name", trf("the server's certificate is for %s, not for %q", strings.Join(names[:min(len(names), 5)], ", "), other.Host),
+			trf("if it is the right server write server_name: %s, otherwise correct address", names[0])}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return advice{"address", "the server's certificate has run out or is not valid yet", "renew it at the mail server, and see whether the clock of this machine is right"}
 	case errors.Is(err, config.ErrNotPinned):
@@ -145,14 +145,14 @@ func (k *check) unusable(ctx context.Context, p auth.Protocol, u config.Upstream
 	found := fmt.Sprintf("%s: %v", server.Address, why)
 	a := advise(why, p, u)
 	if a.means != "" {
-		found += ": " + a.means
+		found += ": " + tr(a.means)
 	}
 	setting := strings.TrimSuffix(p.String()+".upstream."+a.field, ".")
 	found += fmt.Sprintf(" (%s, %s)", setting, k.config.Where(setting))
 	// A server that does not know the header can begin in clear text to complain of it.
 	var clear tls.RecordHeaderError
 	if header := server.PassClient == upstream.PassPROXY && errors.As(why, &clear); a.fix != "" && !header {
-		found += ". Fix: " + a.fix
+		found += trf(". Fix: %s", tr(a.fix))
 	} else {
 		found += k.header(ctx, p, server, why, probe)
 	}

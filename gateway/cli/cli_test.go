@@ -357,6 +357,9 @@ func (f *fake) run(args ...string) (code int, stdout, stderr string) {
 func (f *fake) compare(name string) {
 	f.Helper()
 	got := strings.ReplaceAll(f.transcript.String(), f.dir, "DIR")
+	if spoken() == vietnamese {
+		name += ".vi"
+	}
 	path := filepath.Join("testdata", name+".txt")
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
@@ -383,208 +386,230 @@ func (f *fake) expect(want int, args ...string) (stdout, stderr string) {
 }
 
 func TestAnAccountIsShownWithTheAnswerFirst(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "account", "show", "an@example.org")
-	f.expect(0, "account", "show", "BINH", "cu@example.org")
-	f.expect(0, "account", "show", "het@example.org", "--socket", f.socket)
-	f.expect(1, "account", "show", "an@elsewhere.org", "binh@example.org")
-	f.compare("account-show")
-	out, _ := f.expect(0, "account", "show", "an@example.org", "--output", "json")
-	var a admin.Account
-	if err := json.Unmarshal([]byte(out), &a); err != nil || a.Address != "an@example.org" || len(a.Why) != 2 || len(a.Events) != 2 {
-		t.Errorf("%v: %s", err, out)
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "account", "show", "an@example.org")
+		f.expect(0, "account", "show", "BINH", "cu@example.org")
+		f.expect(0, "account", "show", "het@example.org", "--socket", f.socket)
+		f.expect(1, "account", "show", "an@elsewhere.org", "binh@example.org")
+		f.compare("account-show")
+		out, _ := f.expect(0, "account", "show", "an@example.org", "--output", "json")
+		var a admin.Account
+		if err := json.Unmarshal([]byte(out), &a); err != nil || a.Address != "an@example.org" || len(a.Why) != 2 || len(a.Events) != 2 {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 }
 
 func TestAccountsAreListedPageAfterPage(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "account", "list")
-	f.expect(0, "account", "list", "--limit", "3")
-	f.expect(0, "account", "list", "--state", "locked")
-	f.expect(0, "account", "list", "--state", "expiring", "--contains", "an")
-	f.expect(exitUsage, "account", "list", "--state", "lokced")
-	f.expect(exitUsage, "account", "list", "--limit", "-1")
-	f.expect(exitUsage, "account", "list", "an@example.org")
-	f.expect(0, "account", "list", "--limit", "1", "--output", "json")
-	f.compare("account-list")
-	out, _ := f.expect(0, "account", "list", "--limit", "0", "-o", "json")
-	var list admin.AccountList
-	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Accounts) != 4 || list.Next != "" {
-		t.Errorf("%v: %s", err, out)
-	}
-	if out, _ = f.expect(0, "account", "list", "--contains", "nobody", "-o", "json"); strings.Join(strings.Fields(out), "") != `{"accounts":[]}` {
-		t.Errorf("%s", out)
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "account", "list")
+		f.expect(0, "account", "list", "--limit", "3")
+		f.expect(0, "account", "list", "--state", "locked")
+		f.expect(0, "account", "list", "--state", "expiring", "--contains", "an")
+		f.expect(exitUsage, "account", "list", "--state", "lokced")
+		f.expect(exitUsage, "account", "list", "--limit", "-1")
+		f.expect(exitUsage, "account", "list", "an@example.org")
+		f.expect(0, "account", "list", "--limit", "1", "--output", "json")
+		f.compare("account-list")
+		out, _ := f.expect(0, "account", "list", "--limit", "0", "-o", "json")
+		var list admin.AccountList
+		if err := json.Unmarshal([]byte(out), &list); err != nil || len(list.Accounts) != 4 || list.Next != "" {
+			t.Errorf("%v: %s", err, out)
+		}
+		if out, _ = f.expect(0, "account", "list", "--contains", "nobody", "-o", "json"); strings.Join(strings.Fields(out), "") != `{"accounts":[]}` {
+			t.Errorf("%s", out)
+		}
+	})
 }
 
 func TestAnActNeedsAReasonAndSaysHowTheAccountIsNow(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "account", "unlock", "an@example.org", "--reason", "Người dùng gọi điện")
-	f.expect(0, "account", "grace", "het@example.org", "--days", "3", "--reason", "đi công tác")
-	f.expect(0, "account", "restore", "cu@example.org", "an@example.org", "--reason", "request 123/CV")
-	f.expect(1, "account", "unlock", "binh@example.org", "--reason", "again")
-	f.expect(1, "account", "lock", "a/b%c@example.org", "--reason", "left")
-	f.compare("account-acts")
-	if diff := cmp.Diff([]string{
-		`application/json {"reason":"Người dùng gọi điện"}`, `application/json {"days":3,"reason":"đi công tác"}`, `application/json {"reason":"request 123/CV"}`,
-		`application/json {"reason":"request 123/CV"}`, `application/json {"reason":"again"}`, `application/json {"reason":"left"}`,
-	}, f.bodies); diff != "" {
-		t.Error(diff)
-	}
-	if last := f.asked[len(f.asked)-1]; last != "POST /api/v1/accounts/a%2Fb%25c@example.org/lock" {
-		t.Error(last)
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "account", "unlock", "an@example.org", "--reason", "Người dùng gọi điện")
+		f.expect(0, "account", "grace", "het@example.org", "--days", "3", "--reason", "đi công tác")
+		f.expect(0, "account", "restore", "cu@example.org", "an@example.org", "--reason", "request 123/CV")
+		f.expect(1, "account", "unlock", "binh@example.org", "--reason", "again")
+		f.expect(1, "account", "lock", "a/b%c@example.org", "--reason", "left")
+		f.compare("account-acts")
+		if diff := cmp.Diff([]string{
+			`application/json {"reason":"Người dùng gọi điện"}`, `application/json {"days":3,"reason":"đi công tác"}`, `application/json {"reason":"request 123/CV"}`,
+			`application/json {"reason":"request 123/CV"}`, `application/json {"reason":"again"}`, `application/json {"reason":"left"}`,
+		}, f.bodies); diff != "" {
+			t.Error(diff)
+		}
+		if last := f.asked[len(f.asked)-1]; last != "POST /api/v1/accounts/a%2Fb%25c@example.org/lock" {
+			t.Error(last)
+		}
+	})
 }
 
 func TestTheAccountsOfACauseAreUnlockedTogether(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "account", "causes")
-	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
-	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--reason", "attack blocked")
-	f.expect(1, "account", "unlock", "--cause", "nosuch", "--reason", "attack blocked")
-	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d")
-	f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d", "an@example.org", "--reason", "x")
-	f.expect(exitUsage, "account", "unlock", "an@example.org", "--dry-run", "--reason", "attack blocked")
-	f.causes = f.causes[:1]
-	f.causes[0].Ended = true
-	f.causes[0].Accounts, f.causes[0].Unknown = f.causes[0].Accounts[:2], []string{"matkhau@example.org", "an@example.orgg"}
-	f.expect(0, "account", "causes")
-	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
-	f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--reason", "attack blocked")
-	f.causes = nil
-	f.expect(0, "account", "causes")
-	f.compare("account-causes")
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "account", "causes")
+		f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
+		f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--reason", "attack blocked")
+		f.expect(1, "account", "unlock", "--cause", "nosuch", "--reason", "attack blocked")
+		f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d")
+		f.expect(exitUsage, "account", "unlock", "--cause", "3f9a1c2b7d", "an@example.org", "--reason", "x")
+		f.expect(exitUsage, "account", "unlock", "an@example.org", "--dry-run", "--reason", "attack blocked")
+		f.causes = f.causes[:1]
+		f.causes[0].Ended = true
+		f.causes[0].Accounts, f.causes[0].Unknown = f.causes[0].Accounts[:2], []string{"matkhau@example.org", "an@example.orgg"}
+		f.expect(0, "account", "causes")
+		f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--dry-run")
+		f.expect(1, "account", "unlock", "--cause", "3f9a1c2b7d", "--reason", "attack blocked")
+		f.causes = nil
+		f.expect(0, "account", "causes")
+		f.compare("account-causes")
+	})
 }
 
 func TestNamesThatNobodyLoggedInWithAreListedByThemselves(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "account", "list", "--unknown")
-	f.expect(0, "account", "list", "--unknown", "--limit", "1")
-	f.expect(0, "account", "list", "--unknown", "--state", "locked", "-o", "json")
-	f.expect(0, "account", "list", "--unknown", "--contains", "nobody")
-	f.expect(0, "account", "list", "--unknown", "--contains", "nobody", "-o", "json")
-	f.expect(exitUsage, "account", "list", "--unknown", "--state", "revoked")
-	f.compare("account-unknown")
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "account", "list", "--unknown")
+		f.expect(0, "account", "list", "--unknown", "--limit", "1")
+		f.expect(0, "account", "list", "--unknown", "--state", "locked", "-o", "json")
+		f.expect(0, "account", "list", "--unknown", "--contains", "nobody")
+		f.expect(0, "account", "list", "--unknown", "--contains", "nobody", "-o", "json")
+		f.expect(exitUsage, "account", "list", "--unknown", "--state", "revoked")
+		f.compare("account-unknown")
+	})
 }
 
 func TestOtherNamesOfAnAccountAreShownAndMerged(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	locked := admin.OtherName{Address: "binh@example.net", Locked: &admin.Lock{At: at("2026-11-20 10:02:11"), By: "Trần Thị B", Cause: "admin", Reason: "left"}}
-	f.accounts[1].OtherNames = []admin.OtherName{locked}
-	f.accounts[1].Why = []admin.Why{{Outcome: "locked", EN: "Under its other name binh@example.net: Locked.", VI: "Bị khóa.", TellEN: "Call us.", TellVI: "Hãy gọi."}}
-	f.expect(0, "account", "show", "binh@example.org")
-	f.expect(0, "account", "merge", "--all", "--dry-run")
-	f.expect(exitUsage, "account", "merge", "--all")
-	f.expect(exitUsage, "account", "merge", "--all", "an@example.org", "--reason", "one mailbox")
-	f.expect(exitUsage, "account", "merge", "--reason", "one mailbox")
-	f.expect(1, "account", "merge", "an@example.org", "binh@example.org", "--reason", "one mailbox")
-	f.expect(0, "account", "merge", "--all", "--reason", "one mailbox")
-	f.compare("account-merge")
-	out, _ := f.expect(0, "account", "merge", "--all", "--dry-run", "-o", "json")
-	var report admin.MergeReport
-	if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Merged) != 2 || !report.DryRun {
-		t.Errorf("%v: %s", err, out)
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		locked := admin.OtherName{Address: "binh@example.net", Locked: &admin.Lock{At: at("2026-11-20 10:02:11"), By: "Trần Thị B", Cause: "admin", Reason: "left"}}
+		f.accounts[1].OtherNames = []admin.OtherName{locked}
+		f.accounts[1].Why = []admin.Why{{Outcome: "locked", EN: "Under its other name binh@example.net: Locked.", VI: "Bị khóa.", TellEN: "Call us.", TellVI: "Hãy gọi."}}
+		f.expect(0, "account", "show", "binh@example.org")
+		f.expect(0, "account", "merge", "--all", "--dry-run")
+		f.expect(exitUsage, "account", "merge", "--all")
+		f.expect(exitUsage, "account", "merge", "--all", "an@example.org", "--reason", "one mailbox")
+		f.expect(exitUsage, "account", "merge", "--reason", "one mailbox")
+		f.expect(1, "account", "merge", "an@example.org", "binh@example.org", "--reason", "one mailbox")
+		f.expect(0, "account", "merge", "--all", "--reason", "one mailbox")
+		f.compare("account-merge")
+		out, _ := f.expect(0, "account", "merge", "--all", "--dry-run", "-o", "json")
+		var report admin.MergeReport
+		if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Merged) != 2 || !report.DryRun {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 }
 
 func TestASweepIsLookedAtAndForced(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(1, "sweep")
-	f.expect(0, "sweep", "--dry-run")
-	f.expect(exitUsage, "sweep", "--force")
-	f.expect(0, "sweep", "--force", "--reason", "list checked")
-	f.expect(exitUsage, "sweep", "--force", "--dry-run")
-	f.compare("sweep")
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(1, "sweep")
+		f.expect(0, "sweep", "--dry-run")
+		f.expect(exitUsage, "sweep", "--force")
+		f.expect(0, "sweep", "--force", "--reason", "list checked")
+		f.expect(exitUsage, "sweep", "--force", "--dry-run")
+		f.compare("sweep")
+	})
 }
 
 func TestAClockIsLookedAtAndAccepted(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "clock", "show")
-	f.expect(0, "clock", "accept", "--dry-run")
-	f.expect(exitUsage, "clock", "accept")
-	f.expect(0, "clock", "accept", "--reason", "time server mended")
-	f.expect(0, "clock", "show")
-	f.expect(0, "clock", "show", "--output", "json")
-	f.expect(0, "clock", "accept", "--reason", "again")
-	f.compare("clock")
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "clock", "show")
+		f.expect(0, "clock", "accept", "--dry-run")
+		f.expect(exitUsage, "clock", "accept")
+		f.expect(0, "clock", "accept", "--reason", "time server mended")
+		f.expect(0, "clock", "show")
+		f.expect(0, "clock", "show", "--output", "json")
+		f.expect(0, "clock", "accept", "--reason", "again")
+		f.compare("clock")
+	})
 }
 
 func TestWrongUseIsSaidWithAnExample(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	for _, args := range [][]string{
-		{"account", "unlock", "an@example.org"},
-		{"account", "lock", "an@example.org", "--reason", "  "},
-		{"account", "restore"},
-		{"account", "grace", "an@example.org", "--reason", "on a mission"},
-		{"account", "grace", "an@example.org", "--days", "3"},
-		{"account", "show", ""},
-		{"account", "shwo", "an@example.org"},
-		{"acount"},
-		{"account", "show", "an", "--otput", "json"},
-		{"account", "show", "an", "--output", "xml"},
-		{"account", "show", "an", "--socket", "x", "-c", "y"},
-		{"audit", "list", "--limit", "0"},
-		{"audit", "verify", "--noted", "12"},
-		{"version", "now"},
-	} {
-		f.expect(exitUsage, args...)
-	}
-	if len(f.asked) > 0 {
-		t.Errorf("the gateway was asked: %v", f.asked)
-	}
-	f.compare("usage")
-	if _, stderr := f.expect(exitUsage, "audit", "list", "--kind", "account.lock"); !strings.Contains(stderr, `there is no kind "account.lock": write some of login.first, `) {
-		t.Error(stderr)
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		for _, args := range [][]string{
+			{"account", "unlock", "an@example.org"},
+			{"account", "lock", "an@example.org", "--reason", "  "},
+			{"account", "restore"},
+			{"account", "grace", "an@example.org", "--reason", "on a mission"},
+			{"account", "grace", "an@example.org", "--days", "3"},
+			{"account", "show", ""},
+			{"account", "shwo", "an@example.org"},
+			{"acount"},
+			{"account", "show", "an", "--otput", "json"},
+			{"account", "show", "an", "--output", "xml"},
+			{"account", "show", "an", "--socket", "x", "-c", "y"},
+			{"audit", "list", "--limit", "0"},
+			{"audit", "verify", "--noted", "12"},
+			{"version", "now"},
+		} {
+			f.expect(exitUsage, args...)
+		}
+		if len(f.asked) > 0 {
+			t.Errorf("the gateway was asked: %v", f.asked)
+		}
+		f.compare("usage")
+		if _, stderr := f.expect(exitUsage, "audit", "list", "--kind", "account.lock"); !strings.Contains(stderr, trf("there is no kind %q: write some of %s", "account.lock", "login.first, ")) {
+			t.Error(stderr)
+		}
+	})
 }
 
 func TestTheAuditLogIsListed(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "audit", "list")
-	f.expect(0, "audit", "list", "--account", "an@example.org", "--kind", "account.locked,account.unlocked")
-	f.expect(0, "audit", "list", "--limit", "1")
-	f.expect(0, "audit", "list", "--before", "1")
-	f.expect(0, "audit", "list", "--limit", "1", "-o", "json")
-	f.expect(0, "audit", "list", "--source", "10.1.2.3")
-	f.expect(0, "audit", "list", "--source", "10.1.2.3", "--limit", "1")
-	f.expect(0, "audit", "list", "--source", "2001:db8::1", "-o", "json")
-	f.expect(0, "audit", "list", "--source", "192.0.2.1", "-o", "json")
-	f.expect(exitUsage, "audit", "list", "--source", "10.1.2.3:993")
-	f.expect(exitUsage, "audit", "list", "--source", "10.1.2.3/24")
-	f.compare("audit-list")
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "audit", "list")
+		f.expect(0, "audit", "list", "--account", "an@example.org", "--kind", "account.locked,account.unlocked")
+		f.expect(0, "audit", "list", "--limit", "1")
+		f.expect(0, "audit", "list", "--before", "1")
+		f.expect(0, "audit", "list", "--limit", "1", "-o", "json")
+		f.expect(0, "audit", "list", "--source", "10.1.2.3")
+		f.expect(0, "audit", "list", "--source", "10.1.2.3", "--limit", "1")
+		f.expect(0, "audit", "list", "--source", "2001:db8::1", "-o", "json")
+		f.expect(0, "audit", "list", "--source", "192.0.2.1", "-o", "json")
+		f.expect(exitUsage, "audit", "list", "--source", "10.1.2.3:993")
+		f.expect(exitUsage, "audit", "list", "--source", "10.1.2.3/24")
+		f.compare("audit-list")
+	})
 }
 
 func TestTheAuditLogIsVerified(t *testing.T) {
-	f := newFake(t)
-	t.Setenv(socketVariable, f.socket)
-	f.expect(0, "audit", "verify")
-	f.expect(0, "audit", "verify", "--noted", "2:"+strings.Repeat("B2", 32))
-	f.expect(1, "audit", "verify", "--noted", "2:"+strings.Repeat("ff", 32))
-	f.expect(1, "audit", "verify", "--noted", "4:"+strings.Repeat("ff", 32))
-	f.expect(0, "audit", "verify", "--output", "json")
-	whole := f.report
-	f.report.Checked, f.report.Removed = 2, &admin.Removed{Seq: 1, Hash: strings.Repeat("aa", 32), At: at("2025-10-01 09:00:00")}
-	f.expect(0, "audit", "verify")
-	f.expect(0, "audit", "verify", "--noted", "1:"+strings.Repeat("AA", 32))
-	f.expect(1, "audit", "verify", "--noted", "1:"+strings.Repeat("ff", 32))
-	f.report.Removed.Seq = 2
-	f.expect(1, "audit", "verify", "--noted", "1:"+strings.Repeat("a1", 32))
-	f.report = whole
-	f.report = admin.ChainReport{Checked: 2, Broken: 2, Why: "its hash is not that of its content"}
-	f.expect(1, "audit", "verify")
-	f.events, f.report = nil, admin.ChainReport{OK: true}
-	f.expect(0, "audit", "verify")
-	f.compare("audit-verify")
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		t.Setenv(socketVariable, f.socket)
+		f.expect(0, "audit", "verify")
+		f.expect(0, "audit", "verify", "--noted", "2:"+strings.Repeat("B2", 32))
+		f.expect(1, "audit", "verify", "--noted", "2:"+strings.Repeat("ff", 32))
+		f.expect(1, "audit", "verify", "--noted", "4:"+strings.Repeat("ff", 32))
+		f.expect(0, "audit", "verify", "--output", "json")
+		whole := f.report
+		f.report.Checked, f.report.Removed = 2, &admin.Removed{Seq: 1, Hash: strings.Repeat("aa", 32), At: at("2025-10-01 09:00:00")}
+		f.expect(0, "audit", "verify")
+		f.expect(0, "audit", "verify", "--noted", "1:"+strings.Repeat("AA", 32))
+		f.expect(1, "audit", "verify", "--noted", "1:"+strings.Repeat("ff", 32))
+		f.report.Removed.Seq = 2
+		f.expect(1, "audit", "verify", "--noted", "1:"+strings.Repeat("a1", 32))
+		f.report = whole
+		f.report = admin.ChainReport{Checked: 2, Broken: 2, Why: "its hash is not that of its content"}
+		f.expect(1, "audit", "verify")
+		f.events, f.report = nil, admin.ChainReport{OK: true}
+		f.expect(0, "audit", "verify")
+		f.compare("audit-verify")
+	})
 }
 
 func TestTheSocketIsFoundByFlagThenVariableThenConfiguration(t *testing.T) {
@@ -633,26 +658,28 @@ func TestWithoutAWordTheSocketThatIsThereIsTaken(t *testing.T) {
 }
 
 func TestAGatewayThatIsNotThereIsExplained(t *testing.T) {
-	f := newFake(t)
-	f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "none.sock"))
-	// A socket that a process left behind.
-	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(f.dir, "left.sock"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	left.SetUnlinkOnClose(false)
-	left.Close()
-	f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "left.sock"))
-	f.compare("unreached")
-	c := &client{socket: f.socket}
-	err = c.unreached(&net.OpError{Op: "dial", Err: os.ErrPermission})
-	if text := err.Error(); !strings.Contains(text, "you may not use") || !strings.Contains(text, "usermod -aG ") && !strings.Contains(text, "admin.socket_group") || strings.Contains(text, "-aG root") {
-		t.Errorf("%v", err)
-	}
-	c.socket = "/nonexistent/x"
-	if err := c.unreached(os.ErrPermission); !strings.Contains(err.Error(), "admin.socket_group") {
-		t.Errorf("%v", err)
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		f := newFake(t)
+		f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "none.sock"))
+		// A socket that a process left behind.
+		left, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(f.dir, "left.sock"), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left.SetUnlinkOnClose(false)
+		left.Close()
+		f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "left.sock"))
+		f.compare("unreached")
+		c := &client{socket: f.socket}
+		err = c.unreached(&net.OpError{Op: "dial", Err: os.ErrPermission})
+		if text := err.Error(); !strings.Contains(text, trf("you may not use %s: %s", f.socket, "")) || !strings.Contains(text, "usermod -aG ") && !strings.Contains(text, "admin.socket_group") || strings.Contains(text, "-aG root") {
+			t.Errorf("%v", err)
+		}
+		c.socket = "/nonexistent/x"
+		if err := c.unreached(os.ErrPermission); !strings.Contains(err.Error(), "admin.socket_group") {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 func TestWhatIsNotCongthuIsSaidSo(t *testing.T) {
@@ -709,7 +736,7 @@ func TestAccountNamesAreCompleted(t *testing.T) {
 	}
 }
 
-func TestEveryCommandHasHelpWithAnExampleAndAWordOfVietnamese(t *testing.T) {
+func TestEveryCommandHasHelpInTheLanguageOfTheUser(t *testing.T) {
 	f := newFake(t)
 	var walk func(path []string)
 	walk = func(path []string) {
@@ -718,16 +745,15 @@ func TestEveryCommandHasHelpWithAnExampleAndAWordOfVietnamese(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, sub := range cmd.Commands() {
-			name := sub.Name()
-			if name == "completion" || name == "help" {
-				continue
+			full := append(slices.Clone(path), sub.Name())
+			t.Setenv("LC_ALL", "vi_VN.UTF-8")
+			if out, _ := f.expect(0, append(full, "--help")...); !strings.Contains(out, "Cách dùng:") || strings.Contains(out, "Usage:") || strings.Contains(out, "(default") ||
+				strings.Contains(out, sub.Short) || sub.Long == "" && !strings.Contains(out, tr(sub.Short)) {
+				t.Errorf("%v: not the help in Vietnamese: %s", full, out)
 			}
-			full := append(slices.Clone(path), name)
-			if sub.Short == "" || !strings.ContainsFunc(sub.Short, func(r rune) bool { return r > 0x7f }) {
-				t.Errorf("%v: %q", full, sub.Short)
-			}
-			if out, _ := f.expect(0, append(full, "--help")...); !strings.Contains(out, "Usage:") {
-				t.Errorf("%v: no help", full)
+			t.Setenv("LC_ALL", "C")
+			if out, _ := f.expect(0, append(full, "--help")...); sub.Short == "" || !strings.Contains(out, "Usage:") || strings.ContainsFunc(out, func(r rune) bool { return r > 0x7f }) {
+				t.Errorf("%v: not the help in English: %s", full, out)
 			}
 			walk(full)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -29,6 +28,9 @@ const socketVariable = "CONGTHU_SOCKET"
 // usualSockets are where it is otherwise: in the directory that systemd makes,
 // as the configuration of the package has it, and in that of the data.
 var usualSockets = []string{"/run/congthu/admin.sock", "/var/lib/congthu/admin.sock"}
+
+// socketUsage is the help of --socket.
+var socketUsage = "the gateway's admin `SOCKET` (default $" + socketVariable + ", or " + strings.Join(usualSockets, ", or ") + ")"
 
 // usualSocket is the first that is there, or may be: whoever may not look is
 // told so when they try. Where there is none it is the package's.
@@ -66,7 +68,7 @@ type connection struct{ socket, file string }
 
 func (c *connection) addFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
-	f.StringVar(&c.socket, "socket", "", "the gateway's admin `SOCKET` (default $"+socketVariable+", or "+strings.Join(usualSockets, ", or ")+")")
+	f.StringVar(&c.socket, "socket", "", socketUsage)
 	f.StringVarP(&c.file, "config", "c", "", "find the socket and the time zone in this configuration `FILE`")
 	must(cmd.MarkPersistentFlagFilename("config", "yaml", "yml"))
 }
@@ -81,7 +83,7 @@ func (c *connection) client() (*client, error) {
 	cl.zone = zone
 	switch {
 	case c.socket != "" && c.file != "":
-		return nil, &exitError{exitUsage, errors.New("write --socket or -c, not both: each says where the gateway is")}
+		return nil, &exitError{exitUsage, sentence("write --socket or -c, not both: each says where the gateway is")}
 	case c.socket != "":
 		cl.socket, cl.flags = c.socket, " --socket "+quote(c.socket)
 	case c.file != "":
@@ -131,7 +133,7 @@ func (c *client) do(ctx context.Context, method, path string, body, into any) (j
 	if body != nil {
 		encoded, err := json.Marshal(body)
 		if err != nil {
-			return nil, fmt.Errorf("encode request: %w", err)
+			return nil, errorf("encode request: %w", err)
 		}
 		content, kind = bytes.NewReader(encoded), "application/json"
 	}
@@ -152,7 +154,7 @@ func (c *client) send(ctx context.Context, method, path, kind string, content io
 		return nil, err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return nil, fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+		return nil, errorf("%s does not answer like congthu: %w", c.socket, err)
 	}
 	return data, nil
 }
@@ -175,7 +177,7 @@ func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
 	}
 	defer answer.Body.Close()
 	if data, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer)); err != nil {
-		return 0, nil, fmt.Errorf("read answer of the gateway: %w", err)
+		return 0, nil, errorf("read answer of the gateway: %w", err)
 	}
 	return answer.StatusCode, data, nil
 }
@@ -185,7 +187,7 @@ func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
 func newRequest(ctx context.Context, method, path string, content io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://congthu/api/v1"+path, content)
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return nil, errorf("make request: %w", err)
 	}
 	return r, nil
 }
@@ -198,32 +200,32 @@ func (c *client) unreached(err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
+		return errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("nobody listens on %s: congthu serve has ended\nStart it again (systemctl start congthu), or say where its socket is with --socket PATH", c.socket)
+		return errorf("nobody listens on %s: congthu serve has ended\nStart it again (systemctl start congthu), or say where its socket is with --socket PATH", c.socket)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("you may not use %s: %s", c.socket, whoMay(c.socket))
+		return errorf("you may not use %s: %s", c.socket, whoMay(c.socket))
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the gateway at %s does not answer in time: %w", c.socket, err)
+		return errorf("the gateway at %s does not answer in time: %w", c.socket, err)
 	}
-	return fmt.Errorf("reach the gateway at %s: %w", c.socket, err)
+	return errorf("reach the gateway at %s: %w", c.socket, err)
 }
 
 // whoMay says who may use a socket, as far as this user may know.
 func whoMay(socket string) string {
-	owner, group := "the user that the gateway runs as", ""
+	owner, group := tr("the user that the gateway runs as"), ""
 	if info, err := os.Stat(socket); err == nil {
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			owner = "user " + userName(stat.Uid)
+			owner = trf("user %s", userName(stat.Uid))
 			if stat.Gid != 0 { // nobody should be put into the group of root for this
 				group = groupName(stat.Gid)
 			}
 		}
 	}
 	if group == "" {
-		return "run it as root or as " + owner + ", with sudo\nFor others set `admin.socket_group` in the configuration, put them into that group, and let it enter the directory"
+		return trf("run it as root or as %s, with sudo\nFor others set `admin.socket_group` in the configuration, put them into that group, and let it enter the directory", owner)
 	}
-	return fmt.Sprintf("it is for %s and the group %s\nRun it with sudo, or have an administrator add you: usermod -aG %s %s; then log in again", owner, group, quote(group), currentUser())
+	return trf("it is for %s and the group %s\nRun it with sudo, or have an administrator add you: usermod -aG %s %s; then log in again", owner, group, quote(group), currentUser())
 }
 
 func userName(uid uint32) string {
@@ -285,7 +287,7 @@ func (r *refusal) Error() string {
 func refused(status int, data []byte) error {
 	r := &refusal{}
 	if err := json.Unmarshal(data, r); err != nil || r.Title == "" && r.Detail == "" {
-		return fmt.Errorf("the gateway answers %d %s", status, http.StatusText(status))
+		return errorf("the gateway answers %d %s", status, http.StatusText(status))
 	}
 	r.status = status
 	return r

@@ -13,7 +13,7 @@ import (
 func newClockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clock",
-		Short: "Look at the gateway's clock, and accept it (xem và xác nhận đồng hồ của cổng thư)",
+		Short: "Look at the gateway's clock, and accept it",
 		Long: `The months of the regulation are counted by a clock. A clock that disagrees with the
 audit log, with the database's clock or with the time that has passed is suspect:
 users log in, but no account is revoked, no password or lock runs out, and no
@@ -29,7 +29,7 @@ func newClockShowCommand() *cobra.Command {
 	var format output
 	cmd := &cobra.Command{
 		Use:     "show",
-		Short:   "Show what time it is for the gateway, and why that is suspect (xem đồng hồ của cổng thư)",
+		Short:   "Show what time it is for the gateway, and why that is suspect",
 		Example: "  congthu clock show",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,7 +48,7 @@ func newClockShowCommand() *cobra.Command {
 			}
 			printClock(w, clock, c.zone)
 			if clock.Suspect {
-				fmt.Fprintln(w, "Fix: look at the clock (timedatectl, chronyc tracking). When it is right: congthu clock accept --reason TEXT")
+				say(w, "Fix: look at the clock (timedatectl, chronyc tracking). When it is right: congthu clock accept --reason TEXT\n")
 			}
 			return nil
 		},
@@ -65,7 +65,7 @@ func newClockAcceptCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "accept --reason TEXT",
-		Short: "Say that the clock is right now (xác nhận đồng hồ đã đúng)",
+		Short: "Say that the clock is right now",
 		Long: `Say that the clock is right. What is known to have happened in the future, since the
 clock was ahead, has then happened now; each such account has an entry in the audit
 log, as the acceptance has. Where two clocks still differ it is refused: set the
@@ -99,11 +99,11 @@ wrong one right first. The gateway must be running.`,
 			}
 			switch n := plural(len(report.Redated), "account"); {
 			case dryRun:
-				fmt.Fprintf(w, "%s would be corrected.\n", n)
+				say(w, "%s would be corrected.\n", n)
 			case report.Clock.Suspect:
-				fmt.Fprintf(w, "The clock is accepted; %s corrected.\n", n)
+				say(w, "The clock is accepted; %s corrected.\n", n)
 			default:
-				fmt.Fprintf(w, "The clock was not suspect; %s corrected.\n", n)
+				say(w, "The clock was not suspect; %s corrected.\n", n)
 			}
 			return nil
 		},
@@ -116,8 +116,8 @@ wrong one right first. The gateway must be running.`,
 }
 
 func printClock(w io.Writer, clock admin.Clock, zone *time.Location) {
-	fmt.Fprintf(w, "The clock shows %s.\n", when(clock.Now, zone))
+	say(w, "The clock shows %s.\n", when(clock.Now, zone))
 	if clock.Suspect {
-		fmt.Fprintf(w, "It is suspect since %s: %s.\n", when(*clock.Since, zone), clean(clock.Why))
+		say(w, "It is suspect since %s: %s.\n", when(*clock.Since, zone), clean(clock.Why))
 	}
 }

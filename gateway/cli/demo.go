@@ -53,7 +53,7 @@ func newDemoCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show the gateway at work, with a mail server of its own (chạy thử)",
+		Short: "Show the gateway at work, with a mail server of its own",
 		Long: `Start a small mail server in memory, the gateway in front of it, and print what to
 try. Everything listens on this machine only. Nothing but the program is needed.
 
@@ -104,7 +104,7 @@ func (s *demoSetup) addresses() []demoAddress {
 func (s *demoSetup) checkAddresses() error {
 	var mistakes []error
 	wrong := func(a demoAddress, format string, args ...any) {
-		mistakes = append(mistakes, fmt.Errorf("--%s %q: %s", a.flag, *a.address, fmt.Sprintf(format, args...)))
+		mistakes = append(mistakes, fmt.Errorf("--%s %q: %s", a.flag, *a.address, fmt.Sprintf(tr(format), args...)))
 	}
 	taken := make(map[netip.AddrPort]string)
 	for _, a := range s.addresses() {
@@ -149,14 +149,14 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the demo's directory: %w", err)
+		return errorf("make the demo's directory: %w", err)
 	}
 	s.Dir, s.Command = dir, os.Args[0]
 	if strings.Contains(s.Command, "go-build") {
 		s.Command = "go run ."
 	}
 	if err := demoCertificate(dir); err != nil {
-		return fmt.Errorf("make the demo's certificate: %w", err)
+		return errorf("make the demo's certificate: %w", err)
 	}
 
 	log := slog.New(slog.DiscardHandler)
@@ -178,6 +178,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 	}
 	s.UpstreamIMAP, s.UpstreamSMTP = imapListener.Addr().String(), smtpListener.Addr().String()
 
+	guide := template.Must(template.New("guide").Parse(demoGuideIn(spoken())))
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	group.Go(func() error { return mail.Serve(ctx, imapListener, smtpListener) })
@@ -193,7 +194,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 			prepare: func(ctx context.Context, store auth.Store, f auth.Fingerprinter) error {
 				return demo.Seed(ctx, store, f, time.Now().UTC())
 			},
-			ready: func() { demoGuide.Execute(out, s) },
+			ready: func() { guide.Execute(out, s) },
 		}
 		return s.movable(gate.run(ctx, c))
 	})
@@ -214,7 +215,7 @@ func (s *demoSetup) movable(err error) error {
 	if errors.As(err, &taken) {
 		for _, a := range s.addresses() {
 			if a.setting == taken.Setting {
-				return fmt.Errorf("%w; move it with --%s HOST:PORT, or stop the other program", err, a.flag)
+				return errorf("%w; move it with --%s HOST:PORT, or stop the other program", err, a.flag)
 			}
 		}
 	}
@@ -236,7 +237,9 @@ func demoConfig(dir string, s demoSetup) (file string, c *config.Config, err err
 	return file, c, err
 }
 
-var demoYAML = template.Must(template.New("congthu.yaml").Parse(`# Written by "congthu demo" at each start: changes are lost.
+var demoYAML = template.Must(template.New("congthu.yaml").Parse(demoYAMLText))
+
+const demoYAMLText = `# Written by "congthu demo" at each start: changes are lost.
 domain: {{.Domain}}
 hostname: localhost
 data_dir: {{printf "%q" .Dir}}
@@ -260,19 +263,18 @@ admin:
   tokens:
     - { name: demo, sha256: "{{.TokenHash}}", scopes: [read, unlock, lock, restore, grace, sweep, audit] }
 drain_timeout: 2s
-`))
+`
 
-var demoGuide = template.Must(template.New("guide").Parse(`
+const demoGuideText = `
 congthu demo: a mail server in memory, and the gateway in front of it
-               (máy chủ thư thử nghiệm, và cổng thư đứng trước nó)
 
   IMAP        {{.IMAP}} (STARTTLS)   {{.IMAPS}} (TLS)
   submission  {{.Submission}} (STARTTLS)   {{.Submissions}} (TLS)
   admin       http://{{.Admin}}   token: {{.Token}}
   state       {{.Dir}}{{if .Temporary}}
-              removed at the end; --dir DIRECTORY keeps it  (xóa khi dừng; --dir THƯ_MỤC thì giữ lại){{end}}
+              removed at the end; --dir DIRECTORY keeps it{{end}}
 
-Accounts, all with the password {{.Password}}  (các tài khoản, cùng một mật khẩu)
+Accounts, all with the password {{.Password}}
   active@{{.Domain}}    can log in
   expiring@{{.Domain}}  is told that the password runs out
   expired@{{.Domain}}   password older than 3 months (Art. 9)
@@ -280,7 +282,7 @@ Accounts, all with the password {{.Password}}  (các tài khoản, cùng một m
   locked@{{.Domain}}    6 wrong passwords (Art. 6.2.d)
   stale@{{.Domain}}     had the password {{.Previous}} before: a phone still tries it
 
-Try, in another terminal  (thử, ở một cửa sổ khác):
+Try, in another terminal:
 
   # log in and list folders
   curl -sS --cacert {{.Dir}}/cert.pem imaps://{{.IMAPS}}/ -u active@{{.Domain}}:{{.Password}}
@@ -307,7 +309,7 @@ Try, in another terminal  (thử, ở một cửa sổ khác):
 
 Stop with Ctrl-C.
 ready
-`))
+`
 
 // demoCertificate makes cert.pem and key.pem, unless they are there and good for
 // another day.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -23,7 +22,7 @@ func newHealthCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "health [--ready]",
-		Short: "Ask the running gateway whether it is well (hỏi cổng thư có đang hoạt động không)",
+		Short: "Ask the running gateway whether it is well",
 		Long: `Ask the gateway that is running whether it answers (/healthz), and end with 0 if it
 does: for whoever restarts one that does not, such as the health check of a
 container.
@@ -43,9 +42,9 @@ servers and the store. Restarting the gateway mends neither.`,
 				if status, _, err := c.probe(ctx, "/healthz"); err != nil {
 					return err
 				} else if status != http.StatusOK {
-					return fmt.Errorf("the gateway answers %d %s", status, http.StatusText(status))
+					return errorf("the gateway answers %d %s", status, http.StatusText(status))
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), "The gateway answers.")
+				say(cmd.OutOrStdout(), "The gateway answers.\n")
 				return nil
 			}
 			status, body, err := c.probe(ctx, "/readyz")
@@ -54,20 +53,20 @@ servers and the store. Restarting the gateway mends neither.`,
 			}
 			var found admin.Readiness
 			if err := json.Unmarshal(body, &found); err != nil {
-				return fmt.Errorf("%s answers %d, and not like congthu: %w", c.socket, status, err)
+				return errorf("%s answers %d, and not like congthu: %w", c.socket, status, err)
 			}
 			for _, name := range slices.Sorted(maps.Keys(found.Checks)) {
-				line := "ok       " + clean(name)
+				line := fmt.Sprintf("%-8s %s", tr("ok"), clean(tr(name)))
 				if check := found.Checks[name]; check.Warning != "" {
-					line = fmt.Sprintf("warning  %-14s %s", clean(name), clean(check.Warning))
+					line = fmt.Sprintf("%-8s %-14s %s", tr("warning"), clean(tr(name)), clean(check.Warning))
 				}
 				if check := found.Checks[name]; !check.OK {
-					line = fmt.Sprintf("failed   %-14s %s", clean(name), clean(check.Error))
+					line = fmt.Sprintf("%-8s %-14s %s", tr("failed"), clean(tr(name)), clean(check.Error))
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}
 			if !found.Ready {
-				return errors.New("the gateway is not ready: users cannot log in, or not all of them")
+				return errorf("the gateway is not ready: users cannot log in, or not all of them")
 			}
 			return nil
 		},
@@ -81,7 +80,7 @@ servers and the store. Restarting the gateway mends neither.`,
 func (c *client) probe(ctx context.Context, path string) (status int, body []byte, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://congthu"+path, nil)
 	if err != nil {
-		return 0, nil, fmt.Errorf("make request: %w", err)
+		return 0, nil, errorf("make request: %w", err)
 	}
 	return c.ask(r)
 }

@@ -24,7 +24,7 @@ import (
 func newImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import",
-		Short: "Take over what is known elsewhere (nhập dữ liệu)",
+		Short: "Take over what is known elsewhere",
 	}
 	cmd.AddCommand(newImportAccountsCommand())
 	return cmd
@@ -43,7 +43,7 @@ func newImportAccountsCommand() *cobra.Command {
 	const example = `"accounts of the old system, document 123/STTTT"`
 	cmd := &cobra.Command{
 		Use:   "accounts FILE.csv --reason TEXT",
-		Short: "Take over a list of accounts: all of it, or nothing (nhập danh sách tài khoản)",
+		Short: "Take over a list of accounts: all of it, or nothing",
 		Long: `Take over the accounts that a mail server has, with what is known of them, so that
 those that nobody logs in to are known too and nobody's months begin anew.
 
@@ -153,11 +153,11 @@ func readListFile(stdin io.Reader, file string) ([]byte, error) {
 	list, err := io.ReadAll(io.LimitReader(from, maxList+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read the list: %w", err)
+		return nil, errorf("read the list: %w", err)
 	case len(list) > maxList:
-		return nil, fmt.Errorf("%s has more than %d MiB: divide the list, each part with the first row", file, maxList>>20)
+		return nil, errorf("%s has more than %d MiB: divide the list, each part with the first row", file, maxList>>20)
 	case len(list) == 0:
-		return nil, fmt.Errorf("%s is empty", file)
+		return nil, errorf("%s is empty", file)
 	}
 	return list, nil
 }
@@ -173,38 +173,38 @@ func (i *imports) print(w io.Writer, r admin.ImportReport) {
 			fmt.Fprintf(w, "%s: %s%s\n", clean(change.Address), before, clean(change.After))
 		}
 		if more := r.New + r.Changed - len(r.Changes); more > 0 {
-			fmt.Fprintf(w, "... and %s\n", plural(more, "more change"))
+			say(w, "... and %s\n", plural(more, "more change"))
 		}
 	}
-	done := "imported"
+	done := tr("imported")
 	if i.dry {
-		done = "would be imported (nothing was changed)"
+		done = tr("would be imported (nothing was changed)")
 	}
-	fmt.Fprintf(w, "%s %s: %d new, %d changed, %d as before.\n", plural(r.Rows, "account"), done, r.New, r.Changed, r.Unchanged)
+	say(w, "%s %s: %d new, %d changed, %d as before.\n", plural(r.Rows, "account"), done, r.New, r.Changed, r.Unchanged)
 	if r.SeenHere > 0 {
-		fmt.Fprintf(w, "%s: password_changed left aside, since the gateway has seen the password itself.\n", plural(r.SeenHere, "account"))
+		say(w, "%s: password_changed left aside, since the gateway has seen the password itself.\n", plural(r.SeenHere, "account"))
 	}
 	if r.Unnamed > 0 {
-		fmt.Fprintf(w, "NOTE: %s left aside: the first row has no name for the column.\n", plural(r.Unnamed, "cell"))
+		say(w, "NOTE: %s left aside: the first row has no name for the column.\n", plural(r.Unnamed, "cell"))
 	}
 	var states []string
 	for _, s := range auth.States() {
 		if n := r.States[s.String()]; n > 0 {
-			states = append(states, strconv.Itoa(n)+" "+s.String())
+			states = append(states, strconv.Itoa(n)+" "+tr(s.String()))
 		}
 	}
 	if len(states) > 0 {
-		fmt.Fprintf(w, "Afterwards: %s.\n", strings.Join(states, ", "))
+		say(w, "Afterwards: %s.\n", strings.Join(states, ", "))
 	}
 	for _, note := range []struct {
 		state auth.State
 		what  string
 	}{
-		{auth.StateExpired, "with a password that is too old: it must be changed before the next login"},
-		{auth.StateRevoked, "unused for too long: an administrator must restore it before the next login"},
+		{auth.StateExpired, tr("with a password that is too old: it must be changed before the next login")},
+		{auth.StateRevoked, tr("unused for too long: an administrator must restore it before the next login")},
 	} {
 		if n := r.States[note.state.String()]; n > 0 {
-			fmt.Fprintf(w, "NOTE: %s %s.\n", plural(n, "account"), note.what)
+			say(w, "NOTE: %s %s.\n", plural(n, "account"), note.what)
 		}
 	}
 }
@@ -219,7 +219,7 @@ func (c *client) showImport(ctx context.Context, w io.Writer, dry bool) (done fu
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		bar := newBar(w, -1, "checking the list")
+		bar := newBar(w, -1, tr("checking the list"))
 		defer bar.Finish()
 		ticker := time.NewTicker(150 * time.Millisecond)
 		defer ticker.Stop()
@@ -235,9 +235,9 @@ func (c *client) showImport(ctx context.Context, w io.Writer, dry bool) (done fu
 				continue
 			}
 			bar.ChangeMax(max(1, p.Total))
-			what := "looking at accounts"
+			what := tr("looking at accounts")
 			if p.Looked == p.Total && !dry {
-				what = "writing accounts"
+				what = tr("writing accounts")
 			}
 			bar.Describe(what)
 			bar.Set(max(0, p.Looked-1)) // a full bar would be over

@@ -24,6 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	os.Setenv("LC_ALL", "C") // not the locale of whoever runs the tests
 	code := m.Run()
 	pgtest.Stop()
 	os.Exit(code)
@@ -82,39 +83,41 @@ func (s *served) file(name, content string) string {
 }
 
 func TestAListIsImportedOnceAndAllItsErrorsAreShown(t *testing.T) {
-	s := newServed(t)
-	t.Setenv(socketVariable, s.socket)
-	list := s.file("accounts.csv", "\ufeffaddress;unit;registered;last_login;password_changed\r\n"+
-		"an@example.org;Sở Y tế;15/01/2024;2026-11-01;2026-07-01\r\n"+
-		"binh@example.org;Sở Nội vụ;2020-01-01;2025-01-01;\r\n"+
-		"cu@example.org;;;;2026-11-20T08:00:00+07:00\r\n")
-	bad := s.file("bad.csv", "address,last_login\noffice@example.org,\nd@example.com,tomorrow\nd@example.org,2026-11-25\nD@example.org,\n")
-	s.expect(0, "import", "accounts", list, "--dry-run")
-	s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
-	s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
-	s.expect(0, "import", "accounts", s.file("numbered.csv", ";address;unit;\r\n1;an@example.org\r\n2;binh@example.org;Sở Nội vụ\r\n"), "--dry-run")
-	s.expect(0, "import", "accounts", "../../deploy/examples/accounts.csv", "--dry-run")
-	s.expect(1, "import", "accounts", bad, "--dry-run")
-	s.expect(1, "import", "accounts", bad, "--reason", "công văn 12/CV")
-	s.expect(exitUsage, "import", "accounts", list)
-	s.expect(exitUsage, "import", "accounts", "--reason", "công văn 12/CV")
-	s.expect(1, "import", "accounts", filepath.Join(s.dir, "none.csv"), "--dry-run")
-	s.expect(1, "import", "accounts", s.file("empty.csv", ""), "--dry-run")
-	s.expect(1, "import", "accounts", s.file("large.csv", strings.Repeat("x", maxList+1)), "--dry-run")
-	s.compare("import-accounts")
+	inBothLanguages(t, func(t *testing.T) {
+		s := newServed(t)
+		t.Setenv(socketVariable, s.socket)
+		list := s.file("accounts.csv", "\ufeffaddress;unit;registered;last_login;password_changed\r\n"+
+			"an@example.org;Sở Y tế;15/01/2024;2026-11-01;2026-07-01\r\n"+
+			"binh@example.org;Sở Nội vụ;2020-01-01;2025-01-01;\r\n"+
+			"cu@example.org;;;;2026-11-20T08:00:00+07:00\r\n")
+		bad := s.file("bad.csv", "address,last_login\noffice@example.org,\nd@example.com,tomorrow\nd@example.org,2026-11-25\nD@example.org,\n")
+		s.expect(0, "import", "accounts", list, "--dry-run")
+		s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
+		s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
+		s.expect(0, "import", "accounts", s.file("numbered.csv", ";address;unit;\r\n1;an@example.org\r\n2;binh@example.org;Sở Nội vụ\r\n"), "--dry-run")
+		s.expect(0, "import", "accounts", "../../deploy/examples/accounts.csv", "--dry-run")
+		s.expect(1, "import", "accounts", bad, "--dry-run")
+		s.expect(1, "import", "accounts", bad, "--reason", "công văn 12/CV")
+		s.expect(exitUsage, "import", "accounts", list)
+		s.expect(exitUsage, "import", "accounts", "--reason", "công văn 12/CV")
+		s.expect(1, "import", "accounts", filepath.Join(s.dir, "none.csv"), "--dry-run")
+		s.expect(1, "import", "accounts", s.file("empty.csv", ""), "--dry-run")
+		s.expect(1, "import", "accounts", s.file("large.csv", strings.Repeat("x", maxList+1)), "--dry-run")
+		s.compare("import-accounts")
 
-	out, _ := s.expect(0, "import", "accounts", list, "--dry-run", "-o", "json")
-	if !strings.Contains(out, `"unchanged": 3`) {
-		t.Errorf("%s", out)
-	}
-	code := Run(t.Context(), []string{"import", "accounts", "-", "--reason", "thêm"}, strings.NewReader("address\nmoi@example.org\n"), io.Discard, t.Output())
-	events, err := s.store.Events(t.Context(), auth.EventFilter{})
-	if code != 0 || err != nil || len(events) != 4 {
-		t.Fatalf("exit code %d, events %+v, %v", code, events, err)
-	}
-	if e := events[0]; e.Account != "moi@example.org" || !strings.HasPrefix(e.Actor, fmt.Sprintf("uid:%d ", os.Getuid())) || e.Reason != "thêm" {
-		t.Errorf("event %+v", e)
-	}
+		out, _ := s.expect(0, "import", "accounts", list, "--dry-run", "-o", "json")
+		if !strings.Contains(out, `"unchanged": 3`) {
+			t.Errorf("%s", out)
+		}
+		code := Run(t.Context(), []string{"import", "accounts", "-", "--reason", "thêm"}, strings.NewReader("address\nmoi@example.org\n"), io.Discard, t.Output())
+		events, err := s.store.Events(t.Context(), auth.EventFilter{})
+		if code != 0 || err != nil || len(events) != 4 {
+			t.Fatalf("exit code %d, events %+v, %v", code, events, err)
+		}
+		if e := events[0]; e.Account != "moi@example.org" || !strings.HasPrefix(e.Actor, fmt.Sprintf("uid:%d ", os.Getuid())) || e.Reason != "thêm" {
+			t.Errorf("event %+v", e)
+		}
+	})
 }
 
 // onTerminal returns what f writes to a terminal.
@@ -169,52 +172,54 @@ func TestTheProgressOfAnImportIsShownOnATerminalOnly(t *testing.T) {
 }
 
 func TestAFileIsCopiedIntoPostgreSQL(t *testing.T) {
-	dsn := pgtest.Database(t)
-	s := newServed(t)
-	config := s.file("congthu.yaml", "domain: example.org\ndata_dir: "+s.dir+"\n")
-	to := s.file("postgres.dsn", dsn+"\n")
-	if _, err := s.store.UpdateAll(t.Context(), []auth.Name{"an@example.org", "binh@example.org"}, func(a *auth.Account) ([]auth.Event, bool) {
-		*a = storetest.Full(a.Name)
-		return []auth.Event{{At: at("2026-11-24 12:00:00"), Kind: auth.AccountLocked, Account: a.Name, Actor: "A", Reason: "r"}}, true
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.store.Update(t.Context(), "guessed@example.org", 0, func(a *auth.Account) ([]auth.Event, bool) { a.Failures = 2; return nil, true }); err != nil {
-		t.Fatal(err)
-	}
-	if _, stderr := s.expect(1, "store", "copy", "-c", config, "--to-postgres", to); !strings.Contains(stderr, "in use by another process") || !strings.Contains(stderr, "systemctl stop congthu") {
-		t.Errorf("while the gateway runs: %s", stderr)
-	}
-	if err := s.store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s.transcript.Reset()
-	s.expect(0, "store", "copy", "-c", config, "--to-postgres", to)
-	s.expect(0, "store", "copy", "-c", config, "--from", filepath.Join(s.dir, "congthu.db"), "--to-postgres", dsn)
-	s.expect(exitUsage, "store", "copy", "-c", config)
-	s.expect(1, "store", "copy", "-c", config, "--from", filepath.Join(s.dir, "none.db"), "--to-postgres", to)
-	s.expect(1, "store", "copy", "-c", config, "--to-postgres", filepath.Join(s.dir, "none.dsn"))
-	s.expect(1, "store", "copy", "-c", config, "--to-postgres", s.file("empty.dsn", "\n"))
-	got := strings.ReplaceAll(s.transcript.String(), quote(dsn), "DSN")
-	s.transcript.Reset()
-	s.transcript.WriteString(got)
-	s.compare("store-copy")
-	if _, err := os.Stat(filepath.Join(s.dir, "none.db")); err == nil {
-		t.Error("a file was made that was not there")
-	}
+	inBothLanguages(t, func(t *testing.T) {
+		dsn := pgtest.Database(t)
+		s := newServed(t)
+		config := s.file("congthu.yaml", "domain: example.org\ndata_dir: "+s.dir+"\n")
+		to := s.file("postgres.dsn", dsn+"\n")
+		if _, err := s.store.UpdateAll(t.Context(), []auth.Name{"an@example.org", "binh@example.org"}, func(a *auth.Account) ([]auth.Event, bool) {
+			*a = storetest.Full(a.Name)
+			return []auth.Event{{At: at("2026-11-24 12:00:00"), Kind: auth.AccountLocked, Account: a.Name, Actor: "A", Reason: "r"}}, true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.store.Update(t.Context(), "guessed@example.org", 0, func(a *auth.Account) ([]auth.Event, bool) { a.Failures = 2; return nil, true }); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr := s.expect(1, "store", "copy", "-c", config, "--to-postgres", to); !strings.Contains(stderr, "in use by another process") || !strings.Contains(stderr, "systemctl stop congthu") {
+			t.Errorf("while the gateway runs: %s", stderr)
+		}
+		if err := s.store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.transcript.Reset()
+		s.expect(0, "store", "copy", "-c", config, "--to-postgres", to)
+		s.expect(0, "store", "copy", "-c", config, "--from", filepath.Join(s.dir, "congthu.db"), "--to-postgres", dsn)
+		s.expect(exitUsage, "store", "copy", "-c", config)
+		s.expect(1, "store", "copy", "-c", config, "--from", filepath.Join(s.dir, "none.db"), "--to-postgres", to)
+		s.expect(1, "store", "copy", "-c", config, "--to-postgres", filepath.Join(s.dir, "none.dsn"))
+		s.expect(1, "store", "copy", "-c", config, "--to-postgres", s.file("empty.dsn", "\n"))
+		got := strings.ReplaceAll(s.transcript.String(), quote(dsn), "DSN")
+		s.transcript.Reset()
+		s.transcript.WriteString(got)
+		s.compare("store-copy")
+		if _, err := os.Stat(filepath.Join(s.dir, "none.db")); err == nil {
+			t.Error("a file was made that was not there")
+		}
 
-	copied, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer copied.Close()
-	if a, err := copied.Account(t.Context(), "guessed@example.org"); err != nil || a.Failures != 2 {
-		t.Errorf("%+v, %v", a, err)
-	}
-	if _, err := copied.Update(t.Context(), "an@example.org", 0, func(a *auth.Account) ([]auth.Event, bool) { a.Failures++; return nil, true }); err != nil {
-		t.Fatal(err)
-	}
-	if _, stderr := s.expect(1, "store", "copy", "-c", config, "--to-postgres", to); !strings.Contains(stderr, "has other data") {
-		t.Errorf("onto other data: %s", stderr)
-	}
+		copied, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer copied.Close()
+		if a, err := copied.Account(t.Context(), "guessed@example.org"); err != nil || a.Failures != 2 {
+			t.Errorf("%+v, %v", a, err)
+		}
+		if _, err := copied.Update(t.Context(), "an@example.org", 0, func(a *auth.Account) ([]auth.Event, bool) { a.Failures++; return nil, true }); err != nil {
+			t.Fatal(err)
+		}
+		if _, stderr := s.expect(1, "store", "copy", "-c", config, "--to-postgres", to); !strings.Contains(stderr, "has other data") {
+			t.Errorf("onto other data: %s", stderr)
+		}
+	})
 }

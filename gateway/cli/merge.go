@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -18,7 +17,7 @@ func (a *accounts) merge() *cobra.Command {
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "merge ADDRESS... | --all [--dry-run] --reason TEXT",
-		Short: "Join an account with what is kept under its other names (hợp nhất các tên của một tài khoản)",
+		Short: "Join an account with what is kept under its other names",
 		Long: `Join an account with what the gateway keeps of it under other names: names that have
 become aliases since, or whose domain is one of several that the mail server takes for
 one (login_name: local). What is held against such a name holds for the account
@@ -85,7 +84,7 @@ afterwards: congthu account unlock, or restore. Merging again is no mistake.`,
 			}
 		}
 		if len(failed) > 0 {
-			return fmt.Errorf("%s not merged:\n  %s", plural(len(failed), "account"), strings.Join(failed, "\n  "))
+			return errorf("%s not merged:\n  %s", plural(len(failed), "account"), strings.Join(failed, "\n  "))
 		}
 		return nil
 	}
@@ -97,34 +96,34 @@ afterwards: congthu account unlock, or restore. Merging again is no mistake.`,
 
 // printMerged prints a line for each other name, and how many accounts there are.
 func (c *client) printMerged(w io.Writer, report admin.MergeReport) {
-	rows := [][]string{{"ACCOUNT", "STATE", "OTHER NAME", "HELD AGAINST IT"}}
+	rows := [][]string{heading("ACCOUNT", "STATE", "OTHER NAME", "HELD AGAINST IT")}
 	for _, m := range report.Merged {
 		for _, other := range m.From {
 			name := other.Address
 			if name == "" {
-				name = "(nobody ever logged in)"
+				name = tr("(nobody ever logged in)")
 			}
-			rows = append(rows, []string{m.Address, m.State, name, c.held(other)})
+			rows = append(rows, []string{m.Address, tr(m.State), name, c.held(other)})
 		}
 	}
 	if len(report.Merged) > 0 {
 		table(w, "", rows)
 	}
 	if report.DryRun {
-		fmt.Fprintf(w, "%s would be merged. To do it: the same with --reason in place of --dry-run.\n", plural(len(report.Merged), "account"))
+		say(w, "%s would be merged. To do it: the same with --reason in place of --dry-run.\n", plural(len(report.Merged), "account"))
 		return
 	}
-	fmt.Fprintf(w, "%s merged.\n", plural(len(report.Merged), "account"))
+	say(w, "%s merged.\n", plural(len(report.Merged), "account"))
 }
 
 // held says what is held against another name of an account.
 func (c *client) held(o admin.OtherName) string {
 	var held []string
 	if l := o.Locked; l != nil {
-		held = append(held, fmt.Sprintf("locked %s by %s", when(l.At, c.zone), l.By))
+		held = append(held, trf("locked %s by %s", when(l.At, c.zone), tr(l.By)))
 	}
 	if r := o.Revoked; r != nil {
-		held = append(held, fmt.Sprintf("revoked %s by %s", when(r.At, c.zone), r.By))
+		held = append(held, trf("revoked %s by %s", when(r.At, c.zone), tr(r.By)))
 	}
 	if o.Failures > 0 {
 		held = append(held, plural(o.Failures, "wrong password"))

@@ -32,7 +32,7 @@ func (o *output) Set(s string) error {
 		*o = output(s)
 		return nil
 	}
-	return fmt.Errorf("write table or json")
+	return sentence("write table or json")
 }
 
 // Type implements pflag.Value.
@@ -93,12 +93,20 @@ func when(t time.Time, zone *time.Location) string {
 	return t.In(zone).Format("2006-01-02 15:04 -07")
 }
 
-// plural writes 1 account, 2 accounts.
+// plural writes 1 account, 2 accounts. In Vietnamese a noun has no plural.
 func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
+	if n == 1 || spoken() == vietnamese {
+		return fmt.Sprintf("%d %s", n, tr(one))
 	}
 	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// heading is the first row of a table.
+func heading(words ...string) []string {
+	for i, word := range words {
+		words[i] = tr(word)
+	}
+	return words
 }
 
 // orDash writes a dash for nothing.

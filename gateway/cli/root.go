@@ -14,9 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"congthu/gateway/config"
 )
@@ -29,18 +31,15 @@ const (
 	exitConfig = 78 // EX_CONFIG
 )
 
-// New returns the root command.
+// New returns the root command, with its texts in English.
 func New() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "congthu",
-		Short: "A gateway that enforces the official-mail regulation in front of a mail server (cổng thư công vụ)",
+		Short: "A gateway that enforces the official-mail regulation in front of a mail server",
 		Long: `congthu stands in front of a mail server. Mail clients connect to it as if it were
 the mail server; it lets the mail server check the password and enforces the
 regulation: wrong passwords lock, unused accounts are revoked, old passwords
-are refused.
-
-Cổng thư đứng trước máy chủ thư và thực thi quy chế: nhập sai mật khẩu thì khóa,
-lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
+are refused.`,
 		Example: `  congthu demo
   congthu check -c /etc/congthu/congthu.yaml
   congthu serve -c /etc/congthu/congthu.yaml
@@ -68,7 +67,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 		newVersionCommand(),
 	}
 	root.AddCommand(commands...)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", flagError(err)) })
 	finish(root)
 	return root
 }
@@ -76,6 +75,7 @@ lâu không dùng thì thu hồi, mật khẩu quá hạn thì phải đổi.`,
 // Run runs the command with its arguments and returns the exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := New()
+	translate(root, spoken())
 	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -112,8 +112,8 @@ func badConfig(err error) error { return &exitError{exitConfig, err} }
 
 // usage is the error of a command that was called in a wrong way.
 func usage(cmd *cobra.Command, format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	return &exitError{exitUsage, fmt.Errorf("%w\nsee %s --help", err, cmd.CommandPath())}
+	err := errorf(format, args...)
+	return &exitError{exitUsage, errorf("%w\nsee %s --help", err, cmd.CommandPath())}
 }
 
 // configFlag adds -c FILE, which the command cannot do without.
@@ -128,6 +128,30 @@ func configFlag(cmd *cobra.Command, file *string) {
 	}
 }
 
+// flagError is an error of package pflag in the language of the user. English stays
+// as the package has it.
+func flagError(err error) error {
+	var unknown *pflag.NotExistError
+	var empty *pflag.ValueRequiredError
+	var wrong *pflag.InvalidValueError
+	switch {
+	case spoken() == english:
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
+		return errorf("unknown flag: -%s", unknown.GetSpecifiedName())
+	case errors.As(err, &unknown):
+		return errorf("unknown flag: --%s", unknown.GetSpecifiedName())
+	case errors.As(err, &empty):
+		return errorf("--%s needs a value", empty.GetFlag().Name)
+	case errors.As(err, &wrong):
+		cause := errors.Unwrap(wrong)
+		if errors.Is(cause, strconv.ErrSyntax) || errors.Is(cause, strconv.ErrRange) {
+			cause = sentence("it is no number")
+		}
+		return errorf("%q is no value of --%s: %v", wrong.GetValue(), wrong.GetFlag().Name, cause)
+	}
+	return err
+}
+
 // finish makes wrong arguments an error of usage in every command, and a
 // command that only groups others say so when it is called by itself.
 func finish(cmd *cobra.Command) {
@@ -139,7 +163,7 @@ func finish(cmd *cobra.Command) {
 			}
 			hint := ""
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+				hint = trf("; did you mean %s?", strings.Join(near, tr(" or ")))
 			}
 			return usage(cmd, "%s has no command %q%s", cmd.CommandPath(), args[0], hint)
 		}

@@ -13,7 +13,7 @@ import (
 func newRulesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules",
-		Short: "Show and change what gateways on one database have in common (quy tắc chung của các cổng thư)",
+		Short: "Show and change what gateways on one database have in common",
 		Long: `Gateways on one PostgreSQL work by the same rules, domains, aliases and names, or a
 lock at one of them would be none at another. They agree on them in the database: a
 gateway whose configuration file differs does not start beside others, and a reload
@@ -29,7 +29,7 @@ func newRulesShowCommand() *cobra.Command {
 	var format output
 	cmd := &cobra.Command{
 		Use:     "show",
-		Short:   "Show the settings that are agreed on, and what differs here (xem quy tắc chung)",
+		Short:   "Show the settings that are agreed on, and what differs here",
 		Example: "  congthu rules show",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,7 +65,7 @@ func newRulesAdoptCommand() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "adopt --reason TEXT",
-		Short: "Make the rules of this gateway's file those of all (áp dụng quy tắc của tệp này cho mọi cổng thư)",
+		Short: "Make the rules of this gateway's file those of all",
 		Long: `Read the configuration file of this gateway anew and make its rules those that all
 gateways on the database work by. The change goes into the audit log. A gateway whose
 file has the same rules puts it into force by itself; any other works on by the old
@@ -92,7 +92,7 @@ gateway. The gateway must be running; when none runs, start one: it adopts its o
 			if format == outputJSON {
 				return printJSON(w, answer)
 			}
-			fmt.Fprintln(w, "The rules of this gateway's file are those of all gateways from now on.")
+			say(w, "The rules of this gateway's file are those of all gateways from now on.\n")
 			printRules(w, rules)
 			return nil
 		},
@@ -107,27 +107,27 @@ gateway. The gateway must be running; when none runs, start one: it adopts its o
 func printRules(w io.Writer, r admin.Rules) {
 	list := func(differences []auth.Difference) {
 		for _, d := range differences {
-			fmt.Fprintf(w, "  %s: %s, agreed is %s\n", clean(d.Setting), clean(d.Here), clean(d.Agreed))
+			say(w, "  %s: %s, agreed is %s\n", clean(d.Setting), clean(d.Here), clean(d.Agreed))
 		}
 	}
 	switch {
 	case !r.Shared:
-		fmt.Fprintln(w, "No other gateway can use this store: these are the settings in force, and there is nothing to agree on.")
+		say(w, "No other gateway can use this store: these are the settings in force, and there is nothing to agree on.\n")
 		return
 	case len(r.Differences) == 0:
-		fmt.Fprintln(w, "This gateway works by what is agreed on.")
+		say(w, "This gateway works by what is agreed on.\n")
 	default:
-		fmt.Fprintln(w, "This gateway is behind. It works by other settings:")
+		say(w, "This gateway is behind. It works by other settings:\n")
 		list(r.Differences)
 	}
 	switch {
 	case r.FileError != "":
-		fmt.Fprintf(w, "Its configuration file is not right: %s\n", clean(r.FileError))
+		say(w, "Its configuration file is not right: %s\n", clean(r.FileError))
 	case len(r.FileDifferences) > 0:
-		fmt.Fprintln(w, "Its configuration file has:")
+		say(w, "Its configuration file has:\n")
 		list(r.FileDifferences)
-		fmt.Fprintln(w, "Fix: make the file equal to those of the other gateways, or make this the rule for all: congthu rules adopt --reason TEXT")
+		say(w, "Fix: make the file equal to those of the other gateways, or make this the rule for all: congthu rules adopt --reason TEXT\n")
 	case len(r.Differences) > 0:
-		fmt.Fprintln(w, "Its configuration file has what is agreed on. Fix: systemctl restart congthu")
+		say(w, "Its configuration file has what is agreed on. Fix: systemctl restart congthu\n")
 	}
 }

@@ -30,7 +30,7 @@ func newServeCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "serve -c FILE",
-		Short: "Run the gateway (chạy cổng thư)",
+		Short: "Run the gateway",
 		Long: `Run the gateway until SIGTERM or SIGINT: then it accepts nobody any more, lets
 live sessions go on for drain_timeout, and ends.
 
@@ -103,7 +103,7 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	s.gateway = g
 	for _, path := range []string{c.DataDir, filepath.Dir(c.Store.Path), filepath.Dir(c.Store.PepperFile)} {
 		if err := os.MkdirAll(path, 0o700); err != nil {
-			return fmt.Errorf("make the data directory: %w", err)
+			return errorf("make the data directory: %w", err)
 		}
 	}
 	registry := prometheus.NewRegistry()
@@ -111,7 +111,7 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	g.Metrics = counts
 	closeStore, err := openStore(ctx, c, g, counts)
 	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
+		return errorf("open the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, closeStore()) }()
 	if s.prepare != nil {

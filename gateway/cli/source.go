@@ -20,7 +20,7 @@ func newSourceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "source",
 		Aliases: []string{"sources"},
-		Short:   "Look at sources that are refused, and let an office go on (xem, cho phép địa chỉ nguồn)",
+		Short:   "Look at sources that are refused, and let an office go on",
 		Long: `A source is an IPv4 address or an IPv6 /64 network. One from which too many wrong
 passwords come is refused for a time, and an office may stand behind it. See which
 are refused and, when it is no attack, let one go on. The gateway must be running:
@@ -45,7 +45,7 @@ type sources struct {
 func (s *sources) list() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "The sources that are allowed, and those that are refused now (nguồn được phép, bị từ chối)",
+		Short: "The sources that are allowed, and those that are refused now",
 		Long: `List the sources that administrators let go on, until when, who did it and why; and
 those that this gateway refuses now. Each gateway refuses by what it has seen itself:
 with several on one database, ask each.`,
@@ -74,9 +74,9 @@ with several on one database, ask each.`,
 
 func (c *client) printSources(w io.Writer, list admin.SourceList) {
 	if len(list.Allowed) == 0 {
-		fmt.Fprintln(w, "no source is allowed.")
+		say(w, "no source is allowed.\n")
 	} else {
-		rows := [][]string{{"ALLOWED", "UNTIL", "BY", "REASON"}}
+		rows := [][]string{heading("ALLOWED", "UNTIL", "BY", "REASON")}
 		for _, a := range list.Allowed {
 			rows = append(rows, []string{a.Source, when(a.Until, c.zone), a.By, a.Reason})
 		}
@@ -84,32 +84,38 @@ func (c *client) printSources(w io.Writer, list admin.SourceList) {
 	}
 	fmt.Fprintln(w)
 	if len(list.Refused) == 0 {
-		fmt.Fprintln(w, "no source is refused here now.")
+		say(w, "no source is refused here now.\n")
 		return
 	}
-	rows := [][]string{{"REFUSED", "SINCE", "ACCOUNTS", "WRONG", "NEAR LOCK", "ATTACK?", "WHO"}}
+	rows := [][]string{heading("REFUSED", "SINCE", "ACCOUNTS", "WRONG", "NEAR LOCK", "ATTACK?", "WHO")}
 	suspected, office := false, ""
 	for _, r := range list.Refused {
-		attack, who := "-", "accounts with several wrong passwords"
+		attack, who := "-", tr("accounts with several wrong passwords")
 		if r.Suspected {
-			attack, suspected = "suspected", true
+			attack, suspected = tr("suspected"), true
 		} else if _, err := admin.ParseSource(r.Source); err == nil && office == "" {
 			office = r.Source
 		}
 		if r.Guessing {
-			who = "everybody new there"
+			who = tr("everybody new there")
 		}
 		rows = append(rows, []string{r.Source, when(r.Since, c.zone), strconv.Itoa(r.Accounts), strconv.Itoa(r.Failures), strconv.Itoa(r.NearLock), attack, who})
 	}
 	table(w, "", rows)
 	fmt.Fprintln(w)
 	if suspected {
-		fmt.Fprintf(w, "Block what attacks at the firewall, and do not allow it. What it has locked: congthu account causes%s\n", c.flags)
+		say(w, "Block what attacks at the firewall, and do not allow it. What it has locked: congthu account causes%s\n", c.flags)
 	}
 	if office != "" {
-		fmt.Fprintf(w, "Is it an office of yours? To let it go on: congthu source allow %s --hours 4%s --reason \"...\"\n", quote(office), c.flags)
+		say(w, "Is it an office of yours? To let it go on: congthu source allow %s --hours 4%s --reason \"...\"\n", quote(office), c.flags)
 	}
 }
+
+// hoursUsage is the help of --hours.
+var (
+	mostHours  = strconv.Itoa(int(auth.MaxAllowance.Hours()))
+	hoursUsage = "for `N` hours from now, 1 to " + mostHours + " (7 days)"
+)
 
 func (s *sources) allow() *cobra.Command {
 	const example = `"office of the district, scanner with an old password"`
@@ -118,7 +124,7 @@ func (s *sources) allow() *cobra.Command {
 	var end bool
 	cmd := &cobra.Command{
 		Use:   "allow ADDRESS --hours N --reason TEXT | ADDRESS --end --reason TEXT",
-		Short: "Let a source go on for some hours (cho phép nguồn trong vài giờ)",
+		Short: "Let a source go on for some hours",
 		Long: `Let a source go on for some hours, whatever it or its network has done: an office
 behind one address in which somebody mistypes, or a device has an old password. It
 holds at every gateway and over restarts, and ends by itself, or with --end. Every
@@ -142,7 +148,7 @@ An IPv6 address stands for its /64.`,
 				return usage(cmd, "one address at a time, and there is %q too", args[1])
 			}
 			if _, err := admin.ParseSource(args[0]); err != nil {
-				return usage(cmd, "%q %w", args[0], err)
+				return usage(cmd, "%q %w", args[0], ours(err))
 			}
 			return nil
 		},
@@ -166,7 +172,7 @@ An IPv6 address stands for its /64.`,
 	}
 	reasonFlag(cmd, &reason, "required")
 	f := cmd.Flags()
-	f.IntVar(&hours, "hours", 0, fmt.Sprintf("for `N` hours from now, 1 to %d (7 days)", int(auth.MaxAllowance.Hours())))
+	f.IntVar(&hours, "hours", 0, hoursUsage)
 	f.BoolVar(&end, "end", false, "end what was allowed before")
 	must(cmd.RegisterFlagCompletionFunc("hours", cobra.FixedCompletions([]string{"1", "4", "8", "24", "72", "168"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)))
 	return cmd
@@ -193,10 +199,9 @@ func (s *sources) act(cmd *cobra.Command, address string, hours int, end bool, r
 	if s.output == outputJSON {
 		return printJSON(w, answer)
 	}
-	fmt.Fprintln(w, clean(allowed.EN))
-	fmt.Fprintln(w, clean(allowed.VI))
+	fmt.Fprintln(w, clean(either(allowed.EN, allowed.VI)))
 	if !end {
-		fmt.Fprintf(w, "To end it: congthu source allow %s --end%s --reason \"...\"\n", quote(allowed.Source), c.flags)
+		say(w, "To end it: congthu source allow %s --end%s --reason \"...\"\n", quote(allowed.Source), c.flags)
 	}
 	return nil
 }
@@ -220,11 +225,11 @@ func (s *sources) complete(cmd *cobra.Command, args []string, begun string) ([]s
 		}
 	}
 	for _, a := range list.Allowed {
-		offer(a.Source, "allowed until "+when(a.Until, c.zone))
+		offer(a.Source, trf("allowed until %s", when(a.Until, c.zone)))
 	}
 	for _, r := range list.Refused {
 		if !r.Suspected {
-			offer(r.Source, "refused since "+when(r.Since, c.zone))
+			offer(r.Source, trf("refused since %s", when(r.Since, c.zone)))
 		}
 	}
 	return slices.Compact(found), cobra.ShellCompDirectiveNoFileComp

@@ -81,7 +81,7 @@ type agreement interface {
 }
 
 // errPepper: the key of the fingerprints in the store is not there.
-var errPepper = errors.New("the key of the password fingerprints is not the one that the store was used with")
+var errPepper = sentence("the key of the password fingerprints is not the one that the store was used with")
 
 // openPepper reads the key that the fingerprints in the store were made with, and
 // makes one for a store that knows none. With another one each login would be taken
@@ -97,7 +97,7 @@ func openPepper(ctx context.Context, store agreement, file, forget string) (*pas
 		case failed != nil:
 			return nil, failed
 		case known:
-			return nil, fmt.Errorf("%w: %s is missing: %s", errPepper, file, howToHavePepper(file, forget))
+			return nil, errorf("%w: %s is missing: %s", errPepper, file, howToHavePepper(file, forget))
 		}
 		fingerprints, made, err = password.Make(file)
 	}
@@ -121,7 +121,7 @@ func openPepper(ctx context.Context, store agreement, file, forget string) (*pas
 }
 
 func howToHavePepper(file, forget string) string {
-	return fmt.Sprintf("copy %s from the backup, or from a gateway that runs, with its mode 0600, and start again. "+
+	return trf("copy %s from the backup, or from a gateway that runs, with its mode 0600, and start again. "+
 		"If every copy is lost: %s; the next start makes a new key, and the age of every password begins anew", file, forget)
 }
 

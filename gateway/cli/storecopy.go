@@ -22,7 +22,7 @@ import (
 func newStoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Move the memory of the gateway (kho dữ liệu)",
+		Short: "Move the memory of the gateway",
 	}
 	cmd.AddCommand(newStoreCopyCommand())
 	return cmd
@@ -39,7 +39,7 @@ func newStoreCopyCommand() *cobra.Command {
 	s := &storeCopy{}
 	cmd := &cobra.Command{
 		Use:   "copy -c FILE --to-postgres DSN|FILE",
-		Short: "Copy the SQLite file into a PostgreSQL database (chuyển dữ liệu từ SQLite sang PostgreSQL)",
+		Short: "Copy the SQLite file into a PostgreSQL database",
 		Long: `Copy everything that the gateway remembers from its SQLite file into an empty
 PostgreSQL database: accounts, failures and locks, names nobody has logged in
 with, and the audit log with its numbers and hashes.
@@ -86,11 +86,11 @@ func (s *storeCopy) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	}
 	// Opening would make one.
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no SQLite file %s: say where it is with --from FILE", path)
+		return errorf("there is no SQLite file %s: say where it is with --from FILE", path)
 	}
 	from, err := sqlite.Open(ctx, sqlite.Options{Path: path})
 	if errors.Is(err, sqlite.ErrInUse) {
-		return fmt.Errorf("%w\nA copy must be of a file that nobody writes: systemctl stop congthu", err)
+		return errorf("%w\nA copy must be of a file that nobody writes: systemctl stop congthu", err)
 	}
 	if err != nil {
 		return err
@@ -102,23 +102,23 @@ func (s *storeCopy) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	show.end()
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("interrupted: run the same command again to go on (%w)", err)
+		return errorf("interrupted: run the same command again to go on (%w)", err)
 	case err != nil:
 		return err
 	}
 	w := cmd.OutOrStdout()
-	what := "Copied"
+	what := tr("Copied")
 	if done.Already {
-		what = "Nothing to do: the database is this copy already"
+		what = tr("Nothing to do: the database is this copy already")
 	}
-	fmt.Fprintf(w, "%s: %s (%d of them names that nobody ever logged in with), %s.\n",
+	say(w, "%s: %s (%d of them names that nobody ever logged in with), %s.\n",
 		what, plural(int(done.Accounts), "account"), done.Unknown, plural(int(done.Head.Seq), "event"))
-	fmt.Fprintln(w, "Compared: every account is equal. Verified: the audit log of the database is whole and has the same head.")
+	say(w, "Compared: every account is equal. Verified: the audit log of the database is whole and has the same head.\n")
 	if done.Head.Seq > 0 {
-		fmt.Fprintf(w, "Head: %d:%s\n", done.Head.Seq, done.Head.Hash)
+		say(w, "Head: %d:%s\n", done.Head.Seq, done.Head.Hash)
 	}
-	fmt.Fprintf(w, "\nThe key of the password fingerprints stays in a file. Give every gateway that uses the\ndatabase the same one, %s: with another, every password looks like a new one.\n", c.Store.PepperFile)
-	fmt.Fprintf(w, "Then start the gateways on the database, and none on %s any more.\n", path)
+	say(w, "\nThe key of the password fingerprints stays in a file. Give every gateway that uses the\ndatabase the same one, %s: with another, every password looks like a new one.\n", c.Store.PepperFile)
+	say(w, "Then start the gateways on the database, and none on %s any more.\n", path)
 	return nil
 }
 
@@ -134,7 +134,7 @@ func readDSN(to string) (string, error) {
 	}
 	line, _, _ := bytes.Cut(data, []byte("\n"))
 	if line = bytes.TrimSpace(line); len(line) == 0 {
-		return "", fmt.Errorf("--to-postgres: the first line of %s is empty: it must be the connection string", to)
+		return "", errorf("--to-postgres: the first line of %s is empty: it must be the connection string", to)
 	}
 	return string(line), nil
 }
@@ -157,9 +157,9 @@ func (s *steps) progress(step postgres.CopyStep, done, total int64) {
 		s.end()
 		s.step = step
 		if isTerminal(s.w) {
-			s.bar = newBar(s.w, int(max(1, total)), string(step))
+			s.bar = newBar(s.w, int(max(1, total)), tr(string(step)))
 		} else {
-			fmt.Fprintf(s.w, "%s (%d) ...\n", step, total)
+			fmt.Fprintf(s.w, "%s (%d) ...\n", tr(string(step)), total)
 		}
 	}
 	if s.bar != nil {

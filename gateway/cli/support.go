@@ -26,7 +26,7 @@ func newSupportBundleCommand() *cobra.Command {
 	var names bool
 	cmd := &cobra.Command{
 		Use:   "support-bundle [--file FILE]",
-		Short: "Write a file for those who help, without secrets (gói thông tin hỗ trợ)",
+		Short: "Write a file for those who help, without secrets",
 		Long: `Write a tar.gz that tells how the gateway is: version, configuration without
 secrets, health, metrics, sizes of the store, the machine, and what the process is
 doing. Only you may read the file; look into it before you send it.
@@ -59,7 +59,7 @@ clients. The gateway must be running: its admin socket is used.`,
 			}
 			manifest, err := readManifest(bundle)
 			if err != nil {
-				return fmt.Errorf("%s does not answer like congthu: %w", c.socket, err)
+				return errorf("%s does not answer like congthu: %w", c.socket, err)
 			}
 			if file == "" {
 				file = "congthu-support-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
@@ -82,12 +82,12 @@ clients. The gateway must be running: its admin socket is used.`,
 func writeNew(name string, content []byte) (err error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("write bundle: %w; say where else with --file", err)
+		return errorf("write bundle: %w; say where else with --file", err)
 	}
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Close()); err != nil {
 		os.Remove(name) // half a bundle is none
-		return fmt.Errorf("write bundle: %w; say where else with --file", err)
+		return errorf("write bundle: %w; say where else with --file", err)
 	}
 	return nil
 }
@@ -96,40 +96,40 @@ func writeNew(name string, content []byte) (err error) {
 func readManifest(bundle []byte) (m support.Manifest, err error) {
 	z, err := gzip.NewReader(bytes.NewReader(bundle))
 	if err != nil {
-		return m, fmt.Errorf("read bundle: %w", err)
+		return m, errorf("read bundle: %w", err)
 	}
 	t := tar.NewReader(z)
 	first, err := t.Next()
 	if err != nil {
-		return m, fmt.Errorf("read bundle: %w", err)
+		return m, errorf("read bundle: %w", err)
 	}
 	if path.Base(first.Name) != support.ManifestName {
-		return m, errors.New("read bundle: it does not begin with a manifest")
+		return m, errorf("read bundle: it does not begin with a manifest")
 	}
 	if err := json.NewDecoder(t).Decode(&m); err != nil {
-		return m, fmt.Errorf("read manifest: %w", err)
+		return m, errorf("read manifest: %w", err)
 	}
 	return m, nil
 }
 
 func printManifest(w io.Writer, file string, m support.Manifest) {
-	fmt.Fprintf(w, "Written to %s, for you only. In it:\n", clean(file))
-	rows := [][]string{{support.ManifestName, "", "what is in it"}}
+	say(w, "Written to %s, for you only. In it:\n", clean(file))
+	rows := [][]string{{support.ManifestName, "", tr("what is in it")}}
 	for _, f := range m.Files {
 		size := fmt.Sprint(f.Octets)
 		if f.Error != "" {
-			size, f.What = "missing", f.What+": "+f.Error
+			size, f.What = tr("missing"), tr(f.What)+": "+f.Error
 		}
-		rows = append(rows, []string{f.Name, size, f.What})
+		rows = append(rows, []string{f.Name, size, tr(f.What)})
 	}
 	table(w, "  ", rows)
 	if m.Names == "clear" {
-		fmt.Fprintln(w, "Names of people are in clear.")
+		say(w, "Names of people are in clear.\n")
 	} else {
-		fmt.Fprintln(w, "Names of people are pseudonyms, which nobody can turn back.")
+		say(w, "Names of people are pseudonyms, which nobody can turn back.\n")
 	}
-	fmt.Fprintln(w, "Not in it:")
+	say(w, "Not in it:\n")
 	for _, what := range m.Missing {
-		fmt.Fprintln(w, "  "+clean(strings.TrimSpace(what)))
+		fmt.Fprintln(w, "  "+clean(tr(strings.TrimSpace(what))))
 	}
 }

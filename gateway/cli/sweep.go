@@ -15,7 +15,7 @@ func newSweepCommand() *cobra.Command {
 	var dryRun, force bool
 	cmd := &cobra.Command{
 		Use:   "sweep [--dry-run | --force --reason TEXT]",
-		Short: "Revoke the accounts that were not used for too long (thu hồi tài khoản không dùng)",
+		Short: "Revoke the accounts that were not used for too long",
 		Long: `Do now what the gateway does every day at rules.dormancy.sweep_at: mark the accounts
 that nobody has logged in to for too long as revoked (Art. 5.3.c).
 
@@ -52,9 +52,9 @@ none: the clock may be wrong. Look at them with --dry-run, then revoke them with
 				fmt.Fprintln(w, clean(name))
 			}
 			if dryRun {
-				fmt.Fprintf(w, "%s would be revoked.\n", plural(len(report.Dormant), "account"))
+				say(w, "%s would be revoked.\n", plural(len(report.Dormant), "account"))
 			} else {
-				fmt.Fprintf(w, "%s dormant, %d revoked.\n", plural(len(report.Dormant), "account"), report.Revoked)
+				say(w, "%s dormant, %d revoked.\n", plural(len(report.Dormant), "account"), report.Revoked)
 			}
 			return nil
 		},

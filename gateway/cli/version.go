@@ -64,7 +64,7 @@ func newVersionCommand() *cobra.Command {
 	var output output
 	cmd := &cobra.Command{
 		Use:     "version",
-		Short:   "Print the version (phiên bản)",
+		Short:   "Print the version",
 		Example: "  congthu version\n  congthu version --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -171,6 +171,7 @@ func startPassing(t testing.TB, files []*os.File, name, log string, argv ...stri
 	}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = out, out, files
+	p.cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // not the language of whoever runs the tests
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
 	starter() <- func() { started <- p.cmd.Start() }

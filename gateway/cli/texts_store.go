@@ -1,0 +1,92 @@
+package cli
+
+// choresTexts are those of `clock`, `rules`, `sweep`, `health`, `support-bundle`,
+// `serve` and `demo`.
+var choresTexts = []text{
+	{"Fix: look at the clock (timedatectl, chronyc tracking). When it is right: congthu clock accept --reason TEXT", "Xử lý: kiểm tra đồng hồ (timedatectl, chronyc tracking). Khi đồng hồ đã đúng: congthu clock accept --reason TEXT"},
+	{"%s would be corrected.", "%s sẽ được sửa."},
+	{"The clock is accepted; %s corrected.", "Đồng hồ đã được xác nhận; đã sửa %s."},
+	{"The clock was not suspect; %s corrected.", "Đồng hồ không bị nghi ngờ; đã sửa %s."},
+	{"The clock shows %s.", "Đồng hồ chỉ %s."},
+	{"It is suspect since %s: %s.", "Đồng hồ bị nghi ngờ từ %s: %s."},
+
+	{"reading the configuration file", "đang đọc tệp cấu hình"},
+	{"The rules of this gateway's file are those of all gateways from now on.", "Từ nay quy tắc trong tệp của cổng thư này là quy tắc chung của mọi cổng thư."},
+	{"%s: %s, agreed is %s", "%s: %s, quy tắc chung là %s"},
+	{"No other gateway can use this store: these are the settings in force, and there is nothing to agree on.", "Không cổng thư nào khác dùng được kho dữ liệu này: đây là các thiết lập đang có hiệu lực, không có gì phải thống nhất."},
+	{"This gateway works by what is agreed on.", "Cổng thư này hoạt động theo quy tắc chung."},
+	{"This gateway is behind. It works by other settings:", "Cổng thư này chưa theo kịp. Nó hoạt động theo các thiết lập khác:"},
+	{"Its configuration file is not right: %s", "Tệp cấu hình của nó không đúng: %s"},
+	{"Its configuration file has:", "Tệp cấu hình của nó ghi:"},
+	{"Fix: make the file equal to those of the other gateways, or make this the rule for all: congthu rules adopt --reason TEXT", "Xử lý: sửa tệp cho giống tệp của các cổng thư khác, hoặc lấy đây làm quy tắc chung: congthu rules adopt --reason TEXT"},
+	{"Its configuration file has what is agreed on. Fix: systemctl restart congthu", "Tệp cấu hình của nó ghi đúng quy tắc chung. Xử lý: systemctl restart congthu"},
+
+	{"--dry-run or --force, not both", "--dry-run hoặc --force, không ghi cả hai"},
+	{"%s would be revoked.", "%s sẽ bị thu hồi."},
+	{"%s dormant, %d revoked.", "%s lâu không dùng, đã thu hồi %d."},
+
+	{"The gateway answers.", "Cổng thư có trả lời."},
+	{"%s answers %d, and not like congthu: %w", "%s trả lời %d, không như cổng thư congthu: %w"},
+	{"the gateway is not ready: users cannot log in, or not all of them", "cổng thư chưa sẵn sàng: người dùng không đăng nhập được, hoặc chỉ một số đăng nhập được"},
+
+	{"write bundle: %w; say where else with --file", "ghi gói hỗ trợ: %w; hãy chọn nơi khác bằng --file"},
+	{"read bundle: %w", "đọc gói hỗ trợ: %w"},
+	{"read bundle: it does not begin with a manifest", "đọc gói hỗ trợ: gói không bắt đầu bằng bản kê"},
+	{"read manifest: %w", "đọc bản kê: %w"},
+	{"Written to %s, for you only. In it:", "Đã ghi vào %s, chỉ quý vị đọc được. Trong đó có:"},
+	{"what is in it", "bản kê nội dung"},
+	{"missing", "thiếu"},
+	{"Names of people are in clear.", "Tên người được ghi rõ."},
+	{"Names of people are pseudonyms, which nobody can turn back.", "Tên người được thay bằng bí danh, không ai suy ngược lại được."},
+	{"Not in it:", "Không có trong đó:"},
+
+	{"make the data directory: %w", "tạo thư mục dữ liệu: %w"},
+	{"open the store: %w", "mở kho dữ liệu: %w"},
+
+	{"write HOST:PORT, such as %s", "hãy ghi HOST:PORT, ví dụ %s"},
+	{"write a port from 1 to 65535, as in %s", "hãy ghi số cổng từ 1 đến 65535, như trong %s"},
+	{"the passwords of the demo are published, so it listens on this machine only: write 127.0.0.1:%d", "mật khẩu của bản chạy thử được công bố nên chỉ nghe trên máy này: hãy ghi 127.0.0.1:%d"},
+	{"--%s has the same address: give one of them another port", "--%s có cùng địa chỉ: hãy chọn số cổng khác cho một trong hai"},
+	{"make the demo's directory: %w", "tạo thư mục của bản chạy thử: %w"},
+	{"make the demo's certificate: %w", "tạo chứng thư của bản chạy thử: %w"},
+	{"%w; move it with --%s HOST:PORT, or stop the other program", "%w; hãy chuyển bằng --%s HOST:PORT, hoặc dừng chương trình kia"},
+}
+
+// storeTexts are those of `import` and `store`, and of opening the store.
+var storeTexts = []text{
+	{"say which list: %s accounts.csv", "hãy cho biết danh sách: %s accounts.csv"},
+	{"read the list: %w", "đọc danh sách: %w"},
+	{"%s has more than %d MiB: divide the list, each part with the first row", "%s lớn hơn %d MiB: hãy chia danh sách, mỗi phần giữ dòng đầu"},
+	{"%s is empty", "%s trống"},
+	{"... and %s", "... và %s"},
+	{"more change", "thay đổi khác"},
+	{"imported", "đã nhập"},
+	{"would be imported (nothing was changed)", "sẽ được nhập (chưa thay đổi gì)"},
+	{"%s %s: %d new, %d changed, %d as before.", "%s %s: %d mới, %d thay đổi, %d giữ nguyên."},
+	{"%s: password_changed left aside, since the gateway has seen the password itself.", "%s: bỏ qua password_changed, vì cổng thư đã tự thấy mật khẩu."},
+	{"NOTE: %s left aside: the first row has no name for the column.", "LƯU Ý: bỏ qua %s: dòng đầu không có tên cột."},
+	{"cell", "ô"},
+	{"Afterwards: %s.", "Sau đó: %s."},
+	{"with a password that is too old: it must be changed before the next login", "có mật khẩu quá hạn: phải đổi trước lần đăng nhập tới"},
+	{"unused for too long: an administrator must restore it before the next login", "lâu không dùng: quản trị viên phải khôi phục trước lần đăng nhập tới"},
+	{"NOTE: %s %s.", "LƯU Ý: %s %s."},
+	{"checking the list", "đang kiểm tra danh sách"},
+	{"looking at accounts", "đang xem các tài khoản"},
+	{"writing accounts", "đang ghi các tài khoản"},
+
+	{"the key of the password fingerprints is not the one that the store was used with", "khóa của dấu vết mật khẩu không phải khóa mà kho dữ liệu đã dùng"},
+	{"%w: %s is missing: %s", "%w: thiếu %s: %s"},
+	{"copy %s from the backup, or from a gateway that runs, with its mode 0600, and start again. If every copy is lost: %s; the next start makes a new key, and the age of every password begins anew", "hãy chép %s từ bản sao lưu, hoặc từ một cổng thư đang chạy, với quyền 0600, rồi khởi động lại. Nếu mọi bản đều mất: %s; lần khởi động sau sẽ tạo khóa mới, và tuổi của mọi mật khẩu được tính lại từ đầu"},
+
+	{"say into which database: %s -c FILE --to-postgres /etc/congthu/dsn", "hãy cho biết cơ sở dữ liệu đích: %s -c FILE --to-postgres /etc/congthu/dsn"},
+	{"there is no SQLite file %s: say where it is with --from FILE", "không có tệp SQLite %s: hãy cho biết tệp bằng --from FILE"},
+	{"%w\nA copy must be of a file that nobody writes: systemctl stop congthu", "%w\nChỉ được sao chép tệp khi không ai ghi vào đó: systemctl stop congthu"},
+	{"interrupted: run the same command again to go on (%w)", "bị ngắt: hãy chạy lại đúng lệnh này để tiếp tục (%w)"},
+	{"Copied", "Đã sao chép"},
+	{"Nothing to do: the database is this copy already", "Không có gì phải làm: cơ sở dữ liệu đã là bản sao này"},
+	{"%s: %s (%d of them names that nobody ever logged in with), %s.", "%s: %s (trong đó %d tên chưa từng đăng nhập), %s."},
+	{"Compared: every account is equal. Verified: the audit log of the database is whole and has the same head.", "Đã so sánh: mọi tài khoản đều giống nhau. Đã kiểm tra: nhật ký kiểm toán của cơ sở dữ liệu toàn vẹn và có cùng đầu chuỗi."},
+	{"The key of the password fingerprints stays in a file. Give every gateway that uses the\ndatabase the same one, %s: with another, every password looks like a new one.", "Khóa của dấu vết mật khẩu vẫn nằm trong tệp. Hãy dùng cùng một khóa, %s, cho mọi cổng thư\ndùng cơ sở dữ liệu này: với khóa khác, mọi mật khẩu đều bị coi là mật khẩu mới."},
+	{"Then start the gateways on the database, and none on %s any more.", "Sau đó khởi động các cổng thư với cơ sở dữ liệu, và không cổng thư nào dùng %s nữa."},
+	{"--to-postgres: the first line of %s is empty: it must be the connection string", "--to-postgres: dòng đầu của %s trống: đó phải là chuỗi kết nối"},
+}
