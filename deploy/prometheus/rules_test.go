@@ -304,7 +304,7 @@ func TestEveryAlertSaysWhatToDoInBothLanguages(t *testing.T) {
 			}
 			parts := []string{"\n**People.** ", "\n**Look.** ", "\n**Do.** ", "\n**It can wait"}
 			if key == "runbook_url_vi" {
-				parts = []string{"\n**Người dùng.** ", "\n**Xem.** ", "\n**Làm.** ", "\n**Có thể chờ"}
+				parts = []string{"\n**Người dùng.** ", "\n**Kiểm tra.** ", "\n**Xử lý.** ", "\n**Có thể chờ"}
 			}
 			for _, part := range parts {
 				if !strings.Contains(body, part) {

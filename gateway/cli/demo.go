@@ -288,7 +288,7 @@ Try, in another terminal:
   curl -sS --cacert {{.Dir}}/cert.pem imaps://{{.IMAPS}}/ -u active@{{.Domain}}:{{.Password}}
 
   # send a mail, and read it back
-  printf 'From: <active@{{.Domain}}>\r\nTo: <stale@{{.Domain}}>\r\nSubject: Xin chao\r\n\r\nChao ban.\r\n' |
+  printf 'From: <active@{{.Domain}}>\r\nTo: <stale@{{.Domain}}>\r\nSubject: Xin chao\r\n\r\nXin chao quy vi.\r\n' |
     curl -sS --cacert {{.Dir}}/cert.pem smtps://{{.Submissions}} -u active@{{.Domain}}:{{.Password}} --mail-from active@{{.Domain}} --mail-rcpt stale@{{.Domain}} -T -
   curl -sS --cacert {{.Dir}}/cert.pem 'imaps://{{.IMAPS}}/INBOX;MAILINDEX=2' -u stale@{{.Domain}}:{{.Password}}
 

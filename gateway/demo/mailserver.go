@@ -146,7 +146,7 @@ func welcome(address string) string {
 		"Content-Type: text/plain; charset=utf-8",
 		"Content-Transfer-Encoding: 8bit",
 		"",
-		"Bạn đang đọc thư này qua congthu. You are reading this through congthu.",
+		"Quý vị đang đọc thư này qua congthu. You are reading this through congthu.",
 		"",
 	}, "\r\n")
 }
