@@ -27,7 +27,8 @@
 #                  the compiler's cache, and compares (ten minutes)
 # make trydeb      installs, runs, upgrades and purges the .deb in a clean Debian
 #                  (as root, debootstrap, network; a minute)
-# make lint        formatting and go vet
+# make lint        formatting, go vet, and staticcheck in the version that
+#                  deploy/tools/lint/go.mod names
 
 # A test that lacks something of the machine fails here and says how to install
 # it; "go test ./..." skips it with the same words.
@@ -105,3 +106,4 @@ trydeb:
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	$(GO) tool -modfile=deploy/tools/lint/go.mod staticcheck ./...

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 
@@ -257,7 +258,7 @@ func TestASecondRegistrationIsAMistakeInTheProgram(t *testing.T) {
 func TestTheRuntimesFiguresMayBeThereAlready(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	f := factory{reg}
-	f.tolerate(prometheus.NewGoCollector())
+	f.tolerate(collectors.NewGoCollector())
 	New(reg, Build{})
 	if _, ok := value(t, reg, "go_goroutines"); !ok {
 		t.Error("go_goroutines is missing")

@@ -129,7 +129,7 @@ func run() error {
 		return fmt.Errorf("programs are missing; install them with:\n\tapt-get install -y --no-install-recommends %s", strings.Join(missing, " "))
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("Dovecot and nginx give up root for their workers: run this as root, in a container if need be")
+		return errors.New("root is needed: Dovecot and nginx give it up for their workers; run this as root, in a container if need be")
 	}
 	b := &bench{options: o, results: make(results)}
 	for _, peer := range allPeers {
@@ -562,7 +562,6 @@ type idlers struct {
 	kind     idleKind
 	instance *instance
 	base     int64 // KiB, before
-	holder   *exec.Cmd
 	in       io.WriteCloser
 	out      *bufio.Reader
 }
