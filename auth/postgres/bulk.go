@@ -101,10 +101,8 @@ func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 		b.drafts[i] = draft{name: name}
 		b.places[name] = i
 	}
-	config := s.config.Copy()
 	// What waits in the meantime: as long as a statement may take.
-	config.RuntimeParams["statement_timeout"] = milliseconds(10 * s.o.StatementTimeout)
-	if b.conn, err = s.link(ctx, config); err != nil {
+	if b.conn, err = s.link(ctx, s.session.but(settings{"statement_timeout": milliseconds(10 * s.o.StatementTimeout)})); err != nil {
 		return 0, fmt.Errorf("write: %w", explain(ctx, err))
 	}
 	defer func() {

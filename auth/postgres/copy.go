@@ -150,7 +150,9 @@ func (c *copier) connectAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.prepare(ctx, conn)
+	if err = c.admitPooler(ctx, conn); err == nil {
+		err = c.prepare(ctx, conn)
+	}
 	if err == nil {
 		// Of the session: it ends with the process. A process that was killed may
 		// keep it for a moment.

@@ -22,8 +22,10 @@ var (
 	ErrEncoding    = errors.New("the database does not store text as UTF-8")
 	ErrUnreachable = errors.New("the database cannot be reached")
 	ErrRefused     = errors.New("the database refuses the gateway")
-	ErrDiskFull    = errors.New("no space left for the database")
-	ErrReadOnly    = errors.New("the database cannot be written")
+	// ErrPooled: a pooler is in between, and not by sessions.
+	ErrPooled   = errors.New("the pooler in front of the database does not give each connection a session of its own")
+	ErrDiskFull = errors.New("no space left for the database")
+	ErrReadOnly = errors.New("the database cannot be written")
 	// ErrUnconfirmed: it is not known whether what was committed lasts.
 	ErrUnconfirmed = errors.New("the database does not confirm what it commits")
 	ErrClosed      = errors.New("the database is closed")
@@ -49,13 +51,16 @@ func sqlState(err error) string {
 	return ""
 }
 
+// unsupported are the words of PgBouncer for a parameter that it refuses.
+const unsupported = "unsupported startup parameter"
+
 // explain adds to an error what an operator can do about it. An error that ctx
 // is the cause of stays as it is.
 func explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return err
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding),
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding), errors.Is(err, ErrPooled), errors.Is(err, ErrRefused),
 		errors.Is(err, ErrMalformed), errors.Is(err, ErrUnconfirmed), errors.Is(err, auth.ErrDisagreement),
 		errors.Is(err, ErrOccupied), errors.Is(err, ErrHalfCopied), errors.Is(err, ErrUnequal),
 		errors.Is(err, errOwn), errors.Is(err, auth.ErrTooMany):
@@ -73,6 +78,13 @@ func explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: create it (createdb --encoding=UTF8 --template=template0 --owner=USER DATABASE): %w", ErrRefused, err)
 	case code == "42501":
 		return fmt.Errorf("%w: its user must own the tables (ALTER DATABASE ... OWNER TO, GRANT CREATE ON SCHEMA public): %w", ErrRefused, err)
+	case code == "08P01" && strings.Contains(err.Error(), unsupported):
+		// Of PgBouncer, which does not know it.
+		_, parameter, _ := strings.Cut(err.Error(), unsupported)
+		parameter, _, _ = strings.Cut(strings.TrimPrefix(parameter, " in options"), " (")
+		parameter = strings.Trim(parameter, ": ")
+		return fmt.Errorf("%w: take %s out of the connection string (ALTER ROLE ... SET does the same), or name it in ignore_startup_parameters of the pooler, which then ignores it: %w",
+			ErrRefused, parameter, err)
 	case code == "53300":
 		return fmt.Errorf("%w: raise max_connections there, or lower the gateway's: %w", ErrRefused, err)
 	case strings.HasPrefix(code, "53"):

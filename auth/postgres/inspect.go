@@ -20,6 +20,14 @@ type Report struct {
 	// is on disk: all must be on. Standbys are the synchronous ones, as
 	// synchronous_standby_names has them.
 	Fsync, FullPageWrites, SynchronousCommit, Standbys string
+	// Pooler is whether there is one in between; Deaf whether no notice comes through
+	// it, so that changes by other gateways are seen when [Options.Poll] is over.
+	Pooler, Deaf bool
+	// StatementTimeout, LockTimeout and IdleInTransactionTimeout are what is in force,
+	// as PostgreSQL writes it; "0" is none.
+	StatementTimeout, LockTimeout, IdleInTransactionTimeout string
+	// Ignored are the parameters that were set and are not in force.
+	Ignored []string
 	// Latency is one journey to the server and back, the median of some.
 	Latency time.Duration
 	// MaxConnections is how many the server takes in all, Connections how many
@@ -60,10 +68,18 @@ func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error
 		return r, err
 	}
 	defer closeConn(conn)
+	p, err := s.findPooler(ctx, conn)
+	if err != nil {
+		return r, err
+	}
+	r.Pooler, r.Deaf = p.pooler, p.deaf
+	if r.Ignored, err = s.session.ignored(ctx, conn); err != nil {
+		return r, err
+	}
 	if err := fitting(ctx, conn); err != nil {
 		return r, err
 	}
-	r.Wanted = int(config.MaxConns) + int(numLanes) + 3 // those of the keeper, of Changes and of Alone
+	r.Wanted = s.wanted()
 	r.Encrypted = encrypted(ctx, conn)
 	r.Local = conn.PgConn().Conn().RemoteAddr().Network() == "unix"
 	if r.Schema, err = schemaVersion(ctx, conn); err != nil {
@@ -76,9 +92,10 @@ func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error
 		return r, newer(r.Schema, r.Newest)
 	}
 	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('fsync'), current_setting('full_page_writes'),
+		current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'),
 		current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('max_connections')::int,
 		coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())`).
-		Scan(&r.Server, &r.Fsync, &r.FullPageWrites, &r.SynchronousCommit, &r.Standbys, &r.MaxConnections, &r.MayCreate, &r.Connections)
+		Scan(&r.Server, &r.Fsync, &r.FullPageWrites, &r.StatementTimeout, &r.LockTimeout, &r.IdleInTransactionTimeout, &r.SynchronousCommit, &r.Standbys, &r.MaxConnections, &r.MayCreate, &r.Connections)
 	if err != nil {
 		return r, err
 	}

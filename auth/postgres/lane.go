@@ -276,7 +276,7 @@ func (l *lane) reach(ctx context.Context) error {
 	if l.conn != nil && !l.conn.IsClosed() {
 		return nil
 	}
-	conn, err := l.link(ctx, l.config.Copy())
+	conn, err := l.link(ctx, l.session)
 	l.conn = conn
 	return err
 }

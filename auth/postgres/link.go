@@ -27,9 +27,11 @@ type link struct {
 // errNoCancel keeps the driver from sending a cancel request.
 var errNoCancel = errors.New("what is being committed is not cancelled")
 
-// link makes one.
-func (s *Store) link(ctx context.Context, config *pgx.ConnConfig) (*link, error) {
+// link makes one, with these settings of its session.
+func (s *Store) link(ctx context.Context, session settings) (*link, error) {
 	l := new(link)
+	// Or a setting of the role could keep the warnings from us.
+	config := s.configWith(session.but(settings{"client_min_messages": "warning"}))
 	var made atomic.Bool
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -48,12 +50,6 @@ func (s *Store) link(ctx context.Context, config *pgx.ConnConfig) (*link, error)
 		return nil, err
 	}
 	made.Store(true)
-	// Or a setting of the role could keep the warnings from us. No parameter of the
-	// connection: poolers refuse those that they have not been told of.
-	if _, err := conn.Exec(ctx, `SET client_min_messages = warning`); err != nil {
-		closeConn(conn)
-		return nil, err
-	}
 	l.Conn = conn
 	return l, nil
 }

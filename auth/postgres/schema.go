@@ -43,18 +43,27 @@ func (s *Store) configure() (*pgxpool.Config, error) {
 	if c.ConnConfig.ValidateConnect == nil {
 		c.ConnConfig.ValidateConnect = refuseStandby
 	}
-	for name, value := range map[string]string{
-		"application_name":                    "congthu",
-		"client_encoding":                     "UTF8",
+	// Poolers know these two.
+	for name, value := range map[string]string{"application_name": "congthu", "client_encoding": "UTF8"} {
+		if _, set := c.ConnConfig.RuntimeParams[name]; !set {
+			c.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	s.session = settings{
 		"statement_timeout":                   milliseconds(s.o.StatementTimeout),
 		"lock_timeout":                        milliseconds(s.o.LockTimeout),
 		"idle_in_transaction_session_timeout": milliseconds(s.o.IdleInTransactionTimeout),
 		// A commit is on disk when it returns, whatever the database's default.
 		"synchronous_commit": "on",
-	} {
-		if _, set := c.ConnConfig.RuntimeParams[name]; !set {
-			c.ConnConfig.RuntimeParams[name] = value
+	}
+	for _, name := range inSession {
+		if value, set := c.ConnConfig.RuntimeParams[name]; set {
+			s.session[name] = value
+			delete(c.ConnConfig.RuntimeParams, name)
 		}
+	}
+	if c.ConnConfig.AfterConnect == nil {
+		c.ConnConfig.AfterConnect = s.afterConnect(s.session)
 	}
 	return c, nil
 }
@@ -159,10 +168,9 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := s.config.Copy()
-	for _, name := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
-		config.RuntimeParams[name] = "0" // migrations may take long
-	}
+	config := s.configWith(s.session.but(settings{ // migrations may take long
+		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
+	}))
 	first, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ type Options struct {
 
 	// MaxConns bounds the connections for reading. Three more are used for
 	// writing and for telling that this process lives, and one for each
-	// [Store.Changes] and [Store.Alone]. 0: 8.
+	// [Store.Changes], [Store.Alone] and [Store.UpdateAll]. 0: 8.
 	MaxConns int
 	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
 	ConnLifetime time.Duration
@@ -115,11 +115,12 @@ type Recorder interface {
 
 // Store is a database that replicas share. [Open] makes one.
 type Store struct {
-	o      Options
-	config *pgx.ConnConfig
-	pool   *pgxpool.Pool
-	resets atomic.Int64 // of the pool
-	clock  clock
+	o       Options
+	config  *pgx.ConnConfig
+	session settings // of connections, unless they need others
+	pool    *pgxpool.Pool
+	resets  atomic.Int64 // of the pool
+	clock   clock
 
 	identity    atomic.Pointer[identity]
 	opened      int64 // number of the newest event at the start: see [Store.Changes]
@@ -167,6 +168,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			closeConn(conn)
 		}
 	}()
+	if err := s.admitPooler(ctx, conn); err != nil {
+		return nil, err
+	}
 	if err := s.prepare(ctx, conn); err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ func (k *check) store(ctx context.Context) {
 	} else {
 		k.say("failed", "store", trf("%s: a crash of the server would lose locks and failures that were confirmed. Switch on what is off in postgresql.conf, and take synchronous_commit out of the connection string", settings))
 	}
+	k.session(r)
 	if !r.Local && !r.Encrypted {
 		k.say("warning", "store", "the connection has no TLS: use one with sslmode=verify-full, or none that leaves this machine")
 	}
@@ -61,6 +62,29 @@ func (k *check) store(ctx context.Context) {
 	}
 	k.rules(r)
 	k.pepper(ctx, r.Agreed, r.Agreed != "")
+}
+
+// session checks that a connection has the settings that it was given, and keeps
+// them; [postgres.Inspect] refuses a pooler that does not keep sessions at all.
+func (k *check) session(r postgres.Report) {
+	bounds := fmt.Sprintf("statement_timeout %s, lock_timeout %s, idle_in_transaction_session_timeout %s", r.StatementTimeout, r.LockTimeout, r.IdleInTransactionTimeout)
+	switch {
+	case len(r.Ignored) > 0:
+		k.say("failed", "store", fmt.Sprintf("%s: what the gateway has set is not in force: %s. A pooler in between undoes it: connect to PostgreSQL without it", bounds, strings.Join(r.Ignored, ", ")))
+	case r.StatementTimeout == "0" || r.LockTimeout == "0" || r.IdleInTransactionTimeout == "0":
+		k.say("warning", "store", bounds+": 0 is no limit, and logins wait for as long as the server hangs: take it out of the connection string")
+	default:
+		k.say("ok", "store", bounds)
+	}
+	if !r.Pooler {
+		return
+	}
+	gateways := len(r.Gateways) + 1
+	k.say("ok", "store", fmt.Sprintf("a pooler is in between and keeps the session of each connection; it must have room for %d connections (default_pool_size of PgBouncer, which is 20 if nobody sets it): %d gateways may open %d each",
+		r.Wanted*gateways, gateways, r.Wanted))
+	if r.Deaf {
+		k.say("warning", "store", fmt.Sprintf("no notice (NOTIFY) comes through the pooler: what other gateways do is seen up to %s later", k.config.Store.Postgres.Poll))
+	}
 }
 
 // rules checks that a gateway with this configuration may run beside the others.

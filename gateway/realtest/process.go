@@ -37,6 +37,7 @@ var packages = []struct{ name, file string }{
 	{"mutt", "/usr/bin/mutt"},
 	{"curl", "/usr/bin/curl"},
 	{"haproxy", "/usr/sbin/haproxy"},
+	{"pgbouncer", "/usr/sbin/pgbouncer"},
 	{"python3", "/usr/bin/python3"},
 	{"sqlite3", "/usr/bin/sqlite3"},
 	{"openssl", "/usr/bin/openssl"},

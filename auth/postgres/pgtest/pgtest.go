@@ -440,7 +440,7 @@ func (s *Server) run() error {
 	for name, value := range s.o.Settings {
 		args = append(args, "-c", name+"="+value)
 	}
-	p := &process{cmd: s.command("postgres", args...), log: &logged{ready: make(chan struct{})}, ended: make(chan struct{})}
+	p := &process{cmd: s.command("postgres", args...), log: &logged{says: []byte("database system is ready to accept "), ready: make(chan struct{})}, ended: make(chan struct{})}
 	p.cmd.Stderr = p.log
 	p.cmd.WaitDelay = 10 * time.Second // for what holds stderr after the postmaster
 	// Should the tests be killed, the server must not stay behind.
@@ -494,9 +494,10 @@ func (s *Server) Remove() {
 	os.RemoveAll(s.dir)
 }
 
-// logged is what the server writes to its standard error: the end of it, and
-// whether it has said that it is ready.
+// logged is what a server writes to its standard error: the end of it, and whether
+// it has said that it is ready.
 type logged struct {
+	says  []byte // when it is ready
 	mu    sync.Mutex
 	text  []byte
 	once  sync.Once
@@ -507,7 +508,7 @@ func (l *logged) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, p...)
-	if bytes.Contains(l.text, []byte("database system is ready to accept ")) {
+	if bytes.Contains(l.text, l.says) {
 		l.once.Do(func() { close(l.ready) })
 	}
 	if n := len(l.text); n > 1<<16 {

@@ -1,0 +1,248 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"congthu/auth"
+	"congthu/auth/postgres/pgtest"
+	"congthu/auth/storetest"
+)
+
+// TestPgBouncerBySessionsKeepsTheContract: with the settings that PgBouncer has by
+// itself, but for room for all the tests beside each other and the replicas of each.
+func TestPgBouncerBySessionsKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	pooler := pgtest.Shared(t).Pool(t, "max_client_conn = 2000", "default_pool_size = 100")
+	through := harness
+	through.Open = func(t *testing.T, o storetest.Options) storetest.Store {
+		return open(t, Options{DSN: pooler.Through(database(t)), MaxUnknown: o.MaxUnknown})
+	}
+	t.Run("contract", func(t *testing.T) { storetest.Run(t, through) })
+}
+
+// One gateway fits into PgBouncer's own settings, from an empty database on.
+func TestPgBouncersOwnSettingsWillDo(t *testing.T) {
+	t.Parallel()
+	pooler := pgtest.Shared(t).Pool(t)
+	dsn := pooler.Through(pgtest.Database(t))
+	r, err := Inspect(t.Context(), Options{DSN: dsn}, "pepper")
+	if err != nil || !r.Pooler || r.Schema != 0 {
+		t.Fatalf("%+v, %v; want a pooler and no schema", r, err)
+	}
+	s := open(t, Options{DSN: dsn, Poll: time.Hour})
+	told := follow(t, s)
+	update(t, s, victim, 0, locked(auth.AccountLocked))
+	eventually(t, "a lock is heard of, long before the next look", func() bool { return told.said() != "" })
+	// Only one process does a chore; import and settings as without a pooler.
+	if ran, err := s.Alone(t.Context(), "chore", func(ctx context.Context) error {
+		again, err := s.Alone(ctx, "chore", func(context.Context) error { return nil })
+		if again {
+			t.Error("two do one chore")
+		}
+		return err
+	}); !ran || err != nil {
+		t.Errorf("ran %v, %v", ran, err)
+	}
+	if n, err := s.UpdateAll(t.Context(), []auth.Name{"a@congthu.test", "b@congthu.test"}, fail); n != 2 || err != nil {
+		t.Errorf("%d written, %v", n, err)
+	}
+	wantInForce(t, s)
+	wantEvents(t, s, 3)
+}
+
+// wantInForce checks the settings of each kind of connection.
+func wantInForce(t *testing.T, s *Store) {
+	t.Helper()
+	single := connected(t, s)
+	link, err := s.link(t.Context(), s.session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(link.Conn)
+	for name, want := range map[string]string{
+		"application_name": "congthu", "client_encoding": "UTF8", "synchronous_commit": "on",
+		"statement_timeout": "6s", "lock_timeout": "4s", "idle_in_transaction_session_timeout": "3s",
+	} {
+		for kind, conn := range map[string]interface {
+			QueryRow(context.Context, string, ...any) pgx.Row
+		}{"pool": s.pool, "single": single, "link": link} {
+			var is string
+			if err := conn.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&is); err != nil || is != want {
+				t.Errorf("%s: %s is %q, %v; want %q", kind, name, is, err, want)
+			}
+		}
+	}
+}
+
+// A pooler that was told to ignore parameters does so without a word; those that
+// were named in the connection string were not in force either.
+func TestSettingsAreInForceWherePgBouncerIgnoresThem(t *testing.T) {
+	t.Parallel()
+	pooler := pgtest.Shared(t).Pool(t, "ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,synchronous_commit,extra_float_digits")
+	dsn := database(t)
+	behind(t, dsn, `ALTER DATABASE `+field(dsn, "dbname")+` SET synchronous_commit = off`)
+	wantInForce(t, open(t, Options{DSN: pooler.Through(dsn)}))
+	s := open(t, Options{DSN: pooler.Through(dsn) + " statement_timeout=5s lock_timeout=500"})
+	var timeouts string
+	err := s.pool.QueryRow(t.Context(), `SELECT current_setting('statement_timeout') || ' ' || current_setting('lock_timeout')`).Scan(&timeouts)
+	if err != nil || timeouts != "5s 500ms" {
+		t.Errorf("%q, %v", timeouts, err)
+	}
+	// A schema of its own is named there as well.
+	behind(t, dsn, `CREATE SCHEMA apart`)
+	s = open(t, Options{DSN: pooler.Through(dsn) + " search_path=apart"})
+	update(t, s, victim, 0, fail)
+	wantEvents(t, s, 1)
+}
+
+func TestAParameterThatPgBouncerRefusesIsNamed(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Shared(t).Pool(t).Through(database(t))
+	wantRefused(t, dsn+" work_mem=1MB", ErrRefused, "take work_mem out of the connection string")
+	wantRefused(t, dsn+" options='-c work_mem=1MB'", ErrRefused, "out of the connection string")
+}
+
+func TestAPoolerThatSharesSessionsIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	for _, c := range []struct {
+		name, advice string
+		settings     []string
+		busy         int // other clients, each of which always has a transaction under way or just ended
+	}{
+		{"transactions", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction"}, 0},
+		{"transactions, in turn", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction", "server_round_robin = 1"}, 0},
+		{"transactions, busy", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction"}, 30},
+		{"transactions, busy, in turn", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction", "server_round_robin = 1"}, 30},
+		{"transactions, two sessions", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction", "default_pool_size = 2"}, 0},
+		{"not reset", "remove server_reset_query from", []string{"server_reset_query ="}, 0},
+		{"statements", "it pools by statements (pool_mode=statement)", []string{"pool_mode = statement"}, 0},
+		{"statements, busy", "it pools by statements (pool_mode=statement)", []string{"pool_mode = statement"}, 30},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dsn := server.Pool(t, c.settings...).Through(database(t))
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			for range c.busy {
+				conn, err := pgx.Connect(t.Context(), dsn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer closeConn(conn)
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						conn.PgConn().Exec(ctx, `SELECT pg_sleep(0.002)`).Close()
+					}
+				})
+			}
+			defer wg.Wait()
+			defer cancel()
+			wantRefused(t, dsn, ErrPooled, c.advice)
+			wantRefused(t, dsn, ErrPooled, "pgbouncer.ini")
+			if _, err := Inspect(t.Context(), Options{DSN: dsn}, "pepper"); !errors.Is(err, ErrPooled) || !strings.Contains(err.Error(), c.advice) {
+				t.Errorf("inspected: %v", err)
+			}
+			if _, err := Copy(t.Context(), emptySource{}, Options{DSN: dsn}, nil); !errors.Is(err, ErrPooled) {
+				t.Errorf("copied: %v", err)
+			}
+		})
+	}
+}
+
+// emptySource has nothing to copy.
+type emptySource struct{ Source }
+
+func (emptySource) Contents(context.Context) (string, int64, error) { return "empty", 0, nil }
+
+func (emptySource) Verify(context.Context, func(checked, total int64)) (auth.ChainHead, error) {
+	return auth.ChainHead{}, nil
+}
+
+// Nobody is refused for a pooler that keeps sessions, whatever else it does.
+func TestAPoolerThatKeepsSessionsIsNotRefused(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	for name, settings := range map[string][]string{
+		"in turn": {"server_round_robin = 1"}, "small": {"default_pool_size = 2"}, "by user": {"pool_mode = session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dsn := server.Pool(t, settings...).Through(database(t))
+			for range 3 {
+				r, err := Inspect(t.Context(), Options{DSN: dsn}, "pepper")
+				if err != nil || !r.Pooler || r.Deaf {
+					t.Errorf("%+v, %v", r, err)
+				}
+			}
+		})
+	}
+	if r, err := Inspect(t.Context(), Options{DSN: database(t)}, "pepper"); err != nil || r.Pooler {
+		t.Errorf("without a pooler: %+v, %v", r, err)
+	}
+}
+
+func TestAPoolerWithoutRoomIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, settings := range [][]string{{"default_pool_size = 1"}, {"max_client_conn = 1"}} {
+		dsn := pgtest.Shared(t).Pool(t, settings...).Through(database(t))
+		_, err := Open(t.Context(), Options{DSN: dsn, ConnectTimeout: 500 * time.Millisecond})
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "default_pool_size") {
+			t.Errorf("%v: %v", settings, err)
+		}
+	}
+}
+
+// TestTheStoreOutlivesItsPooler: what was told stays, and it goes on by itself.
+func TestTheStoreOutlivesItsPooler(t *testing.T) {
+	t.Parallel()
+	server := unstable(t)
+	pooler := server.Pool(t)
+	s := open(t, Options{DSN: pooler.Through(server.Database(t))})
+	update(t, s, victim, 0, fail)
+	r := reserve(t, s, victim, allow(6))
+	pooler.Stop()
+	if _, err := s.Account(t.Context(), victim); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("read without a pooler: %v", err)
+	}
+	if _, err := s.Update(t.Context(), victim, 0, fail); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("written without a pooler: %v", err)
+	}
+	pooler.Start(t)
+	update(t, s, victim, r, fail)
+	wantFailures(t, s, victim, 2)
+	// And the server behind it, by a crash: the pooler has its old connections still.
+	server.Restart(t, pgtest.Immediate)
+	eventually(t, "it can be written again", func() bool {
+		_, err := s.Update(t.Context(), victim, 0, fail)
+		return err == nil
+	})
+	wantInForce(t, s)
+}
+
+// TestACancelComesThroughPgBouncer: a read whose caller has gone ends at the server.
+func TestACancelComesThroughPgBouncer(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Shared(t).Pool(t).Through(database(t))
+	s := open(t, Options{DSN: dsn})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.pool.Exec(ctx, `SELECT pg_sleep(1000)`)
+		done <- err
+	}()
+	sleeping := func() bool {
+		return pgtest.Shared(t).Count(t, `SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1000)' AND state = 'active' AND datname = '`+field(dsn, "dbname")+`'`) > 0
+	}
+	eventually(t, "it sleeps", sleeping)
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("it slept for long")
+	}
+	eventually(t, "it sleeps no more", func() bool { return !sleeping() })
+}

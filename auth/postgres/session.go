@@ -1,0 +1,262 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// settings are what a session of PostgreSQL is told, by the name of the parameter.
+//
+// They are set when the connection is there, not asked for with it: PgBouncer
+// refuses a connection that asks for a parameter which it does not know, and it
+// knows few; told to ignore one (ignore_startup_parameters) it does so without a
+// word, and a time-out would not be in force.
+type settings map[string]string
+
+// inSession are the parameters that a connection string may have and that are set
+// in this way as well.
+var inSession = []string{
+	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit", "search_path",
+}
+
+// but returns other settings in place of these.
+func (s settings) but(others settings) settings {
+	s = maps.Clone(s)
+	maps.Copy(s, others)
+	return s
+}
+
+// apply tells a session.
+func (s settings) apply(ctx context.Context, conn *pgconn.PgConn) error {
+	names := slices.Sorted(maps.Keys(s))
+	values := make([][]byte, len(names))
+	calls := make([]string, len(names))
+	for i, name := range names {
+		values[i] = []byte(s[name])
+		calls[i] = fmt.Sprintf("set_config('%s', $%d, false)", name, i+1)
+	}
+	_, err := conn.ExecParams(ctx, "SELECT "+strings.Join(calls, ", "), values, nil, nil, nil).Close()
+	return err
+}
+
+// ignored are the names of the settings that are not in force. What they would be
+// PostgreSQL says, which writes 4000 as 4s.
+func (s settings) ignored(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	var names, values []string
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		names, values = append(names, name), append(values, s[name])
+	}
+	rows, err := conn.Query(ctx, `SELECT name FROM (SELECT name, current_setting(name) AS found, set_config(name, value, true) AS wanted
+		FROM unnest($1::text[], $2::text[]) AS _ (name, value) OFFSET 0) AS _ WHERE found <> wanted`, names, values)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// configWith are the settings of a connection, those of its session among them.
+func (s *Store) configWith(session settings) *pgx.ConnConfig {
+	c := s.config.Copy()
+	c.AfterConnect = s.afterConnect(session)
+	return c
+}
+
+func (s *Store) afterConnect(session settings) pgconn.AfterConnectFunc {
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		ctx, cancel := context.WithTimeout(ctx, s.o.ConnectTimeout) // which does not bound what comes after it
+		defer cancel()
+		return session.apply(ctx, conn)
+	}
+}
+
+// pooling is what is between this process and PostgreSQL.
+type pooling struct {
+	// pooler is whether there is a pooler.
+	pooler bool
+	// deaf is whether a notice did not come through it. Changes by other processes are
+	// then seen when [Options.Poll] is over, and not at once.
+	deaf bool
+}
+
+// wanted is how many connections one process may open.
+func (s *Store) wanted() int {
+	return s.o.MaxConns + int(numLanes) + 4 // those of the keeper, of Changes, of Alone and of UpdateAll
+}
+
+// admitPooler is findPooler at the start of a gateway.
+func (s *Store) admitPooler(ctx context.Context, conn *pgx.Conn) error {
+	p, err := s.findPooler(ctx, conn)
+	if p.deaf {
+		s.o.Log.Warn("no notice comes through the pooler: what other gateways do is seen later")
+	}
+	return err
+}
+
+// noticeWait is for how long a notice is waited for, which comes in no time.
+const noticeWait = 3 * time.Second
+
+// errShared: both connections had the same session, or one had two.
+var errShared = errors.New("two connections had one session, or one had two")
+
+// findPooler finds out whether there is a pooler, and returns [ErrPooled] unless each
+// connection has a session of its own: locks of a session, LISTEN, what is prepared
+// and all settings are lost with it, or others get them.
+//
+// A pooler gives its clients numbers of its own for their sessions, by which they
+// cancel: where PostgreSQL knows the session by the same one there is none. What a
+// pooler does with sessions it does not tell; so it is tried, with two connections. A
+// session that both have had, or a connection that has had two, proves that they are
+// shared. A notice that comes over a connection which has nothing under way proves
+// that they are not: a pooler knows whom it is for only while it keeps the session for
+// that connection. Where neither shows nothing is refused.
+func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*s.o.StatementTimeout+noticeWait) // or with one session for all it would wait for itself
+	defer cancel()
+	first := conn.PgConn()
+	if p.pooler, err = pooled(ctx, first); err != nil || !p.pooler {
+		return p, err
+	}
+	other, err := s.connect(ctx)
+	if err != nil {
+		return p, fmt.Errorf("%w: the pooler in front of it gives no second connection: give it room for all that the gateways may open, %d each (PgBouncer: default_pool_size, max_client_conn): %w",
+			ErrRefused, s.wanted(), err)
+	}
+	defer func() { closeConn(other) }()
+	if _, err := other.PgConn().Exec(ctx, `BEGIN`).ReadAll(); err != nil {
+		return p, shared(err)
+	}
+	if _, err := other.PgConn().Exec(ctx, `COMMIT`).ReadAll(); err != nil {
+		return p, shared(err)
+	}
+	for try := range 20 {
+		if err := differ(ctx, first, other.PgConn()); err != nil {
+			return p, shared(err)
+		}
+		if try < 2 || p.deaf {
+			continue
+		}
+		heard, err := hears(ctx, conn, other)
+		if err != nil {
+			return p, shared(err)
+		}
+		if heard {
+			break
+		}
+		p.deaf = true // look more closely
+	}
+	// What one leaves behind the next must not find: prepared statements of the same
+	// name, locks, tables.
+	if _, err := other.PgConn().Exec(ctx, `SELECT set_config('congthu.left', 'behind', false)`).ReadAll(); err != nil {
+		return p, err
+	}
+	closeConn(other)
+	next, err := s.connect(ctx)
+	if err != nil {
+		return p, err
+	}
+	other = next
+	left, err := value(ctx, next.PgConn(), `SELECT coalesce(current_setting('congthu.left', true), '')`)
+	if err == nil && left != "" {
+		err = fmt.Errorf("%w: what one connection has left in it (prepared statements, locks) the next finds: remove server_reset_query from pgbouncer.ini, or make it DISCARD ALL, which is its default", ErrPooled)
+	}
+	return p, err
+}
+
+// shared explains errors that only sessions that are shared bring about.
+func shared(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errShared):
+		return fmt.Errorf("%w: it pools by transactions (pool_mode=transaction): %s (%w)", ErrPooled, bySessions, err)
+	case strings.Contains(err.Error(), "statement pooling mode"):
+		return fmt.Errorf("%w: it pools by statements (pool_mode=statement): %s (%w)", ErrPooled, bySessions, err)
+	}
+	return err
+}
+
+const bySessions = "write pool_mode=session for this database or its user into pgbouncer.ini, or connect to PostgreSQL without the pooler"
+
+// pooled reports whether there is a pooler.
+func pooled(ctx context.Context, conn *pgconn.PgConn) (bool, error) {
+	pid, err := backend(ctx, conn)
+	return pid != fmt.Sprint(conn.PID()), err
+}
+
+// differ returns errShared when both connections have the same session, or the first
+// one another than before, while the second is within a transaction and otherwise. A
+// pooler hands out the session that was used last, or the one that was used first.
+func differ(ctx context.Context, first, second *pgconn.PgConn) error {
+	before, err := backend(ctx, first)
+	if err != nil {
+		return err
+	}
+	again, err := backend(ctx, first)
+	if err != nil {
+		return err
+	}
+	if _, err := second.Exec(ctx, `BEGIN`).ReadAll(); err != nil {
+		return err
+	}
+	others, err := backend(ctx, second)
+	if err != nil {
+		return err
+	}
+	after, err := backend(ctx, first)
+	if err != nil {
+		return err
+	}
+	if _, err := second.Exec(ctx, `COMMIT`).ReadAll(); err != nil {
+		return err
+	}
+	if before != again || again != after || others == after {
+		return errShared
+	}
+	return nil
+}
+
+// backend is the number of the process of PostgreSQL that has the session.
+func backend(ctx context.Context, conn *pgconn.PgConn) (pid string, err error) {
+	return value(ctx, conn, `SELECT pg_backend_pid()`)
+}
+
+// value is what a query yields. Nothing is prepared for it: another session would not
+// have it, or have it already.
+func value(ctx context.Context, conn *pgconn.PgConn, query string) (string, error) {
+	results, err := conn.Exec(ctx, query).ReadAll()
+	if err == nil && (len(results) != 1 || len(results[0].Rows) != 1) {
+		err = fmt.Errorf("%w: %s yields no value", errOwn, query)
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(results[0].Rows[0][0]), nil
+}
+
+// hears reports whether a notice of the other comes to a connection.
+func hears(ctx context.Context, conn, other *pgx.Conn) (bool, error) {
+	name := "congthu_" + strings.ToLower(rand.Text())
+	if _, err := conn.PgConn().Exec(ctx, `LISTEN `+name).ReadAll(); err != nil {
+		return false, err
+	}
+	if _, err := other.PgConn().Exec(ctx, `NOTIFY `+name).ReadAll(); err != nil {
+		return false, err
+	}
+	wait, cancel := context.WithTimeout(ctx, noticeWait)
+	defer cancel()
+	_, err := conn.WaitForNotification(wait)
+	if err != nil && (wait.Err() == nil || ctx.Err() != nil || conn.IsClosed()) {
+		return false, err
+	}
+	_, stop := conn.PgConn().Exec(ctx, `UNLISTEN `+name).ReadAll()
+	return err == nil, stop
+}
