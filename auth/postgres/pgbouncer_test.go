@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"congthu/auth"
+	"congthu/auth/audit"
 	"congthu/auth/postgres/pgtest"
 	"congthu/auth/storetest"
 )
@@ -161,8 +162,8 @@ type emptySource struct{ Source }
 
 func (emptySource) Contents(context.Context) (string, int64, error) { return "empty", 0, nil }
 
-func (emptySource) Verify(context.Context, func(checked, total int64)) (auth.ChainHead, error) {
-	return auth.ChainHead{}, nil
+func (emptySource) Verify(context.Context, func(checked, total int64)) (audit.Head, error) {
+	return audit.Head{}, nil
 }
 
 // Nobody is refused for a pooler that keeps sessions, whatever else it does.

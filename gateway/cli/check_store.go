@@ -70,9 +70,9 @@ func (k *check) session(r postgres.Report) {
 	bounds := fmt.Sprintf("statement_timeout %s, lock_timeout %s, idle_in_transaction_session_timeout %s", r.StatementTimeout, r.LockTimeout, r.IdleInTransactionTimeout)
 	switch {
 	case len(r.Ignored) > 0:
-		k.say("failed", "store", fmt.Sprintf("%s: what the gateway has set is not in force: %s. A pooler in between undoes it: connect to PostgreSQL without it", bounds, strings.Join(r.Ignored, ", ")))
+		k.say("failed", "store", trf("%s: what the gateway has set is not in force: %s. A pooler in between undoes it: connect to PostgreSQL without it", bounds, strings.Join(r.Ignored, ", ")))
 	case r.StatementTimeout == "0" || r.LockTimeout == "0" || r.IdleInTransactionTimeout == "0":
-		k.say("warning", "store", bounds+": 0 is no limit, and logins wait for as long as the server hangs: take it out of the connection string")
+		k.say("warning", "store", trf("%s: 0 is no limit, and logins wait for as long as the server hangs: take it out of the connection string", bounds))
 	default:
 		k.say("ok", "store", bounds)
 	}
@@ -80,10 +80,10 @@ func (k *check) session(r postgres.Report) {
 		return
 	}
 	gateways := len(r.Gateways) + 1
-	k.say("ok", "store", fmt.Sprintf("a pooler is in between and keeps the session of each connection; it must have room for %d connections (default_pool_size of PgBouncer, which is 20 if nobody sets it): %d gateways may open %d each",
+	k.say("ok", "store", trf("a pooler is in between and keeps the session of each connection; it must have room for %d connections (default_pool_size of PgBouncer, which is 20 if nobody sets it): %d gateways may open %d each",
 		r.Wanted*gateways, gateways, r.Wanted))
 	if r.Deaf {
-		k.say("warning", "store", fmt.Sprintf("no notice (NOTIFY) comes through the pooler: what other gateways do is seen up to %s later", k.config.Store.Postgres.Poll))
+		k.say("warning", "store", trf("no notice (NOTIFY) comes through the pooler: what other gateways do is seen up to %s later", k.config.Store.Postgres.Poll))
 	}
 }
 
