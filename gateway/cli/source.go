@@ -48,7 +48,8 @@ func (s *sources) list() *cobra.Command {
 		Short: "The sources that are allowed, and those that are refused now",
 		Long: `List the sources that administrators let go on, until when, who did it and why; and
 those that this gateway refuses now. Each gateway refuses by what it has seen itself:
-with several on one database, ask each.`,
+with several on one database, ask each. LOGGED IN are the accounts that were logged
+in to from there within a day: where there are some it is probably an office.`,
 		Example: "  congthu source list\n  congthu source list --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -87,19 +88,19 @@ func (c *client) printSources(w io.Writer, list admin.SourceList) {
 		say(w, "no source is refused here now.\n")
 		return
 	}
-	rows := [][]string{heading("REFUSED", "SINCE", "ACCOUNTS", "WRONG", "NEAR LOCK", "ATTACK?", "WHO")}
-	suspected, office := false, ""
+	rows := [][]string{heading("REFUSED", "SINCE", "ACCOUNTS", "WRONG", "NEAR LOCK", "LOGGED IN", "ATTACK?", "WHO")}
+	suspected, office, most := false, "", 0
 	for _, r := range list.Refused {
 		attack, who := "-", tr("accounts with several wrong passwords")
 		if r.Suspected {
 			attack, suspected = tr("suspected"), true
-		} else if _, err := admin.ParseSource(r.Source); err == nil && office == "" {
-			office = r.Source
+		} else if _, err := admin.ParseSource(r.Source); err == nil && (office == "" || r.LoggedIn > most) {
+			office, most = r.Source, r.LoggedIn // people log in there
 		}
 		if r.Guessing {
 			who = tr("everybody new there")
 		}
-		rows = append(rows, []string{r.Source, when(r.Since, c.zone), strconv.Itoa(r.Accounts), strconv.Itoa(r.Failures), strconv.Itoa(r.NearLock), attack, who})
+		rows = append(rows, []string{r.Source, when(r.Since, c.zone), strconv.Itoa(r.Accounts), strconv.Itoa(r.Failures), strconv.Itoa(r.NearLock), strconv.Itoa(r.LoggedIn), attack, who})
 	}
 	table(w, "", rows)
 	fmt.Fprintln(w)

@@ -100,6 +100,7 @@ var sourceTexts = []text{
 	{"REFUSED", "BỊ TỪ CHỐI"},
 	{"SINCE", "TỪ LÚC"},
 	{"NEAR LOCK", "SẮP KHÓA"},
+	{"LOGGED IN", "ĐÃ ĐĂNG NHẬP"},
 	{"WHO", "ÁP DỤNG CHO"},
 	{"accounts with several wrong passwords", "tài khoản có nhiều lần nhập sai"},
 	{"everybody new there", "mọi người mới ở đó"},

@@ -100,9 +100,11 @@ cùng tên của quý vị và lý do quý vị nêu.`},
 	{"The sources that are allowed, and those that are refused now", "Các nguồn được phép, và các nguồn hiện bị từ chối"},
 	{`List the sources that administrators let go on, until when, who did it and why; and
 those that this gateway refuses now. Each gateway refuses by what it has seen itself:
-with several on one database, ask each.`, `Liệt kê các nguồn được quản trị viên cho phép, đến khi nào, ai cho phép và vì sao; và các
+with several on one database, ask each. LOGGED IN are the accounts that were logged
+in to from there within a day: where there are some it is probably an office.`, `Liệt kê các nguồn được quản trị viên cho phép, đến khi nào, ai cho phép và vì sao; và các
 nguồn mà cổng thư này hiện từ chối. Mỗi cổng thư từ chối theo những gì chính nó thấy: khi
-có nhiều cổng thư dùng chung cơ sở dữ liệu, hãy hỏi từng cổng thư.`},
+có nhiều cổng thư dùng chung cơ sở dữ liệu, hãy hỏi từng cổng thư. ĐÃ ĐĂNG NHẬP là số tài
+khoản đã đăng nhập từ đó trong vòng một ngày: nếu có thì nguồn đó có thể là một cơ quan.`},
 	{"Let a source go on for some hours", "Cho phép một nguồn trong vài giờ"},
 	{`Let a source go on for some hours, whatever it or its network has done: an office
 behind one address in which somebody mistypes, or a device has an old password. It
