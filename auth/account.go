@@ -133,10 +133,10 @@ func (a Account) SeenFrom(source netip.Prefix, now time.Time) bool {
 }
 
 // seenNear returns the length of the smallest prefix, of the source and the networks
-// above it, that the account was logged in to from within the last 30 days; 0 when
+// above it as the throttle counts them (known is the known network that it lies in), that the account was logged in to from within the last 30 days; 0 when
 // it was from none of them.
-func (a Account) seenNear(source netip.Prefix, now time.Time) (bits int) {
-	levels, n := throttled{source: source}.levels()
+func (a Account) seenNear(source, known netip.Prefix, now time.Time) (bits int) {
+	levels, n := throttled{source: source, known: known}.levels()
 	for _, l := range levels[:n] {
 		for _, s := range a.Seen {
 			if now.Sub(s.At) < seenFor && l.prefix.Contains(s.Source.Addr()) {

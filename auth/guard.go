@@ -123,6 +123,9 @@ type Guard struct {
 type Policy struct {
 	Names *Namer
 	Rules Rules
+	// KnownNetworks are those of the organisation's own offices, of which none lies in
+	// another: sources in them have more room in the [Throttle].
+	KnownNetworks []netip.Prefix
 
 	strays *strays // of Names; nil where there can be none
 }
@@ -135,6 +138,15 @@ func (g *Guard) SetPolicy(p Policy) {
 		p.strays = old.strays
 	}
 	g.policy.Store(&p)
+	g.Throttle.setKnown(p.KnownNetworks, p.Rules.Lockout.Mode == Enforce)
+}
+
+// KnownNetwork returns the known network that an address lies in; invalid for none.
+func (g *Guard) KnownNetwork(addr netip.Addr) netip.Prefix {
+	if source := Source(addr); g.Throttle != nil && source.IsValid() {
+		return g.Throttle.knownNetwork(source)
+	}
+	return netip.Prefix{}
 }
 
 // Rules returns the rules in force.
@@ -246,7 +258,7 @@ func (g *Guard) attempt(ctx context.Context, a Attempt, second bool) (v Verdict)
 	if a.Connected.IsZero() {
 		a.Connected = began
 	}
-	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: Source(a.Source.Addr())}
+	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: Source(a.Source.Addr()), network: g.KnownNetwork(a.Source.Addr())}
 
 	name, err := policy.Names.Canonical(a.Login)
 	if errors.Is(err, ErrNotASCII) {
@@ -326,8 +338,10 @@ type try struct {
 	rules  Rules
 	strays *strays
 	source netip.Prefix
-	name   Name
-	digest digest
+	// network is the known one that the source lies in; invalid for none.
+	network netip.Prefix
+	name    Name
+	digest  digest
 
 	account     Account     // as of the admission; that of counter if there is one
 	reservation Reservation // none when good
@@ -428,8 +442,8 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 // throttled is the try as the throttle sees it.
 func (t *try) throttled() throttled {
 	return throttled{
-		source: t.source, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
-		allowed: t.passed.allowed, granted: t.granted, near: t.account.seenNear(t.source, t.now()),
+		source: t.source, known: t.network, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
+		allowed: t.passed.allowed, granted: t.granted, near: t.account.seenNear(t.source, t.network, t.now()),
 	}
 }
 
@@ -447,13 +461,13 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 	now := t.now()
 	t.account = a // should it be refused, the verdict tells whether it is one
-	t.seen = a.seenNear(t.source, now)
+	t.seen = a.seenNear(t.source, t.network, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {
 		return
 	}
 	for _, row := range rows {
-		t.seen = max(t.seen, row.seenNear(t.source, now))
+		t.seen = max(t.seen, row.seenNear(t.source, t.network, now))
 	}
 	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
 		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)

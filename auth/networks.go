@@ -1,6 +1,9 @@
 package auth
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // networksAbove returns the networks above a source, the smallest first: the /24
 // of an IPv4 address; the /48, /40 and /32 of an IPv6 address, which are what a
@@ -14,6 +17,62 @@ func networksAbove(source netip.Prefix) []netip.Prefix {
 		above = append(above, l.prefix)
 	}
 	return above
+}
+
+// Networks that the throttle knows to be offices of the organisation ("known
+// networks") may be no larger than these, or they would be a provider's.
+const (
+	LargestKnownIPv4 = 16
+	LargestKnownIPv6 = 32
+)
+
+// knownNetwork returns the known network that a source or network lies in; invalid
+// for none.
+func (t *Throttle) knownNetwork(source netip.Prefix) netip.Prefix {
+	if known := t.known.Load(); known != nil {
+		for _, network := range known.networks {
+			if network.Bits() <= source.Bits() && network.Contains(source.Addr()) {
+				return network
+			}
+		}
+	}
+	return netip.Prefix{}
+}
+
+// KnownNetworkTimes is the room of known networks, in that of others, while no wrong
+// password locks: then a guesser spends nothing that his colleagues need.
+const KnownNetworkTimes = 10
+
+// knownNetworks are the known networks, and their room in that of others.
+type knownNetworks struct {
+	networks []netip.Prefix
+	times    int
+}
+
+// setKnown replaces the known networks; locking is set while wrong passwords lock.
+// What is under way ends where it began.
+func (t *Throttle) setKnown(networks []netip.Prefix, locking bool) {
+	if t == nil {
+		return
+	}
+	t.init()
+	known := &knownNetworks{networks, KnownNetworkTimes}
+	if locking {
+		known.times = 1
+	}
+	before := t.known.Swap(known)
+	if before == nil {
+		before = new(knownNetworks)
+	}
+	if slices.Equal(before.networks, networks) && (before.times == known.times || len(networks) == 0) {
+		return
+	}
+	for size := range t.histories {
+		t.histories[size].each(func(source netip.Prefix, h *sourceHistory) {
+			h.known = t.knownNetwork(source).IsValid()
+			h.wake() // perhaps there is room now
+		})
+	}
 }
 
 // networkSize is a size of the sources and networks that the throttle counts for.
@@ -68,7 +127,9 @@ func (a throttled) sourceLevel() level {
 
 // levels returns the source of the attempt and the networks above it, the
 // smallest first, and how many they are: the source alone when an admin lets it
-// go on, so that it takes nothing of what its networks may do.
+// go on, so that it takes nothing of what its networks may do. Where the source lies
+// in a known network that counts in the place of those that are larger: neighbours at
+// the same provider take nothing of its room, nor it of theirs.
 func (a throttled) levels() (levels [maxLevels]level, n int) {
 	levels[0] = a.sourceLevel()
 	if a.allowed || !a.source.IsValid() {
@@ -80,7 +141,14 @@ func (a throttled) levels() (levels [maxLevels]level, n int) {
 	}
 	n = 1
 	for size := levels[0].size + 1; size <= last; size++ {
-		if bits := networkSizes[size].bits; bits < a.source.Bits() {
+		bits := networkSizes[size].bits
+		if a.known.IsValid() {
+			if a.known.Bits() >= levels[n-1].prefix.Bits() {
+				break
+			}
+			bits = max(bits, a.known.Bits())
+		}
+		if bits < a.source.Bits() {
 			levels[n] = level{netip.PrefixFrom(a.source.Addr(), bits).Masked(), size}
 			n++
 		}

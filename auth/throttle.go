@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,16 @@ import (
 // A network is one more source, with several times the room of one
 // ([networksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
 // IPv6 /48. An attempt needs room, and a grant, at each of them.
+//
+// In a known network ([Policy].KnownNetworks), an office of the organisation's own,
+// all but the last two failures of an account need no grant: twice as many as
+// elsewhere. On the first day nobody is proven there, and one infected PC that guesses
+// at all its colleagues would else spend what they need for their first login. While
+// wrong passwords lock there is no more room for spraying, and there are no more
+// grants: with them that PC would have spent more of each account before its owner
+// comes. So no network locks more for being known. While none locks there is ten times
+// as much of both. A larger network above does not count: neighbours at the same
+// provider take none of its room.
 //
 // Over a limit the answer is temporary, the mail server is not asked and nothing
 // is counted on the account. What is under way counts like a failure, or a burst
@@ -61,6 +72,7 @@ type Throttle struct {
 	// many sources a network has, they push none of the networks out.
 	histories [numSizes]shards[netip.Prefix, *sourceHistory]
 	allowed   allowances
+	known     atomic.Pointer[knownNetworks] // see setKnown
 }
 
 // sourceMemory is how long a throttle remembers what is not within its window:
@@ -88,6 +100,7 @@ type sourceHistory struct {
 	// spent are the grants of accounts that have been forgiven since, by when they
 	// were last used, the oldest first.
 	spent []time.Time
+	known bool      // it lies in a known network
 	since time.Time // when it came to be refused; zero while it is not
 	aged  time.Time // when what is too old was last dropped
 
@@ -191,6 +204,7 @@ type passing struct {
 // throttled is an attempt as the throttle sees it.
 type throttled struct {
 	source    netip.Prefix
+	known     netip.Prefix // the known network that the source lies in; invalid for none
 	name      Name
 	tolerated int  // of the rules
 	seen      int  // the length of the smallest level that the account remembers a login from; 0 is none
@@ -200,8 +214,23 @@ type throttled struct {
 	near      int  // as seen, of the account that the attempt was admitted to
 }
 
-// free is how many wrong passwords need no grant: two of five.
-func (a throttled) free() int { return a.tolerated / 2 }
+// free is how many wrong passwords need no grant: two of five; where the source lies
+// in a known network four, so that a colleague's PC that guesses at everybody does not
+// keep those out who come for the first time. What such a network can lock does not
+// change with it, since the last that locks needs a grant in any case.
+func (a throttled) free() int {
+	elsewhere, known := Lockout{Tolerated: a.tolerated}.WithoutGrant()
+	if a.known.IsValid() {
+		return known
+	}
+	return elsewhere
+}
+
+// WithoutGrant is how many wrong passwords of an account need no grant of a source
+// that it was not logged in to from: see [Throttle]. known is for known networks.
+func (l Lockout) WithoutGrant() (elsewhere, known int) {
+	return l.Tolerated / 2, max(l.Tolerated/2, l.Tolerated-1)
+}
 
 // begin lets an attempt pass and counts it as under way until end. One that is
 // to wait, the account having been looked at, may ask again when ended is closed.
@@ -262,10 +291,14 @@ func (t *Throttle) beginAt(l level, a throttled, now time.Time) (p passing) {
 type limits struct{ accounts, failures, locks int }
 
 func (t *Throttle) limits(h *sourceHistory) limits {
+	times := h.times
+	if known := t.known.Load(); h.known && known != nil {
+		times *= known.times
+	}
 	return limits{
-		accounts: h.times*orDefault(t.Accounts, 10) + h.succeeded,
-		failures: h.times*orDefault(t.Failures, 100) + 6*h.succeeded,
-		locks:    h.times*orDefault(t.Locks, 5) + h.succeeded/10,
+		accounts: times*orDefault(t.Accounts, 10) + h.succeeded,
+		failures: times*orDefault(t.Failures, 100) + 6*h.succeeded,
+		locks:    times*orDefault(t.Locks, 5) + h.succeeded/10,
 	}
 }
 
@@ -569,7 +602,10 @@ func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
 	t.init()
 	t.histories[l.size].update(l.prefix, func(h *sourceHistory) *sourceHistory {
 		if h == nil {
-			h = &sourceHistory{accounts: make(map[Name]*sourceAccount), times: networkSizes[l.size].times, aged: now}
+			h = &sourceHistory{
+				accounts: make(map[Name]*sourceAccount), times: networkSizes[l.size].times, aged: now,
+				known: t.knownNetwork(l.prefix).IsValid(),
+			}
 		}
 		t.refresh(h, now)
 		f(h)

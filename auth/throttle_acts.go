@@ -59,7 +59,7 @@ func (t *Throttle) forgiveAt(name Name, now time.Time, sources ...netip.Prefix) 
 	}
 	t.init()
 	for _, source := range sources {
-		levels, n := throttled{source: source}.levels()
+		levels, n := throttled{source: source, known: t.knownNetwork(source)}.levels()
 		for _, l := range levels[:n] {
 			t.look(l, now, func(h *sourceHistory) {
 				if h.room(name) {
@@ -110,7 +110,7 @@ func (t *Throttle) allow(source netip.Prefix, until time.Time) {
 	w.some.Store(len(w.until) > 0)
 	w.mu.Unlock()
 	t.init()
-	levels, n := throttled{source: source}.levels()
+	levels, n := throttled{source: source, known: t.knownNetwork(source)}.levels()
 	for _, l := range levels[:n] {
 		// Those who wait for the source may go on.
 		t.histories[l.size].alter(l.prefix, func(h **sourceHistory) { (*h).wake() })
@@ -142,6 +142,9 @@ type RefusedSource struct {
 	// Source is an IPv4 address (/32) or an IPv6 /64, or a network above one: an
 	// IPv4 /24, an IPv6 /48, /40 or /32.
 	Source netip.Prefix
+	// Known is the known network ([Policy].KnownNetworks) that it lies in; invalid for
+	// none.
+	Known netip.Prefix
 	// Since is when it came to be refused.
 	Since time.Time
 	// Accounts is how many accounts that nobody has logged in to from there
@@ -176,7 +179,7 @@ func (t *Throttle) Refused(now time.Time) []RefusedSource {
 			}
 			guessing, _ := t.over(h)
 			all = append(all, RefusedSource{
-				Source: source, Since: h.since, Accounts: h.failing, Failures: h.failures,
+				Source: source, Known: t.knownNetwork(source), Since: h.since, Accounts: h.failing, Failures: h.failures,
 				NearLock: h.spending + len(h.spent), LoggedIn: h.succeeded, Guessing: guessing,
 			})
 		})

@@ -65,6 +65,9 @@ type Metrics interface {
 	Accounts(auth.Headcount)
 	// RulesInForce is told of the rules whenever they may have changed.
 	RulesInForce(auth.Rules)
+	// KnownNetworks is told how many networks of offices are in force, whenever that may
+	// have changed.
+	KnownNetworks(n int)
 	// Attacks is told how many causes of locks look like an attack.
 	Attacks(n int)
 	// ThrottledSources is told which sources are refused for now.
@@ -255,8 +258,9 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	if c.Throttle.Enabled {
 		g.guard.Throttle = &auth.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
 	}
-	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	g.guard.SetPolicy(policy(c))
 	g.Metrics.RulesInForce(c.Rules())
+	g.Metrics.KnownNetworks(len(c.Throttle.Known()))
 	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })
 	g.Metrics.Reloaded(time.Now(), nil)
 	g.renewals.begin(g, c)
@@ -335,8 +339,9 @@ const agreeWithin = time.Minute
 // putIntoForce replaces the configuration.
 func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
 	g.live.put(next)
-	g.guard.SetPolicy(auth.Policy{Names: c.Namer(), Rules: c.Rules()})
+	g.guard.SetPolicy(policy(c))
 	g.Metrics.RulesInForce(c.Rules())
+	g.Metrics.KnownNetworks(len(c.Throttle.Known()))
 	for _, signal := range []chan struct{}{g.reloaded, g.renamed, g.adopted} {
 		select {
 		case signal <- struct{}{}:
@@ -352,6 +357,11 @@ func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
 		g.Log.Warn("these settings have changed and need a restart", "settings", needs)
 	}
 	g.Log.Info("the new configuration is in force", "file", c.File)
+}
+
+// policy is what the guard works by.
+func policy(c *config.Config) auth.Policy {
+	return auth.Policy{Names: c.Namer(), Rules: c.Rules(), KnownNetworks: c.Throttle.Known()}
 }
 
 // live is what a reload replaces: the doors ask it each time.

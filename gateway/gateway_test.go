@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,15 +46,16 @@ func (*memory) Health(context.Context) error { return nil }
 
 // counts is told what the gateway tells its metrics.
 type counts struct {
-	mu       sync.Mutex
-	outcomes map[auth.Outcome]int
-	reloads  []error
-	expires  time.Time // of the certificate that clients see
-	oldest   time.Time // event of the audit log
-	unread   error     // why the certificate of the files is not in force
-	panics   int       // of the admin interface
-	panicked map[auth.Protocol]int
-	scraped  http.HandlerFunc
+	knownNetworks atomic.Int64
+	mu            sync.Mutex
+	outcomes      map[auth.Outcome]int
+	reloads       []error
+	expires       time.Time // of the certificate that clients see
+	oldest        time.Time // event of the audit log
+	unread        error     // why the certificate of the files is not in force
+	panics        int       // of the admin interface
+	panicked      map[auth.Protocol]int
+	scraped       http.HandlerFunc
 }
 
 func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
@@ -90,6 +92,7 @@ func (*counts) UpstreamUp(auth.Protocol, bool)        {}
 func (*counts) StoreUp(bool)                          {}
 func (*counts) Accounts(auth.Headcount)               {}
 func (*counts) RulesInForce(auth.Rules)               {}
+func (c *counts) KnownNetworks(n int)                 { c.knownNetworks.Store(int64(n)) }
 func (*counts) Attacks(int)                           {}
 func (*counts) ThrottledSources([]auth.RefusedSource) {}
 func (*counts) UnknownNames(int)                      {}
@@ -667,9 +670,13 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	if n := len(o.counts.reloads); n != 3 || o.counts.reloads[1] != nil || o.counts.reloads[2] == nil {
 		t.Errorf("reloads told: %v, want the start, a good one and a bad one", o.counts.reloads)
 	}
-	o.write("throttle: { strangers_after: 20 }\nstore: { forget_unknown_after: 48h }\n")
+	o.write("throttle: { strangers_after: 20, known_networks: [203.0.113.0/24, 198.51.100.7] }\nstore: { forget_unknown_after: 48h }\n")
 	if err := o.gateway.Reload(); err != nil || strings.Contains(o.log.String(), "need a restart") {
 		t.Errorf("a setting that needs none is said to need a restart: %v, %s", err, o.log)
+	}
+	known := o.gateway.guard.KnownNetwork(netip.MustParseAddr("203.0.113.9"))
+	if n := o.counts.knownNetworks.Load(); known.String() != "203.0.113.0/24" || n != 2 {
+		t.Errorf("203.0.113.9 lies in the known network %v, and the metrics say that there are %d", known, n)
 	}
 	o.write("limits: { failed_logins: 3 }\nadmin: { socket_group: \"0\" }\n")
 	for times := range 2 { // as long as it is not in force

@@ -198,9 +198,10 @@ func (ls *listeners) addresses() (addresses []string) {
 // needRestart names the settings that a reload cannot put into force and that
 // are not as they were at the start.
 func needRestart(old, c *config.Config) (settings []string) {
-	// These two are of the rules, which a reload replaces.
+	// These are of the policy, which a reload replaces.
 	store, throttle := old.Store, old.Throttle
 	store.ForgetUnknownAfter, throttle.StrangersAfter = c.Store.ForgetUnknownAfter, c.Throttle.StrangersAfter
+	throttle.KnownNetworks = c.Throttle.KnownNetworks
 	type pair struct {
 		name     string
 		old, new any

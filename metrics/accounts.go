@@ -23,6 +23,8 @@ type accounts struct {
 	unknown            prometheus.Gauge
 	throttledOffices   prometheus.Gauge
 	throttledOthers    prometheus.Gauge
+	throttledKnown     prometheus.Gauge
+	knownNetworks      prometheus.Gauge
 	sharedUsed         prometheus.Gauge
 	sharedFull         prometheus.Gauge
 	sweptAt            prometheus.Gauge
@@ -90,6 +92,10 @@ func (c *accounts) register(f factory) {
 			"a day: with logins=some it is probably an office, whose other users cannot log in. 'congthu source list' shows them, "+
 			"'congthu source allow' lets an office go on.", "logins")
 	c.throttledOffices, c.throttledOthers = throttled.WithLabelValues("some"), throttled.WithLabelValues("none")
+	c.throttledKnown = f.gauge("congthu_throttled_known_sources",
+		"Those of congthu_throttled_sources that lie in offices of the organisation (throttle.known_networks): users there who have not logged in "+
+			"from there before are refused, perhaps for one infected PC. 'congthu source list' shows them.")
+	c.knownNetworks = f.gauge("congthu_known_networks", "Networks of offices in force (throttle.known_networks), in which sources have more room. 0: no office is known.")
 	c.unknown = f.gauge("congthu_unknown_names",
 		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names further names share "+
 			"counters (congthu_shared_counters): import the accounts.")
@@ -210,15 +216,22 @@ func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
 
 // ThrottledSources sets which sources are refused for now.
 func (m *Metrics) ThrottledSources(refused []auth.RefusedSource) {
-	offices := 0
+	offices, known := 0, 0
 	for _, r := range refused {
 		if r.LoggedIn > 0 {
 			offices++
 		}
+		if r.Known.IsValid() {
+			known++
+		}
 	}
+	m.accounts.throttledKnown.Set(float64(known))
 	m.accounts.throttledOffices.Set(float64(offices))
 	m.accounts.throttledOthers.Set(float64(len(refused) - offices))
 }
+
+// KnownNetworks sets how many networks of offices are in force.
+func (m *Metrics) KnownNetworks(n int) { m.accounts.knownNetworks.Set(float64(n)) }
 
 // UnknownNames sets how many names are remembered that nobody ever logged in with.
 func (m *Metrics) UnknownNames(n int) { m.accounts.unknown.Set(float64(n)) }

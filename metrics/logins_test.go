@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -57,7 +58,11 @@ func TestDurationsAreSplitIntoTheirParts(t *testing.T) {
 	want(t, reg, `congthu_login_shared_total{protocol="imap",result="denied"}`, 0)
 	m.Attempted(auth.Attempt{Protocol: auth.SMTP}, auth.Verdict{Outcome: auth.Locked, Shared: true, Admission: time.Millisecond})
 	want(t, reg, `congthu_login_shared_total{protocol="smtp",result="denied"}`, 1)
-	m.ThrottledSources([]auth.RefusedSource{{LoggedIn: 2}, {}, {LoggedIn: 1}, {}, {}})
+	office := netip.MustParsePrefix("203.0.113.0/24")
+	m.ThrottledSources([]auth.RefusedSource{{LoggedIn: 2}, {}, {LoggedIn: 1, Known: office}, {}, {Known: office}})
+	want(t, reg, "congthu_throttled_known_sources", 2)
+	m.KnownNetworks(3)
+	want(t, reg, "congthu_known_networks", 3)
 	want(t, reg, `congthu_throttled_sources{logins="some"}`, 2)
 	want(t, reg, `congthu_throttled_sources{logins="none"}`, 3)
 	m.SharedCounters(auth.Counters{Used: 7, Full: 3})

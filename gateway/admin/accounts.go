@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,7 @@ func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Even
 		change = s.ChangePassword()
 	}
 	why := Explain(a, rules, s.Guard.LatelyRefused(a.Name), s.Guard.LatelyUnanswered(a.Name), now, change)
+	s.tellKnownNetworks(why, a)
 	if more := elsewhere(rows, rules, now); len(more) > 0 {
 		why = slices.DeleteFunc(why, func(w Why) bool { return w.Outcome == auth.Accepted.String() })
 		at := 0
@@ -102,6 +104,33 @@ func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Even
 	}
 	return Account{
 		Summary: s.summary(a, rules, now), Why: why, Events: eventsOf(events), OtherNames: otherNames(rows),
+	}
+}
+
+// tellKnownNetworks adds to what tells of wrong passwords, or of a refusal, which of
+// the addresses lie in offices of the organisation.
+func (s *Server) tellKnownNetworks(why []Why, a auth.Account) {
+	for i := range why {
+		var sources []netip.AddrPort
+		switch why[i].Outcome {
+		case auth.Locked.String(), auth.WrongPassword.String():
+			for _, m := range a.Mistakes {
+				sources = append(sources, m.Source)
+			}
+		case auth.Throttled.String(), auth.Busy.String():
+			sources = append(sources, s.Guard.LatelyRefused(a.Name).Source)
+		}
+		told := make(map[netip.Addr]bool)
+		for _, source := range sources {
+			addr := source.Addr().Unmap()
+			network := s.Guard.KnownNetwork(addr)
+			if !network.IsValid() || told[addr] {
+				continue
+			}
+			told[addr] = true
+			why[i].EN += fmt.Sprintf(" %s is in an office of yours (known network %s).", addr, network)
+			why[i].VI += fmt.Sprintf(" %s là địa chỉ của cơ quan quý vị (mạng đã khai báo %s).", addr, network)
+		}
 	}
 }
 

@@ -143,6 +143,7 @@ type Guard interface {
 	EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.Act) (auth.AllowedSource, error)
 	AllowedSources() []auth.AllowedSource
 	RefusedSources() []auth.RefusedSource
+	KnownNetwork(addr netip.Addr) netip.Prefix
 	OtherNames(ctx context.Context, account auth.Name) ([]auth.Account, error)
 	Merge(ctx context.Context, account auth.Name, act auth.Act, dry bool) (auth.Merged, error)
 	MergeAll(ctx context.Context, store auth.Lister, act auth.Act, dry bool) ([]auth.Merged, error)

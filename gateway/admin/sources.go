@@ -29,6 +29,7 @@ type AllowedSource struct {
 	Until  time.Time `json:"until,omitzero" doc:"When it ends by itself; left out when it was ended."`
 	By     string    `json:"by" doc:"Who allowed or ended it."`
 	Reason string    `json:"reason"`
+	Known  string    `json:"known_network,omitempty" doc:"The network of throttle.known_networks that it lies in: an office of the organisation. Left out for none."`
 	EN     string    `json:"en" doc:"The same in a sentence, in English."`
 	VI     string    `json:"vi" doc:"The same in a sentence, in Vietnamese."`
 }
@@ -43,6 +44,7 @@ type RefusedSource struct {
 	NearLock  int       `json:"near_lock" doc:"Accounts that it has brought near their lock within a day, unlocked since or not."`
 	LoggedIn  int       `json:"logged_in" doc:"Accounts logged in to from there within a day: with some, it is probably an office or a provider. See the alert CongthuOfficeThrottled."`
 	Guessing  bool      `json:"guessing" doc:"true: everybody is refused there who has not logged in from there lately. false: only further tries at accounts with several wrong passwords are."`
+	Known     string    `json:"known_network,omitempty" doc:"The network of throttle.known_networks that it lies in: an office of the organisation. Left out for none."`
 	Suspected bool      `json:"suspected_attack" doc:"Accounts were locked from there that look like an attack: see /causes. Block it, do not allow it."`
 	EN        string    `json:"en" doc:"The same in a sentence, in English."`
 	VI        string    `json:"vi" doc:"The same in a sentence, in Vietnamese."`
@@ -58,7 +60,7 @@ func (s *Server) listSources(ctx context.Context, _ *struct{}) (*sourcesOutput, 
 	list := SourceList{Allowed: make([]AllowedSource, 0), Refused: make([]RefusedSource, 0)}
 	rules := s.Guard.Rules()
 	for _, a := range s.Guard.AllowedSources() {
-		list.Allowed = append(list.Allowed, allowedSource(a, rules))
+		list.Allowed = append(list.Allowed, s.allowedSource(a, rules))
 	}
 	for _, r := range s.Guard.RefusedSources() {
 		list.Refused = append(list.Refused, refusedSource(r, suspected(causes, r.Source), rules))
@@ -123,7 +125,7 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 	case err != nil:
 		return nil, s.storeFailed("change source", err)
 	}
-	shown := allowedSource(a, s.Guard.Rules())
+	shown := s.allowedSource(a, s.Guard.Rules())
 	if !a.Until.IsZero() {
 		causes, err := s.causes(ctx)
 		if err != nil {
@@ -209,6 +211,24 @@ func suspected(causes []incident.Incident, source netip.Prefix) bool {
 }
 
 // allowedSource shows a source that is allowed, or of which that was ended.
+func (s *Server) allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
+	v := allowedSource(a, rules)
+	if network := s.Guard.KnownNetwork(a.Source.Addr()); network.IsValid() {
+		v.Known = network.String()
+		v.EN += knownEN(network)
+		v.VI += knownVI(network)
+	}
+	return v
+}
+
+func knownEN(network netip.Prefix) string {
+	return fmt.Sprintf(" It is in an office of yours (known network %s).", network)
+}
+
+func knownVI(network netip.Prefix) string {
+	return fmt.Sprintf(" Đây là địa chỉ của cơ quan quý vị (mạng đã khai báo %s).", network)
+}
+
 func allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 	v := AllowedSource{Source: sourceName(a.Source), Since: a.Since.UTC(), Until: a.Until.UTC(), By: a.By, Reason: a.Reason}
 	if a.Until.IsZero() {
@@ -240,6 +260,11 @@ func refusedSource(r auth.RefusedSource, attack bool, rules auth.Rules) RefusedS
 			v.Source, e.en(r.Since), count(r.NearLock, "account"))
 		v.VI = fmt.Sprintf("%s bị từ chối từ %s đối với tài khoản đã nhập sai nhiều lần: trong một ngày đã làm %d tài khoản gần bị khóa.",
 			v.Source, e.vi(r.Since), r.NearLock)
+	}
+	if r.Known.IsValid() {
+		v.Known = r.Known.String()
+		v.EN += knownEN(r.Known)
+		v.VI += knownVI(r.Known)
 	}
 	if attack {
 		v.EN += " This looks like an attack: block it, do not allow it."

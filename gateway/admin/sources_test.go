@@ -89,6 +89,55 @@ func TestASourceIsAllowedAndThatIsEnded(t *testing.T) {
 	}
 }
 
+// Support sees that a source, or the one that the wrong passwords of an account come
+// from, lies in an office of the organisation.
+func TestSourcesInKnownNetworksAreSaidToBeOffices(t *testing.T) {
+	f := newFixture(t)
+	f.guard.Throttle = new(auth.Throttle)
+	f.guard.SetPolicy(auth.Policy{
+		Names: &auth.Namer{Default: "example.org"}, Rules: f.guard.Rules(),
+		KnownNetworks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+	})
+	const stranger = "203.0.113.9:4000"
+	throttled(t, throttled(t, f, office), stranger)
+	en, vi := "is in an office of yours (known network 198.51.100.0/24).", "là địa chỉ của cơ quan quý vị (mạng đã khai báo 198.51.100.0/24)."
+	list := decode[SourceList](t, f.request("GET", base+"/sources", ""), 200)
+	var known []string
+	for _, r := range list.Refused {
+		if r.Known != "" {
+			known = append(known, r.Source)
+		}
+		if says := strings.Contains(r.EN, en) && strings.Contains(r.VI, vi); says != (r.Known == "198.51.100.0/24") {
+			t.Errorf("%+v", r)
+		}
+	}
+	if fmt.Sprint(known) != "[198.51.100.9]" || len(list.Refused) != 2 {
+		t.Errorf("in known networks: %v, of %+v", known, list.Refused)
+	}
+	a := decode[AllowedSource](t, f.request("POST", base+"/sources/198.51.100.9/allow", `{"reason":"văn phòng","hours":4}`), 200)
+	if a.Known != "198.51.100.0/24" || !strings.Contains(a.EN, en) || !strings.Contains(a.VI, vi) {
+		t.Errorf("%+v", a)
+	}
+	a = decode[AllowedSource](t, f.request("POST", base+"/sources/203.0.113.9/allow", `{"reason":"khách","hours":4}`), 200)
+	if a.Known != "" || strings.Contains(a.EN, "office") {
+		t.Errorf("%+v", a)
+	}
+	decode[AllowedSource](t, f.request("POST", base+"/sources/198.51.100.9/end", `{"reason":"hết"}`), 200)
+
+	// An account that was refused there, and one whose wrong passwords come from there.
+	f.attempt(t, "an", office, auth.JudgedRight)
+	for range 2 {
+		f.attempt(t, "binh", "198.51.100.77:4000", auth.JudgedWrong)
+		f.attempt(t, "binh", "192.0.2.77:4000", auth.JudgedWrong)
+	}
+	for name, source := range map[string]string{"an": "198.51.100.9", "binh": "198.51.100.77"} {
+		shown := decode[Account](t, f.request("GET", base+"/accounts/"+name+"@example.org", ""), 200)
+		if !strings.Contains(shown.Why[0].EN, source+" "+en) || !strings.Contains(shown.Why[0].VI, source+" "+vi) || strings.Count(shown.Why[0].EN, "office of yours (") != 1 {
+			t.Errorf("%s: %+v", name, shown.Why)
+		}
+	}
+}
+
 func TestASourceIsWrittenAsOneAddress(t *testing.T) {
 	for text, want := range map[string]string{
 		"203.0.113.7": "203.0.113.7", "::ffff:203.0.113.7": "203.0.113.7", "2001:db8::7": "2001:db8::7",

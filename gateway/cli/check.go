@@ -53,6 +53,7 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 			if cert := c.AdminCertificate(); cert != nil {
 				k.certificate(tr("admin cert."), cert)
 			}
+			k.knownNetworks()
 			k.directories()
 			k.addresses()
 			k.store(cmd.Context())
@@ -104,6 +105,25 @@ func (k *check) certificate(what string, cert *config.Certificate) {
 		return
 	}
 	k.say("ok", what, trf("runs out on %s", cert.NotAfter().Local().Format(time.DateOnly)))
+}
+
+// knownNetworks says what is known to be an office, and how it differs.
+func (k *check) knownNetworks() {
+	known := k.config.Throttle.Known()
+	if len(known) == 0 {
+		return
+	}
+	var networks []string
+	for _, n := range known {
+		networks = append(networks, n.String())
+	}
+	without, with := k.config.Rules().Lockout.WithoutGrant()
+	more := tr("what locks it, and how many accounts a source can lock, is the same")
+	if k.config.Rules().Lockout.Mode != auth.Enforce {
+		more = trf("while rules.lockout does not lock, a source has %d times the room", auth.KnownNetworkTimes)
+	}
+	k.say("ok", "known networks", trf("%s: an account that was not logged in to from there may have %d wrong passwords before a source there needs room for it, elsewhere %d; %s",
+		strings.Join(networks, ", "), with, without, more))
 }
 
 func (k *check) imap(ctx context.Context) {

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"testing"
 
+	"congthu/auth"
 	"congthu/gateway/config"
 	"congthu/gateway/mailtest"
 	"congthu/gateway/upstream"
@@ -65,4 +67,35 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestCheckNamesTheKnownNetworks(t *testing.T) {
+	rules := func(mode auth.Mode) config.Regulation {
+		return config.Regulation{Lockout: config.Lockout{Mode: mode, Tolerated: 5}}
+	}
+	for _, c := range []struct {
+		throttle config.Throttle
+		want     string
+	}{
+		{config.Throttle{Enabled: true}, ""},
+		{config.Throttle{KnownNetworks: office}, ""},
+		{config.Throttle{Enabled: true, KnownNetworks: office}, "ok       known networks 203.0.113.0/24, 2001:db8:1::/48: an account that was not logged in to from there may have 4 wrong passwords before a source there needs room for it, elsewhere 2; what locks it, and how many accounts a source can lock, is the same\n"},
+	} {
+		var out bytes.Buffer
+		k := &check{out: &out, config: &config.Config{Throttle: c.throttle, Regulation: rules(auth.Enforce)}}
+		k.knownNetworks()
+		if out.String() != c.want || k.failed {
+			t.Errorf("%q, want %q", out.String(), c.want)
+		}
+		k.config.Regulation = rules(auth.Warn)
+		out.Reset()
+		k.knownNetworks()
+		if more := "; while rules.lockout does not lock, a source has 10 times the room\n"; strings.HasSuffix(out.String(), more) != (c.want != "") {
+			t.Errorf("%q, want it to end with %q", out.String(), more)
+		}
+	}
+}
+
+var office = []config.KnownNetwork{
+	config.KnownNetwork(netip.MustParsePrefix("203.0.113.0/24")), config.KnownNetwork(netip.MustParsePrefix("2001:db8:1::/48")),
 }

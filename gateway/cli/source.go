@@ -90,12 +90,16 @@ func (c *client) printSources(w io.Writer, list admin.SourceList) {
 	}
 	rows := [][]string{heading("REFUSED", "SINCE", "ACCOUNTS", "WRONG", "NEAR LOCK", "LOGGED IN", "ATTACK?", "WHO")}
 	suspected, office, most := false, "", 0
+	var known []admin.RefusedSource
 	for _, r := range list.Refused {
 		attack, who := "-", tr("accounts with several wrong passwords")
 		if r.Suspected {
 			attack, suspected = tr("suspected"), true
 		} else if _, err := admin.ParseSource(r.Source); err == nil && (office == "" || r.LoggedIn > most) {
 			office, most = r.Source, r.LoggedIn // people log in there
+		}
+		if r.Known != "" {
+			known = append(known, r)
 		}
 		if r.Guessing {
 			who = tr("everybody new there")
@@ -104,6 +108,9 @@ func (c *client) printSources(w io.Writer, list admin.SourceList) {
 	}
 	table(w, "", rows)
 	fmt.Fprintln(w)
+	for _, r := range known {
+		say(w, "%s is in an office of yours: known network %s.\n", r.Source, r.Known)
+	}
 	if suspected {
 		say(w, "Block what attacks at the firewall, and do not allow it. What it has locked: congthu account causes%s\n", c.flags)
 	}

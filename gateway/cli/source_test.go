@@ -44,7 +44,7 @@ func TestSourcesAreListedAndAllowed(t *testing.T) {
 		f.sources = admin.SourceList{
 			Allowed: []admin.AllowedSource{{Source: "198.51.100.4", Until: at("2026-11-21 08:00:00"), By: "Nguyễn Văn A", Reason: "UBND huyện, máy quét dùng mật khẩu cũ"}},
 			Refused: []admin.RefusedSource{
-				{Source: "192.0.2.0/24", Since: at("2026-11-20 10:05:00"), Accounts: 40, Failures: 52, Guessing: true},
+				{Source: "192.0.2.0/24", Known: "192.0.2.0/24", Since: at("2026-11-20 10:05:00"), Accounts: 40, Failures: 52, Guessing: true},
 				{Source: "203.0.113.5", Since: at("2026-11-20 10:02:00"), Accounts: 10, Failures: 14, NearLock: 5, LoggedIn: 1, Guessing: true, Suspected: true},
 				{Source: "203.0.113.9", Since: at("2026-11-20 09:30:00"), Accounts: 6, Failures: 9},
 				{Source: "2001:db8::/64", Since: at("2026-11-20 09:00:00"), Accounts: 2, Failures: 6, NearLock: 5, LoggedIn: 34},

@@ -104,6 +104,7 @@ var sourceTexts = []text{
 	{"WHO", "ÁP DỤNG CHO"},
 	{"accounts with several wrong passwords", "tài khoản có nhiều lần nhập sai"},
 	{"everybody new there", "mọi người mới ở đó"},
+	{"%s is in an office of yours: known network %s.", "%s thuộc cơ quan của quý vị: mạng đã khai báo %s."},
 	{"Block what attacks at the firewall, and do not allow it. What it has locked: congthu account causes%s", "Hãy chặn nguồn tấn công ở tường lửa và không cho phép nguồn đó. Những gì nó đã khóa: congthu account causes%s"},
 	{"Is it an office of yours? To let it go on: congthu source allow %s --hours 4%s --reason \"...\"", "Đó có phải cơ quan của quý vị không? Để cho phép tiếp tục: congthu source allow %s --hours 4%s --reason \"...\""},
 	{"say which address: %s 203.0.113.7 --hours 4 --reason %s", "hãy cho biết địa chỉ: %s 203.0.113.7 --hours 4 --reason %s"},

@@ -46,6 +46,7 @@ func (c *Config) Agreement() auth.Agreement {
 		"throttle.failures":        fmt.Sprint(t.Failures),
 		"throttle.locks":           fmt.Sprint(t.Locks),
 		"throttle.strangers_after": fmt.Sprint(t.StrangersAfter),
+		"throttle.known_networks":  networks(t.KnownNetworks),
 
 		"store.postgres.lease":       duration(p.Lease),
 		"store.last_login_window":    duration(c.Store.LastLoginWindow),
@@ -105,6 +106,14 @@ func list(values []string) string {
 		panic(err) // strings
 	}
 	return string(text)
+}
+
+func networks(known []KnownNetwork) string {
+	var texts []string
+	for _, n := range known {
+		texts = append(texts, n.String())
+	}
+	return list(texts)
 }
 
 // duration is written so that equal ones are written alike.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -99,13 +100,16 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 		"throttle.failures":                     func(c *Config) { c.Throttle.Failures++ },
 		"throttle.locks":                        func(c *Config) { c.Throttle.Locks++ },
 		"throttle.strangers_after":              func(c *Config) { c.Throttle.StrangersAfter++ },
-		"store.postgres.lease":                  func(c *Config) { c.Store.Postgres.Lease++ },
-		"store.last_login_window":               func(c *Config) { c.Store.LastLoginWindow++ },
-		"store.max_unknown_names":               func(c *Config) { c.Store.MaxUnknownNames++ },
-		"store.forget_unknown_after":            func(c *Config) { c.Store.ForgetUnknownAfter++ },
-		"audit.keep_days":                       func(c *Config) { c.Audit.KeepDays++ },
-		"imap.upstream.login_name":              func(c *Config) { c.IMAP.Upstream.LoginName = LoginLocal },
-		"smtp.upstream.login_name":              func(c *Config) { c.SMTP.Upstream.LoginName = LoginLocal },
+		"throttle.known_networks": func(c *Config) {
+			c.Throttle.KnownNetworks = append(c.Throttle.KnownNetworks, KnownNetwork(netip.MustParsePrefix("203.0.113.0/24")))
+		},
+		"store.postgres.lease":       func(c *Config) { c.Store.Postgres.Lease++ },
+		"store.last_login_window":    func(c *Config) { c.Store.LastLoginWindow++ },
+		"store.max_unknown_names":    func(c *Config) { c.Store.MaxUnknownNames++ },
+		"store.forget_unknown_after": func(c *Config) { c.Store.ForgetUnknownAfter++ },
+		"audit.keep_days":            func(c *Config) { c.Audit.KeepDays++ },
+		"imap.upstream.login_name":   func(c *Config) { c.IMAP.Upstream.LoginName = LoginLocal },
+		"smtp.upstream.login_name":   func(c *Config) { c.SMTP.Upstream.LoginName = LoginLocal },
 	} {
 		c := defaults()
 		change(c)

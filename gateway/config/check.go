@@ -335,7 +335,10 @@ func (k *checker) checkSizes() {
 		k.between("throttle.failures", c.Throttle.Failures, 1, 1_000_000)
 		k.between("throttle.locks", c.Throttle.Locks, 1, 1_000_000)
 		k.between("throttle.strangers_after", c.Throttle.StrangersAfter, 0, 1_000_000)
+	} else if len(c.Throttle.KnownNetworks) > 0 {
+		k.doubt("throttle.known_networks", "remove it, or set enabled: true", "`throttle.known_networks` has no effect while `throttle.enabled` is false: no source is refused")
 	}
+	k.checkTwice("throttle.known_networks", prefixes(c.Throttle.KnownNetworks))
 	l := c.Limits
 	k.between("limits.connections", l.Connections, 1, 10_000_000)
 	k.between("limits.connections_per_source", l.ConnectionsPerSource, 1, 10_000_000)

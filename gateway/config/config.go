@@ -292,6 +292,30 @@ type Throttle struct {
 	Locks    int           `yaml:"locks"`
 	// StrangersAfter is [auth.Lockout].StrangersAfter.
 	StrangersAfter int `yaml:"strangers_after"`
+	// KnownNetworks are the networks of the organisation's own offices.
+	KnownNetworks []KnownNetwork `yaml:"known_networks"`
+}
+
+// KnownNetwork is a network of an office: an IPv4 network of 16 bits or more, an IPv6
+// network of 32 to 64 bits.
+type KnownNetwork netip.Prefix
+
+// String returns the network in CIDR notation.
+func (n KnownNetwork) String() string { return netip.Prefix(n).String() }
+
+// Known returns the known networks, none while no source is throttled.
+func (t Throttle) Known() (networks []netip.Prefix) {
+	if t.Enabled {
+		networks = prefixes(t.KnownNetworks)
+	}
+	return networks
+}
+
+func prefixes(known []KnownNetwork) (networks []netip.Prefix) {
+	for _, n := range known {
+		networks = append(networks, netip.Prefix(n))
+	}
+	return networks
 }
 
 // Limits bound what clients can take up, at all doors together.

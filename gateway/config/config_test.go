@@ -64,7 +64,7 @@ func TestFiveLinesAreEnough(t *testing.T) {
 		"imap up": "127.0.0.1:10143", "imap up tls": upstream.Plain, "imap name": "127.0.0.1", "timeout": 30 * time.Second,
 		"zone": "Asia/Ho_Chi_Minh", "sweep": "02:30", "log": Log{slog.LevelInfo, LogJSON}, "drain": 30 * time.Second,
 		"limits":   Limits{20000, 2000, time.Minute, 3 * time.Minute, 10, 35 * time.Minute, 15 * time.Second},
-		"throttle": Throttle{true, 10 * time.Minute, 10, 100, 5, 30},
+		"throttle": Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100, Locks: 5, StrangersAfter: 30},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -122,6 +122,7 @@ func TestTheCompleteExampleIsRightAndComplete(t *testing.T) {
 		{c.SMTP.Listen, short.SMTP.Listen}, {c.SMTP.MaxRecipients, short.SMTP.MaxRecipients}, {c.DataDir, short.DataDir}, {c.Profile, short.Profile},
 	} {
 		if diff := cmp.Diff(part.short, part.full, cmpopts.IgnoreUnexported(auth.Lockout{}), cmp.Transformer("empty", func(t []Token) int { return len(t) }),
+			cmp.Transformer("none", func(n []KnownNetwork) string { return fmt.Sprint(n) }),
 			cmp.Comparer(func(a, b auth.Secret) bool { return a == b })); diff != "" {
 			t.Errorf("the example differs from the defaults (-default +example):\n%s", diff)
 		}

@@ -175,7 +175,7 @@ func wanted(dst reflect.Value) string {
 		return "a duration"
 	case auth.Name:
 		return "a mail address"
-	case netip.Prefix:
+	case netip.Prefix, KnownNetwork:
 		return "a network"
 	}
 	return "text"

@@ -167,6 +167,8 @@ func readText(dst any, text string) (value any, known bool, err error) {
 		value, err = readSHA256(text)
 	case netip.Prefix:
 		value, err = readNetwork(text)
+	case KnownNetwork:
+		value, err = anyOf(readKnownNetwork(text))
 	case auth.Name:
 		value, err = readName(text)
 	case auth.Mode:
@@ -323,6 +325,36 @@ func readNetwork(text string) (any, error) {
 			fmt.Sprintf("write %s for the network, or %s for the one address", masked, network.Addr())}
 	}
 	return network, nil
+}
+
+// readKnownNetwork reads the network of an office. The list is for those whose people
+// are one's own: the larger the network, the likelier is somebody else in it.
+func readKnownNetwork(text string) (KnownNetwork, error) {
+	if network, err := netip.ParsePrefix(text); err == nil && network.Bits() == 0 {
+		return KnownNetwork{}, tooWide(network)
+	}
+	read, err := readNetwork(text)
+	network := read.(netip.Prefix)
+	source := auth.Source(network.Addr())
+	switch {
+	case err != nil:
+		return KnownNetwork{}, err
+	case network.Bits() > source.Bits():
+		return KnownNetwork{}, &mistake{fmt.Sprintf("%q is a part of one source: an IPv6 /64 is what one customer is given", text),
+			fmt.Sprintf("write the /64: %s", source)}
+	case network.Addr().Is4() && network.Bits() < auth.LargestKnownIPv4, network.Addr().Is6() && network.Bits() < auth.LargestKnownIPv6:
+		return KnownNetwork{}, tooWide(network)
+	}
+	return KnownNetwork(network), nil
+}
+
+func tooWide(network netip.Prefix) error {
+	most := auth.LargestKnownIPv4
+	if network.Addr().Is6() {
+		most = auth.LargestKnownIPv6
+	}
+	return &mistake{fmt.Sprintf("%q is too wide for an office: strangers are in it, who would have the room of colleagues", network),
+		fmt.Sprintf("list the networks or addresses that your offices come from, each of %d bits or more", most)}
 }
 
 func readName(text string) (any, error) {
