@@ -22,12 +22,11 @@ const selectAgreed = `SELECT value FROM agreed WHERE what = $1`
 // The value is stored as it is, so it must be no secret.
 func (s *Store) Agree(ctx context.Context, what, value string) error {
 	var agreed string
-	err := s.read(ctx, func(ctx context.Context) error {
-		_, err := s.pool.Exec(ctx, `INSERT INTO agreed (what, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, what, value)
-		if err != nil {
-			return err
-		}
-		return s.pool.QueryRow(ctx, selectAgreed, what).Scan(&agreed)
+	err := s.apart(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// It writes what is there as well: what was seen may be lacking on the standby,
+		// and is there when this commit is confirmed.
+		return tx.QueryRow(ctx, `INSERT INTO agreed (what, value) VALUES ($1, $2)
+			ON CONFLICT (what) DO UPDATE SET value = agreed.value RETURNING value`, what, value).Scan(&agreed)
 	})
 	switch {
 	case err != nil:
@@ -83,11 +82,9 @@ func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(a
 	for began := time.Now(); ; {
 		var own error
 		var others map[int64]pulse
-		err := s.read(ctx, func(ctx context.Context) error {
-			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-				others, own, err = s.decide(ctx, tx, settings, decide)
-				return err
-			})
+		err := s.apart(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+			others, own, err = s.decide(ctx, tx, settings, decide)
+			return err
 		})
 		if err != nil {
 			return fmt.Errorf("agree on the rules: %w", err)

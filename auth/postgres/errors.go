@@ -100,7 +100,7 @@ func explain(ctx context.Context, err error) error {
 // lost reports whether an error means that the connection is gone, or could not
 // be made; another may do.
 func lost(err error) bool {
-	if err == nil || errors.Is(err, errDeclaredDead) {
+	if err == nil || errors.Is(err, errDeclaredDead) || errors.Is(err, ErrUnconfirmed) {
 		return false
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)

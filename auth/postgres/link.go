@@ -94,6 +94,35 @@ func (s *Store) commit(ctx context.Context, l *link, b *pgx.Batch) error {
 		"or take it out of synchronous_standby_names, and do not cancel what waits", ErrUnconfirmed)
 }
 
+// apart makes a transaction over a link of its own, for what is rare and in no lane, and
+// makes it again while there is hope. f may run more than once, and must write whatever
+// it finds: a commit that came back in doubt is confirmed by one that writes after it.
+func (s *Store) apart(ctx context.Context, f func(context.Context, pgx.Tx) error) error {
+	return s.read(ctx, func(ctx context.Context) error {
+		l, err := s.link(ctx, s.session)
+		if err != nil {
+			return err
+		}
+		err = s.over(ctx, l, f)
+		if !errors.Is(err, ErrUnconfirmed) { // or somebody else has it
+			closeConn(l.Conn)
+		}
+		return err
+	})
+}
+
+// over makes a transaction over a link; one that fails is for the caller to end.
+func (s *Store) over(ctx context.Context, l *link, f func(context.Context, pgx.Tx) error) error {
+	tx, err := l.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f(ctx, tx); err != nil {
+		return err
+	}
+	return s.commit(ctx, l, new(pgx.Batch))
+}
+
 // await keeps a connection open until its commit is answered. The transaction keeps
 // its locks until then, so that whoever wants something of the same accounts, or of
 // the same lane, waits and fails.

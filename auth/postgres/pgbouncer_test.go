@@ -110,6 +110,14 @@ func TestAParameterThatPgBouncerRefusesIsNamed(t *testing.T) {
 	wantRefused(t, dsn+" options='-c work_mem=1MB'", ErrRefused, "out of the connection string")
 }
 
+// TestAStandbyBehindPgBouncerIsRefused: the pooler does not know which server it is.
+func TestAStandbyBehindPgBouncerIsRefused(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	pgtest.Shared(t).Exec(t, `ALTER DATABASE `+field(dsn, "dbname")+` SET default_transaction_read_only = on`)
+	wantRefused(t, pgtest.Shared(t).Pool(t).Through(dsn), ErrReadOnly, "name the primary")
+}
+
 func TestAPoolerThatSharesSessionsIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)

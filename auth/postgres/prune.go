@@ -57,45 +57,43 @@ func (s *Store) Older(ctx context.Context, before time.Time) (at audit.Head, err
 	return at, nil
 }
 
-// RemoveEvents implements [audit.Prunable]. It takes a connection of the pool and
-// no lock that a login needs. Should it be made twice, because the first answer was
-// lost, the second goes on from the first.
+// RemoveEvents implements [audit.Prunable]. It takes no lock that a login
+// needs. Should it be made twice, because the first answer was lost, the second goes on
+// from the first.
 func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (gone audit.Head, err error) {
 	defer s.operated(auth.OpPrune, time.Now(), &err)
 	var own error
-	err = s.read(ctx, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			own = nil
-			if err := scanLink(tx.QueryRow(ctx, selectRemoved+` FOR UPDATE`), &gone); err != nil {
-				return err
-			}
-			var told auth.Event
-			err := tx.QueryRow(ctx, `SELECT `+eventColumns+` FROM events WHERE seq = $1`, announced).Scan(eventFields(&told)...)
-			if none(err) != nil {
-				return err
-			}
-			var last int64
-			if last, own = audit.Removes(told, gone, most); own != nil || last <= gone.Seq {
-				return nil
-			}
-			var next audit.Head
-			err = scanLink(tx.QueryRow(ctx, selectLink, last), &next)
-			switch {
-			case errors.Is(err, pgx.ErrNoRows):
-				own = &audit.BrokenChain{Seq: last, Why: "the event is missing"}
-				return nil
-			case err != nil:
-				return err
-			}
-			if _, err := tx.Exec(ctx, moveRemoved, next.Seq, next.Hash, instant(next.At)); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, removeEvents, next.Seq); err != nil {
-				return err
-			}
-			gone = next
+	err = s.apart(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		own = nil
+		if err := scanLink(tx.QueryRow(ctx, selectRemoved+` FOR UPDATE`), &gone); err != nil {
+			return err
+		}
+		var told auth.Event
+		err := tx.QueryRow(ctx, `SELECT `+eventColumns+` FROM events WHERE seq = $1`, announced).Scan(eventFields(&told)...)
+		if none(err) != nil {
+			return err
+		}
+		var last int64
+		if last, own = audit.Removes(told, gone, most); own != nil || last <= gone.Seq {
 			return nil
-		})
+		}
+		var next audit.Head
+		err = scanLink(tx.QueryRow(ctx, selectLink, last), &next)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			own = &audit.BrokenChain{Seq: last, Why: "the event is missing"}
+			return nil
+		case err != nil:
+			return err
+		}
+		if _, err := tx.Exec(ctx, moveRemoved, next.Seq, next.Hash, instant(next.At)); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, removeEvents, next.Seq); err != nil {
+			return err
+		}
+		gone = next
+		return nil
 	})
 	if err == nil {
 		err = own

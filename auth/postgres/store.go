@@ -42,8 +42,8 @@ type Options struct {
 	Lease time.Duration
 
 	// MaxConns bounds the connections for reading. Three more are used for
-	// writing and for telling that this process lives, and one for each
-	// [Store.Changes], [Store.Alone] and [Store.UpdateAll]. 0: 8.
+	// writing and for telling that this process lives, and one for each [Store.Changes],
+	// [Store.Alone], [Store.UpdateAll], agreement and removal of events. 0: 8.
 	MaxConns int
 	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
 	ConnLifetime time.Duration
