@@ -14,7 +14,7 @@ var imports = map[string][]string{
 	"congthu/auth/audit":             {"congthu/auth"},
 	"congthu/auth/incident":          {"congthu/auth"},
 	"congthu/auth/password":          {"congthu/auth"},
-	"congthu/auth/storetest":         {"congthu/auth", "congthu/auth/audit", "congthu/auth/incident"},
+	"congthu/auth/storetest":         {"congthu/auth", "congthu/auth/audit", "congthu/auth/incident", "congthu/auth/storetest/testenv"},
 	"congthu/auth/storetest/testenv": {},
 	"congthu/auth/sqlite":            {"congthu/auth", "congthu/auth/audit"},
 	"congthu/auth/postgres":          {"congthu/auth", "congthu/auth/audit"},

@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"congthu/auth/storetest"
+	"congthu/auth/storetest/testenv"
 )
 
 // TestALoginCostsTheSameWithAMillionAccounts prints the table of the guide.
 func TestALoginCostsTheSameWithAMillionAccounts(t *testing.T) {
-	if os.Getenv("CONGTHU_SOAK") == "" {
-		t.Skip("only in make soak: it measures time")
-	}
+	testenv.NeedSoak(t)
 	var stores []storetest.Sized
 	for _, n := range []int{1_000, 100_000, 1_000_000} {
 		s := harness.Filled(t, open(t, Options{}), n).(*Store)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/password"
+	"congthu/auth/storetest/testenv"
 )
 
 // TestUnknownNamesTakeAsLongAsAccounts: the time of an answer must not tell
@@ -21,9 +21,7 @@ import (
 // with its previous one, and that of a name nobody knows with nothing, at the
 // same cost, and so is that of a name for which there is no room. Only medians of many tries say anything on a busy machine.
 func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
-	if os.Getenv("CONGTHU_SOAK") == "" {
-		t.Skip("only in make soak: it measures time")
-	}
+	testenv.NeedSoak(t)
 	const tries = 200
 	dir := t.TempDir()
 	fingerprints, err := password.Open(filepath.Join(dir, "pepper.key"))

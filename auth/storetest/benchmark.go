@@ -113,7 +113,7 @@ func inParallel(callers, n int, do func(i int)) {
 }
 
 // Sizes measures what the size of a store does to lists, to the sweep and to a
-// login, at 1,000, 100,000 and, with CONGTHU_SOAK, 1,000,000 accounts.
+// login, at 1,000, 100,000 and, with [testenv.SoakVariable], 1,000,000 accounts.
 func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s Store, first, n int) Store) {
 	sizes := []int{1_000, 100_000}
 	if Rounds(0, 1) > 0 {

@@ -15,12 +15,13 @@ import (
 	"pgregory.net/rapid"
 
 	"congthu/auth"
+	"congthu/auth/storetest/testenv"
 )
 
 // Rounds is how often a test with random timing is made: usual times, or more
-// when CONGTHU_SOAK is set in the environment and there is all the time.
+// when [testenv.SoakVariable] is set in the environment and there is all the time.
 func Rounds(usual, soak int) int {
-	if os.Getenv("CONGTHU_SOAK") != "" {
+	if os.Getenv(testenv.SoakVariable) != "" {
 		return soak
 	}
 	return usual

@@ -58,7 +58,6 @@ func made(t *testing.T) release {
 	return packages.release
 }
 
-// member is a file of an archive.
 // The pages are the repository's, whose directories the package does not have.
 func TestLinksOfThePagesLeadToWhatThePackageHas(t *testing.T) {
 	files := installed(t)
@@ -82,6 +81,7 @@ func TestLinksOfThePagesLeadToWhatThePackageHas(t *testing.T) {
 	}
 }
 
+// member is a file of an archive.
 type member struct {
 	header  tar.Header
 	content []byte

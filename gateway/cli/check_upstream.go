@@ -37,9 +37,11 @@ func (k *check) ask(ctx context.Context, server *upstream.Server, probe probe) e
 	if server.TLS == upstream.Implicit {
 		return probe(ctx, server)
 	}
-	soon, cancel := context.WithTimeout(ctx, cmp.Or(k.silence, silence))
+	deadline := time.Now().Add(cmp.Or(k.silence, silence))
+	soon, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	if err := probe(soon, server); err == nil || soon.Err() == nil {
+	// The connection can notice the deadline before the context does.
+	if err := probe(soon, server); err == nil || soon.Err() == nil && time.Now().Before(deadline) {
 		return err
 	}
 	if speaksTLS(ctx, server, probe) {

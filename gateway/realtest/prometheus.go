@@ -25,9 +25,7 @@ type PrometheusServer struct {
 func Prometheus(t testing.TB, ports ...int) *PrometheusServer {
 	t.Helper()
 	need(t)
-	if testenv.ClockShift() != "" {
-		t.Skip("Prometheus has the machine's clock, and the gateway another one")
-	}
+	testenv.NeedRealClock(t, "Prometheus has the machine's clock, and the gateway another one")
 	dir := newDir(t, "m")
 	p := &PrometheusServer{port: freePort(t)}
 	var targets []string

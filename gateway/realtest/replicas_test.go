@@ -15,19 +15,20 @@ import (
 	"time"
 
 	"congthu/auth/postgres/pgtest"
+	"congthu/auth/storetest/testenv"
 	"congthu/gateway/mailtest"
 )
 
-// soak is how long the tests that take random turns go on: CONGTHU_SOAK is a
-// duration; without it they take a few turns only.
+// soak is how long the tests that take random turns go on: [testenv.SoakVariable] is
+// a duration; without it they take a few turns only.
 func soak(t testing.TB) time.Duration {
-	text := os.Getenv("CONGTHU_SOAK")
+	text := os.Getenv(testenv.SoakVariable)
 	if text == "" {
 		return 0
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		t.Fatalf("CONGTHU_SOAK: %v", err)
+		t.Fatalf("%s: %v", testenv.SoakVariable, err)
 	}
 	return d
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // fill copies an account of the gateway, which is stopped, until there are n.
@@ -33,9 +35,7 @@ func (g *Gateway) fill(t *testing.T, n int) {
 // time until the whole program is ready, its files, its memory, and what LOGIN takes
 // in the seconds after the start, while the accounts are counted.
 func TestAMillionAccountsStartAndLogInLikeAThousand(t *testing.T) {
-	if soak(t) == 0 {
-		t.Skip("only in make soak: it measures time")
-	}
+	testenv.NeedSoak(t)
 	var table strings.Builder
 	fmt.Fprintln(&table, "\n| accounts | ready after, ms | octets of the file | memory held, KiB | LOGIN p50, p99 in ms while counting |\n|---|---|---|---|---|")
 	var first time.Duration

@@ -302,7 +302,7 @@ func (s spelling) mutated(r *rand.Rand) spelling {
 	return spelling{say: strings.Join(words, "")}
 }
 
-// The same for random spellings: some in each run, others as long as CONGTHU_SOAK
+// The same for random spellings: some in each run, others as long as [testenv.SoakVariable]
 // lasts. What differs has a reason in the list, or is a mistake.
 func TestRandomSpellingsBeforeLoginAreUnderstoodAlike(t *testing.T) {
 	t.Parallel()
