@@ -361,9 +361,7 @@ func (g *Guard) payHeard(ctx context.Context, name Name) error {
 	for g.owing() {
 		d := g.take(func(d *debt) bool { return d.name == name && d.heard })
 		if d == nil {
-			g.mu.RLock()
-			defer g.mu.RUnlock()
-			if slices.ContainsFunc(g.debts, func(d *debt) bool { return d.name == name && d.heard }) {
+			if g.unwritten(name) {
 				return errUnwritten
 			}
 			return nil
@@ -373,6 +371,14 @@ func (g *Guard) payHeard(ctx context.Context, name Name) error {
 		}
 	}
 	return nil
+}
+
+// unwritten reports whether the store does not know yet of a wrong password of an
+// account.
+func (g *Guard) unwritten(name Name) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return slices.ContainsFunc(g.debts, func(d *debt) bool { return d.name == name && d.heard })
 }
 
 // update makes a settlement, or leaves it for later when the store fails.

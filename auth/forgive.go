@@ -58,6 +58,7 @@ func (g *Guard) forgive(name Name, upto, owed time.Time, sources ...netip.Prefix
 		return before(r.latest().At)
 	})
 	g.unanswered.removeIf(name, func(r Refusal) bool { return before(r.At) })
+	g.forgetTried(name, upto)
 	g.known.alter(name, func(k *knownGood) {
 		if before(k.missed) {
 			k.misses, k.unpaid = 0, nil

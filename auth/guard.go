@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/netip"
 	"runtime/debug"
@@ -80,12 +81,14 @@ type Guard struct {
 	digesters  sync.Pool
 	gates      gates
 	known      shards[Name, knownGood]
-	voided     generations             // of known
-	entries    shards[digest, entry]   // of wrong passwords, where not each repeat counts
-	alerted    shards[digest, string]  // the day on which an account and program was told that its password runs out
-	refusals   shards[Name, refusals]  // unasked
-	unanswered shards[Name, Refusal]   // by the mail server
-	forgiven   shards[Name, time.Time] // the latest unlock of a name that was applied here
+	voided     generations                   // of known
+	entries    shards[digest, entry]         // of wrong passwords, where not each repeat counts
+	alerted    shards[digest, string]        // the day on which an account and program was told that its password runs out
+	refusals   shards[Name, refusals]        // unasked
+	unanswered shards[Name, Refusal]         // by the mail server
+	origins    shards[Name, Origin]          // of last logins
+	tried      shards[Name, []triedPassword] // lately, and wrong
+	forgiven   shards[Name, time.Time]       // the latest unlock of a name that was applied here
 	sharing    sharing
 	shares     shards[netip.Prefix, share]
 	taking     sync.Mutex   // held while a share is looked at and used
@@ -186,6 +189,17 @@ func (g *Guard) Canonical(login string) (Name, error) {
 	return g.policy.Load().Names.Existing(login)
 }
 
+// Domains are those served here, the one of names without a domain first.
+func (g *Guard) Domains() []string {
+	names := g.policy.Load().Names
+	others := slices.Sorted(maps.Keys(names.Domains))
+	if names.Default == "" {
+		return others
+	}
+	others = slices.DeleteFunc(others, func(d string) bool { return d == names.Default })
+	return append([]string{names.Default}, others...)
+}
+
 // Waiting is how many attempts wait for a slot.
 func (g *Guard) Waiting() int { return g.gates.waiting() }
 
@@ -202,6 +216,7 @@ func (g *Guard) init() {
 		g.alerted = newShards[digest, string](maxEntries)
 		g.refusals, g.unanswered = newShards[Name, refusals](maxRefusals), newShards[Name, Refusal](maxRefusals)
 		g.forgiven = newShards[Name, time.Time](maxRefusals)
+		g.origins, g.tried = newShards[Name, Origin](maxOrigins), newShards[Name, []triedPassword](maxRefusals)
 		g.shares = newShards[netip.Prefix, share](maxShares)
 		g.logins = make(map[Name]time.Time)
 		g.allowed = make(map[netip.Prefix]AllowedSource)
@@ -244,7 +259,7 @@ func (g *Guard) digest(name Name, password Secret) (d digest) {
 func (g *Guard) Attempt(ctx context.Context, a Attempt) Verdict {
 	g.init()
 	v := g.attempt(ctx, a, false)
-	g.noteRefusal(a, v)
+	g.noteLately(a, v)
 	if g.Recorder != nil {
 		g.Recorder.Attempted(a, v)
 	}
@@ -374,7 +389,7 @@ func (t *try) admit(ctx context.Context) Verdict {
 	}
 	w, ok := t.gates.enter(t.name)
 	if !ok {
-		return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for this account")}
+		return t.busy(errors.New("too many attempts wait for this account"))
 	}
 	defer t.gates.leave(w)
 	var patience <-chan time.Time // most need none
@@ -386,7 +401,7 @@ func (t *try) admit(ctx context.Context) Verdict {
 			return v
 		}
 		if t.aside && !t.gates.stepAside(w) {
-			return Verdict{Outcome: Busy, Err: errors.New("too many attempts wait for a slot of this account that needs no grant")}
+			return t.busy(errors.New("too many attempts wait for a slot of this account that needs no grant"))
 		}
 		// Another replica's slot may become free without a word to this process.
 		// The head of the queue looks for it; who is not, is told of everything else.
@@ -401,11 +416,20 @@ func (t *try) admit(ctx context.Context) Verdict {
 		case <-w.wake:
 		case <-poll:
 		case <-patience:
-			return Verdict{Outcome: Busy, Err: errors.New("no slot became free")}
+			return t.busy(errors.New("no slot became free"))
 		case <-ctx.Done():
-			return Verdict{Outcome: Busy, Err: context.Cause(ctx)}
+			return t.busy(context.Cause(ctx))
 		}
 	}
+}
+
+// busy is the verdict on a try that has waited long enough. Where a wrong password of
+// the account cannot be written, it is the store that it has waited for and not others.
+func (t *try) busy(err error) Verdict {
+	if t.unwritten(t.name) {
+		return Verdict{Outcome: StoreUnavailable, Err: fmt.Errorf("store: %w: %w", errUnwritten, err)}
+	}
+	return Verdict{Outcome: Busy, Err: err}
 }
 
 // passThrottle lets the try's source pass, or waits for what it has under way:

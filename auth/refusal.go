@@ -12,8 +12,8 @@ import (
 type Refusal struct {
 	At     time.Time
 	Source netip.AddrPort
-	// Outcome is Throttled or Busy where the mail server was not asked, and
-	// Unavailable where it gave no verdict.
+	// Outcome is Throttled or Busy where the mail server was not asked, Unavailable
+	// where it gave no verdict, and StoreUnavailable where the store failed.
 	Outcome Outcome
 	// Unfamiliar is set when it was refused for the wrong passwords of the day on
 	// the account itself and not for its source: see [Lockout].StrangersAfter.
@@ -30,9 +30,17 @@ var ErrUnfamiliar = errors.New("too many wrong passwords for the account today, 
 // maxRefusals is how many names have their latest refusal of each sort remembered.
 const maxRefusals = 4096
 
-// noteRefusal remembers a refusal until the next login from its source or unlock, and
+// noteLately remembers a refusal until the next login from its source or unlock, and
 // that the mail server gave no verdict until it gives one.
-func (g *Guard) noteRefusal(a Attempt, v Verdict) {
+//
+// It also remembers where logins and wrong passwords came from.
+func (g *Guard) noteLately(a Attempt, v Verdict) {
+	switch v.Outcome {
+	case Accepted:
+		g.origins.put(v.Name, OriginOf(a, g.now()))
+	case WrongPassword, RepeatedPassword, Locked:
+		g.noteTried(a, v)
+	}
 	switch {
 	case v.Name == "":
 	case v.Outcome == Throttled, v.Outcome == Busy:
@@ -41,7 +49,7 @@ func (g *Guard) noteRefusal(a Attempt, v Verdict) {
 			r.add(latest)
 			return r
 		})
-	case v.Outcome == Unavailable:
+	case v.Outcome == Unavailable, v.Outcome == StoreUnavailable:
 		g.unanswered.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
 	case v.Outcome == Accepted:
 		g.refusals.alter(v.Name, func(r *refusals) { r.loggedIn(Source(a.Source.Addr())) })
@@ -61,9 +69,9 @@ func (g *Guard) LatelyRefused(name Name) Refusal {
 	return g.lately(r.latest())
 }
 
-// LatelyUnanswered returns the latest attempt on the account to which the mail
-// server gave this process no verdict within a day, if it gave none since. There
-// is nothing about it to unlock.
+// LatelyUnanswered returns the latest attempt on the account within a day to which the
+// mail server gave this process no verdict, or that the store could not read or write,
+// if there was no verdict since. There is nothing about it to unlock.
 func (g *Guard) LatelyUnanswered(name Name) Refusal {
 	g.init()
 	r, _ := g.unanswered.get(name)

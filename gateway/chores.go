@@ -20,7 +20,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 		checks = append(checks, admin.Check{Name: s.String() + " upstream", Run: g.upstreamHealth(s.Protocol)})
 	}
 	return &admin.Server{
-		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions,
+		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions, Shared: g.Changes != nil,
 		Own: g.guard.Own,
 		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o auth.ImportOptions) (auth.Importation, error) {
 			return g.guard.Import(ctx, g.Store, list, act, o)

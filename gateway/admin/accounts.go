@@ -30,7 +30,7 @@ type accountOutput struct{ Body Account }
 func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutput, error) {
 	name, err := s.canonical("path.address", in.Address)
 	if err != nil {
-		return nil, err
+		return nil, s.suggest(ctx, err, in.Address)
 	}
 	a, err := s.Accounts.Account(ctx, name)
 	if err != nil {
@@ -44,7 +44,15 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 	if err != nil {
 		return nil, s.storeFailed("read account", err)
 	}
-	shown := s.account(a, rows, events)
+	beside, err := s.lately(ctx, a, events)
+	if err != nil {
+		return nil, s.storeFailed("read events", err)
+	}
+	shown := s.account(a, rows, events, beside)
+	s.showLately(&shown, a)
+	if !a.Known() && len(rows) == 0 {
+		shown.Similar = s.similar(ctx, in.Address)
+	}
 	if !a.Known() {
 		until, err := s.Guard.SharedFull(ctx, name)
 		if err != nil {
@@ -70,7 +78,43 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 			cautious(&shown.Why[i], causes)
 		}
 	}
+	s.showTroubles(ctx, &shown)
 	return &accountOutput{shown}, nil
+}
+
+// lately is what is known of an account beside itself; events are the latest.
+func (s *Server) lately(ctx context.Context, a auth.Account, events []auth.Event) (Lately, error) {
+	l := Lately{
+		Refused: s.Guard.LatelyRefused(a.Name), Unanswered: s.Guard.LatelyUnanswered(a.Name),
+		Tried: s.Guard.LatelyTried(a.Name), Sessions: s.sessions(a.Name),
+	}
+	for _, want := range []struct {
+		kind  auth.EventKind
+		needs bool
+		event *auth.Event
+	}{
+		{auth.AccountUnlocked, a.Lock.Cause == auth.ByWrongPasswords, &l.Unlocked},
+		{auth.AccountRestored, !a.Restored.IsZero() && !a.LastLogin.After(a.Restored), &l.Restored},
+	} {
+		if !want.needs {
+			continue
+		}
+		some := events
+		if len(events) == latestEvents && !slices.ContainsFunc(events, func(e auth.Event) bool { return e.Kind == want.kind }) {
+			var err error
+			some, err = s.Accounts.Events(ctx, auth.EventFilter{Account: a.Name, Kinds: []auth.EventKind{want.kind}, Limit: 1})
+			if err != nil {
+				return l, err
+			}
+		}
+		for _, e := range some {
+			if e.Kind == want.kind {
+				*want.event = e
+				break
+			}
+		}
+	}
+	return l, nil
 }
 
 // cautious takes back the advice to allow a source of which an attack is suspected.
@@ -86,13 +130,9 @@ func cautious(w *Why, causes []incident.Incident) {
 
 // account shows one account in full; rows are what the store has of it under other
 // names.
-func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Event) Account {
+func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Event, beside Lately) Account {
 	rules, now := s.Guard.Rules(), s.now()
-	change := ""
-	if s.ChangePassword != nil {
-		change = s.ChangePassword()
-	}
-	why := Explain(a, rules, s.Guard.LatelyRefused(a.Name), s.Guard.LatelyUnanswered(a.Name), now, change)
+	why := Explain(a, rules, beside, now, s.changePassword())
 	s.tellKnownNetworks(why, a)
 	if more := elsewhere(rows, rules, now); len(more) > 0 {
 		why = slices.DeleteFunc(why, func(w Why) bool { return w.Outcome == auth.Accepted.String() })
@@ -152,7 +192,11 @@ func (s *Server) canonical(location, address string) (auth.Name, error) {
 // storeFailed logs why, and tells the caller to come back.
 func (s *Server) storeFailed(doing string, err error) error {
 	s.log().Error("admin request failed", "doing", doing, "err", err)
-	return unavailable("the gateway's store is not available; try again")
+	return comeBack(&advice{
+		ErrorModel: problem(http.StatusServiceUnavailable, "the gateway's store is not available; try again"),
+		DetailVI:   "kho dữ liệu của cổng thư không hoạt động; hãy thử lại",
+		TellEN:     tellStoreEN, TellVI: tellStoreVI,
+	})
 }
 
 type actInput struct {
@@ -166,12 +210,24 @@ type graceInput struct {
 	AddressInput
 	Body struct {
 		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"Why; an auditor will read it. One line of 3 to 500 characters."`
-		Days   int    `json:"days" minimum:"1" maximum:"7" doc:"How many days from now."`
+		Days   int    `json:"days" minimum:"1" maximum:"366" doc:"How many days from now: 1 to 7, and no more than rules.password.max_grace_days."`
 	}
 }
 
 func (s *Server) unlock(ctx context.Context, in *actInput) (*accountOutput, error) {
-	out, err := s.act(ctx, in.Address, in.Body.Reason, s.Guard.Unlock)
+	var before auth.Account
+	var beside Lately
+	out, err := s.act(ctx, in.Address, in.Body.Reason, func(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
+		var err error
+		if before, err = s.Accounts.Account(ctx, name); err != nil {
+			return before, err
+		}
+		beside = Lately{Refused: s.Guard.LatelyRefused(name), Tried: s.Guard.LatelyTried(name)}
+		return s.Guard.Unlock(ctx, name, act)
+	})
+	if err == nil {
+		explainer{before, s.Guard.Rules(), beside, s.now(), ""}.unlocked(&out.Body)
+	}
 	if err == nil && len(out.Body.Events) > 0 && out.Body.Events[0].After == auth.ForgivenEverywhere {
 		out.Body.NoteEN = "It was not locked, and nothing was held against it here. The other gateways forget what they hold against it."
 		out.Body.NoteVI = "Tài khoản không bị khóa và cổng thư này không chặn. Các cổng thư khác bỏ những gì đang chặn tài khoản này."
@@ -180,17 +236,44 @@ func (s *Server) unlock(ctx context.Context, in *actInput) (*accountOutput, erro
 }
 
 func (s *Server) lock(ctx context.Context, in *actInput) (*accountOutput, error) {
-	return s.act(ctx, in.Address, in.Body.Reason, s.Guard.Lock)
+	open := 0
+	out, err := s.act(ctx, in.Address, in.Body.Reason, func(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
+		open = s.sessions(name)
+		return s.Guard.Lock(ctx, name, act)
+	})
+	if err == nil {
+		lockDone(&out.Body, open, s.Shared)
+	}
+	return out, err
 }
 
 func (s *Server) restore(ctx context.Context, in *actInput) (*accountOutput, error) {
-	return s.act(ctx, in.Address, in.Body.Reason, s.Guard.Restore)
+	out, err := s.act(ctx, in.Address, in.Body.Reason, s.Guard.Restore)
+	if err == nil {
+		restoreDone(&out.Body)
+	}
+	return out, err
 }
 
 func (s *Server) grace(ctx context.Context, in *graceInput) (*accountOutput, error) {
-	return s.act(ctx, in.Address, in.Body.Reason, func(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
-		return s.Guard.Grace(ctx, name, in.Body.Days, act)
+	var after auth.Account
+	out, err := s.act(ctx, in.Address, in.Body.Reason, func(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
+		a, err := s.Guard.Grace(ctx, name, in.Body.Days, act)
+		after = a
+		return a, err
 	})
+	if err == nil {
+		explainer{after, s.Guard.Rules(), Lately{}, s.now(), s.changePassword()}.graceGranted(&out.Body, in.Body.Days)
+	}
+	return out, err
+}
+
+// changePassword tells a user how to change the password; empty where nobody has said.
+func (s *Server) changePassword() string {
+	if s.ChangePassword == nil {
+		return ""
+	}
+	return s.ChangePassword()
 }
 
 // act does one thing to an account and answers with the account after it.
@@ -221,7 +304,14 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 	if err != nil {
 		s.log().Error("admin request failed", "doing", "read account", "err", err)
 	}
-	return &accountOutput{s.account(a, rows, events)}, nil
+	beside, err := s.lately(ctx, a, events)
+	if err != nil {
+		s.log().Error("admin request failed", "doing", "read events", "err", err)
+	}
+	shown := s.account(a, rows, events, beside)
+	s.showLately(&shown, a)
+	s.showTroubles(ctx, &shown)
+	return &accountOutput{shown}, nil
 }
 
 // actFailed says why an act was not done.
@@ -252,8 +342,13 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 		}
 		return problem(status, detail)
 	case errors.Is(err, auth.ErrOutOfRange):
-		most := int(s.Guard.Rules().Password.MaxGrace / (24 * time.Hour))
-		return invalid("body.days", fmt.Sprintf("must be 1 to %d", most))
+		rules := s.Guard.Rules()
+		most := int(rules.Password.MaxGrace / (24 * time.Hour))
+		e, until := explainer{rules: rules}, s.now().Add(rules.Password.MaxGrace)
+		return &advice{
+			ErrorModel: invalid("body.days", fmt.Sprintf("must be 1 to %d, until %s at the latest (rules.password.max_grace_days)", most, e.dateEN(until))),
+			DetailVI:   fmt.Sprintf("số ngày phải từ 1 đến %d, chậm nhất đến %s (rules.password.max_grace_days)", most, e.dateVI(until)),
+		}
 	case errors.Is(err, auth.ErrReasonMissing):
 		return invalid("body.reason", "is required")
 	}

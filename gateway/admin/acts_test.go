@@ -104,7 +104,7 @@ func TestGraceIsSomeDaysAtMost(t *testing.T) {
 	}
 	// huma looks at one of the two, encoding/json takes the other.
 	p := decode[Problem](t, f.request("POST", base+"/accounts/het@x.vn/grace", `{"reason":"thử","days":1,"Days":100}`), 422)
-	if len(p.Errors) != 1 || p.Errors[0].Message != "must be 1 to 7" {
+	if len(p.Errors) != 1 || p.Errors[0].Message != "must be 1 to 7, until Sunday 22 June 2025 10:00 at the latest (rules.password.max_grace_days)" {
 		t.Errorf("%+v", p)
 	}
 	// The configuration may allow fewer.
@@ -112,7 +112,7 @@ func TestGraceIsSomeDaysAtMost(t *testing.T) {
 	rules.Password.MaxGrace /= 7
 	f.guard.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "x.vn"}, Rules: rules})
 	p = decode[Problem](t, f.request("POST", base+"/accounts/het@x.vn/grace", `{"reason":"thử","days":2}`), 422)
-	if len(p.Errors) != 1 || p.Errors[0].Message != "must be 1 to 1" {
+	if len(p.Errors) != 1 || p.Errors[0].Message != "must be 1 to 1, until Monday 16 June 2025 10:00 at the latest (rules.password.max_grace_days)" {
 		t.Errorf("%+v", p)
 	}
 }

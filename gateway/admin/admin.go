@@ -63,8 +63,11 @@ type Server struct {
 	// Import takes over a list of accounts, wholly or not at all:
 	// [auth.Guard.Import] into the store; nil: none can be.
 	Import func(context.Context, []auth.Imported, auth.Act, auth.ImportOptions) (auth.Importation, error)
-	// Sessions counts live sessions; nil: none are shown.
+	// Sessions knows the live sessions; nil: none are shown.
 	Sessions Sessions
+	// Shared is set when other gateways use the same store: live sessions, and what
+	// came lately, are of this gateway only.
+	Shared bool
 	// Tokens open the API over TCP; none: nothing does. A token that is not valid
 	// ([Token.Validate]) opens nothing and is reported in the log.
 	Tokens []Token
@@ -149,13 +152,18 @@ type Guard interface {
 	MergeAll(ctx context.Context, store auth.Lister, act auth.Act, dry bool) ([]auth.Merged, error)
 	LatelyRefused(name auth.Name) auth.Refusal
 	LatelyUnanswered(name auth.Name) auth.Refusal
+	LatelyTried(name auth.Name) []auth.Tried
+	LastLogin(name auth.Name) auth.Origin
+	Domains() []string
 	SharedFull(ctx context.Context, name auth.Name) (until time.Time, err error)
 	Rules() auth.Rules
 }
 
-// Sessions counts the live sessions of an account.
+// Sessions knows the live sessions of an account.
 type Sessions interface {
 	Len(name auth.Name) int
+	// Of returns where they came from, the oldest first.
+	Of(name auth.Name) []auth.Origin
 }
 
 // Handler answers over TCP: /api/v1 to whoever has a token, health and metrics

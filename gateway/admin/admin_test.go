@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,14 @@ type fixture struct {
 	now   time.Time
 	log   *logged
 	live  map[auth.Name]int
+}
+
+func (f *fixture) Of(name auth.Name) []auth.Origin {
+	var all []auth.Origin
+	for i := range f.live[name] {
+		all = append(all, auth.Origin{At: instant("2025-06-15 08:00").Add(time.Duration(i) * time.Hour), Source: netip.MustParseAddrPort("192.0.2.10:50000"), Program: "Thunderbird"})
+	}
+	return all
 }
 
 func (f *fixture) Len(name auth.Name) int { return f.live[name] }
@@ -214,9 +223,10 @@ func TestAnAddressNobodyHasLoggedInWithIsExplained(t *testing.T) {
 func TestAddressesThatCanBeNoAccountAreRefused(t *testing.T) {
 	f := newFixture(t)
 	for _, c := range []struct{ address, want string }{
-		{"an@elsewhere.vn", "is of a domain that is not served here"},
+		{"an@elsewhere.vn", "is of a domain that is not served here; did you mean an@x.vn?"},
+		{"nobody@elsewhere.vn", "is of a domain that is not served here"},
 		{"an*master", "has a character that separates master users"},
-		{"a%20b@x.vn", "is no address: want local@domain"},
+		{"a%20b@x.vn", "is no address: want local@domain; did you mean an@x.vn?"},
 		{"%0D%0A@x.vn", "is no address: want local@domain"},
 		{"%FF@x.vn", "is no address: want local@domain"},
 		{strings.Repeat("a", 321), "expected length <= 320"},

@@ -51,12 +51,7 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /readyz", s.here(func(w http.ResponseWriter, r *http.Request) {
 		ready := leaving
 		if !s.draining.Load() {
-			ready = s.readiness.get(r.Context(), s.Checks, s.Warnings, s.now, func(p any) {
-				s.log().Error("a readiness check panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
-				if s.Panicked != nil {
-					s.Panicked()
-				}
-			})
+			ready = s.ready(r.Context())
 		}
 		status := http.StatusOK
 		if !ready.Ready {
@@ -68,6 +63,19 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 		mux.HandleFunc("GET /metrics", s.here(s.Metrics.ServeHTTP))
 	}
 }
+
+// ready runs the checks, or knows them from less than a second ago.
+func (s *Server) ready(ctx context.Context) Readiness {
+	return s.readiness.get(ctx, s.Checks, s.Warnings, s.now, func(p any) {
+		s.log().Error("a readiness check panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+		if s.Panicked != nil {
+			s.Panicked()
+		}
+	})
+}
+
+// storeCheck is the name of the check of the store.
+const storeCheck = "store"
 
 // leaving is the answer of a gateway that is shutting down. It does not wait
 // for the checks, nor for the end of the second that an answer is kept.

@@ -48,7 +48,7 @@ func shownName(a auth.Account) string {
 // against them.
 func elsewhere(rows []auth.Account, r auth.Rules, now time.Time) (reasons []Why) {
 	for _, a := range rows {
-		e := explainer{a, r, now, ""}
+		e := explainer{a, r, Lately{}, now, ""}
 		var w Why
 		switch r.Elsewhere([]auth.Account{a}, now) {
 		case auth.Locked:

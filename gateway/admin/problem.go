@@ -22,9 +22,23 @@ func invalid(location, message string) *huma.ErrorModel {
 	return problem(http.StatusUnprocessableEntity, "validation failed", field(location, message))
 }
 
+// advice is a problem that support staff have to tell a user of (RFC 9457 section 3.2
+// has such members).
+type advice struct {
+	*huma.ErrorModel
+	TellEN string `json:"tell_en,omitempty" doc:"What to tell the user meanwhile, in English."`
+	TellVI string `json:"tell_vi,omitempty" doc:"The same in Vietnamese."`
+	// DetailVI is of a problem with one field.
+	DetailVI string `json:"detail_vi,omitempty" doc:"What is wrong, in Vietnamese."`
+}
+
 // unavailable asks the caller to come back.
 func unavailable(detail string) error {
-	return huma.ErrorWithHeaders(problem(http.StatusServiceUnavailable, detail), http.Header{"Retry-After": {"5"}})
+	return comeBack(problem(http.StatusServiceUnavailable, detail))
+}
+
+func comeBack(err error) error {
+	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"5"}})
 }
 
 // discreet is a huma.Transformer. It takes out of an answer what the caller sent
@@ -32,7 +46,7 @@ func unavailable(detail string) error {
 // of unknown fields and the messages of decoders.
 func discreet(ctx huma.Context, _ string, body any) (any, error) {
 	m, ok := body.(*huma.ErrorModel)
-	if !ok {
+	if !ok { // advice is made of our own words
 		return body, nil
 	}
 	clean := problem(m.Status, m.Detail)

@@ -19,6 +19,20 @@ type Account struct {
 	Events []Event `json:"events" nullable:"false" doc:"The latest events, newest first, at most 20."`
 	NoteEN string  `json:"note_en,omitempty" doc:"What the act has done where it found nothing to do here, in English."`
 	NoteVI string  `json:"note_vi,omitempty" doc:"The same in Vietnamese."`
+	// What follows of an act is left out where one account is shown.
+	DoneEN string `json:"done_en,omitempty" doc:"What an act has made true, in English: for the one who did it."`
+	DoneVI string `json:"done_vi,omitempty" doc:"The same in Vietnamese."`
+	TellEN string `json:"tell_en,omitempty" doc:"What to tell the user after an act, in English."`
+	TellVI string `json:"tell_vi,omitempty" doc:"The same in Vietnamese."`
+
+	LastLoginFrom *Origin     `json:"last_login_from,omitempty" doc:"Where the last login through this gateway came from; left out when this process has seen none."`
+	LoggedInFrom  []Network   `json:"logged_in_from,omitempty" doc:"Where logins through any gateway came from, noted once a day, at most 8: an IPv4 address or an IPv6 /64."`
+	OpenSessions  []Origin    `json:"open_sessions,omitempty" doc:"The live sessions at this gateway, the oldest first, at most 20; left out when there are none."`
+	Tried         []TriedFrom `json:"tried,omitempty" doc:"Which wrong passwords came to this gateway from where, within a day and since the last unlock, at most 8."`
+	// ThisGatewayOnly is left out of the answers of a gateway with a store of its own.
+	ThisGatewayOnly bool     `json:"this_gateway_only,omitempty" doc:"Other gateways use the same store: sessions, open_sessions, last_login_from and tried are of this one only."`
+	Similar         []string `json:"similar,omitempty" doc:"Accounts with a similar address, where nobody has ever logged in with this one; at most 5, the nearest first."`
+
 	// OtherNames are left out where there are none.
 	OtherNames []OtherName `json:"other_names,omitempty" doc:"What the store has of the account under names that are not its own any more; left out when there is nothing. See /merge."`
 }
@@ -26,6 +40,7 @@ type Account struct {
 // Summary is one account in a list.
 type Summary struct {
 	Address         string      `json:"address" doc:"The canonical name."`
+	Unit            string      `json:"unit,omitempty" doc:"The agency that it belongs to, as it was imported; left out when that is not known."`
 	State           string      `json:"state" doc:"What stands in the way first; unknown is a name that nobody has ever logged in with and that was not imported."`
 	Registered      time.Time   `json:"registered,omitzero" doc:"When it became an account: imported, or first logged in to."`
 	FirstLogin      time.Time   `json:"first_login,omitzero"`
@@ -87,6 +102,76 @@ type Mistake struct {
 	Source string    `json:"source" doc:"Address and port; empty when not known."`
 }
 
+// Origin is where a login came from.
+type Origin struct {
+	At       time.Time `json:"at"`
+	Source   string    `json:"source" doc:"Address and port."`
+	Protocol string    `json:"protocol"`
+	Program  string    `json:"program,omitempty" doc:"The mail program's name as it gave it (IMAP ID); left out when it did not."`
+}
+
+// TransformSchema implements huma.SchemaTransformer.
+func (Origin) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Properties["protocol"].Enum = anyOf(auth.Protocols())
+	return s
+}
+
+func originOf(o auth.Origin) Origin {
+	return Origin{At: o.At.UTC(), Source: sourceText(o.Source), Protocol: o.Protocol.String(), Program: o.Program}
+}
+
+// Network is where an account was logged in to from.
+type Network struct {
+	At     time.Time `json:"at" doc:"When that was noted: the login may have been up to a day later."`
+	Source string    `json:"source"`
+}
+
+// TriedFrom is one wrong password that came from one address.
+type TriedFrom struct {
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Times    int       `json:"times" doc:"How often, with the times that do not count because a program repeats it."`
+	Source   string    `json:"source"`
+	Protocol string    `json:"protocol"`
+	Program  string    `json:"program,omitempty" doc:"The mail program's name as it gave it (IMAP ID); left out when it did not."`
+	Password int       `json:"password" doc:"Equal numbers are equal passwords; nothing else is known of them."`
+}
+
+// TransformSchema implements huma.SchemaTransformer.
+func (TriedFrom) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Properties["protocol"].Enum = anyOf(auth.Protocols())
+	return s
+}
+
+// maxOpen is how many live sessions are shown.
+const maxOpen = 20
+
+// showLately adds to an account what is known of its logins, its sessions and the wrong
+// passwords that came lately.
+func (s *Server) showLately(v *Account, a auth.Account) {
+	if last := s.Guard.LastLogin(a.Name); !last.At.IsZero() {
+		o := originOf(last)
+		v.LastLoginFrom = &o
+	}
+	for _, seen := range a.Seen {
+		v.LoggedInFrom = append(v.LoggedInFrom, Network{seen.At.UTC(), sourceName(seen.Source)})
+	}
+	if s.Sessions != nil {
+		for _, o := range s.Sessions.Of(a.Name) {
+			if len(v.OpenSessions) < maxOpen {
+				v.OpenSessions = append(v.OpenSessions, originOf(o))
+			}
+		}
+	}
+	for _, t := range s.Guard.LatelyTried(a.Name) {
+		v.Tried = append(v.Tried, TriedFrom{
+			First: t.First.UTC(), Last: t.Last.UTC(), Times: t.Times, Source: t.Source.String(),
+			Protocol: t.Protocol.String(), Program: t.Program, Password: t.Password,
+		})
+	}
+	v.ThisGatewayOnly = s.Shared
+}
+
 // AccountList is one page of accounts.
 type AccountList struct {
 	Accounts []Summary `json:"accounts" nullable:"false"`
@@ -137,6 +222,7 @@ type Removed struct {
 func (s *Server) summary(a auth.Account, rules auth.Rules, now time.Time) Summary {
 	v := Summary{
 		Address:         string(a.Name),
+		Unit:            a.Unit,
 		State:           stateOf(a, rules, now),
 		Registered:      a.Registered.UTC(),
 		FirstLogin:      a.FirstLogin.UTC(),

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,8 +41,32 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	if err != nil || credErr != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, actorOf(cred.Uid))
+	return context.WithValue(ctx, peerKey{}, credential{cred.Uid, actorOf(cred.Uid)})
 }
+
+// credential is who is at the other end of the Unix socket.
+type credential struct {
+	uid   uint32
+	actor string
+}
+
+// SudoHeader is where a client on the Unix socket says for whom sudo runs it (SUDO_USER
+// of sudo(8)). Nobody vouches for it, so it stands behind what the kernel vouches for;
+// and it is taken from root and from the gateway's own user only, whom several people
+// may be: whoever has a user of their own is named by that.
+const SudoHeader = "Congthu-Sudo-User"
+
+// forWhom adds to an actor the user whom sudo runs the client for.
+func forWhom(c credential, header http.Header) string {
+	said := header.Values(SudoHeader)
+	if len(said) != 1 || c.uid != 0 && c.uid != uint32(os.Getuid()) || !userName.MatchString(said[0]) {
+		return c.actor
+	}
+	return c.actor + ", sudo user " + said[0]
+}
+
+// userName is a name of a user as systems and directories have it.
+var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}$`)
 
 // actorOf names a user in the audit log: the number, which the kernel vouches
 // for, and the name, which people can read.
@@ -57,11 +82,11 @@ func actorOf(uid uint32) string {
 // peer identifies by the other end of the Unix socket; whoever may open the
 // socket's file has every scope.
 func peer(r *http.Request) (caller, error) {
-	actor, ok := r.Context().Value(peerKey{}).(string)
+	c, ok := r.Context().Value(peerKey{}).(credential)
 	if !ok {
 		return caller{}, errors.New("the socket does not tell who is at the other end")
 	}
-	return caller{actor: actor, scopes: Scopes()}, nil
+	return caller{actor: forWhom(c, r.Header), scopes: Scopes()}, nil
 }
 
 // ListenSocket listens on a Unix socket at path, that its owner and the group

@@ -231,12 +231,12 @@ func TestTheLimitOfADayIsNotBlamedOnTheSource(t *testing.T) {
 		WrongOn: "2025-06-15", WrongThatDay: 30,
 	}
 	lately := auth.Refusal{At: instant("2025-06-15 22:00"), Source: netip.MustParseAddrPort(office), Outcome: auth.Throttled, Unfamiliar: true}
-	for _, w := range Explain(a, rules, lately, auth.Refusal{}, now, "") {
+	for _, w := range Explain(a, rules, Lately{Refused: lately}, now, "") {
 		if w.Outcome == "throttled" || w.AllowSource != "" {
 			t.Errorf("on the day after: %+v", w)
 		}
 	}
-	w := Explain(a, rules, lately, auth.Refusal{}, instant("2025-06-15 23:00"), "")[0]
+	w := Explain(a, rules, Lately{Refused: lately}, instant("2025-06-15 23:00"), "")[0]
 	if w.Outcome != "throttled" || w.AllowSource != "" || !strings.HasPrefix(w.EN, "Somebody guesses") {
 		t.Errorf("on that day: %+v", w)
 	}

@@ -29,12 +29,11 @@ const staleFor = 7 * 24 * time.Hour
 
 // Explain says why nobody can log in to an account, since when, and what to tell
 // the user. It is a pure function. What matters most comes first; the last entry
-// says so when no rule stands in the way. lately is the latest attempt that was
-// refused for now, if any, and unanswered the latest to which the mail server
-// gave no verdict; change tells a user how to change the
+// says so when no rule stands in the way. change tells a user how to change the
 // password; empty: the helpdesk knows.
-func Explain(a auth.Account, r auth.Rules, lately, unanswered auth.Refusal, now time.Time, change string) []Why {
-	e := explainer{a, r, now, change}
+func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change string) []Why {
+	e := explainer{a, r, beside, now, change}
+	lately, unanswered := beside.Refused, beside.Unanswered
 	var reasons []Why
 	if r.Locked(a, now) {
 		if a.Lock.Cause == auth.ByAdmin {
@@ -72,8 +71,11 @@ func Explain(a auth.Account, r auth.Rules, lately, unanswered auth.Refusal, now 
 	if _, soon := r.ExpiringIn(a, now); soon {
 		reasons = append(reasons, e.expiring())
 	}
+	restored, since := e.restored()
 	switch {
 	case refused:
+	case since:
+		reasons = append(reasons, restored)
 	case a.FirstLogin.IsZero():
 		reasons = append(reasons, e.neverSeen())
 	default:
@@ -82,9 +84,23 @@ func Explain(a auth.Account, r auth.Rules, lately, unanswered auth.Refusal, now 
 	return reasons
 }
 
+// Lately is what is known of an account beside itself, all of it at this gateway but
+// for the events. The zero Lately is nothing.
+type Lately struct {
+	// Refused is the latest attempt that was refused for now, Unanswered the latest to
+	// which the mail server gave no verdict, or that the store could not take.
+	Refused, Unanswered auth.Refusal
+	// Tried are the wrong passwords since the last unlock.
+	Tried []auth.Tried
+	// Unlocked and Restored are the latest events of these kinds; zero for none.
+	Unlocked, Restored auth.Event
+	// Sessions are live.
+	Sessions int
+}
+
 // standing is the one reason that says what state an account is in.
 func standing(a auth.Account, r auth.Rules, now time.Time) Why {
-	reasons := Explain(a, r, auth.Refusal{}, auth.Refusal{}, now, "")
+	reasons := Explain(a, r, Lately{}, now, "")
 	for _, why := range reasons {
 		switch why.Outcome {
 		case auth.Locked.String(), auth.Revoked.String(), auth.Expired.String():
@@ -97,17 +113,25 @@ func standing(a auth.Account, r auth.Rules, now time.Time) Why {
 type explainer struct {
 	auth.Account
 	rules  auth.Rules
+	beside Lately
 	now    time.Time
 	change string
 }
 
 func (e explainer) lockedByPasswords() Why {
 	lastEN, lastVI := e.latestMistake()
+	againEN, againVI, byEN, byVI := "", "", "", ""
+	if u := e.beside.Unlocked; u.Seq > 0 && !u.At.After(e.Lock.At) && e.Lock.At.Sub(u.At) < againWithin {
+		againEN, againVI = " again", " lại"
+		after := lasted(e.Lock.At.Sub(u.At))
+		byEN = fmt.Sprintf(", %s after %s unlocked it at %s,", after.en, u.Actor, e.en(u.At))
+		byVI = fmt.Sprintf(", %s sau khi %s mở khóa lúc %s,", after.vi, u.Actor, e.vi(u.At))
+	}
 	w := Why{
 		Outcome: auth.Locked.String(),
 		Since:   e.Lock.At.UTC(),
-		EN:      fmt.Sprintf("Locked since %s after %s%s.", e.en(e.Lock.At), count(e.Failures, "wrong password"), lastEN),
-		VI:      fmt.Sprintf("Bị khóa từ %s sau %d lần nhập sai mật khẩu%s.", e.vi(e.Lock.At), e.Failures, lastVI),
+		EN:      fmt.Sprintf("Locked%s since %s%s after %s%s.", againEN, e.en(e.Lock.At), byEN, count(e.Failures, "wrong password"), lastEN),
+		VI:      fmt.Sprintf("Bị khóa%s từ %s%s sau %d lần nhập sai mật khẩu%s.", againVI, e.vi(e.Lock.At), byVI, e.Failures, lastVI),
 		TellEN: fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. "+
 			"First correct the password saved on every device, then ask for the mailbox to be unlocked.", count(e.rules.Lockout.Tolerated, "time")),
 		TellVI: fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
@@ -120,7 +144,102 @@ func (e explainer) lockedByPasswords() Why {
 		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
 			"Hãy sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc %s.", e.rules.Lockout.Tolerated, e.vi(ends))
 	}
+	whoEN, whoVI, program := e.whoTries()
+	w.EN, w.VI = w.EN+whoEN, w.VI+whoVI
+	if !program.IsZero() {
+		w.TellEN = fmt.Sprintf("Your mailbox is locked because %s keeps trying a wrong password that is saved there. "+
+			"First close it or correct the password there; then ask for the mailbox to be unlocked, or it is locked again.", program.en)
+		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do %s vẫn dùng mật khẩu sai đã lưu. "+
+			"Trước hết hãy đóng phần mềm đó hoặc sửa mật khẩu đã lưu, sau đó mới đề nghị mở khóa; nếu không hộp thư sẽ lại bị khóa.", program.vi)
+	}
+	if n := e.beside.Sessions; n > 0 {
+		w.EN += fmt.Sprintf(" %s here: a lock by wrong passwords ends none.", counted(n, "session that was open before goes on", "sessions that were open before go on"))
+		w.VI += fmt.Sprintf(" %d phiên đang mở tại cổng thư này vẫn tiếp tục: khóa do nhập sai mật khẩu không kết thúc phiên nào.", n)
+	}
 	return w
+}
+
+// againWithin is how soon after an unlock a lock is the same trouble again.
+const againWithin = 7 * 24 * time.Hour
+
+// whoTries says whether the wrong passwords look like one program or like somebody who
+// guesses, as far as that is known, and names the program; zero when it is not one.
+func (e explainer) whoTries() (en, vi string, program place) {
+	var tried []auth.Tried
+	for _, t := range e.beside.Tried {
+		// Those from before a login that has forgiven them have not locked it.
+		if len(e.Mistakes) == 0 || !t.Last.Before(e.Mistakes[0].At) {
+			tried = append(tried, t)
+		}
+	}
+	times, passwords, places := 0, make(map[int]bool), make(map[string]place)
+	for _, t := range tried {
+		times += t.Times
+		passwords[t.Password] = true
+		from := cameFrom(t.Source, t.Protocol, t.Program)
+		places[from.en] = from
+		program = from
+	}
+	switch {
+	case times < 2:
+		return e.oneSource()
+	case len(passwords) == 1 && len(places) == 1:
+		return fmt.Sprintf(" It looks like one program: the same wrong password %d times from %s. Unlocked before it is corrected there, it is locked again.", times, program.en),
+			fmt.Sprintf(" Có vẻ là một phần mềm: cùng một mật khẩu sai %d lần, từ %s. Nếu mở khóa trước khi sửa mật khẩu ở đó thì sẽ lại bị khóa.", times, program.vi), program
+	case len(passwords) == 1:
+		return fmt.Sprintf(" It is the same wrong password %d times, from %d programs or addresses: one that is saved in several places.", times, len(places)),
+			fmt.Sprintf(" Cùng một mật khẩu sai %d lần, từ %d phần mềm hoặc địa chỉ: mật khẩu đã lưu ở nhiều nơi.", times, len(places)), place{}
+	case len(places) == 1:
+		return fmt.Sprintf(" They are %d different passwords from %s: somebody types or guesses there.", len(passwords), program.en),
+			fmt.Sprintf(" Có %d mật khẩu khác nhau từ %s: có người đang gõ hoặc dò mật khẩu ở đó.", len(passwords), program.vi), place{}
+	}
+	return fmt.Sprintf(" They are %d different passwords from %d programs or addresses: this may be somebody who guesses.", len(passwords), len(places)),
+		fmt.Sprintf(" Có %d mật khẩu khác nhau từ %d phần mềm hoặc địa chỉ: có thể có người đang dò mật khẩu.", len(passwords), len(places)), place{}
+}
+
+// oneSource says so when all wrong passwords came from one address, where this process
+// has not seen them.
+func (e explainer) oneSource() (en, vi string, program place) {
+	if len(e.Mistakes) < 2 {
+		return "", "", place{}
+	}
+	for _, m := range e.Mistakes {
+		if !m.Source.IsValid() || m.Source.Addr().Unmap() != e.Mistakes[0].Source.Addr().Unmap() {
+			return "", "", place{}
+		}
+	}
+	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó.", place{}
+}
+
+// cameFrom names where a login or a wrong password came from: the address, and the
+// program where it has said its name.
+func cameFrom(source netip.Addr, protocol auth.Protocol, program string) place {
+	from := addressOf(netip.AddrPortFrom(source, 0))
+	if program == "" {
+		from.en += " over " + strings.ToUpper(protocol.String())
+		from.vi += " qua " + strings.ToUpper(protocol.String())
+		return from
+	}
+	return place{
+		fmt.Sprintf("%s at %s over %s", program, from.en, strings.ToUpper(protocol.String())),
+		fmt.Sprintf("%s tại %s qua %s", program, from.vi, strings.ToUpper(protocol.String())),
+	}
+}
+
+// lasted is how long something took, for people.
+func lasted(d time.Duration) place {
+	switch {
+	case d < time.Minute:
+		return place{"less than a minute", "chưa đầy 1 phút"}
+	case d < 2*time.Hour:
+		n := int(d / time.Minute)
+		return place{count(n, "minute"), fmt.Sprintf("%d phút", n)}
+	case d < 48*time.Hour:
+		n := int(d / time.Hour)
+		return place{count(n, "hour"), fmt.Sprintf("%d giờ", n)}
+	}
+	n := int(d / (24 * time.Hour))
+	return place{count(n, "day"), fmt.Sprintf("%d ngày", n)}
 }
 
 func (e explainer) lockedByAdmin() Why {
@@ -245,6 +364,17 @@ func sharedFull(until time.Time, rules auth.Rules) Why {
 
 func (e explainer) unanswered(last auth.Refusal) Why {
 	from := addressOf(last.Source)
+	if last.Outcome == auth.StoreUnavailable {
+		return Why{
+			Outcome: last.Outcome.String(),
+			Since:   last.At.UTC(),
+			EN: fmt.Sprintf("An attempt from %s at %s could not be decided: the gateway's own store could not be read or written, for example because its disk is full. Nothing is wrong with the account or its password; see the gateway's log.",
+				from.en, e.en(last.At)),
+			VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s không quyết định được: kho dữ liệu của cổng thư không đọc hoặc ghi được, chẳng hạn do đầy ổ đĩa. Tài khoản và mật khẩu không có lỗi; hãy xem nhật ký của cổng thư.",
+				from.vi, e.vi(last.At)),
+			TellEN: tellStoreEN, TellVI: tellStoreVI,
+		}
+	}
 	return Why{
 		Outcome: last.Outcome.String(),
 		Since:   last.At.UTC(),
@@ -256,6 +386,15 @@ func (e explainer) unanswered(last auth.Refusal) Why {
 		TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: hãy thử lại sau ít phút; chúng tôi đang kiểm tra.",
 	}
 }
+
+// What to tell users while the store is away.
+const (
+	tellStoreEN = "The mail gateway has a fault of its own at the moment. Your password need not be wrong, and nothing is held against you: try again in some minutes; we look into it."
+	tellStoreVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu, và quý vị không bị tính lỗi nào: hãy thử lại sau ít phút; chúng tôi đang xử lý."
+)
+
+// IsZero reports whether a place is none.
+func (p place) IsZero() bool { return p == place{} }
 
 func (e explainer) stale() Why {
 	from := addressOf(e.Stale.Source)
@@ -311,6 +450,43 @@ func (e explainer) expiring() Why {
 	w.TellEN = fmt.Sprintf("Change your password before %s. %s", e.en(at), howEN)
 	w.TellVI = fmt.Sprintf("Hãy đổi mật khẩu trước %s. %s", e.vi(at), howVI)
 	return w
+}
+
+// restored says of an account that was given back, and was not logged in to since, who
+// did that, and until when it has to be used. ok is false for others.
+func (e explainer) restored() (w Why, ok bool) {
+	if e.Restored.IsZero() || e.LastLogin.After(e.Restored) {
+		return w, false
+	}
+	byEN, byVI := "", ""
+	if r := e.beside.Restored; r.Seq > 0 && r.At.Equal(e.Restored) {
+		byEN, byVI = " by "+r.Actor, r.Actor+" "
+	}
+	w = Why{
+		Outcome: auth.Accepted.String(),
+		Since:   e.Restored.UTC(),
+		EN:      fmt.Sprintf("It can log in: it was restored at %s%s, and nobody has logged in since.", e.en(e.Restored), byEN),
+		VI:      fmt.Sprintf("Có thể đăng nhập: đã được %skhôi phục lúc %s, từ đó chưa có ai đăng nhập.", byVI, e.vi(e.Restored)),
+		TellEN:  "Your mailbox has been given back. Log in with your usual password.",
+		TellVI:  "Hộp thư của quý vị đã được khôi phục. Hãy đăng nhập bằng mật khẩu hiện có.",
+	}
+	if until := e.rules.DormantAt(e.Account); e.rules.Dormancy.Mode == auth.Enforce && !until.IsZero() {
+		w.EN += fmt.Sprintf(" It is revoked again unless somebody logs in before %s.", e.dateEN(until))
+		w.VI += fmt.Sprintf(" Sẽ lại bị thu hồi nếu không có ai đăng nhập trước %s.", e.dateVI(until))
+		w.TellEN += fmt.Sprintf(" It is revoked again if it is not used before %s.", e.dateEN(until))
+		w.TellVI += fmt.Sprintf(" Nếu không được sử dụng trước %s thì sẽ lại bị thu hồi.", e.dateVI(until))
+	}
+	return w, true
+}
+
+// dateEN and dateVI write an instant in words.
+func (e explainer) dateEN(t time.Time) string {
+	return e.local(t).Format("Monday 2 January 2006 15:04")
+}
+func (e explainer) dateVI(t time.Time) string {
+	t = e.local(t)
+	day := [...]string{"Chủ nhật", "thứ Hai", "thứ Ba", "thứ Tư", "thứ Năm", "thứ Sáu", "thứ Bảy"}[t.Weekday()]
+	return t.Format("15:04") + " " + day + ", ngày " + t.Format("02/01/2006")
 }
 
 func (e explainer) neverSeen() Why {

@@ -354,7 +354,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			if c.rules.Location == nil {
 				c.rules = auth.DefaultRules()
 			}
-			got := Explain(c.account, c.rules, c.lately, c.silent, now, c.change)
+			got := Explain(c.account, c.rules, Lately{Refused: c.lately, Unanswered: c.silent}, now, c.change)
 			if len(got) != len(c.want) {
 				t.Fatalf("%d reasons, want %d: %+v", len(got), len(c.want), got)
 			}
@@ -379,7 +379,7 @@ func TestEveryReasonIsGivenWhenThereAreSeveral(t *testing.T) {
 		Stale: from("198.51.100.9:5555", "2025-06-15 09:30"),
 	}
 	var outcomes []string
-	for _, w := range Explain(a, auth.DefaultRules(), auth.Refusal{}, auth.Refusal{}, now, "") {
+	for _, w := range Explain(a, auth.DefaultRules(), Lately{}, now, "") {
 		outcomes = append(outcomes, w.Outcome)
 	}
 	if got := strings.Join(outcomes, " "); got != "locked revoked expired previous_password" {
@@ -403,7 +403,7 @@ func TestTheLastLoginIsAsExactAsItIsKnown(t *testing.T) {
 	} {
 		rules := auth.DefaultRules()
 		rules.Dormancy.Slack = window
-		why := Explain(a, rules, auth.Refusal{}, auth.Refusal{}, now, "")[0]
+		why := Explain(a, rules, Lately{}, now, "")[0]
 		if !strings.HasSuffix(why.EN, want[0]) || !strings.HasSuffix(why.VI, want[1]) {
 			t.Errorf("with a window of %s: %s / %s", window, why.EN, why.VI)
 		}
@@ -424,7 +424,7 @@ func TestADayThatHasBegunIsADay(t *testing.T) {
 			Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: now,
 			Password: auth.Password{Since: auth.AddMonths(now, -12)}, GraceUntil: now.Add(left),
 		}
-		if why := Explain(a, auth.DefaultRules(), auth.Refusal{}, auth.Refusal{}, now, "")[0]; !strings.Contains(why.EN, ", "+want) {
+		if why := Explain(a, auth.DefaultRules(), Lately{}, now, "")[0]; !strings.Contains(why.EN, ", "+want) {
 			t.Errorf("%s before the end: %s", left, why.EN)
 		}
 	}

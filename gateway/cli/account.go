@@ -66,12 +66,16 @@ of the address does, aliases too.`,
 				var account admin.Account
 				answer, err := c.get(ctx, accountPath(name), nil, &account)
 				if err != nil {
+					if a.output != outputJSON {
+						printTellMeanwhile(cmd.OutOrStdout(), name, err)
+					}
 					return err
 				}
 				if a.output == outputJSON {
 					return printJSON(cmd.OutOrStdout(), answer)
 				}
 				c.printAnswer(cmd.OutOrStdout(), account)
+				c.printAdvice(cmd.OutOrStdout(), account)
 				c.printDetails(cmd.OutOrStdout(), account)
 				return nil
 			})
@@ -197,6 +201,10 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 	if a.output == outputJSON {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
+	if account.DoneEN != "" {
+		printDone(cmd.OutOrStdout(), account)
+		return nil
+	}
 	done := map[string]string{"unlock": tr("unlocked"), "lock": tr("locked"), "restore": tr("restored"), "grace": tr("grace granted")}[verb]
 	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s.", clean(account.Address), done)
 	if note := either(account.NoteEN, account.NoteVI); note != "" {
@@ -267,7 +275,10 @@ func (c *client) command(verb, address, more string) string {
 
 // printDetails prints what is remembered of an account.
 func (c *client) printDetails(w io.Writer, a admin.Account) {
-	rows := [][]string{{tr("state"), tr(a.State)}, {tr("wrong passwords"), strconv.Itoa(a.Failures)}, {tr("sessions"), strconv.Itoa(a.Sessions)}}
+	rows := [][]string{{tr("state"), tr(a.State)}, {tr("wrong passwords"), strconv.Itoa(a.Failures)}, {tr("sessions"), sessionsHere(a)}}
+	if a.Unit != "" {
+		rows = append([][]string{{tr("unit"), a.Unit}}, rows...)
+	}
 	instant := func(label string, t time.Time, always bool) {
 		if always || !t.IsZero() {
 			rows = append(rows, []string{tr(label), when(t, c.zone)})
@@ -287,6 +298,7 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 		rows = append(rows, []string{tr("other name"), name + ": " + c.held(other)})
 	}
 	instant("last login", a.LastLogin, true)
+	rows = append(rows, c.loginRows(a)...)
 	instant("first login", a.FirstLogin, false)
 	instant("registered", a.Registered, true)
 	instant("restored", a.Restored, false)
@@ -298,6 +310,8 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 	}
 	fmt.Fprintln(w)
 	table(w, "  ", rows)
+	c.printSessions(w, a)
+	c.printTried(w, a)
 	if len(a.Mistakes) > 0 {
 		say(w, "\nLatest wrong passwords\n")
 		rows = nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"congthu/gateway/admin"
 	"congthu/gateway/config"
 )
 
@@ -189,8 +190,18 @@ func newRequest(ctx context.Context, method, path string, content io.Reader) (*h
 	if err != nil {
 		return nil, errorf("make request: %w", err)
 	}
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		r.Header.Set(admin.SudoHeader, name) // an auditor wants to know which administrator it was
+	}
 	return r, nil
 }
+
+// downError is of a gateway that does not run, or does not answer.
+type downError struct{ error }
+
+func (e downError) Unwrap() error { return e.error }
+
+func down(format string, args ...any) error { return downError{errorf(format, args...)} }
 
 // unreached says what to do about a gateway that cannot be reached.
 func (c *client) unreached(err error) error {
@@ -200,13 +211,13 @@ func (c *client) unreached(err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
+		return down("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return errorf("nobody listens on %s: congthu serve has ended\nStart it again (systemctl start congthu), or say where its socket is with --socket PATH", c.socket)
+		return down("nobody listens on %s: congthu serve has ended\nStart it again (systemctl start congthu), or say where its socket is with --socket PATH", c.socket)
 	case errors.Is(err, fs.ErrPermission):
 		return errorf("you may not use %s: %s", c.socket, whoMay(c.socket))
 	case errors.Is(err, context.DeadlineExceeded):
-		return errorf("the gateway at %s does not answer in time: %w", c.socket, err)
+		return down("the gateway at %s does not answer in time: %w", c.socket, err)
 	}
 	return errorf("reach the gateway at %s: %w", c.socket, err)
 }
@@ -256,7 +267,11 @@ type refusal struct {
 	status int
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
-	Errors []struct {
+	// What to tell the user meanwhile; see admin.Account.
+	TellEN   string `json:"tell_en"`
+	TellVI   string `json:"tell_vi"`
+	DetailVI string `json:"detail_vi"`
+	Errors   []struct {
 		Location string `json:"location"`
 		Message  string `json:"message"`
 		// Of a list of accounts; see admin.ListError.
@@ -280,6 +295,9 @@ func (r *refusal) Error() string {
 			fields = append(fields, clean(e.Location[strings.LastIndexByte(e.Location, '.')+1:]+" "+e.Message))
 		}
 		text = strings.Join(fields, "; ")
+	}
+	if r.DetailVI != "" {
+		text = either(text, r.DetailVI)
 	}
 	return clean(text)
 }

@@ -118,7 +118,7 @@ func TestEachTextHasBothLanguagesWithTheSameArguments(t *testing.T) {
 // translating are the functions whose texts go through the catalogue, with the
 // place of the first argument that is one.
 var translating = map[string]int{
-	"tr": 0, "trf": 0, "say": 1, "errorf": 0, "usage": 1, "sentence": 0, "progress": 1, "plural": 1, "heading": 0, "wrong": 1, "instant": 0,
+	"tr": 0, "trf": 0, "say": 1, "errorf": 0, "down": 0, "usage": 1, "sentence": 0, "progress": 1, "plural": 1, "heading": 0, "wrong": 1, "instant": 0,
 }
 
 // notForPeople are texts that stay as they are, each with the reason.
@@ -134,6 +134,7 @@ var notForPeople = map[string]string{
 	"dry run":                     "the API wants a reason; it goes nowhere",
 	"fsync %s, full_page_writes %s, synchronous_commit %s": "settings of PostgreSQL",
 	`congthu account %s %s%s%s --reason "..."`:             "a command",
+	"congthu account show %s%s":                            "a command",
 	`"attack blocked, ticket 17"`:                          "an example of a reason",
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"congthu/auth"
 	"congthu/gateway/config"
 )
 
@@ -22,6 +23,8 @@ type site struct {
 	t    *testing.T
 	dir  string
 	file string
+	// prepare is called with the store before the gateway listens; nil: not.
+	prepare func(context.Context, auth.Store, auth.Fingerprinter) error
 	// rules are further fields of the rules: ", lockout: { tolerated: 5 }".
 	rules string
 }
@@ -101,6 +104,8 @@ func (s *site) start() (*process, error) {
 		log:   slog.New(slog.NewTextHandler(p.log, nil)),
 		load:  func() (*config.Config, error) { return config.Load(s.file) },
 		ready: func() { close(ready) },
+
+		prepare: s.prepare,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.end = cancel

@@ -16,6 +16,7 @@ var valueTexts = []text{
 	{"expired", "mật khẩu hết hạn"},
 	{"expiring", "mật khẩu sắp hết hạn"},
 	{"never_seen", "chưa đăng nhập lần nào"},
+	{"unknown", "không có tài khoản"},
 	{"active account", "tài khoản đang hoạt động"},
 	{"locked account", "tài khoản bị khóa"},
 	{"revoked account", "tài khoản bị thu hồi"},

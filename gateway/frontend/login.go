@@ -96,7 +96,8 @@ func (c *Client) Login(l Login) error {
 				// Before the guard settles: a lock that comes behind its
 				// decision then finds this session and ends it.
 				if c.serving.Sessions != nil {
-					session.remove = c.serving.Sessions.Add(name, c.endSession)
+					from := auth.Origin{At: time.Now(), Source: c.source, Protocol: c.serving.protocol.Name, Program: auth.ProgramName(l.Program)}
+					session.remove = c.serving.Sessions.Add(name, from, c.endSession)
 				}
 			}
 			return answer

@@ -1,12 +1,13 @@
 // Package session keeps track of who is logged in at the moment, so that an
-// admin's lock or a revocation can end what is already open, and so that a
-// shutdown knows whom it is waiting for.
+// admin's lock or a revocation can end what is already open, so that support staff
+// see it, and so that a shutdown knows whom it is waiting for.
 //
 // A lock made by wrong passwords never ends a session: otherwise anybody could
 // disconnect anybody by guessing.
 package session
 
 import (
+	"slices"
 	"sync"
 
 	"congthu/auth"
@@ -19,13 +20,16 @@ type Registry struct {
 	n      int
 }
 
-type entry struct{ end func() }
+type entry struct {
+	from auth.Origin
+	end  func()
+}
 
-// Add registers a logged-in session of name. end is called, in a goroutine of
-// its own and at most once per End, to close it. The returned function takes
-// the session out again and must be called exactly once.
-func (r *Registry) Add(name auth.Name, end func()) (remove func()) {
-	e := &entry{end}
+// Add registers a logged-in session of name and where it came from. end is called, in
+// a goroutine of its own and at most once per End, to close it. The returned function
+// takes the session out again and must be called exactly once.
+func (r *Registry) Add(name auth.Name, from auth.Origin, end func()) (remove func()) {
+	e := &entry{from, end}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byName == nil {
@@ -55,6 +59,18 @@ func (r *Registry) End(name auth.Name) int {
 		go e.end()
 	}
 	return len(r.byName[name])
+}
+
+// Of returns where the live sessions of name came from, the oldest first.
+func (r *Registry) Of(name auth.Name) []auth.Origin {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []auth.Origin
+	for e := range r.byName[name] {
+		all = append(all, e.from)
+	}
+	slices.SortFunc(all, func(a, b auth.Origin) int { return a.At.Compare(b.At) })
+	return all
 }
 
 // Len returns how many sessions are live, of name or, for "", of everybody.

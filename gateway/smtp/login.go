@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
@@ -160,7 +161,7 @@ func (e *entry) verify(ctx context.Context, name auth.Name, password auth.Secret
 	}
 	e.up = up
 	if s.server.Sessions != nil {
-		e.leave = s.server.Sessions.Add(name, e.end)
+		e.leave = s.server.Sessions.Add(name, auth.Origin{At: time.Now(), Source: s.source, Protocol: auth.SMTP}, e.end)
 	}
 	return answer
 }

@@ -1,0 +1,140 @@
+package auth
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// What this process has seen of an account lately, for support staff: through which
+// door its owner came last, and which wrong passwords came from where. It is in
+// memory only, so that no login writes more than before; another gateway on the same
+// store has its own, and a restart forgets it.
+
+// Origin is where a login came from.
+type Origin struct {
+	At       time.Time
+	Source   netip.AddrPort
+	Protocol Protocol
+	// Program is the mail program's name as the client gave it; empty: it did not.
+	Program string
+}
+
+// maxOrigins is how many accounts have their last login remembered.
+const maxOrigins = 16384
+
+// maxProgram is how many characters of a mail program's name are remembered.
+const maxProgram = 64
+
+// OriginOf is where an attempt comes from, at an instant.
+func OriginOf(a Attempt, at time.Time) Origin {
+	return Origin{At: at, Source: a.Source, Protocol: a.Protocol, Program: ProgramName(a.Program)}
+}
+
+// ProgramName is the name of a mail program for people: printable and bounded, since
+// clients write what they like.
+func ProgramName(program string) string {
+	program = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, program))
+	if runes := []rune(program); len(runes) > maxProgram {
+		program = string(runes[:maxProgram])
+	}
+	return strings.Clone(program) // not with all else that the client has sent
+}
+
+// LastLogin is where the last login of an account through this process came from; zero
+// when it does not remember one.
+func (g *Guard) LastLogin(name Name) Origin {
+	g.init()
+	o, _ := g.origins.get(name)
+	return o
+}
+
+// Tried is one wrong password of an account as it came to this process from one
+// address through one door and program, however often.
+type Tried struct {
+	First, Last time.Time
+	Times       int
+	Source      netip.Addr
+	Protocol    Protocol
+	Program     string
+	// Password tells equal passwords by equal numbers, from 1, and says nothing else
+	// of them.
+	Password int
+}
+
+// triedPassword is one with the digest of its password. A list of them is not altered
+// but replaced, since it is read without a lock.
+type triedPassword struct {
+	Tried
+	digest digest
+}
+
+// maxTried is how many are remembered of one account, the latest.
+const maxTried = 8
+
+// noteTried remembers a wrong password of an account. What a locked account is tried
+// with is not judged: it is remembered only where it is known to be wrong.
+func (g *Guard) noteTried(a Attempt, v Verdict) {
+	if a.SSO || !v.Known {
+		return
+	}
+	latest := triedPassword{
+		Tried: Tried{
+			First: g.now(), Last: g.now(), Times: 1,
+			Source: a.Source.Addr().Unmap(), Protocol: a.Protocol, Program: ProgramName(a.Program),
+		},
+		digest: g.digest(v.Name, a.Password),
+	}
+	g.tried.update(v.Name, func(all []triedPassword) []triedPassword {
+		wrong := func(p triedPassword) bool { return p.digest == latest.digest }
+		if v.Outcome == Locked && !slices.ContainsFunc(all, wrong) {
+			return all
+		}
+		kept := make([]triedPassword, 0, len(all)+1)
+		for _, p := range all {
+			if wrong(p) && p.Source == latest.Source && p.Protocol == latest.Protocol && p.Program == latest.Program {
+				latest.First, latest.Times = p.First, p.Times+1
+				continue
+			}
+			kept = append(kept, p)
+		}
+		kept = append(kept, latest)
+		return kept[max(0, len(kept)-maxTried):]
+	})
+}
+
+// LatelyTried returns the wrong passwords that came to this process for an account
+// within a day, since it was unlocked last, in the order of their latest tries.
+func (g *Guard) LatelyTried(name Name) []Tried {
+	g.init()
+	all, _ := g.tried.get(name)
+	now := g.now()
+	var digests []digest
+	var found []Tried
+	for _, p := range all {
+		if now.Sub(p.Last) >= sourceMemory {
+			continue
+		}
+		i := slices.Index(digests, p.digest)
+		if i < 0 {
+			i, digests = len(digests), append(digests, p.digest)
+		}
+		p.Password = i + 1
+		found = append(found, p.Tried)
+	}
+	return found
+}
+
+// forgetTried forgets the wrong passwords of an account that came up to an instant.
+func (g *Guard) forgetTried(name Name, upto time.Time) {
+	g.tried.removeIf(name, func(all []triedPassword) bool {
+		return !slices.ContainsFunc(all, func(p triedPassword) bool { return p.Last.After(upto) })
+	})
+}

@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"congthu/auth"
+)
+
+// What an act has made true, in sentences: for the one who did it, and for the user
+// on the telephone.
+
+// stands is the first reason that an account cannot be logged in to; ok is false where
+// nothing stands in the way.
+func stands(v *Account) (why Why, ok bool) {
+	for _, w := range v.Why {
+		switch w.Outcome {
+		case auth.Accepted.String(), auth.PreviousPassword.String(), auth.WrongPassword.String():
+		default:
+			return w, true
+		}
+	}
+	return Why{}, false
+}
+
+// standsNow says whether somebody can log in now.
+func standsNow(v *Account) (en, vi string) {
+	if w, ok := stands(v); ok {
+		return "it cannot be logged in to yet: " + w.EN, "nhưng chưa đăng nhập được: " + w.VI
+	}
+	return "it can be logged in to at once", "có thể đăng nhập ngay"
+}
+
+// unlocked says what an unlock has done to the account that e explains as it was
+// before.
+func (e explainer) unlocked(v *Account) {
+	nowEN, nowVI := standsNow(v)
+	v.DoneEN, v.DoneVI = fmt.Sprintf("%s is unlocked: %s.", v.Address, sentence(nowEN)), fmt.Sprintf("%s đã được mở khóa, %s.", v.Address, sentence(nowVI))
+	v.TellEN, v.TellVI = "Your mailbox is unlocked. Log in again.", "Hộp thư của quý vị đã được mở khóa. Hãy đăng nhập lại."
+	if w, ok := stands(v); ok {
+		v.TellEN, v.TellVI = w.TellEN, w.TellVI
+	}
+	switch {
+	case e.Lock.Cause == auth.ByAdmin:
+		v.DoneEN += fmt.Sprintf(" It was locked since %s by %s: %s.", e.en(e.Lock.At), e.Lock.By, sentence(e.Lock.Reason))
+		v.DoneVI += fmt.Sprintf(" Trước đó bị %s khóa từ %s, lý do: %s.", e.Lock.By, e.vi(e.Lock.At), sentence(e.Lock.Reason))
+		return
+	case e.Lock.Cause == auth.ByWrongPasswords:
+		lastEN, lastVI := e.latestMistake()
+		v.DoneEN += fmt.Sprintf(" It was locked since %s after %s%s.", e.en(e.Lock.At), count(e.Failures, "wrong password"), lastEN)
+		v.DoneVI += fmt.Sprintf(" Trước đó bị khóa từ %s sau %d lần nhập sai mật khẩu%s.", e.vi(e.Lock.At), e.Failures, lastVI)
+	case e.Failures > 0:
+		lastEN, lastVI := e.latestMistake()
+		v.DoneEN = fmt.Sprintf("%s was not locked; %s forgotten%s. Now %s.", v.Address, counted(e.Failures, "wrong password is", "wrong passwords are"), lastEN, sentence(nowEN))
+		v.DoneVI = fmt.Sprintf("%s không bị khóa; đã bỏ qua %d lần nhập sai mật khẩu%s. Hiện nay %s.", v.Address, e.Failures, lastVI, sentence(nowVI))
+	case !e.beside.Refused.IsZero():
+		from := addressOf(e.beside.Refused.Source)
+		v.DoneEN = fmt.Sprintf("%s was not locked, but refused for now from %s; that is over for this account. Now %s.", v.Address, from.en, sentence(nowEN))
+		v.DoneVI = fmt.Sprintf("%s không bị khóa nhưng tạm thời bị từ chối từ %s; tài khoản này không còn bị từ chối. Hiện nay %s.", v.Address, from.vi, sentence(nowVI))
+		return
+	default:
+		v.DoneEN, v.DoneVI = "", ""
+		return
+	}
+	if len(e.Mistakes) == 0 {
+		return
+	}
+	_, _, program := e.whoTries()
+	if program.IsZero() {
+		v.DoneEN += " First the password saved there must be corrected, or it is locked again."
+		v.DoneVI += " Trước hết phải sửa mật khẩu đã lưu ở đó, nếu không sẽ lại bị khóa."
+		v.TellEN += " Correct the password saved on every device."
+		v.TellVI += " Hãy sửa mật khẩu đã lưu trên mọi thiết bị."
+		return
+	}
+	v.DoneEN += fmt.Sprintf(" They came from one program, %s: correct the password saved there first, or it is locked again.", program.en)
+	v.DoneVI += fmt.Sprintf(" Tất cả từ một phần mềm, %s: trước hết hãy sửa mật khẩu đã lưu ở đó, nếu không sẽ lại bị khóa.", program.vi)
+	v.TellEN += fmt.Sprintf(" First correct the password saved in %s.", program.en)
+	v.TellVI += fmt.Sprintf(" Trước hết hãy sửa mật khẩu đã lưu trong %s.", program.vi)
+}
+
+// lockDone says what a lock has done; open sessions were live at this gateway.
+func lockDone(v *Account, open int, shared bool) {
+	v.DoneEN = fmt.Sprintf("%s is locked until somebody unlocks it: nobody can log in, whatever the password. %s ended", v.Address, counted(open, "live session is", "live sessions are"))
+	v.DoneVI = fmt.Sprintf("%s đã bị khóa cho đến khi được mở khóa: không ai đăng nhập được, dù mật khẩu đúng. %d phiên đang mở đã kết thúc", v.Address, open)
+	if shared {
+		v.DoneEN += " here; the other gateways end theirs as well"
+		v.DoneVI += " tại cổng thư này; các cổng thư khác cũng kết thúc phiên của mình"
+	}
+	v.DoneEN += ". Lost or stolen device: change the password at the mail server before you unlock, since the device has the old one."
+	v.DoneVI += ". Nếu thiết bị bị mất hoặc bị đánh cắp: hãy đổi mật khẩu tại máy chủ thư trước khi mở khóa, vì thiết bị còn lưu mật khẩu cũ."
+	v.TellEN = "Your mailbox is locked, and every program is logged out. We unlock it as soon as you have a new password."
+	v.TellVI = "Hộp thư của quý vị đã bị khóa, mọi phần mềm đã bị đăng xuất. Chúng tôi sẽ mở khóa ngay khi quý vị có mật khẩu mới."
+}
+
+// restoreDone says what giving an account back has done.
+func restoreDone(v *Account) {
+	w, refused := stands(v)
+	if !refused {
+		w = v.Why[len(v.Why)-1]
+	}
+	v.DoneEN = fmt.Sprintf("%s is given back. %s", v.Address, w.EN)
+	v.DoneVI = fmt.Sprintf("%s đã được khôi phục. %s", v.Address, w.VI)
+	v.TellEN, v.TellVI = w.TellEN, w.TellVI
+}
+
+// graceGranted says until when a password may go on.
+func (e explainer) graceGranted(v *Account, days int) {
+	howEN, howVI := e.how()
+	v.DoneEN = fmt.Sprintf("The password of %s is accepted for %s more, until %s; after that it is refused until it is changed.", v.Address, count(days, "day"), e.dateEN(e.GraceUntil))
+	v.DoneVI = fmt.Sprintf("Mật khẩu của %s được dùng thêm %d ngày, đến %s; sau đó bị từ chối cho đến khi được đổi.", v.Address, days, e.dateVI(e.GraceUntil))
+	v.TellEN = fmt.Sprintf("You can use your password until %s. Change it before then. %s", e.dateEN(e.GraceUntil), howEN)
+	v.TellVI = fmt.Sprintf("Quý vị được dùng mật khẩu hiện tại đến %s. Hãy đổi mật khẩu trước lúc đó. %s", e.dateVI(e.GraceUntil), howVI)
+	if w, ok := stands(v); ok {
+		v.DoneEN += " But it cannot be logged in to: " + w.EN
+		v.DoneVI += " Nhưng chưa đăng nhập được: " + w.VI
+		v.TellEN, v.TellVI = w.TellEN, w.TellVI
+	}
+}
+
+// showTroubles says of an account what nobody can log in for at the moment: what is not
+// ready is everybody's reason. It comes first, but after what has the account refused
+// whatever the state of the servers.
+func (s *Server) showTroubles(ctx context.Context, v *Account) {
+	if s.draining.Load() {
+		return
+	}
+	var troubles []Why
+	ready := s.ready(ctx)
+	for _, check := range s.Checks {
+		condition := ready.Checks[check.Name]
+		if condition.OK {
+			continue
+		}
+		if check.Name == storeCheck {
+			troubles = append(troubles, Why{
+				Outcome: auth.StoreUnavailable.String(),
+				EN:      fmt.Sprintf("The gateway's own store has a fault (%s): who was not logged in lately cannot log in, whatever the password.", sentence(condition.Error)),
+				VI:      fmt.Sprintf("Kho dữ liệu của cổng thư có sự cố (%s): người chưa đăng nhập gần đây không đăng nhập được, dù mật khẩu đúng.", sentence(condition.Error)),
+				TellEN:  tellStoreEN, TellVI: tellStoreVI,
+			})
+			continue
+		}
+		door := strings.ToUpper(strings.Fields(check.Name)[0])
+		troubles = append(troubles, Why{
+			Outcome: auth.Unavailable.String(),
+			EN:      fmt.Sprintf("The mail server does not answer over %s (%s): nobody can log in there at the moment.", door, sentence(condition.Error)),
+			VI:      fmt.Sprintf("Máy chủ thư không trả lời qua %s (%s): hiện không ai đăng nhập được ở đó.", door, sentence(condition.Error)),
+			TellEN:  "The mail server is not available at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it.",
+			TellVI:  "Máy chủ thư hiện không hoạt động. Chưa hẳn là sai mật khẩu: đừng đổi mật khẩu, hãy thử lại sau ít phút; chúng tôi đang xử lý.",
+		})
+	}
+	if len(troubles) == 0 {
+		return
+	}
+	v.Why = slices.DeleteFunc(v.Why, func(w Why) bool { return w.Outcome == auth.Accepted.String() })
+	at := slices.IndexFunc(v.Why, func(w Why) bool {
+		return w.Outcome != auth.Locked.String() && w.Outcome != auth.Revoked.String() && w.Outcome != auth.Expired.String()
+	})
+	if at < 0 {
+		at = len(v.Why)
+	}
+	v.Why = slices.Insert(v.Why, at, troubles...)
+}

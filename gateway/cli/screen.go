@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"congthu/gateway/admin"
+)
+
+// What support staff see of an account beside the reasons: where its logins come from,
+// what is open now, which wrong passwords are one program's, and what to do next.
+
+// What to tell a user while the gateway itself cannot be asked.
+const (
+	tellGatewayEN = "The mail gateway is not in order at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
+	tellGatewayVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đừng đổi mật khẩu, hãy thử lại sau ít phút; chúng tôi đang xử lý."
+)
+
+// printTellMeanwhile says what to tell the user on the telephone when the gateway, or
+// its store, does not answer.
+func printTellMeanwhile(w io.Writer, name string, err error) {
+	en, vi := tellGatewayEN, tellGatewayVI
+	var r *refusal
+	var d downError
+	switch {
+	case errors.As(err, &r) && r.TellEN != "":
+		en, vi = r.TellEN, r.TellVI
+	case errors.As(err, &d):
+	default:
+		return // it is the address that is wrong, or the caller may not ask
+	}
+	say(w, "%s: the gateway cannot be asked at the moment; the account may be in order.\n", clean(name))
+	table(w, "  ", tellRows(en, vi))
+}
+
+// tellRows are what to tell the user.
+func tellRows(en, vi string) [][]string { return [][]string{{tr("Tell:"), either(en, vi)}} }
+
+// printDone says what an act has made true, and what to tell the user.
+func printDone(w io.Writer, a admin.Account) {
+	fmt.Fprintln(w, clean(strings.TrimSpace(either(a.DoneEN, a.DoneVI)+" "+either(a.NoteEN, a.NoteVI))))
+	if a.TellEN != "" {
+		table(w, "  ", tellRows(a.TellEN, a.TellVI))
+	}
+}
+
+// printAdvice says which accounts may be meant.
+func (c *client) printAdvice(w io.Writer, a admin.Account) {
+	var rows [][]string
+	for i, address := range a.Similar {
+		label := ""
+		if i == 0 {
+			label = tr("Did you mean:")
+		}
+		rows = append(rows, []string{label, fmt.Sprintf("congthu account show %s%s", quote(address), c.flags)})
+	}
+	table(w, "  ", rows)
+}
+
+// sessionsHere counts the live sessions, and says where others may be.
+func sessionsHere(a admin.Account) string {
+	if a.ThisGatewayOnly {
+		return trf("%d at this gateway; the others have their own", a.Sessions)
+	}
+	return strconv.Itoa(a.Sessions)
+}
+
+// loginRows say where logins came from.
+func (c *client) loginRows(a admin.Account) (rows [][]string) {
+	if o := a.LastLoginFrom; o != nil {
+		rows = append(rows, []string{tr("last login from"), from(*o) + ", " + when(o.At, c.zone)})
+	}
+	var places []string
+	for _, n := range a.LoggedInFrom {
+		places = append(places, n.Source)
+	}
+	if len(places) > 0 {
+		rows = append(rows, []string{tr("logged in from"), strings.Join(places, ", ")})
+	}
+	return rows
+}
+
+// from is where a login came from, through which door and by which program.
+func from(o admin.Origin) string {
+	place := trf("%s over %s", orDash(o.Source), strings.ToUpper(o.Protocol))
+	if o.Program != "" {
+		place += " (" + o.Program + ")"
+	}
+	return place
+}
+
+// printSessions prints what is open now.
+func (c *client) printSessions(w io.Writer, a admin.Account) {
+	if len(a.OpenSessions) == 0 {
+		return
+	}
+	if a.ThisGatewayOnly {
+		say(w, "\nOpen sessions at this gateway\n")
+	} else {
+		say(w, "\nOpen sessions\n")
+	}
+	var rows [][]string
+	for _, o := range a.OpenSessions {
+		rows = append(rows, []string{trf("since %s", when(o.At, c.zone)), trf("from %s", from(o))})
+	}
+	table(w, "  ", rows)
+	if more := a.Sessions - len(a.OpenSessions); more > 0 {
+		say(w, "  and %d more\n", more)
+	}
+	ends := trf("ends %s", plural(a.Sessions, "open session"))
+	if a.ThisGatewayOnly {
+		ends = trf("ends %s here, and those at the other gateways", plural(a.Sessions, "open session"))
+	}
+	table(w, "  ", [][]string{
+		{tr("Lost or stolen device:"), c.command("lock", a.Address, "") + " " + ends},
+		{"", tr("then change the password at the mail server, and unlock")},
+	})
+}
+
+// printTried prints which wrong passwords are the same, and whose.
+func (c *client) printTried(w io.Writer, a admin.Account) {
+	if len(a.Tried) == 0 {
+		return
+	}
+	if a.ThisGatewayOnly {
+		say(w, "\nWrong passwords by program, as this gateway has seen them\n")
+	} else {
+		say(w, "\nWrong passwords by program\n")
+	}
+	rows := [][]string{heading("PASSWORD", "TIMES", "FIRST", "LATEST", "FROM")}
+	for _, t := range a.Tried {
+		rows = append(rows, []string{
+			trf("wrong password %d", t.Password), strconv.Itoa(t.Times), when(t.First, c.zone), when(t.Last, c.zone),
+			from(admin.Origin{Source: t.Source, Protocol: t.Protocol, Program: t.Program}),
+		})
+	}
+	table(w, "  ", rows)
+}
