@@ -323,3 +323,35 @@ func TestAReloadReplacesTheKnownNetworks(t *testing.T) {
 		b.want(b.from(office, "hoa", good), auth.Throttled)
 	})
 }
+
+// What a source has done before its network becomes known counts by the room that it
+// has then: here while nothing locks, where that is ten times as much.
+func TestARefusedOfficeGoesOnWhenItBecomesKnown(t *testing.T) {
+	inBubble(t, func(g *auth.Guard, r *auth.Rules) {
+		withThrottle(g, r)
+		r.Lockout.Mode = auth.Warn
+	}, func(b *bench) {
+		b.server.delay = 0
+		b.employ("nguoi", 2)
+		for i := range 12 {
+			b.from(office, fmt.Sprint("victim", i), "guess")
+		}
+		b.want(b.from(office, "nguoi0", good), auth.Throttled)
+		b.knowNetworks("10.1.0.0/16")
+		b.want(b.from(office, "nguoi0", good), auth.Accepted)
+		b.knowNetworks()
+		for i := range 12 {
+			b.from(office, fmt.Sprint("another", i), "guess")
+		}
+		b.want(b.from(office, "nguoi1", good), auth.Throttled)
+		// Nor is there more room once passwords lock.
+		b.knowNetworks("10.1.0.0/16")
+		b.want(b.from(office, "moi", "guess"), auth.WrongPassword)
+		enforced := b.guard.Rules()
+		enforced.Lockout.Mode = auth.Enforce
+		b.guard.SetPolicy(auth.Policy{
+			Names: &auth.Namer{Default: "example.vn"}, Rules: enforced, KnownNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+		})
+		b.want(b.from(office, "nguoi1", good), auth.Throttled)
+	})
+}
