@@ -254,7 +254,7 @@ func TestASlotOfWhichNobodyLearntIsFreed(t *testing.T) {
 
 func TestADeadlockIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	testenv.NeedRealClock(t, "PostgreSQL notices no deadlock under libfaketime")
+	testenv.NeedRealClock(t, "under libfaketime no timeout of PostgreSQL ends, so that it looks for no deadlock: see testenv.ClockEnvironment")
 	s := open(t, Options{})
 	conn := connected(t, s)
 	update(t, s, victim, 0, fail)

@@ -19,6 +19,11 @@ func ClockShift() string { return os.Getenv(ClockVariable) }
 // the tests: the variable for one of this tree, libfaketime (Debian package faketime)
 // for another one that is linked dynamically. ok is false when that is missing.
 // Timers are by the monotonic clock, which is nobody's to set.
+//
+// libfaketime (0.9.10) shows the real time to a signal handler that interrupts a call
+// which it wraps to wait, such as epoll_wait. PostgreSQL looks at the time in the
+// handler of its timeouts: with a clock that is ahead none of deadlock_timeout,
+// lock_timeout and statement_timeout ever ends while a backend waits.
 func ClockEnvironment() (environment []string, ok bool) {
 	seconds := ClockShift()
 	if seconds == "" {
