@@ -101,7 +101,10 @@ func (m morning) play(t *testing.T) (o outcome) {
 					}
 					mu.Unlock()
 					wait := 10 * time.Minute // the checks of mail programs
-					if !in && try < 4 {
+					switch {
+					case in:
+						wait = 30 * time.Minute // mostly on a connection that is there
+					case try < 4:
 						wait = 3 * time.Minute // the user presses the button
 					}
 					time.Sleep(wait)
@@ -129,10 +132,10 @@ func (b *bench) knowNetworks(networks ...string) {
 	b.guard.SetPolicy(p)
 }
 
-// Without the setting the infected PC keeps some 100 people waiting, for hours; with
-// it those whom it has locked, of whom there are no more than one address may lock.
-// When it guesses each second nothing but finding it helps. While nothing locks
-// nobody has to wait.
+// Without the setting the infected PC refuses some 100 people their first login, many
+// for more than ten minutes; with it mainly those wait whom it has locked, of whom there
+// are no more than one address may lock. When it guesses each second and passwords lock,
+// nothing but finding it helps.
 func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 	const hour = time.Hour
 	for _, c := range []struct {
@@ -141,11 +144,6 @@ func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 		unknown, known outcome
 	}{
 		{
-			"no PC guesses",
-			morning{guesses: 24 * hour, since: 13 * hour, come: 4 * hour},
-			outcome{}, outcome{},
-		},
-		{
 			"all at eight, no PC guesses",
 			morning{guesses: 24 * hour, since: 13 * hour, come: time.Minute},
 			outcome{}, outcome{},
@@ -153,7 +151,7 @@ func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 		{
 			"a guess each 10 s from seven on, people come within 4 hours",
 			morning{guesses: 10 * time.Second, since: 7 * hour, come: 4 * hour},
-			outcome{refused: 93, late: 43, out: 7, locked: 12}, outcome{refused: 21, late: 13, out: 13, locked: 24},
+			outcome{refused: 94, late: 33, out: 5, locked: 10}, outcome{refused: 21, late: 13, out: 13, locked: 24},
 		},
 		{
 			"a guess each 10 s from midnight on, people come within 2 hours",
@@ -173,12 +171,12 @@ func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 		{
 			"nothing locks: a guess each second from seven on, people come within 2 hours",
 			morning{warn: true, guesses: time.Second, since: 7 * hour, come: 2 * hour},
-			outcome{refused: 182, late: 118}, outcome{refused: 42},
+			outcome{refused: 194, late: 112}, outcome{refused: 52, late: 1},
 		},
 		{
 			"a guess each second, but the PC is found at half past nine and the office allowed to go on",
 			morning{guesses: time.Second, since: 7 * hour, come: 2 * hour, cleaned: 9*hour + 30*time.Minute, allowed: true},
-			outcome{refused: 253, late: 231, out: 19, locked: 21}, outcome{refused: 233, late: 207, out: 17, locked: 20},
+			outcome{refused: 263, late: 245, out: 14, locked: 18}, outcome{refused: 235, late: 209, out: 13, locked: 20},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -116,8 +116,8 @@ func AuthPath() Dashboard {
 					"Attempts that wait for a slot, by gateway.",
 				}, "short", 8, query{"{{instance}}", "sum by (instance) (" + of("congthu_login_slots_waiting") + ")"}),
 				lines(text{"Nguồn bị giữ lại", "Throttled"}, text{
-					"Lượt bị từ chối tạm vì nguồn đó sai quá nhiều: không hỏi máy chủ thư và không tính vào tài khoản. Một đợt cao: có người dò mật khẩu (congthu account causes).",
-					"Attempts refused for a while because of their source: the mail server is not asked and nothing is counted on accounts. A wave: somebody guesses (congthu account causes).",
+					"Lượt bị từ chối tạm vì nguồn đó sai quá nhiều: không hỏi máy chủ thư và không tính vào tài khoản. Một đợt cao: có người dò mật khẩu (congthu account causes). Mạng của cơ quan mình: khai báo trong throttle.known_networks.",
+					"Attempts refused for a while because of their source: the mail server is not asked and nothing is counted on accounts. A wave: somebody guesses (congthu account causes). Networks of your own offices belong in throttle.known_networks.",
 				}, eachSecond, 8, query{"{{protocol}}", perSecond("protocol", "congthu_login_attempts_total", `outcome="throttled"`)}).at("congthususpectedattack"),
 				lines(text{"Máy chủ thư trả lời", "Mail server's answers"}, text{
 					"none là không có phán quyết: không tới được, quá chậm, hoặc không hiểu. refused là máy chủ từ chối vì lý do riêng.",
