@@ -193,9 +193,8 @@ func (s *Server) canonical(location, address string) (auth.Name, error) {
 func (s *Server) storeFailed(doing string, err error) error {
 	s.log().Error("admin request failed", "doing", doing, "err", err)
 	return comeBack(&advice{
-		ErrorModel: problem(http.StatusServiceUnavailable, "the gateway's store is not available; try again"),
-		DetailVI:   "kho dữ liệu của cổng thư không hoạt động; hãy thử lại",
-		TellEN:     tellStoreEN, TellVI: tellStoreVI,
+		problem(http.StatusServiceUnavailable, "the gateway's store is not available; try again"),
+		adviceMembers{DetailVI: "kho dữ liệu của cổng thư không hoạt động; hãy thử lại", TellEN: tellStoreEN, TellVI: tellStoreVI},
 	})
 }
 
@@ -346,8 +345,8 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 		most := int(rules.Password.MaxGrace / (24 * time.Hour))
 		e, until := explainer{rules: rules}, s.now().Add(rules.Password.MaxGrace)
 		return &advice{
-			ErrorModel: invalid("body.days", fmt.Sprintf("must be 1 to %d, until %s at the latest (rules.password.max_grace_days)", most, e.dateEN(until))),
-			DetailVI:   fmt.Sprintf("số ngày phải từ 1 đến %d, chậm nhất đến %s (rules.password.max_grace_days)", most, e.dateVI(until)),
+			invalid("body.days", fmt.Sprintf("must be 1 to %d, until %s at the latest (rules.password.max_grace_days)", most, e.dateEN(until))),
+			adviceMembers{DetailVI: fmt.Sprintf("số ngày phải từ 1 đến %d, chậm nhất đến %s (rules.password.max_grace_days)", most, e.dateVI(until))},
 		}
 	case errors.Is(err, auth.ErrReasonMissing):
 		return invalid("body.reason", "is required")

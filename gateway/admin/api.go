@@ -175,6 +175,7 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 
 	enumerate(api, "/accounts", "state", anyOf(auth.States()))
 	enumerate(api, "/events", "kind", anyOf(auth.EventKinds()))
+	documentAdvice(api)
 	document, err := json.Marshal(api.OpenAPI())
 	if err != nil {
 		panic(err) // a mistake in a type above

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -26,10 +27,24 @@ func invalid(location, message string) *huma.ErrorModel {
 // has such members).
 type advice struct {
 	*huma.ErrorModel
+	adviceMembers
+}
+
+type adviceMembers struct {
 	TellEN string `json:"tell_en,omitempty" doc:"What to tell the user meanwhile, in English."`
 	TellVI string `json:"tell_vi,omitempty" doc:"The same in Vietnamese."`
 	// DetailVI is of a problem with one field.
 	DetailVI string `json:"detail_vi,omitempty" doc:"What is wrong, in Vietnamese."`
+}
+
+// documentAdvice puts the members of an advice into the schema of problems: huma knows one
+// type of these.
+func documentAdvice(api huma.API) {
+	all := api.OpenAPI().Components.Schemas
+	problems := all.Map()["ErrorModel"]
+	for name, member := range huma.SchemaFromType(all, reflect.TypeFor[adviceMembers]()).Properties {
+		problems.Properties[name] = member
+	}
 }
 
 // unavailable asks the caller to come back.

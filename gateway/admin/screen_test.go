@@ -270,3 +270,42 @@ func TestLookingForSimilarAddressesIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// endless has always one more account, none of which is near.
+type endless struct {
+	Accounts
+	pages int
+}
+
+func (e *endless) List(_ context.Context, f auth.Filter) (page []auth.Account, _ error) {
+	e.pages++
+	for i := range f.Limit {
+		page = append(page, auth.Account{Name: f.After + auth.Name(rune('a'+i))})
+	}
+	return page, nil
+}
+
+func TestLookingForSimilarAddressesEndsHoweverManyThereAre(t *testing.T) {
+	f := newFixture(t)
+	e := &endless{Accounts: f.store}
+	f.Accounts = e
+	if got := f.similar(t.Context(), "somebody.else"); len(got) != 0 || e.pages != similarReads {
+		t.Errorf("%v, %d pages", got, e.pages)
+	}
+}
+
+func TestTheDocumentHasWhatAProblemTells(t *testing.T) {
+	f := newFixture(t)
+	document := decode[struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct{ Description string }
+			}
+		}
+	}](t, f.request("GET", base+"/openapi.json", ""), 200)
+	for _, member := range []string{"detail", "detail_vi", "tell_en", "tell_vi"} {
+		if document.Components.Schemas["ErrorModel"].Properties[member].Description == "" {
+			t.Errorf("no word of %s", member)
+		}
+	}
+}

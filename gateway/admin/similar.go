@@ -169,5 +169,5 @@ func (s *Server) suggest(ctx context.Context, err error, address string) error {
 		return err
 	}
 	m.Errors[0].Message += "; did you mean " + strings.Join(similar, " or ") + "?"
-	return &advice{ErrorModel: m, DetailVI: "không có địa chỉ này; có phải " + strings.Join(similar, " hoặc ") + "?"}
+	return &advice{m, adviceMembers{DetailVI: "không có địa chỉ này; có phải " + strings.Join(similar, " hoặc ") + "?"}}
 }
