@@ -116,9 +116,10 @@ func AuthPath() Dashboard {
 					"Attempts that wait for a slot, by gateway.",
 				}, "short", 8, query{"{{instance}}", "sum by (instance) (" + of("congthu_login_slots_waiting") + ")"}),
 				lines(text{"Nguồn bị giữ lại", "Throttled"}, text{
-					"Lượt bị từ chối tạm vì nguồn đó sai quá nhiều: không hỏi máy chủ thư và không tính vào tài khoản. Một đợt cao: có người dò mật khẩu (congthu account causes). Mạng của cơ quan mình: khai báo trong throttle.known_networks.",
-					"Attempts refused for a while because of their source: the mail server is not asked and nothing is counted on accounts. A wave: somebody guesses (congthu account causes). Networks of your own offices belong in throttle.known_networks.",
-				}, eachSecond, 8, query{"{{protocol}}", perSecond("protocol", "congthu_login_attempts_total", `outcome="throttled"`)}).at("congthususpectedattack"),
+					"Lượt bị từ chối tạm vì nguồn đó sai quá nhiều: không hỏi máy chủ thư và không tính vào tài khoản. Một đợt cao: có người dò mật khẩu (congthu account causes). Mạng của cơ quan mình: khai báo trong throttle.known_networks. dùng chung: tên chưa ai đăng nhập được, bị từ chối vì bộ đếm dùng chung đã đầy; trong đó có thể có người mới (congthu import accounts).",
+					"Attempts refused for a while because of their source: the mail server is not asked and nothing is counted on accounts. A wave: somebody guesses (congthu account causes). Networks of your own offices belong in throttle.known_networks. shared: names that nobody logged in with, refused because their shared counter is full; newcomers may be among them (congthu import accounts).",
+				}, eachSecond, 8, query{"{{protocol}}", perSecond("protocol", "congthu_login_attempts_total", `outcome="throttled"`)},
+					query{"dùng chung / shared", perSecond("", "congthu_login_shared_total", `result="denied"`)}).at("congthususpectedattack"),
 				lines(text{"Máy chủ thư trả lời", "Mail server's answers"}, text{
 					"none là không có phán quyết: không tới được, quá chậm, hoặc không hiểu. refused là máy chủ từ chối vì lý do riêng.",
 					"none is no verdict at all: not reached, too slow, or not understood. refused is a reason of its own.",
@@ -132,9 +133,10 @@ func AuthPath() Dashboard {
 					"The mail server (imap, smtp) and the store over time: here is when it began.",
 				}, 8, query{"{{protocol}}", "min by (protocol) (" + of("congthu_upstream_up") + ")"}, query{"store", "min(" + of("congthu_store_up") + ")"}),
 				lines(text{"Kho dữ liệu lỗi", "Store failures"}, text{
-					"Thao tác hỏng của kho dữ liệu. Bình thường là 0.",
-					"Operations of the store that failed. Normally 0.",
-				}, eachSecond, 8, query{"{{operation}}", perSecond("operation", "congthu_store_operations_total", `result="failed"`)}),
+					"Thao tác hỏng của kho dữ liệu. Bình thường là 0. lost_slots: chỗ đang giữ mà PostgreSQL đã làm mất, như khi máy dự phòng không đồng bộ thay thế; câu trả lời vẫn được tính.",
+					"Operations of the store that failed. Normally 0. lost_slots: slots that PostgreSQL has lost, as when an asynchronous standby takes over; their answers were counted all the same.",
+				}, eachSecond, 8, query{"{{operation}}", perSecond("operation", "congthu_store_operations_total", `result="failed"`)},
+					query{"lost_slots", perSecond("", "congthu_store_lost_slots_total")}),
 				lines(text{"Ghi xuống đĩa", "Commits"}, text{
 					"Một lần ghi an toàn xuống đĩa (fsync) mất bao lâu. Trên 50 ms mãi: đĩa không theo kịp.",
 					"How long one transaction takes until it is safe on disk (fsync). Above 50 ms all the time: the disk cannot keep up.",
@@ -157,8 +159,8 @@ func AuthPath() Dashboard {
 			}},
 			{text{"Từng máy", "Each gateway"}, []chart{
 				table(text{"Từng cổng thư", "Each gateway"}, text{
-					"Một dòng cho mỗi máy. Máy nào khác các máy kia là máy có vấn đề. Cấu hình HỎNG: lần nạp lại gần nhất bị từ chối, cấu hình cũ vẫn chạy.",
-					"One line for each. The one that differs from the others is the one to look at. Configuration DOWN: the last reload was refused and the old one is in force.",
+					"Một dòng cho mỗi máy. Máy nào khác các máy kia là máy có vấn đề. Cấu hình HỎNG: lần nạp lại gần nhất bị từ chối, cấu hình cũ vẫn chạy. Đồng hồ HỎNG: đồng hồ bị nghi ngờ (congthu clock). Quy tắc chung HỎNG: cổng này dùng quy tắc khác các cổng kia (congthu rules show).",
+					"One line for each. The one that differs from the others is the one to look at. Configuration DOWN: the last reload was refused and the old one is in force. Clock DOWN: the clock is suspect (congthu clock). Agreed rules DOWN: this gateway works by other rules than the others (congthu rules show).",
 				}, 24, map[string]any{"instance": text{"Máy", "Instance"}.title(), "version": text{"Phiên bản", "Version"}.title()},
 					column{text{"Chạy", "Up"}, "max by (instance) (" + of("up") + ")", word},
 					column{text{}, "max by (instance, version) (" + of("congthu_build_info") + ")", nil},
@@ -170,6 +172,9 @@ func AuthPath() Dashboard {
 					column{text{"Phiên", "Sessions"}, "sum by (instance) (" + of("congthu_sessions_live") + ")", nil},
 					column{text{"Kho", "Store"}, "min by (instance) (" + of("congthu_store_up") + ")", word},
 					column{text{"Cấu hình", "Configuration"}, "min by (instance) (" + of("congthu_config_last_reload_successful") + ")", word},
+					column{text{"Đồng hồ", "Clock"}, "1 - max by (instance) (" + of("congthu_clock_suspect") + ")", word},
+					column{text{"Quy tắc chung", "Agreed rules"}, "1 - max by (instance) (" + of("congthu_rules_behind") + ")", word},
+					column{text{"Lỗi chương trình 24 giờ", "Panics 24 h"}, "sum by (instance) (increase(" + of("congthu_panics_total") + "[24h]))", map[string]any{"decimals": 0}},
 					column{text{"Bộ nhớ", "Memory"}, "sum by (instance) (" + of("process_resident_memory_bytes") + ")", map[string]any{"unit": "bytes"}},
 				),
 			}},

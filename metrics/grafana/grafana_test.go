@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,33 @@ func TestPanelsDoNotOverlapAndFillTheirRows(t *testing.T) {
 			if n != 24 {
 				t.Errorf("%s: line %d is %d wide, want 24", name, y, n)
 			}
+		}
+	}
+}
+
+// What an alert is about can be looked at. Of sweeps the time of the last one is
+// shown, and throttled sources are a list (congthu source list).
+func TestWhatPagesIsOnADashboard(t *testing.T) {
+	alerts, err := os.ReadFile("../../deploy/prometheus/congthu.alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown strings.Builder
+	for _, d := range Dashboards() {
+		generated, err := d.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown.Write(generated)
+	}
+	names := regexp.MustCompile(`\bcongthu_[a-z0-9_]+\b[^:a-z0-9_]`).FindAllString(string(alerts), -1) // what is recorded has a colon
+	names = append(names, "congthu_store_lost_slots_total", "congthu_login_shared_total")
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		name = strings.TrimRight(name, "{[( )\n")
+		elsewhere := name == "congthu_sweeps_total" || strings.HasPrefix(name, "congthu_throttled_")
+		if !elsewhere && !strings.Contains(shown.String(), name) {
+			t.Errorf("%q is on no dashboard", name)
 		}
 	}
 }
