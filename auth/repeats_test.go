@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"congthu/auth"
@@ -246,6 +247,36 @@ func TestTheSameEntryIsNotAnsweredBeforeItIsWritten(t *testing.T) {
 		wg.Wait()
 		b.broken.Store(nil)
 		time.Sleep(time.Minute)
+		if a := b.account(); a.Failures != 1 {
+			t.Errorf("%d failures, want 1", a.Failures)
+		}
+	})
+}
+
+// slowUpdates is a store whose changes take a second.
+type slowUpdates struct{ auth.Store }
+
+func (s slowUpdates) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
+	time.Sleep(time.Second)
+	return s.Store.Update(ctx, name, r, change)
+}
+
+// I3: a password that was good a moment ago has no slot, so that it is not owed either
+// when the store fails; who has entered it at the same time is not told "wrong" for it.
+func TestAnEntryThatCouldNotBeWrittenIsNoEntryForOthers(t *testing.T) {
+	inBubble(t, func(_ *auth.Guard, r *auth.Rules) { r.Lockout.CountPrevious = true }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		b.server.password[lan] = "Mat-khau-2"
+		b.guard.Store = slowUpdates{b.guard.Store}
+		b.broken.Store(&failure{only: []auth.StoreOp{auth.OpUpdate}})
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { b.want(b.try("lan", good), auth.StoreUnavailable) })
+		}
+		wg.Wait()
+		b.broken.Store(nil)
+		b.want(b.try("lan", good), auth.WrongPassword)
 		if a := b.account(); a.Failures != 1 {
 			t.Errorf("%d failures, want 1", a.Failures)
 		}

@@ -249,7 +249,7 @@ func (b *bulk) commit(ctx context.Context) (written int, err error) {
 		}
 		for i := range d.events {
 			events = append(events, &d.events[i])
-			notify = notify || isLockEvent(d.events[i])
+			notify = notify || isTold(d.events[i])
 		}
 	}
 	if written == 0 {

@@ -13,9 +13,9 @@ import (
 // whoever else may listen learns nothing from it.
 const channel = "congthu"
 
-// lockEvents are the changes that other replicas are told of: all that
+// toldEvents are the changes that other replicas are told of: all that
 // [auth.Guard.Heard] does something about, and the rules that gateways agree on.
-var lockEvents = []auth.EventKind{
+var toldEvents = []auth.EventKind{
 	auth.AccountLocked, auth.NameLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored,
 	auth.AccountMerged, auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted, auth.RulesAdopted,
 }
@@ -115,7 +115,7 @@ func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 		}
 		for _, e := range events {
 			w.last = e.Seq
-			if isLockEvent(e) {
+			if isTold(e) {
 				w.f(e)
 			}
 		}
@@ -123,8 +123,8 @@ func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-func isLockEvent(e auth.Event) bool {
-	for _, k := range lockEvents {
+func isTold(e auth.Event) bool {
+	for _, k := range toldEvents {
 		if e.Kind == k {
 			return true
 		}

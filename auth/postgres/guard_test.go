@@ -225,3 +225,47 @@ func attack(dsn string) {
 	say("done")
 	select {}
 }
+
+// TestReplicasHearThatTheClockIsSuspectAndAccepted: over the real way from one gateway
+// to another.
+func TestReplicasHearThatTheClockIsSuspectAndAccepted(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	var ahead atomic.Int64
+	var guards []*auth.Guard
+	for i := range 2 {
+		s := open(t, Options{DSN: dsn})
+		g := &auth.Guard{Store: s, Now: s.Now, WatchClock: true}
+		if i == 0 {
+			g.Now = func() time.Time { return s.Now().Add(time.Duration(ahead.Load())) }
+		}
+		g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: victim.Domain()}, Rules: auth.DefaultRules()})
+		if err := g.LearnClock(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { g.Run(ctx) })
+		wg.Go(func() { s.Changes(ctx, g.Heard) })
+		t.Cleanup(func() { cancel(); wg.Wait() })
+		guards = append(guards, g)
+	}
+	here, there := guards[0], guards[1]
+	ahead.Store(int64(400 * 24 * time.Hour))
+	if v := attempt(here, &mailServer{}, rightPassword); v.Outcome != auth.Accepted {
+		t.Errorf("a login while the clock is suspect: %v", v.Outcome)
+	}
+	if here.Suspicion().IsZero() {
+		t.Fatal("the clock is not suspect")
+	}
+	eventually(t, "the other gateway knows", func() bool { return there.Suspicion().Why == here.Suspicion().Why })
+	ahead.Store(0)
+	act := auth.Act{Actor: "admin", Reason: "the clock was set right"}
+	if _, err := here.AcceptClock(t.Context(), storeOf(here), act, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other gateway knows that it was accepted", func() bool { return there.Suspicion().IsZero() })
+	if !here.Suspicion().IsZero() {
+		t.Errorf("it is suspect where it was accepted: %+v", here.Suspicion())
+	}
+}

@@ -450,7 +450,7 @@ func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.
 		*t.head = next
 		t.events = append(t.events, events...)
 		for _, e := range events {
-			t.notify = t.notify || slices.Contains(lockEvents, e.Kind)
+			t.notify = t.notify || slices.Contains(toldEvents, e.Kind)
 		}
 	}
 	t.delta += unknown(exists, after) - unknown(r.exists, r.account)
