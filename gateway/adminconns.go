@@ -21,20 +21,20 @@ const (
 // boundConns is a [http.Server].ConnState that closes connections beyond the limits.
 func boundConns(l *frontend.Limiter) func(net.Conn, http.ConnState) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil)) // the limits are no settings
-	var leaves sync.Map                                   // by connection
+	var places sync.Map                                   // by connection
 	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
 			from, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // a Unix socket has none
-			leave, ok := l.Enter(from.Addr(), log)
+			place, ok := l.Enter(from.Addr(), log, nil)
 			if !ok {
 				c.Close()
 				return
 			}
-			leaves.Store(c, leave)
+			places.Store(c, place)
 		case http.StateClosed, http.StateHijacked:
-			if leave, ok := leaves.LoadAndDelete(c); ok {
-				leave.(func())()
+			if place, ok := places.LoadAndDelete(c); ok {
+				place.(*frontend.Place).Leave()
 			}
 		}
 	}

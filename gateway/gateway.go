@@ -269,7 +269,11 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	grace := min(lastLogins, max(drain, 0)/2) // and the rest for last words
 	p := parts{
 		config: c, drain: drain, grace: grace, awaited: awaited,
-		limiter: &frontend.Limiter{Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource},
+		limiter: &frontend.Limiter{
+			Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource,
+			Early:       (c.Limits.Connections + 1) / 2, // the other half is for sessions
+			EarlyMemory: earlyMemory,
+		},
 	}
 	g.frontEnds = make(map[auth.Protocol]frontEnd)
 	for _, s := range served(c) {
@@ -278,6 +282,11 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.admin = g.newAdmin(c)
 	return nil
 }
+
+// earlyMemory is how many octets of commands and TLS records connections may hold
+// that are not logged in, all together. It is room for two thousand of the longest
+// commands; a login has some 100 octets, one with a token perhaps 2,000.
+const earlyMemory = 32 << 20
 
 // drainTime is the drain timeout as the doors take it, to whom 0 is a default.
 func drainTime(d time.Duration) time.Duration {

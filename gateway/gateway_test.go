@@ -424,14 +424,27 @@ func TestTheLimitsOfConnectionsAreForBothDoorsTogether(t *testing.T) {
 		o := newOffice(t)
 		o.write("limits: { " + limits + " }\n")
 		o.open()
+		// One that is not logged in could lose its place to the next.
 		greeted := func(address, greeting string) bool {
 			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: o.roots})
 			if err != nil {
 				return false // closed before the handshake
 			}
 			t.Cleanup(func() { conn.Close() })
-			line, _ := bufio.NewReader(conn).ReadString('\n')
-			return strings.HasPrefix(line, greeting)
+			p := &phone{t, conn, bufio.NewReader(conn)}
+			if line, _ := p.r.ReadString('\n'); !strings.HasPrefix(line, greeting) {
+				return false
+			}
+			if address == o.submit {
+				p.say("EHLO client.example")
+				p.read("250 ")
+				p.say("AUTH PLAIN " + plain(lan, "Mat-khau-1"))
+				p.read("235 ")
+			} else {
+				p.say(`a LOGIN lan "Mat-khau-1"`)
+				p.read("a OK")
+			}
+			return true
 		}
 		if !greeted(o.address, "* OK") || !greeted(o.submit, "220") || !greeted(o.address, "* OK") {
 			t.Fatalf("%s: three connections were not let in", limits)
@@ -442,6 +455,29 @@ func TestTheLimitsOfConnectionsAreForBothDoorsTogether(t *testing.T) {
 		if !strings.Contains(o.log.String(), "setting=limits."+strings.Split(limits, ":")[0]) {
 			t.Errorf("the log does not say which limit it was:\n%s", o.log)
 		}
+	}
+}
+
+// Those who are not logged in have half of the connections, at all doors together: the
+// oldest goes for a new one, and those who are logged in stay.
+func TestHalfOfTheConnectionsIsForThoseWhoAreNotLoggedIn(t *testing.T) {
+	o := newOffice(t)
+	o.write("limits: { connections: 6 }\n")
+	o.open()
+	in := o.phone()
+	in.say(`a LOGIN lan "Mat-khau-1"`)
+	in.read("a OK")
+	oldest := o.sender()
+	second := o.phone()
+	o.sender()
+	o.phone()
+	oldest.read("421 ")
+	o.phone()
+	second.read("* BYE [UNAVAILABLE] Qua nhieu ket noi")
+	in.say("b NOOP")
+	in.read("b OK")
+	if !strings.Contains(o.log.String(), "too many connections are not logged in") {
+		t.Errorf("the log does not tell: %s", o.log)
 	}
 }
 

@@ -21,7 +21,7 @@ var silent = slog.New(slog.DiscardHandler)
 
 func TestALimiterCountsAllAndEachSource(t *testing.T) {
 	l := &Limiter{Max: 4, PerSource: 2}
-	var leaves []func()
+	var places []*Place
 	for i, step := range []struct {
 		from string
 		ok   bool
@@ -33,24 +33,24 @@ func TestALimiterCountsAllAndEachSource(t *testing.T) {
 		{"2001:db8::ffff:1", true}, // the same /64
 		{"192.0.2.2", false},       // all are taken
 	} {
-		leave, ok := l.Enter(netip.MustParseAddr(step.from), silent)
+		place, ok := l.Enter(netip.MustParseAddr(step.from), silent, nil)
 		if ok != step.ok {
 			t.Fatalf("step %d from %s: %v", i, step.from, ok)
 		}
 		if ok {
-			leaves = append(leaves, leave)
+			places = append(places, place)
 		}
 	}
-	leaves[3]()
-	if _, ok := l.Enter(netip.MustParseAddr("192.0.2.1"), silent); ok {
+	places[3].Leave()
+	if _, ok := l.Enter(netip.MustParseAddr("192.0.2.1"), silent, nil); ok {
 		t.Error("a place of another source was given to one that has its own")
 	}
-	leave, ok := l.Enter(netip.MustParseAddr("2001:db8::5"), silent)
+	place, ok := l.Enter(netip.MustParseAddr("2001:db8::5"), silent, nil)
 	if !ok {
 		t.Fatal("the place that became free was given to nobody")
 	}
-	for _, leave := range append(leaves[:3], leave) {
-		leave()
+	for _, place := range append(places[:3], place) {
+		place.Leave()
 	}
 	if l.total != 0 || len(l.sources) != 0 {
 		t.Errorf("%d connections and %d sources are left when all have gone", l.total, len(l.sources))
@@ -64,7 +64,7 @@ func TestALimiterWithoutBoundsLetsEverybodyIn(t *testing.T) {
 			if l == nil || l.PerSource == 0 {
 				addr = netip.MustParseAddr("192.0.2.1")
 			}
-			if _, ok := l.Enter(addr, silent); !ok {
+			if _, ok := l.Enter(addr, silent, nil); !ok {
 				t.Fatalf("%+v refused somebody", l)
 			}
 		}
@@ -79,7 +79,7 @@ func TestALimiterIsExactInAHurry(t *testing.T) {
 	for i := range 200 {
 		from := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}[i%4]
 		wg.Go(func() {
-			if _, ok := l.Enter(netip.MustParseAddr(from), silent); ok {
+			if _, ok := l.Enter(netip.MustParseAddr(from), silent, nil); ok {
 				mu.Lock()
 				defer mu.Unlock()
 				entered[from]++
@@ -101,8 +101,8 @@ func TestTheLogIsToldOfRefusalsNowAndThen(t *testing.T) {
 		log := slog.New(slog.NewTextHandler(&out, nil))
 		l := &Limiter{PerSource: 1}
 		for range 25 { // 25 seconds: at 0, 10 and 20
-			l.Enter(netip.MustParseAddr("192.0.2.1"), log)
-			l.Enter(netip.MustParseAddr("192.0.2.1"), log)
+			l.Enter(netip.MustParseAddr("192.0.2.1"), log, nil)
+			l.Enter(netip.MustParseAddr("192.0.2.1"), log, nil)
 			time.Sleep(time.Second)
 		}
 		if n := strings.Count(out.String(), "too many connections"); n != 3 || !strings.Contains(out.String(), "setting=limits.connections_per_source limit=1") {

@@ -30,9 +30,10 @@ type Client struct {
 	serving *serving
 	source  netip.AddrPort // whose login it is: the peer's, unless a forwarder says otherwise
 	begun   time.Time
-	leave   func() // gives its place among the connections back
+	place   *Place
 
 	raw     net.Conn // below TLS
+	gate    *Gate    // the same
 	conn    net.Conn
 	secured bool
 
@@ -41,12 +42,13 @@ type Client struct {
 	failed   int       // logins
 	refused  time.Time // the latest login with credentials
 
-	mu       sync.Mutex
-	draining bool // say the farewell when next waiting for a command
-	brief    bool // end the session when it is quiet
-	ended    bool // close
-	revoked  bool // the login under way must not become a session
-	pair     *relay.Pair
+	mu        sync.Mutex
+	draining  bool // say the farewell when next waiting for a command
+	displaced bool // the same: its place is another's
+	brief     bool // end the session when it is quiet
+	ended     bool // close
+	revoked   bool // the login under way must not become a session
+	pair      *relay.Pair
 }
 
 var past = time.Unix(1, 0)
@@ -54,9 +56,10 @@ var past = time.Unix(1, 0)
 func newClient(v *serving, conn net.Conn) *Client {
 	c := &Client{
 		serving: v, ID: ID(), begun: time.Now(), Peer: Source(conn),
-		raw: conn, conn: conn, mistakes: new(auth.Mistaken),
+		mistakes: new(auth.Mistaken),
 	}
-	c.Input = NewInput(conn, maxTalk)
+	c.raw, c.gate = Watch(conn)
+	c.conn, c.Input = c.raw, NewInput(c.raw)
 	c.SpeakFor(c.Peer)
 	return c
 }
@@ -99,6 +102,17 @@ func (c *Client) drain() {
 	}
 }
 
+// displace ends the client, unless it is about to be logged in, since another has
+// its place. It does not wait for a client that does not read.
+func (c *Client) displace() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.displaced = true; c.pair == nil && !c.ended {
+		c.raw.SetReadDeadline(past)
+		c.raw.SetWriteDeadline(time.Now().Add(refusalTime))
+	}
+}
+
 // endWhenQuiet ends the session of this client, once there is one, when nothing
 // moves on it.
 func (c *Client) endWhenQuiet() {
@@ -123,8 +137,9 @@ func (c *Client) end() {
 	c.raw.SetDeadline(past)
 }
 
-// Arm gives the client its time for the next command.
+// Arm is the begin of a command: it gives the client its time and its room for it.
 func (c *Client) Arm() {
+	c.Input.begin()
 	until := time.Now().Add(c.serving.loginTimeout())
 	if total := c.begun.Add(c.serving.loginTotal()); total.Before(until) {
 		until = total
@@ -136,7 +151,7 @@ func (c *Client) Arm() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.draining || c.ended {
+	if c.draining || c.displaced || c.ended {
 		until = past
 	}
 	c.raw.SetReadDeadline(until)
@@ -146,8 +161,11 @@ func (c *Client) Arm() {
 func (c *Client) Say(lines string) error {
 	c.mu.Lock()
 	until := time.Now().Add(c.serving.loginTimeout())
-	if c.ended {
+	switch {
+	case c.ended:
 		until = past
+	case c.displaced:
+		until = time.Now().Add(refusalTime)
 	}
 	c.raw.SetWriteDeadline(until)
 	c.mu.Unlock()
@@ -157,13 +175,14 @@ func (c *Client) Say(lines string) error {
 
 // serve is the life of a connection up to its end or its splice.
 func (c *Client) serve() {
+	passed := false // to another goroutine
 	defer func() {
 		p := recover()
 		if p != nil {
-			c.Log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
-			c.serving.recorder().Panicked(c.serving.protocol.Name)
+			c.panicked(p, debug.Stack())
 		}
 		switch pair := c.spliced(); {
+		case passed:
 		case pair == nil:
 			c.conn.Close()
 			c.gone()
@@ -171,12 +190,27 @@ func (c *Client) serve() {
 			pair.Kick() // and its end is that of the connection
 		}
 	}()
-	if c.serving.implicit && !c.handshake() {
+	if c.serving.implicit && !c.secured {
+		if c.handshake() {
+			// What the handshake has made of this stack ends with it: a client may
+			// be silent for minutes.
+			passed = true
+			go c.serve()
+		}
 		return
 	}
 	if err := c.serving.protocol.Speak(c); !errors.Is(err, errSpliced) {
 		c.farewell(err)
 	}
+}
+
+// panicked tells of a panic, which costs this connection.
+func (c *Client) panicked(p any, stack []byte) {
+	if e, ok := p.(panicElsewhere); ok {
+		p, stack = e.value, e.stack
+	}
+	c.Log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(stack))
+	c.serving.recorder().Panicked(c.serving.protocol.Name)
 }
 
 // spliced returns the pair that the connection has become; nil before that.
@@ -189,7 +223,7 @@ func (c *Client) spliced() *relay.Pair {
 // gone is the end of a connection, spliced or not. It is called once: by the pair
 // if there is one, else by serve.
 func (c *Client) gone() {
-	c.leave()
+	c.place.Leave()
 	c.serving.remove(c)
 	c.serving.recorder().Closed(c.serving.protocol.Name)
 	c.serving.clients.Done()
@@ -208,7 +242,9 @@ func (c *Client) StartTLS(lines string) error {
 	if err := c.Say(lines); err != nil {
 		return err
 	}
-	if !c.handshake() {
+	secured := false
+	onFreshStack(func() { secured = c.handshake() })
+	if !secured {
 		return errVanish
 	}
 	return nil
@@ -218,10 +254,11 @@ func (c *Client) StartTLS(lines string) error {
 func (c *Client) handshake() bool {
 	c.Arm()
 	c.mu.Lock()
-	if !c.ended {
+	if !c.ended && !c.displaced {
 		c.raw.SetWriteDeadline(time.Now().Add(c.serving.loginTimeout()))
 	}
 	c.mu.Unlock()
+	c.gate.Handshake()
 	secured := tls.Server(c.raw, c.serving.tls)
 	err := secured.Handshake()
 	c.serving.recorder().Handshaken(c.serving.protocol.Name, err)
@@ -229,6 +266,7 @@ func (c *Client) handshake() bool {
 		c.Log.Debug("TLS handshake", "err", err)
 		return false
 	}
+	c.gate.Talk(c.Input.Left)
 	c.conn, c.secured = secured, true
 	c.SpeakFor(c.Peer)
 	c.Input.turnTo(secured)

@@ -23,7 +23,8 @@ const (
 	NoWebServer  Farewell = "Day khong phai may chu web / This is no web server"
 	EarlyOctets  Farewell = "Khong duoc gui gi sau STARTTLS / Nothing may follow STARTTLS"
 	LoggedOut    Farewell = "Da dang xuat / Logging out"
-	// Crowded is said to clients that are not let in.
+	// Crowded is said to clients that are not let in, and to those whose place is
+	// given to another.
 	Crowded Farewell = "Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later"
 )
 
@@ -40,7 +41,7 @@ func (t TooMuch) Error() string { return string(t) }
 // farewell says the last words where that makes sense (RFC 9051 section 7.1.5).
 func (c *Client) farewell(err error) {
 	c.mu.Lock()
-	draining, ended := c.draining, c.ended
+	draining, displaced, ended := c.draining, c.displaced, c.ended
 	c.mu.Unlock()
 	var f Farewell
 	var much TooMuch
@@ -53,6 +54,8 @@ func (c *Client) farewell(err error) {
 		f = MuchData
 	case errors.As(err, &timeout) && timeout.Timeout() && draining:
 		f = ShuttingDown
+	case errors.As(err, &timeout) && timeout.Timeout() && displaced:
+		f = Crowded
 	case errors.As(err, &timeout) && timeout.Timeout():
 		f = TooSlow // RFC 9051 section 5.4
 	default:
@@ -61,7 +64,7 @@ func (c *Client) farewell(err error) {
 		return
 	}
 	c.Log.Debug("connection ends", "why", err)
-	if c.Say(c.serving.protocol.Bye(f)+"\r\n") == nil && !draining {
+	if c.Say(c.serving.protocol.Bye(f)+"\r\n") == nil && !draining && !displaced {
 		c.linger()
 	}
 }
@@ -69,6 +72,7 @@ func (c *Client) farewell(err error) {
 // linger lets the client read our last words: closing a socket with something
 // unread in it would take them back.
 func (c *Client) linger() {
+	c.gate.Open() // what comes is thrown away
 	if secured, ok := c.conn.(*tls.Conn); ok {
 		secured.CloseWrite()
 	}

@@ -85,7 +85,7 @@ func (c *Client) Login(l Login) error {
 		}
 	}()
 	asked := false
-	verdict := c.serving.Guard.Attempt(context.WithoutCancel(c.serving.ctx), auth.Attempt{
+	attempt := auth.Attempt{
 		Session: c.ID, Protocol: c.serving.protocol.Name, Source: c.source, Mistakes: c.mistakes, Connected: c.begun,
 		Mechanism: l.Mechanism, Login: l.Login, Authorize: l.Authorize, Password: l.Password, Program: l.Program,
 		Verify: func(ctx context.Context, name auth.Name) auth.Answer {
@@ -102,6 +102,10 @@ func (c *Client) Login(l Login) error {
 			}
 			return answer
 		},
+	}
+	var verdict auth.Verdict
+	onFreshStack(func() {
+		verdict = c.serving.Guard.Attempt(context.WithoutCancel(c.serving.ctx), attempt)
 	})
 	if verdict.Outcome != auth.Accepted || session == nil {
 		if err := c.Say(l.Refusal(verdict)); err != nil {
@@ -113,6 +117,8 @@ func (c *Client) Login(l Login) error {
 	if c.isRevoked() {
 		return errVanish // an admin was faster than our welcome
 	}
+	c.place.LoggedIn()
+	c.gate.Open()
 	if err := c.Say(session.Welcome(verdict)); err != nil {
 		return err
 	}

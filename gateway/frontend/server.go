@@ -159,7 +159,7 @@ func (v *serving) take(conn net.Conn) {
 // enter counts a connection in; nil when there is no place for it.
 func (v *serving) enter(conn net.Conn) *Client {
 	c := newClient(v, conn)
-	leave, ok := v.Limiter.Enter(c.Peer.Addr(), c.Log)
+	place, ok := v.Limiter.Enter(c.Peer.Addr(), c.Log, c.displace)
 	switch {
 	case ok:
 	case v.implicit:
@@ -170,7 +170,7 @@ func (v *serving) enter(conn net.Conn) *Client {
 		v.clients.Go(func() { v.refusals.Say(conn, v.protocol.Bye(Crowded)) })
 		return nil
 	}
-	c.leave = leave
+	c.place, c.gate.Place, c.Input.place = place, place, place
 	v.add(c)
 	v.recorder().Opened(v.protocol.Name)
 	v.clients.Add(1)

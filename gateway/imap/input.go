@@ -8,13 +8,9 @@ import (
 	"congthu/gateway/frontend"
 )
 
-// The bounds of what a client may send before login; the front end has others.
-const (
-	// maxCommand is a command with all its lines and literals, which are held until
-	// it is complete, by as many connections as anybody likes to open.
-	maxCommand = 64 << 10
-	maxLiteral = 4 << 10
-)
+// maxLiteral bounds a literal before login, in octets; the front end bounds a whole
+// command.
+const maxLiteral = 4 << 10
 
 const (
 	errCommandTooLong = frontend.TooMuch("command too long")
@@ -80,11 +76,10 @@ func (e *syntaxError) Error() string { return e.text }
 // is put before admit: an error means that the client was not asked for it, and
 // will not send it (RFC 9051 section 4.3).
 func readCommand(in *frontend.Input, admit func(c command, a announced) error) (command, error) {
-	line, err := in.Line(maxCommand)
+	line, err := in.Line(frontend.MaxCommand)
 	if err != nil {
 		return command{}, err
 	}
-	left := maxCommand - len(line)
 	c, rest, bad := splitCommand(line)
 	for {
 		if bad == nil && strings.ContainsAny(rest, "\x00\r") {
@@ -100,7 +95,7 @@ func readCommand(in *frontend.Input, admit func(c command, a announced) error) (
 		if !more {
 			break
 		}
-		if left -= a.size; left < 0 {
+		if a.size > in.Left() {
 			return c, errCommandTooLong
 		}
 		switch {
@@ -123,10 +118,9 @@ func readCommand(in *frontend.Input, admit func(c command, a announced) error) (
 			bad = &syntaxError{c.tag, "a NUL"} // RFC 9051 section 9, CHAR8
 		}
 		c.args = append(c.args, piece{octets: octets, literal: true, binary: a.binary})
-		if rest, err = in.Line(left); err != nil {
+		if rest, err = in.Line(frontend.MaxCommand); err != nil {
 			return c, err
 		}
-		left -= len(rest)
 	}
 	if bad != nil {
 		return c, bad

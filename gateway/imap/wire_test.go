@@ -133,6 +133,7 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 		{send: "a {4097+}\r\nx LOGOUT", ended: true},
 		{send: "a {18446744073709551617+}\r\nx", ended: true},
 		{send: "a {2147483648+}\r\nx", ended: true},
+		{send: "a " + strings.Repeat("x", 17_000), ended: true},
 		{send: "a " + strings.Repeat("x", 70_000), ended: true},
 	} {
 		t.Run(fmt.Sprintf("%.40q", test.send), func(t *testing.T) {
@@ -248,7 +249,8 @@ func TestIDIsBounded(t *testing.T) {
 	for _, test := range []struct{ list, want string }{
 		{"(" + fields(30) + ")", "OK"},
 		{"(" + fields(31) + ")", "OK"}, // and the last is dropped
-		{"(" + fields(5000) + ")", "OK"},
+		{"(" + fields(2000) + ")", "OK"},
+		{"(" + fields(2100) + ")", "BYE"}, // more than a command before login may have
 		{`( "a"  "b" )  `, "OK"},
 		{`( )`, "OK"},
 		{`("a")`, "OK"},
@@ -271,7 +273,7 @@ func TestIDIsBounded(t *testing.T) {
 		c.say("i ID " + test.list)
 		if line := c.line(); !strings.HasPrefix(line, "* ID") {
 			c.t.Logf("%.30s: %s", test.list, line)
-			if !strings.HasPrefix(line, "i "+test.want) {
+			if !strings.HasPrefix(line, "i "+test.want) && !strings.HasPrefix(line, "* "+test.want) {
 				t.Errorf("ID %.40s: %s, want %s", test.list, line, test.want)
 			}
 		} else {
@@ -356,6 +358,9 @@ func TestAHandshakeForAnotherProtocolIsRefused(t *testing.T) {
 
 func TestSASLLinesAreBounded(t *testing.T) {
 	for name, send := range map[string]string{
+		"a command":           "a NOOP " + strings.Repeat("x", 17_000) + "\r\nb NOOP\r\n",
+		"literals":            "a LOGIN" + strings.Repeat(" {4000+}\r\n"+strings.Repeat("x", 4000), 5) + "\r\nb NOOP\r\n",
+		"an exchange":         "a AUTHENTICATE LOGIN\r\n" + strings.Repeat("QUFB", 2500) + "\r\n" + strings.Repeat("QUFB", 2500) + "\r\nb NOOP\r\n",
 		"a response":          "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 13_000) + "\r\n",
 		"an initial response": "a AUTHENTICATE PLAIN " + strings.Repeat("A", 13_000) + "\r\nb LOGOUT\r\n",
 		"no end":              strings.Repeat("A", 100_000),
@@ -372,6 +377,46 @@ func TestSASLLinesAreBounded(t *testing.T) {
 				t.Errorf("%d attempts", n)
 			}
 		})
+	}
+}
+
+// The bounds are those of one command: 16 KiB with its line ends, of which a SASL
+// response may have 12 KiB.
+func TestALongCommandIsACommandUpToTheBound(t *testing.T) {
+	const bound = 16 << 10
+	for _, test := range []struct {
+		send   string
+		answer string // to "z"
+	}{
+		{"z NOOP" + strings.Repeat(" ", bound-len("z NOOP\r\n")) + "\r\n", "z OK"},
+		{"z NOOP" + strings.Repeat(" ", bound-len("z NOOP\r\n")+1) + "\r\n", "* BYE Qua nhieu du lieu truoc khi dang nhap"},
+		{"z AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 12<<10) + "\r\n", "z BAD malformed credentials"},
+		{"z AUTHENTICATE PLAIN\r\n" + strings.Repeat("A", 12<<10+4) + "\r\n", "* BYE Qua nhieu du lieu truoc khi dang nhap"},
+		{"z AUTHENTICATE LOGIN\r\n" + strings.Repeat("QUFB", 1900) + "\r\n" + strings.Repeat("QUFB", 2100) + "\r\n", "z NO"},
+		{"z AUTHENTICATE LOGIN\r\n" + strings.Repeat("QUFB", 1900) + "\r\n" + strings.Repeat("QUFB", 2300) + "\r\n", "* BYE Qua nhieu du lieu truoc khi dang nhap"},
+		{"z LOGIN {4096+}\r\n" + strings.Repeat("x", 4096) + " {4096+}\r\n" + strings.Repeat("y", 4096) + "\r\n", "* NO [ALERT]"},
+	} {
+		for _, secure := range []string{"in one record", "in pieces"} {
+			s := newScene(t)
+			s.guard.before = auth.Locked
+			c := s.connect(true)
+			before := "y NOOP\r\n" // each command has the whole room
+			if secure == "in pieces" {
+				for _, octets := range []string{before + test.send[:1000], test.send[1000:]} {
+					c.send(octets)
+				}
+			} else {
+				c.send(before + test.send)
+			}
+			c.expect("y OK")
+			line := c.line()
+			for strings.HasPrefix(line, "+ ") || strings.HasPrefix(line, "* NO [ALERT]") && !strings.HasPrefix(test.answer, "*") {
+				line = c.line()
+			}
+			if !strings.HasPrefix(line, test.answer) {
+				t.Errorf("%.40q, %d octets %s: %q, want %q", test.send, len(test.send), secure, line, test.answer)
+			}
+		}
 	}
 }
 

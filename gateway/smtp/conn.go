@@ -16,6 +16,8 @@ import (
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
+
+	"congthu/gateway/frontend"
 )
 
 // What a client may do before it is logged in, besides talking to go-smtp's own
@@ -23,6 +25,8 @@ import (
 const (
 	maxEarlyLines  = 100
 	maxEarlyOctets = 512 << 10
+	// maxEarlyCommand bounds one command, with its responses.
+	maxEarlyCommand = frontend.MaxCommand
 )
 
 // writeTimeout is the longest that a client may take to read a reply.
@@ -32,8 +36,10 @@ const writeTimeout = time.Minute
 // then TLS over it. See the package's comment for why it is above TLS.
 type conn struct {
 	times times
-	// inner is replaced under mu by secure, before go-smtp is there.
+	// inner is replaced under mu by secure, before go-smtp is there. gate is below TLS.
 	inner net.Conn
+	gate  *frontend.Gate
+	place *frontend.Place // before the login it can be taken
 
 	mu       sync.Mutex
 	opened   time.Time
@@ -43,8 +49,10 @@ type conn struct {
 	busy     bool  // a mail transaction is open
 	draining bool  // no new transaction may begin
 	expired  bool  // every Read fails as if the time were over
+	tooLong  bool  // every Read fails as after a line that is too long
 	ended    bool  // every Read says that the client is gone
 	lines    int   // begun before login
+	command  int   // octets read of the command, before login
 	room     int   // octets left before login
 	later    error // what Read came upon together with its last octets
 	message  bool  // the client is sending a message by DATA
@@ -86,7 +94,8 @@ type times struct{ login, total, command time.Duration }
 
 func newConn(inner net.Conn, t times) *conn {
 	now := time.Now()
-	return &conn{inner: inner, times: t, opened: now, began: now, room: maxEarlyOctets, maxLine: maxClearLine, closed: make(chan struct{})}
+	inner, gate := frontend.Watch(inner)
+	return &conn{inner: inner, gate: gate, times: t, opened: now, began: now, room: maxEarlyOctets, maxLine: maxClearLine, closed: make(chan struct{})}
 }
 
 // errEarly: RFC 3207 section 4.2; CVE-2011-0411. What came before the handshake
@@ -101,6 +110,7 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, c.times.login)
 	defer cancel()
 	c.inner.SetDeadline(time.Time{})
+	c.gate.Handshake()
 	secured := tls.Server(c.inner, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
@@ -108,6 +118,7 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inner, c.maxLine = secured, maxLine
+	c.gate.Talk(func() int { return frontend.MaxCommand })
 	return nil
 }
 
@@ -238,6 +249,8 @@ func (c *conn) finished() error {
 		return io.EOF
 	case c.expired:
 		return c.timeout()
+	case c.tooLong:
+		return gosmtp.ErrTooLongLine // go-smtp answers 500 5.4.0 and closes
 	}
 	return nil
 }
@@ -251,6 +264,8 @@ func (c *conn) arm() error {
 		return io.EOF
 	case c.expired:
 		return c.timeout()
+	case c.tooLong:
+		return gosmtp.ErrTooLongLine
 	case c.atMissedEnd():
 		c.expired = true
 		return c.timeout()
@@ -295,9 +310,19 @@ func (c *conn) missedEnd() bool {
 }
 
 // look examines what was read.
-func (c *conn) look(b []byte, err error) (int, error) {
+func (c *conn) look(b []byte, err error) (n int, late error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	n, late = c.examine(b, err)
+	early, command := !c.loggedIn, c.command
+	c.mu.Unlock()
+	if early {
+		c.place.HoldCommand(command) // which may displace this one
+	}
+	return n, late
+}
+
+// examine is look, with c.mu held.
+func (c *conn) examine(b []byte, err error) (int, error) {
 	c.later = err
 	c.dots.see(b)
 	if c.loggedIn {
@@ -305,6 +330,9 @@ func (c *conn) look(b []byte, err error) (int, error) {
 	}
 	if c.room -= len(b); c.room < 0 {
 		c.expired = true
+	}
+	if c.command += len(b); c.command > maxEarlyCommand {
+		c.tooLong = true
 	}
 	// A browser that was made to talk to a mail server must not get far.
 	if c.http.see(b) {
@@ -359,6 +387,7 @@ func (c *conn) SetReadDeadline(time.Time) error {
 	defer c.mu.Unlock()
 	c.began, c.message = time.Now(), false
 	if !c.loggedIn {
+		c.command = 0
 		if c.lines++; c.lines > maxEarlyLines {
 			c.expired = true
 		}
@@ -408,10 +437,31 @@ func continues(b []byte) bool {
 // Close implements net.Conn.
 func (c *conn) Close() (err error) {
 	c.closing.Do(func() {
+		c.mu.Lock()
+		linger := c.tooLong
+		c.mu.Unlock()
+		if linger {
+			c.linger()
+		}
 		err = c.inner.Close()
 		close(c.closed)
 	})
 	return err
+}
+
+// linger lets a client that sends too much read why it was too much: closing a socket
+// with something unread in it would take the reply back.
+func (c *conn) linger() {
+	if secured, ok := c.inner.(*tls.Conn); ok {
+		secured.CloseWrite()
+	}
+	below := c.gate.NetConn()
+	half, ok := below.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	below.SetReadDeadline(time.Now().Add(time.Second))
+	io.CopyN(io.Discard, below, maxEarlyOctets) // whatever ends it: the connection ends
 }
 
 // abort closes the connection under everything; anybody may call it.
@@ -431,6 +481,8 @@ func (c *conn) login() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.loggedIn = true
+	c.place.LoggedIn()
+	c.gate.Open()
 }
 
 // swallowed reports whether go-smtp has hidden a bare CR from a session.
@@ -470,6 +522,15 @@ func (c *conn) kick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.force()
+}
+
+// displace ends the session unless it is logged in: another has its place.
+func (c *conn) displace() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.loggedIn {
+		c.force()
+	}
 }
 
 // drain ends the session when no mail transaction is open, or when it is over.

@@ -66,14 +66,14 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 			d.tellPanic(log, p, debug.Stack())
 		}
 	}()
-	leave, ok := d.Limiter.Enter(source.Addr(), log)
+	place, ok := d.Limiter.Enter(source.Addr(), log, c.displace)
 	if !ok {
 		if !d.implicit {
 			d.refusals.Say(inner, "421 4.7.0 Too many connections") // RFC 5321 section 3.1
 		}
 		return
 	}
-	defer leave()
+	defer place.Leave()
 	if d.Recorder != nil {
 		d.Recorder.Opened(auth.SMTP)
 		defer func() {
@@ -81,6 +81,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 			d.Recorder.Closed(auth.SMTP)
 		}()
 	}
+	c.place, c.gate.Place = place, place
 	client := &session{server: d.Server, conn: c, ctx: ctx, id: id, source: source, log: log}
 	d.enter(c, func() { c.abort(); client.abort() })
 	defer d.leave(c)
