@@ -255,3 +255,23 @@ func TestACancelComesThroughPgBouncer(t *testing.T) {
 	}
 	eventually(t, "it sleeps no more", func() bool { return !sleeping() })
 }
+
+// TestWhatIsNotInForceIsFound: whatever undoes it.
+func TestWhatIsNotInForceIsFound(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{})
+	conn := connected(t, s)
+	if names, err := s.session.ignored(t.Context(), conn); len(names) > 0 || err != nil {
+		t.Errorf("ignored: %v, %v", names, err)
+	}
+	execute(t, conn, `SET lock_timeout = 0`)
+	execute(t, conn, `SET synchronous_commit = off`)
+	names, err := s.session.ignored(t.Context(), conn)
+	if got := strings.Join(names, " "); got != "lock_timeout synchronous_commit" || err != nil {
+		t.Errorf("ignored: %q, %v", got, err)
+	}
+	// Looking has changed nothing.
+	if names, err := s.session.ignored(t.Context(), conn); len(names) != 2 || err != nil {
+		t.Errorf("then: %v, %v", names, err)
+	}
+}
