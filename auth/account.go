@@ -118,33 +118,18 @@ func LockCauses() []LockCause { return enumValues[LockCause](int(numLockCauses))
 // once, or was imported.
 func (a Account) Known() bool { return !a.Registered.IsZero() }
 
-// seenFor is how long a login proves that a source is the owner's.
-const seenFor = 30 * 24 * time.Hour
+// SeenFor is how long a login proves that a source is the owner's.
+const SeenFor = 30 * 24 * time.Hour
 
 // SeenFrom reports whether the account was logged in to from the source within
 // the last 30 days.
 func (a Account) SeenFrom(source netip.Prefix, now time.Time) bool {
 	for _, s := range a.Seen {
 		if s.Source == source {
-			return now.Sub(s.At) < seenFor
+			return now.Sub(s.At) < SeenFor
 		}
 	}
 	return false
-}
-
-// seenNear returns the length of the smallest prefix, of the source and the networks
-// above it as the throttle counts them (known is the known network that it lies in), that the account was logged in to from within the last 30 days; 0 when
-// it was from none of them.
-func (a Account) seenNear(source, known netip.Prefix, now time.Time) (bits int) {
-	levels, n := throttled{source: source, known: known}.levels()
-	for _, l := range levels[:n] {
-		for _, s := range a.Seen {
-			if now.Sub(s.At) < seenFor && l.prefix.Contains(s.Source.Addr()) {
-				return l.prefix.Bits()
-			}
-		}
-	}
-	return 0
 }
 
 // see notes the source of an accepted login, once a day, and reports whether

@@ -483,7 +483,7 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 		return
 	}
 	g.happened(happened, account.Known())
-	if !equal(account.Password.Salt, o.salt) {
+	if !account.Password.SaltedWith(o.salt) {
 		return // another one was written first
 	}
 	g.known.alter(u.name, func(k *knownGood) {
@@ -524,9 +524,9 @@ func (g *Guard) shows() time.Time {
 	return time.Now()
 }
 
-func (g *Guard) storeTimeout() time.Duration { return orDefault(g.StoreTimeout, 10*time.Second) }
+func (g *Guard) storeTimeout() time.Duration { return cmp.Or(g.StoreTimeout, 10*time.Second) }
 
-func (g *Guard) loginWindow() time.Duration { return max(0, orDefault(g.LoginWindow, time.Hour)) }
+func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, time.Hour)) }
 
 func (g *Guard) endSessions(name Name) {
 	g.forgetKnown(name)

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -211,7 +212,7 @@ func (g *Guard) init() {
 		if g.WatchClock && g.Now != nil {
 			g.clockAhead.Store(int64(g.Now().Sub(g.began.Round(0))))
 		}
-		g.known = newShards[Name, knownGood](orDefault(g.KnownGood, 100_000))
+		g.known = newShards[Name, knownGood](cmp.Or(g.KnownGood, 100_000))
 		g.entries = newShards[digest, entry](maxEntries)
 		g.alerted = newShards[digest, string](maxEntries)
 		g.refusals, g.unanswered = newShards[Name, refusals](maxRefusals), newShards[Name, Refusal](maxRefusals)
@@ -410,7 +411,7 @@ func (t *try) admit(ctx context.Context) Verdict {
 			poll = time.After(100 * time.Millisecond)
 		}
 		if patience == nil {
-			patience = time.After(orDefault(t.Patience, 15*time.Second))
+			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
 		}
 		select {
 		case <-w.wake:
@@ -451,7 +452,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 			return Verdict{Outcome: Throttled, Err: errors.New("too much from this source has failed")}
 		}
 		if patience == nil {
-			patience = time.After(orDefault(t.Patience, 15*time.Second))
+			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
 		}
 		select {
 		case <-p.ended:
@@ -467,7 +468,7 @@ func (t *try) passThrottle(ctx context.Context) Verdict {
 func (t *try) throttled() throttled {
 	return throttled{
 		source: t.source, known: t.network, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
-		allowed: t.passed.allowed, granted: t.granted, near: t.account.seenNear(t.source, t.network, t.now()),
+		allowed: t.passed.allowed, granted: t.granted, near: seenNear(t.account.Seen, t.source, t.network, t.now()),
 	}
 }
 
@@ -485,13 +486,13 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 	now := t.now()
 	t.account = a // should it be refused, the verdict tells whether it is one
-	t.seen = a.seenNear(t.source, t.network, now)
+	t.seen = seenNear(a.Seen, t.source, t.network, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {
 		return
 	}
 	for _, row := range rows {
-		t.seen = max(t.seen, row.seenNear(t.source, t.network, now))
+		t.seen = max(t.seen, seenNear(row.Seen, t.source, t.network, now))
 	}
 	if t.rules.Lockout.Mode != Off && !t.rules.StrangersOut(a, now) {
 		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.failures(a, now), now)
@@ -703,7 +704,7 @@ func (t *try) settle(ctx context.Context, answer Answer) Verdict {
 		if t.reservation != 0 {
 			t.place.used.Store(true) // it will be
 			t.owe(&debt{
-				name: t.holder(), reservation: t.reservation, due: time.Now().Add(orDefault(t.Lease, 2*time.Minute)),
+				name: t.holder(), reservation: t.reservation, due: time.Now().Add(cmp.Or(t.Lease, 2*time.Minute)),
 				change: t.counted(t.rules.doubt),
 			})
 		}

@@ -94,7 +94,7 @@ func (k *knownGood) accept(d digest, source netip.Prefix, o observation, account
 	if len(o.fingerprint) > 0 {
 		p.observed = o
 	}
-	if !equal(p.observed.salt, account.Password.Salt) {
+	if !account.Password.SaltedWith(p.observed.salt) {
 		p.observed = observation{}
 	}
 	accepted := []goodPassword{p}

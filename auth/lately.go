@@ -119,7 +119,7 @@ func (g *Guard) LatelyTried(name Name) []Tried {
 	var digests []digest
 	var found []Tried
 	for _, p := range all {
-		if now.Sub(p.Last) >= sourceMemory {
+		if now.Sub(p.Last) >= refusalMemory {
 			continue
 		}
 		i := slices.Index(digests, p.digest)

@@ -3,6 +3,7 @@ package auth
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // networksAbove returns the networks above a source, the smallest first: the /24
@@ -154,4 +155,19 @@ func (a throttled) levels() (levels [maxLevels]level, n int) {
 		}
 	}
 	return levels, n
+}
+
+// seenNear returns the length of the smallest prefix, of the source and the networks
+// above it as the throttle counts them (known is the known network that it lies in), that an account with these logins was logged in to from within the last 30 days; 0 when
+// it was from none of them.
+func seenNear(seen []Seen, source, known netip.Prefix, now time.Time) (bits int) {
+	levels, n := throttled{source: source, known: known}.levels()
+	for _, l := range levels[:n] {
+		for _, s := range seen {
+			if now.Sub(s.At) < SeenFor && l.prefix.Contains(s.Source.Addr()) {
+				return l.prefix.Bits()
+			}
+		}
+	}
+	return 0
 }

@@ -41,6 +41,10 @@ func (p Password) place(fingerprint []byte) int {
 	return slices.IndexFunc(p.Known, func(k KnownPassword) bool { return equal(k.Fingerprint, fingerprint) })
 }
 
+// SaltedWith reports whether fingerprints made with a salt can be compared with those
+// that are known.
+func (p Password) SaltedWith(salt []byte) bool { return equal(p.Salt, salt) }
+
 // oldest returns the place of the one that was accepted first of all.
 func (p Password) oldest() (place int) {
 	for i, k := range p.Known {

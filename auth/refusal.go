@@ -27,6 +27,9 @@ func (r Refusal) IsZero() bool { return r.At.IsZero() }
 // in to from the source lately. Nothing is held against the source.
 var ErrUnfamiliar = errors.New("too many wrong passwords for the account today, and no login from this source lately")
 
+// refusalMemory is how long a process remembers what support staff look for.
+const refusalMemory = 24 * time.Hour
+
 // maxRefusals is how many names have their latest refusal of each sort remembered.
 const maxRefusals = 4096
 
@@ -79,7 +82,7 @@ func (g *Guard) LatelyUnanswered(name Name) Refusal {
 }
 
 func (g *Guard) lately(r Refusal) Refusal {
-	if g.now().Sub(r.At) >= sourceMemory {
+	if g.now().Sub(r.At) >= refusalMemory {
 		return Refusal{}
 	}
 	return r

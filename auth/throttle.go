@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync"
@@ -193,7 +194,7 @@ const (
 
 // passing is what the throttle says to an attempt.
 type passing struct {
-	passage
+	passage passage
 	ended   <-chan struct{} // closed when something of the source has ended; of an attempt that waits
 	allowed bool            // an admin lets the source go on
 	// Of the account at the source, as far as this process knows: whether it was
@@ -296,9 +297,9 @@ func (t *Throttle) limits(h *sourceHistory) limits {
 		times *= known.times
 	}
 	return limits{
-		accounts: times*orDefault(t.Accounts, 10) + h.succeeded,
-		failures: times*orDefault(t.Failures, 100) + 6*h.succeeded,
-		locks:    times*orDefault(t.Locks, 5) + h.succeeded/10,
+		accounts: times*cmp.Or(t.Accounts, 10) + h.succeeded,
+		failures: times*cmp.Or(t.Failures, 100) + 6*h.succeeded,
+		locks:    times*cmp.Or(t.Locks, 5) + h.succeeded/10,
 	}
 }
 
@@ -616,7 +617,7 @@ func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
 
 func (t *Throttle) init() {
 	t.once.Do(func() {
-		n := orDefault(t.Sources, 65536)
+		n := cmp.Or(t.Sources, 65536)
 		for size := range numSizes {
 			if size.isSource() {
 				t.histories[size] = newShards[netip.Prefix, *sourceHistory](n)
@@ -629,15 +630,8 @@ func (t *Throttle) init() {
 
 // refresh drops what is much older than the window.
 func (t *Throttle) refresh(h *sourceHistory, now time.Time) {
-	window := orDefault(t.Window, 10*time.Minute)
+	window := cmp.Or(t.Window, 10*time.Minute)
 	if since := now.Sub(h.aged); since >= window/20 || since < 0 {
 		h.age(now, window)
 	}
-}
-
-func orDefault[T int | time.Duration](v, otherwise T) T {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }

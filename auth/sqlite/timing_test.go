@@ -17,7 +17,7 @@ import (
 
 // TestUnknownNamesTakeAsLongAsAccounts: the time of an answer must not tell
 // whether an account exists. The mail server answers at once here, so that
-// nothing hides what the guard does: a wrong password of an account is compared
+// nothing hides what the g does: a wrong password of an account is compared
 // with its previous one, and that of a name nobody knows with nothing, at the
 // same cost, and so is that of a name for which there is no room. Only medians of many tries say anything on a busy machine.
 func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
@@ -28,16 +28,16 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	guard := &auth.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db"), MaxUnknown: tries}), Fingerprints: fingerprints}
-	guard.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+	g := &auth.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db"), MaxUnknown: tries}), Fingerprints: fingerprints}
+	g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); guard.Run(ctx) }()
+	go func() { defer close(done); g.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 
 	attempt := func(login, given string, j auth.Judgement) time.Duration {
 		began := time.Now()
-		v := guard.Attempt(ctx, auth.Attempt{
+		v := g.Attempt(ctx, auth.Attempt{
 			Login: login, Password: auth.NewSecret(given), Source: netip.MustParseAddrPort("192.0.2.1:1"),
 			Verify: func(context.Context, auth.Name) auth.Answer {
 				return auth.Answer{Judgement: j, Err: errors.New("judged")}
@@ -54,7 +54,7 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	}
 	for i := range tries { // until all fingerprints are there
 		for {
-			a, err := guard.Store.Account(ctx, auth.Name(fmt.Sprintf("known%d@example.vn", i)))
+			a, err := g.Store.Account(ctx, auth.Name(fmt.Sprintf("known%d@example.vn", i)))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,9 +27,9 @@ func readHere(t *testing.T, list string) (shown string, aside int, wrong []ListE
 	t.Helper()
 	zone := time.FixedZone("", 7*60*60)
 	names := &auth.Namer{Default: "x.vn"}
-	guard := &auth.Guard{}
-	guard.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: names})
-	accounts, aside, wrong := readList([]byte(list), guard.Own, zone, time.Date(2026, 11, 24, 12, 0, 0, 0, zone))
+	g := &auth.Guard{}
+	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: names})
+	accounts, aside, wrong := readList([]byte(list), g.Own, zone, time.Date(2026, 11, 24, 12, 0, 0, 0, zone))
 	var b strings.Builder
 	day := func(t time.Time) string {
 		if t.IsZero() {

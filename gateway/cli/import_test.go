@@ -47,14 +47,14 @@ func newServed(t *testing.T) *served {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.store.Close() })
-	guard := &auth.Guard{Store: s.store, Now: func() time.Time { return at("2026-11-24 12:00:00") }}
-	guard.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{
+	g := &auth.Guard{Store: s.store, Now: func() time.Time { return at("2026-11-24 12:00:00") }}
+	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{
 		Default: "example.org", Aliases: map[auth.Name]auth.Name{"office@example.org": "an@example.org"},
 	}})
 	server := &admin.Server{
-		Accounts: s.store, Guard: guard, Canonical: guard.Canonical, Own: guard.Own, Now: guard.Now,
+		Accounts: s.store, Guard: g, Canonical: g.Canonical, Own: g.Own, Now: g.Now,
 		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o auth.ImportOptions) (auth.Importation, error) {
-			return guard.Import(ctx, s.store, list, act, o)
+			return g.Import(ctx, s.store, list, act, o)
 		},
 	}
 	listener, err := admin.ListenSocket(s.socket, "")

@@ -120,11 +120,11 @@ func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter
 func guess(ctx context.Context, store auth.Store, address string, last time.Time) error {
 	rules := auth.DefaultRules()
 	var now time.Time
-	guard := &auth.Guard{Store: store, Now: func() time.Time { return now }}
-	guard.SetPolicy(auth.Policy{Names: &auth.Namer{Domains: map[string]bool{Domain: true}}, Rules: rules})
+	g := &auth.Guard{Store: store, Now: func() time.Time { return now }}
+	g.SetPolicy(auth.Policy{Names: &auth.Namer{Domains: map[string]bool{Domain: true}}, Rules: rules})
 	for left := rules.Lockout.Tolerated; left >= 0; left-- {
 		now = last.Add(-time.Duration(left) * time.Minute)
-		verdict := guard.Attempt(ctx, auth.Attempt{
+		verdict := g.Attempt(ctx, auth.Attempt{
 			Login: address, Password: auth.NewSecret(fmt.Sprintf("guess-%d", left)),
 			Source: netip.AddrPortFrom(strangers, uint16(50000-left)),
 			Verify: func(context.Context, auth.Name) auth.Answer { return auth.Answer{Judgement: auth.JudgedWrong} },
