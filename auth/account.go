@@ -164,5 +164,5 @@ func (a *Account) mistaken(m Mistake) {
 	a.Mistakes = append(append([]Mistake(nil), a.Mistakes...), m)
 }
 
-// forgive forgets all failures.
-func (a *Account) forgive() { a.Failures, a.Mistakes = 0, nil }
+// Forgive forgets all failures.
+func (a *Account) Forgive() { a.Failures, a.Mistakes = 0, nil }

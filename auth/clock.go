@@ -1,413 +1,31 @@
 package auth
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
-// A wrong clock does lasting harm: one that is a year ahead for an hour revokes
-// accounts, and leaves last logins in the future, which nothing corrects, since a
-// last login never goes back. So the guard compares its clock with all that it can
-// ([Guard.WatchClock]), and while the clock is suspect it does nothing that rests
-// on the time alone: nothing is revoked, no password or lock runs out, no failure
-// is forgotten, and no instant that is known is replaced by a newer one. Logins go
-// on. It ends when a person has looked at the clock and says that it is right
-// ([Guard.AcceptClock]). That is an event of the audit log, as the beginning is:
-// neither a restart nor another gateway forgets it.
-//
-// Suspect is a clock that differs by more than [clockTolerance] from one of these:
-//
-//   - the newest event of the audit log, which must not be in the future, when the
-//     process starts;
-//   - this machine's monotonic clock, by which time passes evenly: the wall clock
-//     was set, or the machine was suspended;
-//   - where [Guard.Now] is the database's clock: this machine's clock. This concerns
-//     this gateway alone, and ends when the two agree.
-//
-// What none of them shows: a clock that was set ahead while no process ran, when
-// no database has another. It shows when it is set back.
-
-// clockTolerance is how far two clocks may be apart. NTP keeps a machine within
-// less than a second; Kerberos, too, refuses at 5 minutes (RFC 4120 section 1.6).
-const clockTolerance = 5 * time.Minute
-
-// Suspicion is why the clock is suspect. The zero Suspicion is none.
-type Suspicion struct {
-	// Since is what the suspect clock showed when that was noticed.
-	Since time.Time
-	// Why says in one sentence what disagrees, for the operator.
-	Why string
-}
-
-// IsZero reports whether there is none.
-func (s Suspicion) IsZero() bool { return s.Why == "" }
-
-// suspicion is a Suspicion and whether the audit log has it.
-type suspicion struct {
-	Suspicion
-	written bool
-	// here is set when only this machine's clock differs from the database's, by which
-	// all decide. It is no other gateway's matter, and ends when they agree.
-	here bool
-}
-
-// Why a clock cannot be accepted, or an act not be done while it is suspect.
-var (
-	ErrClockSuspect = errors.New("the clock is suspect")
-	ErrClocksDiffer = errors.New("two clocks differ")
-)
-
-// Suspicion returns why the clock is suspect; zero when it is not.
-func (g *Guard) Suspicion() Suspicion {
-	if s := g.suspicion.Load(); s != nil {
-		return s.Suspicion
-	}
-	return Suspicion{}
-}
-
-// whileClockSuspect is the rules as they hold while the clock is suspect: what only
+// WhileClockSuspect is the rules as they hold while the clock is suspect: what only
 // time would bring about does not happen.
-func (r Rules) whileClockSuspect() Rules {
+func (r Rules) WhileClockSuspect() Rules {
 	r.ClockSuspect = true
 	r.Lockout.ForgetAfter, r.Lockout.UnlockAfter, r.Lockout.ForgetUnknown = 0, 0, 0
 	r.Lockout.keepShared = true
 	return r
 }
 
-// clockInDoubt is the error of what must not be done while the clock is suspect.
-func (g *Guard) clockInDoubt() error {
-	g.init()
-	g.now() // look at the clock
-	if s := g.suspicion.Load(); s != nil {
-		return fmt.Errorf("%w: %s; look at the clock, then: congthu clock accept", ErrClockSuspect, s.Why)
-	}
-	return nil
+// Doubtful is what was done to one account while the clock was suspect.
+type Doubtful struct {
+	Newcomer bool        // somebody logged in for the first time
+	At       []time.Time // when it was imported or restored, as the clock had it
 }
 
-// watchClock compares an instant that the clock shows with what this process
-// knows of the time.
-func (g *Guard) watchClock(shown time.Time) {
-	if !g.WatchClock {
-		return
-	}
-	// How far the clock is ahead of the time that has passed since the guard came
-	// into use: the same while the clock is not set. It may drift, so it is compared
-	// with what it was at the last look.
-	ahead := g.ahead(shown)
-	last := g.clockAhead.Load()
-	step := ahead - time.Duration(last)
-	if step <= clockTolerance && step >= -clockTolerance {
-		g.clockAhead.CompareAndSwap(last, int64(ahead)) // it drifts
-	} else {
-		// Perhaps shown was read before a step that another look has noticed since.
-		shown = g.shows()
-		ahead = g.ahead(shown)
-		step = ahead - time.Duration(g.clockAhead.Load())
-		if step > clockTolerance || step < -clockTolerance {
-			g.clockAhead.Store(int64(ahead))
-		}
-	}
-	switch {
-	case step > clockTolerance:
-		g.suspect(shown, fmt.Sprintf("the clock was set ahead by %s, or the machine was suspended for that long", step.Round(time.Second)))
-	case step < -clockTolerance:
-		g.suspect(shown, fmt.Sprintf("the clock was set back by %s", (-step).Round(time.Second)))
-	}
-	switch s := g.suspicion.Load(); {
-	case s != nil && !s.here:
-		// Why is said already: an attempt looks at the clock some ten times.
-	case s == nil:
-		if why := g.clocksDiffer(shown); why != "" {
-			g.suspectFor(&suspicion{Suspicion: Suspicion{Since: shown, Why: why}, written: true, here: true})
-		}
-	case !g.differs(shown) && g.suspicion.CompareAndSwap(s, nil):
-		g.Log.Info("the clock of this machine and the database's agree again")
-		wake(g.nudgeLogins) // last logins have waited
-	}
-}
-
-// ahead is how far an instant that the clock has just shown is ahead of the time that
-// has passed since the guard came into use.
-func (g *Guard) ahead(shown time.Time) time.Duration {
-	return shown.Sub(g.began.Round(0)) - time.Since(g.began)
-}
-
-// clocksDiffer says how the clock differs from this machine's; "" when it does not.
-func (g *Guard) clocksDiffer(shown time.Time) string {
-	if g.Now == nil {
-		return "" // it is this machine's
-	}
-	if !g.differs(shown) {
-		return ""
-	}
-	rules := g.policy.Load().Rules
-	return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.Instant(shown), rules.Instant(g.machineNow()))
-}
-
-// differs reports whether the clock, where it is another's, differs from this
-// machine's.
-func (g *Guard) differs(shown time.Time) bool {
-	if g.Now == nil {
-		return false
-	}
-	d := shown.Sub(g.machineNow())
-	return d > clockTolerance || d < -clockTolerance
-}
-
-func (g *Guard) machineNow() time.Time {
-	if g.MachineNow != nil {
-		return g.MachineNow()
-	}
-	return time.Now()
-}
-
-// suspect begins a suspicion, unless there is one.
-func (g *Guard) suspect(shown time.Time, why string) {
-	g.suspectFor(&suspicion{Suspicion: Suspicion{Since: shown, Why: why}})
-}
-
-// suspectFor begins a suspicion, unless there is one that all gateways share.
-func (g *Guard) suspectFor(s *suspicion) {
-	was := g.suspicion.Load()
-	if was != nil && (!was.here || s.here) || !g.suspicion.CompareAndSwap(was, s) {
-		return
-	}
-	why := s.Why
-	g.Log.Error("the clock is suspect: until it is accepted nothing is revoked and nothing runs out; look at the clock (timedatectl, chronyc tracking), then: congthu clock accept",
-		"why", why)
-	wake(g.nudgeLogins)
-}
-
-// writeSuspicion makes a suspicion durable.
-func (g *Guard) writeSuspicion(ctx context.Context) error {
-	select {
-	case g.writingClock <- struct{}{}:
-		defer func() { <-g.writingClock }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	s := g.suspicion.Load()
-	if s == nil || s.written {
-		return nil
-	}
-	e := Event{At: s.Since, Kind: ClockSuspected, Actor: ByGateway, Reason: s.Why}
-	// It is of no account, and a blank one leaves no trace. A shutdown does not
-	// interrupt it, or it might be written twice.
-	if _, err := g.storeUpdate(context.WithoutCancel(ctx), "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
-		return err
-	}
-	g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: s.Suspicion, written: true})
-	g.happened([]Event{e}, false)
-	return nil
-}
-
-// EventReader reads the audit log.
-type EventReader interface {
-	// Events returns the events that the filter wants, newest first.
-	Events(ctx context.Context, want EventFilter) ([]Event, error)
-}
-
-// LearnClock compares the clock with the audit log, and goes on with a suspicion
-// that was not ended. It must be called before [Guard.Run] when WatchClock is set.
-func (g *Guard) LearnClock(ctx context.Context, log EventReader) error {
-	g.init()
-	told, err := log.Events(ctx, EventFilter{Kinds: []EventKind{ClockSuspected, ClockAccepted}, Limit: 1})
-	if err != nil {
-		return fmt.Errorf("read the audit log: %w", err)
-	}
-	if len(told) > 0 && told[0].Kind == ClockSuspected {
-		g.suspicion.Store(&suspicion{Suspicion: Suspicion{Since: told[0].At, Why: told[0].Reason}, written: true})
-		g.Log.Warn("the clock is still suspect: nothing is revoked and nothing runs out until it is accepted; look at the clock, then: congthu clock accept",
-			"why", told[0].Reason)
-		return nil
-	}
-	newest, err := log.Events(ctx, EventFilter{Limit: 1})
-	if err != nil {
-		return fmt.Errorf("read the audit log: %w", err)
-	}
-	now := g.now()
-	if len(newest) > 0 && newest[0].At.Sub(now) > clockTolerance {
-		rules := g.policy.Load().Rules
-		g.suspect(now, fmt.Sprintf("the newest event of the audit log is of %s, and the clock shows %s: it is behind, or it was ahead",
-			rules.Instant(newest[0].At), rules.Instant(now)))
-	}
-	return nil
-}
-
-// heardOfClock is [Guard.Heard] for the events of the clock. They come in the order
-// of the audit log; a suspicion that it does not have yet is a later one.
-func (g *Guard) heardOfClock(e Event) {
-	switch s := g.suspicion.Load(); {
-	case e.Kind == ClockSuspected && (s == nil || s.here):
-		g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
-	case e.Kind == ClockAccepted && s != nil && s.written && !s.here:
-		if g.suspicion.CompareAndSwap(s, nil) {
-			g.redateAllowed(g.now())
-			wake(g.nudgeLogins) // last logins have waited
-		}
-	}
-}
-
-// DatedStore is a store that can show what happened when.
-type DatedStore interface {
-	Lister
-	EventReader
-}
-
-// ClockAcceptance is what became of a clock that was accepted.
-type ClockAcceptance struct {
-	// Now is what the clock shows.
-	Now time.Time
-	// Was is the suspicion that has ended; zero when there was none.
-	Was Suspicion
-	// Redated are the accounts of which an instant was in the future, and is now.
-	Redated []Name
-}
-
-// AcceptClock ends a suspicion: the actor has looked at the clock and says that it
-// is right. After that, and only then, what is known to have happened in the future
-// has happened now: each account that this changes has an event. Where there is
-// nothing suspect it only does that, so that an interrupted acceptance is finished
-// by another. With dry set it only tells what would be done.
-//
-// The error is [ErrReasonMissing], [ErrClocksDiffer] while this machine's clock and
-// the database's still differ, or the store's.
-func (g *Guard) AcceptClock(ctx context.Context, store DatedStore, act Act, dry bool) (ClockAcceptance, error) {
-	g.init()
-	if !dry && strings.TrimSpace(act.Reason) == "" {
-		return ClockAcceptance{}, ErrReasonMissing
-	}
-	now := g.now()
-	if why := g.clocksDiffer(now); why != "" {
-		return ClockAcceptance{}, fmt.Errorf("%w: %s: set the wrong one right first", ErrClocksDiffer, why)
-	}
-	done := ClockAcceptance{Now: now}
-	// What was done meanwhile has no other instant than the acceptance, be it an
-	// earlier one that this finishes.
-	found, since, err := g.doubtfulSince(ctx, store)
-	if err != nil {
-		return done, err
-	}
-	if since.IsZero() {
-		since = now
-	}
-	if !dry {
-		// Or its beginning might come behind its end in the audit log.
-		if err := g.writeSuspicion(ctx); err != nil {
-			return done, fmt.Errorf("store: %w", err)
-		}
-	}
-	s := g.suspicion.Load()
-	if s != nil {
-		done.Was = s.Suspicion
-		if !dry {
-			e := Event{At: now, Kind: ClockAccepted, Actor: act.Actor, Source: act.Source, Before: s.Why, After: "the clock is right", Reason: act.Reason}
-			if _, err := g.storeUpdate(ctx, "", 0, func(*Account) ([]Event, bool) { return []Event{e}, true }); err != nil {
-				return done, fmt.Errorf("store: %w", err)
-			}
-			g.suspicion.CompareAndSwap(s, nil)
-			g.happened([]Event{e}, false)
-			wake(g.nudgeLogins) // last logins have waited
-		}
-	}
-	if !dry {
-		g.redateAllowed(now)
-	}
-	rules := g.policy.Load().Rules
-	err = Walk(ctx, store, Filter{Unknown: true}, func(a Account) error {
-		// As of now: while this goes on people log in, and that is no future.
-		if _, changed := rules.redate(&a, g.now(), found[a.Name], since, act); !changed {
-			return nil
-		}
-		known := a.Known()
-		if !dry {
-			var happened []Event
-			_, err := g.storeUpdate(ctx, a.Name, 0, func(a *Account) (events []Event, write bool) {
-				happened, write = rules.redate(a, g.now(), found[a.Name], since, act)
-				return happened, write
-			})
-			if err != nil {
-				return fmt.Errorf("store: %w", err)
-			}
-			g.happened(happened, known)
-		}
-		if known {
-			done.Redated = append(done.Redated, a.Name)
-		}
-		return nil
-	})
-	if err != nil {
-		return done, err
-	}
-	return done, nil
-}
-
-// doubtful is what was done to one account while the clock was suspect.
-type doubtful struct {
-	newcomer bool        // somebody logged in for the first time
-	at       []time.Time // when it was imported or restored, as the clock had it
-}
-
-// doubtfulSince returns what was done while the clock was suspect, the last time that
-// it was, and when it was accepted; zero if not yet.
-func (g *Guard) doubtfulSince(ctx context.Context, log EventReader) (found map[Name]doubtful, accepted time.Time, err error) {
-	found = make(map[Name]doubtful)
-	latest := func(kind EventKind) (Event, error) {
-		events, err := log.Events(ctx, EventFilter{Kinds: []EventKind{kind}, Limit: 1})
-		if err != nil || len(events) == 0 {
-			return Event{}, err
-		}
-		return events[0], nil
-	}
-	began, err := latest(ClockSuspected)
-	if err != nil {
-		return nil, accepted, fmt.Errorf("read the audit log: %w", err)
-	}
-	if began.Seq == 0 {
-		return found, accepted, nil
-	}
-	ended, err := latest(ClockAccepted)
-	if err != nil {
-		return nil, accepted, fmt.Errorf("read the audit log: %w", err)
-	}
-	if ended.Seq > began.Seq {
-		accepted = ended.At
-	}
-	for want := (EventFilter{Kinds: []EventKind{FirstLogin, AccountImported, AccountRestored}, Limit: 100}); ; {
-		page, err := log.Events(ctx, want)
-		if err != nil {
-			return nil, accepted, fmt.Errorf("read the audit log: %w", err)
-		}
-		for _, e := range page {
-			if e.Seq < began.Seq {
-				return found, accepted, nil
-			}
-			if accepted.IsZero() || e.Seq < ended.Seq {
-				d := found[e.Account]
-				if e.Kind == FirstLogin {
-					d.newcomer = true
-				} else {
-					d.at = append(d.at, e.At)
-				}
-				found[e.Account] = d
-			}
-			want.Before = e.Seq
-		}
-		if len(page) < want.Limit {
-			return found, accepted, nil
-		}
-	}
-}
-
-// redate sets what happened in the future to now, the clock being right again. A
+// Redate sets what happened in the future to now, the clock being right again. A
 // first login, an import or a restoration while it was not counts from the acceptance,
 // or its months might have begun long ago. It reports whether anything changed; names
 // that nobody ever logged in with change without an event.
-func (r Rules) redate(a *Account, now time.Time, d doubtful, accepted time.Time, act Act) (events []Event, changed bool) {
+func (r Rules) Redate(a *Account, now time.Time, d Doubtful, accepted time.Time, act Act) (events []Event, changed bool) {
 	var before []string
 	set := func(what string, t *time.Time, at time.Time) {
 		changed = true
@@ -442,7 +60,7 @@ func (r Rules) redate(a *Account, now time.Time, d doubtful, accepted time.Time,
 		before = append(before, "grace until "+r.Instant(a.GraceUntil))
 		a.GraceUntil, changed = most, true
 	}
-	today := r.day(now)
+	today := r.Day(now)
 	if a.WrongOn > today { // of the form 2006-01-02
 		a.WrongOn, changed = today, true
 	}
@@ -450,13 +68,13 @@ func (r Rules) redate(a *Account, now time.Time, d doubtful, accepted time.Time,
 		a.AlertedOn, changed = "", true
 	}
 	doubted := func(what string, t *time.Time) {
-		if t.Before(accepted) && slices.ContainsFunc(d.at, t.Equal) {
+		if t.Before(accepted) && slices.ContainsFunc(d.At, t.Equal) {
 			set(what, t, accepted)
 		}
 	}
 	doubted("registered", &a.Registered)
 	doubted("restored", &a.Restored)
-	if d.newcomer && a.Known() {
+	if d.Newcomer && a.Known() {
 		if a.LastLogin.Before(accepted) {
 			set("last login", &a.LastLogin, accepted)
 		}

@@ -32,7 +32,7 @@
 //
 // # One login
 //
-// [Guard.Attempt] does three things.
+// guard.Guard.Attempt does three things.
 //
 // Admit: make the name canonical, so that all spellings share one counter;
 // answer from memory what this connection has offered before; slow down sources
@@ -53,7 +53,7 @@
 //
 // The lock of the regulation is a gift to whoever wants to lock people out, and a
 // login forgives what a stranger has guessed before it. Four things stand against
-// that. [Throttle] bounds what one source can do, and one network: each locks few
+// that. guard.Throttle bounds what one source can do, and one network: each locks few
 // accounts a day, and cannot spray many; the colleagues behind the same address, who
 // are known by their earlier logins from there ([Account].Seen), go on. Sources
 // together lock no more than the sum of what each could alone, 5 a day at the
@@ -64,7 +64,7 @@
 // sources that the account was not logged in to from. And what an attack has
 // locked is found and unlocked together (package incident). An unlock forgives one account,
 // at every source and every gateway, and gives no source anything back; an office
-// is let go on by an act of its own ([Guard.AllowSource]).
+// is let go on by an act of its own (guard.Guard.AllowSource).
 //
 // Names that nobody ever logged in with are treated and answered like accounts,
 // in bounded room that no newcomer can take from another name; they are forgotten
@@ -80,7 +80,7 @@
 //
 // Three of four rules count months. A clock that disagrees with what else tells the
 // time is suspect, and while it is nothing happens that only time brings about: see
-// [Guard.WatchClock] and [Guard.AcceptClock].
+// guard.Guard.WatchClock and guard.Guard.AcceptClock.
 //
 // # The five invariants
 //
@@ -119,19 +119,19 @@
 //     longer than its lease, with attempts in flight: one, since its slots become
 //     failures in doubt, of which none locks. It is one until the process has written
 //     what it heard, however often its link comes and goes: a verdict that is not
-//     written yet holds the account ([Guard.Run] writes it);
+//     written yet holds the account (guard.Guard.Run writes it);
 //   - reservations that a store has lost, by a fail-over or because somebody deleted
 //     them: those in flight once more. Their absence is no receipt: what was told is
 //     counted (I3);
 //   - a store that has lost what it confirmed, such as an asynchronous standby that
 //     takes over: as many as it has lost.
 //
-// In logins that a lock should have refused (I5): with [Guard.StoreGrace], those of
+// In logins that a lock should have refused (I5): with guard.Guard.StoreGrace, those of
 // passwords known good while the store is away, unless this process has made, read or
-// heard of a lock or revocation ([Guard.Heard]).
+// heard of a lock or revocation (guard.Guard.Heard).
 //
 // In locked-out owners (I2): a process that begins anew has forgotten what sources
-// did ([Throttle]), and each process counts it for itself.
+// did (guard.Throttle), and each process counts it for itself.
 //
 // In time: a clock that is wrong and suspect costs nothing but waiting; one that
 // nothing disagrees with ages passwords and accounts early.

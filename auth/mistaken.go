@@ -10,13 +10,13 @@ type Mistaken struct {
 
 // mistaken is one wrong password; known is set when its name was an account.
 type mistaken struct {
-	digest digest
+	digest Digest
 	known  bool
 }
 
-type digest [32]byte
+type Digest [32]byte
 
-func (m *Mistaken) has(d digest) (known, seen bool) {
+func (m *Mistaken) Has(d Digest) (known, seen bool) {
 	if m == nil {
 		return false, false
 	}
@@ -28,7 +28,7 @@ func (m *Mistaken) has(d digest) (known, seen bool) {
 	return false, false
 }
 
-func (m *Mistaken) add(d digest, known bool) {
+func (m *Mistaken) Add(d Digest, known bool) {
 	if m != nil && len(m.mistakes) < 32 {
 		m.mistakes = append(m.mistakes, mistaken{d, known})
 	}

@@ -120,9 +120,9 @@ func (n *Namer) SameAccount(one, other Name) bool {
 	return n.inDefault(one) == n.inDefault(other) && n.account(one) == n.account(other)
 }
 
-// sameAddress reports whether two login names are spellings of one address;
+// SameAddress reports whether two login names are spellings of one address;
 // an alias and its account are two.
-func (n *Namer) sameAddress(one, other string) bool {
+func (n *Namer) SameAddress(one, other string) bool {
 	n = n.withUnicode()
 	a, err := n.address(one)
 	if err != nil {
@@ -258,4 +258,27 @@ func cutLast(address string) (local, domain string, ok bool) {
 		return address, "", false
 	}
 	return address[:i], address[i+1:], true
+}
+
+// ErrAlias: the address is another name of an account.
+var ErrAlias = errors.New("alias")
+
+// Own returns the account that has this very address. Unlike [Namer.Canonical]
+// it takes neither a name without a domain nor a subaddress, and an alias is the
+// error [ErrAlias] together with the account that it stands for: in a list of
+// accounts each of these is a mistake. Where the mail server does not tell domains
+// apart, the account has its address in each of them.
+func (n *Namer) Own(address string) (Name, error) {
+	local, _, qualified := cutLast(address)
+	if !qualified || strings.ContainsRune(local, '+') {
+		return "", ErrMalformedName
+	}
+	name, err := n.address(address)
+	if err != nil {
+		return "", err
+	}
+	if account := n.account(name); account != n.inDefault(name) {
+		return account, ErrAlias
+	}
+	return n.inDefault(name), nil
 }

@@ -16,19 +16,19 @@ func (a Account) Normal() Account {
 		&a.Registered, &a.FirstLogin, &a.LastLogin, &a.Stale.At, &a.Lock.At, &a.Revocation.At,
 		&a.Restored, &a.Password.Since, &a.GraceUntil,
 	} {
-		*t = normalTime(*t)
+		*t = NormalTime(*t)
 	}
 	for _, s := range []*string{&a.Unit, &a.WrongOn, &a.Lock.By, &a.Lock.Reason, &a.Revocation.By, &a.Revocation.Reason, &a.AlertedOn} {
 		*s = normalText(*s)
 	}
 	for i := range a.Mistakes {
-		a.Mistakes[i].At = normalTime(a.Mistakes[i].At)
+		a.Mistakes[i].At = NormalTime(a.Mistakes[i].At)
 	}
 	for i := range a.Seen {
-		a.Seen[i].At = normalTime(a.Seen[i].At)
+		a.Seen[i].At = NormalTime(a.Seen[i].At)
 	}
 	for i := range a.Password.Known {
-		a.Password.Known[i].Since = normalTime(a.Password.Known[i].Since)
+		a.Password.Known[i].Since = NormalTime(a.Password.Known[i].Since)
 	}
 	return a
 }
@@ -47,14 +47,14 @@ func (a Account) Blank() bool { return reflect.DeepEqual(a, Account{Name: a.Name
 // Normal returns the event in the form in which every store gives it back; its
 // hash must be that of what is read.
 func (e Event) Normal() Event {
-	e.At = normalTime(e.At)
+	e.At = NormalTime(e.At)
 	for _, s := range []*string{&e.Actor, &e.Before, &e.After, &e.Reason} {
 		*s = normalText(*s)
 	}
 	return e
 }
 
-func normalTime(t time.Time) time.Time {
+func NormalTime(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
 	}

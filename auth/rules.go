@@ -48,7 +48,7 @@ type Rules struct {
 	// Sender is the mode of Art. 13.8 for submitted mail.
 	Sender Mode
 	// ClockSuspect is set while the clock cannot be relied on: nothing that only
-	// time brings about happens then. It is no setting: see [Guard.WatchClock].
+	// time brings about happens then. It is no setting: see guard.Guard.WatchClock.
 	ClockSuspect bool
 }
 
@@ -112,9 +112,9 @@ func DefaultRules() Rules {
 	}
 }
 
-// failures counts the failures that have not been forgotten.
-func (l Lockout) failures(a Account, now time.Time) int {
-	if a.Name.Shared() && l.emptied(a, now) {
+// CountFailures counts the failures that have not been forgotten.
+func (l Lockout) CountFailures(a Account, now time.Time) int {
+	if a.Name.Shared() && l.Emptied(a, now) {
 		return 0
 	}
 	if n := len(a.Mistakes); l.ForgetAfter > 0 && n > 0 && !now.Before(a.Mistakes[n-1].At.Add(l.ForgetAfter)) {
@@ -128,7 +128,7 @@ func (l Lockout) failures(a Account, now time.Time) int {
 // An account that is not locked always has one: the next real rejection locks. A
 // shared counter has none when it is full, since nothing of it is ever locked.
 func (r Rules) Slots(a Account, now time.Time) int {
-	free := r.Lockout.Tolerated + 1 - r.Lockout.failures(a, now)
+	free := r.Lockout.Tolerated + 1 - r.Lockout.CountFailures(a, now)
 	if a.Name.Shared() {
 		return max(0, free)
 	}
@@ -139,7 +139,7 @@ func (r Rules) Slots(a Account, now time.Time) int {
 // failures at most: with what is in flight there are never more, however many
 // sources try at once. Failures of a lock that has ended by itself are over.
 func (r Rules) FreeSlots(a Account, free int, now time.Time) int {
-	failures := r.Lockout.failures(a, now)
+	failures := r.Lockout.CountFailures(a, now)
 	if a.Lock.Cause == ByWrongPasswords && !r.Locked(a, now) {
 		failures = 0
 	}
@@ -152,7 +152,7 @@ func (r Rules) FreeSlots(a Account, free int, now time.Time) int {
 func (r Rules) Locked(a Account, now time.Time) bool {
 	switch a.Lock.Cause {
 	case NotLocked:
-		return r.full(a, now)
+		return r.Full(a, now)
 	case ByAdmin:
 		return true
 	}
@@ -166,7 +166,7 @@ func (r Rules) Locked(a Account, now time.Time) bool {
 // the owner's sources may go on: see [Lockout].StrangersAfter.
 func (r Rules) StrangersOut(a Account, now time.Time) bool {
 	return r.Lockout.Mode == Enforce && r.Lockout.StrangersAfter > 0 &&
-		a.WrongThatDay >= r.Lockout.StrangersAfter && a.WrongOn == r.day(now)
+		a.WrongThatDay >= r.Lockout.StrangersAfter && a.WrongOn == r.Day(now)
 }
 
 // Stranger reports whether a source may not try the account for the rest of the
@@ -253,10 +253,12 @@ func (r Rules) tooOld(a Account, since, now time.Time) bool {
 
 // Expired reports whether the newest password is refused for its age though it is
 // correct.
-func (r Rules) Expired(a Account, now time.Time) bool { return r.expired(a, a.Password.Since, now) }
+func (r Rules) Expired(a Account, now time.Time) bool {
+	return r.PasswordExpired(a, a.Password.Since, now)
+}
 
-// expired is Expired of the password that was accepted first at since.
-func (r Rules) expired(a Account, since, now time.Time) bool {
+// PasswordExpired is Expired of the password that was accepted first at since.
+func (r Rules) PasswordExpired(a Account, since, now time.Time) bool {
 	return r.Password.Mode == Enforce && r.tooOld(a, since, now)
 }
 
@@ -283,8 +285,8 @@ func (r Rules) expiringIn(a Account, since, now time.Time) (days int, ok bool) {
 	return days, days < r.Password.WarnDays
 }
 
-// day names the calendar day of now in the regulation's time zone.
-func (r Rules) day(now time.Time) string { return now.In(r.Location).Format(time.DateOnly) }
+// Day names the calendar day of now in the regulation's time zone.
+func (r Rules) Day(now time.Time) string { return now.In(r.Location).Format(time.DateOnly) }
 
 // State is the one word for an account in lists and gauges: what stands in
 // the way of its owner first.
@@ -329,4 +331,79 @@ func (r Rules) State(a Account, now time.Time) State {
 		return StateNeverSeen
 	}
 	return Active
+}
+
+// Rule is one of the rules that have a [Mode].
+type Rule uint8
+
+const (
+	RuleLockout  Rule = iota // Art. 6.2.d
+	RuleDormancy             // Art. 5.3.c
+	RulePassword             // Art. 9
+	RuleSender               // Art. 13.8
+
+	numRules
+)
+
+var ruleNames = [numRules]string{"lockout", "dormancy", "password", "sender"}
+
+// String returns the name used in the configuration and in metrics.
+func (r Rule) String() string { return enumName(r, ruleNames[:]) }
+
+// AllRules lists every rule.
+func AllRules() []Rule { return enumValues[Rule](int(numRules)) }
+
+// Modes lists every mode.
+func Modes() []Mode { return enumValues[Mode](int(numModes)) }
+
+// Mode is what a rule does when it applies.
+func (r Rules) Mode(rule Rule) Mode {
+	switch rule {
+	case RuleLockout:
+		return r.Lockout.Mode
+	case RuleDormancy:
+		return r.Dormancy.Mode
+	case RulePassword:
+		return r.Password.Mode
+	case RuleSender:
+		return r.Sender
+	}
+	return Off
+}
+
+// Against reports whether a rule stands against the account: what is refused
+// while the rule is enforced, and would be if one in mode warn were. A rule that
+// is off stands against nobody, and that on senders is about messages.
+func (r Rules) Against(rule Rule, a Account, now time.Time) bool {
+	if r.Mode(rule) == Off {
+		return false
+	}
+	switch rule {
+	case RuleLockout:
+		return r.Locked(a, now) || r.Lockout.Mode == Warn && r.Lockout.CountFailures(a, now) > r.Lockout.Tolerated
+	case RuleDormancy:
+		return !a.Revocation.IsZero() || r.Dormant(a, now)
+	case RulePassword:
+		return r.TooOld(a, now)
+	}
+	return false
+}
+
+// RunsOut is when the password stops to be accepted, grace counted; zero when
+// its age is not known or the rule is off.
+func (r Rules) RunsOut(a Account) time.Time {
+	at := r.ExpiresAt(a)
+	if r.Password.Mode == Off || at.IsZero() {
+		return time.Time{}
+	}
+	if a.GraceUntil.After(at) {
+		at = a.GraceUntil
+	}
+	return at
+}
+
+// WithoutGrant is how many wrong passwords of an account need no grant of a source
+// that it was not logged in to from: see guard.Throttle. known is for known networks.
+func (l Lockout) WithoutGrant() (elsewhere, known int) {
+	return l.Tolerated / 2, max(l.Tolerated/2, l.Tolerated-1)
 }

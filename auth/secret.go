@@ -3,7 +3,6 @@ package auth
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
 )
 
 // Secret is a password or a token. Whatever prints, logs or encodes it gets
@@ -38,14 +37,3 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `
 
 // MarshalText implements encoding.TextMarshaler.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// PanicText is what may be told of the value of a panic: the text of a runtime
-// error, which has types and numbers in it, and of anything else only the type.
-// Whoever panics with a text may have put into it what was at hand, a password
-// among it.
-func PanicText(p any) string {
-	if err, ok := p.(runtime.Error); ok {
-		return err.Error()
-	}
-	return fmt.Sprintf("a value of type %T", p)
-}

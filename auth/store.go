@@ -3,9 +3,10 @@ package auth
 import (
 	"context"
 	"errors"
+	"time"
 )
 
-// Store is the memory that [Guard] needs: it reads accounts, holds the slots
+// Store is the memory that guard.Guard needs: it reads accounts, holds the slots
 // of attempts in flight, and makes changes durable. It decides nothing; what
 // may change and why is in the functions it is given.
 //
@@ -80,3 +81,91 @@ func (o StoreOp) String() string { return enumName(o, storeOpNames[:]) }
 
 // StoreOps lists every operation.
 func StoreOps() []StoreOp { return enumValues[StoreOp](int(numStoreOps)) }
+
+// EventReader reads the audit log.
+type EventReader interface {
+	// Events returns the events that the filter wants, newest first.
+	Events(ctx context.Context, want EventFilter) ([]Event, error)
+}
+
+// DatedStore is a store that can show what happened when.
+type DatedStore interface {
+	Lister
+	EventReader
+}
+
+// Importer is a store that can change many accounts as one.
+type Importer interface {
+	// UpdateAll changes the accounts of these names, which differ from each
+	// other, and appends the events, in the order of the names, all in one
+	// transaction, and returns how many accounts were written when that is on
+	// disk. When it fails nothing was written, unless the error is of a commit
+	// whose outcome is not known: then all or nothing.
+	//
+	// change is run for each name, perhaps more than once, by one goroutine at
+	// a time, never after UpdateAll has returned, and must depend on nothing
+	// but its argument. Where it reports false the account stays as it is. A
+	// change that panics is the error of the whole.
+	//
+	// Other callers wait for the transaction only, not for what can be done
+	// before it. One that they would wait for in vain is ErrTooMany.
+	UpdateAll(ctx context.Context, names []Name, change Change) (written int, err error)
+}
+
+// ErrTooMany: so many accounts at once would have kept others waiting for too
+// long; nothing was changed.
+var ErrTooMany = errors.New("too many accounts at once")
+
+// Filter chooses accounts to list, in the order of their names. Zero fields are
+// no condition.
+type Filter struct {
+	// After continues a list behind that name.
+	After Name
+	// Limit is how many at most; 0 means 100.
+	Limit int
+	// Contains is a part of the name, canonical or not, compared without case.
+	Contains string
+	// Locked and Revoked want accounts with a Lock, with a Revocation.
+	Locked, Revoked bool
+	// Unknown includes names that nobody ever logged in with.
+	Unknown bool
+	// Shared wants the counters that such names share, which are no names, and
+	// nothing else; together with Unknown it wants everything that is stored.
+	Shared bool
+	// IdleBefore wants accounts whose last login (or registration, when there
+	// was none) is earlier.
+	IdleBefore time.Time
+	// PasswordBefore wants accounts whose password dates from earlier.
+	PasswordBefore time.Time
+}
+
+// EventFilter chooses events of the audit log, newest first.
+type EventFilter struct {
+	Account Name
+	Kinds   []EventKind
+	// Before wants events with a smaller Seq; 0 begins with the newest.
+	Before int64
+	// Limit is how many at most; 0 means 100.
+	Limit int
+}
+
+// Lister is a store that can show its accounts page by page, also those that
+// nobody ever logged in with.
+type Lister interface {
+	List(ctx context.Context, want Filter) ([]Account, error)
+}
+
+// KeptName is a name of which a store has anything, and what stands against it.
+type KeptName struct {
+	Name Name
+	// Known is set for an account; see [Account.Known].
+	Known           bool
+	Locked, Revoked bool
+}
+
+// Census is a store that can show all its accounts.
+type Census interface {
+	// Each calls f with every known account, in the order of names, until f
+	// returns an error, which it returns.
+	Each(ctx context.Context, f func(Account) error) error
+}

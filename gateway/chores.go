@@ -8,6 +8,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/audit"
+	"congthu/auth/guard"
 	"congthu/auth/incident"
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
@@ -22,7 +23,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	return &admin.Server{
 		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions, Shared: g.Changes != nil,
 		Own: g.guard.Own,
-		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o auth.ImportOptions) (auth.Importation, error) {
+		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o guard.ImportOptions) (guard.Importation, error) {
 			return g.guard.Import(ctx, g.Store, list, act, o)
 		},
 		Tokens: tokens(c), Metrics: g.Metrics.Handler(), ChangePassword: g.live.changePassword,
@@ -287,7 +288,7 @@ func (g *Gateway) sweep(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	suspect := errors.Is(err, auth.ErrClockSuspect)
+	suspect := errors.Is(err, guard.ErrClockSuspect)
 	if !suspect { // that has an alert of its own
 		g.Metrics.Swept(time.Now(), err)
 	}

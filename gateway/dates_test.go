@@ -14,7 +14,7 @@ import (
 // counts months with it goes wrong on the last days of some months, and years on 29
 // February. [congthu/auth.AddMonths] is clamped to the end of the month.
 func TestMonthsAreAddedByTheRuleForMonths(t *testing.T) {
-	const root, rule = "..", "../auth/months.go"
+	const root, rule = "..", "../auth/calendar.go"
 	files := 0
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -30,6 +30,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/audit"
+	"congthu/auth/guard"
 	"congthu/gateway/admin"
 	"congthu/gateway/balancer"
 	"congthu/gateway/config"
@@ -71,7 +72,7 @@ type Metrics interface {
 	// Attacks is told how many causes of locks look like an attack.
 	Attacks(n int)
 	// ThrottledSources is told which sources are refused for now.
-	ThrottledSources(refused []auth.RefusedSource)
+	ThrottledSources(refused []guard.RefusedSource)
 	// UnknownNames is told how many names are remembered that nobody ever logged
 	// in with.
 	UnknownNames(n int)
@@ -95,7 +96,7 @@ type Metrics interface {
 	// RulesBehind says whether this gateway works by other rules than the gateways on
 	// its store have agreed on.
 	RulesBehind(behind bool)
-	// ClockSuspect says whether the clock is suspect: [auth.Guard.Suspicion].
+	// ClockSuspect says whether the clock is suspect: [guard.Guard.Suspicion].
 	ClockSuspect(suspect bool)
 	// Watch is given what is read at every scrape.
 	Watch(waiting, sessions func() int)
@@ -135,7 +136,7 @@ type Gateway struct {
 	started   *config.Config // what of it needs a restart is in force
 	since     time.Time
 	live      live
-	guard     *auth.Guard
+	guard     *guard.Guard
 	sessions  session.Registry
 	frontEnds map[auth.Protocol]frontEnd
 	admin     *admin.Server
@@ -238,7 +239,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.started, g.since = c, time.Now()
 	g.mailCert, g.adminCert = c.Certificate(), c.AdminCertificate()
 	g.reloaded, g.renamed, g.adopted = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	g.guard = &auth.Guard{
+	g.guard = &guard.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
 		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
 		EndSessions: func(name auth.Name) { g.sessions.End(name) },
@@ -256,7 +257,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		g.guard.LoginWindow = -1 // write each one
 	}
 	if c.Throttle.Enabled {
-		g.guard.Throttle = &auth.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
+		g.guard.Throttle = &guard.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
 	}
 	g.guard.SetPolicy(policy(c))
 	g.Metrics.RulesInForce(c.Rules())
@@ -369,8 +370,8 @@ func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
 }
 
 // policy is what the guard works by.
-func policy(c *config.Config) auth.Policy {
-	return auth.Policy{Names: c.Namer(), Rules: c.Rules(), KnownNetworks: c.Throttle.Known()}
+func policy(c *config.Config) guard.Policy {
+	return guard.Policy{Names: c.Namer(), Rules: c.Rules(), KnownNetworks: c.Throttle.Known()}
 }
 
 // live is what a reload replaces: the doors ask it each time.

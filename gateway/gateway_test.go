@@ -29,6 +29,7 @@ import (
 	"go.uber.org/goleak"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/storetest"
 	"congthu/auth/storetest/testenv"
 	"congthu/gateway/config"
@@ -82,26 +83,26 @@ func (c *counts) CertificatesRead(clients, _ error) {
 	c.unread = clients
 }
 
-func (*counts) Happened(auth.Event, bool)             {}
-func (*counts) Opened(auth.Protocol)                  {}
-func (*counts) Closed(auth.Protocol)                  {}
-func (*counts) Handshaken(auth.Protocol, error)       {}
-func (*counts) Relayed(auth.Protocol, int64, int64)   {}
-func (*counts) Submitted(smtp.Result)                 {}
-func (*counts) UpstreamUp(auth.Protocol, bool)        {}
-func (*counts) StoreUp(bool)                          {}
-func (*counts) Accounts(auth.Headcount)               {}
-func (*counts) RulesInForce(auth.Rules)               {}
-func (c *counts) KnownNetworks(n int)                 { c.knownNetworks.Store(int64(n)) }
-func (*counts) Attacks(int)                           {}
-func (*counts) ThrottledSources([]auth.RefusedSource) {}
-func (*counts) UnknownNames(int)                      {}
-func (*counts) SharedCounters(auth.Counters)          {}
-func (*counts) Swept(time.Time, error)                {}
-func (*counts) ChainVerified(time.Time, error)        {}
-func (*counts) Watch(func() int, func() int)          {}
-func (*counts) ClockSuspect(bool)                     {}
-func (*counts) RulesBehind(bool)                      {}
+func (*counts) Happened(auth.Event, bool)              {}
+func (*counts) Opened(auth.Protocol)                   {}
+func (*counts) Closed(auth.Protocol)                   {}
+func (*counts) Handshaken(auth.Protocol, error)        {}
+func (*counts) Relayed(auth.Protocol, int64, int64)    {}
+func (*counts) Submitted(smtp.Result)                  {}
+func (*counts) UpstreamUp(auth.Protocol, bool)         {}
+func (*counts) StoreUp(bool)                           {}
+func (*counts) Accounts(auth.Headcount)                {}
+func (*counts) RulesInForce(auth.Rules)                {}
+func (c *counts) KnownNetworks(n int)                  { c.knownNetworks.Store(int64(n)) }
+func (*counts) Attacks(int)                            {}
+func (*counts) ThrottledSources([]guard.RefusedSource) {}
+func (*counts) UnknownNames(int)                       {}
+func (*counts) SharedCounters(auth.Counters)           {}
+func (*counts) Swept(time.Time, error)                 {}
+func (*counts) ChainVerified(time.Time, error)         {}
+func (*counts) Watch(func() int, func() int)           {}
+func (*counts) ClockSuspect(bool)                      {}
+func (*counts) RulesBehind(bool)                       {}
 
 func (c *counts) AuditOldest(at time.Time) {
 	c.mu.Lock()
@@ -562,8 +563,8 @@ func TestAnAdminsLockEndsLiveSessionsAndGuessingDoesNot(t *testing.T) {
 // the store can tell.
 func TestAnAllowedSourceIsKnownAfterARestart(t *testing.T) {
 	o := newOffice(t)
-	before := &auth.Guard{Store: o.store, Throttle: new(auth.Throttle)}
-	before.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+	before := &guard.Guard{Store: o.store, Throttle: new(guard.Throttle)}
+	before.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
 	want, err := before.AllowSource(t.Context(), netip.MustParseAddr("203.0.113.7"), time.Hour, auth.Act{Actor: "A", Reason: "the district's office"})
 	if err != nil {
 		t.Fatal(err)

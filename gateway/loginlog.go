@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // loginLog writes one line for every decision and every change. It knows no
@@ -58,7 +59,7 @@ func newLoginLog(log *slog.Logger) *loginLog {
 
 // Attempted implements [auth.Recorder].
 func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
-	if v.Outcome == auth.Throttled && !errors.Is(v.Err, auth.ErrUnfamiliar) {
+	if v.Outcome == auth.Throttled && !errors.Is(v.Err, guard.ErrUnfamiliar) {
 		l.tell(a.Source)
 	}
 	switch v.Outcome {

@@ -55,7 +55,7 @@ const (
 	prunedAtOnce = 31 * 24 * time.Hour
 )
 
-// Announcer writes to the audit log, by its own clock: [auth.Guard].
+// Announcer writes to the audit log, by its own clock: [guard.Guard].
 type Announcer interface {
 	// TrustedNow returns the present instant, or why the clock cannot be relied on.
 	TrustedNow() (time.Time, error)

@@ -6,7 +6,7 @@ import (
 )
 
 // setBack is the most by which the database's clock can be set back and this one
-// goes on: more than that makes it suspect (see [auth.Guard.WatchClock]), and it
+// goes on: more than that makes it suspect (see [guard.Guard.WatchClock]), and it
 // could not be accepted before both agree.
 const setBack = 5 * time.Minute
 

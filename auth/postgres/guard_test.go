@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/postgres/pgtest"
 )
 
@@ -49,9 +50,9 @@ func (m *mailServer) verify(password string) auth.Verify {
 const rightPassword = "Mat-khau-1"
 
 // guarded returns a guard over a store that runs until stop is called.
-func guarded(s *Store) (g *auth.Guard, stop func()) {
-	g = &auth.Guard{Store: s, Now: s.Now}
-	g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: victim.Domain()}, Rules: auth.DefaultRules()})
+func guarded(s *Store) (g *guard.Guard, stop func()) {
+	g = &guard.Guard{Store: s, Now: s.Now}
+	g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: victim.Domain()}, Rules: auth.DefaultRules()})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { g.Run(ctx) })
@@ -59,7 +60,7 @@ func guarded(s *Store) (g *auth.Guard, stop func()) {
 }
 
 // replicated returns a guard for each of n replicas.
-func replicated(t *testing.T, n int, o Options) (guards []*auth.Guard) {
+func replicated(t *testing.T, n int, o Options) (guards []*guard.Guard) {
 	t.Helper()
 	for range n {
 		g, stop := guarded(open(t, o))
@@ -69,7 +70,7 @@ func replicated(t *testing.T, n int, o Options) (guards []*auth.Guard) {
 	return guards
 }
 
-func attempt(g *auth.Guard, m *mailServer, password string) auth.Verdict {
+func attempt(g *guard.Guard, m *mailServer, password string) auth.Verdict {
 	return g.Attempt(context.Background(), auth.Attempt{
 		Login: string(victim), Password: auth.NewSecret(password), Verify: m.verify(password),
 		Source: guesser,
@@ -78,7 +79,7 @@ func attempt(g *auth.Guard, m *mailServer, password string) auth.Verdict {
 
 var guesser = netip.MustParseAddrPort("203.0.113.7:50312")
 
-func storeOf(g *auth.Guard) *Store { return g.Store.(*Store) }
+func storeOf(g *guard.Guard) *Store { return g.Store.(*Store) }
 
 func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 	t.Parallel()
@@ -232,14 +233,14 @@ func TestReplicasHearThatTheClockIsSuspectAndAccepted(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	var ahead atomic.Int64
-	var guards []*auth.Guard
+	var guards []*guard.Guard
 	for i := range 2 {
 		s := open(t, Options{DSN: dsn})
-		g := &auth.Guard{Store: s, Now: s.Now, WatchClock: true}
+		g := &guard.Guard{Store: s, Now: s.Now, WatchClock: true}
 		if i == 0 {
 			g.Now = func() time.Time { return s.Now().Add(time.Duration(ahead.Load())) }
 		}
-		g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: victim.Domain()}, Rules: auth.DefaultRules()})
+		g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: victim.Domain()}, Rules: auth.DefaultRules()})
 		if err := g.LearnClock(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}

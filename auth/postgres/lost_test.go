@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/postgres/pgtest"
 	"congthu/auth/storetest"
 )
@@ -339,7 +340,7 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 			StatementTimeout: 500 * time.Millisecond, LockTimeout: 400 * time.Millisecond,
 		}
 		var stores []*Store
-		var guards []*auth.Guard
+		var guards []*guard.Guard
 		var stops []func()
 		for range 3 {
 			s := open(t, o)

@@ -8,6 +8,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/audit"
+	"congthu/auth/guard"
 	"congthu/auth/storetest"
 )
 
@@ -43,8 +44,8 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `DELETE FROM events WHERE seq = 1`); err == nil {
 		t.Fatal("the log took a change")
 	}
-	g := &auth.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
-	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
+	g := &guard.Guard{Store: s, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
+	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules()})
 	if n, err := audit.Prune(t.Context(), g, s, 400*24*time.Hour); err != nil || n != 200 {
 		t.Fatalf("%d events were removed, %v; want 200", n, err)
 	}
@@ -81,8 +82,8 @@ func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	t.Parallel()
 	from := populated(t)
 	update(t, from, victim, 0, fail)
-	g := &auth.Guard{Store: from, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
-	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
+	g := &guard.Guard{Store: from, Now: func() time.Time { return auth.AddMonths(noon, 24) }}
+	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules()})
 	if n, err := audit.Prune(t.Context(), g, from, 400*24*time.Hour); err != nil || n == 0 {
 		t.Fatalf("%d events were removed, %v", n, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/storetest"
 	"congthu/auth/storetest/testenv"
 )
@@ -22,11 +23,11 @@ import (
 // The guard over the file: what a client was told is what counts.
 
 // guarded returns a guard over a store that runs until stop is called.
-func guarded(s *Store) (g *auth.Guard, stop func()) {
-	g = &auth.Guard{Store: s, Patience: 50 * time.Millisecond}
+func guarded(s *Store) (g *guard.Guard, stop func()) {
+	g = &guard.Guard{Store: s, Patience: 50 * time.Millisecond}
 	rules := auth.DefaultRules()
 	rules.Lockout.StrangersAfter = 0
-	g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
+	g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { g.Run(ctx) })
@@ -34,7 +35,7 @@ func guarded(s *Store) (g *auth.Guard, stop func()) {
 }
 
 // login makes one attempt; the mail server judges, after it has called asked.
-func login(g *auth.Guard, name auth.Name, password string, asked func()) auth.Verdict {
+func login(g *guard.Guard, name auth.Name, password string, asked func()) auth.Verdict {
 	return g.Attempt(context.Background(), auth.Attempt{
 		Login: string(name), Password: auth.NewSecret(password), Source: netip.MustParseAddrPort("203.0.113.7:50312"),
 		Verify: func(context.Context, auth.Name) auth.Answer {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/password"
 	"congthu/auth/storetest/testenv"
 )
@@ -28,8 +29,8 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &auth.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db"), MaxUnknown: tries}), Fingerprints: fingerprints}
-	g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+	g := &guard.Guard{Store: open(t, Options{Path: filepath.Join(dir, "congthu.db"), MaxUnknown: tries}), Fingerprints: fingerprints}
+	g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); g.Run(ctx) }()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // Attempts measures what a login costs over a store: a guard's admission and
@@ -30,14 +31,14 @@ func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (chang
 	for _, password := range []string{"known", "right", "wrong"} {
 		for _, callers := range []int{1, 16, 64, 256} {
 			b.Run(fmt.Sprintf("password=%s/callers=%d", password, callers), func(b *testing.B) {
-				g := &auth.Guard{Store: s, Now: now}
+				g := &guard.Guard{Store: s, Now: now}
 				if password == "right" {
 					g.KnownGood = 1 // seen by another process only
 				}
 				rules := auth.DefaultRules()
 				rules.Lockout.Tolerated = 1 << 30 // or the benchmark would soon be one of locked accounts
 				rules.Lockout.StrangersAfter = 0
-				g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
+				g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
 				ctx, cancel := context.WithCancel(context.Background())
 				var running sync.WaitGroup
 				running.Go(func() { g.Run(ctx) })
@@ -122,10 +123,10 @@ func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s 
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("accounts=%d", n), func(b *testing.B) {
 			s := Harness{Fill: fill}.filled(b, open(b), n)
-			g := &auth.Guard{Store: s, Now: func() time.Time { return noon }}
+			g := &guard.Guard{Store: s, Now: func() time.Time { return noon }}
 			rules := auth.DefaultRules()
 			rules.Lockout.Tolerated, rules.Lockout.StrangersAfter, rules.Dormancy.DoorsComplete = 1<<30, 0, true
-			g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+			g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
 			list := func(want auth.Filter, least int) func(*testing.B) {
 				return func(b *testing.B) {
 					b.ReportAllocs()

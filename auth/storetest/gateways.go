@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/storetest/testenv"
 )
 
@@ -172,7 +173,7 @@ type gateways struct {
 
 // gateway is one guard and its store, which fails when it is told to.
 type gateway struct {
-	*auth.Guard
+	*guard.Guard
 	member Member
 	stop   func()
 	skew   atomic.Int64 // of its machine's clock
@@ -338,7 +339,7 @@ func (h *gateways) start() {
 	// Gateways on a store share its clock.
 	shared := func() time.Time { return now().Add(time.Duration(h.skew.Load())) }
 	machine := func() time.Time { return now().Add(time.Duration(g.skew.Load())) }
-	g.Guard = &auth.Guard{
+	g.Guard = &guard.Guard{
 		Store: g, Fingerprints: plain{}, Patience: 2 * time.Second, StoreTimeout: 4 * time.Second,
 		Now: shared, MachineNow: machine, WatchClock: true, Shared: h.c.Most > 1,
 	}
@@ -349,13 +350,13 @@ func (h *gateways) start() {
 		g.StoreGrace = time.Hour
 	}
 	if h.throttled {
-		g.Throttle = &auth.Throttle{Failures: 3} // so that it refuses before the lock
+		g.Throttle = &guard.Throttle{Failures: 3} // so that it refuses before the lock
 	}
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
 	rules.Lockout.StrangersAfter = 0
 	names := &auth.Namer{Default: somebody.Domain(), Unicode: true, Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
-	g.SetPolicy(auth.Policy{Names: names, Rules: rules})
+	g.SetPolicy(guard.Policy{Names: names, Rules: rules})
 	if err := g.LearnClock(context.Background(), g.member); err != nil {
 		panic(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // MergeNames checks that rows under other names of an account are found in a store,
@@ -32,8 +33,8 @@ func MergeNames(t *testing.T, store interface {
 		t.Errorf("names %+v, want %+v", got, want)
 	}
 
-	g := &auth.Guard{Store: store, Now: func() time.Time { return noon.Add(time.Hour) }}
-	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{Default: account.Domain(), Domains: map[string]bool{twin.Domain(): true}, LocalNames: true}})
+	g := &guard.Guard{Store: store, Now: func() time.Time { return noon.Add(time.Hour) }}
+	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{Default: account.Domain(), Domains: map[string]bool{twin.Domain(): true}, LocalNames: true}})
 	try := func() auth.Outcome {
 		return g.Attempt(t.Context(), auth.Attempt{
 			Login: "lan", Password: auth.NewSecret("right"),

@@ -16,6 +16,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/audit"
+	"congthu/auth/guard"
 	"congthu/auth/storetest/testenv"
 )
 
@@ -38,9 +39,9 @@ func age(t *testing.T, s Store, old ...time.Duration) {
 }
 
 // guardOf is a guard whose clock stands at noon.
-func guardOf(s Store) *auth.Guard {
-	g := &auth.Guard{Store: s, Now: func() time.Time { return noon }}
-	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules()})
+func guardOf(s Store) *guard.Guard {
+	g := &guard.Guard{Store: s, Now: func() time.Time { return noon }}
+	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules()})
 	return g
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/incident"
 )
 
@@ -127,7 +128,7 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 // scaled is a store under measurement.
 type scaled struct {
 	Sized
-	seen, unseen *auth.Guard // unseen remembers the password of one account only
+	seen, unseen *guard.Guard // unseen remembers the password of one account only
 	names        []auth.Name
 	tries        int
 	pages        int        // that the sweep has read
@@ -143,12 +144,12 @@ func (c *scaled) List(ctx context.Context, want auth.Filter) ([]auth.Account, er
 }
 
 func newScaled(t *testing.T, s Sized) *scaled {
-	guard := func(remember int) *auth.Guard {
-		g := &auth.Guard{Store: s.Store, KnownGood: remember, Now: func() time.Time { return noon }}
+	guard := func(remember int) *guard.Guard {
+		g := &guard.Guard{Store: s.Store, KnownGood: remember, Now: func() time.Time { return noon }}
 		rules := auth.DefaultRules()
 		rules.Lockout.Tolerated, rules.Lockout.StrangersAfter = 1<<30, 0
 		rules.Password.Mode, rules.Dormancy.DoorsComplete = auth.Off, true
-		g.SetPolicy(auth.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+		g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
 		return g
 	}
 	c := &scaled{Sized: s, seen: guard(0), unseen: guard(1)}
@@ -165,7 +166,7 @@ func newScaled(t *testing.T, s Sized) *scaled {
 	return c
 }
 
-func (c *scaled) login(t *testing.T, g *auth.Guard, name auth.Name, password string, want auth.Outcome) time.Duration {
+func (c *scaled) login(t *testing.T, g *guard.Guard, name auth.Name, password string, want auth.Outcome) time.Duration {
 	answer := auth.Answer{Judgement: auth.JudgedRight}
 	if want != auth.Accepted {
 		answer = auth.Answer{Judgement: auth.JudgedWrong, Err: errors.New("535")}

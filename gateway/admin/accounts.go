@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/incident"
 )
 
@@ -227,7 +228,7 @@ func (s *Server) unlock(ctx context.Context, in *actInput) (*accountOutput, erro
 	if err == nil {
 		explainer{before, s.Guard.Rules(), beside, s.now(), ""}.unlocked(&out.Body)
 	}
-	if err == nil && len(out.Body.Events) > 0 && out.Body.Events[0].After == auth.ForgivenEverywhere {
+	if err == nil && len(out.Body.Events) > 0 && out.Body.Events[0].After == guard.ForgivenEverywhere {
 		out.Body.NoteEN = "It was not locked, and nothing was held against it here. The other gateways forget what they hold against it."
 		out.Body.NoteVI = "Tài khoản không bị khóa và cổng thư này không chặn. Các cổng thư khác bỏ những gì đang chặn tài khoản này."
 	}
@@ -316,7 +317,7 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 // actFailed says why an act was not done.
 func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error {
 	switch {
-	case errors.Is(err, auth.ErrSharedFull):
+	case errors.Is(err, guard.ErrSharedFull):
 		until, err := s.Guard.SharedFull(ctx, name)
 		if err != nil {
 			return s.storeFailed("read shared counter", err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 func TestAnUnlockedAccountCanLogInAgain(t *testing.T) {
@@ -110,7 +111,7 @@ func TestGraceIsSomeDaysAtMost(t *testing.T) {
 	// The configuration may allow fewer.
 	rules := auth.DefaultRules()
 	rules.Password.MaxGrace /= 7
-	f.guard.SetPolicy(auth.Policy{Names: &auth.Namer{Default: "x.vn"}, Rules: rules})
+	f.guard.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "x.vn"}, Rules: rules})
 	p = decode[Problem](t, f.request("POST", base+"/accounts/het@x.vn/grace", `{"reason":"thử","days":2}`), 422)
 	if len(p.Errors) != 1 || p.Errors[0].Message != "must be 1 to 1, until Monday 16 June 2025 10:00 at the latest (rules.password.max_grace_days)" {
 		t.Errorf("%+v", p)

@@ -45,6 +45,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/audit"
+	"congthu/auth/guard"
 )
 
 // Server answers the requests of admins. The fields must not change once one of
@@ -55,14 +56,14 @@ type Server struct {
 	// Guard makes the changes and knows the rules. Required.
 	Guard Guard
 	// Canonical turns an address, however it is spelt, into the name of the
-	// account: [auth.Guard.Canonical]. Required.
+	// account: [guard.Guard.Canonical]. Required.
 	Canonical func(address string) (auth.Name, error)
 	// Own returns the account that has this very address, and no alias of one:
-	// [auth.Guard.Own]. Required for Import.
+	// [guard.Guard.Own]. Required for Import.
 	Own func(address string) (auth.Name, error)
 	// Import takes over a list of accounts, wholly or not at all:
-	// [auth.Guard.Import] into the store; nil: none can be.
-	Import func(context.Context, []auth.Imported, auth.Act, auth.ImportOptions) (auth.Importation, error)
+	// [guard.Guard.Import] into the store; nil: none can be.
+	Import func(context.Context, []auth.Imported, auth.Act, guard.ImportOptions) (guard.Importation, error)
 	// Sessions knows the live sessions; nil: none are shown.
 	Sessions Sessions
 	// Shared is set when other gateways use the same store: live sessions, and what
@@ -130,29 +131,29 @@ type Accounts interface {
 	Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error)
 }
 
-// Guard changes accounts, each change with its audit event. [*auth.Guard]
+// Guard changes accounts, each change with its audit event. [*guard.Guard]
 // satisfies it.
 type Guard interface {
 	Unlock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Lock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Restore(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Grace(ctx context.Context, name auth.Name, days int, act auth.Act) (auth.Account, error)
-	Sweep(ctx context.Context, census auth.Census) (auth.Swept, error)
-	Dormant(ctx context.Context, census auth.Census) (auth.Swept, error)
-	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (auth.Swept, error)
-	Suspicion() auth.Suspicion
-	AcceptClock(ctx context.Context, store auth.DatedStore, act auth.Act, dry bool) (auth.ClockAcceptance, error)
+	Sweep(ctx context.Context, census auth.Census) (guard.Swept, error)
+	Dormant(ctx context.Context, census auth.Census) (guard.Swept, error)
+	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (guard.Swept, error)
+	Suspicion() guard.Suspicion
+	AcceptClock(ctx context.Context, store auth.DatedStore, act auth.Act, dry bool) (guard.ClockAcceptance, error)
 	AllowSource(ctx context.Context, addr netip.Addr, d time.Duration, act auth.Act) (auth.AllowedSource, error)
 	EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.Act) (auth.AllowedSource, error)
 	AllowedSources() []auth.AllowedSource
-	RefusedSources() []auth.RefusedSource
+	RefusedSources() []guard.RefusedSource
 	KnownNetwork(addr netip.Addr) netip.Prefix
 	OtherNames(ctx context.Context, account auth.Name) ([]auth.Account, error)
-	Merge(ctx context.Context, account auth.Name, act auth.Act, dry bool) (auth.Merged, error)
-	MergeAll(ctx context.Context, store auth.Lister, act auth.Act, dry bool) ([]auth.Merged, error)
-	LatelyRefused(name auth.Name) auth.Refusal
-	LatelyUnanswered(name auth.Name) auth.Refusal
-	LatelyTried(name auth.Name) []auth.Tried
+	Merge(ctx context.Context, account auth.Name, act auth.Act, dry bool) (guard.Merged, error)
+	MergeAll(ctx context.Context, store auth.Lister, act auth.Act, dry bool) ([]guard.Merged, error)
+	LatelyRefused(name auth.Name) guard.Refusal
+	LatelyUnanswered(name auth.Name) guard.Refusal
+	LatelyTried(name auth.Name) []guard.Tried
 	LastLogin(name auth.Name) auth.Origin
 	Domains() []string
 	SharedFull(ctx context.Context, name auth.Name) (until time.Time, err error)

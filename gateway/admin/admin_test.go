@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,7 +32,7 @@ const (
 type fixture struct {
 	*Server
 	store *memory
-	guard *auth.Guard
+	guard *guard.Guard
 	now   time.Time
 	log   *logged
 	live  map[auth.Name]int
@@ -74,8 +75,8 @@ func newFixture(t *testing.T) *fixture {
 		live:  make(map[auth.Name]int),
 	}
 	clock := func() time.Time { return f.now }
-	f.guard = &auth.Guard{Store: f.store, Now: clock}
-	f.guard.SetPolicy(auth.Policy{
+	f.guard = &guard.Guard{Store: f.store, Now: clock}
+	f.guard.SetPolicy(guard.Policy{
 		Names: &auth.Namer{
 			Default: "x.vn", Domains: map[string]bool{"y.vn": true},
 			Aliases: map[auth.Name]auth.Name{"vanthu@x.vn": "an@x.vn"},

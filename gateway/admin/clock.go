@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // Clock is what the gateway's clock shows.
@@ -58,7 +59,7 @@ func (s *Server) acceptClock(ctx context.Context, in *acceptClockInput) (*accept
 	done, err := s.Guard.AcceptClock(context.WithoutCancel(ctx), s.Accounts,
 		auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, in.Body.DryRun)
 	switch {
-	case errors.Is(err, auth.ErrClocksDiffer):
+	case errors.Is(err, guard.ErrClocksDiffer):
 		return nil, problem(http.StatusConflict, err.Error())
 	case err != nil:
 		return nil, s.storeFailed("accept clock", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // What a list of accounts may have at most.
@@ -98,7 +99,7 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	// As with every act: what has begun is finished, whoever waits for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
 	defer cancel()
-	done, err := s.Import(ctx, list, auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, auth.ImportOptions{
+	done, err := s.Import(ctx, list, auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, guard.ImportOptions{
 		Dry: in.DryRun, Progress: func(looked int) { s.imported.looked.Store(int64(looked)) },
 	})
 	switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // UpdateAll implements auth.Importer.
@@ -34,7 +35,7 @@ func newImporter(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
 	f.Server.Own = f.guard.Own
-	f.Server.Import = func(ctx context.Context, list []auth.Imported, act auth.Act, o auth.ImportOptions) (auth.Importation, error) {
+	f.Server.Import = func(ctx context.Context, list []auth.Imported, act auth.Act, o guard.ImportOptions) (guard.Importation, error) {
 		return f.guard.Import(ctx, f.store, list, act, o)
 	}
 	return f

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // utf16Of is text as a spreadsheet saves it in UTF-16, after a byte order mark.
@@ -27,8 +28,8 @@ func readHere(t *testing.T, list string) (shown string, aside int, wrong []ListE
 	t.Helper()
 	zone := time.FixedZone("", 7*60*60)
 	names := &auth.Namer{Default: "x.vn"}
-	g := &auth.Guard{}
-	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: names})
+	g := &guard.Guard{}
+	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules(), Names: names})
 	accounts, aside, wrong := readList([]byte(list), g.Own, zone, time.Date(2026, 11, 24, 12, 0, 0, 0, zone))
 	var b strings.Builder
 	day := func(t time.Time) string {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // OtherName is what the store has of an account under a name that is not its own
@@ -106,7 +107,7 @@ func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error
 	act := auth.Act{Actor: who.actor, Source: who.source, Reason: reason}
 	// What has begun is finished, as with every act.
 	ctx = context.WithoutCancel(ctx)
-	var merged []auth.Merged
+	var merged []guard.Merged
 	var err error
 	if in.Body.All {
 		merged, err = s.Guard.MergeAll(ctx, s.Accounts, act, in.Body.DryRun)
@@ -115,9 +116,9 @@ func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error
 		if name, err = s.canonical("body.address", in.Body.Address); err != nil {
 			return nil, err
 		}
-		var one auth.Merged
+		var one guard.Merged
 		one, err = s.Guard.Merge(ctx, name, act, in.Body.DryRun)
-		merged = []auth.Merged{one}
+		merged = []guard.Merged{one}
 	}
 	switch {
 	case errors.Is(err, auth.ErrNothingToDo):

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // front was an account before it became an alias of an, and y.vn a domain of its own
@@ -14,7 +15,7 @@ import (
 func newTwins(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
-	f.guard.SetPolicy(auth.Policy{
+	f.guard.SetPolicy(guard.Policy{
 		Names: &auth.Namer{
 			Default: "x.vn", Domains: map[string]bool{"y.vn": true}, LocalNames: true,
 			Aliases: map[auth.Name]auth.Name{"vanthu@x.vn": "an@x.vn"},

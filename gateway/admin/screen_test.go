@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // What the kernel vouches for stays what it is, whatever the environment says.
@@ -60,8 +61,8 @@ func TestALockAfterAnUnlockSaysByWhomItWasUnlockedAndWhatKeepsTrying(t *testing.
 	for i := range 6 {
 		a.Mistakes = append(a.Mistakes, auth.Mistake{At: instant("2025-06-15 09:00").Add(time.Duration(i) * time.Minute), Source: netip.AddrPortFrom(phone, 4000)})
 	}
-	tried := func(source netip.Addr, program string, password, times int) auth.Tried {
-		return auth.Tried{First: instant("2025-06-15 09:00"), Last: instant("2025-06-15 09:59"), Times: times, Source: source, Program: program, Password: password}
+	tried := func(source netip.Addr, program string, password, times int) guard.Tried {
+		return guard.Tried{First: instant("2025-06-15 09:00"), Last: instant("2025-06-15 09:59"), Times: times, Source: source, Program: program, Password: password}
 	}
 	unlocked := auth.Event{Seq: 7, At: instant("2025-06-15 09:01"), Kind: auth.AccountUnlocked, Actor: "Trần Thị B"}
 	before := tried(home, "Geary", 2, 3)
@@ -75,24 +76,24 @@ func TestALockAfterAnUnlockSaysByWhomItWasUnlockedAndWhatKeepsTrying(t *testing.
 	}{
 		{
 			name:   "by one program",
-			beside: Lately{Unlocked: unlocked, Tried: []auth.Tried{before, tried(phone, "K-9 Mail", 1, 14)}},
+			beside: Lately{Unlocked: unlocked, Tried: []guard.Tried{before, tried(phone, "K-9 Mail", 1, 14)}},
 			en:     "Locked again since 2025-06-15 09:05, 4 minutes after Trần Thị B unlocked it at 2025-06-15 09:01, after 6 wrong passwords, the latest at 2025-06-15 09:05, from 198.51.100.7. It looks like one program: the same wrong password 14 times from K-9 Mail at 198.51.100.7 over IMAP.",
 			vi:     "Bị khóa lại từ 09:05 ngày 15/06/2025, 4 phút sau khi Trần Thị B mở khóa lúc 09:01 ngày 15/06/2025, sau 6 lần nhập sai",
 			tell:   "K-9 Mail at 198.51.100.7 over IMAP keeps trying",
 		},
 		{
 			name:   "by several that have the same password",
-			beside: Lately{Unlocked: unlocked, Tried: []auth.Tried{tried(phone, "K-9 Mail", 1, 4), tried(home, "", 1, 2)}},
+			beside: Lately{Unlocked: unlocked, Tried: []guard.Tried{tried(phone, "K-9 Mail", 1, 4), tried(home, "", 1, 2)}},
 			en:     "the same wrong password 6 times, from 2 programs or addresses", vi: "mật khẩu đã lưu ở nhiều nơi", tell: "saved on every device",
 		},
 		{
 			name:   "by somebody who types",
-			beside: Lately{Unlocked: unlocked, Tried: []auth.Tried{tried(phone, "", 1, 1), tried(phone, "", 2, 5)}},
+			beside: Lately{Unlocked: unlocked, Tried: []guard.Tried{tried(phone, "", 1, 1), tried(phone, "", 2, 5)}},
 			en:     "2 different passwords from 198.51.100.7 over IMAP: somebody types or guesses there", vi: "đang gõ hoặc dò",
 		},
 		{
 			name:   "by several with several",
-			beside: Lately{Unlocked: unlocked, Tried: []auth.Tried{tried(phone, "", 1, 1), tried(home, "", 2, 5)}},
+			beside: Lately{Unlocked: unlocked, Tried: []guard.Tried{tried(phone, "", 1, 1), tried(home, "", 2, 5)}},
 			en:     "2 different passwords from 2 programs or addresses: this may be somebody who guesses", vi: "có thể có người đang dò",
 		},
 		{name: "seen by another gateway", beside: Lately{Unlocked: unlocked}, en: "All of them came from that one address.", vi: "Tất cả đều từ một địa chỉ"},
@@ -110,7 +111,7 @@ func TestALockAfterAnUnlockSaysByWhomItWasUnlockedAndWhatKeepsTrying(t *testing.
 // What the store refuses has a cause and words of its own.
 func TestAFaultOfTheStoreIsNotTakenForOthers(t *testing.T) {
 	a := auth.Account{Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30")}
-	last := auth.Refusal{At: instant("2025-06-15 09:00"), Source: netip.MustParseAddrPort("198.51.100.7:4000"), Outcome: auth.StoreUnavailable}
+	last := guard.Refusal{At: instant("2025-06-15 09:00"), Source: netip.MustParseAddrPort("198.51.100.7:4000"), Outcome: auth.StoreUnavailable}
 	w := Explain(a, auth.DefaultRules(), Lately{Unanswered: last}, instant("2025-06-15 10:00"), "")[0]
 	if w.Outcome != "store_unavailable" || !strings.Contains(w.EN, "disk is full") || !strings.Contains(w.VI, "đầy ổ đĩa") || strings.Contains(w.EN, "mail server") || w.TellEN == "" || w.TellVI == "" {
 		t.Errorf("%+v", w)

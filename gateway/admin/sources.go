@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/incident"
 )
 
@@ -35,7 +36,7 @@ type AllowedSource struct {
 }
 
 // RefusedSource is a source, or a network of sources, that is refused for now; see
-// [auth.RefusedSource].
+// [guard.RefusedSource].
 type RefusedSource struct {
 	Source    string    `json:"source" doc:"An IPv4 address, an IPv6 /64, or a network above one."`
 	Since     time.Time `json:"since"`
@@ -116,7 +117,7 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 	defer cancel()
 	a, err := do(ctx, addr, auth.Act{Actor: who.actor, Source: who.source, Reason: reason})
 	switch {
-	case errors.Is(err, auth.ErrThrottleOff):
+	case errors.Is(err, guard.ErrThrottleOff):
 		return nil, problem(http.StatusConflict, "nothing to do: throttle.enabled is false, so that no source is refused")
 	case errors.Is(err, auth.ErrNothingToDo):
 		return nil, problem(http.StatusConflict, "nothing to do: "+sourceName(auth.Source(addr))+" is not allowed now")
@@ -244,7 +245,7 @@ func allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 }
 
 // refusedSource shows a source that is refused for now.
-func refusedSource(r auth.RefusedSource, attack bool, rules auth.Rules) RefusedSource {
+func refusedSource(r guard.RefusedSource, attack bool, rules auth.Rules) RefusedSource {
 	v := RefusedSource{
 		Source: sourceName(r.Source), Since: r.Since.UTC(),
 		Accounts: r.Accounts, Failures: r.Failures, NearLock: r.NearLock, LoggedIn: r.LoggedIn, Guessing: r.Guessing, Suspected: attack,

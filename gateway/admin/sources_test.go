@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // throttled is a fixture with a throttle, in which a source has guessed at many names.
 func throttled(t *testing.T, f *fixture, source string) *fixture {
 	t.Helper()
 	if f.guard.Throttle == nil {
-		f.guard.Throttle = new(auth.Throttle)
+		f.guard.Throttle = new(guard.Throttle)
 	}
 	for i := range 12 {
 		f.attempt(t, fmt.Sprint("ten", i), source, auth.JudgedWrong)
@@ -93,8 +94,8 @@ func TestASourceIsAllowedAndThatIsEnded(t *testing.T) {
 // from, lies in an office of the organisation.
 func TestSourcesInKnownNetworksAreSaidToBeOffices(t *testing.T) {
 	f := newFixture(t)
-	f.guard.Throttle = new(auth.Throttle)
-	f.guard.SetPolicy(auth.Policy{
+	f.guard.Throttle = new(guard.Throttle)
+	f.guard.SetPolicy(guard.Policy{
 		Names: &auth.Namer{Default: "example.org"}, Rules: f.guard.Rules(),
 		KnownNetworks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 	})
@@ -230,7 +231,7 @@ func TestTheLimitOfADayIsNotBlamedOnTheSource(t *testing.T) {
 		Name: "an@x.vn", Registered: instant("2024-06-15 10:00"), FirstLogin: instant("2024-06-15 10:00"), LastLogin: instant("2025-06-15 08:00"),
 		WrongOn: "2025-06-15", WrongThatDay: 30,
 	}
-	lately := auth.Refusal{At: instant("2025-06-15 22:00"), Source: netip.MustParseAddrPort(office), Outcome: auth.Throttled, Unfamiliar: true}
+	lately := guard.Refusal{At: instant("2025-06-15 22:00"), Source: netip.MustParseAddrPort(office), Outcome: auth.Throttled, Unfamiliar: true}
 	for _, w := range Explain(a, rules, Lately{Refused: lately}, now, "") {
 		if w.Outcome == "throttled" || w.AllowSource != "" {
 			t.Errorf("on the day after: %+v", w)
@@ -247,7 +248,7 @@ func TestAnUnlockThatFindsNothingHereReachesTheOtherGateways(t *testing.T) {
 	f := newFixture(t)
 	f.guard.Shared = true
 	a := decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"bị từ chối ở máy kia"}`), 200)
-	if !strings.Contains(a.NoteEN, "other gateways forget") || !strings.Contains(a.NoteVI, "Các cổng thư khác") || len(a.Events) != 1 || a.Events[0].After != auth.ForgivenEverywhere {
+	if !strings.Contains(a.NoteEN, "other gateways forget") || !strings.Contains(a.NoteVI, "Các cổng thư khác") || len(a.Events) != 1 || a.Events[0].After != guard.ForgivenEverywhere {
 		t.Errorf("%+v", a)
 	}
 	f.lockedByGuessing("binh@x.vn")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 type sweepInput struct {
@@ -27,7 +28,7 @@ type sweepOutput struct{ Body SweepReport }
 
 func (s *Server) sweep(ctx context.Context, in *sweepInput) (*sweepOutput, error) {
 	who := callerOf(ctx)
-	var swept auth.Swept
+	var swept guard.Swept
 	var err error
 	switch reason, ok := tidyReason(in.Body.Reason); {
 	case in.Body.DryRun:
@@ -41,7 +42,7 @@ func (s *Server) sweep(ctx context.Context, in *sweepInput) (*sweepOutput, error
 		swept, err = s.Guard.Sweep(context.WithoutCancel(ctx), s.Accounts)
 	}
 	switch {
-	case errors.Is(err, auth.ErrManyDormant), errors.Is(err, auth.ErrClockSuspect):
+	case errors.Is(err, guard.ErrManyDormant), errors.Is(err, guard.ErrClockSuspect):
 		return nil, problem(http.StatusConflict, err.Error())
 	case err != nil:
 		return nil, s.storeFailed("sweep", err)

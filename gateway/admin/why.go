@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // Why is one reason that somebody cannot log in, or the fact that there is none:
@@ -89,9 +90,9 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 type Lately struct {
 	// Refused is the latest attempt that was refused for now, Unanswered the latest to
 	// which the mail server gave no verdict, or that the store could not take.
-	Refused, Unanswered auth.Refusal
+	Refused, Unanswered guard.Refusal
 	// Tried are the wrong passwords since the last unlock.
-	Tried []auth.Tried
+	Tried []guard.Tried
 	// Unlocked and Restored are the latest events of these kinds; zero for none.
 	Unlocked, Restored auth.Event
 	// Sessions are live.
@@ -165,7 +166,7 @@ const againWithin = 7 * 24 * time.Hour
 // whoTries says whether the wrong passwords look like one program or like somebody who
 // guesses, as far as that is known, and names the program; zero when it is not one.
 func (e explainer) whoTries() (en, vi string, program place) {
-	var tried []auth.Tried
+	var tried []guard.Tried
 	for _, t := range e.beside.Tried {
 		// Those from before a login that has forgiven them have not locked it.
 		if len(e.Mistakes) == 0 || !t.Last.Before(e.Mistakes[0].At) {
@@ -294,7 +295,7 @@ func (e explainer) expired() Why {
 	}
 }
 
-func (e explainer) strangersOut(lately auth.Refusal) Why {
+func (e explainer) strangersOut(lately guard.Refusal) Why {
 	lastEN, lastVI := "", ""
 	if !lately.IsZero() {
 		from := addressOf(lately.Source)
@@ -313,7 +314,7 @@ func (e explainer) strangersOut(lately auth.Refusal) Why {
 	}
 }
 
-func (e explainer) refusedForNow(lately auth.Refusal) Why {
+func (e explainer) refusedForNow(lately guard.Refusal) Why {
 	from := addressOf(lately.Source)
 	w := Why{
 		Outcome: lately.Outcome.String(),
@@ -362,7 +363,7 @@ func sharedFull(until time.Time, rules auth.Rules) Why {
 	}
 }
 
-func (e explainer) unanswered(last auth.Refusal) Why {
+func (e explainer) unanswered(last guard.Refusal) Why {
 	from := addressOf(last.Source)
 	if last.Outcome == auth.StoreUnavailable {
 		return Why{

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // instant reads a time in the regulation's zone.
@@ -58,8 +59,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		account auth.Account
 		rules   auth.Rules
 		change  string
-		lately  auth.Refusal
-		silent  auth.Refusal // the mail server was
+		lately  guard.Refusal
+		silent  guard.Refusal // the mail server was
 		want    []Why
 	}{
 		{
@@ -282,7 +283,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		},
 		{
 			name: "its address is throttled", account: healthy,
-			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
+			lately: guard.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
 			want: []Why{{
 				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address or its network, on whatever accounts. Nothing is held against this one.",
@@ -295,7 +296,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		},
 		{
 			name: "its address is throttled, and it has wrong passwords", account: edit(func(a *auth.Account) { a.Failures = 2 }),
-			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
+			lately: guard.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
 			want: []Why{{
 				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address or its network today, on whatever accounts, for it to try one that has 2 wrong passwords. Where this one was logged in to within 30 days it goes on.",
@@ -314,7 +315,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		},
 		{
 			name: "somebody guesses at it slowly", account: edit(func(a *auth.Account) { a.WrongOn, a.WrongThatDay = "2025-06-15", 31 }),
-			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
+			lately: guard.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled},
 			want: []Why{{
 				Outcome: "throttled", Since: instant("2025-06-15 09:58"),
 				EN:     "Somebody guesses: 31 wrong passwords today. Until midnight attempts are let through only from where it was logged in to within 30 days; one from 203.0.113.5 was refused at 2025-06-15 09:58.",
@@ -325,7 +326,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		},
 		{
 			name: "too many at once", account: healthy,
-			lately: auth.Refusal{At: instant("2025-06-15 09:58"), Outcome: auth.Busy},
+			lately: guard.Refusal{At: instant("2025-06-15 09:58"), Outcome: auth.Busy},
 			want: []Why{{
 				Outcome: "busy", Since: instant("2025-06-15 09:58"),
 				EN:     "An attempt from an unknown address at 2025-06-15 09:58 was refused for now: it waited too long for others on this account.",
@@ -336,7 +337,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 		},
 		{
 			name: "the mail server gave no verdict", account: healthy,
-			silent: auth.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Unavailable},
+			silent: guard.Refusal{At: instant("2025-06-15 09:58"), Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Unavailable},
 			want: []Why{{
 				Outcome: "unavailable", Since: instant("2025-06-15 09:58"),
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 got no verdict from the mail server; see the gateway's log and the mail server.",

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/postgres"
 	"congthu/auth/postgres/pgtest"
 	"congthu/auth/sqlite"
@@ -47,13 +48,13 @@ func newServed(t *testing.T) *served {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.store.Close() })
-	g := &auth.Guard{Store: s.store, Now: func() time.Time { return at("2026-11-24 12:00:00") }}
-	g.SetPolicy(auth.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{
+	g := &guard.Guard{Store: s.store, Now: func() time.Time { return at("2026-11-24 12:00:00") }}
+	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{
 		Default: "example.org", Aliases: map[auth.Name]auth.Name{"office@example.org": "an@example.org"},
 	}})
 	server := &admin.Server{
 		Accounts: s.store, Guard: g, Canonical: g.Canonical, Own: g.Own, Now: g.Now,
-		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o auth.ImportOptions) (auth.Importation, error) {
+		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o guard.ImportOptions) (guard.Importation, error) {
 			return g.Import(ctx, s.store, list, act, o)
 		},
 	}

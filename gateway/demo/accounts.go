@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 )
 
 // Password is that of every account of the demo; PreviousPassword is the one
@@ -120,8 +121,8 @@ func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter
 func guess(ctx context.Context, store auth.Store, address string, last time.Time) error {
 	rules := auth.DefaultRules()
 	var now time.Time
-	g := &auth.Guard{Store: store, Now: func() time.Time { return now }}
-	g.SetPolicy(auth.Policy{Names: &auth.Namer{Domains: map[string]bool{Domain: true}}, Rules: rules})
+	g := &guard.Guard{Store: store, Now: func() time.Time { return now }}
+	g.SetPolicy(guard.Policy{Names: &auth.Namer{Domains: map[string]bool{Domain: true}}, Rules: rules})
 	for left := rules.Lockout.Tolerated; left >= 0; left-- {
 		now = last.Add(-time.Duration(left) * time.Minute)
 		verdict := g.Attempt(ctx, auth.Attempt{

@@ -1,0 +1,273 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"congthu/auth"
+)
+
+// admit lets the try go on to the mail server, or says why not. Accepted means
+// "ask".
+func (t *try) admit(ctx context.Context) auth.Verdict {
+	if t.good = t.isGood(); t.good {
+		// It needs no slot, and so does not stand in the queue, which is bounded.
+		if done, v := t.enter(ctx, false); done {
+			return v
+		}
+	}
+	if v := t.passThrottle(ctx); v.Outcome != auth.Accepted {
+		return v
+	}
+	w, ok := t.gates.enter(t.name)
+	if !ok {
+		return t.busy(errors.New("too many attempts wait for this account"))
+	}
+	defer t.gates.leave(w)
+	var patience <-chan time.Time // most need none
+	for {
+		first := t.gates.first(w)
+		t.good = t.isGood()
+		done, v := t.enter(ctx, first)
+		if done {
+			return v
+		}
+		if t.aside && !t.gates.stepAside(w) {
+			return t.busy(errors.New("too many attempts wait for a slot of this account that needs no grant"))
+		}
+		// Another replica's slot may become free without a word to this process.
+		// The head of the queue looks for it; who is not, is told of everything else.
+		var poll <-chan time.Time
+		if first {
+			poll = time.After(100 * time.Millisecond)
+		}
+		if patience == nil {
+			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
+		}
+		select {
+		case <-w.wake:
+		case <-poll:
+		case <-patience:
+			return t.busy(errors.New("no slot became free"))
+		case <-ctx.Done():
+			return t.busy(context.Cause(ctx))
+		}
+	}
+}
+
+// passThrottle lets the try's source pass, or waits for what it has under way:
+// only verdicts tell colleagues behind one address from a stranger.
+func (t *try) passThrottle(ctx context.Context) auth.Verdict {
+	var patience <-chan time.Time
+	for {
+		p := t.Throttle.begin(t.throttled(), t.now())
+		switch {
+		case p.passage == passes:
+			t.charged, t.passed = true, p
+			return auth.Verdict{}
+		case !t.looked:
+			// Not needed before: most sources have nothing against them.
+			t.forgiveEverywhere()
+			t.lookAt(ctx)
+			continue
+		case p.passage == refused:
+			return auth.Verdict{Outcome: auth.Throttled, Err: errors.New("too much from this source has failed")}
+		}
+		if patience == nil {
+			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
+		}
+		select {
+		case <-p.ended:
+		case <-patience:
+			return auth.Verdict{Outcome: auth.Throttled, Err: errors.New("too many attempts of this source are under way")}
+		case <-ctx.Done():
+			return auth.Verdict{Outcome: auth.Throttled, Err: context.Cause(ctx)}
+		}
+	}
+}
+
+// throttled is the try as the throttle sees it.
+func (t *try) throttled() throttled {
+	return throttled{
+		source: t.source, known: t.network, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
+		allowed: t.passed.allowed, granted: t.granted, near: seenNear(t.account.Seen, t.source, t.network, t.now()),
+	}
+}
+
+// lookAt tells the throttle what the account remembers: whether it was logged in
+// to from here, and whether a login from anywhere has forgiven what was wrong. On
+// a day with too many wrong passwords none forgives here.
+func (t *try) lookAt(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
+	defer cancel()
+	before := t.Throttle.remembered(t.throttled(), t.now())
+	a, err := t.Store.Account(ctx, t.name)
+	t.looked = true
+	if err != nil {
+		return // not that we know
+	}
+	now := t.now()
+	t.account = a // should it be refused, the verdict tells whether it is one
+	t.seen = seenNear(a.Seen, t.source, t.network, now)
+	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
+	if err != nil {
+		return
+	}
+	for _, row := range rows {
+		t.seen = max(t.seen, seenNear(row.Seen, t.source, t.network, now))
+	}
+	if t.rules.Lockout.Mode != auth.Off && !t.rules.StrangersOut(a, now) {
+		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.CountFailures(a, now), now)
+	}
+}
+
+// enter looks once whether the try may go on; first is set at the head of the
+// queue, where a slot may be taken.
+func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict) {
+	var err error
+	elsewhere := auth.Accepted
+	if t.good || first {
+		elsewhere, err = t.elsewhere(ctx)
+	}
+	switch {
+	case err != nil || elsewhere == auth.Locked:
+	case t.good:
+		t.account, err = t.goodAccount(ctx)
+	case first:
+		t.account, t.reservation, err = t.reserve(ctx)
+	default:
+		return false, v
+	}
+	if errors.Is(err, errUnwritten) {
+		return false, v // woken when it is written
+	}
+	switch {
+	case err == nil || errors.Is(err, auth.ErrNoSlot):
+		t.reached()
+	case t.good && t.offlineGrace():
+		t.offline = true
+		return true, v
+	default:
+		return true, auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+	}
+	if elsewhere == auth.Locked || t.rules.Locked(t.account, t.now()) {
+		// Perhaps by another gateway, whose event has not been heard yet.
+		t.forgetKnown(t.name)
+		t.release(ctx) // a clock that was set back may have given it a slot before
+		return true, auth.Verdict{Outcome: auth.Locked}
+	}
+	if err == nil {
+		return true, v
+	}
+	if t.rules.Stranger(t.account, t.source, t.now()) {
+		return true, auth.Verdict{Outcome: auth.Throttled, Err: ErrUnfamiliar}
+	}
+	free, limited := t.free(t.account, t.now())
+	if !limited {
+		return false, v
+	}
+	switch p := t.Throttle.grant(t.throttled(), t.now()); {
+	case p == passes:
+		t.granted = true
+		return t.enter(ctx, first)
+	case p == refused && t.rules.FreeSlots(t.account, free, t.now()) == 0:
+		return true, auth.Verdict{Outcome: auth.Throttled, Err: errors.New("the account has wrong passwords, and this source or its network has brought as many accounts near their lock today as it may")}
+	}
+	t.aside = true
+	return false, v
+}
+
+// free is how many wrong passwords of the account the try's source may come after
+// without a grant; limited is false where it needs none: see [Throttle]. Where an
+// admin has forgiven the account that is all but the one that locks it.
+func (t *try) free(a auth.Account, now time.Time) (n int, limited bool) {
+	switch {
+	case t.Throttle == nil, t.granted, t.passed.proven, a.SeenFrom(t.source, now):
+		return 0, false
+	case t.passed.forgiven:
+		return t.rules.Lockout.Tolerated, true
+	}
+	return t.throttled().free(), true
+}
+
+func (t *try) reserve(ctx context.Context) (auth.Account, auth.Reservation, error) {
+	if err := t.payHeard(ctx, t.name); err != nil {
+		return auth.Account{}, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
+	defer cancel()
+	t.counter = ""
+	beyond := false // the share of the source
+	a, r, err := t.Store.Reserve(ctx, t.name, func(a auth.Account) int {
+		if beyond = a.Blank() && !t.takePlace(); beyond {
+			return 0
+		}
+		return t.slots(a)
+	})
+	if errors.Is(err, auth.ErrFull) || errors.Is(err, auth.ErrNoSlot) && beyond {
+		t.leavePlace()
+		return t.reserveShared(ctx)
+	}
+	return a, r, err
+}
+
+// slots is how many attempts on the account may be with the mail server.
+func (t *try) slots(a auth.Account) int {
+	now := t.now()
+	switch {
+	case t.rules.Locked(a, now):
+		return 0
+	case t.rules.Lockout.Mode != auth.Enforce:
+		return math.MaxInt
+	case t.rules.Stranger(a, t.source, now):
+		return 0
+	}
+	if free, limited := t.free(a, now); limited {
+		return t.rules.FreeSlots(a, free, now)
+	}
+	return t.rules.Slots(a, now)
+}
+
+// offlineGrace decides for a known-good password while the store is down, by
+// what this process last knew of the account.
+func (t *try) offlineGrace() bool {
+	k, ok := t.known.get(t.name)
+	now := t.now()
+	if !ok || t.StoreGrace <= 0 || time.Since(t.began)-time.Duration(t.contact.Load()) >= t.StoreGrace {
+		return false
+	}
+	t.account = k.account
+	if t.rules.Locked(k.account, now) || t.rules.Revoked(k.account, now) {
+		return false
+	}
+	o := t.fingerprinted(t.name, t.digest, k.account.Password.Salt)
+	if len(o.Fingerprint) == 0 && t.rules.Password.Mode == auth.Enforce && t.rules.AnyNearItsEnd(k.account, now, false) {
+		return false // it may be the one that has run out
+	}
+	return !t.rules.PasswordExpired(k.account, k.account.Password.SinceOf(o.Fingerprint), now)
+}
+
+// hangs is how long whoever can go on without the store waits for it: one that
+// is cut off takes what it is asked and never answers, and mail programs give up
+// sooner than [Guard.StoreTimeout].
+const hangs = 3 * time.Second
+
+// goodAccount reads the account of a password that is known to be good.
+func (t *try) goodAccount(ctx context.Context) (auth.Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.readTimeout())
+	defer cancel()
+	return t.Store.Account(ctx, t.name)
+}
+
+// readTimeout is how long the try waits for what it reads before the mail server is
+// asked.
+func (t *try) readTimeout() time.Duration {
+	if t.good && t.StoreGrace > 0 {
+		return min(t.storeTimeout(), hangs)
+	}
+	return t.storeTimeout()
+}

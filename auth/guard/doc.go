@@ -1,0 +1,21 @@
+// Package guard is the engine: it decides each login by the rules of package auth,
+// and does what administrators and the clock ask of it.
+//
+// [Guard.Attempt] admits an attempt, has the mail server verify it, and settles the
+// account with the answer. What a reader looks for stands in
+//
+//   - admission.go: what comes before the mail server is asked: the throttle, the
+//     queue (queue.go), a slot of the store, or a password that is known to be good
+//     (knownpassword.go);
+//   - settle.go: what a verdict changes. How it changes an account is in package auth
+//     ([auth.Rules.Reject], [auth.Rules.Accept]);
+//   - deferred.go: settlements that the store has not taken yet, which [Guard.Run]
+//     makes; fingerprint.go: fingerprints that no login waits for;
+//   - actions.go, allow.go, import.go, merge.go: what administrators do; sweep.go and
+//     stats.go: what is done with all accounts; clock.go: a clock that is wrong;
+//   - replicas.go, forgive.go: what other gateways on the same store did.
+//
+// A guard sees no socket and knows no protocol: [auth.Attempt].Verify is the function
+// that asks the mail server. It decides by what the store says and keeps in memory
+// only what may be lost with the process.
+package guard

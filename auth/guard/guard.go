@@ -1,0 +1,427 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+)
+
+// Guard decides every login. Its fields must not change once it is in use;
+// what may change while it runs, the policy, is set by [Guard.SetPolicy].
+// [Guard.Run] must be running beside it.
+type Guard struct {
+	// Store remembers. Required.
+	Store auth.Store
+	// Fingerprints recognises passwords; nil: no password change is noticed and
+	// no earlier password forgiven.
+	Fingerprints auth.Fingerprinter
+	// Throttle slows down guessing sources; nil: none is.
+	Throttle *Throttle
+	// Recorder is told what happened; nil: nobody is.
+	Recorder auth.Recorder
+	// Panicked is called for each panic of [auth.Attempt].Verify, which has cost one
+	// attempt; nil: nobody is told.
+	Panicked func(auth.Protocol)
+	// EndSessions closes the live sessions of an account; nil: none are kept.
+	EndSessions func(auth.Name)
+	// Shared is set when other gateways use the same store, and are told of what
+	// this one does by [Guard.Heard]. Then an unlock of an account against which
+	// nothing is held here is an event all the same: they may hold something.
+	Shared bool
+	// Log is for the operator; nil: discarded.
+	Log *slog.Logger
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+	// WatchClock compares the clock with what else there is, and stops what rests
+	// on the time alone while they disagree: see [Guard.Suspicion].
+	WatchClock bool
+	// MachineNow is this machine's clock, with which Now is compared where that is
+	// another's; nil: time.Now.
+	MachineNow func() time.Time
+
+	// Patience is how long an attempt waits for a slot. 0: 15 s.
+	Patience time.Duration
+	// Lease is how long an attempt without a verdict keeps its slot. 0: 2 min.
+	Lease time.Duration
+	// StoreTimeout bounds each operation of the store. 0: 10 s.
+	StoreTimeout time.Duration
+	// LoginWindow coalesces last logins: a newer one is written when the stored
+	// one is older than this. 0: 1 h; negative: each is written.
+	LoginWindow time.Duration
+	// StoreGrace is how long after the last contact with the store a password
+	// that this process has seen accepted goes on being accepted. 0: not at all.
+	StoreGrace time.Duration
+	// KnownGood is how many accounts have the passwords that were accepted last
+	// remembered (as keyed digests, at most 4 each). 0: 100,000.
+	KnownGood int
+	// MaxUnknown is the room that the store has for names that nobody ever logged
+	// in with: one source takes a share of it a day at most, one in 64, and the
+	// networks above it twice that at each step. 0: all of it.
+	MaxUnknown int
+
+	policy atomic.Pointer[Policy]
+	once   sync.Once
+	key    [32]byte // of digests; lives and dies with the process
+	// digesters are digesters of that key that nobody uses.
+	digesters  sync.Pool
+	gates      gates
+	known      shards[auth.Name, knownGood]
+	voided     generations                        // of known
+	entries    shards[auth.Digest, entry]         // of wrong passwords, where not each repeat counts
+	alerted    shards[auth.Digest, string]        // the day on which an account and program was told that its password runs out
+	refusals   shards[auth.Name, refusals]        // unasked
+	unanswered shards[auth.Name, Refusal]         // by the mail server
+	origins    shards[auth.Name, auth.Origin]     // of last logins
+	tried      shards[auth.Name, []triedPassword] // lately, and wrong
+	forgiven   shards[auth.Name, time.Time]       // the latest unlock of a name that was applied here
+	sharing    sharing
+	shares     shards[netip.Prefix, share]
+	taking     sync.Mutex   // held while a share is looked at and used
+	began      time.Time    // when the guard came into use
+	contact    atomic.Int64 // last success of the store, nanoseconds since then
+	clockAhead atomic.Int64 // of the monotonic clock, as last seen, in nanoseconds
+	suspicion  atomic.Pointer[suspicion]
+	// writingClock has room for one: who writes the beginning of a suspicion.
+	writingClock chan struct{}
+
+	mu      sync.RWMutex
+	debts   []*debt                 // settlements that are not made yet
+	refused int                     // how often in a row the store has taken none of them
+	logins  map[auth.Name]time.Time // last logins not written yet
+	// allowed are the sources that administrators let go on, and those of which they
+	// have ended it lately.
+	allowed map[netip.Prefix]auth.AllowedSource
+
+	// toForgive are unlocked names that the throttle is to forgive at every source,
+	// for what came up to an instant.
+	toForgive map[auth.Name]time.Time
+
+	// unforgiven is set while there are some, or they are being forgiven, under
+	// forgiving.
+	unforgiven atomic.Bool
+	forgiving  sync.Mutex
+
+	forgiveSoon chan struct{} // tells Run of some
+	observe     chan unobserved
+	nudge       chan struct{} // tells Run of new debts
+	nudgeLogins chan struct{} // tells it of new last logins, and of a suspicion
+}
+
+// Policy is the part of the configuration that a reload replaces, at once.
+type Policy struct {
+	Names *auth.Namer
+	Rules auth.Rules
+	// KnownNetworks are those of the organisation's own offices, of which none lies in
+	// another: sources in them have more room in the [Throttle].
+	KnownNetworks []netip.Prefix
+
+	strays *strays // of Names; nil where there can be none
+}
+
+// SetPolicy replaces the policy; attempts under way go on with the old one. When
+// the names have changed [Guard.LearnNames] should follow.
+func (g *Guard) SetPolicy(p Policy) {
+	p.strays = straysOf(p.Names)
+	if old := g.policy.Load(); old != nil && sameNames(old.Names, p.Names) {
+		p.strays = old.strays
+	}
+	g.policy.Store(&p)
+	g.Throttle.setKnown(p.KnownNetworks, p.Rules.Lockout.Mode == auth.Enforce)
+}
+
+// KnownNetwork returns the known network that an address lies in; invalid for none.
+func (g *Guard) KnownNetwork(addr netip.Addr) netip.Prefix {
+	if source := auth.Source(addr); g.Throttle != nil && source.IsValid() {
+		return g.Throttle.knownNetwork(source)
+	}
+	return netip.Prefix{}
+}
+
+// Rules returns the rules in force.
+func (g *Guard) Rules() auth.Rules { return g.inForce(g.policy.Load().Rules) }
+
+// inForce is the rules as the clock lets them be.
+func (g *Guard) inForce(r auth.Rules) auth.Rules {
+	g.init()
+	g.now() // look at the clock
+	if g.suspicion.Load() != nil {
+		return r.WhileClockSuspect()
+	}
+	return r
+}
+
+// TrustedNow returns the present instant, or [ErrClockSuspect].
+func (g *Guard) TrustedNow() (time.Time, error) {
+	err := g.clockInDoubt()
+	return g.now(), err
+}
+
+// Announce appends an event of the whole gateway to the audit log.
+func (g *Guard) Announce(ctx context.Context, e auth.Event) error {
+	g.init()
+	// It is of no account, and a blank one leaves no trace.
+	_, err := g.storeUpdate(ctx, "", 0, func(*auth.Account) ([]auth.Event, bool) { return []auth.Event{e}, true })
+	if err != nil {
+		return err
+	}
+	g.happened([]auth.Event{e}, false)
+	return nil
+}
+
+// Canonical returns the account that a login name means, for admins: also one that
+// there may be from before letters beyond ASCII were refused. See [auth.Namer.Existing].
+func (g *Guard) Canonical(login string) (auth.Name, error) {
+	return g.policy.Load().Names.Existing(login)
+}
+
+// Domains are those served here, the one of names without a domain first.
+func (g *Guard) Domains() []string {
+	names := g.policy.Load().Names
+	others := slices.Sorted(maps.Keys(names.Domains))
+	if names.Default == "" {
+		return others
+	}
+	others = slices.DeleteFunc(others, func(d string) bool { return d == names.Default })
+	return append([]string{names.Default}, others...)
+}
+
+// Waiting is how many attempts wait for a slot.
+func (g *Guard) Waiting() int { return g.gates.waiting() }
+
+// init sets what the zero Guard lacks.
+func (g *Guard) init() {
+	g.once.Do(func() {
+		rand.Read(g.key[:]) // never fails (crypto/rand)
+		g.began = time.Now()
+		if g.WatchClock && g.Now != nil {
+			g.clockAhead.Store(int64(g.Now().Sub(g.began.Round(0))))
+		}
+		g.known = newShards[auth.Name, knownGood](cmp.Or(g.KnownGood, 100_000))
+		g.entries = newShards[auth.Digest, entry](maxEntries)
+		g.alerted = newShards[auth.Digest, string](maxEntries)
+		g.refusals, g.unanswered = newShards[auth.Name, refusals](maxRefusals), newShards[auth.Name, Refusal](maxRefusals)
+		g.forgiven = newShards[auth.Name, time.Time](maxRefusals)
+		g.origins, g.tried = newShards[auth.Name, auth.Origin](maxOrigins), newShards[auth.Name, []triedPassword](maxRefusals)
+		g.shares = newShards[netip.Prefix, share](maxShares)
+		g.logins = make(map[auth.Name]time.Time)
+		g.allowed = make(map[netip.Prefix]auth.AllowedSource)
+		g.toForgive, g.forgiveSoon = make(map[auth.Name]time.Time), make(chan struct{}, 1)
+		g.observe = make(chan unobserved, 1024)
+		g.nudge, g.nudgeLogins = make(chan struct{}, 1), make(chan struct{}, 1)
+		g.writingClock = make(chan struct{}, 1)
+		if g.Log == nil {
+			g.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		}
+	})
+}
+
+// Attempt decides one login: admit, verify, settle. Once it is called the
+// credentials are complete, so ctx must not end with the client's connection:
+// hanging up does not help a guesser.
+func (g *Guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
+	g.init()
+	v := g.attempt(ctx, a, false)
+	g.noteLately(a, v)
+	if g.Recorder != nil {
+		g.Recorder.Attempted(a, v)
+	}
+	return v
+}
+
+// attempt is Attempt; second is set when it is made because the first was in doubt.
+func (g *Guard) attempt(ctx context.Context, a auth.Attempt, second bool) (v auth.Verdict) {
+	policy := g.policy.Load()
+	began := time.Now()
+	if a.Connected.IsZero() {
+		a.Connected = began
+	}
+	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: auth.Source(a.Source.Addr()), network: g.KnownNetwork(a.Source.Addr())}
+
+	name, err := policy.Names.Canonical(a.Login)
+	if errors.Is(err, auth.ErrNotASCII) {
+		var outcome auth.Outcome
+		if name, outcome, err = t.existing(ctx, policy.Names); outcome != auth.Accepted {
+			return auth.Verdict{Outcome: outcome, Err: err}
+		}
+	}
+	switch {
+	case errors.Is(err, auth.ErrMasterUser):
+		return auth.Verdict{Outcome: auth.OtherIdentity, Err: err}
+	case errors.Is(err, auth.ErrForeignDomain):
+		return auth.Verdict{Outcome: auth.NoSuchDomain, Err: err}
+	case err != nil:
+		return auth.Verdict{Outcome: auth.Malformed, Err: err}
+	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > auth.MaxPassword):
+		return auth.Verdict{Outcome: auth.Malformed, Name: name, Err: auth.ErrMalformedPassword}
+	}
+	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
+	// count: the answer would tell whose they are.
+	if a.Authorize != "" && a.Authorize != a.Login && !policy.Names.SameAddress(a.Authorize, a.Login) {
+		return auth.Verdict{Outcome: auth.OtherIdentity, Name: name}
+	}
+	t.name, t.digest = name, g.digest(name, a.Password)
+	if known, seen := a.Mistakes.Has(t.digest); seen {
+		return auth.Verdict{Outcome: auth.RepeatedPassword, Name: name, Known: known}
+	}
+
+	defer func() {
+		if t.charged {
+			g.Throttle.end(t.throttled(), t.ending, g.now())
+		}
+		t.leavePlace()
+	}()
+	settled := false
+	defer func() {
+		if !settled && t.reservation != 0 {
+			// Something has panicked on the way. Nobody else will free the slot, and the
+			// password may have been judged.
+			t.owe(&debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Doubt)})
+		}
+	}()
+	v = t.admit(ctx)
+	settled = v.Outcome != auth.Accepted
+	v.Name, v.Known, v.Admission, v.KnownGood = name, t.account.Known(), time.Since(began), t.good
+	v.Shared = t.counter != ""
+	if v.Outcome != auth.Accepted {
+		return v
+	}
+	asked := time.Now()
+	answer := t.verify(ctx)
+	answered := time.Now()
+	t.paid()
+	if answer.Judgement == auth.InDoubt && answer.Again && !second {
+		// I1: the mail server may judge both, so that both need a slot.
+		v = g.attempt(ctx, a, true)
+		if v.Outcome == auth.Accepted {
+			answer.Judgement = auth.Unreached // the password was no wrong one
+		}
+		t.settle(ctx, answer)
+		settled = true
+		v.Upstream += answered.Sub(asked)
+		return v
+	}
+	v = t.settle(ctx, answer)
+	settled = true
+	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == auth.Accepted, t.good
+	v.Shared = t.counter != ""
+	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
+	return v
+}
+
+// try is one attempt on its way through the guard.
+type try struct {
+	*Guard
+	auth.Attempt
+	rules  auth.Rules
+	strays *strays
+	source netip.Prefix
+	// network is the known one that the source lies in; invalid for none.
+	network netip.Prefix
+	name    auth.Name
+	digest  auth.Digest
+
+	account     auth.Account     // as of the admission; that of counter if there is one
+	reservation auth.Reservation // none when good
+	counter     auth.Name        // that the name shares with others, for want of room; empty for none
+	place       place            // in the room for unknown names
+	good        bool             // the same password was accepted before
+	seen        int              // the account was logged in to from near this source lately: see throttled
+	looked      bool             // so that seen is known
+	charged     bool             // the throttle counts it as under way
+	passed      passing          // what the throttle said when it began to
+	granted     bool             // the throttle has given it one of the source's grants
+	aside       bool             // it waits for a grant, or for a slot that needs none
+	ending      ending           // and so when it is over
+	compared    auth.Digest      // the latest known-good digest when this try has missed
+	missedGood  bool             // there was one
+	offline     bool             // the store is down, and good will do
+}
+
+// busy is the verdict on a try that has waited long enough. Where a wrong password of
+// the account cannot be written, it is the store that it has waited for and not others.
+func (t *try) busy(err error) auth.Verdict {
+	if t.unwritten(t.name) {
+		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w: %w", errUnwritten, err)}
+	}
+	return auth.Verdict{Outcome: auth.Busy, Err: err}
+}
+
+// verify asks the mail server. A panic there costs this attempt, not the slot
+// for ever.
+func (t *try) verify(ctx context.Context) (answer auth.Answer) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.Log.Error("asking the mail server panicked", "session", t.Session, "panic", auth.PanicText(p), "stack", string(debug.Stack()))
+			if t.Panicked != nil {
+				t.Panicked(t.Protocol)
+			}
+			answer = auth.Answer{Judgement: auth.InDoubt, Err: fmt.Errorf("verify panicked: %s", auth.PanicText(p))}
+		}
+	}()
+	return t.Verify(ctx, t.name)
+}
+
+// storeUpdate is Store.Update within the store's time.
+func (g *Guard) storeUpdate(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.storeTimeout())
+	defer cancel()
+	a, err := g.Store.Update(ctx, name, r, change)
+	if err == nil {
+		g.reached()
+	}
+	return a, err
+}
+
+// reached notes that the store has answered.
+func (g *Guard) reached() { g.contact.Store(int64(time.Since(g.began))) }
+
+func (g *Guard) now() time.Time {
+	shown := g.shows()
+	g.watchClock(shown)
+	return shown.UTC().Truncate(time.Microsecond)
+}
+
+// shows is what the clock shows.
+func (g *Guard) shows() time.Time {
+	if g.Now != nil {
+		return g.Now()
+	}
+	return time.Now()
+}
+
+func (g *Guard) storeTimeout() time.Duration { return cmp.Or(g.StoreTimeout, 10*time.Second) }
+
+func (g *Guard) endSessions(name auth.Name) {
+	g.forgetKnown(name)
+	if g.EndSessions != nil {
+		g.EndSessions(name)
+	}
+}
+
+// happened tells of the events of one account; known is whether it is one.
+func (g *Guard) happened(events []auth.Event, known bool) {
+	if g.Recorder == nil {
+		return
+	}
+	for _, e := range events {
+		g.Recorder.Happened(e, known)
+	}
+}
+
+// Own returns the account that has this very address; see [auth.Namer.Own].
+func (g *Guard) Own(address string) (auth.Name, error) {
+	return g.policy.Load().Names.Own(address)
+}

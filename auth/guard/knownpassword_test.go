@@ -1,0 +1,213 @@
+package guard_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/guard"
+)
+
+// withGrace lets known passwords be accepted while the store is down.
+func withGrace(g *guard.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }
+
+// afterCommit calls f once, between the next commit of an update and what the
+// guard notes in its memory.
+func (b *bench) afterCommit(f func()) { b.committed.Store(&f) }
+
+// elsewhereDone changes the account as another gateway does: in the store only.
+func (b *bench) elsewhereDone(change func(*auth.Account)) {
+	b.t.Helper()
+	if _, err := b.store.Update(context.Background(), lan, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		change(a)
+		return nil, true
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func adminLock(a *auth.Account) {
+	a.Lock = auth.Lock{Mark: auth.Mark{At: time.Now(), By: "Nguyen Van A", Reason: "left"}, Cause: auth.ByAdmin}
+}
+
+func revocation(a *auth.Account) {
+	a.Revocation = auth.Mark{At: time.Now(), By: auth.ByGateway, Reason: "unused"}
+}
+
+// I5: what is remembered of a login for the time without a store must not be older
+// than a lock that came while the login was being settled.
+func TestALockThatOvertakesALoginHoldsWithoutTheStore(t *testing.T) {
+	for name, lock := range map[string]func(*bench){
+		"by an admin": func(b *bench) {
+			if _, err := b.guard.Lock(context.Background(), lan, act); err != nil {
+				b.t.Error(err)
+			}
+		},
+		"by wrong passwords": func(b *bench) {
+			for i := range 6 {
+				b.want(b.from(elsewhere, "lan", fmt.Sprint("guess", i)), auth.WrongPassword)
+			}
+		},
+		"by an admin at another gateway": func(b *bench) {
+			b.elsewhereDone(adminLock)
+			b.heard(auth.AccountLocked, "Nguyen Van A", time.Now())
+		},
+		"by wrong passwords at another gateway": func(b *bench) {
+			b.elsewhereDone(func(a *auth.Account) {
+				a.Lock = auth.Lock{Mark: auth.Mark{At: time.Now(), By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
+			})
+			b.heard(auth.AccountLocked, auth.ByGateway, time.Now())
+		},
+		"a revocation at another gateway": func(b *bench) {
+			b.elsewhereDone(revocation)
+			b.heard(auth.AccountRevoked, auth.ByGateway, time.Now())
+		},
+		// The account's state came with another attempt's answer before the event did.
+		"seen by another attempt": func(b *bench) {
+			b.elsewhereDone(adminLock)
+			b.want(b.from(elsewhere, "lan", "guess"), auth.Locked)
+		},
+	} {
+		for when, known := range map[string]bool{"the first login": false, "a later one": true} {
+			t.Run(name+", "+when, func(t *testing.T) {
+				inBubble(t, withGrace, func(b *bench) {
+					if known {
+						b.want(b.try("lan", good), auth.Accepted)
+						time.Sleep(2 * time.Hour) // the last login is written again
+					}
+					b.afterCommit(func() { lock(b) })
+					b.try("lan", good)
+					b.broken.Store(unreachable)
+					b.want(b.try("lan", good), auth.StoreUnavailable)
+				})
+			})
+		}
+	}
+}
+
+// Once an attempt has seen in the store that the account is locked or revoked,
+// what was known before is void, whether or not the event has been heard.
+func TestALockThatAnAttemptHasSeenHoldsWithoutTheStore(t *testing.T) {
+	for name, change := range map[string]func(*auth.Account){"a lock": adminLock, "a revocation": revocation} {
+		want := auth.Locked
+		if name == "a revocation" {
+			want = auth.Revoked
+		}
+		for _, password := range []string{good, "guess"} {
+			if want == auth.Revoked && password != good {
+				continue // a wrong password does not learn of it
+			}
+			t.Run(name+" seen by "+password, func(t *testing.T) {
+				inBubble(t, withGrace, func(b *bench) {
+					b.want(b.try("lan", good), auth.Accepted)
+					b.elsewhereDone(change)
+					b.want(b.try("lan", password), want)
+					b.broken.Store(unreachable)
+					b.want(b.try("lan", good), auth.StoreUnavailable)
+				})
+			})
+		}
+	}
+}
+
+// The store was read and then failed: what it said counts, not what was known.
+func TestALockThatASettlementHasSeenIsNotOverruledByItsFailure(t *testing.T) {
+	for name, change := range map[string]func(*auth.Account){"a lock": adminLock, "a revocation": revocation} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, withGrace, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				b.server.during = func() {
+					b.server.during = nil
+					b.elsewhereDone(change)
+					b.broken.Store(noAnswers)
+				}
+				b.want(b.try("lan", good), auth.StoreUnavailable)
+				b.broken.Store(unreachable)
+				b.want(b.try("lan", good), auth.StoreUnavailable)
+			})
+		})
+	}
+}
+
+// The store is down when a known password is admitted; the lock is heard of while
+// the mail server thinks.
+func TestALockHeardOfDuringALoginWithoutTheStoreRefusesIt(t *testing.T) {
+	inBubble(t, withGrace, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.broken.Store(unreachable)
+		b.server.during = func() {
+			b.server.during = nil
+			b.heard(auth.AccountLocked, "Nguyen Van A", time.Now())
+		}
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+	})
+}
+
+// The commit that locked was not answered: the failure is settled again, which
+// finds it done, and the lock holds all the same.
+func TestALockWhoseCommitWasNotAnsweredHoldsWithoutTheStore(t *testing.T) {
+	inBubble(t, withGrace, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.elsewhereDone(func(a *auth.Account) { a.Failures = 5 })
+		b.broken.Store(noAnswers)
+		b.want(b.from(elsewhere, "lan", "the sixth"), auth.StoreUnavailable)
+		b.broken.Store(nil)
+		time.Sleep(time.Minute)
+		if n := b.guard.Owed(); n != 0 {
+			t.Fatalf("%d settlements are pending", n)
+		}
+		b.broken.Store(unreachable)
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+	})
+}
+
+// An admin whose lock was not answered repeats the command: the account is locked
+// already, and its sessions must end.
+func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
+	inBubble(t, withGrace, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.broken.Store(noAnswers)
+		if _, err := b.guard.Lock(context.Background(), lan, act); err == nil {
+			t.Fatal("the lock was answered")
+		}
+		b.broken.Store(nil)
+		b.guard.Lock(context.Background(), lan, act)
+		if len(b.ended) == 0 {
+			t.Error("the sessions of a locked account go on")
+		}
+		b.broken.Store(unreachable)
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+	})
+}
+
+// A fingerprint that is compared late is no login: it must not bring back what a
+// lock has removed.
+func TestALateFingerprintBringsNothingBack(t *testing.T) {
+	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
+		withGrace(g, r)
+		g.Fingerprints = &slowFingerprints{delay: time.Second}
+	}, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.server.during = func() {
+			b.server.during = nil
+			time.Sleep(time.Second / 2)
+			b.heard(auth.AccountLocked, auth.ByGateway, time.Now())
+			time.Sleep(time.Second)
+			b.broken.Store(unreachable)
+		}
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+	})
+}
+
+// slowFingerprints take a while.
+type slowFingerprints struct {
+	plainFingerprints
+	delay time.Duration
+}
+
+func (s *slowFingerprints) Fingerprint(ctx context.Context, salt []byte, p auth.Secret) ([]byte, error) {
+	time.Sleep(s.delay)
+	return s.plainFingerprints.Fingerprint(ctx, salt, p)
+}

@@ -1,0 +1,103 @@
+package guard
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"congthu/auth"
+)
+
+// maxOrigins is how many accounts have their last login remembered.
+const maxOrigins = 16384
+
+// LastLogin is where the last login of an account through this process came from; zero
+// when it does not remember one.
+func (g *Guard) LastLogin(name auth.Name) auth.Origin {
+	g.init()
+	o, _ := g.origins.get(name)
+	return o
+}
+
+// Tried is one wrong password of an account as it came to this process from one
+// address through one door and program, however often.
+type Tried struct {
+	First, Last time.Time
+	Times       int
+	Source      netip.Addr
+	Protocol    auth.Protocol
+	Program     string
+	// Password tells equal passwords by equal numbers, from 1, and says nothing else
+	// of them.
+	Password int
+}
+
+// triedPassword is one with the digest of its password. A list of them is not altered
+// but replaced, since it is read without a lock.
+type triedPassword struct {
+	Tried
+	digest auth.Digest
+}
+
+// maxTried is how many are remembered of one account, the latest.
+const maxTried = 8
+
+// noteTried remembers a wrong password of an account. What a locked account is tried
+// with is not judged: it is remembered only where it is known to be wrong.
+func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict) {
+	if a.SSO || !v.Known {
+		return
+	}
+	latest := triedPassword{
+		Tried: Tried{
+			First: g.now(), Last: g.now(), Times: 1,
+			Source: a.Source.Addr().Unmap(), Protocol: a.Protocol, Program: auth.ProgramName(a.Program),
+		},
+		digest: g.digest(v.Name, a.Password),
+	}
+	g.tried.update(v.Name, func(all []triedPassword) []triedPassword {
+		wrong := func(p triedPassword) bool { return p.digest == latest.digest }
+		if v.Outcome == auth.Locked && !slices.ContainsFunc(all, wrong) {
+			return all
+		}
+		kept := make([]triedPassword, 0, len(all)+1)
+		for _, p := range all {
+			if wrong(p) && p.Source == latest.Source && p.Protocol == latest.Protocol && p.Program == latest.Program {
+				latest.First, latest.Times = p.First, p.Times+1
+				continue
+			}
+			kept = append(kept, p)
+		}
+		kept = append(kept, latest)
+		return kept[max(0, len(kept)-maxTried):]
+	})
+}
+
+// LatelyTried returns the wrong passwords that came to this process for an account
+// within a day, since it was unlocked last, in the order of their latest tries.
+func (g *Guard) LatelyTried(name auth.Name) []Tried {
+	g.init()
+	all, _ := g.tried.get(name)
+	now := g.now()
+	var digests []auth.Digest
+	var found []Tried
+	for _, p := range all {
+		if now.Sub(p.Last) >= refusalMemory {
+			continue
+		}
+		i := slices.Index(digests, p.digest)
+		if i < 0 {
+			i, digests = len(digests), append(digests, p.digest)
+		}
+		p.Password = i + 1
+		found = append(found, p.Tried)
+	}
+	return found
+}
+
+// forgetTried forgets the wrong passwords of an account that came up to an instant.
+func (g *Guard) forgetTried(name auth.Name, upto time.Time) {
+	g.tried.removeIf(name, func(all []triedPassword) bool {
+		return !slices.ContainsFunc(all, func(p triedPassword) bool { return p.Last.After(upto) })
+	})
+}

@@ -1,0 +1,69 @@
+package guard
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"congthu/auth"
+)
+
+func TestShardsTogetherHoldNoMoreThanTheyMay(t *testing.T) {
+	for _, most := range []int{1, 2, 31, 32, 33, 64, 1000} {
+		s := newShards[auth.Name, int](most)
+		for i := range 20 * most {
+			s.put(auth.Name(fmt.Sprintf("n%d@congthu.test", i)), i)
+		}
+		held := 0
+		for i := range s {
+			held += s[i].len()
+		}
+		if held > most || held < most/2 {
+			t.Errorf("room for %d: %d are held", most, held)
+		}
+	}
+}
+
+// Within one shard it is the least recently used that goes, as in a map that has
+// no shards.
+func TestAShardForgetsTheLeastRecentlyUsed(t *testing.T) {
+	s := newShards[auth.Name, int](2 * maxShards)
+	var names []auth.Name // of one shard
+	for i := 0; len(names) < 3; i++ {
+		if name := auth.Name(fmt.Sprintf("n%d@congthu.test", i)); s.of(name) == &s[7] {
+			names = append(names, name)
+		}
+	}
+	for use, touch := range map[string]func(auth.Name){
+		"get":    func(n auth.Name) { s.get(n) },
+		"alter":  func(n auth.Name) { s.alter(n, func(*int) {}) },
+		"update": func(n auth.Name) { s.update(n, func(v int) int { return v }) },
+	} {
+		for _, n := range names {
+			s.remove(n)
+		}
+		s.put(names[0], 10)
+		s.put(names[1], 11)
+		touch(names[0])
+		s.put(names[2], 12)
+		var held []int
+		for _, n := range names {
+			if v, ok := s.get(n); ok {
+				held = append(held, v)
+			}
+		}
+		if !slices.Equal(held, []int{10, 12}) {
+			t.Errorf("after %s of the first, a third and its room for two: %v are held", use, held)
+		}
+	}
+}
+
+func TestOnlyWhatIsHeldIsAltered(t *testing.T) {
+	s := newShards[auth.Name, int](8)
+	s.alter("an@congthu.test", func(*int) { t.Error("there was nothing to alter") })
+	s.put("an@congthu.test", 1)
+	s.alter("an@congthu.test", func(v *int) { *v++ })
+	if v, ok := s.get("an@congthu.test"); !ok || v != 2 {
+		t.Errorf("%d, %v; want 2", v, ok)
+	}
+}

@@ -1,0 +1,26 @@
+package guard
+
+import "testing"
+
+func TestWhoCannotStepAsideMayBeTheLastToLeave(t *testing.T) {
+	var all gates
+	var aside []*waiter
+	for range maxWaiting {
+		w, ok := all.enter("lan@example.vn")
+		if !ok || !all.stepAside(w) {
+			t.Fatal("there is room")
+		}
+		aside = append(aside, w)
+	}
+	w, _ := all.enter("lan@example.vn")
+	if all.stepAside(w) {
+		t.Fatal("there is no room")
+	}
+	for _, other := range aside {
+		all.leave(other)
+	}
+	all.leave(w)
+	if n := all.waiting(); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+}

@@ -1,0 +1,303 @@
+package guard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"congthu/auth"
+)
+
+func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, time.Hour)) }
+
+// settle makes the account tell of the answer, frees the slot, and gives the
+// verdict.
+func (t *try) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
+	switch answer.Judgement {
+	case auth.JudgedRight:
+		return t.settleRight(ctx)
+	case auth.JudgedWrong:
+		return t.settleWrong(ctx, answer)
+	case auth.RefusedOtherwise:
+		t.release(ctx)
+		return auth.Verdict{Outcome: auth.Refused, Code: answer.Code, Err: answer.Err}
+	case auth.InDoubt:
+		t.ending = endedInDoubt
+		if t.reservation != 0 {
+			t.place.used.Store(true) // it will be
+			t.owe(&debt{
+				name: t.holder(), reservation: t.reservation, due: time.Now().Add(cmp.Or(t.Lease, 2*time.Minute)),
+				change: t.counted(t.rules.Doubt),
+			})
+		}
+		return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
+	}
+	t.release(ctx)
+	return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
+}
+
+// counted makes a store change of a rule that counts this try.
+func (t *try) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth.Event) func(*[]auth.Event) auth.Change {
+	judged := t.now()
+	return func(happened *[]auth.Event) auth.Change {
+		return func(a *auth.Account) ([]auth.Event, bool) {
+			if a.Blank() {
+				t.place.used.Store(true)
+			}
+			*happened = rule(a, judged, t.Source)
+			return *happened, true
+		}
+	}
+}
+
+// settleWrong counts a wrong password, unless the regulation does not mean it.
+func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict {
+	now := t.now()
+	if t.SSO {
+		// A token that does not verify is no wrong password.
+		t.release(ctx)
+		return auth.Verdict{Outcome: auth.WrongPassword, Err: answer.Err}
+	}
+	t.Mistakes.Add(t.digest, t.account.Known())
+	if t.good {
+		// It was right a moment ago: it has been changed at the mail server. Others
+		// that work beside it may not have been.
+		t.known.alter(t.name, func(k *knownGood) { k.drop(t.digest) })
+	}
+	previous := t.isPrevious(ctx)
+	if previous && !t.rules.Lockout.CountPrevious {
+		if !t.good && !t.passed.proven && !t.account.SeenFrom(t.source, now) {
+			t.ending = endedPrevious // it proves nobody
+		}
+		t.noteStale(ctx, now)
+		return auth.Verdict{Outcome: auth.PreviousPassword, Err: answer.Err}
+	}
+	written, same := t.enterWrong(now)
+	if same {
+		if !t.good && !t.passed.proven && !t.account.SeenFrom(t.source, now) {
+			t.ending = endedRepeated
+		}
+		if err := t.settleSame(ctx, written); err != nil {
+			return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+		}
+		return auth.Verdict{Outcome: auth.RepeatedPassword, Err: answer.Err}
+	}
+	counted := false
+	defer func() { t.entered(written, counted) }()
+	t.ending = endedWrong
+	t.missed()
+	if !t.charged {
+		t.Throttle.failed(t.throttled(), t.ending, now)
+	}
+	err := t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Reject), heard: true})
+	counted = err == nil || t.reservation != 0 // owed
+	if err != nil {
+		if t.reservation != 0 {
+			t.place.used.Store(true) // it will be
+		}
+		// The client must not read "wrong" for a failure that is not durable.
+		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+	}
+	return auth.Verdict{Outcome: auth.WrongPassword, Err: answer.Err}
+}
+
+// isPrevious reports whether a rejected password is one that was right before. It
+// costs the same for every name, known or not.
+func (t *try) isPrevious(ctx context.Context) bool {
+	if t.Fingerprints == nil {
+		return t.good
+	}
+	salt := t.account.Password.Salt
+	if len(salt) == 0 {
+		salt = make([]byte, saltSize)
+	}
+	fingerprint, err := t.Fingerprints.Fingerprint(ctx, salt, t.Password)
+	if err != nil {
+		t.Log.Warn("a rejected password could not be compared with the previous one", "session", t.Session, "err", err)
+		return t.good
+	}
+	p := t.account.Password
+	return t.good || len(p.Salt) > 0 && p.Place(fingerprint) >= 0
+}
+
+// noteStale refunds the slot and notes, at most once an hour, that a device
+// still tries an earlier password: support staff look for it first.
+func (t *try) noteStale(ctx context.Context, now time.Time) {
+	if now.Sub(t.account.Stale.At) < time.Hour {
+		t.release(ctx)
+		return
+	}
+	t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: func(*[]auth.Event) auth.Change {
+		return func(a *auth.Account) ([]auth.Event, bool) {
+			a.Stale = auth.Mistake{At: now, Source: t.Source}
+			return nil, true
+		}
+	}})
+}
+
+// settleRight re-checks the account as it is now and makes it a login.
+func (t *try) settleRight(ctx context.Context) auth.Verdict {
+	now := t.now()
+	s := auth.AcceptedLogin{
+		Now: now, Source: t.Source, Window: t.loginWindow(), SSO: t.SSO,
+		CanAlert: t.Protocol == auth.IMAP,
+	}
+	if t.offline {
+		// A lock may have been heard of while the mail server was asked.
+		if !t.offlineGrace() {
+			return auth.Verdict{Outcome: auth.StoreUnavailable, Err: errors.New("store: unavailable, and the account has changed")}
+		}
+		return t.settleOffline(now)
+	}
+	if !t.SSO {
+		s.Observed = t.fingerprinted(t.name, t.digest, t.account.Password.Salt)
+	}
+	alert := s.CanAlert && t.alertedOn() != t.rules.Day(now)
+	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != auth.Off && len(s.Observed.Fingerprint) == 0 &&
+		t.rules.AnyNearItsEnd(t.account, now, alert) {
+		// Only now does the login have to wait for the fingerprint: it matters
+		// which password this is, or whether it is a new one.
+		o, err := t.fingerprint(ctx, t.account, t.Password)
+		if err != nil {
+			t.release(ctx)
+			return auth.Verdict{Outcome: auth.Unavailable, Err: fmt.Errorf("fingerprint: %w", err)}
+		}
+		s.Observed = o
+	}
+
+	// Nothing is accepted that was not settled.
+	v := auth.Acceptance{Outcome: auth.StoreUnavailable}
+	own := t.reservation
+	if t.counter != "" {
+		own = 0 // the slot is the counter's
+	}
+	generation := t.voided.of(t.name).Load()
+	account := t.account
+	elsewhere, err := t.elsewhere(ctx)
+	switch {
+	case err != nil:
+	case elsewhere != auth.Accepted:
+		v.Outcome = elsewhere
+	default:
+		account, err = t.storeUpdate(ctx, t.name, own, func(a *auth.Account) ([]auth.Event, bool) {
+			v = t.rules.Accept(a, s)
+			return v.Events, v.Write
+		})
+	}
+	if v.Outcome == auth.Locked || v.Outcome == auth.Revoked {
+		// What the store has said of the account counts, whether or not it failed
+		// after that.
+		t.forgetKnown(t.name)
+	}
+	if err != nil {
+		if t.good && t.offlineGrace() {
+			return t.settleOffline(now)
+		}
+		t.release(ctx)
+		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
+	}
+	if t.counter != "" || elsewhere != auth.Accepted {
+		// The slot was not settled. A login forgives nothing of a shared counter:
+		// others have guessed as well.
+		t.release(ctx)
+	}
+	t.happened(v.Events, account.Known())
+	verdict := auth.Verdict{Outcome: v.Outcome, Would: v.Would}
+	if v.Alert && t.tellToday(now) {
+		verdict.Alert, verdict.ExpiresIn = true, v.ExpiresIn
+	}
+	if elsewhere != auth.Accepted {
+		return verdict
+	}
+	if v.Outcome != auth.Accepted {
+		t.gates.wake(t.name)
+		return verdict
+	}
+	t.accepted(account, generation, s.Observed)
+	return verdict
+}
+
+// tellToday reports whether the user is to be told now that the password runs out: once
+// a day through each mail program, since some show nothing of it, and others open
+// several connections.
+func (t *try) tellToday(now time.Time) (tell bool) {
+	t.alerted.update(t.listener(), func(last string) string {
+		day := t.rules.Day(now)
+		tell = day != last
+		return day
+	})
+	return tell
+}
+
+// alertedOn is the day on which the user was told last through this mail program.
+func (t *try) alertedOn() string {
+	day, _ := t.alerted.get(t.listener())
+	return day
+}
+
+// listener names the account and the mail program, or where there is no name of one
+// the source, in memory.
+func (t *try) listener() auth.Digest {
+	program := t.Program
+	if program == "" {
+		program = t.source.String()
+	}
+	return t.Guard.digest(t.name, auth.NewSecret(program))
+}
+
+// settleOffline accepts a known-good password while the store is down; its last
+// login is written later.
+func (t *try) settleOffline(now time.Time) auth.Verdict {
+	t.noteLogin(now)
+	wake(t.nudgeLogins)
+	return auth.Verdict{Outcome: auth.Accepted}
+}
+
+// noteLogin leaves a last login for later. While the clock is suspect it has no
+// instant: it is dated when the clock is accepted.
+func (t *try) noteLogin(now time.Time) {
+	if t.suspicion.Load() != nil {
+		now = time.Time{}
+	}
+	t.mu.Lock()
+	t.logins[t.name] = now
+	t.mu.Unlock()
+}
+
+// accepted remembers the password as known good, unless what is known was made void
+// since generation, and lets everybody who waits with the same one pass.
+func (t *try) accepted(account auth.Account, generation uint64, o auth.Observation) {
+	if t.SSO {
+		t.gates.wake(t.name)
+		return
+	}
+	unchanged := func() bool { return t.voided.of(t.name).Load() == generation }
+	k, remembered := t.known.updateIf(t.name, unchanged, func(k knownGood) knownGood {
+		k.accept(t.digest, t.source, o, account)
+		return k
+	})
+	t.entries.remove(t.digest)
+	t.forgiveDebts(t.name)
+	if t.rules.ClockSuspect {
+		t.noteLogin(t.now())
+	}
+	t.gates.wakeAll(t.name)
+	t.Throttle.succeeded(t.throttled(), t.now())
+	if remembered && len(k.accepted[0].observed.Fingerprint) == 0 && t.Fingerprints != nil {
+		select {
+		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:
+		default: // busy; the next login offers it again
+		}
+	}
+}
+
+// release frees the slot and changes nothing.
+func (t *try) release(ctx context.Context) {
+	if t.reservation == 0 {
+		return
+	}
+	t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: noChange})
+}

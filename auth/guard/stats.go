@@ -1,0 +1,43 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+
+	"congthu/auth"
+)
+
+// Count counts all accounts.
+func (g *Guard) Count(ctx context.Context, census auth.Census) (auth.Headcount, error) {
+	g.init()
+	rules, now := g.Rules(), g.now()
+	n := auth.Headcount{States: make(map[auth.State]int), RunOut: make(map[int]int), Against: make(map[auth.Rule]int)}
+	err := census.Each(ctx, func(a auth.Account) error {
+		rules.Count(&n, a, now)
+		return nil
+	})
+	if err != nil {
+		return auth.Headcount{}, fmt.Errorf("read accounts: %w", err)
+	}
+	return n, nil
+}
+
+// CountShared counts the shared counters that are in use.
+func (g *Guard) CountShared(ctx context.Context, store auth.Lister) (n auth.Counters, err error) {
+	g.init()
+	rules := g.Rules()
+	err = auth.Walk(ctx, store, auth.Filter{Shared: true}, func(a auth.Account) error {
+		now := g.now()
+		if rules.Lockout.CountFailures(a, now) > 0 {
+			n.Used++
+		}
+		if rules.Full(a, now) {
+			n.Full++
+		}
+		return nil
+	})
+	if err != nil {
+		return auth.Counters{}, fmt.Errorf("read shared counters: %w", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,210 @@
+package guard
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"congthu/auth"
+)
+
+// What admins do to the throttle, and what they see of it.
+
+// forgiveAccounts forgets the failures of accounts, up to an instant for each, at
+// every source and network: an admin has unlocked them. Where an account had failed
+// it counts as proven for a day. Nothing else that a source has done is forgotten,
+// and what it has spent to bring an account near its lock stays spent.
+//
+// All sources are looked at, which takes some 50 ms when as many are remembered as
+// there is room for: hence for many accounts at once.
+func (t *Throttle) forgiveAccounts(upto map[auth.Name]time.Time, now time.Time) {
+	if t == nil {
+		return
+	}
+	t.init()
+	for size := range t.histories {
+		t.histories[size].each(func(_ netip.Prefix, h *sourceHistory) {
+			forgiven := false
+			consider := func(name auth.Name, upto time.Time) {
+				// A failure in the future is of before the clock was set back.
+				if s := h.accounts[name]; s != nil && !s.failed.IsZero() && (!s.failed.After(upto) || s.failed.After(now)) {
+					h.forgive(name, now)
+					forgiven = true
+				}
+			}
+			if len(upto) <= len(h.accounts) {
+				for name, upto := range upto {
+					consider(name, upto)
+				}
+			} else {
+				for name := range h.accounts {
+					if upto, ok := upto[name]; ok {
+						consider(name, upto)
+					}
+				}
+			}
+			if forgiven {
+				t.mark(h, now)
+			}
+		})
+	}
+}
+
+// forgiveAt does so for one account at some sources, such as those that its user was
+// refused at, whether or not it had failed there.
+func (t *Throttle) forgiveAt(name auth.Name, now time.Time, sources ...netip.Prefix) {
+	if t == nil {
+		return
+	}
+	t.init()
+	for _, source := range sources {
+		levels, n := throttled{source: source, known: t.knownNetwork(source)}.levels()
+		for _, l := range levels[:n] {
+			t.look(l, now, func(h *sourceHistory) {
+				if h.room(name) {
+					h.forgive(name, now)
+				}
+			})
+		}
+	}
+}
+
+// forgive forgets the failures of one account.
+func (h *sourceHistory) forgive(name auth.Name, now time.Time) {
+	h.change(name, func(s *sourceAccount) {
+		if s.spent && len(h.spent) < maxPerSource {
+			h.spent = append(h.spent, s.failed)
+		}
+		s.recent, s.wrong, s.spent, s.failed = 0, 0, false, time.Time{}
+		s.proven, s.forgiven = true, now
+	})
+	h.wake()
+}
+
+// allowances are the sources that admins let go on, and until when. There are few.
+type allowances struct {
+	some  atomic.Bool // whether there are any, without the lock
+	mu    sync.RWMutex
+	until map[netip.Prefix]time.Time
+}
+
+// allow lets a source go on until then, whatever it or its networks have done; a
+// time that is not in the future ends that. What the source does is counted for
+// itself, and stands against it afterwards, but not for its networks: it takes
+// nothing of the share of its neighbours. No account has more slots for it.
+func (t *Throttle) allow(source netip.Prefix, until time.Time) {
+	if t == nil {
+		return
+	}
+	w := &t.allowed
+	w.mu.Lock()
+	if w.until == nil {
+		w.until = make(map[netip.Prefix]time.Time)
+	}
+	if until.IsZero() {
+		delete(w.until, source)
+	} else {
+		w.until[source] = until
+	}
+	w.some.Store(len(w.until) > 0)
+	w.mu.Unlock()
+	t.init()
+	levels, n := throttled{source: source, known: t.knownNetwork(source)}.levels()
+	for _, l := range levels[:n] {
+		// Those who wait for the source may go on.
+		t.histories[l.size].alter(l.prefix, func(h **sourceHistory) { (*h).wake() })
+	}
+}
+
+// covers reports whether an admin lets the source go on.
+func (w *allowances) covers(source netip.Prefix, now time.Time) bool {
+	if !w.some.Load() {
+		return false
+	}
+	w.mu.RLock()
+	until, ok := w.until[source]
+	w.mu.RUnlock()
+	if !ok || now.Before(until) {
+		return ok
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !now.Before(w.until[source]) { // still
+		delete(w.until, source)
+		w.some.Store(len(w.until) > 0)
+	}
+	return false
+}
+
+// RefusedSource is a source, or a network of sources, that is refused for now.
+type RefusedSource struct {
+	// Source is an IPv4 address (/32) or an IPv6 /64, or a network above one: an
+	// IPv4 /24, an IPv6 /48, /40 or /32.
+	Source netip.Prefix
+	// Known is the known network ([Policy].KnownNetworks) that it lies in; invalid for
+	// none.
+	Known netip.Prefix
+	// Since is when it came to be refused.
+	Since time.Time
+	// Accounts is how many accounts that nobody has logged in to from there
+	// lately have failed within [Throttle].Window, and Failures how often.
+	Accounts, Failures int
+	// NearLock is how many accounts of anybody the source has brought near their
+	// lock within a day, unlocked since or not.
+	NearLock int
+	// LoggedIn is how many accounts were logged in to from there within a day: with
+	// some it is probably an office or a provider, and not only a guesser.
+	LoggedIn int
+	// Guessing is set when too many accounts have failed: whoever has not logged
+	// in from there lately is refused. Otherwise it is refused only for accounts
+	// with so many wrong passwords that one more needs a grant: see [Throttle].
+	Guessing bool
+}
+
+// Refused lists the sources and networks that are refused now, the latest first.
+// Those that an admin lets go on are not.
+func (t *Throttle) Refused(now time.Time) []RefusedSource {
+	if t == nil {
+		return nil
+	}
+	t.init()
+	var all []RefusedSource
+	for size := range t.histories {
+		t.histories[size].each(func(source netip.Prefix, h *sourceHistory) {
+			t.refresh(h, now)
+			t.mark(h, now)
+			if h.since.IsZero() || t.allowed.covers(source, now) {
+				return
+			}
+			guessing, _ := t.over(h)
+			all = append(all, RefusedSource{
+				Source: source, Known: t.knownNetwork(source), Since: h.since, Accounts: h.failing, Failures: h.failures,
+				NearLock: h.spending + len(h.spent), LoggedIn: h.succeeded, Guessing: guessing,
+			})
+		})
+	}
+	slices.SortFunc(all, func(a, b RefusedSource) int {
+		return cmp.Or(b.Since.Compare(a.Since), a.Source.Addr().Compare(b.Source.Addr()), a.Source.Bits()-b.Source.Bits())
+	})
+	return all
+}
+
+// over reports for what a source is refused: guessing at many accounts, and having
+// spent its grants.
+func (t *Throttle) over(h *sourceHistory) (guessing, spent bool) {
+	most := t.limits(h)
+	return h.failing >= most.accounts || h.failures >= most.failures, h.spending+len(h.spent) >= most.locks
+}
+
+// mark notes since when a source is refused.
+func (t *Throttle) mark(h *sourceHistory, now time.Time) {
+	switch guessing, spent := t.over(h); {
+	case !guessing && !spent:
+		h.since = time.Time{}
+	case h.since.IsZero():
+		h.since = now
+	}
+}

@@ -1,0 +1,333 @@
+package guard
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"congthu/auth"
+)
+
+// What the scenes below go by: the room of a source at the defaults, and how many
+// wrong passwords of an account need no grant.
+const (
+	grantsOfASource   = 5
+	accountsOfASource = 10
+	freeGuesses       = 2
+)
+
+var (
+	attacked = netip.MustParsePrefix("203.0.113.7/32")
+	nextDoor = netip.MustParsePrefix("203.0.113.8/32")
+	noon     = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
+)
+
+func strangerFrom(source netip.Prefix, name string) throttled {
+	return throttled{source: source, name: auth.Name(name), tolerated: 5, looked: true}
+}
+
+// guess makes wrong guesses until one does not pass, and says how many did.
+func (t *Throttle) guess(a throttled, most int, now time.Time) (passed int) {
+	for range most {
+		p := t.begin(a, now)
+		if p.passage != passes {
+			return passed
+		}
+		a.allowed = p.allowed
+		t.end(a, endedWrong, now)
+		passed++
+	}
+	return passed
+}
+
+// passes reports whether one more attempt, which turns out right, would pass.
+func (t *Throttle) passes(a throttled, now time.Time) bool {
+	p := t.begin(a, now)
+	if p.passage == passes {
+		a.allowed = p.allowed
+		t.end(a, endedWell, now)
+	}
+	return p.passage == passes
+}
+
+// spendGrants brings as many accounts near their lock as a source may.
+func (t *Throttle) spendGrants(source netip.Prefix, now time.Time) {
+	for i := range grantsOfASource {
+		t.guess(strangerFrom(source, fmt.Sprint("victim", i)), freeGuesses+1, now)
+	}
+}
+
+// forgiveAccount is what an unlock does, with the sources that were refused.
+func (t *Throttle) forgiveAccount(name auth.Name, now time.Time, sources ...netip.Prefix) {
+	t.forgiveAccounts(map[auth.Name]time.Time{name: now}, now)
+	t.forgiveAt(name, now, sources...)
+}
+
+// An account is unlocked: its owner, behind the same address as whoever guessed,
+// goes on; the guesser has as little left as before.
+func TestForgivingAnAccountGivesItsGuesserNothing(t *testing.T) {
+	throttle := new(Throttle)
+	throttle.spendGrants(attacked, noon)
+	for i := range grantsOfASource {
+		throttle.forgiveAccount(auth.Name(fmt.Sprint("victim", i)), noon)
+	}
+	if n := throttle.guess(strangerFrom(attacked, "victim0"), 6, noon); n != freeGuesses {
+		t.Errorf("%d guesses at a forgiven account passed, want %d", n, freeGuesses)
+	}
+	if n := throttle.guess(strangerFrom(attacked, "another"), 6, noon); n != freeGuesses {
+		t.Errorf("%d guesses at another account passed, want %d", n, freeGuesses)
+	}
+	// What is spent comes back after a day, whatever was forgiven.
+	if n := throttle.guess(strangerFrom(attacked, "later"), 6, noon.Add(sourceMemory-time.Minute)); n != freeGuesses {
+		t.Errorf("%d guesses passed within the day, want %d", n, freeGuesses)
+	}
+	if n := throttle.guess(strangerFrom(attacked, "tomorrow"), 6, noon.Add(sourceMemory+time.Minute)); n != 6 {
+		t.Errorf("%d guesses passed a day later, want 6", n)
+	}
+}
+
+// What an account that was forgiven has cost its source is remembered, whatever
+// the account itself says: the store has forgotten the failures, too.
+func TestAnAccountThatCountsNoFailuresReturnsNoSpentGrant(t *testing.T) {
+	throttle := new(Throttle)
+	throttle.spendGrants(attacked, noon)
+	for i := range grantsOfASource {
+		a := strangerFrom(attacked, fmt.Sprint("victim", i))
+		throttle.forgiven(a, throttle.remembered(a, noon), 0, noon)
+	}
+	if n := throttle.guess(strangerFrom(attacked, "another"), 6, noon); n != freeGuesses {
+		t.Errorf("%d guesses at another account passed, want %d", n, freeGuesses)
+	}
+}
+
+// The failures of a forgiven account are forgotten at every source and network
+// that has some, and at no other account.
+func TestForgivingAnAccountReachesEverySource(t *testing.T) {
+	throttle := new(Throttle)
+	sources := []netip.Prefix{attacked, nextDoor, netip.MustParsePrefix("2001:db8:1:2::/64")}
+	for _, s := range sources {
+		throttle.spendGrants(s, noon)
+		throttle.guess(strangerFrom(s, "lan"), freeGuesses, noon)
+		throttle.guess(strangerFrom(s, "minh"), freeGuesses, noon)
+	}
+	throttle.forgiveAccount("lan", noon)
+	for _, s := range sources {
+		if !throttle.passes(strangerFrom(s, "lan"), noon) {
+			t.Errorf("%v: the forgiven account is refused", s)
+		}
+		if throttle.passes(strangerFrom(s, "minh"), noon) {
+			t.Errorf("%v: an account that was not forgiven passes", s)
+		}
+	}
+}
+
+// Where an account was forgiven it is not refused for others for a day; it leaves
+// others as little room as before.
+func TestAnEarlierUnlockThatIsHeardOfLateTakesNothingBack(t *testing.T) {
+	g := &Guard{Throttle: new(Throttle), Now: func() time.Time { return noon }}
+	g.init()
+	a := strangerFrom(attacked, "lan")
+	g.Throttle.guess(a, freeGuesses, noon.Add(-time.Minute))
+	g.forgive(a.name, noon, noon)
+	g.forgive(a.name, noon.Add(-time.Hour), noon.Add(-time.Hour))
+	g.forgiveEverywhere()
+	if m := g.Throttle.remembered(a, noon); m[0].wrong != 0 || m[0].forgiven.IsZero() {
+		t.Errorf("%+v is not forgiven", m[0])
+	}
+}
+
+func TestAForgivenAccountIsProvenForADay(t *testing.T) {
+	for _, where := range []string{"where it failed", "where it was refused"} {
+		t.Run(where, func(t *testing.T) {
+			throttle := new(Throttle)
+			spray := func(now time.Time) {
+				for i := range accountsOfASource {
+					throttle.guess(strangerFrom(attacked, fmt.Sprint("victim", i)), 1, now)
+				}
+			}
+			if where == "where it failed" {
+				throttle.guess(strangerFrom(attacked, "lan"), 1, noon)
+				throttle.forgiveAccount("lan", noon)
+				spray(noon)
+			} else {
+				spray(noon)
+				throttle.forgiveAccount("lan", noon, attacked)
+			}
+			if !throttle.passes(strangerFrom(attacked, "lan"), noon) {
+				t.Error("the forgiven account is refused")
+			}
+			if throttle.passes(strangerFrom(attacked, "minh"), noon) {
+				t.Error("another account passes")
+			}
+			almost, after := noon.Add(sourceMemory-time.Minute), noon.Add(sourceMemory+time.Minute)
+			spray(almost)
+			if !throttle.passes(strangerFrom(attacked, "lan"), almost) {
+				t.Error("the forgiven account is refused within the day")
+			}
+			if throttle.passes(strangerFrom(attacked, "lan"), after) {
+				t.Error("the forgiven account passes a day later")
+			}
+		})
+	}
+}
+
+// An admin lets a source go on: neither what it has done stands against it, nor
+// what its network has; and afterwards all of it does.
+func TestAnAllowedSourceGoesOnUntilThen(t *testing.T) {
+	scenes := map[string]func(*Throttle){
+		"it has guessed at many": func(throttle *Throttle) {
+			for i := range accountsOfASource {
+				throttle.guess(strangerFrom(attacked, fmt.Sprint("victim", i)), 1, noon)
+			}
+		},
+		"it has spent its grants": func(throttle *Throttle) { throttle.spendGrants(attacked, noon) },
+		"its network has guessed at many": func(throttle *Throttle) {
+			for i := range 256 {
+				source := netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 32)
+				throttle.guess(strangerFrom(source, fmt.Sprint("victim", i)), 1, noon)
+			}
+		},
+	}
+	for name, scene := range scenes {
+		t.Run(name, func(t *testing.T) {
+			throttle := new(Throttle)
+			scene(throttle)
+			lan := strangerFrom(attacked, "lan")
+			throttle.guess(lan, freeGuesses, noon)
+			if throttle.passes(lan, noon) {
+				t.Fatal("it is not refused in the first place")
+			}
+			throttle.allow(attacked, noon.Add(5*time.Minute))
+			if n := throttle.guess(lan, 6, noon); n != 6 {
+				t.Errorf("%d attempts passed, want all 6", n)
+			}
+			for _, r := range throttle.Refused(noon) {
+				if r.Source == attacked {
+					t.Errorf("it is listed as refused: %+v", r)
+				}
+			}
+			if n := throttle.guess(strangerFrom(attacked, "minh"), 6, noon.Add(5*time.Minute)); n > freeGuesses {
+				t.Errorf("%d attempts passed when its time was over", n)
+			}
+			throttle.allow(attacked, noon.Add(time.Hour))
+			throttle.allow(attacked, noon)
+			if n := throttle.guess(strangerFrom(attacked, "hoa"), 6, noon.Add(6*time.Minute)); n > freeGuesses {
+				t.Errorf("%d attempts passed when an admin had ended its time", n)
+			}
+		})
+	}
+}
+
+// What an allowed source does is counted, for itself and not for its neighbours.
+func TestAnAllowedSourceTakesNothingFromItsNetwork(t *testing.T) {
+	throttle := new(Throttle)
+	throttle.allow(attacked, noon.Add(time.Hour))
+	for i := range 10 * accountsOfASource {
+		if n := throttle.guess(strangerFrom(attacked, fmt.Sprint("victim", i)), 6, noon); n != 6 {
+			t.Fatalf("account %d: %d guesses passed, want 6", i, n)
+		}
+	}
+	if n := throttle.guess(strangerFrom(nextDoor, "lan"), 6, noon); n != 6 {
+		t.Errorf("%d guesses next door passed, want 6", n)
+	}
+	throttle.allow(attacked, noon)
+	r := throttle.Refused(noon)
+	if len(r) != 1 || r[0].Source != attacked || r[0].Accounts != 10*accountsOfASource || r[0].NearLock != 10*accountsOfASource {
+		t.Errorf("refused are %+v, want the source alone, with everything it did", r)
+	}
+}
+
+// What is under way when a source is allowed, or not any more, ends where it began.
+func TestAnAttemptEndsWhereItBeganWhenItsSourceIsAllowedMeanwhile(t *testing.T) {
+	for _, first := range []bool{false, true} {
+		throttle := new(Throttle)
+		until := map[bool]time.Time{true: noon.Add(time.Hour), false: noon}
+		throttle.allow(attacked, until[first])
+		a := strangerFrom(attacked, "lan")
+		p := throttle.begin(a, noon)
+		throttle.allow(attacked, until[!first])
+		a.allowed = p.allowed
+		throttle.end(a, endedWell, noon)
+		for size := range throttle.histories {
+			throttle.histories[size].each(func(l netip.Prefix, h *sourceHistory) {
+				if h.underWay != 0 {
+					t.Errorf("allowed first %v: %d are under way at %v", first, h.underWay, l)
+				}
+			})
+		}
+	}
+}
+
+func TestWhoWaitsGoesOnWhenItsSourceIsAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		throttle := new(Throttle)
+		for i := range accountsOfASource {
+			throttle.begin(strangerFrom(attacked, fmt.Sprint("victim", i)), noon)
+		}
+		p := throttle.begin(strangerFrom(attacked, "lan"), noon)
+		if p.passage != waits {
+			t.Fatalf("passage %v, want that it waits", p.passage)
+		}
+		throttle.allow(attacked, noon.Add(time.Hour))
+		<-p.ended
+	})
+}
+
+func TestRefusedSourcesAreListed(t *testing.T) {
+	throttle := new(Throttle)
+	if r := throttle.Refused(noon); len(r) != 0 {
+		t.Errorf("%+v", r)
+	}
+	throttle.spendGrants(attacked, noon)
+	at := noon.Add(time.Minute)
+	sprayer := netip.MustParsePrefix("2001:db8:1:2::/64")
+	for i := range accountsOfASource {
+		throttle.guess(strangerFrom(sprayer, fmt.Sprint("victim", i)), freeGuesses, at)
+	}
+	throttle.guess(strangerFrom(netip.MustParsePrefix("192.0.2.1/32"), "lan"), freeGuesses, at)
+	want := fmt.Sprint([]RefusedSource{
+		{Source: sprayer, Since: at, Accounts: accountsOfASource, Failures: 20, Guessing: true},
+		{Source: attacked, Since: noon, Accounts: grantsOfASource, Failures: 15, NearLock: grantsOfASource},
+	})
+	if got := fmt.Sprint(throttle.Refused(at.Add(time.Minute))); got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	// It changes nothing, and time ends it.
+	want = fmt.Sprint([]RefusedSource{{Source: attacked, Since: noon, NearLock: grantsOfASource}})
+	if got := fmt.Sprint(throttle.Refused(noon.Add(time.Hour))); got != want {
+		t.Errorf("after an hour: %v, want %v", got, want)
+	}
+	if r := throttle.Refused(noon.Add(sourceMemory)); len(r) != 0 {
+		t.Errorf("after a day: %+v", r)
+	}
+	var none *Throttle
+	if r := none.Refused(noon); r != nil {
+		t.Errorf("without a throttle: %+v", r)
+	}
+}
+
+// An office is told from a guesser by the logins from there.
+func TestARefusedSourceTellsOfTheLoginsFromThere(t *testing.T) {
+	throttle := new(Throttle)
+	throttle.spendGrants(attacked, noon)
+	logins := func(at time.Time) int {
+		for _, r := range throttle.Refused(at) {
+			if r.Source == attacked {
+				return r.LoggedIn
+			}
+		}
+		t.Errorf("%v is not refused", attacked)
+		return -1
+	}
+	if n := logins(noon); n != 0 {
+		t.Errorf("%d accounts, want none", n)
+	}
+	for _, name := range []string{"an", "binh", "an"} {
+		throttle.succeeded(strangerFrom(attacked, name), noon)
+	}
+	if n := logins(noon.Add(time.Hour)); n != 2 {
+		t.Errorf("%d accounts, want 2", n)
+	}
+}

@@ -1,0 +1,120 @@
+package guard
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+// BenchmarkThrottle is what the throttle costs an attempt: begin, end and the note
+// of the login. However many accounts are known of a source, that must not matter;
+// and sources have different locks.
+func BenchmarkThrottle(b *testing.B) {
+	for _, sources := range []int{1, 10_000} {
+		for _, accounts := range []int{10, 4000} {
+			for _, callers := range []int{1, 256} {
+				b.Run(fmt.Sprintf("sources=%d/accounts=%d/callers=%d", sources, accounts, callers), func(b *testing.B) {
+					throttle := new(Throttle)
+					clock := time.Now()
+					at := func(i int) throttled {
+						s := i % sources
+						return throttled{
+							source: auth.Source(netip.AddrFrom4([4]byte{198, 51, byte(s >> 8), byte(s)})),
+							name:   auth.Name(fmt.Sprint("user", i%accounts)), tolerated: 5, looked: true, seen: 32,
+						}
+					}
+					attempts := make([]throttled, 100_000)
+					for i := range attempts {
+						attempts[i] = at(i)
+						throttle.succeeded(attempts[i], clock)
+					}
+					var next atomic.Int64
+					var wg sync.WaitGroup
+					b.ReportAllocs()
+					b.ResetTimer()
+					for range callers {
+						wg.Go(func() {
+							for {
+								i := int(next.Add(1)) - 1
+								if i >= b.N {
+									return
+								}
+								a := attempts[i%len(attempts)]
+								// A millisecond an attempt: it ages as it does in life.
+								now := clock.Add(time.Duration(i) * time.Millisecond)
+								pass(b, throttle, a, now)
+								throttle.succeeded(a, now)
+								throttle.end(a, endedWell, now)
+							}
+						})
+					}
+					wg.Wait()
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkThrottleOfAKnownLogin is what the throttle costs a login with a password
+// that the process has seen accepted from there: it needs no slot and asks for
+// nothing, but its source is told.
+func BenchmarkThrottleOfAKnownLogin(b *testing.B) {
+	for _, from := range []string{"198.51.100.7", "2001:db8:1:2::7"} {
+		b.Run(from, func(b *testing.B) {
+			throttle, clock := new(Throttle), time.Now()
+			attempts := make([]throttled, 4000)
+			for i := range attempts {
+				attempts[i] = throttled{source: auth.Source(netip.MustParseAddr(from)), name: auth.Name(fmt.Sprint("user", i)), tolerated: 5}
+				throttle.succeeded(attempts[i], clock)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				throttle.succeeded(attempts[i%len(attempts)], clock.Add(time.Duration(i)*time.Millisecond))
+			}
+		})
+	}
+}
+
+// BenchmarkThrottledBurst is a burst of strangers behind one address, most of whom
+// have to wait for others: each that ends wakes all that wait.
+func BenchmarkThrottledBurst(b *testing.B) {
+	for _, burst := range []int{64, 256, 1024} {
+		b.Run(fmt.Sprintf("attempts=%d", burst), func(b *testing.B) {
+			for range b.N {
+				throttle := new(Throttle)
+				var wg sync.WaitGroup
+				for i := range burst {
+					wg.Go(func() {
+						a := throttled{source: auth.Source(netip.AddrFrom4([4]byte{198, 51, 100, 7})), name: auth.Name(fmt.Sprint("user", i)), tolerated: 5, looked: true}
+						pass(b, throttle, a, time.Now())
+						throttle.succeeded(a, time.Now())
+						throttle.end(a, endedWell, time.Now())
+					})
+				}
+				wg.Wait()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*burst), "ns/attempt")
+		})
+	}
+}
+
+// pass waits until the throttle lets an attempt pass.
+func pass(b *testing.B, throttle *Throttle, a throttled, now time.Time) {
+	for {
+		p := throttle.begin(a, now)
+		switch p.passage {
+		case passes:
+			return
+		case refused:
+			b.Error("refused")
+			return
+		}
+		<-p.ended
+	}
+}

@@ -1,0 +1,72 @@
+package auth
+
+import (
+	"strings"
+	"time"
+)
+
+// Imported is what a list kept elsewhere says of one account. Zero fields say
+// nothing: what is known stays.
+type Imported struct {
+	Name Name
+	Unit string
+	// Registered is when the mailbox was given out, LastLogin when it was last
+	// logged in to by whatever door, PasswordChanged when its password was set.
+	Registered, LastLogin, PasswordChanged time.Time
+}
+
+// Import merges what a list says into what is known of an account; the name
+// becomes an account with it. What is known is corrected in one direction only,
+// so that neither an old list nor the same list again does any harm:
+//
+//   - registered is the earliest of what is known and what the list says; a
+//     login is proof that there was an account. A new account of which the list
+//     says neither is registered now, and its 12 months begin (Art. 5.3.c).
+//   - the last login is the latest; it never goes back.
+//   - the age of the password is the list's while no fingerprint of it was seen
+//     here, and what an earlier list said is older. What this gateway has seen
+//     of a password itself is better evidence (Art. 9).
+//   - the unit is replaced.
+//
+// Failures, locks, revocations and grace stay: an import releases nothing.
+func (r Rules) Import(a *Account, from Imported, now time.Time, act Act) (events []Event, write bool) {
+	var before, after []string
+	set := func(what string, field *time.Time, t time.Time) {
+		if !field.IsZero() {
+			before = append(before, what+" "+r.Instant(*field))
+		}
+		after = append(after, what+" "+r.Instant(t))
+		*field = t
+	}
+	known := a.Known()
+	if !known {
+		before = append(before, "no account")
+	}
+	if unit := normalText(from.Unit); unit != "" && unit != a.Unit {
+		if a.Unit != "" {
+			before = append(before, "unit "+a.Unit)
+		}
+		after = append(after, "unit "+unit)
+		a.Unit = unit
+	}
+	registered := earlier(NormalTime(from.Registered), NormalTime(from.LastLogin))
+	if registered.IsZero() && !known {
+		registered = NormalTime(now)
+	}
+	if !registered.IsZero() && (!known || registered.Before(a.Registered)) {
+		set("registered", &a.Registered, registered)
+	}
+	if login := NormalTime(from.LastLogin); login.After(a.LastLogin) {
+		set("last login", &a.LastLogin, login)
+	}
+	if changed := NormalTime(from.PasswordChanged); changed.After(a.Password.Since) && len(a.Password.Known) == 0 {
+		set("password since", &a.Password.Since, changed)
+	}
+	if len(after) == 0 {
+		return nil, false
+	}
+	return []Event{{
+		Kind: AccountImported, Account: a.Name, At: now, Actor: act.Actor, Source: act.Source,
+		Before: strings.Join(before, ", "), After: strings.Join(after, ", "), Reason: act.Reason,
+	}}, true
+}

@@ -1,0 +1,123 @@
+package auth_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"congthu/auth"
+)
+
+func TestAnImportCorrectsInOneDirectionOnly(t *testing.T) {
+	now := day(2026, 11, 24)
+	seen := auth.Password{Salt: []byte("s"), Known: []auth.KnownPassword{{Fingerprint: []byte("f"), Since: day(2026, 9, 1)}}, Since: day(2026, 9, 1)}
+	lock := auth.Lock{Mark: auth.Mark{At: now, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
+	for _, c := range []struct {
+		name          string
+		is            auth.Account
+		from          auth.Imported
+		want          auth.Account
+		before, after string // "" for both: nothing changes
+	}{
+		{
+			name: "a name becomes an account",
+			from: auth.Imported{Unit: "Sở Y tế", Registered: day(2024, 1, 15), LastLogin: day(2026, 11, 1), PasswordChanged: day(2026, 10, 2)},
+			want: auth.Account{
+				Unit: "Sở Y tế", Registered: day(2024, 1, 15), LastLogin: day(2026, 11, 1), Password: auth.Password{Since: day(2026, 10, 2)},
+			},
+			before: "no account",
+			after:  "unit Sở Y tế, registered 2024-01-15 00:00 +07:00, last login 2026-11-01 00:00 +07:00, password since 2026-10-02 00:00 +07:00",
+		},
+		{
+			name:   "without a date it is registered now",
+			want:   auth.Account{Registered: now},
+			before: "no account", after: "registered 2026-11-24 00:00 +07:00",
+		},
+		{
+			name:   "with a login only it is registered by then",
+			from:   auth.Imported{LastLogin: day(2026, 1, 2)},
+			want:   auth.Account{Registered: day(2026, 1, 2), LastLogin: day(2026, 1, 2)},
+			before: "no account", after: "registered 2026-01-02 00:00 +07:00, last login 2026-01-02 00:00 +07:00",
+		},
+		{
+			name:   "failures and the lock of a name that was guessed at stay",
+			is:     auth.Account{Failures: 6, Lock: lock},
+			from:   auth.Imported{Registered: day(2024, 1, 1)},
+			want:   auth.Account{Failures: 6, Lock: lock, Registered: day(2024, 1, 1)},
+			before: "no account", after: "registered 2024-01-01 00:00 +07:00",
+		},
+		{
+			name: "a revocation stays, though the login is recent",
+			is:   auth.Account{Registered: day(2020, 1, 1), Revocation: auth.Mark{At: now, By: auth.ByGateway}},
+			from: auth.Imported{LastLogin: day(2026, 11, 1)},
+			want: auth.Account{
+				Registered: day(2020, 1, 1), LastLogin: day(2026, 11, 1), Revocation: auth.Mark{At: now, By: auth.ByGateway},
+			},
+			before: "", after: "last login 2026-11-01 00:00 +07:00",
+		},
+		{
+			name: "the earliest registration and the latest login win",
+			is:   auth.Account{Registered: day(2024, 5, 1), FirstLogin: day(2024, 5, 1), LastLogin: day(2026, 5, 1)},
+			from: auth.Imported{Registered: day(2024, 1, 1), LastLogin: day(2026, 6, 1)},
+			want: auth.Account{Registered: day(2024, 1, 1), FirstLogin: day(2024, 5, 1), LastLogin: day(2026, 6, 1)},
+
+			before: "registered 2024-05-01 00:00 +07:00, last login 2026-05-01 00:00 +07:00",
+			after:  "registered 2024-01-01 00:00 +07:00, last login 2026-06-01 00:00 +07:00",
+		},
+		{
+			name: "an old list takes nothing back",
+			is:   auth.Account{Registered: day(2024, 1, 1), LastLogin: day(2026, 6, 1), Password: auth.Password{Since: day(2026, 6, 1)}, Unit: "Sở Y tế"},
+			from: auth.Imported{Registered: day(2024, 5, 1), LastLogin: day(2026, 5, 1), PasswordChanged: day(2026, 5, 1), Unit: "Sở Y tế"},
+			want: auth.Account{Registered: day(2024, 1, 1), LastLogin: day(2026, 6, 1), Password: auth.Password{Since: day(2026, 6, 1)}, Unit: "Sở Y tế"},
+		},
+		{
+			name:   "a later list knows of a later password",
+			is:     auth.Account{Registered: day(2024, 1, 1), Password: auth.Password{Since: day(2026, 6, 1)}},
+			from:   auth.Imported{PasswordChanged: day(2026, 9, 1)},
+			want:   auth.Account{Registered: day(2024, 1, 1), Password: auth.Password{Since: day(2026, 9, 1)}},
+			before: "password since 2026-06-01 00:00 +07:00", after: "password since 2026-09-01 00:00 +07:00",
+		},
+		{
+			name: "what the gateway has seen of a password is better evidence",
+			is:   auth.Account{Registered: day(2024, 1, 1), Password: seen},
+			from: auth.Imported{PasswordChanged: day(2026, 10, 1)},
+			want: auth.Account{Registered: day(2024, 1, 1), Password: seen},
+		},
+		{
+			name: "nothing said is nothing changed",
+			is:   auth.Account{Registered: day(2024, 1, 1), Unit: "Sở Y tế"},
+			want: auth.Account{Registered: day(2024, 1, 1), Unit: "Sở Y tế"},
+		},
+		{
+			name:   "the unit is replaced",
+			is:     auth.Account{Registered: day(2024, 1, 1), Unit: "Sở Y tế"},
+			from:   auth.Imported{Unit: "Sở Nội vụ"},
+			want:   auth.Account{Registered: day(2024, 1, 1), Unit: "Sở Nội vụ"},
+			before: "unit Sở Y tế", after: "unit Sở Nội vụ",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.is.Name, c.want.Name, c.from.Name = lan, lan, lan
+			a := c.is.Normal()
+			events, write := auth.DefaultRules().Import(&a, c.from, now, clerk)
+			if got := a.Normal(); !reflect.DeepEqual(got, c.want.Normal()) {
+				t.Errorf("account %+v\nwant %+v", got, c.want.Normal())
+			}
+			if changes := c.after != ""; write != changes || len(events) != 0 != changes {
+				t.Fatalf("write %v, events %+v", write, events)
+			}
+			if !write {
+				return
+			}
+			want := auth.Event{
+				Kind: auth.AccountImported, Account: lan, At: now, Actor: clerk.Actor, Reason: clerk.Reason, Before: c.before, After: c.after,
+			}
+			if events[0] != want {
+				t.Errorf("event %+v\nwant  %+v", events[0], want)
+			}
+			if again, write := auth.DefaultRules().Import(&a, c.from, now.Add(time.Hour), clerk); write || len(again) > 0 {
+				t.Errorf("the same once more changes something: %+v", again)
+			}
+		})
+	}
+}

@@ -1,0 +1,45 @@
+package auth
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// What this process has seen of an account lately, for support staff: through which
+// door its owner came last, and which wrong passwords came from where. It is in
+// memory only, so that no login writes more than before; another gateway on the same
+// store has its own, and a restart forgets it.
+
+// Origin is where a login came from.
+type Origin struct {
+	At       time.Time
+	Source   netip.AddrPort
+	Protocol Protocol
+	// Program is the mail program's name as the client gave it; empty: it did not.
+	Program string
+}
+
+// maxProgram is how many characters of a mail program's name are remembered.
+const maxProgram = 64
+
+// OriginOf is where an attempt comes from, at an instant.
+func OriginOf(a Attempt, at time.Time) Origin {
+	return Origin{At: at, Source: a.Source, Protocol: a.Protocol, Program: ProgramName(a.Program)}
+}
+
+// ProgramName is the name of a mail program for people: printable and bounded, since
+// clients write what they like.
+func ProgramName(program string) string {
+	program = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, program))
+	if runes := []rune(program); len(runes) > maxProgram {
+		program = string(runes[:maxProgram])
+	}
+	return strings.Clone(program) // not with all else that the client has sent
+}

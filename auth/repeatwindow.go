@@ -1,0 +1,31 @@
+package auth
+
+import "time"
+
+// RepeatWindow says how often the same wrong password of an account counts. The
+// regulation speaks of entering one (Art. 6.2.d): what a mail program repeats by itself
+// is not entered. The same wrong password counts again until the window has passed
+// since it was first counted: somebody enters it once more. Later it is a program that
+// checks for mail, and does not count until it has not been offered for 24 hours. On a
+// connection that was open when it was last counted and answered it is the same entry,
+// since programs use several connections. At most 24 h.
+type RepeatWindow time.Duration
+
+const (
+	// NeverCountRepeats counts a wrong password once, however often it is entered.
+	NeverCountRepeats RepeatWindow = 0
+	// AlwaysCountRepeats counts it each time, but for repeats on one connection
+	// ([Mistaken]).
+	AlwaysCountRepeats RepeatWindow = -1
+)
+
+// String returns "always", "never" or a duration.
+func (w RepeatWindow) String() string {
+	switch w {
+	case NeverCountRepeats:
+		return "never"
+	case AlwaysCountRepeats:
+		return "always"
+	}
+	return time.Duration(w).String()
+}
