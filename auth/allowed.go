@@ -14,7 +14,7 @@ const (
 
 // AllowedSource is a source that an administrator lets go on whatever it has done:
 // an office behind one address, say, in which somebody guesses or a program has an
-// old password. Only what guard.Throttle holds against sources is lifted: the lock of an
+// old password. Only what throttle.Throttle holds against sources is lifted: the lock of an
 // account, its limit of wrong passwords a day and its slots stay.
 type AllowedSource struct {
 	Source netip.Prefix

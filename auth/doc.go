@@ -53,7 +53,7 @@
 //
 // The lock of the regulation is a gift to whoever wants to lock people out, and a
 // login forgives what a stranger has guessed before it. Four things stand against
-// that. guard.Throttle bounds what one source can do, and one network: each locks few
+// that. throttle.Throttle bounds what one source can do, and one network: each locks few
 // accounts a day, and cannot spray many; the colleagues behind the same address, who
 // are known by their earlier logins from there ([Account].Seen), go on. Sources
 // together lock no more than the sum of what each could alone, 5 a day at the
@@ -131,7 +131,7 @@
 // heard of a lock or revocation (guard.Guard.Heard).
 //
 // In locked-out owners (I2): a process that begins anew has forgotten what sources
-// did (guard.Throttle), and each process counts it for itself.
+// did (throttle.Throttle), and each process counts it for itself.
 //
 // In time: a clock that is wrong and suspect costs nothing but waiting; one that
 // nothing disagrees with ages passwords and accounts early.

@@ -403,7 +403,7 @@ func (r Rules) RunsOut(a Account) time.Time {
 }
 
 // WithoutGrant is how many wrong passwords of an account need no grant of a source
-// that it was not logged in to from: see guard.Throttle. known is for known networks.
+// that it was not logged in to from: see throttle.Throttle. known is for known networks.
 func (l Lockout) WithoutGrant() (elsewhere, known int) {
 	return l.Tolerated / 2, max(l.Tolerated/2, l.Tolerated-1)
 }

@@ -31,6 +31,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/audit"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 	"congthu/gateway/admin"
 	"congthu/gateway/balancer"
 	"congthu/gateway/config"
@@ -72,7 +73,7 @@ type Metrics interface {
 	// Attacks is told how many causes of locks look like an attack.
 	Attacks(n int)
 	// ThrottledSources is told which sources are refused for now.
-	ThrottledSources(refused []guard.RefusedSource)
+	ThrottledSources(refused []throttle.RefusedSource)
 	// UnknownNames is told how many names are remembered that nobody ever logged
 	// in with.
 	UnknownNames(n int)
@@ -257,7 +258,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		g.guard.LoginWindow = -1 // write each one
 	}
 	if c.Throttle.Enabled {
-		g.guard.Throttle = &guard.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
+		g.guard.Throttle = &throttle.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
 	}
 	g.guard.SetPolicy(policy(c))
 	g.Metrics.RulesInForce(c.Rules())

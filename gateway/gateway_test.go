@@ -32,6 +32,7 @@ import (
 	"congthu/auth/guard"
 	"congthu/auth/storetest"
 	"congthu/auth/storetest/testenv"
+	"congthu/auth/throttle"
 	"congthu/gateway/config"
 	"congthu/gateway/demo"
 	"congthu/gateway/mailtest"
@@ -83,26 +84,26 @@ func (c *counts) CertificatesRead(clients, _ error) {
 	c.unread = clients
 }
 
-func (*counts) Happened(auth.Event, bool)              {}
-func (*counts) Opened(auth.Protocol)                   {}
-func (*counts) Closed(auth.Protocol)                   {}
-func (*counts) Handshaken(auth.Protocol, error)        {}
-func (*counts) Relayed(auth.Protocol, int64, int64)    {}
-func (*counts) Submitted(smtp.Result)                  {}
-func (*counts) UpstreamUp(auth.Protocol, bool)         {}
-func (*counts) StoreUp(bool)                           {}
-func (*counts) Accounts(auth.Headcount)                {}
-func (*counts) RulesInForce(auth.Rules)                {}
-func (c *counts) KnownNetworks(n int)                  { c.knownNetworks.Store(int64(n)) }
-func (*counts) Attacks(int)                            {}
-func (*counts) ThrottledSources([]guard.RefusedSource) {}
-func (*counts) UnknownNames(int)                       {}
-func (*counts) SharedCounters(auth.Counters)           {}
-func (*counts) Swept(time.Time, error)                 {}
-func (*counts) ChainVerified(time.Time, error)         {}
-func (*counts) Watch(func() int, func() int)           {}
-func (*counts) ClockSuspect(bool)                      {}
-func (*counts) RulesBehind(bool)                       {}
+func (*counts) Happened(auth.Event, bool)                 {}
+func (*counts) Opened(auth.Protocol)                      {}
+func (*counts) Closed(auth.Protocol)                      {}
+func (*counts) Handshaken(auth.Protocol, error)           {}
+func (*counts) Relayed(auth.Protocol, int64, int64)       {}
+func (*counts) Submitted(smtp.Result)                     {}
+func (*counts) UpstreamUp(auth.Protocol, bool)            {}
+func (*counts) StoreUp(bool)                              {}
+func (*counts) Accounts(auth.Headcount)                   {}
+func (*counts) RulesInForce(auth.Rules)                   {}
+func (c *counts) KnownNetworks(n int)                     { c.knownNetworks.Store(int64(n)) }
+func (*counts) Attacks(int)                               {}
+func (*counts) ThrottledSources([]throttle.RefusedSource) {}
+func (*counts) UnknownNames(int)                          {}
+func (*counts) SharedCounters(auth.Counters)              {}
+func (*counts) Swept(time.Time, error)                    {}
+func (*counts) ChainVerified(time.Time, error)            {}
+func (*counts) Watch(func() int, func() int)              {}
+func (*counts) ClockSuspect(bool)                         {}
+func (*counts) RulesBehind(bool)                          {}
 
 func (c *counts) AuditOldest(at time.Time) {
 	c.mu.Lock()
@@ -563,7 +564,7 @@ func TestAnAdminsLockEndsLiveSessionsAndGuessingDoesNot(t *testing.T) {
 // the store can tell.
 func TestAnAllowedSourceIsKnownAfterARestart(t *testing.T) {
 	o := newOffice(t)
-	before := &guard.Guard{Store: o.store, Throttle: new(guard.Throttle)}
+	before := &guard.Guard{Store: o.store, Throttle: new(throttle.Throttle)}
 	before.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
 	want, err := before.AllowSource(t.Context(), netip.MustParseAddr("203.0.113.7"), time.Hour, auth.Act{Actor: "A", Reason: "the district's office"})
 	if err != nil {

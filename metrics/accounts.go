@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"congthu/auth"
-	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // accounts are the states of accounts and what changed them.
@@ -216,7 +216,7 @@ func (m *Metrics) RulesInForce(rules auth.Rules) {
 func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
 
 // ThrottledSources sets which sources are refused for now.
-func (m *Metrics) ThrottledSources(refused []guard.RefusedSource) {
+func (m *Metrics) ThrottledSources(refused []throttle.RefusedSource) {
 	offices, known := 0, 0
 	for _, r := range refused {
 		if r.LoggedIn > 0 {

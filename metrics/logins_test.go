@@ -11,7 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"congthu/auth"
-	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 var _ auth.Recorder = (*Metrics)(nil)
@@ -60,7 +60,7 @@ func TestDurationsAreSplitIntoTheirParts(t *testing.T) {
 	m.Attempted(auth.Attempt{Protocol: auth.SMTP}, auth.Verdict{Outcome: auth.Locked, Shared: true, Admission: time.Millisecond})
 	want(t, reg, `congthu_login_shared_total{protocol="smtp",result="denied"}`, 1)
 	office := netip.MustParsePrefix("203.0.113.0/24")
-	m.ThrottledSources([]guard.RefusedSource{{LoggedIn: 2}, {}, {LoggedIn: 1, Known: office}, {}, {Known: office}})
+	m.ThrottledSources([]throttle.RefusedSource{{LoggedIn: 2}, {}, {LoggedIn: 1, Known: office}, {}, {Known: office}})
 	want(t, reg, "congthu_throttled_known_sources", 2)
 	m.KnownNetworks(3)
 	want(t, reg, "congthu_known_networks", 3)

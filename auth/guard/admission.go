@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/throttle"
 )
 
 // admit lets the try go on to the mail server, or says why not. Accepted means
@@ -64,9 +65,9 @@ func (t *try) admit(ctx context.Context) auth.Verdict {
 func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 	var patience <-chan time.Time
 	for {
-		p := t.Throttle.begin(t.throttled(), t.now())
+		p := t.Throttle.Begin(t.throttled(), t.now())
 		switch {
-		case p.passage == passes:
+		case p.Passage == throttle.Passes:
 			t.charged, t.passed = true, p
 			return auth.Verdict{}
 		case !t.looked:
@@ -74,14 +75,14 @@ func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 			t.forgiveEverywhere()
 			t.lookAt(ctx)
 			continue
-		case p.passage == refused:
+		case p.Passage == throttle.Refused:
 			return auth.Verdict{Outcome: auth.Throttled, Err: errors.New("too much from this source has failed")}
 		}
 		if patience == nil {
 			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
 		}
 		select {
-		case <-p.ended:
+		case <-p.Ended:
 		case <-patience:
 			return auth.Verdict{Outcome: auth.Throttled, Err: errors.New("too many attempts of this source are under way")}
 		case <-ctx.Done():
@@ -91,10 +92,10 @@ func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 }
 
 // throttled is the try as the throttle sees it.
-func (t *try) throttled() throttled {
-	return throttled{
-		source: t.source, known: t.network, name: t.name, tolerated: t.rules.Lockout.Tolerated, seen: t.seen, looked: t.looked,
-		allowed: t.passed.allowed, granted: t.granted, near: seenNear(t.account.Seen, t.source, t.network, t.now()),
+func (t *try) throttled() throttle.Attempt {
+	return throttle.Attempt{
+		Source: t.source, Known: t.network, Name: t.name, Tolerated: t.rules.Lockout.Tolerated, Seen: t.seen, Looked: t.looked,
+		Allowed: t.passed.Allowed, Granted: t.granted, Near: throttle.SeenNear(t.account.Seen, t.source, t.network, t.now()),
 	}
 }
 
@@ -104,7 +105,7 @@ func (t *try) throttled() throttled {
 func (t *try) lookAt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
-	before := t.Throttle.remembered(t.throttled(), t.now())
+	before := t.Throttle.Remembered(t.throttled(), t.now())
 	a, err := t.Store.Account(ctx, t.name)
 	t.looked = true
 	if err != nil {
@@ -112,16 +113,16 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 	now := t.now()
 	t.account = a // should it be refused, the verdict tells whether it is one
-	t.seen = seenNear(a.Seen, t.source, t.network, now)
+	t.seen = throttle.SeenNear(a.Seen, t.source, t.network, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {
 		return
 	}
 	for _, row := range rows {
-		t.seen = max(t.seen, seenNear(row.Seen, t.source, t.network, now))
+		t.seen = max(t.seen, throttle.SeenNear(row.Seen, t.source, t.network, now))
 	}
 	if t.rules.Lockout.Mode != auth.Off && !t.rules.StrangersOut(a, now) {
-		t.Throttle.forgiven(t.throttled(), before, t.rules.Lockout.CountFailures(a, now), now)
+		t.Throttle.Forgiven(t.throttled(), before, t.rules.Lockout.CountFailures(a, now), now)
 	}
 }
 
@@ -170,11 +171,11 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	if !limited {
 		return false, v
 	}
-	switch p := t.Throttle.grant(t.throttled(), t.now()); {
-	case p == passes:
+	switch p := t.Throttle.Grant(t.throttled(), t.now()); {
+	case p == throttle.Passes:
 		t.granted = true
 		return t.enter(ctx, first)
-	case p == refused && t.rules.FreeSlots(t.account, free, t.now()) == 0:
+	case p == throttle.Refused && t.rules.FreeSlots(t.account, free, t.now()) == 0:
 		return true, auth.Verdict{Outcome: auth.Throttled, Err: errors.New("the account has wrong passwords, and this source or its network has brought as many accounts near their lock today as it may")}
 	}
 	t.aside = true
@@ -182,16 +183,16 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 }
 
 // free is how many wrong passwords of the account the try's source may come after
-// without a grant; limited is false where it needs none: see [Throttle]. Where an
+// without a grant; limited is false where it needs none: see throttle.Throttle. Where an
 // admin has forgiven the account that is all but the one that locks it.
 func (t *try) free(a auth.Account, now time.Time) (n int, limited bool) {
 	switch {
-	case t.Throttle == nil, t.granted, t.passed.proven, a.SeenFrom(t.source, now):
+	case t.Throttle == nil, t.granted, t.passed.Proven, a.SeenFrom(t.source, now):
 		return 0, false
-	case t.passed.forgiven:
+	case t.passed.Forgiven:
 		return t.rules.Lockout.Tolerated, true
 	}
-	return t.throttled().free(), true
+	return t.throttled().Free(), true
 }
 
 func (t *try) reserve(ctx context.Context) (auth.Account, auth.Reservation, error) {
@@ -235,7 +236,7 @@ func (t *try) slots(a auth.Account) int {
 // offlineGrace decides for a known-good password while the store is down, by
 // what this process last knew of the account.
 func (t *try) offlineGrace() bool {
-	k, ok := t.known.get(t.name)
+	k, ok := t.known.Get(t.name)
 	now := t.now()
 	if !ok || t.StoreGrace <= 0 || time.Since(t.began)-time.Duration(t.contact.Load()) >= t.StoreGrace {
 		return false

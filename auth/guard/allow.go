@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/throttle"
 )
 
 // ErrThrottleOff: no source is refused here, so that there is none to allow.
@@ -88,7 +89,7 @@ func (g *Guard) AllowedSources() []auth.AllowedSource {
 }
 
 // RefusedSources returns the sources and networks that this process refuses now.
-func (g *Guard) RefusedSources() []RefusedSource { return g.Throttle.Refused(g.now()) }
+func (g *Guard) RefusedSources() []throttle.RefusedSource { return g.Throttle.Refused(g.now()) }
 
 // allowedSource returns what is allowed to a source now; zero for nothing.
 func (g *Guard) allowedSource(source netip.Prefix, now time.Time) auth.AllowedSource {
@@ -120,7 +121,7 @@ func (g *Guard) applyAllowance(e auth.Event) {
 		}
 	}
 	g.allowed[a.Source] = a
-	g.Throttle.allow(a.Source, a.Until)
+	g.Throttle.Allow(a.Source, a.Until)
 }
 
 // redateAllowed lets no source go on for longer than one can be allowed from now: the
@@ -133,7 +134,7 @@ func (g *Guard) redateAllowed(now time.Time) {
 		if a.Until.After(most) {
 			a.Until = most
 			g.allowed[source] = a
-			g.Throttle.allow(source, a.Until)
+			g.Throttle.Allow(source, a.Until)
 		}
 	}
 }

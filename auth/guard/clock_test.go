@@ -13,6 +13,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/guard"
 	"congthu/auth/storetest"
+	"congthu/auth/throttle"
 )
 
 // wallClock is a machine's clock that can be set; the bubble's is the monotonic one.
@@ -394,7 +395,7 @@ func TestEventsOfNoAccountHaveNone(t *testing.T) {
 	var clock wallClock
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		clock.watched(g, r)
-		g.Throttle = new(guard.Throttle)
+		g.Throttle = new(throttle.Throttle)
 	}, func(b *bench) {
 		b.learnClock()
 		b.want(b.try("lan", good), auth.Accepted)

@@ -29,7 +29,7 @@ const saltSize = 16
 // observeLater compares an accepted password with the fingerprints of the
 // account, off the path of the login.
 func (g *Guard) observeLater(ctx context.Context, u unobserved) {
-	k, _ := g.known.get(u.name)
+	k, _ := g.known.Get(u.name)
 	if i := k.place(u.digest); i < 0 || len(k.accepted[i].observed.Fingerprint) > 0 || g.suspicion.Load() != nil {
 		return
 	}
@@ -57,7 +57,7 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	if !account.Password.SaltedWith(o.Salt) {
 		return // another one was written first
 	}
-	g.known.alter(u.name, func(k *knownGood) {
+	g.known.Alter(u.name, func(k *knownGood) {
 		if i := k.place(u.digest); i >= 0 {
 			k.accepted = slices.Clone(k.accepted)
 			k.accepted[i].observed = o

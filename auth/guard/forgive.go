@@ -18,7 +18,7 @@ const ForgivenEverywhere = "nothing to unlock; forgiven at every gateway"
 // has unlocked here at an instant.
 // The account had wrong passwords from the sources.
 func (g *Guard) forgiveNow(name auth.Name, at time.Time, sources []netip.Prefix) {
-	g.forgiven.put(name, at)
+	g.forgiven.Put(name, at)
 	g.forgive(name, farFuture, farFuture, sources...)
 }
 
@@ -27,7 +27,7 @@ func (g *Guard) forgiveNow(name auth.Name, at time.Time, sources []netip.Prefix)
 // here nothing is left to do.
 func (g *Guard) forgiveSince(name auth.Name, at time.Time) {
 	echo, now := true, g.now()
-	g.forgiven.update(name, func(last time.Time) time.Time {
+	g.forgiven.Update(name, func(last time.Time) time.Time {
 		// Not by their order: the clock may have been set back between two unlocks.
 		echo = at.Equal(last)
 		return at
@@ -55,13 +55,13 @@ func (g *Guard) forgive(name auth.Name, upto, owed time.Time, sources ...netip.P
 	before := func(t time.Time) bool { return !t.After(upto) }
 	g.forgiveDebtsOf(name, owed)
 	var refused []netip.Prefix
-	g.refusals.removeIf(name, func(r refusals) bool {
+	g.refusals.RemoveIf(name, func(r refusals) bool {
 		refused = r.sources()
 		return before(r.latest().At)
 	})
-	g.unanswered.removeIf(name, func(r Refusal) bool { return before(r.At) })
+	g.unanswered.RemoveIf(name, func(r Refusal) bool { return before(r.At) })
 	g.forgetTried(name, upto)
-	g.known.alter(name, func(k *knownGood) {
+	g.known.Alter(name, func(k *knownGood) {
 		if before(k.missed) {
 			k.misses, k.unpaid = 0, nil
 		}
@@ -70,7 +70,7 @@ func (g *Guard) forgive(name auth.Name, upto, owed time.Time, sources ...netip.P
 		return
 	}
 	now := g.now()
-	g.Throttle.forgiveAt(name, now, append(refused, sources...)...)
+	g.Throttle.ForgiveAt(name, now, append(refused, sources...)...)
 	if upto.After(now) {
 		upto = now
 	}
@@ -101,7 +101,7 @@ func (g *Guard) forgiveEverywhere() {
 	g.toForgive = make(map[auth.Name]time.Time)
 	g.mu.Unlock()
 	if len(names) > 0 {
-		g.Throttle.forgiveAccounts(names, g.now())
+		g.Throttle.ForgiveAccounts(names, g.now())
 	}
 	g.mu.Lock()
 	g.unforgiven.Store(len(g.toForgive) > 0)

@@ -11,12 +11,13 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // another is another gateway on the same store, with the same policy.
 func (b *bench) another() *guard.Guard {
 	g := &guard.Guard{
-		Store: b.store, Fingerprints: plainFingerprints{}, Throttle: new(guard.Throttle), Recorder: b.told, Shared: true,
+		Store: b.store, Fingerprints: plainFingerprints{}, Throttle: new(throttle.Throttle), Recorder: b.told, Shared: true,
 		StoreGrace: b.guard.StoreGrace,
 	}
 	setRules(g, b.guard.Rules())

@@ -11,6 +11,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // Many sources together: what they can lock, and who must not suffer for it. The
@@ -154,7 +155,7 @@ func TestABurstOfManySourcesWithoutAGrantPassesTwice(t *testing.T) {
 				for _, g := range gateways {
 					b.guard = g
 					for n := range sources {
-						b.guard.Throttle.SpendGrants(botnet(n).Addr(), time.Now())
+						spendAll(b.guard.Throttle, botnet(n).Addr())
 					}
 				}
 				outcomes := make(map[auth.Outcome]int)
@@ -283,7 +284,7 @@ func TestStrangersWhoWaitKeepNoOwnerWaiting(t *testing.T) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
 		for n := range 10 {
-			b.guard.Throttle.SpendGrants(botnet(n).Addr(), time.Now())
+			spendAll(b.guard.Throttle, botnet(n).Addr())
 		}
 		b.server.delay = 10 * time.Second
 		var judged sync.WaitGroup
@@ -349,7 +350,7 @@ func TestWhereNothingLocksAnAccountNeedsNoGrant(t *testing.T) {
 				r.Lockout.Mode = mode
 			}, func(b *bench) {
 				for n := range 20 {
-					b.guard.Throttle.SpendGrants(botnet(n).Addr(), time.Now())
+					spendAll(b.guard.Throttle, botnet(n).Addr())
 					b.want(b.from(botnet(n), "lan", fmt.Sprint("guess", n)), auth.WrongPassword)
 				}
 			})
@@ -363,7 +364,7 @@ func TestALockThatEndsByItselfLeavesWhatIsFree(t *testing.T) {
 		withThrottle(g, r)
 		r.Lockout.UnlockAfter = 15 * time.Minute
 	}, func(b *bench) {
-		b.guard.Throttle.SpendGrants(elsewhere.Addr(), time.Now())
+		spendAll(b.guard.Throttle, elsewhere.Addr())
 		for guess := range toLock {
 			b.want(b.from(botnet(0), "lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
 		}
@@ -379,9 +380,9 @@ func TestAForgivenAccountIsLockedAgainOnlyWithAGrant(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		sources := []netip.AddrPort{botnet(0), botnet(1), botnet(2), botnet(3)}
 		for _, s := range sources {
-			b.guard.Throttle.SpendGrants(s.Addr(), time.Now())
+			spendAll(b.guard.Throttle, s.Addr())
 		}
-		b.guard.Throttle.ForgiveAccount("lan@example.vn", time.Now(), sources...)
+		unlockAt(b.guard.Throttle, lan, sources...)
 		judged := 0
 		for i := range 4 * freeGuesses {
 			if b.from(sources[i%4], "lan", fmt.Sprint("guess", i)).Outcome == auth.WrongPassword {
@@ -397,12 +398,12 @@ func TestAForgivenAccountIsLockedAgainOnlyWithAGrant(t *testing.T) {
 // An admin lets a source go on: it needs no grant. The account's own lock stands.
 func TestAnAllowedSourceNeedsNoGrant(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
-		b.guard.Throttle.SpendGrants(elsewhere.Addr(), time.Now())
+		spendAll(b.guard.Throttle, elsewhere.Addr())
 		for guess := range freeGuesses {
 			b.want(b.from(botnet(guess), "lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
 		}
 		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
-		b.guard.Throttle.Allow(elsewhere.Addr(), time.Now().Add(time.Hour))
+		allow(b.guard.Throttle, elsewhere.Addr(), time.Now().Add(time.Hour))
 		for guess := freeGuesses; guess < toLock; guess++ {
 			b.want(b.from(elsewhere, "lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
 		}
@@ -413,12 +414,12 @@ func TestAnAllowedSourceNeedsNoGrant(t *testing.T) {
 // Whoever has many sources makes the throttle forget those that did something, but
 // neither the networks that they are in nor anything of the other family.
 func TestManySourcesPushNoNetworkOut(t *testing.T) {
-	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &guard.Throttle{Sources: 64} }, func(b *bench) {
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &throttle.Throttle{Sources: 64} }, func(b *bench) {
 		b.spendGrants(elsewhere)
 		for n := range 400 { // 400 sources of one IPv6 /32, and 200 /40 of them
 			b.from(within("2001:db8::/32", n), "somebody", fmt.Sprint("guess", n))
 		}
-		if n := b.guard.Throttle.Guesses(elsewhere.Addr(), time.Now()); n != freeGuesses {
+		if n := guess(b.guard.Throttle, elsewhere.Addr(), "untried", 6); n != freeGuesses {
 			b.t.Errorf("%d guesses pass at a source that has spent its grants, want %d", n, freeGuesses)
 		}
 		// A /24 with four times as many addresses as are remembered spends its share.
@@ -429,7 +430,7 @@ func TestManySourcesPushNoNetworkOut(t *testing.T) {
 		for n := range 256 {
 			b.from(within(network, n), "somebody", fmt.Sprint("guess", n))
 		}
-		if n := b.guard.Throttle.Guesses(within(network, 0).Addr(), time.Now()); n != freeGuesses {
+		if n := guess(b.guard.Throttle, within(network, 0).Addr(), "untried", 6); n != freeGuesses {
 			b.t.Errorf("%d guesses pass in a network that has spent its grants, want %d", n, freeGuesses)
 		}
 	})

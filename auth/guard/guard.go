@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/internal/lru"
+	"congthu/auth/throttle"
 )
 
 // Guard decides every login. Its fields must not change once it is in use;
@@ -29,7 +31,7 @@ type Guard struct {
 	// no earlier password forgiven.
 	Fingerprints auth.Fingerprinter
 	// Throttle slows down guessing sources; nil: none is.
-	Throttle *Throttle
+	Throttle *throttle.Throttle
 	// Recorder is told what happened; nil: nobody is.
 	Recorder auth.Recorder
 	// Panicked is called for each panic of [auth.Attempt].Verify, which has cost one
@@ -78,17 +80,17 @@ type Guard struct {
 	// digesters are digesters of that key that nobody uses.
 	digesters  sync.Pool
 	gates      gates
-	known      shards[auth.Name, knownGood]
-	voided     generations                        // of known
-	entries    shards[auth.Digest, entry]         // of wrong passwords, where not each repeat counts
-	alerted    shards[auth.Digest, string]        // the day on which an account and program was told that its password runs out
-	refusals   shards[auth.Name, refusals]        // unasked
-	unanswered shards[auth.Name, Refusal]         // by the mail server
-	origins    shards[auth.Name, auth.Origin]     // of last logins
-	tried      shards[auth.Name, []triedPassword] // lately, and wrong
-	forgiven   shards[auth.Name, time.Time]       // the latest unlock of a name that was applied here
+	known      lru.Map[auth.Name, knownGood]
+	voided     generations                         // of known
+	entries    lru.Map[auth.Digest, entry]         // of wrong passwords, where not each repeat counts
+	alerted    lru.Map[auth.Digest, string]        // the day on which an account and program was told that its password runs out
+	refusals   lru.Map[auth.Name, refusals]        // unasked
+	unanswered lru.Map[auth.Name, Refusal]         // by the mail server
+	origins    lru.Map[auth.Name, auth.Origin]     // of last logins
+	tried      lru.Map[auth.Name, []triedPassword] // lately, and wrong
+	forgiven   lru.Map[auth.Name, time.Time]       // the latest unlock of a name that was applied here
 	sharing    sharing
-	shares     shards[netip.Prefix, share]
+	shares     lru.Map[netip.Prefix, share]
 	taking     sync.Mutex   // held while a share is looked at and used
 	began      time.Time    // when the guard came into use
 	contact    atomic.Int64 // last success of the store, nanoseconds since then
@@ -125,7 +127,7 @@ type Policy struct {
 	Names *auth.Namer
 	Rules auth.Rules
 	// KnownNetworks are those of the organisation's own offices, of which none lies in
-	// another: sources in them have more room in the [Throttle].
+	// another: sources in them have more room in the throttle.Throttle.
 	KnownNetworks []netip.Prefix
 
 	strays *strays // of Names; nil where there can be none
@@ -139,13 +141,13 @@ func (g *Guard) SetPolicy(p Policy) {
 		p.strays = old.strays
 	}
 	g.policy.Store(&p)
-	g.Throttle.setKnown(p.KnownNetworks, p.Rules.Lockout.Mode == auth.Enforce)
+	g.Throttle.SetKnown(p.KnownNetworks, p.Rules.Lockout.Mode == auth.Enforce)
 }
 
 // KnownNetwork returns the known network that an address lies in; invalid for none.
 func (g *Guard) KnownNetwork(addr netip.Addr) netip.Prefix {
 	if source := auth.Source(addr); g.Throttle != nil && source.IsValid() {
-		return g.Throttle.knownNetwork(source)
+		return g.Throttle.KnownNetwork(source)
 	}
 	return netip.Prefix{}
 }
@@ -209,13 +211,13 @@ func (g *Guard) init() {
 		if g.WatchClock && g.Now != nil {
 			g.clockAhead.Store(int64(g.Now().Sub(g.began.Round(0))))
 		}
-		g.known = newShards[auth.Name, knownGood](cmp.Or(g.KnownGood, 100_000))
-		g.entries = newShards[auth.Digest, entry](maxEntries)
-		g.alerted = newShards[auth.Digest, string](maxEntries)
-		g.refusals, g.unanswered = newShards[auth.Name, refusals](maxRefusals), newShards[auth.Name, Refusal](maxRefusals)
-		g.forgiven = newShards[auth.Name, time.Time](maxRefusals)
-		g.origins, g.tried = newShards[auth.Name, auth.Origin](maxOrigins), newShards[auth.Name, []triedPassword](maxRefusals)
-		g.shares = newShards[netip.Prefix, share](maxShares)
+		g.known = lru.New[auth.Name, knownGood](cmp.Or(g.KnownGood, 100_000))
+		g.entries = lru.New[auth.Digest, entry](maxEntries)
+		g.alerted = lru.New[auth.Digest, string](maxEntries)
+		g.refusals, g.unanswered = lru.New[auth.Name, refusals](maxRefusals), lru.New[auth.Name, Refusal](maxRefusals)
+		g.forgiven = lru.New[auth.Name, time.Time](maxRefusals)
+		g.origins, g.tried = lru.New[auth.Name, auth.Origin](maxOrigins), lru.New[auth.Name, []triedPassword](maxRefusals)
+		g.shares = lru.New[netip.Prefix, share](maxShares)
 		g.logins = make(map[auth.Name]time.Time)
 		g.allowed = make(map[netip.Prefix]auth.AllowedSource)
 		g.toForgive, g.forgiveSoon = make(map[auth.Name]time.Time), make(chan struct{}, 1)
@@ -279,7 +281,7 @@ func (g *Guard) attempt(ctx context.Context, a auth.Attempt, second bool) (v aut
 
 	defer func() {
 		if t.charged {
-			g.Throttle.end(t.throttled(), t.ending, g.now())
+			g.Throttle.End(t.throttled(), t.ending, g.now())
 		}
 		t.leavePlace()
 	}()
@@ -333,21 +335,21 @@ type try struct {
 	name    auth.Name
 	digest  auth.Digest
 
-	account     auth.Account     // as of the admission; that of counter if there is one
-	reservation auth.Reservation // none when good
-	counter     auth.Name        // that the name shares with others, for want of room; empty for none
-	place       place            // in the room for unknown names
-	good        bool             // the same password was accepted before
-	seen        int              // the account was logged in to from near this source lately: see throttled
-	looked      bool             // so that seen is known
-	charged     bool             // the throttle counts it as under way
-	passed      passing          // what the throttle said when it began to
-	granted     bool             // the throttle has given it one of the source's grants
-	aside       bool             // it waits for a grant, or for a slot that needs none
-	ending      ending           // and so when it is over
-	compared    auth.Digest      // the latest known-good digest when this try has missed
-	missedGood  bool             // there was one
-	offline     bool             // the store is down, and good will do
+	account     auth.Account      // as of the admission; that of counter if there is one
+	reservation auth.Reservation  // none when good
+	counter     auth.Name         // that the name shares with others, for want of room; empty for none
+	place       place             // in the room for unknown names
+	good        bool              // the same password was accepted before
+	seen        int               // the account was logged in to from near this source lately: see throttled
+	looked      bool              // so that seen is known
+	charged     bool              // the throttle counts it as under way
+	passed      throttle.Decision // what the throttle said when it began to
+	granted     bool              // the throttle has given it one of the source's grants
+	aside       bool              // it waits for a grant, or for a slot that needs none
+	ending      throttle.Ending   // and so when it is over
+	compared    auth.Digest       // the latest known-good digest when this try has missed
+	missedGood  bool              // there was one
+	offline     bool              // the store is down, and good will do
 }
 
 // busy is the verdict on a try that has waited long enough. Where a wrong password of

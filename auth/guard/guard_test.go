@@ -21,6 +21,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/guard"
 	"congthu/auth/storetest"
+	"congthu/auth/throttle"
 )
 
 const (
@@ -1211,7 +1212,7 @@ func TestAStrangerLearnsNothingFromTheKnownGoodPassword(t *testing.T) {
 	stranger := netip.MustParseAddrPort("203.0.113.7:1")
 	for name, from := range map[string]netip.AddrPort{"from elsewhere": stranger, "from the owner's address": office} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = new(guard.Throttle) }, func(b *bench) {
+			inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = new(throttle.Throttle) }, func(b *bench) {
 				b.want(b.try("lan", good), auth.Accepted)
 				guess := func(login, password string) auth.Outcome {
 					return b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret(password), Source: from}).Outcome

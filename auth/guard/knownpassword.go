@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/internal/lru"
 )
 
 // generations tell whether what is known of a name was made void while a login was
@@ -18,7 +19,7 @@ import (
 type generations [1024]atomic.Uint64
 
 // of returns the counter of a name.
-func (g *generations) of(name auth.Name) *atomic.Uint64 { return &g[shard(name, len(g))] }
+func (g *generations) of(name auth.Name) *atomic.Uint64 { return &g[lru.Shard(name, len(g))] }
 
 // forgetKnown makes void what is known of an account: its passwords that were
 // accepted, and the account as it was then, by which a login goes on while the
@@ -28,7 +29,7 @@ func (g *Guard) forgetKnown(name auth.Name) {
 	// In this order: a login that is being settled either sees the new generation,
 	// or has written what is removed then.
 	g.voided.of(name).Add(1)
-	g.known.remove(name)
+	g.known.Remove(name)
 }
 
 // knownGood is what is known of the passwords that were accepted for an account.
@@ -116,7 +117,7 @@ func (k *knownGood) drop(d auth.Digest) {
 // fingerprinted returns the fingerprint of a password, if this process has made it with
 // the salt.
 func (g *Guard) fingerprinted(name auth.Name, d auth.Digest, salt []byte) (o auth.Observation) {
-	k, ok := g.known.get(name)
+	k, ok := g.known.Get(name)
 	if i := k.place(d); ok && i >= 0 && bytes.Equal(k.accepted[i].observed.Salt, salt) {
 		o = k.accepted[i].observed
 	}
@@ -129,11 +130,11 @@ func (g *Guard) fingerprinted(name auth.Name, d auth.Digest, salt []byte) (o aut
 // than are tolerated, nor on one day without the mail server being asked; beyond
 // that it is asked like for any other.
 func (t *try) isGood() (good bool) {
-	if _, wrong := t.entries.get(t.digest); wrong {
+	if _, wrong := t.entries.Get(t.digest); wrong {
 		return false // when it was counted; repeated, it takes no comparison
 	}
 	most := t.rules.Lockout.Tolerated
-	t.known.alter(t.name, func(k *knownGood) {
+	t.known.Alter(t.name, func(k *knownGood) {
 		if len(k.unpaid) > 0 && k.day != t.rules.Day(t.now()) {
 			k.unpaid = nil
 		}
@@ -157,7 +158,7 @@ func (t *try) paid() {
 	if !t.missedGood {
 		return
 	}
-	t.known.alter(t.name, func(k *knownGood) {
+	t.known.Alter(t.name, func(k *knownGood) {
 		k.unpaid = slices.DeleteFunc(slices.Clone(k.unpaid), func(d auth.Digest) bool { return d == t.digest })
 	})
 }
@@ -168,5 +169,5 @@ func (t *try) missed() {
 	if t.missedGood {
 		return
 	}
-	t.known.alter(t.name, func(k *knownGood) { k.misses, k.missed = k.misses+1, t.now() })
+	t.known.Alter(t.name, func(k *knownGood) { k.misses, k.missed = k.misses+1, t.now() })
 }

@@ -15,7 +15,7 @@ const maxOrigins = 16384
 // when it does not remember one.
 func (g *Guard) LastLogin(name auth.Name) auth.Origin {
 	g.init()
-	o, _ := g.origins.get(name)
+	o, _ := g.origins.Get(name)
 	return o
 }
 
@@ -55,7 +55,7 @@ func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict) {
 		},
 		digest: g.digest(v.Name, a.Password),
 	}
-	g.tried.update(v.Name, func(all []triedPassword) []triedPassword {
+	g.tried.Update(v.Name, func(all []triedPassword) []triedPassword {
 		wrong := func(p triedPassword) bool { return p.digest == latest.digest }
 		if v.Outcome == auth.Locked && !slices.ContainsFunc(all, wrong) {
 			return all
@@ -77,7 +77,7 @@ func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict) {
 // within a day, since it was unlocked last, in the order of their latest tries.
 func (g *Guard) LatelyTried(name auth.Name) []Tried {
 	g.init()
-	all, _ := g.tried.get(name)
+	all, _ := g.tried.Get(name)
 	now := g.now()
 	var digests []auth.Digest
 	var found []Tried
@@ -97,7 +97,7 @@ func (g *Guard) LatelyTried(name auth.Name) []Tried {
 
 // forgetTried forgets the wrong passwords of an account that came up to an instant.
 func (g *Guard) forgetTried(name auth.Name, upto time.Time) {
-	g.tried.removeIf(name, func(all []triedPassword) bool {
+	g.tried.RemoveIf(name, func(all []triedPassword) bool {
 		return !slices.ContainsFunc(all, func(p triedPassword) bool { return p.Last.After(upto) })
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // right tries a password that the mail server takes, whatever others it takes as well.
@@ -120,7 +121,7 @@ func TestTheStrictestReadingCountsAnyEarlierPassword(t *testing.T) {
 // many accounts.
 func TestTheThrottleCountsEarlierPasswordsOfSourcesThatAreNotProven(t *testing.T) {
 	stranger := netip.MustParseAddrPort("203.0.113.7:4000")
-	throttled := func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &guard.Throttle{Failures: 3} }
+	throttled := func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &throttle.Throttle{Failures: 3} }
 	from := func(b *bench, source netip.AddrPort, password string) auth.Verdict {
 		return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Source: source})
 	}
@@ -359,11 +360,11 @@ func TestWithoutTheStoreEachPasswordHasItsOwnAge(t *testing.T) {
 // A phone at a place that its owner logged in to from before takes none of the room
 // of those who log in there for the first time.
 func TestAnEarlierPasswordCountsNotWhereTheAccountRemembersTheSource(t *testing.T) {
-	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &guard.Throttle{Accounts: 1} }, func(b *bench) {
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &throttle.Throttle{Accounts: 1} }, func(b *bench) {
 		b.want(b.right("A"), auth.Accepted)
 		b.want(b.right("B"), auth.Accepted)
 		time.Sleep(48 * time.Hour)
-		b.restart(func(g *guard.Guard) { g.Throttle = &guard.Throttle{Accounts: 1} })
+		b.restart(func(g *guard.Guard) { g.Throttle = &throttle.Throttle{Accounts: 1} })
 		b.want(b.try("lan", "A"), auth.PreviousPassword)
 		b.want(b.try("newcomer", "mistyped"), auth.WrongPassword)
 	})

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"congthu/auth"
+	"congthu/auth/internal/lru"
 )
 
 // gates are the queues before accounts whose slots are all taken: attempts
@@ -14,7 +15,7 @@ import (
 //
 // Who may use only some of the slots steps aside into a second queue: what keeps
 // it waiting does not keep those who may use all. The heads of both ask.
-type gates [maxShards]struct {
+type gates [lru.MaxShards]struct {
 	mu     sync.Mutex
 	queues map[auth.Name]*queue
 }
@@ -35,7 +36,7 @@ type waiter struct {
 
 // enter joins the queue of name; false when it is too long.
 func (all *gates) enter(name auth.Name) (*waiter, bool) {
-	g := &all[shard(name, len(all))]
+	g := &all[lru.Shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queues[name]
@@ -62,7 +63,7 @@ func (q *queue) join(w *waiter) bool {
 // stepAside moves w to the end of the second queue, if it is not there, and lets
 // the next one of the first look; false when the second is too long.
 func (all *gates) stepAside(w *waiter) bool {
-	g := &all[shard(w.name, len(all))]
+	g := &all[lru.Shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if w.aside == 1 {
@@ -76,7 +77,7 @@ func (all *gates) stepAside(w *waiter) bool {
 
 // leave takes w out of its queue and lets the next one look.
 func (all *gates) leave(w *waiter) {
-	g := &all[shard(w.name, len(all))]
+	g := &all[lru.Shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queues[w.name]
@@ -111,7 +112,7 @@ func (q *queue) wake() {
 
 // first reports whether w is at the head of its queue.
 func (all *gates) first(w *waiter) bool {
-	g := &all[shard(w.name, len(all))]
+	g := &all[lru.Shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	waiting := g.queues[w.name][w.aside]
@@ -120,7 +121,7 @@ func (all *gates) first(w *waiter) bool {
 
 // wake lets the heads of the queues look: a slot may be free.
 func (all *gates) wake(name auth.Name) {
-	g := &all[shard(name, len(all))]
+	g := &all[lru.Shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if q := g.queues[name]; q != nil {
@@ -131,7 +132,7 @@ func (all *gates) wake(name auth.Name) {
 // wakeAll lets everybody look: the password may have become known good, or the
 // account locked or unlocked.
 func (all *gates) wakeAll(name auth.Name) {
-	g := &all[shard(name, len(all))]
+	g := &all[lru.Shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if q := g.queues[name]; q != nil {

@@ -42,7 +42,7 @@ const maxRefusals = 4096
 func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
 	switch v.Outcome {
 	case auth.Accepted:
-		g.origins.put(v.Name, auth.OriginOf(a, g.now()))
+		g.origins.Put(v.Name, auth.OriginOf(a, g.now()))
 	case auth.WrongPassword, auth.RepeatedPassword, auth.Locked:
 		g.noteTried(a, v)
 	}
@@ -50,18 +50,18 @@ func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
 	case v.Name == "":
 	case v.Outcome == auth.Throttled, v.Outcome == auth.Busy:
 		latest := Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome, Unfamiliar: errors.Is(v.Err, ErrUnfamiliar)}
-		g.refusals.update(v.Name, func(r refusals) refusals {
+		g.refusals.Update(v.Name, func(r refusals) refusals {
 			r.add(latest)
 			return r
 		})
 	case v.Outcome == auth.Unavailable, v.Outcome == auth.StoreUnavailable:
-		g.unanswered.put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
+		g.unanswered.Put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
 	case v.Outcome == auth.Accepted:
-		g.refusals.alter(v.Name, func(r *refusals) { r.loggedIn(auth.Source(a.Source.Addr())) })
-		g.refusals.removeIf(v.Name, func(r refusals) bool { return len(r) == 0 })
-		g.unanswered.remove(v.Name)
+		g.refusals.Alter(v.Name, func(r *refusals) { r.loggedIn(auth.Source(a.Source.Addr())) })
+		g.refusals.RemoveIf(v.Name, func(r refusals) bool { return len(r) == 0 })
+		g.unanswered.Remove(v.Name)
 	case v.Outcome == auth.WrongPassword, v.Outcome == auth.PreviousPassword, v.Outcome == auth.Refused, v.Outcome == auth.Revoked, v.Outcome == auth.Expired:
-		g.unanswered.remove(v.Name)
+		g.unanswered.Remove(v.Name)
 	}
 }
 
@@ -70,7 +70,7 @@ func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
 // after it from the same source.
 func (g *Guard) LatelyRefused(name auth.Name) Refusal {
 	g.init()
-	r, _ := g.refusals.get(name)
+	r, _ := g.refusals.Get(name)
 	return g.lately(r.latest())
 }
 
@@ -79,7 +79,7 @@ func (g *Guard) LatelyRefused(name auth.Name) Refusal {
 // if there was no verdict since. There is nothing about it to unlock.
 func (g *Guard) LatelyUnanswered(name auth.Name) Refusal {
 	g.init()
-	r, _ := g.unanswered.get(name)
+	r, _ := g.unanswered.Get(name)
 	return g.lately(r)
 }
 

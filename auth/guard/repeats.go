@@ -49,8 +49,8 @@ func (t *try) enterWrong(now time.Time) (written chan struct{}, same bool) {
 		return nil, false
 	}
 	at, connected := t.running(time.Now()), t.running(t.Connected)
-	forgiven, _ := t.forgiven.get(t.name)
-	t.entries.update(t.digest, func(e entry) entry {
+	forgiven, _ := t.forgiven.Get(t.name)
+	t.entries.Update(t.digest, func(e entry) entry {
 		if !e.first.After(forgiven) || at-e.offered >= repeatMemory {
 			e = entry{first: now, since: at} // entered for the first time, or anew
 		} else if e.same(window, at, connected) {
@@ -71,13 +71,13 @@ func (t *try) entered(written chan struct{}, counted bool) {
 		return
 	}
 	if counted {
-		t.entries.alter(t.digest, func(e *entry) {
+		t.entries.Alter(t.digest, func(e *entry) {
 			if e.written == written {
 				e.written, e.answered = nil, t.running(time.Now())
 			}
 		})
 	} else {
-		t.entries.removeIf(t.digest, func(e entry) bool { return e.written == written })
+		t.entries.RemoveIf(t.digest, func(e entry) bool { return e.written == written })
 	}
 	close(written)
 }
@@ -95,7 +95,7 @@ func (t *try) settleSame(ctx context.Context, written <-chan struct{}) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if e, there := t.entries.get(t.digest); !there || e.written != nil {
+		if e, there := t.entries.Get(t.digest); !there || e.written != nil {
 			return errNotWritten
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"congthu/auth"
-	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // Names that have failed once stay for a day, though they count for ten minutes
@@ -49,7 +49,7 @@ func TestNamesThatFailedOnceTakeNoOwnersRoom(t *testing.T) {
 						guesses++
 					}
 				}
-				if guesses < guard.MaxPerSource {
+				if guesses < throttle.MaxPerSource {
 					t.Errorf("only %d guesses pass", guesses)
 				}
 				// Back, and with a new password.
@@ -69,7 +69,7 @@ func TestASourceIsRememberedWithFewNames(t *testing.T) {
 				n++
 			}
 		}
-		if n := b.guard.Throttle.MostOfASource(); n > 100 {
+		if n := accountsOf(b.guard.Throttle); n > 100 {
 			t.Errorf("%d names are remembered", n)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/throttle"
 )
 
 func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, time.Hour)) }
@@ -25,7 +26,7 @@ func (t *try) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
 		t.release(ctx)
 		return auth.Verdict{Outcome: auth.Refused, Code: answer.Code, Err: answer.Err}
 	case auth.InDoubt:
-		t.ending = endedInDoubt
+		t.ending = throttle.EndedInDoubt
 		if t.reservation != 0 {
 			t.place.used.Store(true) // it will be
 			t.owe(&debt{
@@ -65,20 +66,20 @@ func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict 
 	if t.good {
 		// It was right a moment ago: it has been changed at the mail server. Others
 		// that work beside it may not have been.
-		t.known.alter(t.name, func(k *knownGood) { k.drop(t.digest) })
+		t.known.Alter(t.name, func(k *knownGood) { k.drop(t.digest) })
 	}
 	previous := t.isPrevious(ctx)
 	if previous && !t.rules.Lockout.CountPrevious {
-		if !t.good && !t.passed.proven && !t.account.SeenFrom(t.source, now) {
-			t.ending = endedPrevious // it proves nobody
+		if !t.good && !t.passed.Proven && !t.account.SeenFrom(t.source, now) {
+			t.ending = throttle.EndedPrevious // it proves nobody
 		}
 		t.noteStale(ctx, now)
 		return auth.Verdict{Outcome: auth.PreviousPassword, Err: answer.Err}
 	}
 	written, same := t.enterWrong(now)
 	if same {
-		if !t.good && !t.passed.proven && !t.account.SeenFrom(t.source, now) {
-			t.ending = endedRepeated
+		if !t.good && !t.passed.Proven && !t.account.SeenFrom(t.source, now) {
+			t.ending = throttle.EndedRepeated
 		}
 		if err := t.settleSame(ctx, written); err != nil {
 			return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
@@ -87,10 +88,10 @@ func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict 
 	}
 	counted := false
 	defer func() { t.entered(written, counted) }()
-	t.ending = endedWrong
+	t.ending = throttle.EndedWrong
 	t.missed()
 	if !t.charged {
-		t.Throttle.failed(t.throttled(), t.ending, now)
+		t.Throttle.Failed(t.throttled(), t.ending, now)
 	}
 	err := t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Reject), heard: true})
 	counted = err == nil || t.reservation != 0 // owed
@@ -224,7 +225,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 // a day through each mail program, since some show nothing of it, and others open
 // several connections.
 func (t *try) tellToday(now time.Time) (tell bool) {
-	t.alerted.update(t.listener(), func(last string) string {
+	t.alerted.Update(t.listener(), func(last string) string {
 		day := t.rules.Day(now)
 		tell = day != last
 		return day
@@ -234,7 +235,7 @@ func (t *try) tellToday(now time.Time) (tell bool) {
 
 // alertedOn is the day on which the user was told last through this mail program.
 func (t *try) alertedOn() string {
-	day, _ := t.alerted.get(t.listener())
+	day, _ := t.alerted.Get(t.listener())
 	return day
 }
 
@@ -275,17 +276,17 @@ func (t *try) accepted(account auth.Account, generation uint64, o auth.Observati
 		return
 	}
 	unchanged := func() bool { return t.voided.of(t.name).Load() == generation }
-	k, remembered := t.known.updateIf(t.name, unchanged, func(k knownGood) knownGood {
+	k, remembered := t.known.UpdateIf(t.name, unchanged, func(k knownGood) knownGood {
 		k.accept(t.digest, t.source, o, account)
 		return k
 	})
-	t.entries.remove(t.digest)
+	t.entries.Remove(t.digest)
 	t.forgiveDebts(t.name)
 	if t.rules.ClockSuspect {
 		t.noteLogin(t.now())
 	}
 	t.gates.wakeAll(t.name)
-	t.Throttle.succeeded(t.throttled(), t.now())
+	t.Throttle.Succeeded(t.throttled(), t.now())
 	if remembered && len(k.accepted[0].observed.Fingerprint) == 0 && t.Fingerprints != nil {
 		select {
 		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:

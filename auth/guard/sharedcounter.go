@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/throttle"
 )
 
 // A name that nobody ever logged in with has failures of its own as long as the
@@ -192,15 +193,15 @@ func (t *try) takePlace() bool {
 	t.taking.Lock()
 	defer t.taking.Unlock()
 	now := t.now()
-	networks := append([]netip.Prefix{t.source}, networksAbove(t.source)...)
+	networks := append([]netip.Prefix{t.source}, throttle.NetworksAbove(t.source)...)
 	for i, network := range networks {
-		s, _ := t.shares.get(network)
+		s, _ := t.shares.Get(network)
 		if s.of(now).taken >= max(1, t.MaxUnknown*(1<<i)/sourcePart) {
 			return false
 		}
 	}
 	for _, network := range networks {
-		t.shares.update(network, func(s share) share { s = s.of(now); s.taken++; return s })
+		t.shares.Update(network, func(s share) share { s = s.of(now); s.taken++; return s })
 	}
 	t.place.taken = true
 	return true
@@ -212,7 +213,7 @@ func (t *try) leavePlace() {
 		return
 	}
 	t.place.taken = false
-	for _, network := range append([]netip.Prefix{t.source}, networksAbove(t.source)...) {
-		t.shares.alter(network, func(s *share) { s.taken = max(0, s.taken-1) })
+	for _, network := range append([]netip.Prefix{t.source}, throttle.NetworksAbove(t.source)...) {
+		t.shares.Alter(network, func(s *share) { s.taken = max(0, s.taken-1) })
 	}
 }

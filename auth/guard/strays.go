@@ -41,7 +41,7 @@ func (t *try) existing(ctx context.Context, names *auth.Namer) (auth.Name, auth.
 	if err != nil {
 		return "", auth.Malformed, err
 	}
-	if _, good := t.known.get(name); good {
+	if _, good := t.known.Get(name); good {
 		return name, auth.Accepted, nil // and needs no store
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())

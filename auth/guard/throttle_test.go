@@ -12,12 +12,13 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // Strangers: who guesses at accounts that are not theirs, from where, and who
 // must not suffer for it.
 
-func withThrottle(g *guard.Guard, _ *auth.Rules) { g.Throttle = new(guard.Throttle) }
+func withThrottle(g *guard.Guard, _ *auth.Rules) { g.Throttle = new(throttle.Throttle) }
 
 // from is one try from a source.
 func (b *bench) from(source netip.AddrPort, login, password string) auth.Verdict {
@@ -38,7 +39,7 @@ func (b *bench) employ(prefix string, n int) (logins []string) {
 // password and no source.
 func (b *bench) restarted() {
 	old := b.guard
-	b.guard = &guard.Guard{Store: old.Store, Fingerprints: old.Fingerprints, Recorder: old.Recorder, EndSessions: old.EndSessions, Throttle: new(guard.Throttle)}
+	b.guard = &guard.Guard{Store: old.Store, Fingerprints: old.Fingerprints, Recorder: old.Recorder, EndSessions: old.EndSessions, Throttle: new(throttle.Throttle)}
 	b.setRules(old.Rules())
 }
 
@@ -304,12 +305,12 @@ func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
 func TestMorePeopleThanAreRememberedLogInFromOneAddress(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
-		everybody := b.employ("person", guard.MaxPerSource+1000)
+		everybody := b.employ("person", throttle.MaxPerSource+1000)
 		for range 2 { // and after a restart
 			for _, p := range everybody {
 				b.want(b.from(office, p, good), auth.Accepted)
 			}
-			if n := b.guard.Throttle.MostOfASource(); n > guard.MaxPerSource {
+			if n := accountsOf(b.guard.Throttle); n > throttle.MaxPerSource {
 				b.t.Errorf("%d accounts are remembered of one source", n)
 			}
 			b.restarted()
@@ -372,7 +373,7 @@ func TestGuessingSlowlyBetweenTheOwnersLoginsIsStopped(t *testing.T) {
 		t.Run(fmt.Sprintf("throttle %v", throttled), func(t *testing.T) {
 			inBubble(t, func(g *guard.Guard, _ *auth.Rules) {
 				if throttled {
-					g.Throttle = new(guard.Throttle)
+					g.Throttle = new(throttle.Throttle)
 				}
 			}, func(b *bench) {
 				midnight := time.Date(2000, 1, 2, 0, 0, 0, 0, auth.DefaultRules().Location)
@@ -526,11 +527,11 @@ func TestAnOutageOfTheMailServerThrottlesNoColleague(t *testing.T) {
 }
 
 func TestASourceIsRememberedInBoundedMemory(t *testing.T) {
-	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &guard.Throttle{Sources: 64} }, func(b *bench) {
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &throttle.Throttle{Sources: 64} }, func(b *bench) {
 		for i := range 5000 {
 			b.from(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1), "lan", "x")
 		}
-		if n := b.guard.Throttle.Remembered(); n > 64 {
+		if n := sourcesOf(b.guard.Throttle); n > 64 {
 			b.t.Errorf("%d sources are remembered, want 64 at most", n)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/guard"
 	"congthu/auth/storetest/testenv"
+	"congthu/auth/throttle"
 )
 
 // Rounds is how often a test with random timing is made: usual times, or more
@@ -350,7 +351,7 @@ func (h *gateways) start() {
 		g.StoreGrace = time.Hour
 	}
 	if h.throttled {
-		g.Throttle = &guard.Throttle{Failures: 3} // so that it refuses before the lock
+		g.Throttle = &throttle.Throttle{Failures: 3} // so that it refuses before the lock
 	}
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off

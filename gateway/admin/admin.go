@@ -46,6 +46,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/audit"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // Server answers the requests of admins. The fields must not change once one of
@@ -146,7 +147,7 @@ type Guard interface {
 	AllowSource(ctx context.Context, addr netip.Addr, d time.Duration, act auth.Act) (auth.AllowedSource, error)
 	EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.Act) (auth.AllowedSource, error)
 	AllowedSources() []auth.AllowedSource
-	RefusedSources() []guard.RefusedSource
+	RefusedSources() []throttle.RefusedSource
 	KnownNetwork(addr netip.Addr) netip.Prefix
 	OtherNames(ctx context.Context, account auth.Name) ([]auth.Account, error)
 	Merge(ctx context.Context, account auth.Name, act auth.Act, dry bool) (guard.Merged, error)

@@ -13,6 +13,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/guard"
 	"congthu/auth/incident"
+	"congthu/auth/throttle"
 )
 
 // SourceList is what is known of sources: those that are allowed whatever they have
@@ -36,7 +37,7 @@ type AllowedSource struct {
 }
 
 // RefusedSource is a source, or a network of sources, that is refused for now; see
-// [guard.RefusedSource].
+// [throttle.RefusedSource].
 type RefusedSource struct {
 	Source    string    `json:"source" doc:"An IPv4 address, an IPv6 /64, or a network above one."`
 	Since     time.Time `json:"since"`
@@ -245,7 +246,7 @@ func allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 }
 
 // refusedSource shows a source that is refused for now.
-func refusedSource(r guard.RefusedSource, attack bool, rules auth.Rules) RefusedSource {
+func refusedSource(r throttle.RefusedSource, attack bool, rules auth.Rules) RefusedSource {
 	v := RefusedSource{
 		Source: sourceName(r.Source), Since: r.Since.UTC(),
 		Accounts: r.Accounts, Failures: r.Failures, NearLock: r.NearLock, LoggedIn: r.LoggedIn, Guessing: r.Guessing, Suspected: attack,

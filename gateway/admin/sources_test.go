@@ -10,13 +10,14 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // throttled is a fixture with a throttle, in which a source has guessed at many names.
 func throttled(t *testing.T, f *fixture, source string) *fixture {
 	t.Helper()
 	if f.guard.Throttle == nil {
-		f.guard.Throttle = new(guard.Throttle)
+		f.guard.Throttle = new(throttle.Throttle)
 	}
 	for i := range 12 {
 		f.attempt(t, fmt.Sprint("ten", i), source, auth.JudgedWrong)
@@ -94,7 +95,7 @@ func TestASourceIsAllowedAndThatIsEnded(t *testing.T) {
 // from, lies in an office of the organisation.
 func TestSourcesInKnownNetworksAreSaidToBeOffices(t *testing.T) {
 	f := newFixture(t)
-	f.guard.Throttle = new(guard.Throttle)
+	f.guard.Throttle = new(throttle.Throttle)
 	f.guard.SetPolicy(guard.Policy{
 		Names: &auth.Namer{Default: "example.org"}, Rules: f.guard.Rules(),
 		KnownNetworks: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},

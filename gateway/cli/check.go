@@ -20,7 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"congthu/auth"
-	"congthu/auth/guard"
+	"congthu/auth/throttle"
 	"congthu/gateway/config"
 	"congthu/gateway/upstream"
 )
@@ -121,7 +121,7 @@ func (k *check) knownNetworks() {
 	without, with := k.config.Rules().Lockout.WithoutGrant()
 	more := tr("what locks it, and how many accounts a source can lock, is the same")
 	if k.config.Rules().Lockout.Mode != auth.Enforce {
-		more = trf("while rules.lockout does not lock, a source has %d times the room", guard.KnownNetworkTimes)
+		more = trf("while rules.lockout does not lock, a source has %d times the room", throttle.KnownNetworkTimes)
 	}
 	k.say("ok", "known networks", trf("%s: an account that was not logged in to from there may have %d wrong passwords before a source there needs room for it, elsewhere %d; %s",
 		strings.Join(networks, ", "), with, without, more))

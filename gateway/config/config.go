@@ -283,7 +283,7 @@ type Audit struct {
 func (a Audit) Keep() time.Duration { return time.Duration(a.KeepDays) * 24 * time.Hour }
 
 // Throttle bounds what one source may do wrong; the fields are those of
-// [guard.Throttle].
+// [throttle.Throttle].
 type Throttle struct {
 	Enabled  bool          `yaml:"enabled"`
 	Window   time.Duration `yaml:"window"`

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"congthu/auth"
-	"congthu/auth/guard"
+	"congthu/auth/throttle"
 	"congthu/gateway/upstream"
 )
 
@@ -343,16 +343,16 @@ func readKnownNetwork(text string) (KnownNetwork, error) {
 	case network.Bits() > source.Bits():
 		return KnownNetwork{}, &mistake{fmt.Sprintf("%q is a part of one source: an IPv6 /64 is what one customer is given", text),
 			fmt.Sprintf("write the /64: %s", source)}
-	case network.Addr().Is4() && network.Bits() < guard.LargestKnownIPv4, network.Addr().Is6() && network.Bits() < guard.LargestKnownIPv6:
+	case network.Addr().Is4() && network.Bits() < throttle.LargestKnownIPv4, network.Addr().Is6() && network.Bits() < throttle.LargestKnownIPv6:
 		return KnownNetwork{}, tooWide(network)
 	}
 	return KnownNetwork(network), nil
 }
 
 func tooWide(network netip.Prefix) error {
-	most := guard.LargestKnownIPv4
+	most := throttle.LargestKnownIPv4
 	if network.Addr().Is6() {
-		most = guard.LargestKnownIPv6
+		most = throttle.LargestKnownIPv6
 	}
 	return &mistake{fmt.Sprintf("%q is too wide for an office: strangers are in it, who would have the room of colleagues", network),
 		fmt.Sprintf("list the networks or addresses that your offices come from, each of %d bits or more", most)}

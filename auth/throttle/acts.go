@@ -1,4 +1,4 @@
-package guard
+package throttle
 
 import (
 	"cmp"
@@ -13,20 +13,20 @@ import (
 
 // What admins do to the throttle, and what they see of it.
 
-// forgiveAccounts forgets the failures of accounts, up to an instant for each, at
+// ForgiveAccounts forgets the failures of accounts, up to an instant for each, at
 // every source and network: an admin has unlocked them. Where an account had failed
 // it counts as proven for a day. Nothing else that a source has done is forgotten,
 // and what it has spent to bring an account near its lock stays spent.
 //
 // All sources are looked at, which takes some 50 ms when as many are remembered as
 // there is room for: hence for many accounts at once.
-func (t *Throttle) forgiveAccounts(upto map[auth.Name]time.Time, now time.Time) {
+func (t *Throttle) ForgiveAccounts(upto map[auth.Name]time.Time, now time.Time) {
 	if t == nil {
 		return
 	}
 	t.init()
 	for size := range t.histories {
-		t.histories[size].each(func(_ netip.Prefix, h *sourceHistory) {
+		t.histories[size].Each(func(_ netip.Prefix, h *sourceHistory) {
 			forgiven := false
 			consider := func(name auth.Name, upto time.Time) {
 				// A failure in the future is of before the clock was set back.
@@ -53,15 +53,15 @@ func (t *Throttle) forgiveAccounts(upto map[auth.Name]time.Time, now time.Time) 
 	}
 }
 
-// forgiveAt does so for one account at some sources, such as those that its user was
+// ForgiveAt does so for one account at some sources, such as those that its user was
 // refused at, whether or not it had failed there.
-func (t *Throttle) forgiveAt(name auth.Name, now time.Time, sources ...netip.Prefix) {
+func (t *Throttle) ForgiveAt(name auth.Name, now time.Time, sources ...netip.Prefix) {
 	if t == nil {
 		return
 	}
 	t.init()
 	for _, source := range sources {
-		levels, n := throttled{source: source, known: t.knownNetwork(source)}.levels()
+		levels, n := Attempt{Source: source, Known: t.KnownNetwork(source)}.levels()
 		for _, l := range levels[:n] {
 			t.look(l, now, func(h *sourceHistory) {
 				if h.room(name) {
@@ -75,7 +75,7 @@ func (t *Throttle) forgiveAt(name auth.Name, now time.Time, sources ...netip.Pre
 // forgive forgets the failures of one account.
 func (h *sourceHistory) forgive(name auth.Name, now time.Time) {
 	h.change(name, func(s *sourceAccount) {
-		if s.spent && len(h.spent) < maxPerSource {
+		if s.spent && len(h.spent) < MaxPerSource {
 			h.spent = append(h.spent, s.failed)
 		}
 		s.recent, s.wrong, s.spent, s.failed = 0, 0, false, time.Time{}
@@ -91,11 +91,11 @@ type allowances struct {
 	until map[netip.Prefix]time.Time
 }
 
-// allow lets a source go on until then, whatever it or its networks have done; a
+// Allow lets a source go on until then, whatever it or its networks have done; a
 // time that is not in the future ends that. What the source does is counted for
 // itself, and stands against it afterwards, but not for its networks: it takes
 // nothing of the share of its neighbours. No account has more slots for it.
-func (t *Throttle) allow(source netip.Prefix, until time.Time) {
+func (t *Throttle) Allow(source netip.Prefix, until time.Time) {
 	if t == nil {
 		return
 	}
@@ -112,10 +112,10 @@ func (t *Throttle) allow(source netip.Prefix, until time.Time) {
 	w.some.Store(len(w.until) > 0)
 	w.mu.Unlock()
 	t.init()
-	levels, n := throttled{source: source, known: t.knownNetwork(source)}.levels()
+	levels, n := Attempt{Source: source, Known: t.KnownNetwork(source)}.levels()
 	for _, l := range levels[:n] {
 		// Those who wait for the source may go on.
-		t.histories[l.size].alter(l.prefix, func(h **sourceHistory) { (*h).wake() })
+		t.histories[l.size].Alter(l.prefix, func(h **sourceHistory) { (*h).wake() })
 	}
 }
 
@@ -144,7 +144,7 @@ type RefusedSource struct {
 	// Source is an IPv4 address (/32) or an IPv6 /64, or a network above one: an
 	// IPv4 /24, an IPv6 /48, /40 or /32.
 	Source netip.Prefix
-	// Known is the known network ([Policy].KnownNetworks) that it lies in; invalid for
+	// Known is the known network ([guard.Policy].KnownNetworks) that it lies in; invalid for
 	// none.
 	Known netip.Prefix
 	// Since is when it came to be refused.
@@ -173,7 +173,7 @@ func (t *Throttle) Refused(now time.Time) []RefusedSource {
 	t.init()
 	var all []RefusedSource
 	for size := range t.histories {
-		t.histories[size].each(func(source netip.Prefix, h *sourceHistory) {
+		t.histories[size].Each(func(source netip.Prefix, h *sourceHistory) {
 			t.refresh(h, now)
 			t.mark(h, now)
 			if h.since.IsZero() || t.allowed.covers(source, now) {
@@ -181,7 +181,7 @@ func (t *Throttle) Refused(now time.Time) []RefusedSource {
 			}
 			guessing, _ := t.over(h)
 			all = append(all, RefusedSource{
-				Source: source, Known: t.knownNetwork(source), Since: h.since, Accounts: h.failing, Failures: h.failures,
+				Source: source, Known: t.KnownNetwork(source), Since: h.since, Accounts: h.failing, Failures: h.failures,
 				NearLock: h.spending + len(h.spent), LoggedIn: h.succeeded, Guessing: guessing,
 			})
 		})

@@ -1,4 +1,4 @@
-package guard
+package throttle
 
 import (
 	"net/netip"
@@ -8,13 +8,13 @@ import (
 	"congthu/auth"
 )
 
-// networksAbove returns the networks above a source, the smallest first: the /24
+// NetworksAbove returns the networks above a source, the smallest first: the /24
 // of an IPv4 address; the /48, /40 and /32 of an IPv6 address, which are what a
 // site, a large customer and a provider are given (RFC 6177 section 2; regional
 // registries allocate a /32 to a provider). Whoever holds one of them holds all
 // sources in it, so each has a share of its own of what a source may do.
-func networksAbove(source netip.Prefix) []netip.Prefix {
-	levels, n := throttled{source: source}.levels()
+func NetworksAbove(source netip.Prefix) []netip.Prefix {
+	levels, n := Attempt{Source: source}.levels()
 	var above []netip.Prefix
 	for _, l := range levels[1:n] {
 		above = append(above, l.prefix)
@@ -29,9 +29,9 @@ const (
 	LargestKnownIPv6 = 32
 )
 
-// knownNetwork returns the known network that a source or network lies in; invalid
+// KnownNetwork returns the known network that a source or network lies in; invalid
 // for none.
-func (t *Throttle) knownNetwork(source netip.Prefix) netip.Prefix {
+func (t *Throttle) KnownNetwork(source netip.Prefix) netip.Prefix {
 	if known := t.known.Load(); known != nil {
 		for _, network := range known.networks {
 			if network.Bits() <= source.Bits() && network.Contains(source.Addr()) {
@@ -52,9 +52,9 @@ type knownNetworks struct {
 	times    int
 }
 
-// setKnown replaces the known networks; locking is set while wrong passwords lock.
+// SetKnown replaces the known networks; locking is set while wrong passwords lock.
 // What is under way ends where it began.
-func (t *Throttle) setKnown(networks []netip.Prefix, locking bool) {
+func (t *Throttle) SetKnown(networks []netip.Prefix, locking bool) {
 	if t == nil {
 		return
 	}
@@ -71,8 +71,8 @@ func (t *Throttle) setKnown(networks []netip.Prefix, locking bool) {
 		return
 	}
 	for size := range t.histories {
-		t.histories[size].each(func(source netip.Prefix, h *sourceHistory) {
-			h.known = t.knownNetwork(source).IsValid()
+		t.histories[size].Each(func(source netip.Prefix, h *sourceHistory) {
+			h.known = t.KnownNetwork(source).IsValid()
 			h.wake() // perhaps there is room now
 		})
 	}
@@ -121,11 +121,11 @@ type level struct {
 const maxLevels = 4
 
 // sourceLevel returns the source of the attempt.
-func (a throttled) sourceLevel() level {
-	if a.source.Addr().Is6() {
-		return level{a.source, ipv6Network64}
+func (a Attempt) sourceLevel() level {
+	if a.Source.Addr().Is6() {
+		return level{a.Source, ipv6Network64}
 	}
-	return level{a.source, ipv4Address}
+	return level{a.Source, ipv4Address}
 }
 
 // levels returns the source of the attempt and the networks above it, the
@@ -133,9 +133,9 @@ func (a throttled) sourceLevel() level {
 // go on, so that it takes nothing of what its networks may do. Where the source lies
 // in a known network that counts in the place of those that are larger: neighbours at
 // the same provider take nothing of its room, nor it of theirs.
-func (a throttled) levels() (levels [maxLevels]level, n int) {
+func (a Attempt) levels() (levels [maxLevels]level, n int) {
 	levels[0] = a.sourceLevel()
-	if a.allowed || !a.source.IsValid() {
+	if a.Allowed || !a.Source.IsValid() {
 		return levels, 1
 	}
 	last := ipv4Network24
@@ -145,25 +145,25 @@ func (a throttled) levels() (levels [maxLevels]level, n int) {
 	n = 1
 	for size := levels[0].size + 1; size <= last; size++ {
 		bits := networkSizes[size].bits
-		if a.known.IsValid() {
-			if a.known.Bits() >= levels[n-1].prefix.Bits() {
+		if a.Known.IsValid() {
+			if a.Known.Bits() >= levels[n-1].prefix.Bits() {
 				break
 			}
-			bits = max(bits, a.known.Bits())
+			bits = max(bits, a.Known.Bits())
 		}
-		if bits < a.source.Bits() {
-			levels[n] = level{netip.PrefixFrom(a.source.Addr(), bits).Masked(), size}
+		if bits < a.Source.Bits() {
+			levels[n] = level{netip.PrefixFrom(a.Source.Addr(), bits).Masked(), size}
 			n++
 		}
 	}
 	return levels, n
 }
 
-// seenNear returns the length of the smallest prefix, of the source and the networks
+// SeenNear returns the length of the smallest prefix, of the source and the networks
 // above it as the throttle counts them (known is the known network that it lies in), that an account with these logins was logged in to from within the last 30 days; 0 when
 // it was from none of them.
-func seenNear(seen []auth.Seen, source, known netip.Prefix, now time.Time) (bits int) {
-	levels, n := throttled{source: source, known: known}.levels()
+func SeenNear(seen []auth.Seen, source, known netip.Prefix, now time.Time) (bits int) {
+	levels, n := Attempt{Source: source, Known: known}.levels()
 	for _, l := range levels[:n] {
 		for _, s := range seen {
 			if now.Sub(s.At) < auth.SeenFor && l.prefix.Contains(s.Source.Addr()) {

@@ -1,4 +1,4 @@
-package guard
+package throttle
 
 import (
 	"fmt"
@@ -16,11 +16,11 @@ func TestNetworksAboveASource(t *testing.T) {
 		"2001:db8:1234:5678::9":  "[2001:db8:1234::/48 2001:db8:1200::/40 2001:db8::/32]",
 		"2001:db8:12ff:ffff::ff": "[2001:db8:12ff::/48 2001:db8:1200::/40 2001:db8::/32]",
 	} {
-		if got := fmt.Sprint(networksAbove(auth.Source(netip.MustParseAddr(addr)))); got != want {
+		if got := fmt.Sprint(NetworksAbove(auth.Source(netip.MustParseAddr(addr)))); got != want {
 			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
 	}
-	if got := networksAbove(netip.Prefix{}); len(got) != 0 {
+	if got := NetworksAbove(netip.Prefix{}); len(got) != 0 {
 		t.Errorf("no source has networks above it: %v", got)
 	}
 }
@@ -38,9 +38,9 @@ func TestAKnownNetworkStandsForThoseAboveIt(t *testing.T) {
 		{"2001:db8:1234:5678::9", "2001:db8::/32", "2001:db8:1234:5678::/64 2001:db8:1234::/48 2001:db8:1200::/40 2001:db8::/32"},
 	} {
 		throttle := new(Throttle)
-		throttle.setKnown([]netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix(c.known)}, true)
+		throttle.SetKnown([]netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix(c.known)}, true)
 		source := auth.Source(netip.MustParseAddr(c.addr))
-		a := throttled{source: source, known: throttle.knownNetwork(source)}
+		a := Attempt{Source: source, Known: throttle.KnownNetwork(source)}
 		levels, n := a.levels()
 		var got []string
 		for _, l := range levels[:n] {
@@ -49,7 +49,7 @@ func TestAKnownNetworkStandsForThoseAboveIt(t *testing.T) {
 		if got := strings.Join(got, " "); got != c.want {
 			t.Errorf("%s in %s: %s, want %s", c.addr, c.known, got, c.want)
 		}
-		if outside := throttle.knownNetwork(auth.Source(netip.MustParseAddr("203.0.113.1"))); outside.IsValid() {
+		if outside := throttle.KnownNetwork(auth.Source(netip.MustParseAddr("203.0.113.1"))); outside.IsValid() {
 			t.Errorf("203.0.113.1 is in %v", outside)
 		}
 	}
@@ -59,14 +59,14 @@ func TestAKnownNetworkStandsForThoseAboveIt(t *testing.T) {
 func TestAnAttemptEndsWhereItBeganWhenItsNetworkBecomesKnown(t *testing.T) {
 	for _, known := range [][]netip.Prefix{nil, {netip.MustParsePrefix("203.0.113.0/28")}} {
 		throttle := new(Throttle)
-		throttle.setKnown(known, true)
+		throttle.SetKnown(known, true)
 		a := strangerFrom(attacked, "lan")
-		a.known = throttle.knownNetwork(attacked)
-		throttle.begin(a, noon)
-		throttle.setKnown([]netip.Prefix{netip.MustParsePrefix("203.0.113.0/29")}, true)
-		throttle.end(a, endedWell, noon)
+		a.Known = throttle.KnownNetwork(attacked)
+		throttle.Begin(a, noon)
+		throttle.SetKnown([]netip.Prefix{netip.MustParsePrefix("203.0.113.0/29")}, true)
+		throttle.End(a, EndedWell, noon)
 		for size := range throttle.histories {
-			throttle.histories[size].each(func(l netip.Prefix, h *sourceHistory) {
+			throttle.histories[size].Each(func(l netip.Prefix, h *sourceHistory) {
 				if h.underWay != 0 {
 					t.Errorf("%d are under way at %v", h.underWay, l)
 				}

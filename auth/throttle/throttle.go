@@ -1,4 +1,4 @@
-package guard
+package throttle
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"congthu/auth"
+	"congthu/auth/internal/lru"
 )
 
 // Throttle slows down one source that guesses at many accounts: it must trip
@@ -36,7 +37,7 @@ import (
 // ([networksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
 // IPv6 /48. An attempt needs room, and a grant, at each of them.
 //
-// In a known network ([Policy].KnownNetworks), an office of the organisation's own,
+// In a known network ([guard.Policy].KnownNetworks), an office of the organisation's own,
 // all but the last two failures of an account need no grant: twice as many as
 // elsewhere. On the first day nobody is proven there, and one infected PC that guesses
 // at all its colleagues would else spend what they need for their first login. While
@@ -73,7 +74,7 @@ type Throttle struct {
 	once sync.Once
 	// histories are those of sources and networks, each size on its own: however
 	// many sources a network has, they push none of the networks out.
-	histories [numSizes]shards[netip.Prefix, *sourceHistory]
+	histories [numSizes]lru.Map[netip.Prefix, *sourceHistory]
 	allowed   allowances
 	known     atomic.Pointer[knownNetworks] // see setKnown
 }
@@ -89,11 +90,11 @@ const freeRepeats = 30
 // maxWaitingPerSource bounds the attempts of one source that wait.
 const maxWaitingPerSource = 2048
 
-// maxPerSource bounds the accounts remembered of one source. Where more people
+// MaxPerSource bounds the accounts remembered of one source. Where more people
 // than that log in from, as at a webmail host, those who have are forgotten to
 // make room, since their accounts remember it; a source that fills it with
 // failures is refused.
-const maxPerSource = 4096
+const MaxPerSource = 4096
 
 // sourceHistory is what one source did, by account.
 type sourceHistory struct {
@@ -162,112 +163,112 @@ func (t *sourceTally) add(a *sourceAccount, n int) {
 	}
 }
 
-// passage is what the throttle says to an attempt.
-type passage uint8
+// Passage is what the throttle says to an attempt.
+type Passage uint8
 
 const (
-	passes  passage = iota
-	waits           // until something of this source that is under way has ended
-	refused         // too much has failed
+	Passes  Passage = iota
+	Waits           // until something of this source that is under way has ended
+	Refused         // too much has failed
 )
 
-// ending is how an attempt that the throttle let pass has ended.
-type ending uint8
+// Ending is how an attempt that the throttle let pass has ended.
+type Ending uint8
 
 const (
-	endedWell ending = iota // or without anything to hold against the source
-	endedInDoubt
-	endedPrevious // with a password that was right before
-	endedRepeated // with a wrong one that is not counted again
-	endedWrong
+	EndedWell Ending = iota // or without anything to hold against the source
+	EndedInDoubt
+	EndedPrevious // with a password that was right before
+	EndedRepeated // with a wrong one that is not counted again
+	EndedWrong
 )
 
-// passing is what the throttle says to an attempt.
-type passing struct {
-	passage passage
-	ended   <-chan struct{} // closed when something of the source has ended; of an attempt that waits
-	allowed bool            // an admin lets the source go on
+// Decision is what the throttle says to an attempt.
+type Decision struct {
+	Passage Passage
+	Ended   <-chan struct{} // closed when something of the source has ended; of an attempt that waits
+	Allowed bool            // an admin lets the source go on
 	// Of the account at the source, as far as this process knows: whether it was
 	// logged in to from there within a day, and whether an admin has forgiven it.
-	proven, forgiven bool
+	Proven, Forgiven bool
 }
 
-// throttled is an attempt as the throttle sees it.
-type throttled struct {
-	source    netip.Prefix
-	known     netip.Prefix // the known network that the source lies in; invalid for none
-	name      auth.Name
-	tolerated int  // of the rules
-	seen      int  // the length of the smallest level that the account remembers a login from; 0 is none
-	looked    bool // or does not: it was asked
-	allowed   bool // an admin let the source go on when it began
-	granted   bool // it was given a grant
-	near      int  // as seen, of the account that the attempt was admitted to
+// Attempt is an attempt as the throttle sees it.
+type Attempt struct {
+	Source    netip.Prefix
+	Known     netip.Prefix // the known network that the source lies in; invalid for none
+	Name      auth.Name
+	Tolerated int  // of the rules
+	Seen      int  // the length of the smallest level that the account remembers a login from; 0 is none
+	Looked    bool // or does not: it was asked
+	Allowed   bool // an admin let the source go on when it began
+	Granted   bool // it was given a grant
+	Near      int  // as seen, of the account that the attempt was admitted to
 }
 
-// free is how many wrong passwords need no grant: two of five; where the source lies
+// Free is how many wrong passwords need no grant: two of five; where the source lies
 // in a known network four, so that a colleague's PC that guesses at everybody does not
 // keep those out who come for the first time. What such a network can lock does not
 // change with it, since the last that locks needs a grant in any case.
-func (a throttled) free() int {
-	elsewhere, known := auth.Lockout{Tolerated: a.tolerated}.WithoutGrant()
-	if a.known.IsValid() {
+func (a Attempt) Free() int {
+	elsewhere, known := auth.Lockout{Tolerated: a.Tolerated}.WithoutGrant()
+	if a.Known.IsValid() {
 		return known
 	}
 	return elsewhere
 }
 
-// begin lets an attempt pass and counts it as under way until end. One that is
-// to wait, the account having been looked at, may ask again when ended is closed.
-func (t *Throttle) begin(a throttled, now time.Time) passing {
+// Begin lets an attempt pass and counts it as under way until End. One that is
+// to wait, the account having been looked at, may ask again when Ended is closed.
+func (t *Throttle) Begin(a Attempt, now time.Time) Decision {
 	if t == nil {
-		return passing{}
+		return Decision{}
 	}
-	a.allowed = t.allowed.covers(a.source, now)
+	a.Allowed = t.allowed.covers(a.Source, now)
 	levels, n := a.levels()
 	// The largest network first: once it is refused nothing below it need be
 	// remembered.
 	for i := n - 1; i >= 0; i-- {
 		p := t.beginAt(levels[i], a, now)
 		switch {
-		case p.passage != passes:
+		case p.Passage != Passes:
 			for i++; i < n; i++ {
-				t.endAt(levels[i], a, endedWell, now)
+				t.endAt(levels[i], a, EndedWell, now)
 			}
 			return p
 		case i == 0:
-			p.allowed = a.allowed
+			p.Allowed = a.Allowed
 			return p
 		}
 	}
-	return passing{} // not reached: the last level is the source
+	return Decision{} // not reached: the last level is the source
 }
 
-func (t *Throttle) beginAt(l level, a throttled, now time.Time) (p passing) {
+func (t *Throttle) beginAt(l level, a Attempt, now time.Time) (p Decision) {
 	t.look(l, now, func(h *sourceHistory) {
-		if !h.room(a.name) {
-			if !a.allowed {
-				p.passage = refused
+		if !h.room(a.Name) {
+			if !a.Allowed {
+				p.Passage = Refused
 			}
 			return
 		}
-		h.change(a.name, func(s *sourceAccount) {
-			s.proven = s.proven || a.seen >= l.prefix.Bits()
-			if p.passage = t.passage(h, s, a); p.passage == passes {
+		h.change(a.Name, func(s *sourceAccount) {
+			s.proven = s.proven || a.Seen >= l.prefix.Bits()
+			if p.Passage = t.passage(h, s, a); p.Passage == Passes {
 				s.underWay++
 			}
-			p.proven, p.forgiven = !s.right.IsZero(), !s.forgiven.IsZero()
+			p.Proven, p.Forgiven = !s.right.IsZero(), !s.forgiven.IsZero()
 		})
-		if p.passage != waits || !a.looked {
+		if p.Passage != Waits || !a.Looked {
 			return
 		}
 		if h.ended == nil {
 			h.ended, h.waiting = make(chan struct{}), 0
 		}
 		if h.waiting++; h.waiting > maxWaitingPerSource {
-			p.passage = refused
+			p.Passage = Refused
 		}
-		p.ended = h.ended
+		p.Ended = h.ended
 	})
 	return p
 }
@@ -289,76 +290,76 @@ func (t *Throttle) limits(h *sourceHistory) limits {
 
 // passage decides for one more attempt on the account s, which the tally leaves
 // out.
-func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a throttled) passage {
-	if a.allowed {
-		s.granted = s.granted || s.wrong+s.underWay >= a.free()
-		return passes
+func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a Attempt) Passage {
+	if a.Allowed {
+		s.granted = s.granted || s.wrong+s.underWay >= a.Free()
+		return Passes
 	}
 	most := t.limits(h)
 	if !s.proven {
 		switch {
 		case h.failing >= most.accounts || h.failures+s.recent >= most.failures:
-			return refused
+			return Refused
 		case s.recent == 0 && s.underWay == 0 && h.failing+h.trying >= most.accounts:
-			return waits
+			return Waits
 		case h.failures+s.recent+h.underWay+s.underWay >= most.failures:
-			return waits
+			return Waits
 		}
 	}
-	if s.wrong+s.underWay < a.free() {
-		return passes
+	if s.wrong+s.underWay < a.Free() {
+		return Passes
 	}
 	p := h.grant(s, most)
-	if p == refused && s.wrong < a.free() {
-		return waits // for those under way, which may be right
+	if p == Refused && s.wrong < a.Free() {
+		return Waits // for those under way, which may be right
 	}
 	return p
 }
 
 // grant gives the account s one of the grants that are left, unless it has one.
-func (h *sourceHistory) grant(s *sourceAccount, most limits) passage {
+func (h *sourceHistory) grant(s *sourceAccount, most limits) Passage {
 	switch {
 	case s.granted:
-		return passes
+		return Passes
 	case h.spending+len(h.spent) >= most.locks:
-		return refused
+		return Refused
 	case h.granted+len(h.spent) >= most.locks:
-		return waits // those under way may give theirs back
+		return Waits // those under way may give theirs back
 	}
 	s.granted = true
-	return passes
+	return Passes
 }
 
-// grant gives an attempt that has begun a grant of its source and of all networks
+// Grant gives an attempt that has begun a grant of its source and of all networks
 // above it, unless the account holds one there: others have made the failures that
 // need none. The source is asked first, so that one that has none left takes none
 // of its network's for a while. It is given back when nothing of the account is
 // under way there, unless the attempt turned out wrong.
-func (t *Throttle) grant(a throttled, now time.Time) (p passage) {
+func (t *Throttle) Grant(a Attempt, now time.Time) (p Passage) {
 	levels, n := a.levels()
 	for _, l := range levels[:n] {
 		t.look(l, now, func(h *sourceHistory) {
-			if !h.room(a.name) {
-				p = refused
+			if !h.room(a.Name) {
+				p = Refused
 				return
 			}
-			h.change(a.name, func(s *sourceAccount) {
-				if a.allowed {
+			h.change(a.Name, func(s *sourceAccount) {
+				if a.Allowed {
 					s.granted = true
 					return
 				}
 				p = h.grant(s, t.limits(h))
 			})
 		})
-		if p != passes {
+		if p != Passes {
 			return p
 		}
 	}
-	return passes
+	return Passes
 }
 
-// end takes back a begin that passed.
-func (t *Throttle) end(a throttled, e ending, now time.Time) {
+// End takes back a begin that passed.
+func (t *Throttle) End(a Attempt, e Ending, now time.Time) {
 	if t == nil {
 		return
 	}
@@ -368,30 +369,30 @@ func (t *Throttle) end(a throttled, e ending, now time.Time) {
 	}
 }
 
-func (t *Throttle) endAt(l level, a throttled, e ending, now time.Time) {
+func (t *Throttle) endAt(l level, a Attempt, e Ending, now time.Time) {
 	t.look(l, now, func(h *sourceHistory) {
-		if h.room(a.name) {
-			h.change(a.name, func(s *sourceAccount) {
+		if h.room(a.Name) {
+			h.change(a.Name, func(s *sourceAccount) {
 				s.underWay = max(0, s.underWay-1)
 				s.noteEnding(a, e, now)
-				s.near = s.near || a.near >= l.prefix.Bits()
+				s.near = s.near || a.Near >= l.prefix.Bits()
 			})
 		}
 		h.wake()
 	})
 }
 
-// failed notes a failure of an attempt that did not begin here.
-func (t *Throttle) failed(a throttled, e ending, now time.Time) {
+// Failed notes a failure of an attempt that did not begin here.
+func (t *Throttle) Failed(a Attempt, e Ending, now time.Time) {
 	if t == nil {
 		return
 	}
-	a.allowed = t.allowed.covers(a.source, now)
+	a.Allowed = t.allowed.covers(a.Source, now)
 	levels, n := a.levels()
 	for _, l := range levels[:n] {
-		t.note(l, a.name, now, func(s *sourceAccount) {
+		t.note(l, a.Name, now, func(s *sourceAccount) {
 			s.noteEnding(a, e, now)
-			s.near = s.near || a.near >= l.prefix.Bits()
+			s.near = s.near || a.Near >= l.prefix.Bits()
 		})
 	}
 }
@@ -399,11 +400,11 @@ func (t *Throttle) failed(a throttled, e ending, now time.Time) {
 // noteEnding notes how an attempt has ended. One in doubt spends no grant: it
 // never locks, and an outage must not leave strangers without grants for the day.
 // Nor does one with an earlier password, which the account does not count.
-func (s *sourceAccount) noteEnding(a throttled, e ending, now time.Time) {
+func (s *sourceAccount) noteEnding(a Attempt, e Ending, now time.Time) {
 	switch {
-	case e == endedWell:
+	case e == EndedWell:
 		return
-	case e == endedRepeated:
+	case e == EndedRepeated:
 		// Programs do, and are not held against their source; but each is judged.
 		if s.repeated++; s.repeated == 1 {
 			s.since = now
@@ -414,16 +415,16 @@ func (s *sourceAccount) noteEnding(a throttled, e ending, now time.Time) {
 	}
 	s.recent++
 	s.failed = now
-	if e == endedWrong {
+	if e == EndedWrong {
 		s.wrong++
-		if a.granted || s.granted && s.wrong > a.free() {
+		if a.Granted || s.granted && s.wrong > a.Free() {
 			s.granted, s.spent = true, true
 		}
 	}
 }
 
-// succeeded notes an accepted login, which also forgives the mistypes before it.
-func (t *Throttle) succeeded(a throttled, now time.Time) {
+// Succeeded notes an accepted login, which also forgives the mistypes before it.
+func (t *Throttle) Succeeded(a Attempt, now time.Time) {
 	if t == nil {
 		return
 	}
@@ -434,14 +435,14 @@ func (t *Throttle) succeeded(a throttled, now time.Time) {
 	}
 	var news bool
 	source := a.sourceLevel()
-	t.note(source, a.name, now, func(s *sourceAccount) { news = login(s) })
+	t.note(source, a.Name, now, func(s *sourceAccount) { news = login(s) })
 	if !news {
 		return // the networks have been told within the hour
 	}
-	a.allowed = false // a login takes no room
+	a.Allowed = false // a login takes no room
 	levels, n := a.levels()
 	for _, l := range levels[1:n] {
-		t.note(l, a.name, now, func(s *sourceAccount) { login(s) })
+		t.note(l, a.Name, now, func(s *sourceAccount) { login(s) })
 	}
 }
 
@@ -453,15 +454,15 @@ func (h *sourceHistory) wake() {
 	}
 }
 
-// memory is what is known of an account at a source and at the networks above.
-type memory [maxLevels]sourceAccount
+// Memory is what is known of an account at a source and at the networks above.
+type Memory [maxLevels]sourceAccount
 
-// remembered returns what is known of an account where an attempt comes from.
-func (t *Throttle) remembered(a throttled, now time.Time) (m memory) {
+// Remembered returns what is known of an account where an attempt comes from.
+func (t *Throttle) Remembered(a Attempt, now time.Time) (m Memory) {
 	levels, n := a.levels()
 	for i, l := range levels[:n] {
 		t.look(l, now, func(h *sourceHistory) {
-			if known := h.accounts[a.name]; known != nil {
+			if known := h.accounts[a.Name]; known != nil {
 				m[i] = *known
 			}
 		})
@@ -469,16 +470,16 @@ func (t *Throttle) remembered(a throttled, now time.Time) (m memory) {
 	return m
 }
 
-// forgiven takes back wrong passwords that the account itself does not count any
+// Forgiven takes back wrong passwords that the account itself does not count any
 // more: failures is what it counted after before was remembered. Whatever has
 // happened since, or is under way, it may not have counted yet. A grant that was
 // spent stays so.
-func (t *Throttle) forgiven(a throttled, before memory, failures int, now time.Time) {
+func (t *Throttle) Forgiven(a Attempt, before Memory, failures int, now time.Time) {
 	levels, n := a.levels()
 	for i, l := range levels[:n] {
 		t.look(l, now, func(h *sourceHistory) {
-			if s := h.accounts[a.name]; s != nil && *s == before[i] && s.underWay == 0 && s.wrong > failures {
-				h.change(a.name, func(s *sourceAccount) { s.wrong = failures })
+			if s := h.accounts[a.Name]; s != nil && *s == before[i] && s.underWay == 0 && s.wrong > failures {
+				h.change(a.Name, func(s *sourceAccount) { s.wrong = failures })
 			}
 		})
 	}
@@ -494,7 +495,7 @@ func (t *Throttle) note(l level, name auth.Name, now time.Time, f func(*sourceAc
 
 // room makes some for one more account, if there must be.
 func (h *sourceHistory) room(name auth.Name) bool {
-	if len(h.accounts) < maxPerSource || h.accounts[name] != nil {
+	if len(h.accounts) < MaxPerSource || h.accounts[name] != nil {
 		return true
 	}
 	looks := 16 // of many; where most have failed there is none for good reason
@@ -577,11 +578,11 @@ func (h *sourceHistory) age(now time.Time, window time.Duration) {
 // than the window.
 func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
 	t.init()
-	t.histories[l.size].update(l.prefix, func(h *sourceHistory) *sourceHistory {
+	t.histories[l.size].Update(l.prefix, func(h *sourceHistory) *sourceHistory {
 		if h == nil {
 			h = &sourceHistory{
 				accounts: make(map[auth.Name]*sourceAccount), times: networkSizes[l.size].times, aged: now,
-				known: t.knownNetwork(l.prefix).IsValid(),
+				known: t.KnownNetwork(l.prefix).IsValid(),
 			}
 		}
 		t.refresh(h, now)
@@ -591,14 +592,29 @@ func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
 	})
 }
 
+// Size returns how much is remembered: of how many sources, and of how many accounts
+// at the source or network that has most.
+func (t *Throttle) Size() (sources, accounts int) {
+	t.init()
+	for size := range t.histories {
+		t.histories[size].Each(func(_ netip.Prefix, h *sourceHistory) {
+			if networkSize(size).isSource() {
+				sources++
+			}
+			accounts = max(accounts, len(h.accounts))
+		})
+	}
+	return sources, accounts
+}
+
 func (t *Throttle) init() {
 	t.once.Do(func() {
 		n := cmp.Or(t.Sources, 65536)
 		for size := range numSizes {
 			if size.isSource() {
-				t.histories[size] = newShards[netip.Prefix, *sourceHistory](n)
+				t.histories[size] = lru.New[netip.Prefix, *sourceHistory](n)
 			} else {
-				t.histories[size] = newShards[netip.Prefix, *sourceHistory](n / 4)
+				t.histories[size] = lru.New[netip.Prefix, *sourceHistory](n / 4)
 			}
 		}
 	})

@@ -1,4 +1,4 @@
-package guard
+package throttle
 
 import (
 	"fmt"
@@ -21,17 +21,17 @@ func BenchmarkThrottle(b *testing.B) {
 				b.Run(fmt.Sprintf("sources=%d/accounts=%d/callers=%d", sources, accounts, callers), func(b *testing.B) {
 					throttle := new(Throttle)
 					clock := time.Now()
-					at := func(i int) throttled {
+					at := func(i int) Attempt {
 						s := i % sources
-						return throttled{
-							source: auth.Source(netip.AddrFrom4([4]byte{198, 51, byte(s >> 8), byte(s)})),
-							name:   auth.Name(fmt.Sprint("user", i%accounts)), tolerated: 5, looked: true, seen: 32,
+						return Attempt{
+							Source: auth.Source(netip.AddrFrom4([4]byte{198, 51, byte(s >> 8), byte(s)})),
+							Name:   auth.Name(fmt.Sprint("user", i%accounts)), Tolerated: 5, Looked: true, Seen: 32,
 						}
 					}
-					attempts := make([]throttled, 100_000)
+					attempts := make([]Attempt, 100_000)
 					for i := range attempts {
 						attempts[i] = at(i)
-						throttle.succeeded(attempts[i], clock)
+						throttle.Succeeded(attempts[i], clock)
 					}
 					var next atomic.Int64
 					var wg sync.WaitGroup
@@ -48,8 +48,8 @@ func BenchmarkThrottle(b *testing.B) {
 								// A millisecond an attempt: it ages as it does in life.
 								now := clock.Add(time.Duration(i) * time.Millisecond)
 								pass(b, throttle, a, now)
-								throttle.succeeded(a, now)
-								throttle.end(a, endedWell, now)
+								throttle.Succeeded(a, now)
+								throttle.End(a, EndedWell, now)
 							}
 						})
 					}
@@ -67,15 +67,15 @@ func BenchmarkThrottleOfAKnownLogin(b *testing.B) {
 	for _, from := range []string{"198.51.100.7", "2001:db8:1:2::7"} {
 		b.Run(from, func(b *testing.B) {
 			throttle, clock := new(Throttle), time.Now()
-			attempts := make([]throttled, 4000)
+			attempts := make([]Attempt, 4000)
 			for i := range attempts {
-				attempts[i] = throttled{source: auth.Source(netip.MustParseAddr(from)), name: auth.Name(fmt.Sprint("user", i)), tolerated: 5}
-				throttle.succeeded(attempts[i], clock)
+				attempts[i] = Attempt{Source: auth.Source(netip.MustParseAddr(from)), Name: auth.Name(fmt.Sprint("user", i)), Tolerated: 5}
+				throttle.Succeeded(attempts[i], clock)
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				throttle.succeeded(attempts[i%len(attempts)], clock.Add(time.Duration(i)*time.Millisecond))
+				throttle.Succeeded(attempts[i%len(attempts)], clock.Add(time.Duration(i)*time.Millisecond))
 			}
 		})
 	}
@@ -91,10 +91,10 @@ func BenchmarkThrottledBurst(b *testing.B) {
 				var wg sync.WaitGroup
 				for i := range burst {
 					wg.Go(func() {
-						a := throttled{source: auth.Source(netip.AddrFrom4([4]byte{198, 51, 100, 7})), name: auth.Name(fmt.Sprint("user", i)), tolerated: 5, looked: true}
+						a := Attempt{Source: auth.Source(netip.AddrFrom4([4]byte{198, 51, 100, 7})), Name: auth.Name(fmt.Sprint("user", i)), Tolerated: 5, Looked: true}
 						pass(b, throttle, a, time.Now())
-						throttle.succeeded(a, time.Now())
-						throttle.end(a, endedWell, time.Now())
+						throttle.Succeeded(a, time.Now())
+						throttle.End(a, EndedWell, time.Now())
 					})
 				}
 				wg.Wait()
@@ -105,16 +105,16 @@ func BenchmarkThrottledBurst(b *testing.B) {
 }
 
 // pass waits until the throttle lets an attempt pass.
-func pass(b *testing.B, throttle *Throttle, a throttled, now time.Time) {
+func pass(b *testing.B, throttle *Throttle, a Attempt, now time.Time) {
 	for {
-		p := throttle.begin(a, now)
-		switch p.passage {
-		case passes:
+		p := throttle.Begin(a, now)
+		switch p.Passage {
+		case Passes:
 			return
-		case refused:
+		case Refused:
 			b.Error("refused")
 			return
 		}
-		<-p.ended
+		<-p.Ended
 	}
 }

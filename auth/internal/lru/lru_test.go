@@ -1,4 +1,4 @@
-package guard
+package lru
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 
 func TestShardsTogetherHoldNoMoreThanTheyMay(t *testing.T) {
 	for _, most := range []int{1, 2, 31, 32, 33, 64, 1000} {
-		s := newShards[auth.Name, int](most)
+		s := New[auth.Name, int](most)
 		for i := range 20 * most {
-			s.put(auth.Name(fmt.Sprintf("n%d@congthu.test", i)), i)
+			s.Put(auth.Name(fmt.Sprintf("n%d@congthu.test", i)), i)
 		}
 		held := 0
 		for i := range s {
@@ -27,7 +27,7 @@ func TestShardsTogetherHoldNoMoreThanTheyMay(t *testing.T) {
 // Within one shard it is the least recently used that goes, as in a map that has
 // no shards.
 func TestAShardForgetsTheLeastRecentlyUsed(t *testing.T) {
-	s := newShards[auth.Name, int](2 * maxShards)
+	s := New[auth.Name, int](2 * MaxShards)
 	var names []auth.Name // of one shard
 	for i := 0; len(names) < 3; i++ {
 		if name := auth.Name(fmt.Sprintf("n%d@congthu.test", i)); s.of(name) == &s[7] {
@@ -35,20 +35,20 @@ func TestAShardForgetsTheLeastRecentlyUsed(t *testing.T) {
 		}
 	}
 	for use, touch := range map[string]func(auth.Name){
-		"get":    func(n auth.Name) { s.get(n) },
-		"alter":  func(n auth.Name) { s.alter(n, func(*int) {}) },
-		"update": func(n auth.Name) { s.update(n, func(v int) int { return v }) },
+		"get":    func(n auth.Name) { s.Get(n) },
+		"alter":  func(n auth.Name) { s.Alter(n, func(*int) {}) },
+		"update": func(n auth.Name) { s.Update(n, func(v int) int { return v }) },
 	} {
 		for _, n := range names {
-			s.remove(n)
+			s.Remove(n)
 		}
-		s.put(names[0], 10)
-		s.put(names[1], 11)
+		s.Put(names[0], 10)
+		s.Put(names[1], 11)
 		touch(names[0])
-		s.put(names[2], 12)
+		s.Put(names[2], 12)
 		var held []int
 		for _, n := range names {
-			if v, ok := s.get(n); ok {
+			if v, ok := s.Get(n); ok {
 				held = append(held, v)
 			}
 		}
@@ -59,11 +59,18 @@ func TestAShardForgetsTheLeastRecentlyUsed(t *testing.T) {
 }
 
 func TestOnlyWhatIsHeldIsAltered(t *testing.T) {
-	s := newShards[auth.Name, int](8)
-	s.alter("an@congthu.test", func(*int) { t.Error("there was nothing to alter") })
-	s.put("an@congthu.test", 1)
-	s.alter("an@congthu.test", func(v *int) { *v++ })
-	if v, ok := s.get("an@congthu.test"); !ok || v != 2 {
+	s := New[auth.Name, int](8)
+	s.Alter("an@congthu.test", func(*int) { t.Error("there was nothing to alter") })
+	s.Put("an@congthu.test", 1)
+	s.Alter("an@congthu.test", func(v *int) { *v++ })
+	if v, ok := s.Get("an@congthu.test"); !ok || v != 2 {
 		t.Errorf("%d, %v; want 2", v, ok)
 	}
+}
+
+// len returns how many entries there are.
+func (l *part[K, V]) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.entries)
 }

@@ -1,4 +1,4 @@
-package guard
+package throttle
 
 import (
 	"fmt"
@@ -19,20 +19,20 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 		throttle := &Throttle{Accounts: rapid.IntRange(1, 4).Draw(t, "accounts"), Failures: rapid.IntRange(1, 12).Draw(t, "failures"), Locks: rapid.IntRange(1, 3).Draw(t, "locks")}
 		sources := []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32"), netip.MustParsePrefix("203.0.113.8/32"), netip.MustParsePrefix("2001:db8:1:2::/64")}
 		now := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
-		var underWay []throttled
+		var underWay []Attempt
 		tolerated := 5
-		some := func(t *rapid.T) throttled {
-			return throttled{
-				source: rapid.SampledFrom(sources).Draw(t, "source"), name: auth.Name(fmt.Sprint("n", rapid.IntRange(0, 5).Draw(t, "name"))), tolerated: tolerated,
-				seen: rapid.SampledFrom([]int{0, 0, 0, 0, 24, 32, 40, 64}).Draw(t, "seen"), looked: rapid.Bool().Draw(t, "looked"),
+		some := func(t *rapid.T) Attempt {
+			return Attempt{
+				Source: rapid.SampledFrom(sources).Draw(t, "source"), Name: auth.Name(fmt.Sprint("n", rapid.IntRange(0, 5).Draw(t, "name"))), Tolerated: tolerated,
+				Seen: rapid.SampledFrom([]int{0, 0, 0, 0, 24, 32, 40, 64}).Draw(t, "seen"), Looked: rapid.Bool().Draw(t, "looked"),
 			}
 		}
-		how := rapid.SampledFrom([]ending{endedWell, endedInDoubt, endedPrevious, endedWrong, endedWrong})
+		how := rapid.SampledFrom([]Ending{EndedWell, EndedInDoubt, EndedPrevious, EndedWrong, EndedWrong})
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": func(t *rapid.T) {
 				a := some(t)
-				if p := throttle.begin(a, now); p.passage == passes {
-					a.allowed = p.allowed
+				if p := throttle.Begin(a, now); p.Passage == Passes {
+					a.Allowed = p.Allowed
 					underWay = append(underWay, a)
 				}
 			},
@@ -43,20 +43,20 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 				i := rapid.IntRange(0, len(underWay)-1).Draw(t, "attempt")
 				a := underWay[i]
 				underWay = append(underWay[:i], underWay[i+1:]...)
-				throttle.end(a, how.Draw(t, "how"), now)
+				throttle.End(a, how.Draw(t, "how"), now)
 			},
-			"fail":    func(t *rapid.T) { throttle.failed(some(t), how.Draw(t, "how"), now) },
-			"succeed": func(t *rapid.T) { throttle.succeeded(some(t), now) },
+			"fail":    func(t *rapid.T) { throttle.Failed(some(t), how.Draw(t, "how"), now) },
+			"succeed": func(t *rapid.T) { throttle.Succeeded(some(t), now) },
 			"forgive everywhere": func(t *rapid.T) {
 				a := some(t)
-				throttle.forgiveAccount(a.name, now, a.source)
+				throttle.forgiveAccount(a.Name, now, a.Source)
 			},
 			"allow": func(t *rapid.T) {
-				throttle.allow(some(t).source, now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "s"))*time.Second))
+				throttle.Allow(some(t).Source, now.Add(time.Duration(rapid.IntRange(0, 600).Draw(t, "s"))*time.Second))
 			},
 			"forgiven": func(t *rapid.T) {
 				a := some(t)
-				throttle.forgiven(a, throttle.remembered(a, now), rapid.IntRange(0, 3).Draw(t, "left"), now)
+				throttle.Forgiven(a, throttle.Remembered(a, now), rapid.IntRange(0, 3).Draw(t, "left"), now)
 			},
 			"the clock": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(-600, 3600).Draw(t, "s")) * time.Second)
@@ -65,7 +65,7 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 			"the rules": func(t *rapid.T) { tolerated = rapid.IntRange(1, 10).Draw(t, "tolerated") },
 			"": func(t *rapid.T) {
 				for size := range throttle.histories {
-					throttle.histories[size].each(func(l netip.Prefix, h *sourceHistory) {
+					throttle.histories[size].Each(func(l netip.Prefix, h *sourceHistory) {
 						if want := h.sum(); h.sourceTally != want {
 							t.Fatalf("the tally of %v is %+v, the accounts make %+v", l, h.sourceTally, want)
 						}
@@ -126,16 +126,16 @@ func TestAClockThatWasAheadKeepsNoSourceOut(t *testing.T) {
 	throttle := new(Throttle)
 	now := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 	from := netip.MustParsePrefix("203.0.113.7/32")
-	stranger := func(i int) throttled {
-		return throttled{source: from, name: auth.Name(fmt.Sprint("n", i)), tolerated: 5, looked: true}
+	stranger := func(i int) Attempt {
+		return Attempt{Source: from, Name: auth.Name(fmt.Sprint("n", i)), Tolerated: 5, Looked: true}
 	}
 	for i := range 10 {
-		throttle.failed(stranger(i), endedWrong, auth.AddMonths(now, 12))
+		throttle.Failed(stranger(i), EndedWrong, auth.AddMonths(now, 12))
 	}
-	if p := throttle.begin(stranger(10), now); p.passage != refused {
-		t.Fatalf("passage %v, want refused", p.passage)
+	if p := throttle.Begin(stranger(10), now); p.Passage != Refused {
+		t.Fatalf("passage %v, want refused", p.Passage)
 	}
-	if p := throttle.begin(stranger(10), now.Add(11*time.Minute)); p.passage != passes {
-		t.Errorf("passage %v, want that it passes after the window", p.passage)
+	if p := throttle.Begin(stranger(10), now.Add(11*time.Minute)); p.Passage != Passes {
+		t.Errorf("passage %v, want that it passes after the window", p.Passage)
 	}
 }
