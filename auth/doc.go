@@ -1,6 +1,37 @@
 // Package auth is the rules of the official-mail regulation and what must be
 // remembered to keep them. It knows no socket, no metric and no database.
 //
+// # The rooms
+//
+// This package is data and pure functions: it keeps nothing, waits for nothing and
+// imports nothing of this program. Its files are named for what is in them: rules.go
+// has the thresholds and what follows from them (a lock, the 12 months, the age of a
+// password), transitions.go what an answer of the mail server changes (the sixth wrong
+// password locks in [Rules.Reject]), calendar.go the months, name.go the names, store.go
+// what a store must do. Beside it are
+//
+//   - auth/guard, the engine: it decides each login by these rules, and has the queue,
+//     the memory of a process and what could not be written yet;
+//   - auth/throttle, which slows down one source that guesses at many accounts;
+//   - auth/audit, the audit log as a chain, its verification and its retention;
+//   - auth/incident, which finds locks that belong together;
+//   - auth/password, the fingerprints of passwords;
+//   - auth/sqlite and auth/postgres, the stores; auth/storetest, what each store must do.
+//
+// Not built yet, and not to be built into one of these, are
+//
+//   - auth/passwordage: what is known of when a password was set, from whom, and which
+//     evidence counts (Art. 9);
+//   - auth/sso: tokens of a single sign-on in place of passwords;
+//   - auth/directory: the holder of a mailbox, the position and the unit. It is read
+//     seldom and has tables of its own, so that the row of an account, which each login
+//     reads, does not grow;
+//   - auth/requests: requests to create, change or revoke mailboxes, and when they are due
+//     (Art. 5.2, 5.3); auth/workdays: the working days by which that is counted;
+//   - auth/naming: how the address of a mailbox is formed (Art. 4.1).
+//
+// Imports run one way, towards this package, and a test keeps it so.
+//
 // # The rules
 //
 // A mailbox locks when a wrong password is entered more than 5 times, until an
