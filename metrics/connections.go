@@ -49,19 +49,26 @@ func Submissions() []Submission {
 	return []Submission{SubmissionAccepted, SubmissionRefused, SubmissionSenderRefused, SubmissionAborted, SubmissionFailed}
 }
 
-// Component is a part of the gateway that recovers from panics.
+// Component is a part of the gateway that recovers from panics: a protocol, or
+// another.
 type Component string
 
+// ComponentOf is the component that serves a protocol.
+func ComponentOf(p auth.Protocol) Component { return Component(p.String()) }
+
 const (
-	ComponentIMAP  Component = "imap"
-	ComponentSMTP  Component = "smtp"
 	ComponentAdmin Component = "admin"
 	// componentOther is any value outside the set.
 	componentOther Component = "other"
 )
 
 // Components lists every component.
-func Components() []Component { return []Component{ComponentIMAP, ComponentSMTP, ComponentAdmin} }
+func Components() (all []Component) {
+	for _, p := range auth.Protocols() {
+		all = append(all, ComponentOf(p))
+	}
+	return append(all, ComponentAdmin)
+}
 
 func (c *connections) register(f factory) {
 	active := f.gauges("congthu_connections_active", "Client connections that are open now, logged in or not. Near limits.connections nobody new gets in: raise it, or find the source that takes them.", "protocol")

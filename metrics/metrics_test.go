@@ -93,7 +93,7 @@ func exercise(m *Metrics) {
 	m.Handshaken(auth.IMAP, nil)
 	m.Relayed(auth.IMAP, 1, 1)
 	m.Submitted(SubmissionAccepted)
-	m.Panicked(ComponentIMAP)
+	m.Panicked(ComponentOf(auth.IMAP))
 	m.UpstreamUp(auth.IMAP, true)
 	m.StoreUp(true)
 	m.Operated(auth.OpUpdate, time.Millisecond, nil)

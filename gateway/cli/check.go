@@ -59,8 +59,9 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 			k.addresses()
 			k.store(cmd.Context())
 			k.names(cmd.Context())
-			k.imap(cmd.Context())
-			k.smtp(cmd.Context())
+			for _, p := range auth.Protocols() {
+				k.mailServer(cmd.Context(), p)
+			}
 			if account != "" {
 				password, err := readPassword(cmd, account, passwordFile)
 				if err != nil {
@@ -127,16 +128,7 @@ func (k *check) knownNetworks() {
 		strings.Join(networks, ", "), with, without, more))
 }
 
-func (k *check) imap(ctx context.Context) {
-	if len(k.config.IMAP.Listen) == 0 {
-		k.say("ok", "imap", "not served")
-		return
-	}
-	server, err := k.config.IMAPUpstream()
-	if err != nil {
-		k.say("failed", "imap", err.Error())
-		return
-	}
+func (k *check) imap(ctx context.Context, server *upstream.Server) {
 	var caps imap.CapSet
 	probe := func(ctx context.Context, to *upstream.Server) error {
 		found, err := to.ProbeIMAP(ctx)
@@ -177,10 +169,7 @@ func (k *check) header(ctx context.Context, p auth.Protocol, server *upstream.Se
 	if errors.As(why, &failed) && failed.Op == "dial" {
 		return "" // nobody is there to expect anything
 	}
-	setting, own, setup := "imap.upstream.pass_client", "id", tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
-	if p == auth.SMTP {
-		setting, own, setup = "smtp.upstream.pass_client", "xclient", "smtpd_upstream_proxy_protocol = haproxy"
-	}
+	setting, own, setup := p.String()+".upstream.pass_client", protocolChecks[p].own, protocolChecks[p].header()
 	if server.PassClient == upstream.PassPROXY {
 		server.PassClient = upstream.PassNone
 		if probe(ctx, server) == nil {
@@ -200,16 +189,7 @@ func (k *check) header(ctx context.Context, p auth.Protocol, server *upstream.Se
 // can be set to anything.
 func likeDovecot(caps imap.CapSet) bool { return caps.Has("LOGIN-REFERRALS") }
 
-func (k *check) smtp(ctx context.Context) {
-	if len(k.config.SMTP.Listen) == 0 {
-		k.say("ok", "smtp", "not served")
-		return
-	}
-	server, err := k.config.SMTPUpstream()
-	if err != nil {
-		k.say("failed", "smtp", err.Error())
-		return
-	}
+func (k *check) smtp(ctx context.Context, server *upstream.Server) {
 	var ext upstream.Extensions
 	probe := func(ctx context.Context, to *upstream.Server) error {
 		found, err := to.ProbeSMTP(ctx)
@@ -305,32 +285,6 @@ func judged(j auth.Judgement) string {
 		auth.RefusedOtherwise: tr("refused for another reason, not counted"),
 		auth.InDoubt:          tr("no answer after the password was sent"),
 	}[j]
-}
-
-func (k *check) login(ctx context.Context, p auth.Protocol, name auth.Name, password auth.Secret) (answer auth.Answer, served bool) {
-	switch p {
-	case auth.IMAP:
-		server, err := k.config.IMAPUpstream()
-		if err != nil || len(k.config.IMAP.Listen) == 0 || k.away[p] {
-			return answer, false
-		}
-		conn, answer := server.LoginIMAP(ctx, name, password, upstream.Client{})
-		if conn != nil {
-			conn.Close()
-		}
-		return answer, true
-	case auth.SMTP:
-		server, err := k.config.SMTPUpstream()
-		if err != nil || len(k.config.SMTP.Listen) == 0 || k.away[p] {
-			return answer, false
-		}
-		conn, answer := server.LoginSMTP(ctx, name, password, upstream.Client{})
-		if conn != nil {
-			conn.Close()
-		}
-		return answer, true
-	}
-	return answer, false
 }
 
 // readPassword asks for a password without showing it.

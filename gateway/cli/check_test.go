@@ -55,8 +55,8 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 			}
 		}
 		for i, look := range []func(*check){
-			func(k *check) { k.imap(t.Context()) },
-			func(k *check) { k.smtp(t.Context()) },
+			func(k *check) { k.mailServer(t.Context(), auth.IMAP) },
+			func(k *check) { k.mailServer(t.Context(), auth.SMTP) },
 		} {
 			var out bytes.Buffer
 			k := &check{out: &out, config: c}

@@ -73,10 +73,7 @@ type advice struct{ field, means, fix string }
 
 // advise knows the usual mistakes.
 func advise(err error, p auth.Protocol, u config.Upstream) advice {
-	tlsPort, plainPort := "993", "143"
-	if p == auth.SMTP {
-		tlsPort, plainPort = "465", "587"
-	}
+	tlsPort, plainPort := protocolChecks[p].tlsPort, protocolChecks[p].plainPort
 	var (
 		clear      tls.RecordHeaderError
 		stranger   x509.UnknownAuthorityError

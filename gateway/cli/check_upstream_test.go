@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"congthu/auth"
 	"congthu/gateway/config"
 	"congthu/gateway/mailtest"
 )
@@ -70,7 +71,7 @@ func TestCheckTellsWhatToWriteForAMailServerThatCannotBeUsed(t *testing.T) {
 				k, out := checkOf(t, door, fmt.Sprintf(test.upstream, `"`+address+`"`))
 				// The server is not waited for: the time-out of its settings is an hour.
 				k.silence = 50 * time.Millisecond
-				map[string]func(){"imap": func() { k.imap(t.Context()) }, "smtp": func() { k.smtp(t.Context()) }}[door]()
+				map[string]func(){"imap": func() { k.mailServer(t.Context(), auth.IMAP) }, "smtp": func() { k.mailServer(t.Context(), auth.SMTP) }}[door]()
 				place := strings.ReplaceAll(fmt.Sprintf(test.place, door), "FILE", k.config.File)
 				for _, want := range append(test.says, "failed   "+door, address, place) {
 					if !strings.Contains(out.String(), want) {
@@ -100,7 +101,7 @@ func TestCheckWaitsForASlowServer(t *testing.T) {
 	}
 	k, out := checkOf(t, "imap", `{ address: "`+address+`", tls: none }`)
 	k.silence = 50 * time.Millisecond // a busy machine takes more than one to connect
-	if k.imap(t.Context()); k.failed || !strings.Contains(out.String(), "answers: ") {
+	if k.mailServer(t.Context(), auth.IMAP); k.failed || !strings.Contains(out.String(), "answers: ") {
 		t.Error(out)
 	}
 }

@@ -205,7 +205,7 @@ func (o observer) AdminPanicked() { o.Metrics.Panicked(metrics.ComponentAdmin) }
 
 // Panicked implements imap.Recorder and smtp.Recorder.
 func (o observer) Panicked(p auth.Protocol) {
-	o.Metrics.Panicked(metrics.Component(p.String()))
+	o.Metrics.Panicked(metrics.ComponentOf(p))
 }
 
 // CertificatesExpire implements gateway.Metrics.

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"congthu/auth"
 	"congthu/gateway/mailtest"
 )
 
@@ -129,10 +130,14 @@ func TestALoginPassesTheGate(t *testing.T) {
 // A client whose place is given to another is told so, at any point before its login,
 // and one that is being logged in goes on.
 func TestADisplacedClientIsTold(t *testing.T) {
-	for _, during := range []string{"", "in lan x\r\n"} {
+	for _, c := range []struct {
+		during  string
+		outcome auth.Outcome
+	}{{"", auth.Accepted}, {"in lan x\r\n", auth.Accepted}, {"in lan x\r\n", auth.Expired}} {
 		synctest.Test(t, func(t *testing.T) {
+			during := c.during
 			m := &mailbox{loggedOut: make(chan struct{})}
-			g := &verdicts{asked: make(chan struct{}), decide: make(chan struct{})}
+			g := &verdicts{asked: make(chan struct{}), decide: make(chan struct{}), outcome: c.outcome}
 			l := &Limiter{Early: 1}
 			s := &Server{Guard: g, Limiter: l}
 			conn, r, served := talk(t, s, m)
@@ -144,9 +149,14 @@ func TestADisplacedClientIsTold(t *testing.T) {
 			if !ok {
 				t.Fatal("the newcomer is not let in")
 			}
-			if during == "" {
+			switch {
+			case during == "":
 				say(t, conn, r, "", "bye "+string(Crowded))
-			} else {
+			case c.outcome != auth.Accepted: // read first, and then there is no next try
+				close(g.decide)
+				say(t, conn, r, "", "no expired")
+				say(t, conn, r, "", "bye "+string(Crowded))
+			default:
 				close(g.decide)
 				say(t, conn, r, "", "welcome lan")
 				say(t, conn, r, "", "you have mail")
