@@ -195,7 +195,7 @@ func (s *Server) storeFailed(doing string, err error) error {
 	s.log().Error("admin request failed", "doing", doing, "err", err)
 	return comeBack(&advice{
 		problem(http.StatusServiceUnavailable, "the gateway's store is not available; try again"),
-		adviceMembers{DetailVI: "kho dữ liệu của cổng thư không hoạt động; hãy thử lại", TellEN: tellStoreEN, TellVI: tellStoreVI},
+		adviceMembers{TellEN: tellStoreEN, TellVI: tellStoreVI},
 	})
 }
 
@@ -325,7 +325,8 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 		if until.IsZero() { // it has been emptied since
 			return problem(http.StatusConflict, "nothing to do")
 		}
-		return problem(http.StatusConflict, "nothing to do: "+sharedFull(until, s.Guard.Rules()).EN)
+		full := sharedFull(until, s.Guard.Rules())
+		return problem(http.StatusConflict, "nothing to do: "+full.EN).vi(inVietnamese("nothing to do") + ": " + full.VI)
 	case errors.Is(err, auth.ErrUnknownAccount), errors.Is(err, auth.ErrNothingToDo):
 		status, detail := http.StatusNotFound, "no such account"
 		if errors.Is(err, auth.ErrNothingToDo) {
@@ -338,17 +339,15 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 					reason = more[0]
 				}
 			}
-			detail += ": " + reason.EN
+			return problem(status, detail+": "+reason.EN).vi(inVietnamese(detail) + ": " + reason.VI)
 		}
 		return problem(status, detail)
 	case errors.Is(err, auth.ErrOutOfRange):
+		const text = "must be 1 to %d, until %s at the latest (rules.password.max_grace_days)"
 		rules := s.Guard.Rules()
 		most := int(rules.Password.MaxGrace / (24 * time.Hour))
 		e, until := explainer{rules: rules}, s.now().Add(rules.Password.MaxGrace)
-		return &advice{
-			invalid("body.days", fmt.Sprintf("must be 1 to %d, until %s at the latest (rules.password.max_grace_days)", most, e.dateEN(until))),
-			adviceMembers{DetailVI: fmt.Sprintf("số ngày phải từ 1 đến %d, chậm nhất đến %s (rules.password.max_grace_days)", most, e.dateVI(until))},
-		}
+		return invalid("body.days", text, most, e.dateEN(until)).vi(inVietnamese(text, most, e.dateVI(until)))
 	case errors.Is(err, auth.ErrReasonMissing):
 		return invalid("body.reason", "is required")
 	}

@@ -163,7 +163,12 @@ type Problem struct {
 	Title  string
 	Status int
 	Detail string
-	Errors []struct{ Location, Message, Value string }
+	// Ours.
+	DetailVI string `json:"detail_vi"`
+	Errors   []struct {
+		Location, Message, Value string
+		MessageVI                string `json:"message_vi"`
+	}
 }
 
 func TestAnAccountIsShownWithItsReasonsAndItsEvents(t *testing.T) {

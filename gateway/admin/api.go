@@ -173,6 +173,7 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:    true,
 	}, s.bundle)
 
+	problemSchema(api)
 	enumerate(api, "/accounts", "state", anyOf(auth.States()))
 	enumerate(api, "/events", "kind", anyOf(auth.EventKinds()))
 	documentAdvice(api)
@@ -226,6 +227,14 @@ func register[I, O any](s *Server, api huma.API, o operation, handler func(conte
 		op.Middlewares = append(op.Middlewares, unhurried)
 	}
 	huma.Register(api, op, handler)
+}
+
+// problemSchema adds to the document what problems have in Vietnamese; huma knows its
+// own fields.
+func problemSchema(api huma.API) {
+	schemas := api.OpenAPI().Components.Schemas.Map()
+	schemas["ErrorModel"].Properties["detail_vi"] = &huma.Schema{Type: huma.TypeString, Description: "The detail in Vietnamese; left out where a library says it."}
+	schemas["ErrorDetail"].Properties["message_vi"] = &huma.Schema{Type: huma.TypeString, Description: "The message in Vietnamese; left out where a library says it."}
 }
 
 // enumerate says which values a query parameter takes, in the document and when
@@ -283,11 +292,11 @@ func require(scope Scope) func(huma.Context, func(huma.Context)) {
 				challenge += `, error="invalid_token"`
 			}
 			w.Header().Set("WWW-Authenticate", challenge)
-			writeProblem(w, http.StatusUnauthorized, id.err.Error())
+			write(w, problem(http.StatusUnauthorized, id.err.Error()))
 		case !slices.Contains(id.scopes, scope):
 			// RFC 6750 section 3.1.
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="congthu", error="insufficient_scope", scope=%q`, scope))
-			writeProblem(w, http.StatusForbidden, fmt.Sprintf("the token lacks the scope %q", scope))
+			writeProblem(w, http.StatusForbidden, "the token lacks the scope %q", scope)
 		default:
 			next(ctx)
 		}

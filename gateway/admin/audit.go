@@ -34,7 +34,7 @@ func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput
 	if in.Source != "" {
 		network, err := ParseNetwork(in.Source)
 		if err != nil {
-			return nil, invalid("query.source", err.Error())
+			return nil, invalidSource("query.source", err)
 		}
 		events, next, err := audit.EventsFrom(ctx, s.Accounts, network, f)
 		if err != nil {

@@ -60,7 +60,7 @@ func (s *Server) acceptClock(ctx context.Context, in *acceptClockInput) (*accept
 		auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, in.Body.DryRun)
 	switch {
 	case errors.Is(err, guard.ErrClocksDiffer):
-		return nil, problem(http.StatusConflict, err.Error())
+		return nil, problem(http.StatusConflict, err.Error()).vi(inVietnamese(guard.ErrClocksDiffer.Error()))
 	case err != nil:
 		return nil, s.storeFailed("accept clock", err)
 	}

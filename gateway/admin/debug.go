@@ -3,7 +3,6 @@ package admin
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net/http"
 	"runtime"
 	"runtime/pprof"
@@ -64,7 +63,7 @@ func (s *Server) bundle(ctx context.Context, in *bundleInput) (*fileOutput, erro
 	}
 	// Who helps with the process need not know who works where.
 	if in.Names && !slices.Contains(callerOf(ctx).scopes, ScopeRead) {
-		return nil, problem(http.StatusForbidden, fmt.Sprintf("names are for tokens with the scope %q as well", ScopeRead))
+		return nil, problemf(http.StatusForbidden, "names are for tokens with the scope %q as well", ScopeRead)
 	}
 	made, err := s.Bundle(ctx, in.Names)
 	if err != nil {

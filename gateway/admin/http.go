@@ -102,7 +102,8 @@ func route(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	writeProblem(w, http.StatusMethodNotAllowed, "this path takes "+strings.Join(allowed, " and ")+" only")
+	const text = "this path takes %s only"
+	write(w, problemf(http.StatusMethodNotAllowed, text, strings.Join(allowed, " and ")).vi(inVietnamese(text, strings.Join(allowed, ", "))))
 }
 
 // recovered answers a request that ended in a panic. The log gets the text of
@@ -170,12 +171,16 @@ func (w *response) Write(p []byte) (int, error) {
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // writeProblem answers with a problem (RFC 9457) outside of an operation.
-func writeProblem(w http.ResponseWriter, status int, detail string) {
-	body, err := json.Marshal(problem(status, detail))
+func writeProblem(w http.ResponseWriter, status int, format string, args ...any) {
+	write(w, problemf(status, format, args...))
+}
+
+func write(w http.ResponseWriter, p *problemModel) {
+	body, err := json.Marshal(p)
 	if err != nil {
 		panic(err) // three fields that marshal
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
+	w.WriteHeader(p.Status)
 	w.Write(append(body, '\n'))
 }

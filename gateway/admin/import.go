@@ -88,6 +88,7 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 		return nil, &listProblem{
 			Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity,
 			Detail: fmt.Sprintf("nothing was imported: the list has %d errors", len(wrong)), Errors: wrong,
+			DetailVI: inVietnamese("nothing was imported: the list has %d errors", len(wrong)),
 		}
 	}
 	s.imported.looked.Store(0)
@@ -133,16 +134,19 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 // where in the file they are. Like every other it repeats nothing of what was
 // sent but the names of accounts.
 type listProblem struct {
-	Title  string      `json:"title"`
-	Status int         `json:"status"`
-	Detail string      `json:"detail"`
-	Errors []ListError `json:"errors"`
+	Title    string      `json:"title"`
+	Status   int         `json:"status"`
+	Detail   string      `json:"detail"`
+	DetailVI string      `json:"detail_vi,omitempty"`
+	Errors   []ListError `json:"errors"`
 }
 
 // ListError is one mistake in a list.
 type ListError struct {
 	Location string `json:"location"`
 	Message  string `json:"message"`
+	// MessageVI is the same in Vietnamese.
+	MessageVI string `json:"message_vi,omitempty"`
 	// Line and Column count from 1; the column counts octets, those of UTF-8.
 	Line   int `json:"line"`
 	Column int `json:"column"`

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ type listOutput struct{ Body AccountList }
 func (s *Server) listAccounts(ctx context.Context, in *listInput) (*listOutput, error) {
 	after, err := decodeCursor(in.Cursor)
 	if err != nil {
-		return nil, invalid("query.cursor", err.Error())
+		return nil, problem(http.StatusUnprocessableEntity, "validation failed", plain("query.cursor", err.Error()))
 	}
 	if !utf8.ValidString(in.Q) || strings.ContainsFunc(in.Q, unicode.IsControl) {
 		return nil, invalid("query.q", "must be printable text")
@@ -82,7 +83,7 @@ type unknownOutput struct{ Body UnknownNameList }
 func (s *Server) listUnknown(ctx context.Context, in *unknownInput) (*unknownOutput, error) {
 	after, err := decodeCursor(in.Cursor)
 	if err != nil {
-		return nil, invalid("query.cursor", err.Error())
+		return nil, problem(http.StatusUnprocessableEntity, "validation failed", plain("query.cursor", err.Error()))
 	}
 	if !utf8.ValidString(in.Q) || strings.ContainsFunc(in.Q, unicode.IsControl) {
 		return nil, invalid("query.q", "must be printable text")

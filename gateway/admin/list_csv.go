@@ -71,27 +71,27 @@ type lister struct {
 }
 
 // bad notes a mistake in a field of the current row.
-func (l *lister) bad(field int, message string, args ...any) {
-	line, column := l.csv.FieldPos(field)
+func (l *lister) bad(at int, message string, args ...any) {
+	line, column := l.csv.FieldPos(at)
 	name := ""
-	if field < len(l.header) {
-		name = l.header[field]
+	if at < len(l.header) {
+		name = l.header[at]
 	}
-	l.wrongAt(line, column, name, fmt.Sprintf(message, args...))
+	l.wrongAt(line, column, name, field("", message, args...))
 }
 
-func (l *lister) wrongAt(line, column int, field, message string) {
+func (l *lister) wrongAt(line, column int, name string, what *problemField) {
 	location := fmt.Sprintf("line %d, column %d", line, column)
-	if field != "" {
-		location += " (" + field + ")"
+	if name != "" {
+		location += " (" + name + ")"
 	}
-	l.wrong = append(l.wrong, ListError{Location: location, Message: message, Line: line, Column: column, Field: field})
+	l.wrong = append(l.wrong, ListError{Location: location, Message: what.Message, MessageVI: what.MessageVI, Line: line, Column: column, Field: name})
 }
 
 func (l *lister) read(data []byte) {
 	text, err := textOf(data)
 	if err != nil {
-		l.wrongAt(1, 1, "", `is UTF-16 that is damaged: save it as "CSV UTF-8"`)
+		l.wrongAt(1, 1, "", field("", `is UTF-16 that is damaged: save it as "CSV UTF-8"`))
 		return
 	}
 	separator, text := separatorOf(text)
@@ -105,7 +105,7 @@ func (l *lister) read(data []byte) {
 	}
 	if !ok {
 		if len(l.wrong) == 0 {
-			l.wrongAt(1, 1, "", "is empty: the first row names the columns: "+strings.Join(listColumns, ", "))
+			l.wrongAt(1, 1, "", field("", "is empty: the first row names the columns: %s", strings.Join(listColumns, ", ")))
 		}
 		return
 	}
@@ -137,7 +137,7 @@ func (l *lister) read(data []byte) {
 		l.readRow(row)
 	}
 	if l.rows == 0 && len(l.wrong) == 0 {
-		l.wrongAt(1, 1, "", "has no accounts, only the names of the columns")
+		l.wrongAt(1, 1, "", field("", "has no accounts, only the names of the columns"))
 	}
 }
 
@@ -161,12 +161,13 @@ func (l *lister) next() (row []string, ok bool) {
 		case errors.Is(err, csv.ErrBareQuote):
 			message = `has a " within a field: put the field in "..." and write "" for each " in it`
 		case errors.Is(err, csv.ErrQuote):
-			message = fmt.Sprintf(`has a quoted field, begun in line %d, that does not end as it must: write "" for each " in it`, malformed.StartLine)
+			l.wrongAt(malformed.Line, malformed.Column, "", field("", `has a quoted field, begun in line %d, that does not end as it must: write "" for each " in it`, malformed.StartLine))
+			return nil, true
 		}
-		l.wrongAt(malformed.Line, malformed.Column, "", message)
+		l.wrongAt(malformed.Line, malformed.Column, "", plain("", message))
 		return nil, true
 	}
-	l.wrongAt(1, 1, "", "cannot be read")
+	l.wrongAt(1, 1, "", field("", "cannot be read"))
 	return nil, false
 }
 
@@ -195,7 +196,7 @@ func (l *lister) readRow(row []string) {
 			// More likely a separator within a field than a column without a name:
 			// what follows it stands in the wrong columns then.
 			line, column := l.csv.FieldPos(len(l.header) + i)
-			l.wrongAt(line, column, "", fmt.Sprintf(
+			l.wrongAt(line, column, "", field("",
 				`the row has %d fields, and the first row names %d: put a field with %s in it in "..."`, len(row), len(l.header), separatorNames[l.csv.Comma]))
 			return
 		}
@@ -215,7 +216,8 @@ func (l *lister) readRow(row []string) {
 		}
 		isDate := l.header[i] != columnAddress && l.header[i] != columnUnit
 		if message := spoiledCell(cell, isDate); message != "" {
-			l.bad(i, "%s", message)
+			line, column := l.csv.FieldPos(i)
+			l.wrongAt(line, column, l.header[i], plain("", message))
 			continue
 		}
 		switch l.header[i] {

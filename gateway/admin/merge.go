@@ -125,7 +125,7 @@ func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error
 		return nil, problem(http.StatusConflict, "nothing to do: the account has no other name in the store")
 	case err != nil && len(merged) > 0 && in.Body.All:
 		s.log().Error("admin request failed", "doing", "merge accounts", "err", err)
-		return nil, unavailable(fmt.Sprintf("the gateway's store failed after %s; merge again: what is merged stays so", count(len(merged), "account")))
+		return nil, storeFailedAfter(len(merged))
 	case err != nil:
 		return nil, s.storeFailed("merge accounts", err)
 	}
@@ -135,4 +135,10 @@ func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error
 		out.Merged = append(out.Merged, MergedAccount{Summary: s.summary(m.Account, rules, now), From: otherNames(m.From)})
 	}
 	return &mergeOutput{out}, nil
+}
+
+// storeFailedAfter is the problem of a store that failed when some were merged.
+func storeFailedAfter(merged int) error {
+	const text = "the gateway's store failed after %s; merge again: what is merged stays so"
+	return comeBack(problemf(http.StatusServiceUnavailable, text, count(merged, "account")).vi(inVietnamese(text, fmt.Sprintf("%d tài khoản", merged))))
 }

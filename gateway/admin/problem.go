@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -8,33 +9,71 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// problem describes what went wrong (RFC 9457).
-func problem(status int, detail string, fields ...*huma.ErrorDetail) *huma.ErrorModel {
-	return &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail, Errors: fields}
+// problemModel describes what went wrong (RFC 9457) in English and, where we say it and
+// not a library, in Vietnamese (section 3.2 of the RFC lets problems have members of
+// their own).
+type problemModel struct {
+	huma.ErrorModel
+	DetailVI string          `json:"detail_vi,omitempty"`
+	Errors   []*problemField `json:"errors,omitempty"`
 }
 
-// field says what is wrong with one field of a request.
-func field(location, message string) *huma.ErrorDetail {
-	return &huma.ErrorDetail{Location: location, Message: message}
+// problemField says what is wrong with one field of a request.
+type problemField struct {
+	huma.ErrorDetail
+	MessageVI string `json:"message_vi,omitempty"`
+}
+
+// problem is a problem whose detail is a text of [problemTexts].
+func problem(status int, detail string, fields ...*problemField) *problemModel {
+	return &problemModel{
+		ErrorModel: huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail},
+		DetailVI:   inVietnamese(detail), Errors: fields,
+	}
+}
+
+// problemf is problem for a text with arguments.
+func problemf(status int, format string, args ...any) *problemModel {
+	f := field("", format, args...)
+	return problem(status, f.Message).vi(f.MessageVI)
+}
+
+// vi gives the detail, or that of the only field, in Vietnamese.
+func (p *problemModel) vi(text string) *problemModel {
+	if len(p.Errors) == 1 {
+		p.Errors[0].MessageVI = text
+	} else {
+		p.DetailVI = text
+	}
+	return p
+}
+
+// plain is field for a text without arguments that is found elsewhere.
+func plain(location, message string) *problemField {
+	return &problemField{ErrorDetail: huma.ErrorDetail{Location: location, Message: message}, MessageVI: inVietnamese(message)}
+}
+
+// field says what is wrong with one field of a request, with a text of
+// [problemTexts].
+func field(location, format string, args ...any) *problemField {
+	return &problemField{ErrorDetail: huma.ErrorDetail{Location: location, Message: fmt.Sprintf(format, args...)}, MessageVI: inVietnamese(format, args...)}
 }
 
 // invalid is the problem of a single field.
-func invalid(location, message string) *huma.ErrorModel {
-	return problem(http.StatusUnprocessableEntity, "validation failed", field(location, message))
+func invalid(location, format string, args ...any) *problemModel {
+	return problem(http.StatusUnprocessableEntity, "validation failed", field(location, format, args...))
 }
 
 // advice is a problem that support staff have to tell a user of (RFC 9457 section 3.2
 // has such members).
 type advice struct {
-	*huma.ErrorModel
+	*problemModel
 	adviceMembers
 }
 
 type adviceMembers struct {
 	TellEN string `json:"tell_en,omitempty" doc:"What to tell the user meanwhile, in English."`
 	TellVI string `json:"tell_vi,omitempty" doc:"The same in Vietnamese."`
-	// DetailVI is of a problem with one field.
-	DetailVI string `json:"detail_vi,omitempty" doc:"What is wrong, in Vietnamese."`
 }
 
 // documentAdvice puts the members of an advice into the schema of problems: huma knows one
@@ -48,30 +87,51 @@ func documentAdvice(api huma.API) {
 }
 
 // unavailable asks the caller to come back.
-func unavailable(detail string) error {
-	return comeBack(problem(http.StatusServiceUnavailable, detail))
+func unavailable(format string, args ...any) error {
+	return comeBack(problemf(http.StatusServiceUnavailable, format, args...))
 }
 
+// comeBack adds when to come back.
 func comeBack(err error) error {
 	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"5"}})
+}
+
+// bothLanguages is an error in both languages.
+type bothLanguages struct{ en, vi string }
+
+func (b *bothLanguages) Error() string { return b.en }
+
+// Vietnamese is the error in Vietnamese.
+func (b *bothLanguages) Vietnamese() string { return b.vi }
+
+// explained is an error whose text is one of [problemTexts].
+func explained(format string, args ...any) error {
+	return &bothLanguages{field("", format, args...).Message, inVietnamese(format, args...)}
 }
 
 // discreet is a huma.Transformer. It takes out of an answer what the caller sent
 // and what only the operator should read: huma repeats rejected values, the names
 // of unknown fields and the messages of decoders.
 func discreet(ctx huma.Context, _ string, body any) (any, error) {
-	m, ok := body.(*huma.ErrorModel)
-	if !ok { // advice is made of our own words
+	var m *problemModel
+	switch found := body.(type) {
+	case *problemModel:
+		m = found
+	case *huma.ErrorModel: // huma's own
+		m = problem(found.Status, found.Detail)
+		for _, d := range found.Errors {
+			m.Errors = append(m.Errors, plain(d.Location, d.Message))
+		}
+	default: // advice is made of our own words
 		return body, nil
 	}
 	clean := problem(m.Status, m.Detail)
+	clean.DetailVI = m.DetailVI
 	switch {
 	case m.Status == http.StatusInternalServerError:
-		clean.Detail = "internal error; the log says more"
-		return clean, nil
+		return problem(m.Status, "internal error; the log says more"), nil
 	case m.Status == http.StatusUnsupportedMediaType:
-		clean.Detail = "the body must be application/json"
-		return clean, nil
+		return problem(m.Status, "the body must be application/json"), nil
 	}
 	op := ctx.Operation()
 	for _, d := range m.Errors {
@@ -80,7 +140,7 @@ func discreet(ctx huma.Context, _ string, body any) (any, error) {
 	return clean, nil
 }
 
-func discreetDetail(op *huma.Operation, d *huma.ErrorDetail) *huma.ErrorDetail {
+func discreetDetail(op *huma.Operation, d *problemField) *problemField {
 	part, name, _ := strings.Cut(d.Location, ".")
 	name, _, _ = strings.Cut(name, "[") // element of a list
 	known := fields(op, part)
@@ -89,15 +149,17 @@ func discreetDetail(op *huma.Operation, d *huma.ErrorDetail) *huma.ErrorDetail {
 		// The body as a whole: what huma says of its shape is ours, what a
 		// decoder says of it quotes it.
 		if strings.HasPrefix(d.Message, "expected ") {
-			return field("body", d.Message)
+			return plain("body", d.Message)
 		}
-		return field("body", "is not the JSON that is expected: an object of "+strings.Join(known, ", "))
+		return field("body", "is not the JSON that is expected: an object of %s", strings.Join(known, ", "))
 	case contains(known, name):
-		return field(part+"."+name, d.Message)
+		f := plain(part+"."+name, d.Message)
+		f.MessageVI = d.MessageVI
+		return f
 	case len(known) == 0:
 		return field(part, "takes nothing here")
 	}
-	return field(part, "has something that is not known here; known: "+strings.Join(known, ", "))
+	return field(part, "has something that is not known here; known: %s", strings.Join(known, ", "))
 }
 
 // fields are the names that an operation knows in a part of the request.

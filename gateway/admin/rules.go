@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"congthu/auth"
@@ -80,8 +81,13 @@ func (s *Server) adoptRules(ctx context.Context, in *adoptRulesInput) (*rulesOut
 
 func (s *Server) rulesFailed(doing string, err error) error {
 	switch {
-	case errors.Is(err, auth.ErrNothingToDo), errors.Is(err, ErrConfiguration), errors.Is(err, auth.ErrAgreementVersion):
-		return problem(http.StatusConflict, err.Error())
+	case errors.Is(err, auth.ErrNothingToDo):
+		return problem(http.StatusConflict, err.Error()).vi(inVietnamese("nothing to do"))
+	case errors.Is(err, ErrConfiguration):
+		// What is wrong in the file follows, as `check` says it.
+		return problem(http.StatusConflict, err.Error()).vi(inVietnamese(ErrConfiguration.Error()) + strings.TrimPrefix(err.Error(), ErrConfiguration.Error()))
+	case errors.Is(err, auth.ErrAgreementVersion):
+		return problem(http.StatusConflict, err.Error()).vi(inVietnamese(auth.ErrAgreementVersion.Error()))
 	}
 	return s.storeFailed(doing, err)
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/text/unicode/norm"
 
 	"congthu/auth"
@@ -160,7 +159,7 @@ func withoutAccents(text string) string {
 
 // suggest adds the accounts that may be meant to a problem with the address.
 func (s *Server) suggest(ctx context.Context, err error, address string) error {
-	var m *huma.ErrorModel
+	var m *problemModel
 	if !errors.As(err, &m) {
 		return err
 	}
@@ -169,5 +168,5 @@ func (s *Server) suggest(ctx context.Context, err error, address string) error {
 		return err
 	}
 	m.Errors[0].Message += "; did you mean " + strings.Join(similar, " or ") + "?"
-	return &advice{m, adviceMembers{DetailVI: "không có địa chỉ này; có phải " + strings.Join(similar, " hoặc ") + "?"}}
+	return m.vi(m.Errors[0].MessageVI + "; có phải ý quý vị là " + strings.Join(similar, " hoặc ") + "?")
 }

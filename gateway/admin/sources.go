@@ -106,7 +106,7 @@ func (s *Server) endAllowedSource(ctx context.Context, in *endAllowedInput) (*al
 func (s *Server) onSource(ctx context.Context, address, reason string, do func(context.Context, netip.Addr, auth.Act) (auth.AllowedSource, error)) (*allowedOutput, error) {
 	addr, err := ParseSource(address)
 	if err != nil {
-		return nil, invalid("path.address", err.Error())
+		return nil, invalidSource("path.address", err)
 	}
 	reason, ok := tidyReason(reason)
 	if !ok {
@@ -121,9 +121,9 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 	case errors.Is(err, guard.ErrThrottleOff):
 		return nil, problem(http.StatusConflict, "nothing to do: throttle.enabled is false, so that no source is refused")
 	case errors.Is(err, auth.ErrNothingToDo):
-		return nil, problem(http.StatusConflict, "nothing to do: "+sourceName(auth.Source(addr))+" is not allowed now")
+		return nil, problemf(http.StatusConflict, "nothing to do: %s is not allowed now", sourceName(auth.Source(addr)))
 	case errors.Is(err, auth.ErrOutOfRange):
-		return nil, invalid("body.hours", "must be 1 to 168")
+		return nil, invalid("body.hours", "must be 1 to %d", int(auth.MaxAllowance.Hours()))
 	case err != nil:
 		return nil, s.storeFailed("change source", err)
 	}
@@ -142,6 +142,17 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 	return &allowedOutput{shown}, nil
 }
 
+// invalidSource is the problem of a source that [ParseSource] or [ParseNetwork] does
+// not take.
+func invalidSource(location string, err error) *problemModel {
+	p := problem(http.StatusUnprocessableEntity, "validation failed", plain(location, err.Error()))
+	var both *bothLanguages
+	if errors.As(err, &both) {
+		p.vi(both.vi)
+	}
+	return p
+}
+
 // ParseSource reads the address of a source. A network is none, but for the /64 of
 // an IPv6 address and the /32 of an IPv4 address, as which sources are listed. The
 // error is a clause that says what to write.
@@ -150,19 +161,19 @@ func ParseSource(text string) (netip.Addr, error) {
 		if p == auth.Source(p.Addr()) {
 			return p.Addr(), nil
 		}
-		return netip.Addr{}, errors.New("is a network: write one address; an IPv6 address stands for its /64")
+		return netip.Addr{}, explained("is a network: write one address; an IPv6 address stands for its /64")
 	}
 	addr, err := netip.ParseAddr(text)
 	if err == nil && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsMulticast() {
 		return addr.Unmap(), nil
 	}
 	if err == nil && addr.Zone() == "" {
-		return netip.Addr{}, errors.New("is the address of no client")
+		return netip.Addr{}, explained("is the address of no client")
 	}
 	if near := nearAddress(text); near.IsValid() {
-		return netip.Addr{}, fmt.Errorf("is no address: did you mean %s?", near)
+		return netip.Addr{}, explained("is no address: did you mean %s?", near)
 	}
-	return netip.Addr{}, errors.New("is no address: write an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7")
+	return netip.Addr{}, explained("is no address: write an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7")
 }
 
 // ParseNetwork reads a network of sources, or the source of one address.
@@ -171,7 +182,7 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 		if p == p.Masked() {
 			return p, nil
 		}
-		return netip.Prefix{}, fmt.Errorf("is no network: did you mean %s?", p.Masked())
+		return netip.Prefix{}, explained("is no network: did you mean %s?", p.Masked())
 	}
 	addr, err := ParseSource(text)
 	return auth.Source(addr), err

@@ -42,8 +42,10 @@ func (s *Server) sweep(ctx context.Context, in *sweepInput) (*sweepOutput, error
 		swept, err = s.Guard.Sweep(context.WithoutCancel(ctx), s.Accounts)
 	}
 	switch {
-	case errors.Is(err, guard.ErrManyDormant), errors.Is(err, guard.ErrClockSuspect):
-		return nil, problem(http.StatusConflict, err.Error())
+	case errors.Is(err, guard.ErrManyDormant):
+		return nil, problem(http.StatusConflict, err.Error()).vi(inVietnamese(guard.ErrManyDormant.Error()))
+	case errors.Is(err, guard.ErrClockSuspect):
+		return nil, problem(http.StatusConflict, err.Error()).vi(inVietnamese(guard.ErrClockSuspect.Error()))
 	case err != nil:
 		return nil, s.storeFailed("sweep", err)
 	}

@@ -268,12 +268,14 @@ type refusal struct {
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
 	// What to tell the user meanwhile; see admin.Account.
-	TellEN   string `json:"tell_en"`
-	TellVI   string `json:"tell_vi"`
+	TellEN string `json:"tell_en"`
+	TellVI string `json:"tell_vi"`
+	// A gateway of a version before says it in English only.
 	DetailVI string `json:"detail_vi"`
 	Errors   []struct {
-		Location string `json:"location"`
-		Message  string `json:"message"`
+		Location  string `json:"location"`
+		Message   string `json:"message"`
+		MessageVI string `json:"message_vi"`
 		// Of a list of accounts; see admin.ListError.
 		Line   int    `json:"line"`
 		Column int    `json:"column"`
@@ -282,7 +284,7 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string {
-	text := r.Detail
+	text := either(r.Detail, r.DetailVI)
 	if text == "" {
 		text = r.Title
 	}
@@ -292,12 +294,9 @@ func (r *refusal) Error() string {
 	if len(r.Errors) > 0 {
 		var fields []string
 		for _, e := range r.Errors {
-			fields = append(fields, clean(e.Location[strings.LastIndexByte(e.Location, '.')+1:]+" "+e.Message))
+			fields = append(fields, clean(e.Location[strings.LastIndexByte(e.Location, '.')+1:]+" "+either(e.Message, e.MessageVI)))
 		}
 		text = strings.Join(fields, "; ")
-	}
-	if r.DetailVI != "" {
-		text = either(text, r.DetailVI)
 	}
 	return clean(text)
 }

@@ -126,9 +126,9 @@ func (i *imports) run(cmd *cobra.Command, file string) error {
 			if e.Field != "" {
 				field = e.Field + " "
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d:%d: %s%s\n", clean(file), e.Line, e.Column, clean(field), clean(e.Message))
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d:%d: %s%s\n", clean(file), e.Line, e.Column, clean(field), clean(either(e.Message, e.MessageVI)))
 		}
-		return errors.New(clean(r.Detail))
+		return errors.New(clean(either(r.Detail, r.DetailVI)))
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -164,16 +165,15 @@ func translateCommand(cmd *cobra.Command, l language) {
 	}
 }
 
-// ours is an error of another package of ours whose text is in the catalogue; any
-// other stays as it is.
+// ours is an error in the language of the user, where the package that it comes from
+// says it in both.
 func ours(err error) error {
-	if err == nil || tr(err.Error()) == err.Error() {
-		return err
+	var both interface {
+		error
+		Vietnamese() string
 	}
-	return &translated{err}
+	if errors.As(err, &both) && spoken() == vietnamese && both.Vietnamese() != "" {
+		return errors.New(both.Vietnamese())
+	}
+	return err
 }
-
-type translated struct{ error }
-
-func (t *translated) Error() string { return tr(t.error.Error()) }
-func (t *translated) Unwrap() error { return t.error }

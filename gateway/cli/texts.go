@@ -51,10 +51,6 @@ var valueTexts = []text{
 	{"copying accounts", "sao chép tài khoản"},
 	{"checking the audit log of the copy", "kiểm tra nhật ký kiểm toán của bản sao"},
 	{"comparing accounts", "so sánh tài khoản"},
-	// What is wrong with an address of a source.
-	{"is a network: write one address; an IPv6 address stands for its /64", "là một mạng: hãy ghi một địa chỉ; địa chỉ IPv6 đại diện cho mạng /64 của nó"},
-	{"is the address of no client", "không thể là địa chỉ của máy khách"},
-	{"is no address: write an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7", "không phải địa chỉ: hãy ghi địa chỉ IPv4 hoặc IPv6, ví dụ 203.0.113.7 hoặc 2001:db8::7"},
 }
 
 // usageTexts are the words of cobra's help.
