@@ -48,6 +48,9 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 			k := &check{out: cmd.OutOrStdout(), config: c}
 			k.say("ok", "configuration", trf("%s: domain %s, profile %s", c.File, c.Domain, c.Profile))
 			for _, w := range c.Warnings {
+				if spoken() == vietnamese {
+					w = w.InVietnamese()
+				}
 				k.say("warning", w.Path, w.Message)
 			}
 			k.certificate(tr("certificate"), c.Certificate())

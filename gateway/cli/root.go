@@ -86,7 +86,11 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	var mistakes *config.Error
 	if errors.As(err, &mistakes) {
-		fmt.Fprint(stderr, mistakes.Report())
+		report := mistakes.Report()
+		if spoken() == vietnamese {
+			report = mistakes.ReportInVietnamese()
+		}
+		fmt.Fprint(stderr, report)
 		return exitConfig
 	}
 	fmt.Fprintf(stderr, "congthu: %v\n", err)

@@ -26,6 +26,8 @@ type Problem struct {
 
 	source string // the line, fit for a terminal
 	width  int    // of what the caret points at
+	// vietnamese is set where Message and Fix are.
+	vietnamese bool
 }
 
 // Place returns file:line:column, without the parts that are not known.
@@ -47,7 +49,11 @@ func (p Problem) String() string {
 		fmt.Fprintf(&b, "%s | %s%s\n", strings.Repeat(" ", len(number)), indent(p.source, p.Column-1), strings.Repeat("^", max(1, p.width)))
 	}
 	if p.Fix != "" {
-		fmt.Fprintf(&b, "      fix: %s\n", p.Fix)
+		lead := "fix"
+		if p.vietnamese {
+			lead = "xử lý"
+		}
+		fmt.Fprintf(&b, "      %s: %s\n", lead, p.Fix)
 	}
 	return b.String()
 }
