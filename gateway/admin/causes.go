@@ -46,6 +46,12 @@ type CauseUnlocked struct {
 type Failure struct {
 	Address string `json:"address"`
 	Why     string `json:"why"`
+	WhyVI   string `json:"why_vi,omitempty" doc:"The same in Vietnamese."`
+}
+
+// failure is one with a text of [problemTexts].
+func failure(name auth.Name, why string) Failure {
+	return Failure{string(name), why, inVietnamese(why)}
 }
 
 type causesOutput struct{ Body CauseList }
@@ -112,10 +118,10 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 				case err == nil:
 					*done = append(*done, string(name))
 				case errors.Is(err, auth.ErrNothingToDo), errors.Is(err, auth.ErrUnknownAccount):
-					out.Failed = append(out.Failed, Failure{string(name), "it is no longer locked"})
+					out.Failed = append(out.Failed, failure(name, "it is no longer locked"))
 				default:
 					s.log().Error("admin request failed", "doing", "unlock cause", "err", err)
-					out.Failed = append(out.Failed, Failure{string(name), "the gateway's store is not available; try again"})
+					out.Failed = append(out.Failed, failure(name, "the gateway's store is not available; try again"))
 				}
 			}
 		}

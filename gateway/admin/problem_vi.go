@@ -61,6 +61,8 @@ var problemTexts = map[string]string{
 	"too many accounts at once would be revoked":                      "quá nhiều tài khoản sẽ bị thu hồi cùng lúc, có thể đồng hồ sai: congthu sweep --dry-run cho xem đó là những tài khoản nào, congthu sweep --force thu hồi chúng",
 	"the configuration file of this gateway cannot be put into force": "tệp cấu hình của cổng thư này không áp dụng được",
 
+	"it is no longer locked": "không còn bị khóa",
+
 	// Lists of accounts.
 	`is not UTF-8: save the list as "CSV UTF-8"`:                                                      `không phải UTF-8: hãy lưu danh sách ở dạng "CSV UTF-8"`,
 	`the row has %d fields, and the first row names %d: put a field with %s in it in "..."`:           `dòng có %d ô, còn dòng đầu ghi %d tên: hãy đặt ô có %s bên trong trong "..."`,

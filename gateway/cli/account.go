@@ -120,7 +120,7 @@ func (a *accounts) grace() *cobra.Command {
 		ValidArgsFunction: a.complete,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if days < 1 {
-				return usage(cmd, "say for how many days: congthu account grace %s --days 3 --reason %s", names[0], example)
+				return usage(cmd, "say for how many days: congthu account grace %s --days 3 --reason %s", names[0], inReasons(example))
 			}
 			if err := checkReason(cmd, names, reason, example, fmt.Sprintf("--days %d", days)); err != nil {
 				return err
@@ -150,7 +150,7 @@ func checkReason(cmd *cobra.Command, names []string, reason, example, more strin
 	if more != "" {
 		words = append(words, more)
 	}
-	return usage(cmd, "say why, since an auditor will read it:\n  %s --reason %s", strings.Join(words, " "), example)
+	return usage(cmd, "say why, since an auditor will read it:\n  %s --reason %s", strings.Join(words, " "), inReasons(example))
 }
 
 // addresses wants one address at least.

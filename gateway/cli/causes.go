@@ -103,7 +103,7 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 	if n := len(result.Failed); n > 0 {
 		var lines []string
 		for _, f := range result.Failed {
-			lines = append(lines, fmt.Sprintf("%s: %s", clean(f.Address), clean(f.Why)))
+			lines = append(lines, fmt.Sprintf("%s: %s", clean(f.Address), clean(either(f.Why, f.WhyVI))))
 		}
 		what := plural(n, "account")
 		if len(result.Cause.Unknown) > 0 {

@@ -238,7 +238,7 @@ func (f *fake) handler() http.Handler {
 		}
 		for _, c := range f.causes {
 			if c.ID == r.PathValue("id") {
-				answer(w, 200, admin.CauseUnlocked{Cause: c, DryRun: body.DryRun, Unlocked: c.Accounts[1:], Freed: c.Unknown, Failed: []admin.Failure{{Address: c.Accounts[0], Why: "it is no longer locked"}}})
+				answer(w, 200, admin.CauseUnlocked{Cause: c, DryRun: body.DryRun, Unlocked: c.Accounts[1:], Freed: c.Unknown, Failed: []admin.Failure{{Address: c.Accounts[0], Why: "it is no longer locked", WhyVI: "không còn bị khóa"}}})
 				return
 			}
 		}

@@ -153,8 +153,18 @@ func translate(root *cobra.Command, l language) {
 	translateCommand(root, l)
 }
 
+// inReasons puts the reasons in an example into the language of the user.
+func inReasons(example string) string {
+	if spoken() == vietnamese {
+		for _, t := range exampleReasons {
+			example = strings.ReplaceAll(example, `"`+t.en+`"`, `"`+t.vi+`"`)
+		}
+	}
+	return example
+}
+
 func translateCommand(cmd *cobra.Command, l language) {
-	cmd.Short, cmd.Long = l.of(cmd.Short), l.of(cmd.Long)
+	cmd.Short, cmd.Long, cmd.Example = l.of(cmd.Short), l.of(cmd.Long), inReasons(cmd.Example)
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Usage = tr("help for this command")
 	look := func(f *pflag.Flag) { f.Usage = l.of(f.Usage) }

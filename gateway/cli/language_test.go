@@ -421,3 +421,20 @@ func TestTheGuideOfTheDemoIsTranslated(t *testing.T) {
 		}
 	}
 }
+
+func TestTheReasonsInExamplesAreTranslated(t *testing.T) {
+	quoted := regexp.MustCompile(`--reason ("[^"]+")`)
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		for _, m := range quoted.FindAllStringSubmatch(cmd.Example, -1) {
+			if inReasons(m[1]) == m[1] {
+				t.Errorf("%s: %s", cmd.CommandPath(), m[1])
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	t.Setenv("LC_ALL", "vi")
+	look(New())
+}

@@ -151,7 +151,7 @@ An IPv6 address stands for its /64.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usage(cmd, "say which address: %s 203.0.113.7 --hours 4 --reason %s", cmd.CommandPath(), example)
+				return usage(cmd, "say which address: %s 203.0.113.7 --hours 4 --reason %s", cmd.CommandPath(), inReasons(example))
 			case len(args) > 1:
 				return usage(cmd, "one address at a time, and there is %q too", args[1])
 			}
@@ -168,7 +168,7 @@ An IPv6 address stands for its /64.`,
 				return usage(cmd, "--hours or --end, not both")
 			case end:
 			case hours < 1 || hours > most:
-				return usage(cmd, "say for how many hours, 1 to %d: congthu source allow %s --hours 4 --reason %s", most, args[0], example)
+				return usage(cmd, "say for how many hours, 1 to %d: congthu source allow %s --hours 4 --reason %s", most, args[0], inReasons(example))
 			default:
 				more = fmt.Sprintf("--hours %d", hours)
 			}

@@ -363,6 +363,25 @@ chủ thư thì không. Không có tùy chọn này thì không để lại gì.
 	{"Generate the autocompletion script for powershell.\n\nTo load completions in your current shell session:\n\n\tcongthu completion powershell | Out-String | Invoke-Expression\n\nTo load completions for every new session, add the output of the above command\nto your powershell profile.", "Tạo đoạn mã gợi ý lệnh cho powershell.\n\nĐể dùng ngay trong phiên này:\n\n\tcongthu completion powershell | Out-String | Invoke-Expression\n\nĐể dùng trong mọi phiên mới, hãy thêm kết quả của lệnh trên vào tệp\nprofile của powershell."},
 }
 
+// exampleReasons are the reasons in examples. An auditor reads what is entered in their
+// place.
+var exampleReasons = []text{
+	{"called 0912345678, identity checked", "gọi từ 0912345678, đã xác minh danh tính"},
+	{"left the agency on 1 December", "thôi việc tại cơ quan từ ngày 01/12"},
+	{"request 123/CV of the agency", "công văn 123/CV của cơ quan"},
+	{"on a mission until Friday", "đi công tác đến thứ Sáu"},
+	{"attack blocked, ticket 17", "đã chặn tấn công, phiếu 17"},
+	{"time server mended, compared with a watch", "đã sửa máy chủ thời gian, đã so với đồng hồ"},
+	{"one mailbox, document 45/STTTT", "một hộp thư, văn bản 45/STTTT"},
+	{"Decision 12 of the Department: 5 wrong passwords", "Quyết định 12 của Sở: 5 lần nhập sai mật khẩu"},
+	{"Decision 12 of the Department", "Quyết định 12 của Sở"},
+	{"first sweep after the import, list checked", "lần rà soát đầu sau khi nhập, đã kiểm tra danh sách"},
+	{"list checked by the Department", "Sở đã kiểm tra danh sách"},
+	{"office of the district, scanner with an old password", "UBND huyện, máy quét dùng mật khẩu cũ"},
+	{"scanner has the new password", "máy quét đã có mật khẩu mới"},
+	{"accounts of the old system, document 123/STTTT", "tài khoản của hệ thống cũ, văn bản 123/STTTT"},
+}
+
 // flagTexts are the help of the flags.
 var flagTexts = []text{
 	{"help for this command", "trợ giúp cho lệnh này"},

@@ -305,7 +305,7 @@ func kindInVietnamese(word string) string {
 	}
 	vi, ok := map[string]string{
 		"at the top": "ở cấp cao nhất",
-		"a list": "một danh sách", "text": "chữ", "a number": "một số", "a whole number": "một số nguyên", "a group of fields": "một nhóm mục",
+		"a list":     "một danh sách", "text": "chữ", "a number": "một số", "a whole number": "một số nguyên", "a group of fields": "một nhóm mục",
 		"true or false": "true hoặc false", "something else": "thứ khác",
 	}[word]
 	if ok {
