@@ -35,7 +35,7 @@ var problemTexts = map[string]string{
 	// Names and sources.
 	"is of a domain that is not served here":                                           "thuộc miền không được phục vụ ở đây",
 	"has a character that separates master users":                                      "có ký tự phân cách tài khoản quản trị (master user)",
-	"is no address: want local@domain":                                                 "không phải địa chỉ: cần dạng ten@mien",
+	"is no address: want local@domain":                                                 "không đúng dạng: cần ten@mien",
 	"is a network: write one address; an IPv6 address stands for its /64":              "là một mạng: hãy ghi một địa chỉ; địa chỉ IPv6 đại diện cho mạng /64 của nó",
 	"is the address of no client":                                                      "không thể là địa chỉ của máy khách",
 	"is no address: did you mean %s?":                                                  "không phải địa chỉ: có phải ý quý vị là %s?",
@@ -88,7 +88,7 @@ var problemTexts = map[string]string{
 	"is empty": "trống",
 	"is an alias of %s: write the account itself, once": "là bí danh của %s: hãy ghi chính tài khoản đó, một lần",
 	"has letters beyond ASCII before the @: write it without accents, or set names.unicode: true if the mail server tells them apart": "có chữ ngoài ASCII trước dấu @: hãy ghi không dấu, hoặc đặt names.unicode: true nếu máy chủ thư phân biệt dấu",
-	"is no address: want local@domain, without +detail":                                     "không phải địa chỉ: cần dạng ten@mien, không có +chi-tiet",
+	"is no address: want local@domain, without +detail":                                     "không đúng dạng: cần ten@mien, không có +chi-tiet",
 	"is the account of line %d again: write it once":                                        "lặp lại tài khoản ở dòng %d: hãy ghi một lần",
 	"is no date: want 2026-01-31, 31/01/2026, 2026-01-31T08:00:00+07:00 or 20260131010000Z": "không phải ngày: cần 2026-01-31, 31/01/2026, 2026-01-31T08:00:00+07:00 hoặc 20260131010000Z",
 	"is in the future": "ở trong tương lai",

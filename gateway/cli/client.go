@@ -294,7 +294,11 @@ func (r *refusal) Error() string {
 	if len(r.Errors) > 0 {
 		var fields []string
 		for _, e := range r.Errors {
-			fields = append(fields, clean(e.Location[strings.LastIndexByte(e.Location, '.')+1:]+" "+either(e.Message, e.MessageVI)))
+			name, what := e.Location[strings.LastIndexByte(e.Location, '.')+1:], either(e.Message, e.MessageVI)
+			if what != e.Message {
+				name = tr(name)
+			}
+			fields = append(fields, clean(name+" "+what))
 		}
 		text = strings.Join(fields, "; ")
 	}

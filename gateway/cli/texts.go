@@ -23,6 +23,11 @@ var valueTexts = []text{
 	{"expired account", "tài khoản có mật khẩu hết hạn"},
 	{"expiring account", "tài khoản có mật khẩu sắp hết hạn"},
 	{"never_seen account", "tài khoản chưa đăng nhập lần nào"},
+	// Fields of requests.
+	{"address", "địa chỉ"},
+	{"days", "số ngày"},
+	{"hours", "số giờ"},
+	{"source", "nguồn"},
 	// Who locks, and why.
 	{"gateway", "cổng thư"},
 	{"wrong_passwords", "nhập sai mật khẩu"},
