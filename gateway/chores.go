@@ -157,7 +157,7 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 	return func(context.Context) error {
 		latest := g.health[p].Load()
 		if latest == nil {
-			return fmt.Errorf("not probed yet")
+			return admin.ErrNotProbed
 		}
 		return *latest
 	}

@@ -131,7 +131,7 @@ func (s *Server) showTroubles(ctx context.Context, v *Account) {
 	ready := s.ready(ctx)
 	for _, check := range s.Checks {
 		condition := ready.Checks[check.Name]
-		if condition.OK {
+		if condition.OK || condition.unprobed {
 			continue
 		}
 		if check.Name == storeCheck {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -37,7 +38,13 @@ type Condition struct {
 	Error string `json:"error,omitempty"`
 	// Warning is what somebody should look at although users can log in.
 	Warning string `json:"warning,omitempty"`
+	// unprobed: the check has no result yet, so nothing is known to have a fault.
+	unprobed bool
 }
+
+// ErrNotProbed is the error of a check that has no result yet, in the first moments
+// after a start: the gateway is not ready, but no server is known to be down.
+var ErrNotProbed = errors.New("not probed yet")
 
 // unnamedRoutes are open to everybody and asked for every few seconds.
 var unnamedRoutes = map[string]struct{}{"GET /healthz": {}, "GET /readyz": {}, "GET /metrics": {}}
@@ -130,7 +137,7 @@ func (c Check) run(ctx context.Context, panicked func(any)) (condition Condition
 		}
 	}()
 	if err := c.Run(ctx); err != nil {
-		return Condition{Error: oneLine(err)}
+		return Condition{Error: oneLine(err), unprobed: errors.Is(err, ErrNotProbed)}
 	}
 	return Condition{OK: true}
 }

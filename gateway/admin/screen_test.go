@@ -150,6 +150,18 @@ func TestAServerThatIsDownIsEverybodysReason(t *testing.T) {
 	}
 }
 
+func TestAServerThatWasNotProbedYetIsNobodysReason(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{{Name: "imap upstream", Run: func(context.Context) error { return ErrNotProbed }}}
+	a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200)
+	if len(a.Why) != 1 || a.Why[0].Outcome != "accepted" {
+		t.Errorf("%+v", a.Why)
+	}
+	if w := f.request("GET", "/readyz", ""); w.Code != 503 {
+		t.Errorf("ready before a probe: %s", w.Body)
+	}
+}
+
 func TestActsAnswerInSentences(t *testing.T) {
 	f := newFixture(t)
 	f.lockedByGuessing("an@x.vn")
