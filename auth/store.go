@@ -58,6 +58,10 @@ var (
 	ErrFull = errors.New("no room for another name that nobody ever logged in with: import the accounts, or raise store.max_unknown_names")
 )
 
+// DefaultMaxUnknown bounds the names in a store that nobody ever logged in with,
+// where no other number is given.
+const DefaultMaxUnknown = 100_000
+
 // StoreOp names an operation of a store, as a metric label.
 type StoreOp uint8
 
@@ -116,12 +120,15 @@ type Importer interface {
 // long; nothing was changed.
 var ErrTooMany = errors.New("too many accounts at once")
 
+// DefaultLimit is the Limit of a filter that has none.
+const DefaultLimit = 100
+
 // Filter chooses accounts to list, in the order of their names. Zero fields are
 // no condition.
 type Filter struct {
 	// After continues a list behind that name.
 	After Name
-	// Limit is how many at most; 0 means 100.
+	// Limit is how many at most; 0 means [DefaultLimit].
 	Limit int
 	// Contains is a part of the name, canonical or not, compared without case.
 	Contains string
@@ -145,7 +152,7 @@ type EventFilter struct {
 	Kinds   []EventKind
 	// Before wants events with a smaller Seq; 0 begins with the newest.
 	Before int64
-	// Limit is how many at most; 0 means 100.
+	// Limit is how many at most; 0 means [DefaultLimit].
 	Limit int
 }
 

@@ -73,10 +73,7 @@ func (v verified) Verify(ctx context.Context, progress func(checked, total int64
 func tokens(c *config.Config) []admin.Token {
 	tokens := make([]admin.Token, len(c.Admin.Tokens))
 	for i, t := range c.Admin.Tokens {
-		tokens[i] = admin.Token{Name: t.Name, SHA256: t.SHA256}
-		for _, s := range t.Scopes {
-			tokens[i].Scopes = append(tokens[i].Scopes, admin.Scope(s))
-		}
+		tokens[i] = admin.Token{Name: t.Name, SHA256: t.SHA256, Scopes: t.Scopes}
 	}
 	return tokens
 }

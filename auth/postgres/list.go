@@ -14,9 +14,6 @@ import (
 	"congthu/auth/audit"
 )
 
-// defaultLimit is that of the filters.
-const defaultLimit = 100
-
 // page is how many events are read at once where all are wanted.
 const page = 500
 
@@ -73,7 +70,7 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	if !want.PasswordBefore.IsZero() {
 		q.want("password_since < ?", instant(want.PasswordBefore))
 	}
-	text := q.limited(`SELECT `+accountColumns+` FROM accounts`, "name", cmp.Or(want.Limit, defaultLimit))
+	text := q.limited(`SELECT `+accountColumns+` FROM accounts`, "name", cmp.Or(want.Limit, auth.DefaultLimit))
 	accounts, err := collect(ctx, s, func(row pgx.CollectableRow) (auth.Account, error) {
 		var a auth.Account
 		err := row.Scan(accountFields(&a)...)
@@ -142,7 +139,7 @@ func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Eve
 		}
 		q.want("kind = ANY(?)", kinds)
 	}
-	text := q.limited(`SELECT `+eventColumns+` FROM events`, "seq DESC", cmp.Or(want.Limit, defaultLimit))
+	text := q.limited(`SELECT `+eventColumns+` FROM events`, "seq DESC", cmp.Or(want.Limit, auth.DefaultLimit))
 	events, err := collect(ctx, s, scanEvent, text, q.args...)
 	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)

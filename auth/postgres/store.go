@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"congthu/auth"
+	"congthu/auth/postgres/defaults"
 )
 
 // Options say where the database is and how to use it. The zero value of each
@@ -29,7 +30,7 @@ type Options struct {
 	DSN string
 
 	// MaxUnknown bounds the names that nobody ever logged in with, of all
-	// replicas together. 0: 100,000.
+	// replicas together. 0: [auth.DefaultMaxUnknown].
 	MaxUnknown int
 	// Expired is the change of an account of which a slot has lapsed: its holder
 	// died while the mail server judged a password, and nobody will ever learn
@@ -38,25 +39,25 @@ type Options struct {
 	// Open on. nil: the slot becomes free and nothing is counted.
 	Expired auth.Change
 	// Lease is how long a process of which nothing is heard keeps its slots; it
-	// tells of itself six times as often. The same in all replicas. 0: 30 s.
+	// tells of itself six times as often. The same in all replicas. 0: [defaults.Lease].
 	Lease time.Duration
 
 	// MaxConns bounds the connections for reading. Three more are used for
 	// writing and for telling that this process lives, and one for each [Store.Changes],
-	// [Store.Alone], [Store.UpdateAll], agreement and removal of events. 0: 8.
+	// [Store.Alone], [Store.UpdateAll], agreement and removal of events. 0: [defaults.MaxConns].
 	MaxConns int
 	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
 	ConnLifetime time.Duration
 	// ConnIdleTime is how long one is kept that is not used. 0: 30 min.
 	ConnIdleTime time.Duration
-	// ConnectTimeout bounds the making of a connection. 0: 5 s.
+	// ConnectTimeout bounds the making of a connection. 0: [defaults.ConnectTimeout].
 	ConnectTimeout time.Duration
 
-	// StatementTimeout bounds each statement (statement_timeout). 0: 6 s.
+	// StatementTimeout bounds each statement (statement_timeout). 0: [defaults.StatementTimeout].
 	StatementTimeout time.Duration
 	// LockTimeout bounds the wait for other replicas (lock_timeout). It must be
 	// longer than IdleInTransactionTimeout, or one replica that loses its power
-	// within a transaction makes the transactions of others fail. 0: 4 s.
+	// within a transaction makes the transactions of others fail. 0: [defaults.LockTimeout].
 	LockTimeout time.Duration
 	// IdleInTransactionTimeout is after how long PostgreSQL gives up a
 	// transaction of which nothing more comes
@@ -64,7 +65,7 @@ type Options struct {
 	// the network. 0: 3 s.
 	IdleInTransactionTimeout time.Duration
 	// Poll is how often [Store.Changes] looks, whether it was notified or not.
-	// 0: 1 s.
+	// 0: [defaults.Poll].
 	Poll time.Duration
 
 	// Recorder is told how long operations take; nil: nobody is.
@@ -75,16 +76,16 @@ type Options struct {
 
 // withDefaults returns the options with nothing left at zero.
 func (o Options) withDefaults() Options {
-	setDefault(&o.MaxUnknown, 100_000)
-	setDefault(&o.Lease, 30*time.Second)
-	setDefault(&o.MaxConns, 8)
+	setDefault(&o.MaxUnknown, auth.DefaultMaxUnknown)
+	setDefault(&o.Lease, defaults.Lease)
+	setDefault(&o.MaxConns, defaults.MaxConns)
 	setDefault(&o.ConnLifetime, time.Hour)
 	setDefault(&o.ConnIdleTime, 30*time.Minute)
-	setDefault(&o.ConnectTimeout, 5*time.Second)
-	setDefault(&o.StatementTimeout, 6*time.Second)
-	setDefault(&o.LockTimeout, 4*time.Second)
+	setDefault(&o.ConnectTimeout, defaults.ConnectTimeout)
+	setDefault(&o.StatementTimeout, defaults.StatementTimeout)
+	setDefault(&o.LockTimeout, defaults.LockTimeout)
 	setDefault(&o.IdleInTransactionTimeout, 3*time.Second)
-	setDefault(&o.Poll, time.Second)
+	setDefault(&o.Poll, defaults.Poll)
 	if o.Recorder == nil {
 		o.Recorder = unrecorded{}
 	}

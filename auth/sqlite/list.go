@@ -13,9 +13,6 @@ import (
 	"congthu/auth/audit"
 )
 
-// defaultLimit is that of the filters.
-const defaultLimit = 100
-
 // List returns the accounts that the filter wants, in the order of names.
 func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, err error) {
 	defer s.operated(auth.OpList, s.now(), &err)
@@ -45,7 +42,7 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 		where, args = append(where, "password_since < ?"), append(args, want.PasswordBefore.UnixMicro())
 	}
 	query := `SELECT ` + accountColumns + ` FROM accounts WHERE ` + strings.Join(where, " AND ") + ` ORDER BY name LIMIT ?`
-	accounts, err := collect(ctx, s, accountFields, query, append(args, cmp.Or(want.Limit, defaultLimit))...)
+	accounts, err := collect(ctx, s, accountFields, query, append(args, cmp.Or(want.Limit, auth.DefaultLimit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
@@ -90,7 +87,7 @@ func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Eve
 		query += ` WHERE ` + strings.Join(where, " AND ")
 	}
 	query += ` ORDER BY seq DESC LIMIT ?`
-	events, err := collect(ctx, s, eventFields, query, append(args, cmp.Or(want.Limit, defaultLimit))...)
+	events, err := collect(ctx, s, eventFields, query, append(args, cmp.Or(want.Limit, auth.DefaultLimit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}

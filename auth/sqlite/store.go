@@ -19,7 +19,8 @@ type Options struct {
 	// Path is the database file. It is made when it is missing; its directory
 	// is not. Required.
 	Path string
-	// MaxUnknown bounds the names that nobody ever logged in with. 0: 100,000.
+	// MaxUnknown bounds the names that nobody ever logged in with.
+	// 0: [auth.DefaultMaxUnknown].
 	MaxUnknown int
 	// Recorder is told how long operations take; nil: nobody is.
 	Recorder Recorder
@@ -64,8 +65,6 @@ var (
 	_ auth.Store    = (*Store)(nil)
 	_ auth.Importer = (*Store)(nil)
 )
-
-const defaultMaxUnknown = 100_000
 
 // Open opens the database, brings its schema up to date and checks that it is
 // sound. The error says what to do: see the Err variables.
@@ -118,7 +117,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		max: o.MaxUnknown, taken: make(map[auth.Reservation]*slot), names: make(map[auth.Name]*entry),
 	}
 	if s.slots.max == 0 {
-		s.slots.max = defaultMaxUnknown
+		s.slots.max = auth.DefaultMaxUnknown
 	}
 	if err := s.readers.QueryRowContext(ctx, countUnknown).Scan(&s.slots.unknown); err != nil {
 		return nil, err

@@ -234,7 +234,7 @@ func (m *Model) List(ctx context.Context, want auth.Filter) ([]auth.Account, err
 				!want.PasswordBefore.IsZero() && !before(a.Password.Since, want.PasswordBefore):
 				continue
 			}
-			if found = append(found, a); len(found) == cmp.Or(want.Limit, 100) {
+			if found = append(found, a); len(found) == cmp.Or(want.Limit, auth.DefaultLimit) {
 				break
 			}
 		}
@@ -251,7 +251,7 @@ func (m *Model) Events(ctx context.Context, want auth.EventFilter) ([]auth.Event
 				want.Before > 0 && e.Seq >= want.Before {
 				continue
 			}
-			if found = append(found, e); len(found) == cmp.Or(want.Limit, 100) {
+			if found = append(found, e); len(found) == cmp.Or(want.Limit, auth.DefaultLimit) {
 				break
 			}
 		}

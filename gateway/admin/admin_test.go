@@ -18,6 +18,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/gateway/scope"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,8 +87,8 @@ func newFixture(t *testing.T) *fixture {
 	f.Server = &Server{
 		Accounts: f.store, Guard: f.guard, Canonical: f.guard.Canonical, Sessions: f, Now: clock,
 		Tokens: []Token{
-			{Name: "Nguyễn Văn A", SHA256: sha256.Sum256([]byte(master)), Scopes: Scopes()},
-			{Name: "Lê Văn C", SHA256: sha256.Sum256([]byte(reader)), Scopes: []Scope{ScopeRead}},
+			{Name: "Nguyễn Văn A", SHA256: sha256.Sum256([]byte(master)), Scopes: scope.All()},
+			{Name: "Lê Văn C", SHA256: sha256.Sum256([]byte(reader)), Scopes: []scope.Scope{scope.Read}},
 		},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "up 1\n") }),
 		Log:     slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

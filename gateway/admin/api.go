@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"congthu/auth"
+	"congthu/gateway/scope"
 )
 
 // base is where the API begins.
@@ -40,36 +41,36 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 	api := humago.New(mux, config)
 
 	register(s, api, operation{
-		id: "list-accounts", method: http.MethodGet, path: "/accounts", scope: ScopeRead, tag: "accounts",
+		id: "list-accounts", method: http.MethodGet, path: "/accounts", scope: scope.Read, tag: "accounts",
 		summary: "List accounts, in the order of their names",
 	}, s.listAccounts)
 	register(s, api, operation{
-		id: "get-account", method: http.MethodGet, path: "/accounts/{address}", scope: ScopeRead, tag: "accounts",
+		id: "get-account", method: http.MethodGet, path: "/accounts/{address}", scope: scope.Read, tag: "accounts",
 		summary: "Show one account: why it cannot log in, since when, what to tell the user",
 		detail:  "Any address of a domain that is served has an answer, also one that nobody has ever logged in with; aliases show the account that they mean.",
 	}, s.getAccount)
 	register(s, api, operation{
-		id: "unlock-account", method: http.MethodPost, path: "/accounts/{address}/unlock", scope: ScopeUnlock, tag: "accounts",
+		id: "unlock-account", method: http.MethodPost, path: "/accounts/{address}/unlock", scope: scope.Unlock, tag: "accounts",
 		summary: "End a lock and forget the wrong passwords",
 		errors:  []int{http.StatusConflict, http.StatusNotFound},
 	}, s.unlock)
 	register(s, api, operation{
-		id: "lock-account", method: http.MethodPost, path: "/accounts/{address}/lock", scope: ScopeLock, tag: "accounts",
+		id: "lock-account", method: http.MethodPost, path: "/accounts/{address}/lock", scope: scope.Lock, tag: "accounts",
 		summary: "Lock an account until somebody unlocks it, and end its live sessions",
 		errors:  []int{http.StatusConflict, http.StatusNotFound},
 	}, s.lock)
 	register(s, api, operation{
-		id: "restore-account", method: http.MethodPost, path: "/accounts/{address}/restore", scope: ScopeRestore, tag: "accounts",
+		id: "restore-account", method: http.MethodPost, path: "/accounts/{address}/restore", scope: scope.Restore, tag: "accounts",
 		summary: "Give a revoked account back; its months of disuse begin again",
 		errors:  []int{http.StatusConflict, http.StatusNotFound},
 	}, s.restore)
 	register(s, api, operation{
-		id: "grace-account", method: http.MethodPost, path: "/accounts/{address}/grace", scope: ScopeGrace, tag: "accounts",
+		id: "grace-account", method: http.MethodPost, path: "/accounts/{address}/grace", scope: scope.Grace, tag: "accounts",
 		summary: "Let an expired password go on for some days",
 		errors:  []int{http.StatusConflict, http.StatusNotFound},
 	}, s.grace)
 	register(s, api, operation{
-		id: "merge-accounts", method: http.MethodPost, path: "/merge", scope: ScopeImport, tag: "accounts",
+		id: "merge-accounts", method: http.MethodPost, path: "/merge", scope: scope.Import, tag: "accounts",
 		summary: "Join accounts with what the store has of them under other names, the worse of both",
 		detail: "A name is another name of an account when it has become an alias, or when its domain is one of several that the mail server takes for one. " +
 			"Nothing is forgiven: locks, revocations and the most wrong passwords stay. Merging again is no mistake.",
@@ -77,76 +78,76 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:   true,
 	}, s.merge)
 	register(s, api, operation{
-		id: "list-unknown-names", method: http.MethodGet, path: "/unknown-names", scope: ScopeUnlock, tag: "accounts",
+		id: "list-unknown-names", method: http.MethodGet, path: "/unknown-names", scope: scope.Unlock, tag: "accounts",
 		summary: "List names that nobody ever logged in with and for which wrong passwords came, in the order of the names",
 		detail:  "They are no accounts: most are mistyped or guessed, and some are passwords that somebody has typed in the wrong place.",
 	}, s.listUnknown)
 	register(s, api, operation{
-		id: "list-causes", method: http.MethodGet, path: "/causes", scope: ScopeRead, tag: "accounts",
+		id: "list-causes", method: http.MethodGet, path: "/causes", scope: scope.Read, tag: "accounts",
 		summary: "List what has locked accounts by wrong passwords: each cause with its sources and accounts, the latest first",
 	}, s.listCauses)
 	register(s, api, operation{
-		id: "unlock-cause", method: http.MethodPost, path: "/causes/{id}/unlock", scope: ScopeUnlock, tag: "accounts",
+		id: "unlock-cause", method: http.MethodPost, path: "/causes/{id}/unlock", scope: scope.Unlock, tag: "accounts",
 		summary: "Unlock all accounts of one cause, and the names that nobody ever logged in with that it has locked",
 		errors:  []int{http.StatusNotFound},
 		slow:    true,
 	}, s.unlockCause)
 	register(s, api, operation{
-		id: "list-sources", method: http.MethodGet, path: "/sources", scope: ScopeRead, tag: "sources",
+		id: "list-sources", method: http.MethodGet, path: "/sources", scope: scope.Read, tag: "sources",
 		summary: "List the sources that are allowed whatever they have done, and those that this gateway refuses now",
 	}, s.listSources)
 	register(s, api, operation{
-		id: "allow-source", method: http.MethodPost, path: "/sources/{address}/allow", scope: ScopeUnlock, tag: "sources",
+		id: "allow-source", method: http.MethodPost, path: "/sources/{address}/allow", scope: scope.Unlock, tag: "sources",
 		summary: "Let a source go on for some hours, at every gateway: an office behind one address",
 		detail:  "Nothing that its addresses or networks have done has it refused until then. No lock and no limit of an account is lifted. Allowed again, the new time counts.",
 		errors:  []int{http.StatusConflict},
 	}, s.allowSource)
 	register(s, api, operation{
-		id: "end-allowed-source", method: http.MethodPost, path: "/sources/{address}/end", scope: ScopeUnlock, tag: "sources",
+		id: "end-allowed-source", method: http.MethodPost, path: "/sources/{address}/end", scope: scope.Unlock, tag: "sources",
 		summary: "End what was allowed to a source",
 		errors:  []int{http.StatusConflict},
 	}, s.endAllowedSource)
 	register(s, api, operation{
-		id: "sweep", method: http.MethodPost, path: "/sweep", scope: ScopeSweep, tag: "accounts",
+		id: "sweep", method: http.MethodPost, path: "/sweep", scope: scope.Sweep, tag: "accounts",
 		summary: "Revoke the accounts that were not used for too long, as the daily sweep does",
 		errors:  []int{http.StatusConflict},
 		slow:    true,
 	}, s.sweep)
 	register(s, api, operation{
-		id: "show-clock", method: http.MethodGet, path: "/clock", scope: ScopeRead, tag: "clock",
+		id: "show-clock", method: http.MethodGet, path: "/clock", scope: scope.Read, tag: "clock",
 		summary: "Show what time it is for the gateway, and why that is suspect",
 	}, s.showClock)
 	register(s, api, operation{
-		id: "show-rules", method: http.MethodGet, path: "/rules", scope: ScopeRead, tag: "rules",
+		id: "show-rules", method: http.MethodGet, path: "/rules", scope: scope.Read, tag: "rules",
 		summary: "Show the settings that the gateways on one database have agreed on, and where this gateway or its file differs",
 	}, s.showRules)
 	register(s, api, operation{
-		id: "adopt-rules", method: http.MethodPost, path: "/rules/adopt", scope: ScopeRules, tag: "rules",
+		id: "adopt-rules", method: http.MethodPost, path: "/rules/adopt", scope: scope.Rules, tag: "rules",
 		summary: "Make the settings of this gateway's configuration file those that all gateways on the database work by",
 		detail:  "The file is read anew and put into force here. Other gateways whose files have the same settings follow by themselves; the others show that they are behind.",
 		errors:  []int{http.StatusConflict},
 		slow:    true,
 	}, s.adoptRules)
 	register(s, api, operation{
-		id: "accept-clock", method: http.MethodPost, path: "/clock/accept", scope: ScopeSweep, tag: "clock",
+		id: "accept-clock", method: http.MethodPost, path: "/clock/accept", scope: scope.Sweep, tag: "clock",
 		summary: "Say that the clock is right: accounts are revoked and passwords run out again",
 		detail:  "What is known to have happened in the future has then happened now.",
 		errors:  []int{http.StatusConflict},
 		slow:    true,
 	}, s.acceptClock)
 	register(s, api, operation{
-		id: "list-events", method: http.MethodGet, path: "/events", scope: ScopeAudit, tag: "audit",
+		id: "list-events", method: http.MethodGet, path: "/events", scope: scope.Audit, tag: "audit",
 		summary: "List events of the audit log, newest first",
 	}, s.listEvents)
 	register(s, api, operation{
-		id: "verify-audit", method: http.MethodGet, path: "/audit/verify", scope: ScopeAudit, tag: "audit",
+		id: "verify-audit", method: http.MethodGet, path: "/audit/verify", scope: scope.Audit, tag: "audit",
 		summary: "Verify the hash chain of the whole audit log",
 		detail:  "May take minutes; ends when the caller hangs up. A broken chain is a result, not an error: the status is 200 and ok is false. One verification runs at a time.",
 		slow:    true,
 	}, s.verifyAudit)
 
 	register(s, api, operation{
-		id: "import-accounts", method: http.MethodPost, path: "/import", scope: ScopeImport, tag: "accounts",
+		id: "import-accounts", method: http.MethodPost, path: "/import", scope: scope.Import, tag: "accounts",
 		summary: "Take over a list of accounts: all of it, or nothing",
 		detail: "The body is CSV (RFC 4180, UTF-8, comma or semicolon) with a header row of `address` and any of `unit`, `registered`, `last_login`, `password_changed`. " +
 			"When anything in it is wrong the status is 422, nothing is changed, and every error is told with its line, column and field. One import runs at a time.",
@@ -154,19 +155,19 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 		slow:   true, body: maxImport, raw: true,
 	}, s.importAccounts)
 	register(s, api, operation{
-		id: "show-import", method: http.MethodGet, path: "/import", scope: ScopeImport, tag: "accounts",
+		id: "show-import", method: http.MethodGet, path: "/import", scope: scope.Import, tag: "accounts",
 		summary: "Tell how far the import has come that is running",
 	}, s.showImport)
 
 	register(s, api, operation{
-		id: "get-profile", method: http.MethodGet, path: "/debug/pprof/{profile}", scope: ScopeDebug, tag: "debug",
+		id: "get-profile", method: http.MethodGet, path: "/debug/pprof/{profile}", scope: scope.Debug, tag: "debug",
 		summary: "Profile the process, for go tool pprof",
 		detail:  "No profile has data of users in it: they tell which functions run, wait or hold memory.",
 		errors:  []int{http.StatusConflict},
 		slow:    true,
 	}, s.profile)
 	register(s, api, operation{
-		id: "support-bundle", method: http.MethodGet, path: "/debug/bundle", scope: ScopeDebug, tag: "debug",
+		id: "support-bundle", method: http.MethodGet, path: "/debug/bundle", scope: scope.Debug, tag: "debug",
 		summary: "Make a support bundle: a tar.gz with the state of the gateway, without secrets",
 		detail:  "manifest.json, its first file, tells what is in it. People are pseudonyms whose key is kept nowhere.",
 		errors:  []int{http.StatusNotFound},
@@ -191,7 +192,7 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 type operation struct {
 	id, method, path, tag string
 	summary, detail       string
-	scope                 Scope
+	scope                 scope.Scope
 	errors                []int
 	slow                  bool  // no time limit for the answer
 	raw                   bool  // the body is no JSON
@@ -280,7 +281,7 @@ func bodyFields(input reflect.Type) (names []string) {
 
 // require lets callers with a scope through, before anything else of the request
 // is looked at.
-func require(scope Scope) func(huma.Context, func(huma.Context)) {
+func require(needed scope.Scope) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		_, w := humago.Unwrap(ctx)
 		id := callerOf(ctx.Context())
@@ -293,10 +294,10 @@ func require(scope Scope) func(huma.Context, func(huma.Context)) {
 			}
 			w.Header().Set("WWW-Authenticate", challenge)
 			write(w, problem(http.StatusUnauthorized, id.err.Error()))
-		case !slices.Contains(id.scopes, scope):
+		case !slices.Contains(id.scopes, needed):
 			// RFC 6750 section 3.1.
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="congthu", error="insufficient_scope", scope=%q`, scope))
-			writeProblem(w, http.StatusForbidden, "the token lacks the scope %q", scope)
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="congthu", error="insufficient_scope", scope=%q`, needed))
+			writeProblem(w, http.StatusForbidden, "the token lacks the scope %q", needed)
 		default:
 			next(ctx)
 		}

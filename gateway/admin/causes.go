@@ -11,6 +11,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/incident"
+	"congthu/gateway/scope"
 )
 
 // Cause is what locks made by wrong passwords have in common; see [incident.Incident].
@@ -58,7 +59,7 @@ type causesOutput struct{ Body CauseList }
 
 func (s *Server) listCauses(ctx context.Context, _ *struct{}) (*causesOutput, error) {
 	find := incident.Find
-	if slices.Contains(callerOf(ctx).scopes, ScopeUnlock) {
+	if slices.Contains(callerOf(ctx).scopes, scope.Unlock) {
 		find = incident.FindWithNames
 	}
 	causes, err := find(ctx, s.Accounts)

@@ -8,6 +8,8 @@ import (
 	"runtime/pprof"
 	"slices"
 	"time"
+
+	"congthu/gateway/scope"
 )
 
 type profileInput struct {
@@ -62,8 +64,8 @@ func (s *Server) bundle(ctx context.Context, in *bundleInput) (*fileOutput, erro
 		return nil, problem(http.StatusNotFound, "there is no support bundle here")
 	}
 	// Who helps with the process need not know who works where.
-	if in.Names && !slices.Contains(callerOf(ctx).scopes, ScopeRead) {
-		return nil, problemf(http.StatusForbidden, "names are for tokens with the scope %q as well", ScopeRead)
+	if in.Names && !slices.Contains(callerOf(ctx).scopes, scope.Read) {
+		return nil, problemf(http.StatusForbidden, "names are for tokens with the scope %q as well", scope.Read)
 	}
 	made, err := s.Bundle(ctx, in.Names)
 	if err != nil {

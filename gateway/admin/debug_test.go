@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"congthu/gateway/scope"
 )
 
 func TestTheProcessIsProfiledForWhoeverMayDebug(t *testing.T) {
@@ -88,7 +90,7 @@ func TestNamesAreForWhoeverMayReadThem(t *testing.T) {
 	f := newFixture(t)
 	asked := 0
 	f.Bundle = func(context.Context, bool) ([]byte, error) { asked++; return []byte("a bundle"), nil }
-	f.SetTokens([]Token{{Name: "D", SHA256: sha256.Sum256([]byte("d")), Scopes: []Scope{ScopeDebug}}})
+	f.SetTokens([]Token{{Name: "D", SHA256: sha256.Sum256([]byte("d")), Scopes: []scope.Scope{scope.Debug}}})
 	decode[Problem](t, f.request("GET", base+"/debug/bundle?names=true", "", "Authorization", "Bearer d"), 403)
 	if w := f.request("GET", base+"/debug/bundle", "", "Authorization", "Bearer d"); w.Code != 200 || asked != 1 {
 		t.Errorf("%d, asked %d times", w.Code, asked)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"congthu/auth"
+	"congthu/gateway/scope"
 )
 
 func TestWithoutATokenNothingIsTold(t *testing.T) {
@@ -46,24 +47,24 @@ func TestWithoutATokenNothingIsTold(t *testing.T) {
 }
 
 func TestATokenOpensWhatItsScopesSay(t *testing.T) {
-	operations := map[Scope][]string{
-		ScopeRead:    {"GET /accounts", "GET /accounts/an@x.vn", "GET /causes"},
-		ScopeUnlock:  {"POST /accounts/an@x.vn/unlock", "POST /causes/3f9a/unlock"},
-		ScopeLock:    {"POST /accounts/an@x.vn/lock"},
-		ScopeRestore: {"POST /accounts/an@x.vn/restore"},
-		ScopeGrace:   {"POST /accounts/an@x.vn/grace"},
-		ScopeSweep:   {"POST /sweep", "POST /clock/accept"},
-		ScopeAudit:   {"GET /events", "GET /audit/verify"},
-		ScopeRules:   {"POST /rules/adopt"},
-		ScopeImport:  {"GET /import", "POST /import", "POST /merge"},
-		ScopeDebug:   {"GET /debug/pprof/heap", "GET /debug/bundle"},
+	operations := map[scope.Scope][]string{
+		scope.Read:    {"GET /accounts", "GET /accounts/an@x.vn", "GET /causes"},
+		scope.Unlock:  {"POST /accounts/an@x.vn/unlock", "POST /causes/3f9a/unlock"},
+		scope.Lock:    {"POST /accounts/an@x.vn/lock"},
+		scope.Restore: {"POST /accounts/an@x.vn/restore"},
+		scope.Grace:   {"POST /accounts/an@x.vn/grace"},
+		scope.Sweep:   {"POST /sweep", "POST /clock/accept"},
+		scope.Audit:   {"GET /events", "GET /audit/verify"},
+		scope.Rules:   {"POST /rules/adopt"},
+		scope.Import:  {"GET /import", "POST /import", "POST /merge"},
+		scope.Debug:   {"GET /debug/pprof/heap", "GET /debug/bundle"},
 	}
-	if len(operations) != len(Scopes()) {
+	if len(operations) != len(scope.All()) {
 		t.Fatal("a scope has no operation")
 	}
-	for _, scope := range Scopes() {
+	for _, held := range scope.All() {
 		f := newFixture(t)
-		f.Tokens = []Token{{Name: "D", SHA256: sha256.Sum256([]byte("d")), Scopes: []Scope{scope}}}
+		f.Tokens = []Token{{Name: "D", SHA256: sha256.Sum256([]byte("d")), Scopes: []scope.Scope{held}}}
 		for needed, calls := range operations {
 			for _, call := range calls {
 				method, target, _ := strings.Cut(call, " ")
@@ -72,15 +73,15 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 					body = "{}" // what is wrong with it is not told to whoever may not
 				}
 				w := f.request(method, base+target, body, "Authorization", "Bearer d")
-				if needed == scope {
+				if needed == held {
 					if w.Code == 401 || w.Code == 403 {
-						t.Errorf("%s with scope %s: %d", call, scope, w.Code)
+						t.Errorf("%s with scope %s: %d", call, held, w.Code)
 					}
 					continue
 				}
 				p := decode[Problem](t, w, 403)
 				if !strings.Contains(p.Detail, string(needed)) {
-					t.Errorf("%s with scope %s: %+v", call, scope, p)
+					t.Errorf("%s with scope %s: %+v", call, held, p)
 				}
 				want := fmt.Sprintf(`Bearer realm="congthu", error="insufficient_scope", scope=%q`, needed)
 				if got := w.Header().Get("WWW-Authenticate"); got != want {
@@ -94,7 +95,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 func TestTokensAreReplacedByAReload(t *testing.T) {
 	f := newFixture(t)
 	decode[AccountList](t, f.request("GET", base+"/accounts", ""), 200)
-	f.SetTokens([]Token{{Name: "Mới", SHA256: sha256.Sum256([]byte("new")), Scopes: []Scope{ScopeRead}}})
+	f.SetTokens([]Token{{Name: "Mới", SHA256: sha256.Sum256([]byte("new")), Scopes: []scope.Scope{scope.Read}}})
 	decode[Problem](t, f.request("GET", base+"/accounts", ""), 401)
 	decode[AccountList](t, f.request("GET", base+"/accounts", "", "Authorization", "Bearer new"), 200)
 	f.SetTokens(nil)
@@ -103,7 +104,7 @@ func TestTokensAreReplacedByAReload(t *testing.T) {
 
 func TestTokensThatAreNotValidOpenNothing(t *testing.T) {
 	hash := sha256.Sum256([]byte(master))
-	scopes := Scopes()
+	scopes := scope.All()
 	bad := []Token{
 		{Name: "", SHA256: hash, Scopes: scopes},
 		{Name: " A", SHA256: hash, Scopes: scopes},
@@ -114,7 +115,7 @@ func TestTokensThatAreNotValidOpenNothing(t *testing.T) {
 		{Name: "A", Scopes: scopes},
 		{Name: "A", SHA256: sha256.Sum256(nil), Scopes: scopes},
 		{Name: "A", SHA256: hash},
-		{Name: "A", SHA256: hash, Scopes: []Scope{"everything"}},
+		{Name: "A", SHA256: hash, Scopes: []scope.Scope{"everything"}},
 	}
 	for _, token := range bad {
 		if token.Validate() == nil {

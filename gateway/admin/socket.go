@@ -17,6 +17,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"congthu/gateway/scope"
 )
 
 // peerKey is where a connection's context keeps who is at the other end.
@@ -86,7 +88,7 @@ func peer(r *http.Request) (caller, error) {
 	if !ok {
 		return caller{}, errors.New("the socket does not tell who is at the other end")
 	}
-	return caller{actor: forWhom(c, r.Header), scopes: Scopes()}, nil
+	return caller{actor: forWhom(c, r.Header), scopes: scope.All()}, nil
 }
 
 // ListenSocket listens on a Unix socket at path, that its owner and the group

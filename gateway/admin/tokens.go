@@ -12,28 +12,8 @@ import (
 	"unicode"
 
 	"congthu/auth"
+	"congthu/gateway/scope"
 )
-
-// Scope is what a token may do.
-type Scope string
-
-const (
-	ScopeRead    Scope = "read"    // look at accounts
-	ScopeUnlock  Scope = "unlock"  // end a lock
-	ScopeLock    Scope = "lock"    // lock an account
-	ScopeRestore Scope = "restore" // give a revoked account back
-	ScopeGrace   Scope = "grace"   // let an expired password go on for some days
-	ScopeSweep   Scope = "sweep"   // revoke all dormant accounts
-	ScopeAudit   Scope = "audit"   // read and verify the whole audit log
-	ScopeRules   Scope = "rules"   // make other rules those of all gateways
-	ScopeImport  Scope = "import"  // take over a list of accounts, merge names of one account
-	ScopeDebug   Scope = "debug"   // profiles of the process, and the support bundle
-)
-
-// Scopes lists every scope.
-func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeRules, ScopeImport, ScopeDebug}
-}
 
 // Token lets one named person in. Only its hash is kept: a token is random and
 // long, so a fast hash without salt is enough.
@@ -42,7 +22,7 @@ type Token struct {
 	Name string
 	// SHA256 is the hash of the token's octets.
 	SHA256 [sha256.Size]byte
-	Scopes []Scope
+	Scopes []scope.Scope
 }
 
 // Validate says what is wrong with a token. The name must not look like an actor
@@ -61,9 +41,9 @@ func (t Token) Validate() error {
 	case len(t.Scopes) == 0:
 		return fmt.Errorf("token %q: no scopes", t.Name)
 	}
-	for _, scope := range t.Scopes {
-		if !slices.Contains(Scopes(), scope) {
-			return fmt.Errorf("token %q: unknown scope %q", t.Name, scope)
+	for _, s := range t.Scopes {
+		if !slices.Contains(scope.All(), s) {
+			return fmt.Errorf("token %q: unknown scope %q", t.Name, s)
 		}
 	}
 	return nil
@@ -73,7 +53,7 @@ func (t Token) Validate() error {
 type caller struct {
 	actor  string
 	source netip.AddrPort // zero on the Unix socket
-	scopes []Scope
+	scopes []scope.Scope
 }
 
 // identify says who makes a request. The error is for the caller, and repeats

@@ -149,7 +149,7 @@ func (k *check) imap(ctx context.Context, server *upstream.Server) {
 	if server.PassClient == upstream.PassNone {
 		k.say("warning", "imap", "the mail server sees one address for everybody: Dovecot allows 10 connections per user and address, and slows addresses down after wrong passwords. "+
 			"Set login_trusted_networks there to this machine and imap.upstream.pass_client: id here")
-	} else if server.PassClient == upstream.PassOwn && !caps.Has(imap.CapID) {
+	} else if server.PassClient == upstream.PassID && !caps.Has(imap.CapID) {
 		k.say("warning", "imap", "pass_client is id, but the mail server does not offer ID: it will see one address for everybody")
 	} else if likeDovecot(caps) {
 		// It cannot be seen from here whether it is on; it is unless somebody has

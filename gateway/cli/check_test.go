@@ -40,18 +40,18 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 		for _, s := range []struct {
 			start func() (string, error)
 			to    *config.Upstream
-			pass  config.PassClient
-		}{{imap.Start, &c.IMAP.Upstream, config.PassID}, {smtp.Start, &c.SMTP.Upstream, config.PassXCLIENT}} {
+			pass  upstream.PassClient
+		}{{imap.Start, &c.IMAP.Upstream, upstream.PassID}, {smtp.Start, &c.SMTP.Upstream, upstream.PassXCLIENT}} {
 			address, err := s.start()
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.to.Address, s.to.PassClient = address, config.PassNone
+			s.to.Address, s.to.PassClient = address, upstream.PassNone
 			if test.pass {
 				s.to.PassClient = s.pass
 			}
 			if test.head {
-				s.to.PassClient = config.PassPROXY
+				s.to.PassClient = upstream.PassPROXY
 			}
 		}
 		for i, look := range []func(*check){

@@ -84,7 +84,7 @@ func advise(err error, p auth.Protocol, u config.Upstream) advice {
 	)
 	switch {
 	case errors.Is(err, errSilentTLS):
-		return advice{"tls", trf("this port begins with TLS, and tls is %s", tlsWord(u.TLS)),
+		return advice{"tls", trf("this port begins with TLS, and tls is %s", u.TLS),
 			trf("write tls: implicit, or in address the server's port that begins in clear text (usually %s)", plainPort)}
 	case errors.As(err, &clear) && u.TLS == upstream.Implicit:
 		return advice{"tls", "this port begins in clear text, and tls is implicit",
@@ -128,10 +128,6 @@ func advise(err error, p auth.Protocol, u config.Upstream) advice {
 		return advice{"address", "", "start the mail server, correct the address, or open the way to it in the firewall"}
 	}
 	return advice{}
-}
-
-func tlsWord(m upstream.TLSMode) string {
-	return map[upstream.TLSMode]string{upstream.Plain: "none", upstream.StartTLS: "starttls", upstream.Implicit: "implicit"}[m]
 }
 
 // unusable says why a server cannot be used, which setting it is about, where that

@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"congthu/auth"
-	"congthu/gateway/config"
 	"congthu/gateway/upstream"
 )
 
@@ -17,7 +16,7 @@ type protocolCheck struct {
 	login func(context.Context, *upstream.Server, auth.Name, auth.Secret) (io.Closer, auth.Answer)
 	// own is the protocol's own way to tell the server the client's address, as
 	// pass_client has it, and header says how a server is set up for a PROXY header.
-	own    config.PassClient
+	own    upstream.PassClient
 	header func() string
 	// tlsPort and plainPort are the usual ports of a mail server.
 	tlsPort, plainPort string
@@ -38,7 +37,7 @@ func init() {
 				}
 				return conn, answer
 			},
-			own: config.PassID,
+			own: upstream.PassID,
 			header: func() string {
 				return tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
 			},
@@ -53,7 +52,7 @@ func init() {
 				}
 				return conn, answer
 			},
-			own:     config.PassXCLIENT,
+			own:     upstream.PassXCLIENT,
 			header:  func() string { return postfixHeader },
 			tlsPort: "465", plainPort: "587",
 		},

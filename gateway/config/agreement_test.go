@@ -34,7 +34,7 @@ func TestEverySettingIsAgreedOnOrOwnToEachGateway(t *testing.T) {
 	for _, u := range ownUpstream {
 		own = append(own, "imap.upstream."+u, "smtp.upstream."+u)
 	}
-	agreed := defaults().Agreement()
+	agreed := builtIn().Agreement()
 	settings := paths(reflect.TypeFor[Config](), "")
 	for _, path := range settings {
 		_, shared := agreed[path]
@@ -70,7 +70,7 @@ func paths(of reflect.Type, under string) (all []string) {
 }
 
 func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
-	base := defaults().Agreement()
+	base := builtIn().Agreement()
 	for name, change := range map[string]func(*Config){
 		"domain":                                func(c *Config) { c.Domain = "x.test" },
 		"domains":                               func(c *Config) { c.Domains = []string{"x.test"} },
@@ -111,13 +111,13 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 		"imap.upstream.login_name":   func(c *Config) { c.IMAP.Upstream.LoginName = LoginLocal },
 		"smtp.upstream.login_name":   func(c *Config) { c.SMTP.Upstream.LoginName = LoginLocal },
 	} {
-		c := defaults()
+		c := builtIn()
 		change(c)
 		if d := c.Agreement().Against(base); len(d) != 1 || d[0].Setting != name {
 			t.Errorf("another %s: differences %v", name, d)
 		}
 	}
-	c := defaults()
+	c := builtIn()
 	c.SMTP.Listen = nil
 	for name := range maps.Keys(c.Agreement()) {
 		if strings.HasPrefix(name, "smtp.") {
@@ -125,7 +125,7 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 		}
 	}
 	// Their order makes no difference.
-	one, other := defaults(), defaults()
+	one, other := builtIn(), builtIn()
 	one.Domains, other.Domains = []string{"a.test", "b.test"}, []string{"b.test", "a.test"}
 	if d := one.Agreement().Against(other.Agreement()); len(d) > 0 {
 		t.Errorf("domains in another order: %v", d)
@@ -135,7 +135,7 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 // One file with these two is refused: see checkLoginNames. So are two files.
 func TestGatewaysOfOneProtocolEachAgreeOnWhatTheMailServerIsAsked(t *testing.T) {
 	for _, domains := range [][]string{nil, {"b.test"}} {
-		reader, sender := defaults(), defaults()
+		reader, sender := builtIn(), builtIn()
 		for _, c := range []*Config{reader, sender} {
 			c.Domain, c.Domains = "a.test", domains
 		}

@@ -24,8 +24,8 @@ func (k *checker) check() {
 	k.checkDomains()
 	k.checkHostname()
 	k.c.mail = k.checkKeyPair("tls", k.c.TLS, true)
-	k.checkDoor("imap", k.c.IMAP.Listen, k.c.IMAP.Upstream, PassID)
-	k.checkDoor("smtp", k.c.SMTP.Listen, k.c.SMTP.Upstream, PassXCLIENT)
+	k.checkDoor("imap", k.c.IMAP.Listen, k.c.IMAP.Upstream, upstream.PassID)
+	k.checkDoor("smtp", k.c.SMTP.Listen, k.c.SMTP.Upstream, upstream.PassXCLIENT)
 	if len(k.c.IMAP.Listen) == 0 && len(k.c.SMTP.Listen) == 0 && !k.refused("imap") && !k.refused("smtp") {
 		k.wrong("imap.listen", "list at least one address in `imap.listen` or `smtp.listen`", "neither `imap.listen` nor `smtp.listen` has an address: there is nothing to serve")
 	}
@@ -90,7 +90,7 @@ func (k *checker) checkHostname() {
 }
 
 // checkDoor checks the upstream of one protocol.
-func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing PassClient) {
+func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing upstream.PassClient) {
 	path := door + ".upstream"
 	for i, l := range listen {
 		at := fmt.Sprintf("%s.listen[%d]", door, i)
@@ -133,11 +133,11 @@ func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing 
 	k.checkTrust(path, u)
 	switch {
 	case k.refused(path + ".pass_client"):
-	case u.PassClient == PassPROXY:
+	case u.PassClient == upstream.PassPROXY:
 		if k.given(path+".spare_connections") && u.SpareConnections > 0 {
 			k.doubt(path+".spare_connections", "remove it, or write 0", "`%s.spare_connections` has no effect with pass_client: proxy: a connection belongs to its client from its first octet, so none can be made in advance", path)
 		}
-	case u.PassClient != PassNone && u.PassClient != passing:
+	case u.PassClient != upstream.PassNone && u.PassClient != passing:
 		k.wrong(path+".pass_client", fmt.Sprintf("write %s, proxy or none", passing), "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
 	}
 	k.atLeast(path+".timeout", u.Timeout, time.Second, 10*time.Minute)

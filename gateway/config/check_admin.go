@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"congthu/auth"
+	"congthu/gateway/scope"
 )
 
 // weakTokens are sums of tokens that everybody would try first.
@@ -98,7 +99,7 @@ func (k *checker) checkToken(i int, t *Token, names map[string]int, sums map[SHA
 		return
 	}
 	if len(t.Scopes) == 0 {
-		k.wrong(path+".scopes", "list some of "+strings.Join(words(Scopes()...), ", "), "`%s.scopes` is missing: the token would be good for nothing", path)
+		k.wrong(path+".scopes", "list some of "+strings.Join(words(scope.All()...), ", "), "`%s.scopes` is missing: the token would be good for nothing", path)
 	}
 	for j, s := range t.Scopes {
 		if slices.Contains(t.Scopes[:j], s) {

@@ -8,6 +8,7 @@ import (
 	_ "time/tzdata" // the regulation's days end on time on a machine without zone files too
 
 	"congthu/auth"
+	"congthu/gateway/scope"
 	"congthu/gateway/upstream"
 )
 
@@ -157,7 +158,7 @@ type Upstream struct {
 	// LoginName is how the server knows an account.
 	LoginName LoginName `yaml:"login_name"`
 	// PassClient tells the server the client's address.
-	PassClient PassClient `yaml:"pass_client"`
+	PassClient upstream.PassClient `yaml:"pass_client"`
 	// Timeout bounds each step towards the server.
 	Timeout time.Duration `yaml:"timeout"`
 	// SpareConnections is how many connections are kept ready for the next
@@ -352,8 +353,8 @@ type Token struct {
 	// SHA256 is the sum of the token; it is filled in from TokenFile as well.
 	SHA256 SHA256 `yaml:"sha256"`
 	// TokenFile holds the token itself, in place of SHA256.
-	TokenFile string  `yaml:"token_file"`
-	Scopes    []Scope `yaml:"scopes"`
+	TokenFile string        `yaml:"token_file"`
+	Scopes    []scope.Scope `yaml:"scopes"`
 }
 
 // Metrics is the listener for a Prometheus server.

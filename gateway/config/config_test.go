@@ -86,6 +86,35 @@ func TestTheDefaultsAreTheRegulation(t *testing.T) {
 	}
 }
 
+// A figure that a profile repeats would make a decoy of auth.DefaultRules.
+func TestAProfileWritesNoFigureThatHoldsWithoutIt(t *testing.T) {
+	for _, profile := range Profiles() {
+		data, err := profiles.ReadFile("profiles/" + profile + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newSource(profile, data)
+		c := builtIn()
+		s.decode("", s.tree(), reflect.ValueOf(c).Elem())
+		ours, theirs := reflect.ValueOf(builtIn().Regulation), reflect.ValueOf(c.Regulation)
+		for i := range ours.NumField() {
+			group := ours.Type().Field(i)
+			if group.Type.Kind() != reflect.Struct {
+				continue
+			}
+			for j := range group.Type.NumField() {
+				path := "rules." + group.Tag.Get("yaml") + "." + group.Type.Field(j).Tag.Get("yaml")
+				if !strings.HasSuffix(path, ".mode") && s.given(path) && reflect.DeepEqual(ours.Field(i).Field(j).Interface(), theirs.Field(i).Field(j).Interface()) {
+					t.Errorf("%s: %s is what holds without it", profile, path)
+				}
+			}
+		}
+		if !s.given("rules.lockout.mode") {
+			t.Errorf("%s: this test sees nothing", profile)
+		}
+	}
+}
+
 // The example documents every field there is, and says what the defaults are.
 func TestTheCompleteExampleIsRightAndComplete(t *testing.T) {
 	example, err := os.ReadFile("../../deploy/examples/congthu.yaml")
@@ -420,7 +449,7 @@ func TestTheMailServerIsVerifiedAndPinned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if server.TLS != upstream.StartTLS || server.PassClient != upstream.PassOwn || !server.LocalNames || server.Timeout != 30*time.Second || len(server.Wrong) != 1 {
+			if server.TLS != upstream.StartTLS || server.PassClient != upstream.PassID || !server.LocalNames || server.Timeout != 30*time.Second || len(server.Wrong) != 1 {
 				t.Errorf("%+v", server)
 			}
 			_, err = handshake(t, conf.TLSConfig(), server.TLSConfig)
@@ -441,7 +470,7 @@ func TestTheMailServerIsVerifiedAndPinned(t *testing.T) {
 func TestTheServerIsToldTheClientTheWayThatIsWritten(t *testing.T) {
 	inTestdata(t)
 	for written, want := range map[string]upstream.PassClient{
-		"": upstream.PassNone, "pass_client: none": upstream.PassNone, "pass_client: id": upstream.PassOwn, "pass_client: proxy": upstream.PassPROXY,
+		"": upstream.PassNone, "pass_client: none": upstream.PassNone, "pass_client: id": upstream.PassID, "pass_client: proxy": upstream.PassPROXY,
 	} {
 		server, err := mustParse(t, strings.Replace(five, "127.0.0.1:10143", "{ address: '127.0.0.1:10143', "+written+" }", 1)).IMAPUpstream()
 		if err != nil || server.PassClient != want {

@@ -16,8 +16,8 @@
 //	Config-> checker: ranges, files, and what must fit together
 //
 // Below the file lies a profile: a fragment of the same YAML, built in, with the
-// figures, time zone and words of one regulation. Everything in it can be
-// overruled by the file. Outside profiles/ no authority's domain, address or
+// time zone and words of one regulation, and those of its figures that are not
+// the ones of [auth.DefaultRules]. Everything in it can be overruled by the file. Outside profiles/ no authority's domain, address or
 // telephone number is known, only which profile is the default.
 //
 // Reading a configuration reads the files it names and changes nothing:

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"congthu/auth"
+	"congthu/auth/postgres/defaults"
 	"congthu/gateway/upstream"
 )
 
@@ -71,7 +72,7 @@ func parse(name string, data []byte, now time.Time) (*Config, error) {
 
 // config builds a Config in three layers: the defaults, the profile, the file.
 func (s *source) config(root ast.Node) *Config {
-	c := defaults()
+	c := builtIn()
 	c.File = s.file
 	if root != nil && !isMapping(root) {
 		s.wrongAt(nodeSpan(root), "", "the file is "+describe(root)+", not a group of fields", "begin with a field, such as domain: example.org")
@@ -102,19 +103,20 @@ func (s *source) config(root ast.Node) *Config {
 // DefaultProfile is the profile of a file that names none.
 const DefaultProfile = "binhphuoc"
 
-// defaults are the figures that belong to no regulation.
-func defaults() *Config {
+// builtIn are the figures of a file that names none. Those of other packages are
+// these packages' own.
+func builtIn() *Config {
 	rules := auth.DefaultRules()
 	return &Config{
 		Profile: DefaultProfile,
 		DataDir: "/var/lib/congthu",
 		IMAP: IMAP{
 			Listen:   []Listener{{":143", upstream.StartTLS}, {":993", upstream.Implicit}},
-			Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second, SpareConnections: 4},
+			Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout, SpareConnections: 4},
 		},
 		SMTP: SMTP{
 			Listen:        []Listener{{":587", upstream.StartTLS}, {":465", upstream.Implicit}},
-			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, PassClient: PassNone, Timeout: 30 * time.Second, SpareConnections: 4},
+			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout, SpareConnections: 4},
 			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
 		},
 		ProxyProtocol: ProxyProtocol{Timeout: 5 * time.Second},
@@ -129,11 +131,11 @@ func defaults() *Config {
 			},
 		},
 		Store: Store{
-			Driver: StoreSQLite, Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: 100_000,
+			Driver: StoreSQLite, Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: auth.DefaultMaxUnknown,
 			ForgetUnknownAfter: rules.Lockout.ForgetUnknown,
 			Postgres: Postgres{
-				MaxConnections: 8, ConnectTimeout: 5 * time.Second, StatementTimeout: 6 * time.Second, LockTimeout: 4 * time.Second,
-				Lease: 30 * time.Second, Poll: time.Second,
+				MaxConnections: defaults.MaxConns, ConnectTimeout: defaults.ConnectTimeout, StatementTimeout: defaults.StatementTimeout,
+				LockTimeout: defaults.LockTimeout, Lease: defaults.Lease, Poll: defaults.Poll,
 			},
 		},
 		// A year, by which an administration looks back, and a month to do so.

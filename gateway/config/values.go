@@ -15,6 +15,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/throttle"
+	"congthu/gateway/scope"
 	"congthu/gateway/upstream"
 )
 
@@ -35,28 +36,6 @@ const (
 	LoginLocal   LoginName = "local"   // the part before the @
 )
 
-// PassClient is how the mail server is told the client's address.
-type PassClient string
-
-const (
-	PassNone    PassClient = "none"
-	PassID      PassClient = "id"      // IMAP: ID x-originating-ip (RFC 2971)
-	PassXCLIENT PassClient = "xclient" // SMTP: Postfix's XCLIENT
-	PassPROXY   PassClient = "proxy"   // a PROXY header (version 2) before anything else
-)
-
-// way is what package upstream calls it, where the protocol decides between ID
-// and XCLIENT.
-func (p PassClient) way() upstream.PassClient {
-	switch p {
-	case PassID, PassXCLIENT:
-		return upstream.PassOwn
-	case PassPROXY:
-		return upstream.PassPROXY
-	}
-	return upstream.PassNone
-}
-
 // StoreDriver is what the rules remember in.
 type StoreDriver string
 
@@ -72,27 +51,6 @@ const (
 	RefuseSubaddress Subaddress = "refuse"
 	FoldSubaddress   Subaddress = "fold"
 )
-
-// Scope is what the holder of an admin token may do.
-type Scope string
-
-const (
-	ScopeRead    Scope = "read"
-	ScopeUnlock  Scope = "unlock"
-	ScopeLock    Scope = "lock"
-	ScopeRestore Scope = "restore"
-	ScopeGrace   Scope = "grace"
-	ScopeSweep   Scope = "sweep"
-	ScopeAudit   Scope = "audit"
-	ScopeRules   Scope = "rules"
-	ScopeImport  Scope = "import"
-	ScopeDebug   Scope = "debug"
-)
-
-// Scopes lists every scope.
-func Scopes() []Scope {
-	return []Scope{ScopeRead, ScopeUnlock, ScopeLock, ScopeRestore, ScopeGrace, ScopeSweep, ScopeAudit, ScopeRules, ScopeImport, ScopeDebug}
-}
 
 // LogFormat is how log lines are written.
 type LogFormat string
@@ -148,6 +106,15 @@ func chooseWord[T ~string](text string, values ...T) (any, error) {
 	return anyOf(choice(text, words(values...), values))
 }
 
+// chooseNamed is chooseWord for values that are written as their String.
+func chooseNamed[T fmt.Stringer](text string, values ...T) (any, error) {
+	names := make([]string, len(values))
+	for i, v := range values {
+		names[i] = v.String()
+	}
+	return anyOf(choice(text, names, values))
+}
+
 func anyOf[T any](v T, err error) (any, error) { return v, err }
 
 // readText reads a scalar of type dst. Types it does not know are read by the
@@ -175,23 +142,22 @@ func readText(dst any, text string) (value any, known bool, err error) {
 	case auth.Mode:
 		value, err = anyOf(choice(text, []string{"enforce", "warn", "off"}, []auth.Mode{auth.Enforce, auth.Warn, auth.Off}))
 	case upstream.TLSMode:
-		value, err = anyOf(choice(text, []string{"none", "starttls", "implicit"},
-			[]upstream.TLSMode{upstream.Plain, upstream.StartTLS, upstream.Implicit}))
+		value, err = chooseNamed(text, upstream.Plain, upstream.StartTLS, upstream.Implicit)
 	case slog.Level:
 		value, err = anyOf(choice(text, []string{"debug", "info", "warn", "error"},
 			[]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}))
 	case LoginName:
 		value, err = chooseWord(text, LoginAddress, LoginLocal)
-	case PassClient:
-		value, err = chooseWord(text, PassNone, PassID, PassXCLIENT, PassPROXY)
+	case upstream.PassClient:
+		value, err = chooseNamed(text, upstream.PassNone, upstream.PassID, upstream.PassXCLIENT, upstream.PassPROXY)
 	case auth.Secret:
 		value = auth.NewSecret(text)
 	case StoreDriver:
 		value, err = readStoreDriver(text)
 	case Subaddress:
 		value, err = chooseWord(text, RefuseSubaddress, FoldSubaddress)
-	case Scope:
-		value, err = chooseWord(text, Scopes()...)
+	case scope.Scope:
+		value, err = chooseWord(text, scope.All()...)
 	case LogFormat:
 		value, err = chooseWord(text, LogJSON, LogText)
 	default:

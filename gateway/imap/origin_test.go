@@ -18,7 +18,7 @@ import (
 func fromWebmail(t *testing.T) (*scene, *bytes.Buffer) {
 	s, log := newScene(t), new(bytes.Buffer)
 	s.server.Forwarder = func(addr netip.Addr) bool { return addr == netip.MustParseAddr("127.0.0.1") }
-	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassOwn
+	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassID
 	s.server.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	return s, log
 }

@@ -203,7 +203,7 @@ func TestTheGuardLearnsEverythingOfAnAttempt(t *testing.T) {
 
 func TestTheMailServerLearnsOfTheClient(t *testing.T) {
 	s := newScene(t)
-	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassOwn
+	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassID
 	c := s.connect(true)
 	c.say(`i ID ("name" "Thunder\"bird" "X-Originating-IP" "203.0.113.1" "vendor" NIL "x-forwarded-for" {9+}` + "\r\n203.0.113)")
 	c.expect("* ID")
@@ -284,7 +284,7 @@ func TestIDIsBounded(t *testing.T) {
 
 func TestNothingInClearTextIsRememberedBehindTheHandshake(t *testing.T) {
 	s := newScene(t)
-	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassOwn
+	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassID
 	c := s.connect(false)
 	c.say(`i ID ("name" "injected")`)
 	c.expect("* ID")

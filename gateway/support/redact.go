@@ -12,7 +12,6 @@ import (
 
 	"congthu/auth"
 	"congthu/gateway/config"
-	"congthu/gateway/upstream"
 )
 
 // hidden stands for a secret, and for its place in the file system where that is
@@ -65,8 +64,6 @@ func plain(v reflect.Value, p *pseudonyms) any {
 			t["token_file"] = hidden
 		}
 		return t
-	case upstream.TLSMode:
-		return map[upstream.TLSMode]string{upstream.Plain: "none", upstream.StartTLS: "starttls", upstream.Implicit: "implicit"}[known]
 	case fmt.Stringer:
 		if v.Kind() == reflect.Pointer && v.IsNil() {
 			return nil

@@ -82,7 +82,7 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 // loginFor introduces the client and logs in. Unless that succeeds the connection is
 // closed.
 func (d *imapDialogue) loginFor(c Client, login, secret string) (*IMAPConn, auth.Answer) {
-	if d.server.PassClient == PassOwn && d.caps.Has(imap.CapID) {
+	if d.server.PassClient == PassID && d.caps.Has(imap.CapID) {
 		d.identify(c)
 	}
 	d.hide(secret, plainMessage(login, secret))

@@ -246,7 +246,7 @@ func TestTheClientIsPassedOnByID(t *testing.T) {
 			{"name", "Thư\r\na1 LOGOUT \"x\" \\"}, {"x-originating-ip", "203.0.113.1"}, {"X-Forwarded-For", "203.0.113.1"}, {"NAME", "again"},
 		},
 	}
-	for _, pass := range []PassClient{PassNone, PassOwn} {
+	for _, pass := range []PassClient{PassNone, PassID} {
 		s.PassClient = pass
 		conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), client)
 		if conn == nil {
@@ -286,7 +286,7 @@ func TestWhatFollowsTheAnswerBelongsToTheClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			test.fake.Accounts = accounts()
 			s := serverFor(t, test.fake)
-			s.PassClient = PassOwn
+			s.PassClient = PassID
 			conn, answer := s.LoginIMAP(t.Context(), owner, auth.NewSecret(password), Client{})
 			if conn == nil {
 				t.Fatal(answer.Err)

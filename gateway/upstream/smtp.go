@@ -77,7 +77,7 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 // loginFor introduces the client and logs in. Unless that succeeds the connection is
 // closed.
 func (d *smtpDialogue) loginFor(c Client, login, secret string) (*SMTPConn, auth.Answer) {
-	if d.server.PassClient == PassOwn && c.Address.IsValid() {
+	if d.server.PassClient == PassXCLIENT && c.Address.IsValid() {
 		if err := d.introduce(c); err != nil {
 			d.close()
 			return nil, unreached(d.orCause(fmt.Errorf("XCLIENT: %w", err)))

@@ -314,7 +314,7 @@ func TestTheClientIsPassedOnByXCLIENT(t *testing.T) {
 	} {
 		fake := &mailtest.SMTP{XClient: true, TLS: mailtest.ServerTLS()}
 		s := smtpServerFor(t, fake)
-		s.PassClient = PassOwn
+		s.PassClient = PassXCLIENT
 		conn, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{Address: netip.MustParseAddrPort(source)})
 		if answer.Judgement != auth.JudgedRight {
 			t.Fatal(answer.Judgement, answer.Err)
@@ -334,9 +334,9 @@ func TestXCLIENTIsOnlyForServersThatWantIt(t *testing.T) {
 		want auth.Judgement
 	}{
 		"not configured": {&mailtest.SMTP{XClient: true}, PassNone, auth.JudgedRight},
-		"not offered":    {&mailtest.SMTP{}, PassOwn, auth.JudgedRight},
+		"not offered":    {&mailtest.SMTP{}, PassXCLIENT, auth.JudgedRight},
 		"refused": {&mailtest.SMTP{XClient: true, Misbehave: mailtest.At("XCLIENT", mailtest.Misdeed{Say: "550 5.7.0 no\r\n"})},
-			PassOwn, auth.Unreached},
+			PassXCLIENT, auth.Unreached},
 	} {
 		s := smtpServerFor(t, test.fake)
 		s.PassClient = test.pass

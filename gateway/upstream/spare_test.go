@@ -232,7 +232,7 @@ func overSpares(t *testing.T, s *Server, fake interface {
 }, login func(context.Context, Client) (leave func(), answer auth.Answer), told func() []map[string]string,
 ) {
 	t.Helper()
-	s.PassClient, s.Spare = PassOwn, 1
+	s.Spare = 1
 	t.Cleanup(s.Close)
 	for i, from := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
 		ctx, end := context.WithCancel(t.Context())
@@ -278,6 +278,7 @@ func TestAnIMAPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 				}
 				return conn.Logout, answer
 			}
+			s.PassClient = PassID
 			overSpares(t, s, fake, login, fake.IDs)
 		})
 	}
@@ -421,7 +422,7 @@ func TestASpareOfSMTPThatIsOfNoUseCostsNoLogin(t *testing.T) {
 				return test.misdeed(step)
 			}}
 			s := smtpServerFor(t, fake)
-			s.Address, s.Dial, s.Spare, s.PassClient = started(t, fake), nil, 1, PassOwn
+			s.Address, s.Dial, s.Spare, s.PassClient = started(t, fake), nil, 1, PassXCLIENT
 			t.Cleanup(s.Close)
 			client := Client{Address: netip.MustParseAddrPort("192.0.2.1:1000")}
 			conn, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), client)
@@ -463,5 +464,6 @@ func TestAnSMTPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 		mail(t, conn)
 		return conn.Quit, answer
 	}
+	s.PassClient = PassXCLIENT
 	overSpares(t, s, fake, login, fake.Clients)
 }

@@ -32,6 +32,9 @@ const (
 	Implicit                // RFC 8314
 )
 
+// String is the word of the configuration.
+func (m TLSMode) String() string { return [...]string{"none", "starttls", "implicit"}[m] }
+
 // What a server does not do, with which the configured TLS does not work.
 var (
 	// ErrWantsTLS is a server that takes passwords after STARTTLS only.
@@ -45,15 +48,20 @@ var (
 type PassClient uint8
 
 const (
-	PassNone PassClient = iota // not at all
-	// PassOwn is the protocol's own way: ID x-originating-ip in IMAP, XCLIENT in
-	// SMTP.
-	PassOwn
+	PassNone    PassClient = iota // not at all
+	PassID                        // IMAP: ID x-originating-ip (RFC 2971)
+	PassXCLIENT                   // SMTP: Postfix's XCLIENT
 	// PassPROXY is a PROXY header (version 2) in front of each connection. The
 	// server must wait for one, and there can be no spare connections: a
 	// connection has its client from its first octet.
 	PassPROXY
 )
+
+// String is the word of the configuration.
+func (p PassClient) String() string { return [...]string{"none", "id", "xclient", "proxy"}[p] }
+
+// DefaultTimeout bounds each step of a [Server] that names no other time.
+const DefaultTimeout = 30 * time.Second
 
 // Server is one mail server, as the configuration describes it. Close it when no
 // more logins are to begin.
@@ -133,7 +141,7 @@ func (s *Server) LoginName(name auth.Name) string {
 // step is the longest that one step may take.
 func (s *Server) step() time.Duration {
 	if s.Timeout <= 0 {
-		return 30 * time.Second
+		return DefaultTimeout
 	}
 	return s.Timeout
 }
