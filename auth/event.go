@@ -50,7 +50,7 @@ const (
 	WouldRevoke     EventKind = "account.would_revoke"
 	AccountMerged   EventKind = "account.merged" // what was kept under another name of the account was joined with it
 	SourceAllowed   EventKind = "source.allowed" // by an admin, for some time, or the end of that: see guard.Guard.AllowSource
-	AuditPruned     EventKind = "audit.pruned"   // the oldest events are removed: see guard.Guard.Prune
+	AuditPruned     EventKind = "audit.pruned"   // the oldest events are removed: see audit.Prune
 	ClockSuspected  EventKind = "clock.suspected"
 	ClockAccepted   EventKind = "clock.accepted"  // by an admin: see guard.Guard.AcceptClock
 	RulesAdopted    EventKind = "rules.adopted"   // the settings that gateways on one store have in common changed: see [Agreement]

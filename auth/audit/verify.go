@@ -41,7 +41,7 @@ type Reader struct {
 
 // Verify walks a chain from its beginning up to the newest event, and
 // compares it with the head that was noted when that was written. It begins
-// behind the events that were removed because of their age ([guard.Guard.Prune]), if an
+// behind the events that were removed because of their age ([Prune]), if an
 // event of the chain tells of their removal. Events may be removed meanwhile. A
 // [*BrokenChain] says where somebody tampered with the log.
 func Verify(r Reader) (at Head, err error) {

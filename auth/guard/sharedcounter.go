@@ -155,7 +155,7 @@ func (g *Guard) refuseUnlock(ctx context.Context, name auth.Name) error {
 // together. Names beyond a share share counters, as those beyond the room do.
 
 // A source may take one in sourcePart of the room a day. A network above it may
-// take twice as much as what is in it, by the steps of [networksAbove].
+// take twice as much as what is in it, by the steps of [throttle.NetworksAbove].
 const sourcePart = 64
 
 // maxShares is how many sources and networks have their share remembered. Networks

@@ -45,8 +45,8 @@ const (
 	sourceTime  = time.Hour
 )
 
-// Group returns the incidents of locked accounts, grouped by what locked them, the latest incident first.
-// Accounts that are not locked by wrong passwords are left out.
+// Group returns the incidents of locked accounts, grouped by what locked them, the
+// latest first. Accounts that are not locked by wrong passwords are left out.
 func Group(accounts []auth.Account) []Incident {
 	var locked []auth.Account
 	for _, a := range accounts {

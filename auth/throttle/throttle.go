@@ -34,7 +34,7 @@ import (
 // unlock does not, or each unlock would buy the source that made the lock another.
 //
 // A network is one more source, with several times the room of one
-// ([networksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
+// ([NetworksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
 // IPv6 /48. An attempt needs room, and a grant, at each of them.
 //
 // In a known network ([guard.Policy].KnownNetworks), an office of the organisation's own,
