@@ -286,3 +286,41 @@ func TestALockThatIsBackCostsNoSlot(t *testing.T) {
 		}
 	})
 }
+
+// setBack is a clock that can be.
+func setBack(by *atomic.Int64) func() time.Time {
+	return func() time.Time { return time.Now().Add(-time.Duration(by.Load())) }
+}
+
+// A clock that is corrected, as at the start of a virtual machine, keeps no slot
+// from the owner.
+func TestALeaseEndsAlthoughTheClockWasSetBack(t *testing.T) {
+	var by atomic.Int64
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Now = setBack(&by) }, func(b *bench) {
+		b.server.answer = &auth.Answer{Judgement: auth.InDoubt}
+		for range 6 {
+			b.want(b.try("lan", "x"), auth.Unavailable)
+		}
+		by.Store(int64(time.Hour))
+		b.server.answer = nil
+		time.Sleep(3 * time.Minute)
+		b.want(b.try("lan", good), auth.Accepted)
+		if n := b.guard.Owed(); n != 0 {
+			b.t.Errorf("%d settlements are owed", n)
+		}
+	})
+}
+
+func TestTheGraceWithoutTheStoreEndsAlthoughTheClockWasSetBack(t *testing.T) {
+	var by atomic.Int64
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Now, g.StoreGrace = setBack(&by), time.Hour }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.broken.Store(unreachable)
+		by.Store(int64(time.Hour))
+		time.Sleep(59 * time.Minute)
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(time.Minute)
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+		b.broken.Store(nil)
+	})
+}

@@ -3,11 +3,15 @@ package guard_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/auth/throttle"
 )
 
 // withGrace lets known passwords be accepted while the store is down.
@@ -210,4 +214,112 @@ type slowFingerprints struct {
 func (s *slowFingerprints) Fingerprint(ctx context.Context, salt []byte, p auth.Secret) ([]byte, error) {
 	time.Sleep(s.delay)
 	return s.plainFingerprints.Fingerprint(ctx, salt, p)
+}
+
+func TestAKnownGoodPasswordGoesOnForAWhileWithoutTheStore(t *testing.T) {
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		first := b.account().LastLogin
+		time.Sleep(2 * time.Hour)
+		b.want(b.try("lan", good), auth.Accepted)
+		b.broken.Store(unreachable)
+		time.Sleep(30 * time.Minute)
+		v := b.try("lan", good)
+		login := time.Now()
+		b.want(v, auth.Accepted)
+		b.want(b.try("lan", "wrong"), auth.StoreUnavailable)
+		b.want(b.try("hung", "any"), auth.StoreUnavailable)
+		time.Sleep(31 * time.Minute)
+		b.want(b.try("lan", good), auth.StoreUnavailable)
+		b.broken.Store(nil)
+		time.Sleep(10 * time.Second)
+		if a := b.account(); !a.LastLogin.After(first) || login.Sub(a.LastLogin) > time.Second {
+			b.t.Errorf("last login %v, want %v: written when the store came back", a.LastLogin, login)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+	})
+}
+
+func TestTheUsualLoginWritesNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		before := b.account()
+		for range 10 {
+			time.Sleep(time.Minute)
+			v := b.try("lan", good)
+			b.want(v, auth.Accepted)
+			if !v.KnownGood {
+				b.t.Error("the password is not known good")
+			}
+		}
+		if a := b.account(); !a.LastLogin.Equal(before.LastLogin) {
+			b.t.Errorf("last login was written after %v", a.LastLogin.Sub(before.LastLogin))
+		}
+		time.Sleep(time.Hour)
+		b.want(b.try("lan", good), auth.Accepted)
+		if a := b.account(); !a.LastLogin.After(before.LastLogin) {
+			b.t.Error("last login was not written after an hour")
+		}
+	})
+}
+
+// The known-good password is no oracle: whoever compares pays.
+func TestAStrangerLearnsNothingFromTheKnownGoodPassword(t *testing.T) {
+	stranger := netip.MustParseAddrPort("203.0.113.7:1")
+	for name, from := range map[string]netip.AddrPort{"from elsewhere": stranger, "from the owner's address": office} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = new(throttle.Throttle) }, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				guess := func(login, password string) auth.Outcome {
+					return b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret(password), Source: from}).Outcome
+				}
+				for i := range 12 {
+					for range 6 {
+						guess(fmt.Sprint("nobody", i), "x") // trips the throttle
+					}
+				}
+				judged := 0
+				for i := range 50 {
+					if guess("lan", fmt.Sprint("guess", i)) == auth.WrongPassword {
+						judged++
+					}
+				}
+				if a := b.account(); a.Failures != judged || judged > 2 { // two need no grant
+					b.t.Errorf("%d guesses judged, %d counted", judged, a.Failures)
+				}
+				if got := guess("lan", good); got == auth.Accepted {
+					b.t.Error("50 guesses, next to none counted, and the right one was accepted")
+				}
+			})
+		})
+	}
+}
+
+func TestWaitingGuessesAreNotComparedForNothing(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		b.server.delay = time.Second
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		accepted := 0
+		for i := range 300 {
+			password := fmt.Sprint("guess", i)
+			if i == 250 {
+				password = good
+			}
+			wg.Go(func() {
+				if b.try("lan", password).Outcome == auth.Accepted {
+					mu.Lock()
+					accepted++
+					mu.Unlock()
+				}
+			})
+			synctest.Wait() // one behind the other
+		}
+		wg.Wait()
+		if accepted > 0 || b.server.asked != 7 {
+			b.t.Errorf("%d of 300 guesses accepted, %d asked with the owner's login", accepted, b.server.asked)
+		}
+	})
 }

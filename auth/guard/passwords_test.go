@@ -2,8 +2,11 @@ package guard_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -367,5 +370,155 @@ func TestAnEarlierPasswordCountsNotWhereTheAccountRemembersTheSource(t *testing.
 		b.restart(func(g *guard.Guard) { g.Throttle = &throttle.Throttle{Accounts: 1} })
 		b.want(b.try("lan", "A"), auth.PreviousPassword)
 		b.want(b.try("newcomer", "mistyped"), auth.WrongPassword)
+	})
+}
+
+func TestAPhoneWithThePreviousPasswordLocksNobody(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			inBubble(t, nil, func(b *bench) {
+				b.want(b.try("lan", good), auth.Accepted)
+				synctest.Wait() // the fingerprint is made
+				b.server.password[lan] = "Mat-khau-2"
+				if restarted {
+					// Another process on the same store: nothing known in memory.
+					other := &guard.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
+					other.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+					b.guard = other
+				}
+				for range 20 {
+					b.want(b.try("lan", good), auth.PreviousPassword)
+				}
+				b.want(b.try("lan", "Mat-khau-2"), auth.Accepted)
+				if !restarted {
+					synctest.Wait()
+					b.want(b.try("lan", good), auth.PreviousPassword)
+				}
+				if a := b.account(); a.Failures != 0 || a.Stale.At.IsZero() {
+					b.t.Errorf("%d failures, stale device %+v; want none and its trace", a.Failures, a.Stale)
+				}
+			})
+		})
+	}
+}
+
+func TestTheStrictestReadingCountsThePreviousPassword(t *testing.T) {
+	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.CountPrevious = true }, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		b.server.password[lan] = "Mat-khau-2"
+		for range 6 {
+			b.want(b.try("lan", good), auth.WrongPassword)
+		}
+		b.want(b.try("lan", "Mat-khau-2"), auth.Locked)
+	})
+}
+
+func TestAnExpiredPasswordIsRefusedUntilItIsChanged(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		synctest.Wait()
+		time.Sleep(100 * 24 * time.Hour)
+		lastLogin := b.account().LastLogin
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		b.want(b.try("lan", good), auth.Expired)
+		if a := b.account(); a.Failures != 1 || !a.LastLogin.Equal(lastLogin) {
+			b.t.Errorf("%d failures, last login %v: an expired verdict is no login and resets nothing", a.Failures, a.LastLogin)
+		}
+
+		if _, err := b.guard.Grace(context.Background(), lan, 8, act); !errors.Is(err, auth.ErrOutOfRange) {
+			b.t.Errorf("eight days of grace give %v", err)
+		}
+		if _, err := b.guard.Grace(context.Background(), lan, 7, act); err != nil {
+			b.t.Fatal(err)
+		}
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(7 * 24 * time.Hour)
+		b.want(b.try("lan", good), auth.Expired)
+
+		b.server.password[lan] = "Mat-khau-2"
+		b.want(b.try("lan", "Mat-khau-2"), auth.Accepted)
+		if b.told.count(auth.PasswordChanged) != 1 {
+			b.t.Errorf("events %v, want one change", b.told.kinds)
+		}
+		time.Sleep(80 * 24 * time.Hour)
+		b.want(b.try("lan", "Mat-khau-2"), auth.Accepted)
+	})
+}
+
+func TestTheUserIsAlertedOncePerDayBeforeThePasswordRunsOut(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted) // 1 January 2000, 07:00 in Vietnam
+		time.Sleep(85 * 24 * time.Hour)
+		alerts := 0
+		for range 5 {
+			v := b.try("lan", good)
+			b.want(v, auth.Accepted)
+			if v.Alert {
+				alerts++
+				if v.ExpiresIn != 6 {
+					b.t.Errorf("runs out in %d days, want 6", v.ExpiresIn)
+				}
+			}
+		}
+		if alerts != 1 {
+			b.t.Errorf("%d alerts on one day, want 1", alerts)
+		}
+		time.Sleep(24 * time.Hour)
+		if v := b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Protocol: auth.SMTP}); v.Alert {
+			b.t.Error("an alert that SMTP cannot show was used up")
+		}
+		if v := b.try("lan", good); !v.Alert {
+			b.t.Error("no alert on the next day")
+		}
+	})
+}
+
+// Some mail programs show nothing of it: each is told, by its name or else at its
+// address, and again after a restart at most.
+func TestEachMailProgramIsAlertedOncePerDay(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		time.Sleep(85 * 24 * time.Hour)
+		for day := range 2 {
+			alerts := make(map[string]int)
+			key := func(program string, source netip.AddrPort) string {
+				if program == "" {
+					return source.Addr().String()
+				}
+				return program
+			}
+			for range 5 {
+				for _, c := range []struct {
+					program string
+					source  netip.AddrPort
+				}{{"Geary", office}, {"Thunderbird", office}, {"Thunderbird", elsewhere}, {"", office}, {"", elsewhere}} {
+					v := b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Program: c.program, Source: c.source})
+					b.want(v, auth.Accepted)
+					if v.Alert {
+						alerts[key(c.program, c.source)]++
+					}
+				}
+			}
+			want := map[string]int{"Geary": 1, "Thunderbird": 1, office.Addr().String(): 1, elsewhere.Addr().String(): 1}
+			if !maps.Equal(alerts, want) {
+				t.Errorf("day %d: alerts %v, want %v", day, alerts, want)
+			}
+			time.Sleep(24 * time.Hour)
+		}
+		// Five connections of one program at once: one of them.
+		var alerts atomic.Int32
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				if b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(good), Program: "Geary"}).Alert {
+					alerts.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := alerts.Load(); n != 1 {
+			t.Errorf("%d alerts at once, want 1", n)
+		}
 	})
 }

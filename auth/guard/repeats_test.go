@@ -365,3 +365,50 @@ func TestARestartCostsOneEntryOfARepeatedPassword(t *testing.T) {
 		}
 	})
 }
+
+func TestTheSameWrongPasswordOnOneConnectionIsAskedOnceAndCountedOnce(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		connection := new(auth.Mistaken)
+		again := func(password string) auth.Verdict {
+			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Mistakes: connection})
+		}
+		b.want(again("wrong"), auth.WrongPassword)
+		b.want(again("wrong"), auth.RepeatedPassword)
+		b.want(again("other"), auth.WrongPassword)
+		b.want(b.try("lan", "wrong"), auth.WrongPassword) // another connection
+		if a := b.account(); a.Failures != 3 || b.server.asked != 3 {
+			b.t.Errorf("%d failures, %d asked; want 3 and 3", a.Failures, b.server.asked)
+		}
+	})
+}
+
+func TestRepeatsWithinADayCountOnceWhereTheRulesSaySo(t *testing.T) {
+	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.CountRepeats = auth.NeverCountRepeats }, func(b *bench) {
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		for range 10 {
+			b.want(b.try("lan", "wrong"), auth.RepeatedPassword)
+		}
+		time.Sleep(24 * time.Hour)
+		b.want(b.try("lan", "wrong"), auth.WrongPassword)
+		if a := b.account(); a.Failures != 2 {
+			b.t.Errorf("%d failures, want 2", a.Failures)
+		}
+	})
+}
+
+// A name that is no account may be a mistyped password, and is not logged.
+func TestARepeatOnOneConnectionKnowsItsAccount(t *testing.T) {
+	inBubble(t, nil, func(b *bench) {
+		b.want(b.try("lan", good), auth.Accepted)
+		for login, known := range map[string]bool{"lan": true, "nobody": false} {
+			var connection auth.Mistaken
+			for _, want := range []auth.Outcome{auth.WrongPassword, auth.RepeatedPassword} {
+				v := b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret("wrong"), Mistakes: &connection})
+				b.want(v, want)
+				if v.Known != known {
+					t.Errorf("%s, %v: known %v, want %v", login, want, v.Known, known)
+				}
+			}
+		}
+	})
+}
