@@ -38,6 +38,7 @@ func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (chang
 				rules := auth.DefaultRules()
 				rules.Lockout.Tolerated = 1 << 30 // or the benchmark would soon be one of locked accounts
 				rules.Lockout.StrangersAfter = 0
+				rules.Lockout.CountRepeats = auth.AlwaysCountRepeats // it is one password, again and again
 				g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
 				ctx, cancel := context.WithCancel(context.Background())
 				var running sync.WaitGroup
