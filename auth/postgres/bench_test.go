@@ -59,35 +59,25 @@ func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{1, 3} {
 		for _, callers := range []int{1, 8, 64} {
 			b.Run(fmt.Sprintf("replicas=%d/callers=%d", n, callers), func(b *testing.B) {
-				var noted noted
-				stores := replicas(b, n, Options{Recorder: &noted})
-				noted.forget()
+				var told storetest.Recorder
+				stores := replicas(b, n, Options{Recorder: &told})
+				told.Forget()
 				inParallel(b, callers, stores, func(s *Store, i int) error {
 					_, err := s.Update(b.Context(), numbered(i), 0, fail)
 					return err
 				})
-				b.ReportMetric(float64(b.N)/float64(len(noted.batches)), "changes/commit")
+				_, commits := told.Commits()
+				b.ReportMetric(float64(b.N)/float64(commits), "changes/commit")
 			})
 		}
 	}
 }
 
-// commits is how many callers have had something written, in how many
-// transactions.
-func (n *noted) commits() (changes, transactions int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, batch := range n.batches {
-		changes += batch
-	}
-	return changes, len(n.batches)
-}
-
 // BenchmarkAttempt is a whole login, but for the mail server.
 func BenchmarkAttempt(b *testing.B) {
-	var n noted
+	var n storetest.Recorder
 	s := replicas(b, 1, Options{Recorder: &n})[0]
-	storetest.Attempts(b, s, s.Now, n.commits)
+	storetest.Attempts(b, s, s.Now, n.Commits)
 }
 
 // BenchmarkReserve is what admission costs: one slot taken and given back.

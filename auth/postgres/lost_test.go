@@ -23,7 +23,7 @@ import (
 
 func TestAReservationThatIsGoneCountsAllTheSame(t *testing.T) {
 	t.Parallel()
-	var n noted
+	var n storetest.Recorder
 	s := open(t, Options{Recorder: &n, Lease: time.Hour})
 	conn := connected(t, s)
 	r := reserve(t, s, victim, allow(1))
@@ -41,10 +41,8 @@ func TestAReservationThatIsGoneCountsAllTheSame(t *testing.T) {
 	update(t, s, victim, released, nothing)
 	wantFailures(t, s, victim, 1)
 	reserve(t, s, victim, allow(1))
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.lost != 1 {
-		t.Errorf("%d lost slots were told of, want 1", n.lost)
+	if n.Lost() != 1 {
+		t.Errorf("%d lost slots were told of, want 1", n.Lost())
 	}
 }
 
@@ -85,7 +83,7 @@ func TestEveryNoIsCountedWhileReservationsAreDeleted(t *testing.T) {
 // TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne: the receipt tells.
 func TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne(t *testing.T) {
 	t.Parallel()
-	var n noted
+	var n storetest.Recorder
 	s := open(t, Options{Recorder: &n})
 	r := reserve(t, s, victim, allow(1))
 	s.settle.faults.Store(&faults{after: errInjected, ask: errInjected})
@@ -102,8 +100,8 @@ func TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne(t *testing.T) {
 	update(t, s, victim, r, fail)
 	wantFailures(t, s, victim, 1)
 	wantEvents(t, s, 1)
-	if len(s.held.ids()) > 0 || n.lost > 0 {
-		t.Errorf("%v are held, %d lost", s.held.ids(), n.lost)
+	if len(s.held.ids()) > 0 || n.Lost() > 0 {
+		t.Errorf("%v are held, %d lost", s.held.ids(), n.Lost())
 	}
 }
 

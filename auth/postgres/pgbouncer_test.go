@@ -23,7 +23,9 @@ func TestPgBouncerBySessionsKeepsTheContract(t *testing.T) {
 	pooler := pgtest.Shared(t).Pool(t, "max_client_conn = 2000", "default_pool_size = 100")
 	through := harness
 	through.Open = func(t *testing.T, o storetest.Options) storetest.Store {
-		return open(t, Options{DSN: pooler.Through(database(t)), MaxUnknown: o.MaxUnknown})
+		through := options(o)
+		through.DSN = pooler.Through(database(t))
+		return open(t, through)
 	}
 	t.Run("contract", func(t *testing.T) { storetest.Run(t, through) })
 }

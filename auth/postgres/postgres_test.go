@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	beChild()
+	children.Be()
 	flag.Set("rapid.checks", "4") // unless somebody asks for more: time is real here
 	code := m.Run()
 	pgtest.Stop()
@@ -123,10 +123,19 @@ func TestPostgreSQLKeepsTheContract(t *testing.T) {
 	storetest.Run(t, harness)
 }
 
+// options are ours for those of the contract.
+func options(of storetest.Options) Options {
+	o := Options{MaxUnknown: of.MaxUnknown}
+	if of.Recorder != nil {
+		o.Recorder = of.Recorder
+	}
+	return o
+}
+
 var harness = storetest.Harness{
 	Parallel: true,
 	Open: func(t *testing.T, o storetest.Options) storetest.Store {
-		return open(t, Options{MaxUnknown: o.MaxUnknown})
+		return open(t, options(o))
 	},
 	Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
 		old := s.(*Store)
@@ -164,6 +173,14 @@ var harness = storetest.Harness{
 			execute(t, conn, statement)
 		}
 		return s
+	},
+	Queue: &storetest.Queue{
+		Batch:    maxBatch,
+		Waiting:  func(s storetest.Store) int { return len(s.(*Store).settle.queue) },
+		Closing:  func(s storetest.Store) <-chan struct{} { return s.(*Store).life.Done() },
+		Injected: errInjected,
+		Closed:   ErrClosed,
+		Closings: 5,
 	},
 }
 

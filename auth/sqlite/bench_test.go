@@ -17,7 +17,7 @@ import (
 func BenchmarkUpdate(b *testing.B) {
 	for _, callers := range []int{1, 2, 4, 8, 16, 32, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			var n noted
+			var n storetest.Recorder
 			s := open(b, Options{Recorder: &n})
 			work := make(chan int)
 			var wg sync.WaitGroup
@@ -37,25 +37,16 @@ func BenchmarkUpdate(b *testing.B) {
 			close(work)
 			wg.Wait()
 			b.StopTimer()
-			b.ReportMetric(float64(b.N)/float64(len(n.batches)), "changes/commit")
+			_, commits := n.Commits()
+			b.ReportMetric(float64(b.N)/float64(commits), "changes/commit")
 		})
 	}
 }
 
-// commits is how many changes were written, in how many transactions.
-func (n *noted) commits() (changes, transactions int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, batch := range n.batches {
-		changes += batch
-	}
-	return changes, len(n.batches)
-}
-
 // BenchmarkAttempt is a whole login, but for the mail server.
 func BenchmarkAttempt(b *testing.B) {
-	var n noted
-	storetest.Attempts(b, open(b, Options{Recorder: &n}), nil, n.commits)
+	var n storetest.Recorder
+	storetest.Attempts(b, open(b, Options{Recorder: &n}), nil, n.Commits)
 }
 
 // BenchmarkReserve is what admission costs: one slot taken and given back.

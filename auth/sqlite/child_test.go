@@ -10,21 +10,17 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"congthu/auth"
+	"congthu/auth/storetest"
 	"congthu/auth/storetest/testenv"
 )
 
-// Some tests need a process to kill, to limit, or to take privileges from: the
-// test binary itself, told by this variable what to be.
-const childVariable = "CONGTHU_SQLITE_TEST_CHILD"
-
-// children are what it can be; each is given the path of a database, and
-// writes lines to its standard output.
-var children = map[string]func(path string){
+// children are the processes that tests kill, limit, or take privileges from; each
+// is given the path of a database.
+var children = storetest.Children{Variable: "CONGTHU_SQLITE_TEST_CHILD", Roles: map[string]func(path string){
 	"guess":    guess,
 	"serve":    serve,
 	"hold":     hold,
@@ -32,67 +28,22 @@ var children = map[string]func(path string){
 	"readonly": readonly,
 	"import":   importOn,
 	"prune":    pruneOn,
-}
+}}
 
-// child starts one of them.
 func child(t *testing.T, role, path string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self, path)
-	cmd.Env = append(os.Environ(), childVariable+"="+role)
-	cmd.Stderr = t.Output()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return cmd, bufio.NewScanner(out)
+	return children.Start(t, role, path)
 }
 
-// say writes one line at once: what is said before a SIGKILL is heard.
-func say(format string, args ...any) {
-	fmt.Fprintf(os.Stdout, format+"\n", args...)
-}
+var say, must, line = storetest.Say, storetest.Must, storetest.Line
 
-func must(err error) {
-	if err != nil {
-		say("unexpected %v", err)
-		os.Exit(3)
-	}
-}
-
-// guess makes wrong passwords until it is killed: "try NAME" before each,
-// "did NAME" when it is durable. Half of them by reservation, some cancelled.
+// guess makes wrong passwords until it is killed.
 func guess(path string) {
 	say("start")
 	s, err := Open(context.Background(), Options{Path: path})
 	must(err)
 	say("open")
-	var wg sync.WaitGroup
-	for i := range 8 {
-		name := auth.Name(fmt.Sprintf("n%d@congthu.test", i%5))
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				var r auth.Reservation
-				if n%2 == 0 {
-					_, r, err = s.Reserve(context.Background(), name, func(auth.Account) int { return 100 })
-					must(err)
-				}
-				say("try %s", name)
-				if _, err := s.Update(context.Background(), name, r, fail); err != nil {
-					must(err)
-				}
-				say("did %s", name)
-			}
-		})
-	}
-	wg.Wait()
+	storetest.Guess(s)
 }
 
 // hold opens the database and keeps it.
@@ -147,25 +98,6 @@ func readonly(path string) {
 	}
 	_, err := Open(context.Background(), Options{Path: path})
 	say("read-only %v: %v", errors.Is(err, ErrReadOnly), err)
-}
-
-// beChild makes the test binary one of the children, where it is to be one.
-func beChild() {
-	role := os.Getenv(childVariable)
-	if role == "" {
-		return
-	}
-	children[role](os.Args[1])
-	os.Exit(0)
-}
-
-// line returns the next line of a child.
-func line(t *testing.T, from *bufio.Scanner) string {
-	t.Helper()
-	if !from.Scan() {
-		t.Fatalf("the child said no more: %v", from.Err())
-	}
-	return from.Text()
 }
 
 func TestOnlyOneProcessOwnsTheDatabase(t *testing.T) {

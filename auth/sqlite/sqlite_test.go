@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	beChild()
+	children.Be()
 	flag.Set("rapid.checks", "5") // unless somebody asks for more: time is real here
 	goleak.VerifyTestMain(m)
 }
@@ -61,10 +61,19 @@ func TestSQLiteKeepsTheContract(t *testing.T) {
 	storetest.Run(t, harness)
 }
 
+// options are ours for those of the contract.
+func options(of storetest.Options) Options {
+	o := Options{MaxUnknown: of.MaxUnknown}
+	if of.Recorder != nil {
+		o.Recorder = of.Recorder
+	}
+	return o
+}
+
 var harness = storetest.Harness{
 	Parallel: true,
 	Open: func(t *testing.T, o storetest.Options) storetest.Store {
-		return open(t, Options{MaxUnknown: o.MaxUnknown})
+		return open(t, options(o))
 	},
 	Reopen: func(t *testing.T, s storetest.Store) storetest.Store {
 		old := s.(*Store)
@@ -94,5 +103,13 @@ var harness = storetest.Harness{
 		shut(t, old)
 		raw(t, old.path, append([]string{allowTampering}, statements...)...)
 		return open(t, Options{Path: old.path})
+	},
+	Queue: &storetest.Queue{
+		Batch:    maxBatch,
+		Waiting:  func(s storetest.Store) int { return len(s.(*Store).writer.queue) },
+		Closing:  func(s storetest.Store) <-chan struct{} { return s.(*Store).writer.quit },
+		Injected: errInjected,
+		Closed:   ErrClosed,
+		Closings: 20,
 	},
 }

@@ -35,6 +35,9 @@ type Harness struct {
 	// the database; nothing keeps the audit log from it. nil: there is no SQL, and
 	// what depends on it is not tried.
 	Tamper func(t *testing.T, s Store, statements ...string) Store
+	// Queue is how to look into a store whose changes share commits. nil: they do
+	// not, and what depends on it is not tried.
+	Queue *Queue
 	// Parallel: the cases may run beside each other, which saves time where they
 	// wait for a disk or a server.
 	Parallel bool
@@ -48,6 +51,8 @@ type Options struct {
 	// MaxUnknown bounds the names that nobody ever logged in with. 0: no less
 	// than 100,000.
 	MaxUnknown int
+	// Recorder is told of the work of the store; nil: nobody is.
+	Recorder *Recorder
 }
 
 // Moment is when a store breaks.
@@ -60,12 +65,15 @@ const (
 	AfterCommit
 )
 
+// testCase is one case of the contract.
+type testCase struct {
+	name string
+	run  func(*testing.T, Harness)
+}
+
 // Run puts a store through the contract.
 func Run(t *testing.T, h Harness) {
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, Harness)
-	}{
+	cases := []testCase{
 		{"an unseen name reads as nothing but its name", unseenName},
 		{"every field survives", everyField},
 		{"times come back in UTC with microseconds", times},
@@ -133,7 +141,14 @@ func Run(t *testing.T, h Harness) {
 		{"tens of thousands of accounts", manyAccounts},
 
 		{"any history reads as in the model", histories},
-	} {
+	}
+	if h.Queue != nil {
+		cases = append(cases, queueing...)
+	}
+	if h.Tamper != nil {
+		cases = append(cases, tampering...)
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			if h.Parallel {
 				t.Parallel()
