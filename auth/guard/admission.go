@@ -47,7 +47,7 @@ func (t *try) admit(ctx context.Context) auth.Verdict {
 			poll = time.After(100 * time.Millisecond)
 		}
 		if patience == nil {
-			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
+			patience = time.After(cmp.Or(t.Patience, DefaultPatience))
 		}
 		select {
 		case <-w.wake:
@@ -79,7 +79,7 @@ func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 			return auth.Verdict{Outcome: auth.Throttled, Err: errors.New("too much from this source has failed")}
 		}
 		if patience == nil {
-			patience = time.After(cmp.Or(t.Patience, 15*time.Second))
+			patience = time.After(cmp.Or(t.Patience, DefaultPatience))
 		}
 		select {
 		case <-p.Ended:

@@ -21,6 +21,12 @@ import (
 	"congthu/auth/throttle"
 )
 
+// What holds where a [Guard] has 0.
+const (
+	DefaultPatience    = 15 * time.Second
+	DefaultLoginWindow = time.Hour
+)
+
 // Guard decides every login. Its fields must not change once it is in use;
 // what may change while it runs, the policy, is set by [Guard.SetPolicy].
 // [Guard.Run] must be running beside it.
@@ -54,14 +60,14 @@ type Guard struct {
 	// another's; nil: time.Now.
 	MachineNow func() time.Time
 
-	// Patience is how long an attempt waits for a slot. 0: 15 s.
+	// Patience is how long an attempt waits for a slot. 0: [DefaultPatience].
 	Patience time.Duration
 	// Lease is how long an attempt without a verdict keeps its slot. 0: 2 min.
 	Lease time.Duration
 	// StoreTimeout bounds each operation of the store. 0: 10 s.
 	StoreTimeout time.Duration
 	// LoginWindow coalesces last logins: a newer one is written when the stored
-	// one is older than this. 0: 1 h; negative: each is written.
+	// one is older than this. 0: [DefaultLoginWindow]; negative: each is written.
 	LoginWindow time.Duration
 	// StoreGrace is how long after the last contact with the store a password
 	// that this process has seen accepted goes on being accepted. 0: not at all.

@@ -12,7 +12,7 @@ import (
 	"congthu/auth/throttle"
 )
 
-func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, time.Hour)) }
+func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, DefaultLoginWindow)) }
 
 // settle makes the account tell of the answer, frees the slot, and gives the
 // verdict.

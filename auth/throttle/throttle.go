@@ -12,6 +12,14 @@ import (
 	"congthu/auth/internal/lru"
 )
 
+// What holds where a [Throttle] has 0.
+const (
+	DefaultWindow   = 10 * time.Minute
+	DefaultAccounts = 10
+	DefaultFailures = 100
+	DefaultLocks    = 5
+)
+
 // Throttle slows down one source that guesses at many accounts: it must trip
 // before a stranger can lock many owners out. A source is an IPv4 address or an
 // IPv6 /64. A whole office may stand behind one address, so what counts is not
@@ -55,16 +63,17 @@ import (
 // It is a sliding window in bounded memory, lost at a restart: the lock of the
 // account, which is not, is what the regulation asks for.
 type Throttle struct {
-	// Window is how long a failure is remembered. 0: 10 minutes.
+	// Window is how long a failure is remembered. 0: [DefaultWindow].
 	Window time.Duration
 	// Accounts is how many unproven accounts may have failed within the window,
-	// plus one for every account that succeeded within a day. 0: 10.
+	// plus one for every account that succeeded within a day.
+	// 0: [DefaultAccounts].
 	Accounts int
 	// Failures is how many failures there may be on those accounts, plus six
-	// for every account that succeeded. 0: 100.
+	// for every account that succeeded. 0: [DefaultFailures].
 	Failures int
 	// Locks is how many accounts a source may bring near their lock within a
-	// day, plus one for every ten that succeeded. 0: 5.
+	// day, plus one for every ten that succeeded. 0: [DefaultLocks].
 	Locks int
 	// Sources is how many sources are remembered of IPv4, and as many of IPv6,
 	// and a quarter as many networks of each size; the one not heard of for
@@ -282,9 +291,9 @@ func (t *Throttle) limits(h *sourceHistory) limits {
 		times *= known.times
 	}
 	return limits{
-		accounts: times*cmp.Or(t.Accounts, 10) + h.succeeded,
-		failures: times*cmp.Or(t.Failures, 100) + 6*h.succeeded,
-		locks:    times*cmp.Or(t.Locks, 5) + h.succeeded/10,
+		accounts: times*cmp.Or(t.Accounts, DefaultAccounts) + h.succeeded,
+		failures: times*cmp.Or(t.Failures, DefaultFailures) + 6*h.succeeded,
+		locks:    times*cmp.Or(t.Locks, DefaultLocks) + h.succeeded/10,
 	}
 }
 
@@ -622,7 +631,7 @@ func (t *Throttle) init() {
 
 // refresh drops what is much older than the window.
 func (t *Throttle) refresh(h *sourceHistory, now time.Time) {
-	window := cmp.Or(t.Window, 10*time.Minute)
+	window := cmp.Or(t.Window, DefaultWindow)
 	if since := now.Sub(h.aged); since >= window/20 || since < 0 {
 		h.age(now, window)
 	}

@@ -37,7 +37,7 @@ type Policy struct {
 	// From are the networks of the load balancers. Empty: there are none.
 	From []netip.Prefix
 	// Timeout is how long a balancer may take for its header, which it has ready
-	// before it connects. 0: 5 s.
+	// before it connects. 0: [DefaultTimeout].
 	Timeout time.Duration
 }
 
@@ -276,18 +276,18 @@ func (l *Listener) refuse(conn net.Conn, err error) {
 	log.Debug("a load balancer's connection is closed", "balancer", conn.RemoteAddr().String(), "err", err)
 }
 
-const (
-	// headerBuffer holds a header of version 1 (107 octets, section 2.1), which
-	// the library wants to be there as a whole, and of version 2 with what usual
-	// additions it has.
-	headerBuffer   = 256
-	defaultTimeout = 5 * time.Second
-)
+// DefaultTimeout is the time for a header where none is given.
+const DefaultTimeout = 5 * time.Second
+
+// headerBuffer holds a header of version 1 (107 octets, section 2.1), which the
+// library wants to be there as a whole, and of version 2 with what usual additions
+// it has.
+const headerBuffer = 256
 
 // read takes the header off the connection, within the time for it.
 func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 {
-		timeout = defaultTimeout
+		timeout = DefaultTimeout
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, fmt.Errorf("set the time for the header: %w", err)

@@ -13,7 +13,10 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"congthu/auth"
+	"congthu/auth/guard"
 	"congthu/auth/postgres/defaults"
+	"congthu/auth/throttle"
+	"congthu/gateway/balancer"
 	"congthu/gateway/upstream"
 )
 
@@ -119,7 +122,7 @@ func builtIn() *Config {
 			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout, SpareConnections: 4},
 			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
 		},
-		ProxyProtocol: ProxyProtocol{Timeout: 5 * time.Second},
+		ProxyProtocol: ProxyProtocol{Timeout: balancer.DefaultTimeout},
 		Names:         Names{Subaddress: RefuseSubaddress, MasterSeparators: "*%"},
 		Regulation: Regulation{
 			TimeZone: rules.Location,
@@ -131,7 +134,7 @@ func builtIn() *Config {
 			},
 		},
 		Store: Store{
-			Driver: StoreSQLite, Grace: time.Hour, LastLoginWindow: time.Hour, MaxUnknownNames: auth.DefaultMaxUnknown,
+			Driver: StoreSQLite, Grace: time.Hour, LastLoginWindow: guard.DefaultLoginWindow, MaxUnknownNames: auth.DefaultMaxUnknown,
 			ForgetUnknownAfter: rules.Lockout.ForgetUnknown,
 			Postgres: Postgres{
 				MaxConnections: defaults.MaxConns, ConnectTimeout: defaults.ConnectTimeout, StatementTimeout: defaults.StatementTimeout,
@@ -139,11 +142,14 @@ func builtIn() *Config {
 			},
 		},
 		// A year, by which an administration looks back, and a month to do so.
-		Audit:    Audit{KeepDays: 400},
-		Throttle: Throttle{Enabled: true, Window: 10 * time.Minute, Accounts: 10, Failures: 100, Locks: 5, StrangersAfter: rules.Lockout.StrangersAfter},
+		Audit: Audit{KeepDays: 400},
+		Throttle: Throttle{
+			Enabled: true, Window: throttle.DefaultWindow, Accounts: throttle.DefaultAccounts, Failures: throttle.DefaultFailures,
+			Locks: throttle.DefaultLocks, StrangersAfter: rules.Lockout.StrangersAfter,
+		},
 		Limits: Limits{
 			Connections: 20_000, ConnectionsPerSource: 2_000, LoginTimeout: time.Minute, LoginTotal: 3 * time.Minute,
-			FailedLogins: 10, IdleTimeout: 35 * time.Minute, Patience: 15 * time.Second,
+			FailedLogins: 10, IdleTimeout: 35 * time.Minute, Patience: guard.DefaultPatience,
 		},
 		Log:          Log{Format: LogJSON},
 		DrainTimeout: 30 * time.Second,
