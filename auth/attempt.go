@@ -34,7 +34,7 @@ type Attempt struct {
 	// when the attempt begins.
 	Connected time.Time
 	// Verify asks the mail server. It is called once per attempt, and once more after
-	// an answer with Again.
+	// an answer with Again. Attempts in two steps, with a ticket, have none.
 	Verify Verify
 }
 

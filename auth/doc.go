@@ -63,7 +63,9 @@
 //
 // # One login
 //
-// guard.Guard.Attempt does three things.
+// guard.Guard.Attempt does three things. Callers that cannot pass a function which
+// asks the mail server do the first with guard.Guard.Begin, which returns a ticket, and
+// the third with its Settle.
 //
 // Admit: make the name canonical, so that all spellings share one counter;
 // answer from memory what this connection has offered before; slow down sources
@@ -123,7 +125,7 @@
 // restart, or that many newer ones, cost one more entry. The slots see to it;
 // checking before and counting after would not. A try without an answer keeps its slot until its
 // lease ends and then counts, but never locks by itself, so that an outage locks
-// nobody. Excepted are formerly correct passwords, which do not count either, and
+// nobody; so does a ticket that is not settled. Excepted are formerly correct passwords, which do not count either, and
 // what faults can cost.
 //
 // I2, no collateral: an attempt that finds no free slot waits, first come first

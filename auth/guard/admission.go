@@ -272,3 +272,12 @@ func (t *try) readTimeout() time.Duration {
 	}
 	return t.storeTimeout()
 }
+
+// busy is the verdict on a try that has waited long enough. Where a wrong password of
+// the account cannot be written, it is the store that it has waited for and not others.
+func (t *try) busy(err error) auth.Verdict {
+	if t.unwritten(t.name) {
+		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w: %w", errUnwritten, err)}
+	}
+	return auth.Verdict{Outcome: auth.Busy, Err: err}
+}

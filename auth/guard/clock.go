@@ -376,3 +376,17 @@ func (g *Guard) doubtfulSince(ctx context.Context, log auth.EventReader) (found 
 		}
 	}
 }
+
+func (g *Guard) now() time.Time {
+	shown := g.shows()
+	g.watchClock(shown)
+	return shown.UTC().Truncate(time.Microsecond)
+}
+
+// shows is what the clock shows.
+func (g *Guard) shows() time.Time {
+	if g.Now != nil {
+		return g.Now()
+	}
+	return time.Now()
+}

@@ -2,8 +2,13 @@
 // and does what administrators and the clock ask of it.
 //
 // [Guard.Attempt] admits an attempt, has the mail server verify it, and settles the
-// account with the answer. What a reader looks for stands in
+// account with the answer. [Guard.Begin] and [Ticket.Settle] are the same in two steps,
+// for callers to whom the mail server's answer comes by another way than a function.
+// What a reader looks for stands in
 //
+//   - guard.go: the settings of a guard and the policy; attempt.go: one attempt from its
+//     beginning to its end; ticket.go: one in two steps, and what becomes of it when
+//     there is no second;
 //   - admission.go: what comes before the mail server is asked: the throttle, the
 //     queue (queue.go), a slot of the store, or a password that is known to be good
 //     (knownpassword.go);

@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -236,152 +233,6 @@ func (g *Guard) init() {
 	})
 }
 
-// Attempt decides one login: admit, verify, settle. Once it is called the
-// credentials are complete, so ctx must not end with the client's connection:
-// hanging up does not help a guesser.
-func (g *Guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
-	g.init()
-	v := g.attempt(ctx, a, false)
-	g.noteLately(a, v)
-	if g.Recorder != nil {
-		g.Recorder.Attempted(a, v)
-	}
-	return v
-}
-
-// attempt is Attempt; second is set when it is made because the first was in doubt.
-func (g *Guard) attempt(ctx context.Context, a auth.Attempt, second bool) (v auth.Verdict) {
-	policy := g.policy.Load()
-	began := time.Now()
-	if a.Connected.IsZero() {
-		a.Connected = began
-	}
-	t := try{Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, source: auth.Source(a.Source.Addr()), network: g.KnownNetwork(a.Source.Addr())}
-
-	name, err := policy.Names.Canonical(a.Login)
-	if errors.Is(err, auth.ErrNotASCII) {
-		var outcome auth.Outcome
-		if name, outcome, err = t.existing(ctx, policy.Names); outcome != auth.Accepted {
-			return auth.Verdict{Outcome: outcome, Err: err}
-		}
-	}
-	switch {
-	case errors.Is(err, auth.ErrMasterUser):
-		return auth.Verdict{Outcome: auth.OtherIdentity, Err: err}
-	case errors.Is(err, auth.ErrForeignDomain):
-		return auth.Verdict{Outcome: auth.NoSuchDomain, Err: err}
-	case err != nil:
-		return auth.Verdict{Outcome: auth.Malformed, Err: err}
-	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > auth.MaxPassword):
-		return auth.Verdict{Outcome: auth.Malformed, Name: name, Err: auth.ErrMalformedPassword}
-	}
-	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
-	// count: the answer would tell whose they are.
-	if a.Authorize != "" && a.Authorize != a.Login && !policy.Names.SameAddress(a.Authorize, a.Login) {
-		return auth.Verdict{Outcome: auth.OtherIdentity, Name: name}
-	}
-	t.name, t.digest = name, g.digest(name, a.Password)
-	if known, seen := a.Mistakes.Has(t.digest); seen {
-		return auth.Verdict{Outcome: auth.RepeatedPassword, Name: name, Known: known}
-	}
-
-	defer func() {
-		if t.charged {
-			g.Throttle.End(t.throttled(), t.ending, g.now())
-		}
-		t.leavePlace()
-	}()
-	settled := false
-	defer func() {
-		if !settled && t.reservation != 0 {
-			// Something has panicked on the way. Nobody else will free the slot, and the
-			// password may have been judged.
-			t.owe(&debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Doubt)})
-		}
-	}()
-	v = t.admit(ctx)
-	settled = v.Outcome != auth.Accepted
-	v.Name, v.Known, v.Admission, v.KnownGood = name, t.account.Known(), time.Since(began), t.good
-	v.Shared = t.counter != ""
-	if v.Outcome != auth.Accepted {
-		return v
-	}
-	asked := time.Now()
-	answer := t.verify(ctx)
-	answered := time.Now()
-	t.paid()
-	if answer.Judgement == auth.InDoubt && answer.Again && !second {
-		// I1: the mail server may judge both, so that both need a slot.
-		v = g.attempt(ctx, a, true)
-		if v.Outcome == auth.Accepted {
-			answer.Judgement = auth.Unreached // the password was no wrong one
-		}
-		t.settle(ctx, answer)
-		settled = true
-		v.Upstream += answered.Sub(asked)
-		return v
-	}
-	v = t.settle(ctx, answer)
-	settled = true
-	v.Name, v.Known, v.KnownGood = name, t.account.Known() || v.Outcome == auth.Accepted, t.good
-	v.Shared = t.counter != ""
-	v.Admission, v.Upstream, v.Settlement = asked.Sub(began), answered.Sub(asked), time.Since(answered)
-	return v
-}
-
-// try is one attempt on its way through the guard.
-type try struct {
-	*Guard
-	auth.Attempt
-	rules  auth.Rules
-	strays *strays
-	source netip.Prefix
-	// network is the known one that the source lies in; invalid for none.
-	network netip.Prefix
-	name    auth.Name
-	digest  auth.Digest
-
-	account     auth.Account      // as of the admission; that of counter if there is one
-	reservation auth.Reservation  // none when good
-	counter     auth.Name         // that the name shares with others, for want of room; empty for none
-	place       place             // in the room for unknown names
-	good        bool              // the same password was accepted before
-	seen        int               // the account was logged in to from near this source lately: see throttled
-	looked      bool              // so that seen is known
-	charged     bool              // the throttle counts it as under way
-	passed      throttle.Decision // what the throttle said when it began to
-	granted     bool              // the throttle has given it one of the source's grants
-	aside       bool              // it waits for a grant, or for a slot that needs none
-	ending      throttle.Ending   // and so when it is over
-	compared    auth.Digest       // the latest known-good digest when this try has missed
-	missedGood  bool              // there was one
-	offline     bool              // the store is down, and good will do
-}
-
-// busy is the verdict on a try that has waited long enough. Where a wrong password of
-// the account cannot be written, it is the store that it has waited for and not others.
-func (t *try) busy(err error) auth.Verdict {
-	if t.unwritten(t.name) {
-		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w: %w", errUnwritten, err)}
-	}
-	return auth.Verdict{Outcome: auth.Busy, Err: err}
-}
-
-// verify asks the mail server. A panic there costs this attempt, not the slot
-// for ever.
-func (t *try) verify(ctx context.Context) (answer auth.Answer) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.Log.Error("asking the mail server panicked", "session", t.Session, "panic", auth.PanicText(p), "stack", string(debug.Stack()))
-			if t.Panicked != nil {
-				t.Panicked(t.Protocol)
-			}
-			answer = auth.Answer{Judgement: auth.InDoubt, Err: fmt.Errorf("verify panicked: %s", auth.PanicText(p))}
-		}
-	}()
-	return t.Verify(ctx, t.name)
-}
-
 // storeUpdate is Store.Update within the store's time.
 func (g *Guard) storeUpdate(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.storeTimeout())
@@ -395,20 +246,6 @@ func (g *Guard) storeUpdate(ctx context.Context, name auth.Name, r auth.Reservat
 
 // reached notes that the store has answered.
 func (g *Guard) reached() { g.contact.Store(int64(time.Since(g.began))) }
-
-func (g *Guard) now() time.Time {
-	shown := g.shows()
-	g.watchClock(shown)
-	return shown.UTC().Truncate(time.Microsecond)
-}
-
-// shows is what the clock shows.
-func (g *Guard) shows() time.Time {
-	if g.Now != nil {
-		return g.Now()
-	}
-	return time.Now()
-}
 
 func (g *Guard) storeTimeout() time.Duration { return cmp.Or(g.StoreTimeout, 10*time.Second) }
 

@@ -17,6 +17,20 @@ func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow
 // settle makes the account tell of the answer, frees the slot, and gives the
 // verdict.
 func (t *try) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
+	return t.complete(t.apply(ctx, answer))
+}
+
+// complete notes that the slot is settled, and says what every verdict does.
+func (t *try) complete(v auth.Verdict) auth.Verdict {
+	t.settled = true
+	v = t.about(v)
+	v.Known = v.Known || v.Outcome == auth.Accepted
+	v.Admission, v.Upstream, v.Settlement = t.asked.Sub(t.started), t.answered.Sub(t.asked), time.Since(t.answered)
+	return v
+}
+
+// apply is settle without what every verdict says.
+func (t *try) apply(ctx context.Context, answer auth.Answer) auth.Verdict {
 	switch answer.Judgement {
 	case auth.JudgedRight:
 		return t.settleRight(ctx)
@@ -26,19 +40,25 @@ func (t *try) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
 		t.release(ctx)
 		return auth.Verdict{Outcome: auth.Refused, Code: answer.Code, Err: answer.Err}
 	case auth.InDoubt:
-		t.ending = throttle.EndedInDoubt
-		if t.reservation != 0 {
-			t.place.used.Store(true) // it will be
-			t.owe(&debt{
-				name: t.holder(), reservation: t.reservation, due: time.Now().Add(cmp.Or(t.Lease, 2*time.Minute)),
-				change: t.counted(t.rules.Doubt),
-			})
-		}
-		return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
+		return t.settleDoubt(answer, time.Now().Add(t.lease()))
 	}
 	t.release(ctx)
 	return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
 }
+
+// settleDoubt leaves a failure in doubt, which is counted when it is due. The slot
+// stays taken until then.
+func (t *try) settleDoubt(answer auth.Answer, due time.Time) auth.Verdict {
+	t.ending = throttle.EndedInDoubt
+	if t.reservation != 0 {
+		t.place.used.Store(true) // it will be
+		t.owe(&debt{name: t.holder(), reservation: t.reservation, due: due, change: t.counted(t.rules.Doubt)})
+	}
+	return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
+}
+
+// lease is how long an attempt without a verdict keeps its slot.
+func (g *Guard) lease() time.Duration { return cmp.Or(g.Lease, 2*time.Minute) }
 
 // counted makes a store change of a rule that counts this try.
 func (t *try) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth.Event) func(*[]auth.Event) auth.Change {

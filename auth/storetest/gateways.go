@@ -75,7 +75,8 @@ const tolerated = 5
 // the mail server thinks and at another gateway than the guesses, events of the audit
 // log that reach the other gateways late, outages of the store before and after its
 // commits, commits that hang, links that are cut while a password is judged,
-// outages of the mail server, clocks that are set and accepted, gateways that are
+// outages of the mail server, tickets that are abandoned or settled twice, clocks that
+// are set and accepted, gateways that are
 // killed and replaced, or taken for dead and alive. Some histories have a grace while
 // the store is down, some a throttle and sources that are allowed to go on. After
 // each step it checks the invariants of package auth against a mail server that
@@ -88,7 +89,8 @@ const tolerated = 5
 //	told     clients that read "wrong password"          at most what is stored
 //	stored   Account.Failures                            at most judged + doubts +
 //	                                                     lost + carried
-//	doubts   attempts to which the mail server gave no answer
+//	doubts   attempts to which the mail server gave no answer, or of which the guard
+//	         was told none
 //	lost     slots of gateways that died or were taken for dead: their attempts
 //	         may have been judged, and count as failures in doubt
 //	carried  settlements that were owed before the reset and may come after it
@@ -139,6 +141,7 @@ func (c Cluster) history(t *rapid.T) {
 		"unlocked, and all know":   h.unlockEverywhere,
 		"locked, then a link cut":  h.lockThenCut,
 		"a source is allowed":      h.allowSource,
+		"tickets":                  h.tickets,
 		"a link is cut":            h.cut,
 		"taken for dead":           h.takeForDead,
 		"slots are lost":           h.loseSlots,
