@@ -123,9 +123,9 @@
 // within 3 minutes only ([RepeatWindow]): whoever repeats it learns nothing. What has
 // been counted is remembered in this process, of 65536 passwords: another gateway, a
 // restart, or that many newer ones, cost one more entry. The slots see to it;
-// checking before and counting after would not. A try without an answer keeps its slot until its
-// lease ends and then counts, but never locks by itself, so that an outage locks
-// nobody; so does a ticket that is not settled. Excepted are formerly correct passwords, which do not count either, and
+// checking before and counting after would not. A try without an answer, and a ticket that
+// is not settled, keep their slot until the lease ends and then count, but never lock by
+// themselves, so that an outage locks nobody. Excepted are formerly correct passwords, which do not count either, and
 // what faults can cost.
 //
 // I2, no collateral: an attempt that finds no free slot waits, first come first
@@ -157,7 +157,9 @@
 //     them: those in flight once more. Their absence is no receipt: what was told is
 //     counted (I3);
 //   - a store that has lost what it confirmed, such as an asynchronous standby that
-//     takes over: as many as it has lost.
+//     takes over: as many as it has lost;
+//   - a caller that settles its tickets after their lease (guard.Guard.Begin): each wrong
+//     password beyond tolerated, since what is in doubt never locks.
 //
 // In logins that a lock should have refused (I5): with guard.Guard.StoreGrace, those of
 // passwords known good while the store is away, unless this process has made, read or
