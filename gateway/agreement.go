@@ -26,8 +26,8 @@ type RulesStore interface {
 var errNotShared = fmt.Errorf("%w: no other gateway can use this store, so there is nothing to agree on. "+
 	"To put the configuration file into force: systemctl reload congthu", auth.ErrNothingToDo)
 
-// lookAtRulesEvery is how often it is looked whether other rules were agreed on, heard of or not.
-const lookAtRulesEvery = 15 * time.Second
+// checkRulesEvery is how often it is looked whether other rules were agreed on, heard of or not.
+const checkRulesEvery = 15 * time.Second
 
 // join makes sure that this gateway may work by a configuration beside the others;
 // see [auth.Agreement.Join].
@@ -115,10 +115,10 @@ func (g *Gateway) watchRules(ctx context.Context) error {
 	if g.Shared == nil {
 		return nil
 	}
-	ticker := time.NewTicker(lookAtRulesEvery)
+	ticker := time.NewTicker(checkRulesEvery)
 	defer ticker.Stop()
 	for {
-		g.lookAtRules(ctx)
+		g.checkRules(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -128,13 +128,13 @@ func (g *Gateway) watchRules(ctx context.Context) error {
 	}
 }
 
-func (g *Gateway) lookAtRules(ctx context.Context) {
+func (g *Gateway) checkRules(ctx context.Context) {
 	text, err := g.Shared.Rules(ctx)
 	if err != nil {
 		return // that the store does not answer is told by who asks it for more
 	}
 	found := g.compareRules(text)
-	if found != nil && found.unreadable == nil && g.takeOver(text) {
+	if found != nil && found.unreadable == nil && g.loadAgreedRules(text) {
 		found = g.compareRules(text)
 	}
 	before := g.rulesBehind.Swap(found)
@@ -160,9 +160,9 @@ func (g *Gateway) compareRules(text string) *behind {
 	return &behind{differences: differences, restart: len(g.live.config().Agreement().Against(agreed)) == 0}
 }
 
-// takeOver puts the file into force if it has what is agreed on and something else
+// loadAgreedRules puts the file into force if it has what is agreed on and something else
 // is in force.
-func (g *Gateway) takeOver(text string) bool {
+func (g *Gateway) loadAgreedRules(text string) bool {
 	agreed, err := auth.ParseAgreement(text)
 	if err != nil {
 		return false
@@ -187,8 +187,8 @@ func (g *Gateway) rulesHealth(context.Context) error {
 	return nil
 }
 
-// heard is told of a change that some gateway on the same store has made.
-func (g *Gateway) heard(e auth.Event) {
+// onRemoteEvent is told of a change that some gateway on the same store has made.
+func (g *Gateway) onRemoteEvent(e auth.Event) {
 	if e.Kind == auth.RulesAdopted {
 		select {
 		case g.adopted <- struct{}{}:
@@ -231,7 +231,7 @@ func (g *Gateway) adoptRules(ctx context.Context, act auth.Act) (r admin.Rules, 
 	if err := g.adopt(ctx, act); err != nil {
 		return r, err
 	}
-	g.lookAtRules(ctx)
+	g.checkRules(ctx)
 	return g.showRules(ctx)
 }
 

@@ -139,7 +139,7 @@ func (r *renewal) replace(g *Gateway, next *config.Certificate) {
 	r.wrong = nil
 }
 
-// tell tells when the certificates in force run out, and whether they are those of
+// warnRefusedSource tells when the certificates in force run out, and whether they are those of
 // the files.
 func (r *renewals) tell(g *Gateway) {
 	var expires time.Time

@@ -33,9 +33,9 @@ import (
 	"congthu/auth/guard"
 	"congthu/auth/throttle"
 	"congthu/gateway/admin"
-	"congthu/gateway/balancer"
 	"congthu/gateway/config"
 	"congthu/gateway/frontend"
+	"congthu/gateway/proxyproto"
 	"congthu/gateway/session"
 	"congthu/gateway/smtp"
 	"congthu/gateway/upstream"
@@ -130,7 +130,7 @@ type Gateway struct {
 	Now func() time.Time
 	// Changes tells of what any gateway on the same store does to an account,
 	// until ctx ends; nil: there is no other.
-	Changes func(ctx context.Context, heard func(auth.Event)) error
+	Changes func(ctx context.Context, onRemoteEvent func(auth.Event)) error
 	// Shared is the store, when other gateways may use it as well; nil: none can.
 	Shared RulesStore
 
@@ -144,7 +144,7 @@ type Gateway struct {
 	mailCert  *config.Certificate
 	adminCert *config.Certificate // nil: plain HTTP
 	renewals  renewals
-	loops     []*door
+	loops     []*watchedListener
 	draining  atomic.Bool
 	reloaded  chan struct{} // has room for one signal to sweepDaily
 	renamed   chan struct{} // and for one to learnNames
@@ -153,7 +153,7 @@ type Gateway struct {
 	reloading   sync.Mutex
 	rulesBehind atomic.Pointer[behind] // nil while this gateway works by the rules that were agreed on
 	health      health                 // of the mail servers
-	attacks     map[string]bool        // that were told of; only the daily chores use it
+	attacks     map[string]bool        // that were told of; only the daily jobs use it
 }
 
 // Run opens all listeners of the configuration and serves until ctx ends and
@@ -197,7 +197,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 
 	if g.Changes != nil {
 		// Before anybody can log in: whoever does must be within its reach.
-		jobs.Go(func() error { return g.Changes(background, g.heard) })
+		jobs.Go(func() error { return g.Changes(background, g.onRemoteEvent) })
 	}
 	doors, open := errgroup.WithContext(open)
 	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
@@ -206,7 +206,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		doors.Go(func() error { return g.frontEnds[l.protocol].Serve(open, door, l.implicit) })
 	}
 	jobs.Go(func() error { return g.guard.Run(background) })
-	jobs.Go(func() error { return g.recallAllowed(background) })
+	jobs.Go(func() error { return g.loadAllowedSources(background) })
 	jobs.Go(func() error { return g.sweepDaily(background) })
 	jobs.Go(func() error { return g.learnNames(background) })
 	jobs.Go(func() error { return g.probe(background) })
@@ -242,7 +242,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.reloaded, g.renamed, g.adopted = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	g.guard = &guard.Guard{
 		Store: g.Store, Fingerprints: g.Fingerprints,
-		Recorder:    recorders{g.Metrics, newLoginLog(g.Log)},
+		Recorder:    recorders{g.Metrics, newAccessLog(g.Log)},
 		EndSessions: func(name auth.Name) { g.sessions.End(name) },
 		Panicked:    g.Metrics.Panicked,
 		Log:         g.Log,
@@ -467,10 +467,10 @@ func (l *live) changePassword() string {
 	return cmp.Or(p.ChangeText, p.ChangeURL)
 }
 
-// door is a listener whose connections are their clients'. It is the same whether
+// watchedListener is a listener whose connections are their clients'. It is the same whether
 // there are balancers now or not: a reload may list some.
-func (g *Gateway) door(l mailListener) *door {
-	d := &door{Listener: &balancer.Listener{
+func (g *Gateway) door(l mailListener) *watchedListener {
+	d := &watchedListener{Listener: &proxyproto.Listener{
 		Listener: l.Listener, Policy: g.live.balancers, Log: g.Log,
 		Panicked: func(value any, stack []byte) {
 			g.Log.Error("panic in reading a PROXY header", "protocol", l.protocol, "panic", auth.PanicText(value), "stack", string(stack))
@@ -481,9 +481,9 @@ func (g *Gateway) door(l mailListener) *door {
 	return d
 }
 
-func (l *live) balancers() balancer.Policy {
+func (l *live) balancers() proxyproto.Policy {
 	p := l.config().ProxyProtocol
-	return balancer.Policy{From: p.From, Timeout: p.Timeout}
+	return proxyproto.Policy{From: p.From, Timeout: p.Timeout}
 }
 
 // forwarder reports whether an address is that of a trusted forwarder.

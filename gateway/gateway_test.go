@@ -1093,7 +1093,7 @@ func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
 	} {
 		for _, echo := range echoes {
 			var out bytes.Buffer
-			l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)))
+			l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))
 			name, _ := (&auth.Namer{Default: "example.vn", FoldSubaddress: true}).Canonical(login)
 			said := fmt.Errorf("the mail server says: %s", strconv.QuoteToASCII("NO [X-LOGIN] no user "+echo+" here"))
 			attempt := auth.Attempt{Login: login}

@@ -75,9 +75,9 @@ func listen(c *config.Config, sockets []Socket) (*listeners, error) {
 	var failed []error
 	// Before login every client has a deadline, and the relay looks for dead peers in
 	// its own way: Go's, every 15 s, would be four system calls for each connection.
-	unasked := net.ListenConfig{KeepAlive: -1}
+	listenConfig := net.ListenConfig{KeepAlive: -1}
 	tcp := func(setting, address string) []net.Listener {
-		l, err := unasked.Listen(context.Background(), "tcp", address)
+		l, err := listenConfig.Listen(context.Background(), "tcp", address)
 		if err != nil {
 			failed = append(failed, &ListenError{setting, address, err})
 			return nil

@@ -42,7 +42,7 @@ var services = []service{
 			return &smtp.Server{
 				Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
 				Text:     g.live.text,
-				Away:     func() bool { return g.away(auth.SMTP) },
+				Away:     func() bool { return g.upstreamDown(auth.SMTP) },
 				Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
 				Limiter:      p.limiter,
 				LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,

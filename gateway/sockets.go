@@ -109,7 +109,7 @@ func (p *passed) mailListeners(s service, wanted []config.Listener) (ls []mailLi
 	for i, w := range wanted {
 		found := p.take(names[i], w.Address, entries[names[i]] == 1)
 		for _, l := range found {
-			ls = append(ls, mailListener{unkept{l}, s.Protocol, w.TLS == upstream.Implicit})
+			ls = append(ls, mailListener{noKeepAlive{l}, s.Protocol, w.TLS == upstream.Implicit})
 		}
 		if len(found) == 0 {
 			missing = append(missing, &SocketError{
@@ -183,13 +183,13 @@ func stream(address string) string {
 	return address
 }
 
-// unkept is a listener whose connections have no keep-alive. It is on where the
+// noKeepAlive is a listener whose connections have no keep-alive. It is on where the
 // socket was not opened by this process, every 15 seconds; before login every
 // client has a deadline, and the relay looks for dead peers in its own way.
-type unkept struct{ net.Listener }
+type noKeepAlive struct{ net.Listener }
 
 // Accept implements net.Listener.
-func (u unkept) Accept() (net.Conn, error) {
+func (u noKeepAlive) Accept() (net.Conn, error) {
 	conn, err := u.Listener.Accept()
 	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
 		if err := tcp.SetKeepAlive(false); err != nil && !errors.Is(err, net.ErrClosed) {

@@ -449,7 +449,7 @@ func TestTheMailServerIsVerifiedAndPinned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if server.TLS != upstream.StartTLS || server.PassClient != upstream.PassID || !server.LocalNames || server.Timeout != 30*time.Second || len(server.Wrong) != 1 {
+			if server.TLS != upstream.StartTLS || server.PassClient != upstream.PassID || !server.LocalNames || server.Timeout != 30*time.Second || len(server.CredentialPatterns) != 1 {
 				t.Errorf("%+v", server)
 			}
 			_, err = handshake(t, conf.TLSConfig(), server.TLSConfig)

@@ -16,7 +16,7 @@ import (
 	"congthu/auth/guard"
 	"congthu/auth/postgres/defaults"
 	"congthu/auth/throttle"
-	"congthu/gateway/balancer"
+	"congthu/gateway/proxyproto"
 	"congthu/gateway/upstream"
 )
 
@@ -122,7 +122,7 @@ func builtIn() *Config {
 			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout, SpareConnections: 4},
 			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
 		},
-		ProxyProtocol: ProxyProtocol{Timeout: balancer.DefaultTimeout},
+		ProxyProtocol: ProxyProtocol{Timeout: proxyproto.DefaultTimeout},
 		Names:         Names{Subaddress: RefuseSubaddress, MasterSeparators: "*%"},
 		Regulation: Regulation{
 			TimeZone: rules.Location,

@@ -216,7 +216,7 @@ func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstre
 func (u Upstream) Server() (*upstream.Server, error) {
 	s := &upstream.Server{
 		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient,
-		Timeout: u.Timeout, Wrong: u.Wrong, NotWrong: u.NotWrong, Spare: u.SpareConnections,
+		Timeout: u.Timeout, CredentialPatterns: u.Wrong, NotCredentialPatterns: u.NotWrong, Spare: u.SpareConnections,
 	}
 	if u.TLS == upstream.Plain {
 		return s, nil

@@ -129,7 +129,7 @@ func (s *Server) welcome(tag string, v auth.Verdict, conn *upstream.IMAPConn) st
 		b.WriteString("* OK [ALERT] " + frontend.OneLine(s.AlertText(v.ExpiresIn)) + "\r\n")
 	}
 	b.Write(conn.Untagged)
-	if !conn.Told {
+	if !conn.HasCapabilities {
 		b.WriteString("* CAPABILITY " + conn.Capabilities + "\r\n")
 	}
 	b.WriteString(tag + " " + conn.OK + "\r\n")

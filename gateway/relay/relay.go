@@ -82,38 +82,38 @@ const Lingering = time.Minute
 
 // Pair is two joined connections.
 type Pair struct {
-	options Options
-	ways    [2]way // from the client, from the upstream
+	options    Options
+	directions [2]direction // from the client, from the upstream
 
 	carried [2]atomic.Int64 // octets that reached the other side, by way
 	begun   time.Time
 	moved   atomic.Int64 // when something moved last, since begun
 
-	mu      sync.Mutex
-	going   int // ways that have not ended
-	ended   bool
-	err     error
-	quiet   time.Duration // the longest allowed; 0 for ever
-	timer   *time.Timer
-	parks   bool // is a user of the parking lot
-	leaving bool // ends when it is quiet
+	mu           sync.Mutex
+	active       int // directions that have not ended
+	ended        bool
+	err          error
+	quiet        time.Duration // the longest allowed; 0 for ever
+	timer        *time.Timer
+	parks        bool // is a user of the parking lot
+	endWhenQuiet bool // ends when it is quiet
 }
 
-// way is one direction of a pair. Its fields belong to the goroutine that carries
+// direction is one direction of a pair. Its fields belong to the goroutine that carries
 // it, but for state, which p.mu guards.
-type way struct {
-	pair     *Pair
-	number   int // in pair.ways
-	from, to net.Conn
-	socket   syscall.RawConn // of from; nil when it cannot be parked
-	spot     spot            // in the parking lot
-	state    wayState
+type direction struct {
+	pair         *Pair
+	number       int // in pair.ways
+	from, to     net.Conn
+	socket       syscall.RawConn // of from; nil when it cannot be parked
+	registration registration    // in the parking lot
+	state        directionState
 }
 
-type wayState uint8
+type directionState uint8
 
 const (
-	carried wayState = iota // by a goroutine
+	carried directionState = iota // by a goroutine
 	parked
 	over
 )
@@ -128,20 +128,20 @@ func Join(client, upstream Side, o Options) *Pair {
 	if o.Quiet <= 0 {
 		o.Quiet = time.Second
 	}
-	p := &Pair{options: o, begun: time.Now(), going: 2}
-	p.ways[0] = way{pair: p, number: 0, from: client.Conn, to: upstream.Conn}
-	p.ways[1] = way{pair: p, number: 1, from: upstream.Conn, to: client.Conn}
-	for i := range p.ways {
-		w := &p.ways[i]
+	p := &Pair{options: o, begun: time.Now(), active: 2}
+	p.directions[0] = direction{pair: p, number: 0, from: client.Conn, to: upstream.Conn}
+	p.directions[1] = direction{pair: p, number: 1, from: upstream.Conn, to: client.Conn}
+	for i := range p.directions {
+		w := &p.directions[i]
 		w.from.SetDeadline(time.Time{})
 		keepAlive(w.from)
 		w.socket, _ = rawConn(w.from) // without one it is not parked
 	}
 	p.mu.Lock()
-	p.allow(o.Idle)
+	p.setIdleLimit(o.Idle)
 	p.mu.Unlock()
-	go p.ways[0].carry(client.Ahead)
-	go p.ways[1].carry(upstream.Ahead)
+	go p.directions[0].carry(client.Ahead)
+	go p.directions[1].carry(upstream.Ahead)
 	return p
 }
 
@@ -154,7 +154,7 @@ func (p *Pair) Kick() { p.end(ErrKicked) }
 // pair that cannot be parked is never known to be quiet.
 func (p *Pair) KickWhenQuiet() {
 	p.mu.Lock()
-	p.leaving = true
+	p.endWhenQuiet = true
 	quiet := p.isQuiet()
 	p.mu.Unlock()
 	if quiet {
@@ -163,7 +163,9 @@ func (p *Pair) KickWhenQuiet() {
 }
 
 // isQuiet reports whether nobody carries anything. p.mu is held.
-func (p *Pair) isQuiet() bool { return p.ways[0].state != carried && p.ways[1].state != carried }
+func (p *Pair) isQuiet() bool {
+	return p.directions[0].state != carried && p.directions[1].state != carried
+}
 
 // Buffers: a direction keeps smallBuffer octets while it is carried; a larger one
 // is borrowed from the first read that fills it until the first that would not.
@@ -179,12 +181,12 @@ var (
 
 // carry moves one direction, what was read ahead first, until its source has
 // ended or is quiet.
-func (w *way) carry(ahead []byte) {
+func (w *direction) carry(ahead []byte) {
 	if len(ahead) > 0 && !w.write(ahead) {
-		w.leave()
+		w.done()
 		return
 	}
-	if gone := w.await(); gone {
+	if gone := w.waitForData(); gone {
 		return
 	}
 	acknowledge := func() {}
@@ -209,7 +211,7 @@ func (w *way) carry(ahead []byte) {
 			busy = true
 			acknowledge()
 			if !w.write(buf[:n]) {
-				w.leave()
+				w.done()
 				return
 			}
 		}
@@ -220,7 +222,7 @@ func (w *way) carry(ahead []byte) {
 			// part. When the pair has ended, this is how it is told.
 			rest := w.park
 			if busy {
-				rest, busy = w.await, false
+				rest, busy = w.waitForData, false
 			}
 			if gone := rest(); gone {
 				return
@@ -228,12 +230,12 @@ func (w *way) carry(ahead []byte) {
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 			// Many clients leave without close_notify; the server sees an end
 			// either way, and executes no half command.
-			w.pair.finish(w.to, names[1-w.number])
-			w.leave()
+			w.pair.passEnd(w.to, names[1-w.number])
+			w.done()
 			return
 		default:
 			w.pair.end(fmt.Errorf("read from %s: %w", names[w.number], err))
-			w.leave()
+			w.done()
 			return
 		}
 		switch {
@@ -246,9 +248,9 @@ func (w *way) carry(ahead []byte) {
 	}
 }
 
-// await gives the source some time to say something; gone when the pair has
+// waitForData gives the source some time to say something; gone when the pair has
 // ended.
-func (w *way) await() (gone bool) {
+func (w *direction) waitForData() (gone bool) {
 	p := w.pair
 	p.mu.Lock()
 	if !p.ended && w.socket != nil {
@@ -257,43 +259,43 @@ func (w *way) await() (gone bool) {
 	gone = p.ended
 	p.mu.Unlock()
 	if gone {
-		w.leave()
+		w.done()
 	}
 	return gone
 }
 
 // park lets the direction wait without its goroutine; gone unless it cannot be
 // parked.
-func (w *way) park() (gone bool) {
+func (w *direction) park() (gone bool) {
 	p := w.pair
 	p.mu.Lock()
 	if p.ended || w.socket == nil {
 		p.mu.Unlock()
-		return w.await()
+		return w.waitForData()
 	}
 	defer p.mu.Unlock()
 	if !p.parks {
-		if err := parking.enter(); err != nil {
+		if err := poller.enter(); err != nil {
 			w.socket = nil
 			w.from.SetReadDeadline(time.Time{})
 			return false
 		}
 		p.parks = true
 	}
-	if err := parking.park(w); err != nil {
+	if err := poller.park(w); err != nil {
 		w.socket = nil
 		w.from.SetReadDeadline(time.Time{})
 		return false
 	}
 	w.state = parked
-	if p.leaving && p.isQuiet() {
+	if p.endWhenQuiet && p.isQuiet() {
 		go p.end(ErrKicked) // p.mu is held
 	}
 	return true
 }
 
-// unpark carries the direction again: its source has something, or has ended.
-func (w *way) unpark() {
+// resume carries the direction again: its source has something, or has ended.
+func (w *direction) resume() {
 	p := w.pair
 	p.mu.Lock()
 	if w.state != parked {
@@ -306,7 +308,7 @@ func (w *way) unpark() {
 }
 
 // write passes octets on and counts them.
-func (w *way) write(b []byte) bool {
+func (w *direction) write(b []byte) bool {
 	p := w.pair
 	p.touch()
 	n, err := w.to.Write(b)
@@ -325,10 +327,10 @@ func (w *way) write(b []byte) bool {
 	return err == nil
 }
 
-// finish passes an end on to the other side, and lets the other direction go on.
-func (p *Pair) finish(to net.Conn, target string) {
+// passEnd passes an end on to the other side, and lets the other direction go on.
+func (p *Pair) passEnd(to net.Conn, target string) {
 	p.mu.Lock()
-	last := p.going == 1
+	last := p.active == 1
 	p.mu.Unlock()
 	if last {
 		return // both connections are about to be closed, which says the same
@@ -344,7 +346,7 @@ func (p *Pair) finish(to net.Conn, target string) {
 		defer p.mu.Unlock()
 		if !p.ended && (p.quiet == 0 || p.quiet > Lingering) {
 			p.touch()
-			p.allow(Lingering)
+			p.setIdleLimit(Lingering)
 		}
 	}
 }
@@ -371,21 +373,21 @@ func closeWrite(conn net.Conn) (ok bool, err error) {
 
 func (p *Pair) touch() { p.moved.Store(int64(time.Since(p.begun))) }
 
-// allow sets how long nothing may move. p.mu is held.
-func (p *Pair) allow(quiet time.Duration) {
+// setIdleLimit sets how long nothing may move. p.mu is held.
+func (p *Pair) setIdleLimit(quiet time.Duration) {
 	p.quiet = quiet
 	if quiet <= 0 {
 		return
 	}
 	if p.timer == nil {
-		p.timer = time.AfterFunc(quiet, p.look)
+		p.timer = time.AfterFunc(quiet, p.checkIdle)
 		return
 	}
 	p.timer.Reset(quiet)
 }
 
-// look ends the pair if nothing has moved for too long.
-func (p *Pair) look() {
+// checkIdle ends the pair if nothing has moved for too long.
+func (p *Pair) checkIdle() {
 	p.mu.Lock()
 	left := p.quiet - (time.Since(p.begun) - time.Duration(p.moved.Load()))
 	if left > 0 && !p.ended {
@@ -407,30 +409,30 @@ func (p *Pair) end(err error) {
 		return
 	}
 	p.ended, p.err = true, err
-	for i := range p.ways {
-		w := &p.ways[i]
+	for i := range p.directions {
+		w := &p.directions[i]
 		w.from.SetDeadline(past)
 		if w.state == parked {
-			parking.remove(w)
+			poller.remove(w)
 			w.state = over
-			p.going--
+			p.active--
 		}
 	}
-	last := p.going == 0
+	last := p.active == 0
 	p.mu.Unlock()
 	if last {
 		go p.close()
 	}
 }
 
-// leave is the end of a direction that is carried; the last one closes the
+// done is the end of a direction that is carried; the last one closes the
 // connections.
-func (w *way) leave() {
+func (w *direction) done() {
 	p := w.pair
 	p.mu.Lock()
 	w.state = over
-	p.going--
-	last := p.going == 0
+	p.active--
+	last := p.active == 0
 	p.mu.Unlock()
 	if last {
 		p.close()
@@ -445,10 +447,10 @@ func (p *Pair) close() {
 		p.timer.Stop()
 	}
 	p.mu.Unlock()
-	p.ways[1].from.Close()
-	p.ways[0].from.Close()
+	p.directions[1].from.Close()
+	p.directions[0].from.Close()
 	if p.parks {
-		parking.leave()
+		poller.leave()
 	}
 	if p.options.Done != nil {
 		p.options.Done(Result{FromClient: p.carried[0].Load(), FromUpstream: p.carried[1].Load(), Err: err})

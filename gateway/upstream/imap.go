@@ -28,9 +28,9 @@ type IMAPConn struct {
 	// OK is the server's tagged answer without its tag, such as
 	// "OK [CAPABILITY IMAP4rev1 IDLE] Logged in".
 	OK string
-	// Told is set when OK has a CAPABILITY code, or Untagged a CAPABILITY
+	// HasCapabilities is set when OK has a CAPABILITY code, or Untagged a CAPABILITY
 	// response: the client then learns the capabilities without our help.
-	Told bool
+	HasCapabilities bool
 	// Untagged are the responses that came between the credentials and the
 	// answer, whole lines that belong to the client.
 	Untagged []byte
@@ -68,7 +68,7 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 	defer s.imapSpares.refill(s.spare(), s.openIMAP, s.Panicked)
 	over := func(d *imapDialogue) (*IMAPConn, auth.Answer) { return d.loginFor(c, login, secret) }
 	if !c.Fresh {
-		if conn, answer, done := overSpare(ctx, &s.imapSpares, over); done {
+		if conn, answer, done := loginOverSpare(ctx, &s.imapSpares, over); done {
 			return conn, answer
 		}
 	}
@@ -381,8 +381,8 @@ func (d *imapDialogue) sendLogin(name, password string) (tag string, err error) 
 // loggedIn collects what the client must be told.
 func (d *imapDialogue) loggedIn(status imapStatus) (*IMAPConn, auth.Answer) {
 	d.learn(status)
-	conn := &IMAPConn{OK: status.String(), Told: d.told || status.code == codeCapability}
-	if !conn.Told {
+	conn := &IMAPConn{OK: status.String(), HasCapabilities: d.hasCapabilities || status.code == codeCapability}
+	if !conn.HasCapabilities {
 		d.caps = nil
 		if err := d.askCapabilities(); err != nil {
 			return nil, unreached(fmt.Errorf("after login: %w", err))
@@ -405,8 +405,8 @@ func (s *Server) judgeIMAP(reply imapStatus) auth.Answer {
 	// A bare NO is what Zimbra and Courier say to a wrong password.
 	plain := reply.code == "" || reply.code == imap.ResponseCodeAuthenticationFailed
 	text := reply.String()
-	wrong := reply.kind == imap.StatusResponseTypeNo && plain || matches(s.Wrong, text)
-	if matches(s.NotWrong, text) {
+	wrong := reply.kind == imap.StatusResponseTypeNo && plain || matches(s.CredentialPatterns, text)
+	if matches(s.NotCredentialPatterns, text) {
 		wrong = false
 	}
 	switch {

@@ -47,8 +47,8 @@ func serverFor(t *testing.T, fake *mailtest.IMAP) *Server {
 
 func TestTheVerdictOfAnIMAPReply(t *testing.T) {
 	s := &Server{
-		Wrong:    []*regexp.Regexp{regexp.MustCompile(`^NO \[ALERT\] Invalid credentials`), regexp.MustCompile(`^BAD LOGIN failed`)},
-		NotWrong: []*regexp.Regexp{regexp.MustCompile(`(?i)try again later`)},
+		CredentialPatterns:    []*regexp.Regexp{regexp.MustCompile(`^NO \[ALERT\] Invalid credentials`), regexp.MustCompile(`^BAD LOGIN failed`)},
+		NotCredentialPatterns: []*regexp.Regexp{regexp.MustCompile(`(?i)try again later`)},
 	}
 	for _, test := range []struct {
 		reply string
@@ -132,8 +132,8 @@ func TestLoginOverTLS(t *testing.T) {
 		if answer.Judgement != auth.JudgedRight {
 			t.Fatalf("implicit %v: judged %v: %v", implicit, answer.Judgement, answer.Err)
 		}
-		if !conn.Caps.Has(imap.CapIdle) || !conn.Told {
-			t.Errorf("capabilities after login: %q, told %v", conn.Capabilities, conn.Told)
+		if !conn.Caps.Has(imap.CapIdle) || !conn.HasCapabilities {
+			t.Errorf("capabilities after login: %q, told %v", conn.Capabilities, conn.HasCapabilities)
 		}
 		conn.Logout()
 
@@ -293,9 +293,9 @@ func TestWhatFollowsTheAnswerBelongsToTheClient(t *testing.T) {
 			}
 			defer conn.Logout()
 			if conn.OK != test.ok || string(conn.Untagged) != test.untagged || conn.Capabilities != test.caps ||
-				string(conn.Ahead) != test.ahead || conn.Told != test.told {
+				string(conn.Ahead) != test.ahead || conn.HasCapabilities != test.told {
 				t.Errorf("got OK %q, untagged %q, capabilities %q, ahead %q, told %v",
-					conn.OK, conn.Untagged, conn.Capabilities, conn.Ahead, conn.Told)
+					conn.OK, conn.Untagged, conn.Capabilities, conn.Ahead, conn.HasCapabilities)
 			}
 		})
 	}

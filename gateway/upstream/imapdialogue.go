@@ -35,10 +35,10 @@ type imapDialogue struct {
 	idTag string // tag of an ID command that is not answered yet
 	sent  bool   // the credentials are, perhaps, with the server
 	keep  bool   // untagged responses are for the client from here on
-	// told: the server has sent its capabilities among untagged.
-	told     bool
-	asking   bool
-	untagged []byte
+	// hasCapabilities: the server has sent its capabilities among untagged.
+	hasCapabilities bool
+	asking          bool
+	untagged        []byte
 
 	hidden []string // must not appear in errors
 }
@@ -89,8 +89,8 @@ func (d *imapDialogue) resume(ctx context.Context) {
 	d.watch()
 }
 
-// asPaused implements dialogue.
-func (d *imapDialogue) asPaused() bool { return d.r.Buffered() == 0 && silent(d.conn) }
+// unchanged implements dialogue.
+func (d *imapDialogue) unchanged() bool { return d.r.Buffered() == 0 && silent(d.conn) }
 
 // quit takes leave without waiting for an answer.
 func (d *imapDialogue) quit() {
@@ -258,7 +258,7 @@ func (d *imapDialogue) note(r imapResponse, status imapStatus, isStatus bool) {
 	if !d.keep || d.idTag != "" || capability && d.asking {
 		return
 	}
-	d.told = d.told || capability
+	d.hasCapabilities = d.hasCapabilities || capability
 	d.untagged = append(d.untagged, r.raw...)
 }
 

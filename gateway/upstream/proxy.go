@@ -12,10 +12,10 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 )
 
-// announce writes the PROXY header (version 2) that a server with PassPROXY
+// sendProxyHeader writes the PROXY header (version 2) that a server with PassPROXY
 // waits for before anything else, its greeting and TLS included. A client without
 // an address is nobody: the gateway speaks for itself, as it does in its probes.
-func (s *Server) announce(ctx context.Context, conn net.Conn, client Client) error {
+func (s *Server) sendProxyHeader(ctx context.Context, conn net.Conn, client Client) error {
 	header, err := proxyHeader(client, conn.RemoteAddr())
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 	defer s.smtpSpares.refill(s.spare(), s.openSMTP, s.Panicked)
 	over := func(d *smtpDialogue) (*SMTPConn, auth.Answer) { return d.loginFor(c, login, secret) }
 	if !c.Fresh {
-		if conn, answer, done := overSpare(ctx, &s.smtpSpares, over); done {
+		if conn, answer, done := loginOverSpare(ctx, &s.smtpSpares, over); done {
 			return conn, answer
 		}
 	}
@@ -190,8 +190,8 @@ func (d *smtpDialogue) resume(ctx context.Context) {
 	d.watch()
 }
 
-// asPaused implements dialogue.
-func (d *smtpDialogue) asPaused() bool { return d.r.Buffered() == 0 && silent(d.conn) }
+// unchanged implements dialogue.
+func (d *smtpDialogue) unchanged() bool { return d.r.Buffered() == 0 && silent(d.conn) }
 
 func (d *smtpDialogue) open() error {
 	if err := d.expect(220); err != nil { // RFC 5321 section 3.1
@@ -416,8 +416,8 @@ func (d *smtpDialogue) authLogin(name, password string) (smtpReply, error) {
 // (RFC 4954 section 6). Only 535 says that the credentials are wrong.
 func (s *Server) judgeSMTP(reply smtpReply) auth.Judgement {
 	text := reply.String()
-	wrong := reply.code == 535 || reply.code != 235 && matches(s.Wrong, text)
-	if matches(s.NotWrong, text) {
+	wrong := reply.code == 535 || reply.code != 235 && matches(s.CredentialPatterns, text)
+	if matches(s.NotCredentialPatterns, text) {
 		wrong = false
 	}
 	switch {

@@ -71,8 +71,8 @@ func scripted(t *testing.T, script string) *Server {
 
 func TestTheVerdictOfAnSMTPReply(t *testing.T) {
 	s := &Server{
-		Wrong:    []*regexp.Regexp{regexp.MustCompile(`^554 5\.7\.0 .*password`)},
-		NotWrong: []*regexp.Regexp{regexp.MustCompile(`(?i)try again later`)},
+		CredentialPatterns:    []*regexp.Regexp{regexp.MustCompile(`^554 5\.7\.0 .*password`)},
+		NotCredentialPatterns: []*regexp.Regexp{regexp.MustCompile(`(?i)try again later`)},
 	}
 	for reply, want := range map[string]auth.Judgement{
 		"235 2.7.0 Authentication successful":                       auth.JudgedRight,

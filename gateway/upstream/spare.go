@@ -56,8 +56,8 @@ type dialogue interface {
 	pause() (ok bool)
 	// resume goes on, watching over ctx.
 	resume(ctx context.Context)
-	// asPaused reports that the server has said nothing since, nor gone.
-	asPaused() bool
+	// unchanged reports that the server has said nothing since, nor gone.
+	unchanged() bool
 	// quit takes leave and closes the connection.
 	quit()
 }
@@ -76,7 +76,7 @@ func (s *spares[D]) take(ctx context.Context) (d D, ok bool) {
 		s.ready = s.ready[:n-1]
 		s.mu.Unlock()
 		found.expiry.Stop()
-		if found.dialogue.asPaused() {
+		if found.dialogue.unchanged() {
 			found.dialogue.resume(ctx)
 			return found.dialogue, true
 		}
@@ -97,12 +97,12 @@ func (s *spares[D]) refill(most int, open func(context.Context) (D, error), pani
 	}
 	s.making++
 	s.makers.Add(1)
-	time.AfterFunc(refillDelay, func() { s.make(s.ctx, open, panicked) })
+	time.AfterFunc(refillDelay, func() { s.openOne(s.ctx, open, panicked) })
 }
 
-// make makes one spare. An error is ignored: a login that needs a connection makes
+// openOne makes one spare. An error is ignored: a login that needs a connection makes
 // its own, and reports it. A panic costs this spare, and is told.
-func (s *spares[D]) make(ctx context.Context, open func(context.Context) (D, error), panicked func(value any, stack []byte)) {
+func (s *spares[D]) openOne(ctx context.Context, open func(context.Context) (D, error), panicked func(value any, stack []byte)) {
 	defer s.makers.Done()
 	defer func() {
 		if p := recover(); p != nil && panicked != nil {
@@ -116,13 +116,13 @@ func (s *spares[D]) make(ctx context.Context, open func(context.Context) (D, err
 	if err != nil {
 		return
 	}
-	if !d.pause() || !s.keep(d) {
+	if !d.pause() || !s.add(d) {
 		d.quit()
 	}
 }
 
-// keep makes a dialogue a spare; ok is false when they have been closed.
-func (s *spares[D]) keep(d D) (ok bool) {
+// add makes a dialogue a spare; ok is false when they have been closed.
+func (s *spares[D]) add(d D) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -163,13 +163,13 @@ func (s *spares[D]) discard() {
 	}
 }
 
-// overSpare logs in over a spare, if there is one. done is false when a new
+// loginOverSpare logs in over a spare, if there is one. done is false when a new
 // connection is needed: there is none, or it was of no use and the server has not
 // judged the password, by its own word or because it could not have read it. Dovecot,
 // once reloaded, goes on with the connections that it has, takes the password, and
 // then fails or closes. Where it is not known whether it has judged, answer says that
 // it may be asked again.
-func overSpare[D dialogue, C any](ctx context.Context, s *spares[D], login func(D) (C, auth.Answer)) (conn C, answer auth.Answer, done bool) {
+func loginOverSpare[D dialogue, C any](ctx context.Context, s *spares[D], login func(D) (C, auth.Answer)) (conn C, answer auth.Answer, done bool) {
 	d, ok := s.take(ctx)
 	if !ok {
 		return conn, answer, false

@@ -35,11 +35,11 @@ func (s *spoken) pause() (ok bool) {
 	s.locked(func() { s.paused++; ok = true })
 	return ok
 }
-func (s *spoken) resume(context.Context) { s.locked(func() { s.resumed++ }) }
-func (s *spoken) asPaused() (alive bool) { s.locked(func() { alive = !s.dead }); return alive }
-func (s *spoken) quit()                  { s.locked(func() { s.left = true }) }
-func (s *spoken) hasLeft() (left bool)   { s.locked(func() { left = s.left }); return left }
-func (s *spoken) die()                   { s.locked(func() { s.dead = true }) }
+func (s *spoken) resume(context.Context)  { s.locked(func() { s.resumed++ }) }
+func (s *spoken) unchanged() (alive bool) { s.locked(func() { alive = !s.dead }); return alive }
+func (s *spoken) quit()                   { s.locked(func() { s.left = true }) }
+func (s *spoken) hasLeft() (left bool)    { s.locked(func() { left = s.left }); return left }
+func (s *spoken) die()                    { s.locked(func() { s.dead = true }) }
 
 // opener makes conversations, and keeps them.
 type opener struct {

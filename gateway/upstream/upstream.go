@@ -78,9 +78,9 @@ type Server struct {
 	// Timeout bounds each step: connecting, the TLS handshake, one reply. The
 	// whole login takes at most three times as long. 0: 30 s.
 	Timeout time.Duration
-	// Wrong recognises more replies that mean wrong credentials, beyond those
-	// that package upstream knows; NotWrong overrules them all.
-	Wrong, NotWrong []*regexp.Regexp
+	// CredentialPatterns recognises more replies that mean wrong credentials, beyond those
+	// that package upstream knows; NotCredentialPatterns overrules them all.
+	CredentialPatterns, NotCredentialPatterns []*regexp.Regexp
 	// Spare is how many connections may be kept ready for the next logins, at
 	// most. 0: none. There are none with PassPROXY.
 	Spare int
@@ -169,7 +169,7 @@ func (s *Server) connect(ctx context.Context, client Client) (net.Conn, error) {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	if s.PassClient == PassPROXY {
-		if err := s.announce(ctx, conn, client); err != nil {
+		if err := s.sendProxyHeader(ctx, conn, client); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("PROXY header: %w", err)
 		}

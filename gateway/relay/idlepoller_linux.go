@@ -8,37 +8,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lot is where the directions wait that nobody carries: an epoll set, and the
+// idlePoller is where the directions wait that nobody carries: an epoll set, and the
 // goroutine that waits for it. Both are there while there are pairs that have
 // parked at least once.
-type lot struct {
+type idlePoller struct {
 	mu    sync.Mutex
 	users int
 	set   *epollSet // nil without users
 }
 
-// parking is the lot of the process.
-var parking lot
+// poller is the lot of the process.
+var poller idlePoller
 
 // epollSet waits for many sockets at once. lot.mu guards it, but for the
 // descriptors.
 type epollSet struct {
-	epoll, bell int
-	parked      map[uint64]*way
-	last        uint64
+	epoll, wakeFD int
+	parked        map[uint64]*direction
+	last          uint64
 }
 
-// spot is where a direction is parked.
-type spot struct {
+// registration is where a direction is parked.
+type registration struct {
 	set *epollSet // that its socket is registered with
 	id  uint64    // of this time: an event of an earlier one finds nobody
 }
 
-// bellID is the event of the bell. Spots begin with 1.
-const bellID = 0
+// wakeID is the event of the bell. Spots begin with 1.
+const wakeID = 0
 
 // enter makes a pair a user.
-func (l *lot) enter() error {
+func (l *idlePoller) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.set == nil {
@@ -53,56 +53,56 @@ func (l *lot) enter() error {
 	return nil
 }
 
-// leave ends the use by a pair, whose sockets are closed, and so no longer in
+// done ends the use by a pair, whose sockets are closed, and so no longer in
 // the set.
-func (l *lot) leave() {
+func (l *idlePoller) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.users--; l.users > 0 {
 		return
 	}
-	unix.Write(l.set.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // the counter cannot be full: this is the only write
+	unix.Write(l.set.wakeFD, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // the counter cannot be full: this is the only write
 	l.set = nil
 }
 
 // park waits for the socket of w from now on. Whatever has come already is
 // noticed: the set looks at the socket as it is.
-func (l *lot) park(w *way) error {
+func (l *idlePoller) park(w *direction) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	set := l.set
 	set.last++
 	op := unix.EPOLL_CTL_ADD
-	if w.spot.set == set {
+	if w.registration.set == set {
 		op = unix.EPOLL_CTL_MOD
 	}
-	w.spot = spot{set, set.last}
-	set.parked[w.spot.id] = w
+	w.registration = registration{set, set.last}
+	set.parked[w.registration.id] = w
 	event := unix.EpollEvent{
 		// Once: whoever is told takes the direction out of the lot.
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
-		Fd:     int32(uint32(w.spot.id)), Pad: int32(uint32(w.spot.id >> 32)),
+		Fd:     int32(uint32(w.registration.id)), Pad: int32(uint32(w.registration.id >> 32)),
 	}
 	var failed error
 	err := w.socket.Control(func(fd uintptr) { failed = unix.EpollCtl(set.epoll, op, int(fd), &event) })
 	if err = errors.Join(err, failed); err != nil {
-		delete(set.parked, w.spot.id)
-		w.spot = spot{}
+		delete(set.parked, w.registration.id)
+		w.registration = registration{}
 		return fmt.Errorf("park a connection: %w", err)
 	}
 	return nil
 }
 
 // remove takes a direction out whose pair has ended.
-func (l *lot) remove(w *way) {
+func (l *idlePoller) remove(w *direction) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(w.spot.set.parked, w.spot.id)
+	delete(w.registration.set.parked, w.registration.id)
 }
 
 // take returns the direction that an event is for, and takes it out; nil when
 // it is no longer there.
-func (l *lot) take(set *epollSet, id uint64) *way {
+func (l *idlePoller) take(set *epollSet, id uint64) *direction {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := set.parked[id]
@@ -115,25 +115,25 @@ func newEpollSet() (*epollSet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll set: %w", err)
 	}
-	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	wakeFD, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err == nil {
-		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: bellID})
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wakeFD, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeID})
 		if err != nil {
-			unix.Close(bell)
+			unix.Close(wakeFD)
 		}
 	}
 	if err != nil {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("make the bell of an epoll set: %w", err)
 	}
-	return &epollSet{epoll: epoll, bell: bell, parked: make(map[uint64]*way)}, nil
+	return &epollSet{epoll: epoll, wakeFD: wakeFD, parked: make(map[uint64]*direction)}, nil
 }
 
 // run lets directions be carried again for whose sockets there is an event,
 // until the bell is rung.
-func (l *lot) run(set *epollSet) {
+func (l *idlePoller) run(set *epollSet) {
 	defer unix.Close(set.epoll)
-	defer unix.Close(set.bell)
+	defer unix.Close(set.wakeFD)
 	events := make([]unix.EpollEvent, 256)
 	for {
 		n, err := unix.EpollWait(set.epoll, events, -1)
@@ -143,11 +143,11 @@ func (l *lot) run(set *epollSet) {
 		}
 		for i := range max(n, 0) {
 			id := uint64(uint32(events[i].Fd)) | uint64(uint32(events[i].Pad))<<32
-			if id == bellID {
+			if id == wakeID {
 				return
 			}
 			if w := l.take(set, id); w != nil {
-				go w.unpark()
+				go w.resume()
 			}
 		}
 	}

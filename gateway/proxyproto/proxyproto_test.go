@@ -1,4 +1,4 @@
-package balancer
+package proxyproto
 
 import (
 	"bufio"
@@ -368,7 +368,7 @@ func TestCloseEndsWhatWasNotAccepted(t *testing.T) {
 	}
 }
 
-// told tells of each connection that is taken from the queue of a socket.
+// lastLogged tells of each connection that is taken from the queue of a socket.
 type told struct {
 	net.Listener
 	took chan struct{}

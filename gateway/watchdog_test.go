@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"congthu/gateway/balancer"
+	"congthu/gateway/proxyproto"
 )
 
 // sick is a store that cannot be used.
@@ -75,7 +75,7 @@ func TestTheWatchdogMeasuresByTheMonotonicClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{Listener: &balancer.Listener{Listener: l}}
+	d := &watchedListener{Listener: &proxyproto.Listener{Listener: l}}
 	defer d.Close()
 	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

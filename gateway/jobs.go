@@ -21,7 +21,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 		checks = append(checks, admin.Check{Name: s.String() + " upstream", Run: g.upstreamHealth(s.Protocol)})
 	}
 	return &admin.Server{
-		Accounts: verified{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions, Shared: g.Changes != nil,
+		Accounts: verifyingStore{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions, Shared: g.Changes != nil,
 		Own: g.guard.Own,
 		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o guard.ImportOptions) (guard.Importation, error) {
 			return g.guard.Import(ctx, g.Store, list, act, o)
@@ -33,19 +33,19 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	}
 }
 
-// recallAllowed reads which sources administrators have allowed before this process
+// loadAllowedSources reads which sources administrators have allowed before this process
 // began, as soon as the store can tell. Until then they are throttled like others,
 // against which nothing is held when a process begins.
-func (g *Gateway) recallAllowed(ctx context.Context) error {
-	told := false
+func (g *Gateway) loadAllowedSources(ctx context.Context) error {
+	logged := false
 	for {
 		err := g.guard.RecallAllowed(ctx, g.Store)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		if !told {
+		if !logged {
 			g.Log.Error("it is not known yet which sources are allowed; it is tried again every 5 seconds", "err", err)
-			told = true
+			logged = true
 		}
 		select {
 		case <-ctx.Done():
@@ -54,15 +54,15 @@ func (g *Gateway) recallAllowed(ctx context.Context) error {
 	}
 }
 
-// verified is a store whose verifications are told to the metrics, whoever asked
+// verifyingStore is a store whose verifications are told to the metrics, whoever asked
 // for them.
-type verified struct {
+type verifyingStore struct {
 	Store
 	metrics Metrics
 }
 
 // Verify implements admin.Accounts.
-func (v verified) Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error) {
+func (v verifyingStore) Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error) {
 	head, err := v.Store.Verify(ctx, progress)
 	if ctx.Err() == nil {
 		v.metrics.ChainVerified(time.Now(), err)
@@ -94,7 +94,7 @@ func (g *Gateway) probe(ctx context.Context) error {
 		if err := g.Store.Health(ctx); ctx.Err() == nil {
 			g.Metrics.StoreUp(err == nil)
 			if (err == nil) != (store == nil) {
-				g.tellStore(err)
+				g.logStoreHealth(err)
 			}
 			store = err
 		}
@@ -103,7 +103,7 @@ func (g *Gateway) probe(ctx context.Context) error {
 		in := g.live.current.Load()
 		for _, s := range services {
 			if server := in.servers[s.Protocol]; server != nil {
-				g.probed(ctx, s.Protocol, s.probe(ctx, &g.live, server))
+				g.recordProbe(ctx, s.Protocol, s.probe(ctx, &g.live, server))
 			}
 		}
 		select {
@@ -114,7 +114,7 @@ func (g *Gateway) probe(ctx context.Context) error {
 	}
 }
 
-func (g *Gateway) tellStore(err error) {
+func (g *Gateway) logStoreHealth(err error) {
 	if err != nil {
 		g.Log.Error("the store cannot be used: only those whose password is known can log in, for store.grace", "err", err)
 	} else {
@@ -122,7 +122,7 @@ func (g *Gateway) tellStore(err error) {
 	}
 }
 
-func (g *Gateway) probed(ctx context.Context, p auth.Protocol, err error) {
+func (g *Gateway) recordProbe(ctx context.Context, p auth.Protocol, err error) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -136,8 +136,8 @@ func (g *Gateway) probed(ctx context.Context, p auth.Protocol, err error) {
 	}
 }
 
-// away reports whether the mail server did not answer when it was probed last.
-func (g *Gateway) away(p auth.Protocol) bool {
+// upstreamDown reports whether the mail server did not answer when it was probed last.
+func (g *Gateway) upstreamDown(p auth.Protocol) bool {
 	latest := g.health[p].Load()
 	return latest != nil && *latest != nil
 }
@@ -160,8 +160,8 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 	}
 }
 
-// learnAgain is when the names are read again that could not be read.
-const learnAgain = time.Minute
+// learnNamesRetry is when the names are read again that could not be read.
+const learnNamesRetry = time.Minute
 
 // learnNames finds out, after the start and after each reload, which rows of the
 // store have a name that means another account now. Nobody waits for it: until it is
@@ -175,7 +175,7 @@ func (g *Gateway) learnNames(ctx context.Context) error {
 			return nil
 		case err != nil:
 			g.Log.Error("the names in the store could not be compared with the configuration; tried again in a minute", "err", err)
-			again = time.After(learnAgain)
+			again = time.After(learnNamesRetry)
 		}
 		if n := found.NotASCII; err == nil && n > 0 {
 			g.Log.Warn("accounts with letters beyond ASCII in their names go on, and others cannot begin to be used",
@@ -303,7 +303,7 @@ func (g *Gateway) sweep(ctx context.Context) {
 	}
 	g.count(ctx)
 	began := time.Now()
-	head, err := verified{g.Store, g.Metrics}.Verify(ctx, func(int64, int64) {
+	head, err := verifyingStore{g.Store, g.Metrics}.Verify(ctx, func(int64, int64) {
 		auth.Rest(ctx, time.Since(began)) // the next page finds out that ctx has ended
 		began = time.Now()
 	})

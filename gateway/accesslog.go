@@ -22,27 +22,27 @@ import (
 	"congthu/auth/guard"
 )
 
-// loginLog writes one line for every decision and every change. It knows no
+// accessLog writes one line for every decision and every change. It knows no
 // password; a name that is no account may be a mistyped password and is written
 // as a keyed hash, the same for the same name as long as the process lives.
-type loginLog struct {
+type accessLog struct {
 	log *slog.Logger
 	key []byte
 
 	// Refusals that cost nobody anything, since the mail server is not asked, come
 	// as fast as a stranger can send them: they must not drown what matters.
-	refusals *rate.Limiter
-	left     atomic.Int64 // out of the log since the last line of a refusal
+	refusals   *rate.Limiter
+	suppressed atomic.Int64 // out of the log since the last line of a refusal
 
-	mu   sync.Mutex
-	told map[netip.Prefix]time.Time // of sources that are refused
+	mu     sync.Mutex
+	warned map[netip.Prefix]time.Time // of sources that are refused
 }
 
-// tellAgain is after how long the log tells again of a source that is refused,
-// maxTold how many are remembered for that.
+// warnAgainAfter is after how long the log tells again of a source that is refused,
+// maxWarned how many are remembered for that.
 const (
-	tellAgain = 10 * time.Minute
-	maxTold   = 4096
+	warnAgainAfter = 10 * time.Minute
+	maxWarned      = 4096
 )
 
 // A stranger can cause so many lines a second, and so many at once.
@@ -51,24 +51,24 @@ const (
 	refusalBurst = 500
 )
 
-func newLoginLog(log *slog.Logger) *loginLog {
+func newAccessLog(log *slog.Logger) *accessLog {
 	key := make([]byte, 32)
 	rand.Read(key) // never fails (crypto/rand)
-	return &loginLog{log: log, key: key, refusals: rate.NewLimiter(refusalLines, refusalBurst)}
+	return &accessLog{log: log, key: key, refusals: rate.NewLimiter(refusalLines, refusalBurst)}
 }
 
 // Attempted implements [auth.Recorder].
-func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
+func (l *accessLog) Attempted(a auth.Attempt, v auth.Verdict) {
 	if v.Outcome == auth.Throttled && !errors.Is(v.Err, guard.ErrUnfamiliar) {
-		l.tell(a.Source)
+		l.warnRefusedSource(a.Source)
 	}
 	switch v.Outcome {
 	case auth.Locked, auth.Throttled, auth.Busy, auth.NoSuchDomain, auth.Malformed, auth.OtherIdentity, auth.Cleartext, auth.RepeatedPassword:
 		if !l.refusals.Allow() {
-			l.left.Add(1)
+			l.suppressed.Add(1)
 			return
 		}
-		if n := l.left.Swap(0); n > 0 {
+		if n := l.suppressed.Swap(0); n > 0 {
 			l.log.Warn("too many refusals for the log: some are only in the metrics", "left_out", n)
 		}
 	}
@@ -105,24 +105,24 @@ func (l *loginLog) Attempted(a auth.Attempt, v auth.Verdict) {
 	if v.Err != nil {
 		why := v.Err.Error()
 		if !v.Known { // the mail server's words may repeat it
-			why = without(why, string(v.Name), a.Login, v.Name.Local())
+			why = redact(why, string(v.Name), a.Login, v.Name.Local())
 		}
 		attrs = append(attrs, slog.String("err", why))
 	}
 	l.log.LogAttrs(context.Background(), level, "login", attrs...)
 }
 
-// tell warns of a source that is refused for now: a whole office may stand behind
+// warnRefusedSource warns of a source that is refused for now: a whole office may stand behind
 // it.
-func (l *loginLog) tell(addr netip.AddrPort) {
+func (l *accessLog) warnRefusedSource(addr netip.AddrPort) {
 	source, now := auth.Source(addr.Addr()), time.Now()
 	l.mu.Lock()
-	worth := now.Sub(l.told[source]) >= tellAgain
+	worth := now.Sub(l.warned[source]) >= warnAgainAfter
 	if worth {
-		if l.told == nil || len(l.told) >= maxTold {
-			l.told = make(map[netip.Prefix]time.Time)
+		if l.warned == nil || len(l.warned) >= maxWarned {
+			l.warned = make(map[netip.Prefix]time.Time)
 		}
-		l.told[source] = now
+		l.warned[source] = now
 	}
 	l.mu.Unlock()
 	if worth {
@@ -132,7 +132,7 @@ func (l *loginLog) tell(addr netip.AddrPort) {
 }
 
 // Happened implements [auth.Recorder].
-func (l *loginLog) Happened(e auth.Event, known bool) {
+func (l *accessLog) Happened(e auth.Event, known bool) {
 	switch e.Kind {
 	case auth.PasswordWrong:
 		return // the login's own line says it
@@ -155,15 +155,15 @@ func (l *loginLog) Happened(e auth.Event, known bool) {
 	l.log.LogAttrs(context.Background(), slog.LevelInfo, "event", attrs...)
 }
 
-func (l *loginLog) hash(name string) string {
+func (l *accessLog) hash(name string) string {
 	mac := hmac.New(sha256.New, l.key)
 	mac.Write([]byte(name))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// without puts *** in the place of names in a text, whatever their case, also
+// redact puts *** in the place of names in a text, whatever their case, also
 // where the text is quoted. Names are what a client sent: any octets.
-func without(text string, names ...string) string {
+func redact(text string, names ...string) string {
 	for _, name := range names {
 		quoted := strconv.QuoteToASCII(name)
 		text = replaceFold(text, name)

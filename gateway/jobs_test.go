@@ -60,7 +60,7 @@ func TestTheSweepRevokesWhatIsDormantAndEndsItsSessions(t *testing.T) {
 
 	unused(t, o.store, lan, auth.AddMonths(time.Now(), -13))
 	unused(t, o.store, binh, auth.AddMonths(time.Now(), -11))
-	sweep := func() { // the daily chores themselves are another goroutine's
+	sweep := func() { // the daily jobs themselves are another goroutine's
 		t.Helper()
 		if _, err := o.gateway.guard.Sweep(context.Background(), o.store); err != nil {
 			t.Fatal(err)
@@ -239,11 +239,11 @@ func TestSubmissionGreetsWithTheOutageOfTheMailServer(t *testing.T) {
 	for o.gateway.health[auth.SMTP].Load() == nil { // the first probe; the next one is in 15 s
 		time.Sleep(time.Millisecond)
 	}
-	o.gateway.probed(t.Context(), auth.SMTP, errors.New("connection refused"))
+	o.gateway.recordProbe(t.Context(), auth.SMTP, errors.New("connection refused"))
 	p := o.dial(o.submit)
 	p.read("421 4.3.2 He thong tam thoi ban, vui long thu lai sau / Temporarily unavailable, please try again later")
 	before.say("NOOP")
 	before.read("250 ")
-	o.gateway.probed(t.Context(), auth.SMTP, nil)
+	o.gateway.recordProbe(t.Context(), auth.SMTP, nil)
 	o.sender()
 }

@@ -8,12 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"congthu/gateway/balancer"
+	"congthu/gateway/proxyproto"
 )
 
-// door is a listener of mail clients that knows what its loop is doing.
-type door struct {
-	*balancer.Listener
+// watchedListener is a listener of mail clients that knows what its loop is doing.
+type watchedListener struct {
+	*proxyproto.Listener
 	// busy is since when the loop does something else than wait for the next
 	// connection; nil while it waits. It has the monotonic clock in it, or setting
 	// the clock ahead would look like a loop that hangs.
@@ -21,7 +21,7 @@ type door struct {
 }
 
 // Accept implements net.Listener.
-func (d *door) Accept() (net.Conn, error) {
+func (d *watchedListener) Accept() (net.Conn, error) {
 	d.busy.Store(nil)
 	conn, err := d.Listener.Accept()
 	d.busy.Store(new(time.Now()))

@@ -14,7 +14,7 @@ import (
 
 func TestAnEventTellsOnlyWhatThereIsToTell(t *testing.T) {
 	var out bytes.Buffer
-	l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)))
+	l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))
 	l.Happened(auth.Event{Kind: auth.FirstLogin, Account: lan, Actor: auth.ByUser, Before: "unknown", After: "active"}, true)
 	if got := out.String(); strings.Contains(got, "reason") || !strings.Contains(got, "before=unknown after=active\n") {
 		t.Error(got)
@@ -30,7 +30,7 @@ func TestAnEventTellsOnlyWhatThereIsToTell(t *testing.T) {
 // must not be lost in lines about it.
 func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 	var out bytes.Buffer
-	l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)))
+	l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))
 	for range 20_000 {
 		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
 	}
@@ -66,7 +66,7 @@ func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 
 func TestTheLogWarnsOncePerSourceThatIsRefused(t *testing.T) {
 	var out bytes.Buffer
-	l := newLoginLog(slog.New(slog.NewTextHandler(&out, nil)))
+	l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))
 	for i := range 100 {
 		for _, source := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"} {
 			from := netip.AddrPortFrom(netip.MustParseAddr(source), uint16(1000+i))

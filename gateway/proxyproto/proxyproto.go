@@ -1,4 +1,4 @@
-// Package balancer finds out whose a connection is that a load balancer made:
+// Package proxyproto finds out whose a connection is that a load balancer made:
 // the balancer says so itself, in a header before the first octet of the client
 // (the PROXY protocol, versions 1 and 2,
 // https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt).
@@ -13,7 +13,7 @@
 // the connection's own, so that a balancer which says nothing holds nobody up,
 // and [Listener.Accept] returns connections whose client is known: whoever counts
 // connections by their address counts clients.
-package balancer
+package proxyproto
 
 import (
 	"bufio"
@@ -76,14 +76,14 @@ type Listener struct {
 	start   sync.Once
 	ready   chan accepted
 	running sync.WaitGroup
-	// introductions are those of balancers' connections; only run adds to them.
-	introductions sync.WaitGroup
+	// readers are those of balancers' connections; only run adds to them.
+	readers sync.WaitGroup
 
-	mu      sync.Mutex
-	closing chan struct{}
-	closed  bool
-	pending map[net.Conn]struct{}
-	told    time.Time // of a connection without a header
+	mu         sync.Mutex
+	closing    chan struct{}
+	closed     bool
+	pending    map[net.Conn]struct{}
+	lastLogged time.Time // of a connection without a header
 }
 
 type accepted struct {
@@ -166,12 +166,12 @@ func (l *Listener) run() {
 	for {
 		conn, err := l.Listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			l.introductions.Wait()
+			l.readers.Wait()
 		}
 		if err != nil {
 			// Handed out before the next try, so that the caller can wait for
 			// file descriptors to become free.
-			if !l.hand(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
+			if !l.deliver(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
 				return
 			}
 			continue
@@ -183,19 +183,19 @@ func (l *Listener) run() {
 		tcp, ok := conn.(*net.TCPConn)
 		switch {
 		case !ok || !policy.trusts(conn.RemoteAddr()):
-			if !l.hand(accepted{conn: conn}) {
+			if !l.deliver(accepted{conn: conn}) {
 				conn.Close()
 				return
 			}
-		case !l.ask(tcp, policy.Timeout):
+		case !l.startHeader(tcp, policy.Timeout):
 			conn.Close()
 		}
 	}
 }
 
-// hand gives something to the caller of Accept, unless the listener is closed
+// deliver gives something to the caller of Accept, unless the listener is closed
 // before anybody asks.
-func (l *Listener) hand(a accepted) bool {
+func (l *Listener) deliver(a accepted) bool {
 	select {
 	case l.ready <- a:
 		return true
@@ -206,29 +206,29 @@ func (l *Listener) hand(a accepted) bool {
 
 var errTooMany = errors.New("too many connections are waiting for their header")
 
-// ask begins to read the header of a balancer's connection.
-func (l *Listener) ask(conn *net.TCPConn, timeout time.Duration) bool {
+// startHeader begins to read the header of a balancer's connection.
+func (l *Listener) startHeader(conn *net.TCPConn, timeout time.Duration) bool {
 	l.mu.Lock()
 	if l.closed || len(l.pending) >= maxPending {
 		full := !l.closed
 		l.mu.Unlock()
 		if full {
-			l.refuse(conn, errTooMany)
+			l.logRefused(conn, errTooMany)
 		}
 		return false
 	}
 	l.pending[conn] = struct{}{}
-	l.introductions.Add(1)
+	l.readers.Add(1)
 	l.running.Go(func() {
-		defer l.introductions.Done()
-		l.introduce(conn, timeout)
+		defer l.readers.Done()
+		l.readHeader(conn, timeout)
 	})
 	l.mu.Unlock()
 	return true
 }
 
-// introduce reads the header and hands the connection over.
-func (l *Listener) introduce(conn *net.TCPConn, timeout time.Duration) {
+// readHeader reads the header and hands the connection over.
+func (l *Listener) readHeader(conn *net.TCPConn, timeout time.Duration) {
 	defer func() {
 		if p := recover(); p != nil {
 			conn.Close()
@@ -242,11 +242,11 @@ func (l *Listener) introduce(conn *net.TCPConn, timeout time.Duration) {
 	}()
 	client, err := read(conn, timeout)
 	if err != nil {
-		l.refuse(conn, err)
+		l.logRefused(conn, err)
 		conn.Close()
 		return
 	}
-	if !l.hand(accepted{conn: client}) {
+	if !l.deliver(accepted{conn: client}) {
 		conn.Close()
 	}
 }
@@ -254,18 +254,18 @@ func (l *Listener) introduce(conn *net.TCPConn, timeout time.Duration) {
 // errSilent: the balancer looks whether somebody listens.
 var errSilent = errors.New("closed without a word")
 
-// refuse tells the operator of a connection that was closed, now and then: it is
+// logRefused tells the operator of a connection that was closed, now and then: it is
 // a balancer that is not set up to send the header, and sends all clients so.
-func (l *Listener) refuse(conn net.Conn, err error) {
+func (l *Listener) logRefused(conn net.Conn, err error) {
 	log := l.Log
 	if log == nil {
 		return
 	}
 	l.mu.Lock()
 	now := time.Now()
-	worth := !l.closed && !errors.Is(err, errSilent) && now.Sub(l.told) > 10*time.Second
+	worth := !l.closed && !errors.Is(err, errSilent) && now.Sub(l.lastLogged) > 10*time.Second
 	if worth {
-		l.told = now
+		l.lastLogged = now
 	}
 	l.mu.Unlock()
 	if worth {

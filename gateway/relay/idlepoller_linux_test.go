@@ -21,7 +21,7 @@ import (
 const soon = 2 * time.Millisecond
 
 // len is how many directions are parked.
-func (l *lot) len() int {
+func (l *idlePoller) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.set == nil {
@@ -34,12 +34,12 @@ func (l *lot) len() int {
 func untilParked(t testing.TB, n int) {
 	t.Helper()
 	for range 5000 {
-		if parking.len() == n {
+		if poller.len() == n {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatalf("%d directions are parked, want %d", parking.len(), n)
+	t.Fatalf("%d directions are parked, want %d", poller.len(), n)
 }
 
 // exchange sends a word each way.
