@@ -58,7 +58,7 @@ unit:
 
 # Modules of their own: the program must depend on neither.
 dashtest:
-	cd deploy/tools/dashboards && $(GO) vet ./... && $(GO) test -count=1 ./...
+	cd deploy/tools/dashboards && $(GO) vet ./... && $(GO) tool -modfile=../lint/go.mod staticcheck ./... && $(GO) test -count=1 ./...
 	@command -v npm >/dev/null || { echo "npm is missing; install it with: apt-get install -y --no-install-recommends nodejs npm"; exit 1; }
 	cd deploy/tools/grafana-schema && npm ci --silent --ignore-scripts --no-audit --no-fund && npm test --silent
 

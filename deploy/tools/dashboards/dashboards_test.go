@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -162,7 +163,7 @@ func selector(v *parser.VectorSelector, known map[string]metric) (all []string) 
 		return []string{fmt.Sprintf("there is no metric %q", v.Name)}
 	}
 	for _, match := range v.LabelMatchers {
-		if match.Name == labels.MetricName || slices.Contains(ofPrometheus, match.Name) {
+		if match.Name == model.MetricNameLabel || slices.Contains(ofPrometheus, match.Name) {
 			continue
 		}
 		values, exists := m.labels[match.Name]
