@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"fmt"
-	"sync"
 	"testing"
 
 	"congthu/auth"
@@ -12,25 +11,7 @@ import (
 
 // inParallel has b.N things done by a number of callers of some stores.
 func inParallel(b *testing.B, callers int, stores []*Store, do func(s *Store, i int) error) {
-	work := make(chan int)
-	var wg sync.WaitGroup
-	for c := range callers {
-		s := stores[c%len(stores)]
-		wg.Go(func() {
-			for i := range work {
-				if err := do(s, i); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	b.ResetTimer()
-	for i := range b.N {
-		work <- i
-	}
-	close(work)
-	wg.Wait()
-	b.StopTimer()
+	storetest.Callers(b, callers, func(caller, i int) error { return do(stores[caller%len(stores)], i) })
 }
 
 // replicas opens stores on one database whose commits reach the disk.

@@ -19,24 +19,10 @@ func BenchmarkUpdate(b *testing.B) {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			var n storetest.Recorder
 			s := open(b, Options{Recorder: &n})
-			work := make(chan int)
-			var wg sync.WaitGroup
-			for range callers {
-				wg.Go(func() {
-					for i := range work {
-						if _, err := s.Update(b.Context(), auth.Name(fmt.Sprintf("n%d@congthu.test", i%1000)), 0, fail); err != nil {
-							b.Error(err)
-						}
-					}
-				})
-			}
-			b.ResetTimer()
-			for i := range b.N {
-				work <- i
-			}
-			close(work)
-			wg.Wait()
-			b.StopTimer()
+			storetest.Callers(b, callers, func(_, i int) error {
+				_, err := s.Update(b.Context(), auth.Name(fmt.Sprintf("n%d@congthu.test", i%1000)), 0, fail)
+				return err
+			})
 			_, commits := n.Commits()
 			b.ReportMetric(float64(b.N)/float64(commits), "changes/commit")
 		})

@@ -114,6 +114,25 @@ func inParallel(callers, n int, do func(i int)) {
 	wg.Wait()
 }
 
+// Callers has b.N things done by a number of callers at once.
+func Callers(b *testing.B, callers int, do func(caller, i int) error) {
+	b.Helper()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for caller := range callers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < b.N; i = int(next.Add(1)) - 1 {
+				if err := do(caller, i); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+}
+
 // Sizes measures what the size of a store does to lists, to the sweep and to a
 // login, at 1,000, 100,000 and, with [testenv.SoakVariable], 1,000,000 accounts.
 func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s Store, first, n int) Store) {
