@@ -7,6 +7,8 @@ import (
 	"time"
 )
 
+// DescribeLock says in the words of events who locked an account, or that it is not
+// locked, with its wrong passwords.
 func DescribeLock(a *Account) string {
 	switch a.Lock.Cause {
 	case ByWrongPasswords:
@@ -32,6 +34,7 @@ func Describe(a Account) string {
 	return text
 }
 
+// DescribeFailures writes "1 wrong password", "2 wrong passwords".
 func DescribeFailures(n int) string {
 	if n == 1 {
 		return "1 wrong password"

@@ -14,8 +14,12 @@ type mistaken struct {
 	known  bool
 }
 
+// Digest is a keyed hash of a name and a password. Its key is the process's own, so it
+// means nothing elsewhere.
 type Digest [32]byte
 
+// Has reports whether this connection has offered the password before (seen), and
+// whether its name was an account then (known). A nil Mistaken has none.
 func (m *Mistaken) Has(d Digest) (known, seen bool) {
 	if m == nil {
 		return false, false
@@ -28,6 +32,7 @@ func (m *Mistaken) Has(d Digest) (known, seen bool) {
 	return false, false
 }
 
+// Add remembers a wrong password, of at most 32.
 func (m *Mistaken) Add(d Digest, known bool) {
 	if m != nil && len(m.mistakes) < 32 {
 		m.mistakes = append(m.mistakes, mistaken{d, known})

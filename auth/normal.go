@@ -54,6 +54,8 @@ func (e Event) Normal() Event {
 	return e
 }
 
+// NormalTime returns a time in the form in which every store gives it back: in UTC and
+// whole microseconds; the zero time stays itself.
 func NormalTime(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}

@@ -7,12 +7,8 @@ import (
 	"unicode"
 )
 
-// What this process has seen of an account lately, for support staff: through which
-// door its owner came last, and which wrong passwords came from where. It is in
-// memory only, so that no login writes more than before; another gateway on the same
-// store has its own, and a restart forgets it.
-
-// Origin is where a login came from.
+// Origin is when, from where, by which protocol and with which mail program somebody
+// logged in.
 type Origin struct {
 	At       time.Time
 	Source   netip.AddrPort

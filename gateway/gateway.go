@@ -260,9 +260,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	if c.Throttle.Enabled {
 		g.guard.Throttle = &throttle.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
 	}
-	g.guard.SetPolicy(policy(c))
-	g.Metrics.RulesInForce(c.Rules())
-	g.Metrics.KnownNetworks(len(c.Throttle.Known()))
+	g.setPolicy(c)
 	g.Metrics.Watch(g.guard.Waiting, func() int { return g.sessions.Len("") })
 	g.Metrics.Reloaded(time.Now(), nil)
 	g.renewals.begin(g, c)
@@ -350,9 +348,7 @@ const agreeWithin = time.Minute
 // putIntoForce replaces the configuration.
 func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
 	g.live.put(next)
-	g.guard.SetPolicy(policy(c))
-	g.Metrics.RulesInForce(c.Rules())
-	g.Metrics.KnownNetworks(len(c.Throttle.Known()))
+	g.setPolicy(c)
 	for _, signal := range []chan struct{}{g.reloaded, g.renamed, g.adopted} {
 		select {
 		case signal <- struct{}{}:
@@ -370,9 +366,15 @@ func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
 	g.Log.Info("the new configuration is in force", "file", c.File)
 }
 
-// policy is what the guard works by.
-func policy(c *config.Config) guard.Policy {
-	return guard.Policy{Names: c.Namer(), Rules: c.Rules(), KnownNetworks: c.Throttle.Known()}
+// setPolicy puts into force what the guard works by. Whether sources are throttled is
+// decided at the start, so the known networks go by that and not by the file.
+func (g *Gateway) setPolicy(c *config.Config) {
+	throttled := c.Throttle
+	throttled.Enabled = g.guard.Throttle != nil
+	policy := guard.Policy{Names: c.Namer(), Rules: c.Rules(), KnownNetworks: throttled.Known()}
+	g.guard.SetPolicy(policy)
+	g.Metrics.RulesInForce(policy.Rules)
+	g.Metrics.KnownNetworks(len(policy.KnownNetworks))
 }
 
 // live is what a reload replaces: the doors ask it each time.

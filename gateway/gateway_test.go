@@ -716,6 +716,15 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 	if n := o.counts.knownNetworks.Load(); known.String() != "203.0.113.0/24" || n != 2 {
 		t.Errorf("203.0.113.9 lies in the known network %v, and the metrics say that there are %d", known, n)
 	}
+	// The throttle itself goes on until a restart, and its offices with it.
+	o.write("throttle: { enabled: false, strangers_after: 20, known_networks: [203.0.113.0/24, 198.51.100.7] }\n")
+	if err := o.gateway.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	known = o.gateway.guard.KnownNetwork(netip.MustParseAddr("203.0.113.9"))
+	if n := o.counts.knownNetworks.Load(); known.String() != "203.0.113.0/24" || n != 2 {
+		t.Errorf("with the throttle in force 203.0.113.9 lies in the known network %v, and the metrics say that there are %d", known, n)
+	}
 	o.write("limits: { failed_logins: 3 }\nadmin: { socket_group: \"0\" }\n")
 	for times := range 2 { // as long as it is not in force
 		err := o.gateway.Reload()
@@ -724,7 +733,7 @@ func TestAReloadReplacesTheRulesAndABadFileChangesNothing(t *testing.T) {
 		}
 	}
 	o.write("")
-	if err := o.gateway.Reload(); err != nil || strings.Count(o.log.String(), "need a restart") != 2 {
+	if err := o.gateway.Reload(); err != nil || strings.Count(o.log.String(), "need a restart") != 3 { // the throttle, and twice the limits
 		t.Errorf("what is in force is said to need a restart: %v, %s", err, o.log)
 	}
 }

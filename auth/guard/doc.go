@@ -16,6 +16,9 @@
 //     ([auth.Rules.Reject], [auth.Rules.Accept]);
 //   - deferred.go: settlements that the store has not taken yet, which [Guard.Run]
 //     makes; fingerprint.go: fingerprints that no login waits for;
+//   - repeats.go: what a mail program repeats by itself; sharedcounter.go: names beyond
+//     the room for unknown ones; strays.go: rows under names that now mean another
+//     account; lately.go, refusal.go: what support staff see of the last attempts;
 //   - actions.go, allow.go, import.go, merge.go: what administrators do; sweep.go and
 //     stats.go: what is done with all accounts; clock.go: a clock that is wrong;
 //   - replicas.go, forgive.go: what other gateways on the same store did.

@@ -8,6 +8,11 @@ import (
 	"congthu/auth"
 )
 
+// What this process has seen of an account lately, for support staff: through which
+// door its owner came last, and which wrong passwords came from where. It is in
+// memory only, so that no login writes more than before; another gateway on the same
+// store has its own, and a restart forgets it.
+
 // maxOrigins is how many accounts have their last login remembered.
 const maxOrigins = 16384
 

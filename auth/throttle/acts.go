@@ -142,7 +142,7 @@ func (w *allowances) covers(source netip.Prefix, now time.Time) bool {
 // RefusedSource is a source, or a network of sources, that is refused for now.
 type RefusedSource struct {
 	// Source is an IPv4 address (/32) or an IPv6 /64, or a network above one: an
-	// IPv4 /24, an IPv6 /48, /40 or /32.
+	// IPv4 /24, an IPv6 /48, /40 or /32, or a known network or a part of one.
 	Source netip.Prefix
 	// Known is the known network ([guard.Policy].KnownNetworks) that it lies in; invalid for
 	// none.

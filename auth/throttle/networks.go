@@ -159,10 +159,9 @@ func (a Attempt) levels() (levels [maxLevels]level, n int) {
 	return levels, n
 }
 
-// SeenNear returns the length of the smallest prefix, of the source and the networks
-// above it as the throttle counts them (known is the known network that it lies in),
-// that an account with these logins was logged in to from within the last 30 days; 0
-// when it was from none of them.
+// SeenNear returns the length of the smallest level (the source, or a network above
+// it) that one of the logins of the last 30 days came from; 0 for none. known is the
+// known network that the source lies in; invalid for none.
 func SeenNear(seen []auth.Seen, source, known netip.Prefix, now time.Time) (bits int) {
 	levels, n := Attempt{Source: source, Known: known}.levels()
 	for _, l := range levels[:n] {

@@ -85,7 +85,7 @@ type Throttle struct {
 	// many sources a network has, they push none of the networks out.
 	histories [numSizes]lru.Map[netip.Prefix, *sourceHistory]
 	allowed   allowances
-	known     atomic.Pointer[knownNetworks] // see setKnown
+	known     atomic.Pointer[knownNetworks] // see SetKnown
 }
 
 // sourceMemory is how long a throttle remembers what is not within its window:

@@ -144,7 +144,7 @@ func TestTheIndexListsEveryGuide(t *testing.T) {
 	}
 }
 
-// cited is a name of the code in a guide, such as `gateway/imap.client.serve`.
+// cited is a name of the code in a guide, such as `gateway/frontend.Client.serve`.
 var cited = regexp.MustCompile("`((?:auth|gateway)(?:/[a-z]+)*)\\.([A-Za-z]+(?:\\.[A-Za-z]+)?)`")
 
 func TestWhatTheLifeOfALoginCitesIsInTheCode(t *testing.T) {

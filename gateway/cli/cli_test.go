@@ -28,10 +28,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"congthu/auth"
+	"congthu/auth/postgres/pgtest"
 	"congthu/auth/storetest/testenv"
 	"congthu/gateway/admin"
 	"congthu/gateway/config"
 )
+
+func TestMain(m *testing.M) {
+	os.Setenv("LC_ALL", "C") // not the locale of whoever runs the tests
+	code := m.Run()
+	pgtest.Stop()
+	os.Exit(code)
+}
 
 var update = flag.Bool("update", false, "write the golden files")
 

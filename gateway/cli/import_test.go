@@ -24,13 +24,6 @@ import (
 	"congthu/gateway/admin"
 )
 
-func TestMain(m *testing.M) {
-	os.Setenv("LC_ALL", "C") // not the locale of whoever runs the tests
-	code := m.Run()
-	pgtest.Stop()
-	os.Exit(code)
-}
-
 // served is the admin socket of a gateway with a store of its own, without the
 // gateway.
 type served struct {

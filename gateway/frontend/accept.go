@@ -1,6 +1,3 @@
-// Package accept takes in the connections of mail clients, the same way at every
-// door: how a listener is served, how many connections there may be, and what a
-// connection is called. What is said on it is for the packages of the protocols.
 package frontend
 
 import (

@@ -206,9 +206,7 @@ func (c *Client) serve() {
 
 // panicked tells of a panic, which costs this connection.
 func (c *Client) panicked(p any, stack []byte) {
-	if e, ok := p.(panicElsewhere); ok {
-		p, stack = e.value, e.stack
-	}
+	p, stack = OpenPanic(p, stack)
 	c.Log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(stack))
 	c.serving.recorder().Panicked(c.serving.protocol.Name)
 }
@@ -243,7 +241,7 @@ func (c *Client) StartTLS(lines string) error {
 		return err
 	}
 	secured := false
-	onFreshStack(func() { secured = c.handshake() })
+	OnFreshStack(func() { secured = c.handshake() })
 	if !secured {
 		return errVanish
 	}

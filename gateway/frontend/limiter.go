@@ -16,22 +16,23 @@ type Limiter struct {
 	// Max is for all connections, PerSource for those of one source as
 	// [auth.Source] has it: an IPv4 address or an IPv6 /64. 0: no bound.
 	Max, PerSource int
-	// Early is how many may be not logged in yet. When there are as many, a new one
+	// Early is how many may not be logged in yet. When there are as many, a new one
 	// takes the place of another: the oldest of the source that has most of them.
 	// So one that floods displaces itself, and many that flood displace each other,
 	// before anybody else. 0: no bound.
 	Early int
 	// EarlyMemory is how many octets those may hold together, in commands that are
-	// not complete and in TLS records. Beyond it the oldest connection of the source
-	// that holds most of them is displaced. 0: no bound.
+	// not complete and in TLS records. Beyond it, of the source that holds most of
+	// them, the connection is displaced that has held some for the longest. It needs
+	// Early. 0: no bound.
 	EarlyMemory int
 
 	mu      sync.Mutex
 	total   int
 	sources map[netip.Prefix]int
-	early   crowd     // each place weighs 1
-	held    crowd     // each weighs what it holds, in units of memory
-	told    time.Time // the log, of a refusal
+	early   crowd                // each place weighs 1
+	held    crowd                // each weighs what it holds, in units of memory
+	told    map[string]time.Time // when the log heard of each bound
 }
 
 // Place is that of a connection among those which a Limiter counts. A nil Place is
@@ -73,12 +74,12 @@ func (l *Limiter) enter(source netip.Prefix, log *slog.Logger, displace func()) 
 	defer l.mu.Unlock()
 	switch {
 	case l.Max > 0 && l.total >= l.Max:
-		if l.due() {
+		if l.due("all") {
 			log.Warn("too many connections", "setting", "limits.connections", "limit", l.Max)
 		}
 		return nil, nil, false
 	case l.PerSource > 0 && source.IsValid() && l.sources[source] >= l.PerSource:
-		if l.due() {
+		if l.due("source") {
 			log.Warn("too many connections", "setting", "limits.connections_per_source", "limit", l.PerSource)
 		}
 		return nil, nil, false
@@ -87,7 +88,7 @@ func (l *Limiter) enter(source netip.Prefix, log *slog.Logger, displace func()) 
 	if displace != nil && l.Early > 0 {
 		if l.early.weight >= l.Early {
 			out = l.take(l.early.oldest())
-			if l.due() {
+			if l.due("early") {
 				log.Warn("too many connections are not logged in: the oldest of the source with most is closed", "setting", "limits.connections", "limit", l.Early)
 			}
 		}
@@ -163,8 +164,8 @@ func (p *Place) hold() {
 	}
 	for l.EarlyMemory > 0 && l.held.weight > l.EarlyMemory/unit {
 		out = append(out, l.take(l.held.oldest()))
-		if l.due() {
-			p.log.Warn("commands before login hold too much memory: the oldest connection of the source with most is closed", "limit", l.EarlyMemory)
+		if l.due("memory") {
+			p.log.Warn("commands before login hold too much memory: a connection of the source with most is closed", "limit", l.EarlyMemory)
 		}
 	}
 	l.mu.Unlock()
@@ -188,13 +189,17 @@ func (p *Place) Leave() {
 	}
 }
 
-// due reports whether the log is to hear of it.
-func (l *Limiter) due() bool {
+// due reports whether the log is to hear that a bound is reached: each of the bounds
+// now and then.
+func (l *Limiter) due(bound string) bool {
 	now := time.Now()
-	if now.Sub(l.told) < tellEvery {
+	if now.Sub(l.told[bound]) < tellEvery {
 		return false
 	}
-	l.told = now
+	if l.told == nil {
+		l.told = make(map[string]time.Time)
+	}
+	l.told[bound] = now
 	return true
 }
 

@@ -105,7 +105,9 @@ func TestTheSourceThatHoldsMostIsDisplaced(t *testing.T) {
 
 // The crowd does what a list of all places would, whatever happens in whatever order.
 func TestACrowdIsWhatAListWouldBe(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(1, seed))
 	type entry struct {
 		place  *Place
 		weight int

@@ -104,7 +104,7 @@ func (c *Client) Login(l Login) error {
 		},
 	}
 	var verdict auth.Verdict
-	onFreshStack(func() {
+	OnFreshStack(func() {
 		verdict = c.serving.Guard.Attempt(context.WithoutCancel(c.serving.ctx), attempt)
 	})
 	if verdict.Outcome != auth.Accepted || session == nil {

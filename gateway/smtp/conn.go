@@ -32,6 +32,9 @@ const (
 // writeTimeout is the longest that a client may take to read a reply.
 const writeTimeout = time.Minute
 
+// displacedTime is the same for a client whose place is another's.
+const displacedTime = time.Second
+
 // conn is one client's connection: the bare one during the dialogue in clear,
 // then TLS over it. See the package's comment for why it is above TLS.
 type conn struct {
@@ -46,17 +49,19 @@ type conn struct {
 	refused  time.Time // the latest login
 	began    time.Time // when the line began that is being read
 	loggedIn bool
-	busy     bool  // a mail transaction is open
-	draining bool  // no new transaction may begin
-	expired  bool  // every Read fails as if the time were over
-	tooLong  bool  // every Read fails as after a line that is too long
-	ended    bool  // every Read says that the client is gone
-	lines    int   // begun before login
-	command  int   // octets read of the command, before login
-	room     int   // octets left before login
-	later    error // what Read came upon together with its last octets
-	message  bool  // the client is sending a message by DATA
-	ends     int   // what dots.ends was when the transaction began
+	// displaced: the place of this connection is another's.
+	displaced bool
+	busy      bool  // a mail transaction is open
+	draining  bool  // no new transaction may begin
+	expired   bool  // every Read fails as if the time were over
+	tooLong   bool  // every Read fails as after a line that is too long
+	ended     bool  // every Read says that the client is gone
+	lines     int   // begun before login
+	command   int   // octets read of the command, before login
+	room      int   // octets left before login
+	later     error // what Read came upon together with its last octets
+	message   bool  // the client is sending a message by DATA
+	ends      int   // what dots.ends was when the transaction began
 
 	// kicked: an admin, or the end of the drain, ends this session; nothing more
 	// is done for it.
@@ -109,7 +114,13 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.times.login)
 	defer cancel()
+	c.mu.Lock()
+	if c.expired || c.ended {
+		c.mu.Unlock()
+		return os.ErrDeadlineExceeded // what forced it came before this goroutine
+	}
 	c.inner.SetDeadline(time.Time{})
+	c.mu.Unlock()
 	c.gate.Handshake()
 	secured := tls.Server(c.inner, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
@@ -418,7 +429,13 @@ func (c *conn) Write(b []byte) (int, error) {
 		b = append(c.partial, b...)
 		c.partial = nil
 	}
-	c.inner.SetWriteDeadline(time.Now().Add(writeTimeout))
+	c.mu.Lock()
+	most := writeTimeout
+	if c.displaced {
+		most = displacedTime
+	}
+	c.inner.SetWriteDeadline(time.Now().Add(most))
+	c.mu.Unlock()
 	n, err := c.inner.Write(b)
 	c.sent.Add(int64(n))
 	return max(0, n-before), err
@@ -524,12 +541,15 @@ func (c *conn) kick() {
 	c.force()
 }
 
-// displace ends the session unless it is logged in: another has its place.
+// displace ends the session unless it is logged in: another has its place. It does
+// not wait for a client that does not read.
 func (c *conn) displace() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.loggedIn {
+		c.displaced = true
 		c.force()
+		c.inner.SetWriteDeadline(time.Now().Add(displacedTime))
 	}
 }
 

@@ -74,3 +74,20 @@ func TestAPlaceBeforeLoginCanBeTaken(t *testing.T) {
 	c.do("NOOP", "250")
 	place.Leave()
 }
+
+// One whose place is taken before its handshake has begun is not waited for.
+func TestAPlaceCanBeTakenBeforeTheHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, force := range map[string]func(*conn){"displaced": (*conn).displace, "kicked": (*conn).kick, "drained": (*conn).drain} {
+			near, far := net.Pipe()
+			c := newConn(far, times{login: time.Minute, total: time.Minute, command: time.Minute})
+			force(c)
+			began := time.Now()
+			if err := c.secure(t.Context(), mailtest.ServerTLS()); err == nil || time.Since(began) > 2*time.Second {
+				t.Errorf("%s: it ended after %v: %v", name, time.Since(began), err)
+			}
+			near.Close()
+			far.Close()
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
 	"congthu/gateway/upstream"
 )
 
@@ -106,7 +107,7 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 	e := &entry{session: s}
 	defer e.settle(false) // should the guard panic
 	var verdict auth.Verdict
-	elsewhere(func() {
+	frontend.OnFreshStack(func() {
 		verdict = s.server.Guard.Attempt(s.ctx, auth.Attempt{
 			Session: s.id, Protocol: auth.SMTP, Mechanism: mechanism, Source: s.source,
 			Login: username, Authorize: identity, Password: secret, Mistakes: &s.mistakes, Connected: s.conn.opened,

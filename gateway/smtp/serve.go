@@ -99,7 +99,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 		c.mute = true
 	}
 	var err error
-	elsewhere(func() { err = c.secure(ctx, d.tls) })
+	frontend.OnFreshStack(func() { err = c.secure(ctx, d.tls) })
 	if d.Recorder != nil {
 		d.Recorder.Handshaken(auth.SMTP, err)
 	}
@@ -128,37 +128,9 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	}
 }
 
-// elsewhere runs f in a goroutine of its own and waits for it. What a handshake or
-// a look into the store makes of a stack goes away with it; that of a session
-// would keep it, for hours.
-func elsewhere(f func()) {
-	done := make(chan any)
-	go func() {
-		defer func() {
-			p := recover()
-			if p != nil {
-				p = panicElsewhere{p, debug.Stack()}
-			}
-			done <- p
-		}()
-		f()
-	}()
-	if p := <-done; p != nil {
-		panic(p)
-	}
-}
-
-// panicElsewhere is a panic that is passed on to another goroutine.
-type panicElsewhere struct {
-	value any
-	stack []byte
-}
-
 // tellPanic tells of a panic that costs one connection.
 func (d *door) tellPanic(log *slog.Logger, p any, stack []byte) {
-	if e, ok := p.(panicElsewhere); ok {
-		p, stack = e.value, e.stack
-	}
+	p, stack = frontend.OpenPanic(p, stack)
 	log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(stack))
 	if d.Recorder != nil {
 		d.Recorder.Panicked(auth.SMTP)
