@@ -1,11 +1,18 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+
+	"congthu/auth/storetest/testenv"
 )
 
 // lines are those of check that begin with a result and a subject.
@@ -80,14 +87,30 @@ func TestCheckFailsForADataDirectoryThatCannotBeUsed(t *testing.T) {
 		}
 		s.configure("")
 	}
-	if os.Geteuid() == 0 {
-		return // who may write everywhere
-	}
-	if err := os.Mkdir(s.path("theirs"), 0o500); err != nil {
+}
+
+func TestADirectoryThatMayNotBeWrittenInIsNotUsable(t *testing.T) {
+	theirs := filepath.Join(testenv.Dir(t), "theirs")
+	if err := os.Mkdir(theirs, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if err := usable(s.path("theirs/data")); err == nil {
-		t.Error("a directory that may not be written in")
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if os.Geteuid() == 0 { // who may write everywhere
+			const nobody = 65534
+			runtime.LockOSThread() // the thread is this user from now on, and ends with this goroutine
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+				err = fmt.Errorf("setresuid: %w", errno)
+				return
+			}
+		}
+		err = usable(filepath.Join(theirs, "data"))
+	}()
+	<-done
+	if found, ok := errors.AsType[*fs.PathError](err); !ok || found.Op != "write in" || found.Path != theirs || !errors.Is(err, syscall.EACCES) {
+		t.Errorf("%v, want that it may not be written in", err)
 	}
 }
 
