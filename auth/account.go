@@ -10,13 +10,13 @@ import (
 type Account struct {
 	Name Name
 	// Unit is the agency that the account belongs to, as it was imported; empty
-	// when nobody has said. A report for each agency goes by it (Art. 13.9).
+	// when it is not known. Reports for each agency use it (Art. 13.9).
 	Unit string
 
 	// Registered is when the name became an account: imported, or its first
-	// accepted login. Zero for a name nobody has ever logged in with; such
-	// names have failures and locks like any other, but no list, sweep, report
-	// or gauge shows them.
+	// accepted login. Zero for a name without any accepted login; such names
+	// have failures and locks like any other, but no list, sweep, report or
+	// gauge shows them.
 	Registered time.Time
 	// FirstLogin is the first accepted login through this gateway.
 	FirstLogin time.Time
@@ -38,8 +38,8 @@ type Account struct {
 	// Seen are the sources that the account was last logged in to from, the
 	// latest first, at most [MaxSeen].
 	Seen []Seen
-	// Stale is the latest try with a password that was right before: a device that
-	// was not told of a password change. Noted at most once an hour.
+	// Stale is the latest attempt with an earlier password: a device that still has
+	// the password from before a change. Noted at most once an hour.
 	Stale Mistake
 
 	// Lock is set while the account is locked.
@@ -55,7 +55,7 @@ type Account struct {
 	// GraceUntil lets an expired password go on until then.
 	GraceUntil time.Time
 	// AlertedOn is the calendar day (2006-01-02, in the regulation's time zone)
-	// on which the user was last told that the password runs out.
+	// of the last warning to the user that the password expires soon.
 	AlertedOn string
 }
 
@@ -151,8 +151,8 @@ func (a *Account) see(source netip.Prefix, now time.Time) bool {
 	return true
 }
 
-// mistaken records one counted failure.
-func (a *Account) mistaken(m Mistake) {
+// addFailure records one counted failure.
+func (a *Account) addFailure(m Mistake) {
 	a.Failures++
 	switch {
 	case len(a.Mistakes) < MaxMistakes:

@@ -81,9 +81,9 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s is %s here, agreed is %s", d.Setting, d.Here, d.Agreed)
 }
 
-// Against returns where a differs from what was agreed on, in the order of the
-// settings' names.
-func (a Agreement) Against(agreed Agreement) (differences []Difference) {
+// Differences returns the settings whose values in a and in agreed differ, sorted by
+// name.
+func (a Agreement) Differences(agreed Agreement) (differences []Difference) {
 	for _, name := range slices.Sorted(maps.Keys(a)) {
 		if value, both := agreed[name]; both && value != a[name] {
 			here, there := apart(a[name], value)
@@ -131,7 +131,7 @@ func (a Agreement) With(b Agreement) Agreement {
 // gateway that is alone makes its own settings the agreed ones. Settings that only
 // this gateway has are added.
 func (mine Agreement) Join(agreed Agreement, others int, now time.Time) (Agreement, []Event, error) {
-	differences := mine.Against(agreed)
+	differences := mine.Differences(agreed)
 	if len(differences) == 0 {
 		return mine.With(agreed), nil, nil
 	}
@@ -148,7 +148,7 @@ func (mine Agreement) Adopt(agreed Agreement, act Act, now time.Time) (Agreement
 	if strings.TrimSpace(act.Reason) == "" {
 		return nil, nil, ErrReasonMissing
 	}
-	differences := mine.Against(agreed)
+	differences := mine.Differences(agreed)
 	if len(differences) == 0 {
 		return nil, nil, fmt.Errorf("%w: the settings of this gateway's file are the agreed ones", ErrNothingToDo)
 	}

@@ -26,8 +26,8 @@ type Attempt struct {
 	// SSO marks a single sign-on token in place of a password: exempt from the
 	// password's age, and never counted as a wrong password.
 	SSO bool
-	// Mistakes is the memory of this connection; nil for none.
-	Mistakes *Mistaken
+	// Rejected holds the passwords rejected on this connection before; nil: none are kept.
+	Rejected *RejectedPasswords
 	// Program is the mail program's name as the client gives it; empty: it does not.
 	Program string
 	// Connected is when the client's connection was opened: see [RepeatWindow]. Zero:
@@ -92,19 +92,19 @@ type Verdict struct {
 	Outcome Outcome
 	// Name is the canonical name; empty when the login was no name of ours.
 	Name Name
-	// Known is set when the name is an account. A name that is none may be a
-	// mistyped password: it is not to be logged.
+	// Known is set when the name is an account. A name that is not an account may be
+	// a mistyped password and must not be logged.
 	Known bool
-	// Shared is set when the attempt was counted, or refused as locked, by the
-	// counter that its name shares with others that nobody ever logged in with.
+	// Shared is set when the attempt was counted, or refused as locked, by the counter
+	// that its name shares with other names that have never had an accepted login.
 	Shared bool
 	// Code is the mail server's response code when Outcome is Refused.
 	Code string
 	// Would is what an accepted login would have been refused for if the rules
 	// in mode warn were enforced; Accepted when none objects.
 	Would Outcome
-	// Alert is set when the user should be told now that the password runs out
-	// in ExpiresIn days (0 is today): at most once per account, day and
+	// Alert is set when the user should be warned now that the password expires in
+	// ExpiresIn days (0 is today): at most once per account, day and
 	// mail program, as far as this process remembers.
 	Alert     bool
 	ExpiresIn int
@@ -117,14 +117,15 @@ type Verdict struct {
 	KnownGood bool
 }
 
-// Recorder is told of every attempt and of every change, for metrics and logs.
-// It must not block, and so must ask no store: what it needs to know comes along.
+// Recorder receives every attempt and every change, for metrics and logs. Its methods
+// must not block, and so must not use a store: the arguments have all they need.
 type Recorder interface {
-	Attempted(Attempt, Verdict)
-	// Happened is called for each event that was written. known is set when
-	// Event.Account is an account, as [Account.Known] has it after the change: a name
-	// that is none may be a mistyped password and is not to be logged.
-	Happened(e Event, known bool)
+	// RecordAttempt is called once for each attempt, when its verdict is known.
+	RecordAttempt(Attempt, Verdict)
+	// RecordEvent is called for each event that was written. known is
+	// [Account.Known] of Event.Account after the change: a name that is not an account
+	// may be a mistyped password and must not be logged.
+	RecordEvent(e Event, known bool)
 }
 
 // Fingerprinter makes fingerprints that tell whether two passwords of an

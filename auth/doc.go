@@ -93,7 +93,7 @@
 // defaults, since the third wrong password of an account and those after it need one
 // of the few grants of a source, whoever entered the first two; and each account has
 // its own lock. Guessing slowly between the owner's
-// logins ends after 30 wrong passwords a day ([Lockout].StrangersAfter), for
+// logins ends after 30 wrong passwords a day ([Lockout].DailyFailureCap), for
 // sources that the account was not logged in to from. And what an attack has
 // locked is found and unlocked together (package incident). An unlock forgives one account,
 // at every source and every gateway, and gives no source anything back; an office
@@ -163,7 +163,7 @@
 //
 // In logins that a lock should have refused (I5): with guard.Guard.StoreGrace, those of
 // passwords known good while the store is away, unless this process has made, read or
-// heard of a lock or revocation (guard.Guard.Heard).
+// heard of a lock or revocation (guard.Guard.OnRemoteEvent).
 //
 // In locked-out owners (I2): a process that begins anew has forgotten what sources
 // did (throttle.Throttle), and each process counts it for itself.

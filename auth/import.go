@@ -42,24 +42,24 @@ func (r Rules) Import(a *Account, from Imported, now time.Time, act Act) (events
 	if !known {
 		before = append(before, "no account")
 	}
-	if unit := normalText(from.Unit); unit != "" && unit != a.Unit {
+	if unit := normalizeText(from.Unit); unit != "" && unit != a.Unit {
 		if a.Unit != "" {
 			before = append(before, "unit "+a.Unit)
 		}
 		after = append(after, "unit "+unit)
 		a.Unit = unit
 	}
-	registered := earlier(NormalTime(from.Registered), NormalTime(from.LastLogin))
+	registered := earlier(NormalizeTime(from.Registered), NormalizeTime(from.LastLogin))
 	if registered.IsZero() && !known {
-		registered = NormalTime(now)
+		registered = NormalizeTime(now)
 	}
 	if !registered.IsZero() && (!known || registered.Before(a.Registered)) {
 		set("registered", &a.Registered, registered)
 	}
-	if login := NormalTime(from.LastLogin); login.After(a.LastLogin) {
+	if login := NormalizeTime(from.LastLogin); login.After(a.LastLogin) {
 		set("last login", &a.LastLogin, login)
 	}
-	if changed := NormalTime(from.PasswordChanged); changed.After(a.Password.Since) && len(a.Password.Known) == 0 {
+	if changed := NormalizeTime(from.PasswordChanged); changed.After(a.Password.Since) && len(a.Password.Known) == 0 {
 		set("password since", &a.Password.Since, changed)
 	}
 	if len(after) == 0 {

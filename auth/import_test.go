@@ -98,10 +98,10 @@ func TestAnImportCorrectsInOneDirectionOnly(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.is.Name, c.want.Name, c.from.Name = lan, lan, lan
-			a := c.is.Normal()
+			a := c.is.Normalized()
 			events, write := auth.DefaultRules().Import(&a, c.from, now, clerk)
-			if got := a.Normal(); !reflect.DeepEqual(got, c.want.Normal()) {
-				t.Errorf("account %+v\nwant %+v", got, c.want.Normal())
+			if got := a.Normalized(); !reflect.DeepEqual(got, c.want.Normalized()) {
+				t.Errorf("account %+v\nwant %+v", got, c.want.Normalized())
 			}
 			if changes := c.after != ""; write != changes || len(events) != 0 != changes {
 				t.Fatalf("write %v, events %+v", write, events)

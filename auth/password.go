@@ -77,7 +77,7 @@ func (r Rules) remember(p *Password, fingerprint []byte, now time.Time) {
 	p.Known = slices.Clone(p.Known)
 	for len(p.Known) >= MaxPasswords {
 		oldest := p.oldest()
-		if now.Before(r.expiresAt(p.Known[oldest].Since)) {
+		if now.Before(r.passwordExpiry(p.Known[oldest].Since)) {
 			k.Since, k.Beyond = p.Known[oldest].Since, true
 			p.Known = slices.DeleteFunc(p.Known, func(k KnownPassword) bool { return k.Beyond })
 			break
@@ -138,7 +138,7 @@ func (p Password) clone() Password {
 // enough to tell the user: then it matters which of them a login used.
 func (r Rules) AnyNearItsEnd(a Account, now time.Time, alert bool) bool {
 	for _, since := range a.Password.ages() {
-		if _, soon := r.expiringIn(a, since, now); alert && soon || r.tooOld(a, since, now) {
+		if _, soon := r.expiringIn(a, since, now); alert && soon || r.passwordTooOld(a, since, now) {
 			return true
 		}
 	}
@@ -165,7 +165,7 @@ func (r Rules) RunOutBeside(a Account, now time.Time) (since time.Time) {
 		return time.Time{}
 	}
 	for _, s := range a.Password.ages() {
-		if s.After(since) && r.tooOld(a, s, now) {
+		if s.After(since) && r.passwordTooOld(a, s, now) {
 			since = s
 		}
 	}

@@ -15,7 +15,7 @@ const (
 	// NeverCountRepeats counts a wrong password once, however often it is entered.
 	NeverCountRepeats RepeatWindow = 0
 	// AlwaysCountRepeats counts it each time, but for repeats on one connection
-	// ([Mistaken]).
+	// ([RejectedPasswords]).
 	AlwaysCountRepeats RepeatWindow = -1
 )
 

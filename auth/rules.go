@@ -47,8 +47,8 @@ type Rules struct {
 	Password PasswordAge
 	// Sender is the mode of Art. 13.8 for submitted mail.
 	Sender Mode
-	// ClockSuspect is set while the clock cannot be relied on: nothing that only
-	// time brings about happens then. It is no setting: see guard.Guard.WatchClock.
+	// ClockSuspect is set while the clock is not trusted: no password expires and no
+	// account becomes dormant then. It is not a setting: see guard.Guard.WatchClock.
 	ClockSuspect bool
 }
 
@@ -66,14 +66,15 @@ type Lockout struct {
 	CountPrevious bool
 	// CountRepeats is how often the same wrong password counts.
 	CountRepeats RepeatWindow
-	// StrangersAfter so many wrong passwords on one day, whatever logins are in
-	// between, only sources go on that the account was logged in to from within
-	// 30 days: a stranger who guesses slowly between the owner's logins, each of
-	// which forgives, is stopped, and the owner is not. 0 never.
-	StrangersAfter int
-	// ForgetUnknown is how long failures are remembered of a name that nobody
-	// ever logged in with and that they have not locked; 0 for ever. Other names
-	// are never forgotten.
+	// DailyFailureCap: after this many wrong passwords on one calendar day (logins do
+	// not reset the count), only sources that logged in to the account within the
+	// last 30 days may try it until midnight. It stops an attacker who guesses
+	// slowly between the owner's logins, each of which resets Failures, and does not
+	// stop the owner. 0 disables.
+	DailyFailureCap int
+	// ForgetUnknown is how long the store keeps the failures of a name that has
+	// never had an accepted login and is not locked; 0 for ever. Other names are
+	// never forgotten.
 	ForgetUnknown time.Duration
 	// keepShared empties no shared counter: see [Rules].ClockSuspect.
 	keepShared bool
@@ -84,11 +85,11 @@ type Lockout struct {
 type Dormancy struct {
 	Mode   Mode
 	Months int // 1 to 120
-	// DoorsComplete says that nobody can log in but through this gateway, so
-	// that an imported account never seen here is dormant indeed.
+	// DoorsComplete says that all logins pass through this gateway, so that an
+	// imported account that has never logged in here is dormant.
 	DoorsComplete bool
-	// Slack is added before anything happens: the window in which last logins
-	// are coalesced, so that nobody is revoked early.
+	// Slack is added to the months: the window in which last logins are coalesced,
+	// so that no account is revoked early.
 	Slack time.Duration
 }
 
@@ -96,9 +97,9 @@ type Dormancy struct {
 type PasswordAge struct {
 	Mode   Mode
 	Months int // 1 to 120
-	// WarnDays before the password runs out its owner is told; 0 never.
+	// WarnDays is how many days before the expiry its owner is warned; 0 never.
 	WarnDays int
-	// MaxGrace is the longest that an admin may let an expired password go on.
+	// MaxGrace is the longest time for which an admin may extend an expired password.
 	MaxGrace time.Duration
 }
 
@@ -106,7 +107,7 @@ type PasswordAge struct {
 func DefaultRules() Rules {
 	return Rules{
 		Location: time.FixedZone("+07", 7*60*60),
-		Lockout:  Lockout{Tolerated: 5, CountRepeats: RepeatWindow(3 * time.Minute), StrangersAfter: 30, ForgetUnknown: 30 * 24 * time.Hour},
+		Lockout:  Lockout{Tolerated: 5, CountRepeats: RepeatWindow(3 * time.Minute), DailyFailureCap: 30, ForgetUnknown: 30 * 24 * time.Hour},
 		Dormancy: Dormancy{Months: 12, Slack: time.Hour},
 		Password: PasswordAge{Months: 3, WarnDays: 14, MaxGrace: 7 * 24 * time.Hour},
 	}
@@ -123,8 +124,8 @@ func (l Lockout) CountFailures(a Account, now time.Time) int {
 	return a.Failures
 }
 
-// Slots is how many attempts on the account may be with the mail server at
-// once: as many as could all turn out wrong without exceeding tolerated + 1.
+// Slots is how many attempts on the account the mail server may judge at the same
+// time: as many as could all be wrong without exceeding tolerated + 1.
 // An account that is not locked always has one: the next real rejection locks. A
 // shared counter has none when it is full, since nothing of it is ever locked.
 func (r Rules) Slots(a Account, now time.Time) int {
@@ -162,22 +163,22 @@ func (r Rules) Locked(a Account, now time.Time) bool {
 	return r.Lockout.UnlockAfter == 0 || now.Before(a.Lock.At.Add(r.Lockout.UnlockAfter))
 }
 
-// StrangersOut reports whether so many wrong passwords have come today that only
-// the owner's sources may go on: see [Lockout].StrangersAfter.
-func (r Rules) StrangersOut(a Account, now time.Time) bool {
-	return r.Lockout.Mode == Enforce && r.Lockout.StrangersAfter > 0 &&
-		a.WrongThatDay >= r.Lockout.StrangersAfter && a.WrongOn == r.Day(now)
+// DailyCapReached reports whether the account had so many wrong passwords today that
+// only known sources may still try it: see [Lockout].DailyFailureCap.
+func (r Rules) DailyCapReached(a Account, now time.Time) bool {
+	return r.Lockout.Mode == Enforce && r.Lockout.DailyFailureCap > 0 &&
+		a.WrongThatDay >= r.Lockout.DailyFailureCap && a.WrongOn == r.Day(now)
 }
 
-// Stranger reports whether a source may not try the account for the rest of the
-// day.
-func (r Rules) Stranger(a Account, source netip.Prefix, now time.Time) bool {
-	return r.StrangersOut(a, now) && !a.SeenFrom(source, now)
+// UnfamiliarSource reports whether a source may not try the account for the rest of
+// the day: the daily cap is reached, and the account has not logged in from there.
+func (r Rules) UnfamiliarSource(a Account, source netip.Prefix, now time.Time) bool {
+	return r.DailyCapReached(a, now) && !a.SeenFrom(source, now)
 }
 
-// Forgettable reports whether nothing need be remembered of the name any more:
-// see [Lockout].ForgetUnknown. A lock always is, since the name may be somebody's
-// who has only not logged in yet.
+// Forgettable reports whether the store may delete what it has of the name: see
+// [Lockout].ForgetUnknown. A locked name is kept: it may be that of an account whose
+// owner has not logged in yet.
 func (r Rules) Forgettable(a Account, now time.Time) bool {
 	if r.Lockout.ForgetUnknown <= 0 || a.Known() || a.Lock.Cause != NotLocked || len(a.Mistakes) == 0 {
 		return false
@@ -226,28 +227,30 @@ func (r Rules) Revoked(a Account, now time.Time) bool {
 	return !a.Revocation.IsZero() || r.Dormant(a, now)
 }
 
-// ExpiresAt is when the account's newest password runs out, grace not counted; zero
-// when its age is not known.
-func (r Rules) ExpiresAt(a Account) time.Time {
-	return r.expiresAt(a.Password.Since)
+// PasswordExpiry is when the account's newest password expires, without grace; zero when
+// its age is not known.
+func (r Rules) PasswordExpiry(a Account) time.Time {
+	return r.passwordExpiry(a.Password.Since)
 }
 
-// expiresAt is when a password runs out that was accepted first at since; zero when
+// passwordExpiry is when a password expires that was first accepted at since; zero when
 // that is not known.
-func (r Rules) expiresAt(since time.Time) time.Time {
+func (r Rules) passwordExpiry(since time.Time) time.Time {
 	if since.IsZero() {
 		return time.Time{}
 	}
 	return after(since, r.Password.Months, r.Location)
 }
 
-// TooOld reports whether the newest password is older than the rule allows and no
+// PasswordTooOld reports whether the newest password is older than the rule allows and no
 // grace is left, whatever the mode.
-func (r Rules) TooOld(a Account, now time.Time) bool { return r.tooOld(a, a.Password.Since, now) }
+func (r Rules) PasswordTooOld(a Account, now time.Time) bool {
+	return r.passwordTooOld(a, a.Password.Since, now)
+}
 
-// tooOld is TooOld of the password that was accepted first at since.
-func (r Rules) tooOld(a Account, since, now time.Time) bool {
-	at := r.expiresAt(since)
+// passwordTooOld is PasswordTooOld of the password that was accepted first at since.
+func (r Rules) passwordTooOld(a Account, since, now time.Time) bool {
+	at := r.passwordExpiry(since)
 	return !r.ClockSuspect && !at.IsZero() && !now.Before(at) && !now.Before(a.GraceUntil)
 }
 
@@ -259,7 +262,7 @@ func (r Rules) Expired(a Account, now time.Time) bool {
 
 // PasswordExpired is Expired of the password that was accepted first at since.
 func (r Rules) PasswordExpired(a Account, since, now time.Time) bool {
-	return r.Password.Mode == Enforce && r.tooOld(a, since, now)
+	return r.Password.Mode == Enforce && r.passwordTooOld(a, since, now)
 }
 
 // ExpiringIn is how many days are left of the newest password, counting today as 0, when that is few
@@ -270,7 +273,7 @@ func (r Rules) ExpiringIn(a Account, now time.Time) (days int, ok bool) {
 
 // expiringIn is ExpiringIn of the password that was accepted first at since.
 func (r Rules) expiringIn(a Account, since, now time.Time) (days int, ok bool) {
-	at := r.expiresAt(since)
+	at := r.passwordExpiry(since)
 	if r.Password.Mode != Enforce || at.IsZero() || r.ClockSuspect {
 		return 0, false
 	}
@@ -288,8 +291,8 @@ func (r Rules) expiringIn(a Account, since, now time.Time) (days int, ok bool) {
 // Day names the calendar day of now in the regulation's time zone.
 func (r Rules) Day(now time.Time) string { return now.In(r.Location).Format(time.DateOnly) }
 
-// State is the one word for an account in lists and gauges: what stands in
-// the way of its owner first.
+// State is the one word for an account in lists and gauges. Of several that apply it
+// is the one that the owner meets first.
 type State uint8
 
 const (
@@ -371,10 +374,10 @@ func (r Rules) Mode(rule Rule) Mode {
 	return Off
 }
 
-// Against reports whether a rule stands against the account: what is refused
-// while the rule is enforced, and would be if one in mode warn were. A rule that
-// is off stands against nobody, and that on senders is about messages.
-func (r Rules) Against(rule Rule, a Account, now time.Time) bool {
+// Violates reports whether the account violates a rule now: in mode enforce its
+// logins are refused, in mode warn they would be. No account violates a rule that is
+// off, or the rule on senders, which is about messages.
+func (r Rules) Violates(rule Rule, a Account, now time.Time) bool {
 	if r.Mode(rule) == Off {
 		return false
 	}
@@ -384,15 +387,16 @@ func (r Rules) Against(rule Rule, a Account, now time.Time) bool {
 	case RuleDormancy:
 		return !a.Revocation.IsZero() || r.Dormant(a, now)
 	case RulePassword:
-		return r.TooOld(a, now)
+		return r.PasswordTooOld(a, now)
 	}
 	return false
 }
 
-// RunsOut is when the password stops to be accepted, grace counted; zero when
-// its age is not known or the rule is off.
-func (r Rules) RunsOut(a Account) time.Time {
-	at := r.ExpiresAt(a)
+// PasswordExpiryWithGrace is when the password is no longer accepted: its expiry or the
+// end of the grace, whichever is later; zero when its age is not known or the rule is
+// off.
+func (r Rules) PasswordExpiryWithGrace(a Account) time.Time {
+	at := r.PasswordExpiry(a)
 	if r.Password.Mode == Off || at.IsZero() {
 		return time.Time{}
 	}

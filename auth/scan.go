@@ -5,17 +5,16 @@ import (
 	"time"
 )
 
-// walkPage is how many accounts are read at once. A long read would keep a
-// database from using room again; and a login may have to wait for a processor as
-// long as one page takes, half a millisecond.
-const walkPage = 100
+// scanPage is how many accounts one page has. A longer read would keep the database
+// from reusing space, and a login may have to wait for a processor as long as one page
+// takes: half a millisecond.
+const scanPage = 100
 
-// Walk calls f for every account that the filter wants, in the order of names,
-// until it returns an error, which is returned. It reads page by page, so f may use
-// the store; an account that it or somebody else changes meanwhile is seen as it is
-// when its page is read.
-func Walk(ctx context.Context, store Lister, want Filter, f func(Account) error) error {
-	for want.Limit = walkPage; ; {
+// Scan calls f for every account that the filter wants, in the order of names,
+// until f returns an error, and returns that error. It reads page by page, so f may use
+// the store; an account that changes meanwhile is shown as it is when its page is read.
+func Scan(ctx context.Context, store Lister, want Filter, f func(Account) error) error {
+	for want.Limit = scanPage; ; {
 		page, err := store.List(ctx, want)
 		if err != nil {
 			return err
@@ -35,34 +34,35 @@ func Walk(ctx context.Context, store Lister, want Filter, f func(Account) error)
 	}
 }
 
-// Unhurried is a store all of whose accounts somebody reads who has time, beside
-// logins that have none. It rests after each page three times as long as reading it
-// took, so that a processor and the disk are free for three quarters of the time: a
-// login comes upon at most one page.
-type Unhurried struct{ Lister }
+// BackgroundScan wraps a [Lister] for jobs that read all accounts while users log in:
+// after each page it pauses three times as long as the page took, at most 100 ms, so
+// that logins keep three quarters of one processor and of the disk. A login waits for
+// at most one page.
+type BackgroundScan struct{ Lister }
 
-// longestRest bounds a rest: what takes longer than a third of it waits for
-// something else, and more rest would not help.
-const longestRest = 100 * time.Millisecond
+// longestPause bounds a pause: a page that takes longer than a third of it waits for
+// something else, and a longer pause would not help.
+const longestPause = 100 * time.Millisecond
 
 // List implements [Lister].
-func (u Unhurried) List(ctx context.Context, want Filter) ([]Account, error) {
+func (u BackgroundScan) List(ctx context.Context, want Filter) ([]Account, error) {
 	began := time.Now()
 	page, err := u.Lister.List(ctx, want)
 	if err != nil || len(page) < want.Limit {
 		return page, err
 	}
-	return page, Rest(ctx, time.Since(began))
+	return page, Pause(ctx, time.Since(began))
 }
 
-// Each implements [Census].
-func (u Unhurried) Each(ctx context.Context, f func(Account) error) error {
-	return Walk(ctx, u, Filter{}, f)
+// Each implements [Scanner].
+func (u BackgroundScan) Each(ctx context.Context, f func(Account) error) error {
+	return Scan(ctx, u, Filter{}, f)
 }
 
-// Rest waits as [Unhurried] does after work that took so long.
-func Rest(ctx context.Context, took time.Duration) error {
-	timer := time.NewTimer(min(3*took, longestRest))
+// Pause waits as [BackgroundScan] does after a page that took took: three times as
+// long, at most 100 ms. It returns the error of ctx when ctx ends first.
+func Pause(ctx context.Context, took time.Duration) error {
+	timer := time.NewTimer(min(3*took, longestPause))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

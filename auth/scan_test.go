@@ -31,12 +31,12 @@ func TestWhoHasTimeRestsThreeQuartersOfItBetweenPages(t *testing.T) {
 		takes, want time.Duration
 	}{
 		{1, 10 * time.Millisecond, 10 * time.Millisecond}, // nothing comes after it
-		{2*walkPage + 40, 10 * time.Millisecond, (10 + 30 + 10 + 30 + 10) * time.Millisecond},
-		{walkPage + 20, 10 * time.Second, 20*time.Second + longestRest},
+		{2*scanPage + 40, 10 * time.Millisecond, (10 + 30 + 10 + 30 + 10) * time.Millisecond},
+		{scanPage + 20, 10 * time.Second, 20*time.Second + longestPause},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began, n := time.Now(), 0
-			err := Unhurried{slowly{c.accounts, c.takes}}.Each(t.Context(), func(Account) error { n++; return nil })
+			err := BackgroundScan{slowly{c.accounts, c.takes}}.Each(t.Context(), func(Account) error { n++; return nil })
 			if took := time.Since(began); err != nil || n != c.accounts || took != c.want {
 				t.Errorf("%d of %d accounts in %v, %v; want %v", n, c.accounts, took, err, c.want)
 			}
@@ -49,7 +49,7 @@ func TestARestEndsWithTheContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Millisecond) // within the first rest
 		defer cancel()
 		began := time.Now()
-		err := Unhurried{slowly{1200, 10 * time.Millisecond}}.Each(ctx, func(Account) error { return nil })
+		err := BackgroundScan{slowly{1200, 10 * time.Millisecond}}.Each(ctx, func(Account) error { return nil })
 		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 15*time.Millisecond {
 			t.Errorf("%v after %v", err, took)
 		}

@@ -2,12 +2,13 @@ package auth
 
 import "time"
 
-// MaxIdleMonths is where the count of months of disuse ends: that many or more.
+// MaxIdleMonths is the highest count of months without a login: it stands for that
+// many or more.
 const MaxIdleMonths = 12
 
-// IdleMonths is how many whole months the account has not been used for, at most
-// [MaxIdleMonths]; ok is false where the rule on dormancy (Art. 5.3.c) does not
-// count, other doors being possible.
+// IdleMonths is for how many whole months the account has not been used, at most
+// [MaxIdleMonths]. ok is false when the rule on dormancy (Art. 5.3.c) does not apply
+// because the account may be used without this gateway.
 func (r Rules) IdleMonths(a Account, now time.Time) (months int, ok bool) {
 	baseline := r.dormancyBaseline(a)
 	if baseline.IsZero() {
@@ -21,28 +22,29 @@ func (r Rules) IdleMonths(a Account, now time.Time) (months int, ok bool) {
 	return min(max(months, 0), MaxIdleMonths), true
 }
 
-// ExpiryDays are the spans within which passwords that run out are counted.
+// ExpiryDays are the spans, in days, within which expiring passwords are counted.
 func ExpiryDays() []int { return []int{1, 3, 7, 14} }
 
-// Headcount is what metrics tell of all accounts, from one reading of them.
-type Headcount struct {
+// AccountStats are the figures that metrics have of all accounts, from one scan.
+type AccountStats struct {
 	// States counts the accounts by their state.
 	States map[State]int
-	// RunOut counts the passwords that run out within so many days, for each of
-	// [ExpiryDays]: whoever is counted in 1 is so in 3. Revoked accounts are not.
-	RunOut map[int]int
-	// Idle counts the accounts by [Rules.IdleMonths]. Revoked ones are not.
+	// ExpiringWithin counts the passwords that expire within so many days, for each of
+	// [ExpiryDays]; a password counted under 1 is counted under 3 as well. Revoked
+	// accounts are not counted.
+	ExpiringWithin map[int]int
+	// Idle counts the accounts by [Rules.IdleMonths]. Revoked accounts are not counted.
 	Idle [MaxIdleMonths + 1]int
-	// Against counts the accounts that each rule stands against: [Rules.Against].
-	Against map[Rule]int
+	// Violations counts the accounts that violate each rule: [Rules.Violates].
+	Violations map[Rule]int
 }
 
 // Count adds one account.
-func (r Rules) Count(n *Headcount, a Account, now time.Time) {
+func (r Rules) Count(n *AccountStats, a Account, now time.Time) {
 	n.States[r.State(a, now)]++
 	for rule := range numRules {
-		if r.Against(rule, a, now) {
-			n.Against[rule]++
+		if r.Violates(rule, a, now) {
+			n.Violations[rule]++
 		}
 	}
 	if !a.Revocation.IsZero() {
@@ -51,18 +53,18 @@ func (r Rules) Count(n *Headcount, a Account, now time.Time) {
 	if months, ok := r.IdleMonths(a, now); ok {
 		n.Idle[months]++
 	}
-	if at := r.RunsOut(a); at.After(now) {
+	if at := r.PasswordExpiryWithGrace(a); at.After(now) {
 		left := at.Sub(now)
 		for _, days := range ExpiryDays() {
 			if left <= time.Duration(days)*24*time.Hour {
-				n.RunOut[days]++
+				n.ExpiringWithin[days]++
 			}
 		}
 	}
 }
 
-// Counters is what metrics tell of the shared counters, from one reading of them.
+// Counters are the figures that metrics have of the shared counters, from one scan.
 type Counters struct {
-	// Used have failures, Full are those of them that refuse.
+	// Used counts those with failures, Full those of them that refuse logins.
 	Used, Full int
 }

@@ -43,8 +43,8 @@ func TestOneReadingCountsEverythingThatMetricsTell(t *testing.T) {
 	}
 	// Passwords of these days run out at the end of the day three months on.
 	since := func(s string) func(*Account) { return func(a *Account) { a.Password.Since = at(t, s) } }
-	var n Headcount
-	n.States, n.RunOut, n.Against = make(map[State]int), make(map[int]int), make(map[Rule]int)
+	var n AccountStats
+	n.States, n.ExpiringWithin, n.Violations = make(map[State]int), make(map[int]int), make(map[Rule]int)
 	rules := DefaultRules()
 	rules.Password.Mode = Warn
 	for _, a := range []Account{
@@ -67,11 +67,11 @@ func TestOneReadingCountsEverythingThatMetricsTell(t *testing.T) {
 	} {
 		rules.Count(&n, a, now)
 	}
-	want := Headcount{
-		States:  map[State]int{Active: 9, StateLocked: 1, StateRevoked: 2, StateNeverSeen: 1},
-		RunOut:  map[int]int{1: 1, 3: 3, 7: 4, 14: 5},
-		Idle:    [MaxIdleMonths + 1]int{0: 9, 7: 1, 12: 1},
-		Against: map[Rule]int{RuleLockout: 1, RuleDormancy: 2, RulePassword: 1},
+	want := AccountStats{
+		States:         map[State]int{Active: 9, StateLocked: 1, StateRevoked: 2, StateNeverSeen: 1},
+		ExpiringWithin: map[int]int{1: 1, 3: 3, 7: 4, 14: 5},
+		Idle:           [MaxIdleMonths + 1]int{0: 9, 7: 1, 12: 1},
+		Violations:     map[Rule]int{RuleLockout: 1, RuleDormancy: 2, RulePassword: 1},
 	}
 	if diff := cmp.Diff(want, n); diff != "" {
 		t.Errorf("want (-), counted (+):\n%s", diff)
@@ -91,12 +91,12 @@ func TestARuleThatOnlyWatchesStandsAgainstWhomItWouldRefuse(t *testing.T) {
 			if mode == Enforce { // six wrong passwords have then locked it
 				a.Lock.Cause = ByWrongPasswords
 			}
-			if got, want := r.Against(rule, a, now), mode != Off; got != want || r.Mode(rule) != mode {
+			if got, want := r.Violates(rule, a, now), mode != Off; got != want || r.Mode(rule) != mode {
 				t.Errorf("%v in mode %v: %v, want %v", rule, r.Mode(rule), got, want)
 			}
 		}
 	}
-	if DefaultRules().Against(RuleSender, a, now) {
+	if DefaultRules().Violates(RuleSender, a, now) {
 		t.Error("the rule on senders stands against an account")
 	}
 }

@@ -54,12 +54,12 @@ type Reservation uint64
 var (
 	// ErrNoSlot: all slots of the account are taken; wait for one.
 	ErrNoSlot = errors.New("no free slot")
-	// ErrFull: there is no room for another name that nobody ever logged in with.
+	// ErrFull: there is no room for another name without an accepted login.
 	ErrFull = errors.New("no room for another name that nobody ever logged in with: import the accounts, or raise store.max_unknown_names")
 )
 
-// DefaultMaxUnknown bounds the names in a store that nobody ever logged in with,
-// where no other number is given.
+// DefaultMaxUnknown is the default bound of the names in a store that have never had
+// an accepted login.
 const DefaultMaxUnknown = 100_000
 
 // StoreOp names an operation of a store, as a metric label.
@@ -92,7 +92,7 @@ type EventReader interface {
 	Events(ctx context.Context, want EventFilter) ([]Event, error)
 }
 
-// DatedStore is a store that can show what happened when.
+// DatedStore is a store that can list accounts and read the audit log.
 type DatedStore interface {
 	Lister
 	EventReader
@@ -134,7 +134,7 @@ type Filter struct {
 	Contains string
 	// Locked and Revoked want accounts with a Lock, with a Revocation.
 	Locked, Revoked bool
-	// Unknown includes names that nobody ever logged in with.
+	// Unknown includes names that have never had an accepted login.
 	Unknown bool
 	// Shared wants the counters that such names share, which are no names, and
 	// nothing else; together with Unknown it wants everything that is stored.
@@ -156,13 +156,13 @@ type EventFilter struct {
 	Limit int
 }
 
-// Lister is a store that can show its accounts page by page, also those that
-// nobody ever logged in with.
+// Lister is a store that can list its accounts page by page, and with [Filter].Unknown
+// also names that have never had an accepted login.
 type Lister interface {
 	List(ctx context.Context, want Filter) ([]Account, error)
 }
 
-// KeptName is a name of which a store has anything, and what stands against it.
+// KeptName is a name that a store has anything of, with its lock and revocation.
 type KeptName struct {
 	Name Name
 	// Known is set for an account; see [Account.Known].
@@ -170,8 +170,8 @@ type KeptName struct {
 	Locked, Revoked bool
 }
 
-// Census is a store that can show all its accounts.
-type Census interface {
+// Scanner is a store that can read all its accounts.
+type Scanner interface {
 	// Each calls f with every known account, in the order of names, until f
 	// returns an error, which it returns.
 	Each(ctx context.Context, f func(Account) error) error

@@ -10,9 +10,9 @@ import (
 // The changes that an attempt, or the end of a slot, makes to an account. They are pure
 // functions, run by the store in one transaction with the audit events they return.
 
-// lapse lets time do what the rules let it do: forget old failures, end a lock
-// made by wrong passwords. Every settlement begins with it.
-func (r Rules) lapse(a *Account, now time.Time) []Event {
+// decay applies what time alone changes: it forgets old failures and ends a lock made
+// by wrong passwords, when the rules say so. Every settlement begins with it.
+func (r Rules) decay(a *Account, now time.Time) []Event {
 	if a.Lock.Cause == ByWrongPasswords && r.Lockout.Mode == Enforce && !r.Locked(*a, now) {
 		e := Event{
 			Kind: AccountUnlocked, Account: a.Name, At: now, Actor: ByGateway, Before: DescribeLock(a), After: "unlocked",
@@ -34,9 +34,9 @@ func (r Rules) Reject(a *Account, now time.Time, source netip.AddrPort) []Event 
 	if r.Lockout.Mode == Off {
 		return nil
 	}
-	events := r.lapse(a, now)
+	events := r.decay(a, now)
 	before := DescribeFailures(a.Failures)
-	r.mistake(a, now, source)
+	r.addFailure(a, now, source)
 	if a.Known() {
 		events = append(events, Event{
 			Kind: PasswordWrong, Account: a.Name, At: now, Actor: ByUser, Source: source,
@@ -65,18 +65,18 @@ func (r Rules) Reject(a *Account, now time.Time, source netip.AddrPort) []Event 
 	return events
 }
 
-// Doubt counts a try without a verdict, which never by itself moves an account
-// to locked: at the cap one slot stays, and the next real rejection locks.
+// Doubt counts an attempt without a judgement. It never locks an account: at the limit
+// one slot stays, and the next rejection by the mail server locks.
 func (r Rules) Doubt(a *Account, now time.Time, source netip.AddrPort) []Event {
 	if r.Lockout.Mode == Off {
 		return nil
 	}
-	events := r.lapse(a, now)
+	events := r.decay(a, now)
 	if a.Failures >= r.Lockout.Tolerated {
 		return events
 	}
 	before := DescribeFailures(a.Failures)
-	r.mistake(a, now, source)
+	r.addFailure(a, now, source)
 	if !a.Known() {
 		return events
 	}
@@ -87,10 +87,10 @@ func (r Rules) Doubt(a *Account, now time.Time, source netip.AddrPort) []Event {
 	})
 }
 
-// mistake counts one failure. Days are counted of accounts only: no login comes
+// addFailure counts one failure. Days are counted of accounts only: no login comes
 // between the failures of other names.
-func (r Rules) mistake(a *Account, now time.Time, source netip.AddrPort) {
-	a.mistaken(Mistake{At: now, Source: source})
+func (r Rules) addFailure(a *Account, now time.Time, source netip.AddrPort) {
+	a.addFailure(Mistake{At: now, Source: source})
 	if !a.Known() {
 		return
 	}
@@ -160,19 +160,19 @@ type Acceptance struct {
 	Write     bool
 }
 
-// Accept is what happens after the mail server has taken the password: the
-// account is judged as it is now, not as it was when the attempt began.
+// Accept decides on a login whose password the mail server has accepted. It judges the
+// account as it is now, not as it was when the attempt began.
 func (r Rules) Accept(a *Account, s AcceptedLogin) (v Acceptance) {
 	if r.Locked(*a, s.Now) {
 		v.Outcome = Locked
 		return v
 	}
-	if events := r.lapse(a, s.Now); len(events) > 0 {
+	if events := r.decay(a, s.Now); len(events) > 0 {
 		v.Events, v.Write = events, true
 	}
 	if r.Revoked(*a, s.Now) {
-		// The sweep makes the mark, not the login: a clock that is wrong for an hour
-		// must not leave marks that only an admin can take away.
+		// The sweep marks the account, not the login: a clock that is wrong for an hour
+		// must not leave marks that only an admin can remove.
 		v.Outcome = Revoked
 		return v
 	}
@@ -240,7 +240,7 @@ func (r Rules) would(a Account, since, now time.Time, sso bool) Outcome {
 		return Locked
 	case r.Dormancy.Mode == Warn && (!a.Revocation.IsZero() || r.Dormant(a, now)):
 		return Revoked
-	case r.Password.Mode == Warn && !sso && r.tooOld(a, since, now):
+	case r.Password.Mode == Warn && !sso && r.passwordTooOld(a, since, now):
 		return Expired
 	}
 	return Accepted
@@ -259,11 +259,11 @@ func (r Rules) Revoke(a *Account, now time.Time, act Act) Event {
 	}
 }
 
-// Lapsed is what becomes of an account of which a slot has lapsed: the gateway
-// that took it is gone, and nobody will ever learn how the mail server judged.
-// It counts like any attempt without an answer, which never by itself locks. It
-// reports whether it has counted.
-func (r Rules) Lapsed(a *Account, now time.Time) ([]Event, bool) {
+// ReservationExpired counts an attempt whose reservation has expired: the gateway that
+// made it is gone, and the judgement of the mail server is lost. It counts like every
+// attempt without an answer, which never locks by itself. It reports whether it has
+// counted.
+func (r Rules) ReservationExpired(a *Account, now time.Time) ([]Event, bool) {
 	before := a.Failures
 	events := r.Doubt(a, now, netip.AddrPort{})
 	for i := range events {

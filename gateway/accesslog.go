@@ -57,8 +57,8 @@ func newAccessLog(log *slog.Logger) *accessLog {
 	return &accessLog{log: log, key: key, refusals: rate.NewLimiter(refusalLines, refusalBurst)}
 }
 
-// Attempted implements [auth.Recorder].
-func (l *accessLog) Attempted(a auth.Attempt, v auth.Verdict) {
+// RecordAttempt implements [auth.Recorder].
+func (l *accessLog) RecordAttempt(a auth.Attempt, v auth.Verdict) {
 	if v.Outcome == auth.Throttled && !errors.Is(v.Err, guard.ErrUnfamiliar) {
 		l.warnRefusedSource(a.Source)
 	}
@@ -131,8 +131,8 @@ func (l *accessLog) warnRefusedSource(addr netip.AddrPort) {
 	}
 }
 
-// Happened implements [auth.Recorder].
-func (l *accessLog) Happened(e auth.Event, known bool) {
+// RecordEvent implements [auth.Recorder].
+func (l *accessLog) RecordEvent(e auth.Event, known bool) {
 	switch e.Kind {
 	case auth.PasswordWrong:
 		return // the login's own line says it
@@ -224,16 +224,16 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // recorders tells several.
 type recorders []auth.Recorder
 
-// Attempted implements [auth.Recorder].
-func (rs recorders) Attempted(a auth.Attempt, v auth.Verdict) {
+// RecordAttempt implements [auth.Recorder].
+func (rs recorders) RecordAttempt(a auth.Attempt, v auth.Verdict) {
 	for _, r := range rs {
-		r.Attempted(a, v)
+		r.RecordAttempt(a, v)
 	}
 }
 
-// Happened implements [auth.Recorder].
-func (rs recorders) Happened(e auth.Event, known bool) {
+// RecordEvent implements [auth.Recorder].
+func (rs recorders) RecordEvent(e auth.Event, known bool) {
 	for _, r := range rs {
-		r.Happened(e, known)
+		r.RecordEvent(e, known)
 	}
 }

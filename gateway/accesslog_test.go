@@ -15,12 +15,12 @@ import (
 func TestAnEventTellsOnlyWhatThereIsToTell(t *testing.T) {
 	var out bytes.Buffer
 	l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))
-	l.Happened(auth.Event{Kind: auth.FirstLogin, Account: lan, Actor: auth.ByUser, Before: "unknown", After: "active"}, true)
+	l.RecordEvent(auth.Event{Kind: auth.FirstLogin, Account: lan, Actor: auth.ByUser, Before: "unknown", After: "active"}, true)
 	if got := out.String(); strings.Contains(got, "reason") || !strings.Contains(got, "before=unknown after=active\n") {
 		t.Error(got)
 	}
 	out.Reset()
-	l.Happened(auth.Event{Kind: auth.GraceGranted, Account: lan, Actor: "A", Reason: "travelling"}, true)
+	l.RecordEvent(auth.Event{Kind: auth.GraceGranted, Account: lan, Actor: "A", Reason: "travelling"}, true)
 	if got := out.String(); strings.Contains(got, "before") || strings.Contains(got, "after") || !strings.Contains(got, "reason=travelling") {
 		t.Error(got)
 	}
@@ -32,7 +32,7 @@ func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 	var out bytes.Buffer
 	l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))
 	for range 20_000 {
-		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
+		l.RecordAttempt(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
 	}
 	lines := strings.Count(out.String(), "\n")
 	if lines < refusalBurst || lines > refusalBurst+200 { // and some for the time it took
@@ -41,7 +41,7 @@ func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 	refused := out.String() // some lines tell of others already, if it has taken long
 	out.Reset()
 	for range 1000 {
-		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.WrongPassword, Name: "lan@example.vn", Known: true})
+		l.RecordAttempt(auth.Attempt{}, auth.Verdict{Outcome: auth.WrongPassword, Name: "lan@example.vn", Known: true})
 	}
 	if n := strings.Count(out.String(), "outcome=wrong_password"); n != 1000 {
 		t.Errorf("%d of 1000 wrong passwords are in the log", n)
@@ -49,7 +49,7 @@ func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 	l.refusals.SetLimit(1e9)
 	out.Reset()
 	for !strings.Contains(out.String(), "outcome=locked") {
-		l.Attempted(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
+		l.RecordAttempt(auth.Attempt{}, auth.Verdict{Outcome: auth.Locked, Name: "lan@example.vn", Known: true})
 	}
 	told := strings.Count(refused, "outcome=locked")
 	for _, m := range regexp.MustCompile(`left_out=(\d+)`).FindAllStringSubmatch(refused+out.String(), -1) {
@@ -70,7 +70,7 @@ func TestTheLogWarnsOncePerSourceThatIsRefused(t *testing.T) {
 	for i := range 100 {
 		for _, source := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"} {
 			from := netip.AddrPortFrom(netip.MustParseAddr(source), uint16(1000+i))
-			l.Attempted(auth.Attempt{Source: from}, auth.Verdict{Outcome: auth.Throttled, Name: "lan@example.vn", Known: true})
+			l.RecordAttempt(auth.Attempt{Source: from}, auth.Verdict{Outcome: auth.Throttled, Name: "lan@example.vn", Known: true})
 		}
 	}
 	if n := strings.Count(out.String(), "level=WARN"); n != 3 {

@@ -59,7 +59,7 @@ func (g *Gateway) agree(ctx context.Context, mine auth.Agreement,
 		return err
 	}
 	for _, e := range happened {
-		g.guard.Recorder.Happened(e, true)
+		g.guard.Recorder.RecordEvent(e, true)
 	}
 	return nil
 }
@@ -153,11 +153,11 @@ func (g *Gateway) compareRules(text string) *behind {
 	if err != nil {
 		return &behind{unreadable: err}
 	}
-	differences := g.agreementInForce().Against(agreed)
+	differences := g.agreementInForce().Differences(agreed)
 	if len(differences) == 0 {
 		return nil
 	}
-	return &behind{differences: differences, restart: len(g.live.config().Agreement().Against(agreed)) == 0}
+	return &behind{differences: differences, restart: len(g.live.config().Agreement().Differences(agreed)) == 0}
 }
 
 // loadAgreedRules puts the file into force if it has what is agreed on and something else
@@ -168,7 +168,7 @@ func (g *Gateway) loadAgreedRules(text string) bool {
 		return false
 	}
 	c, err := g.Load()
-	if err != nil || len(c.Agreement().Against(agreed)) > 0 || c.Agreement().String() == g.live.config().Agreement().String() {
+	if err != nil || len(c.Agreement().Differences(agreed)) > 0 || c.Agreement().String() == g.live.config().Agreement().String() {
 		return false
 	}
 	if err := g.Reload(); err != nil {
@@ -195,7 +195,7 @@ func (g *Gateway) onRemoteEvent(e auth.Event) {
 		default:
 		}
 	}
-	g.guard.Heard(e)
+	g.guard.OnRemoteEvent(e)
 }
 
 // showRules tells what is agreed on, and how this gateway and its file differ.
@@ -212,13 +212,13 @@ func (g *Gateway) showRules(ctx context.Context) (admin.Rules, error) {
 	if err != nil {
 		return admin.Rules{}, err
 	}
-	r := admin.Rules{Shared: true, Settings: admin.SettingsOf(agreed), Differences: in.Against(agreed)}
+	r := admin.Rules{Shared: true, Settings: admin.SettingsOf(agreed), Differences: in.Differences(agreed)}
 	c, err := g.Load()
 	if err != nil {
 		r.FileError = err.Error()
 		return r, nil
 	}
-	r.FileDifferences = c.Agreement().Against(agreed)
+	r.FileDifferences = c.Agreement().Differences(agreed)
 	return r, nil
 }
 

@@ -106,11 +106,11 @@ func TestNothingThatIsRecordedAsksTheStore(t *testing.T) {
 	}
 	recorder := o.gateway.guard.Recorder
 	for _, kind := range auth.EventKinds() {
-		recorder.Happened(auth.Event{Kind: kind, Account: lan, Actor: "A"}, true)
-		recorder.Happened(auth.Event{Kind: kind, Account: "nobody@example.vn", Actor: "A"}, false)
+		recorder.RecordEvent(auth.Event{Kind: kind, Account: lan, Actor: "A"}, true)
+		recorder.RecordEvent(auth.Event{Kind: kind, Account: "nobody@example.vn", Actor: "A"}, false)
 	}
 	for _, outcome := range auth.Outcomes() {
-		recorder.Attempted(auth.Attempt{Login: "nobody"}, auth.Verdict{Outcome: outcome, Name: "nobody@example.vn"})
+		recorder.RecordAttempt(auth.Attempt{Login: "nobody"}, auth.Verdict{Outcome: outcome, Name: "nobody@example.vn"})
 	}
 	if asked != 0 {
 		t.Errorf("the store was asked %d times", asked)

@@ -33,15 +33,15 @@ type counted struct {
 	panics atomic.Int64
 }
 
-func (c *counted) Attempted(a auth.Attempt, v auth.Verdict) { c.real.Attempted(a, v) }
-func (c *counted) Happened(e auth.Event, known bool)        { c.real.Happened(e, known) }
-func (c *counted) Opened(p auth.Protocol)                   { c.real.Opened(p) }
-func (c *counted) Closed(p auth.Protocol)                   { c.real.Closed(p) }
-func (c *counted) Handshaken(p auth.Protocol, err error)    { c.real.Handshaken(p, err) }
-func (c *counted) Relayed(p auth.Protocol, in, out int64)   { c.real.Relayed(p, in, out) }
-func (c *counted) Submitted(r smtp.Result)                  { c.real.Submitted(metrics.Submission(r.String())) }
-func (c *counted) Panicked(auth.Protocol)                   { c.panics.Add(1) }
-func (c *counted) AdminPanicked()                           { c.panics.Add(1) }
+func (c *counted) RecordAttempt(a auth.Attempt, v auth.Verdict) { c.real.RecordAttempt(a, v) }
+func (c *counted) RecordEvent(e auth.Event, known bool)         { c.real.RecordEvent(e, known) }
+func (c *counted) Opened(p auth.Protocol)                       { c.real.Opened(p) }
+func (c *counted) Closed(p auth.Protocol)                       { c.real.Closed(p) }
+func (c *counted) RecordHandshake(p auth.Protocol, err error)   { c.real.RecordHandshake(p, err) }
+func (c *counted) Relayed(p auth.Protocol, in, out int64)       { c.real.Relayed(p, in, out) }
+func (c *counted) Submitted(r smtp.Result)                      { c.real.Submitted(metrics.Submission(r.String())) }
+func (c *counted) Panicked(auth.Protocol)                       { c.panics.Add(1) }
+func (c *counted) AdminPanicked()                               { c.panics.Add(1) }
 
 // alarms keeps the lines of the log that tell of a mistake in the program, which a
 // client must not be able to cause.

@@ -44,7 +44,7 @@ import (
 // Store is everything that the gateway asks of its memory.
 type Store interface {
 	auth.Store
-	auth.Census
+	auth.Scanner
 	auth.Importer
 	admin.Accounts
 	audit.Prunable
@@ -64,7 +64,7 @@ type Metrics interface {
 	// StoreUp is told of every probe of the store.
 	StoreUp(up bool)
 	// Accounts is told how many accounts there are of each kind.
-	Accounts(auth.Headcount)
+	Accounts(auth.AccountStats)
 	// RulesInForce is told of the rules whenever they may have changed.
 	RulesInForce(auth.Rules)
 	// KnownNetworks is told how many networks of offices are in force, whenever that may
@@ -80,8 +80,8 @@ type Metrics interface {
 	// SharedCounters is told how many of the counters are in use that names
 	// beyond that share.
 	SharedCounters(auth.Counters)
-	// Swept is told of every sweep for dormant accounts.
-	Swept(at time.Time, err error)
+	// RecordSweep records a sweep for dormant accounts.
+	RecordSweep(at time.Time, err error)
 	// Reloaded is told of every configuration that was read.
 	Reloaded(at time.Time, err error)
 	// CertificatesExpire is told when the certificates run out; zero for none.
@@ -302,7 +302,7 @@ const lastLogins = 2 * time.Second
 
 // refused records credentials that were not shown to the guard.
 func (g *Gateway) refused(a auth.Attempt, o auth.Outcome) {
-	g.guard.Recorder.Attempted(a, auth.Verdict{Outcome: o})
+	g.guard.Recorder.RecordAttempt(a, auth.Verdict{Outcome: o})
 }
 
 // Rules returns the rules in force; ok is false before Run has begun.

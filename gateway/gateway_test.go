@@ -60,7 +60,7 @@ type counts struct {
 	scraped       http.HandlerFunc
 }
 
-func (c *counts) Attempted(_ auth.Attempt, v auth.Verdict) {
+func (c *counts) RecordAttempt(_ auth.Attempt, v auth.Verdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.outcomes[v.Outcome]++
@@ -84,22 +84,22 @@ func (c *counts) CertificatesRead(clients, _ error) {
 	c.unread = clients
 }
 
-func (*counts) Happened(auth.Event, bool)                 {}
+func (*counts) RecordEvent(auth.Event, bool)              {}
 func (*counts) Opened(auth.Protocol)                      {}
 func (*counts) Closed(auth.Protocol)                      {}
-func (*counts) Handshaken(auth.Protocol, error)           {}
+func (*counts) RecordHandshake(auth.Protocol, error)      {}
 func (*counts) Relayed(auth.Protocol, int64, int64)       {}
 func (*counts) Submitted(smtp.Result)                     {}
 func (*counts) UpstreamUp(auth.Protocol, bool)            {}
 func (*counts) StoreUp(bool)                              {}
-func (*counts) Accounts(auth.Headcount)                   {}
+func (*counts) Accounts(auth.AccountStats)                {}
 func (*counts) RulesInForce(auth.Rules)                   {}
 func (c *counts) KnownNetworks(n int)                     { c.knownNetworks.Store(int64(n)) }
 func (*counts) Attacks(int)                               {}
 func (*counts) ThrottledSources([]throttle.RefusedSource) {}
 func (*counts) UnknownNames(int)                          {}
 func (*counts) SharedCounters(auth.Counters)              {}
-func (*counts) Swept(time.Time, error)                    {}
+func (*counts) RecordSweep(time.Time, error)              {}
 func (*counts) ChainVerified(time.Time, error)            {}
 func (*counts) Watch(func() int, func() int)              {}
 func (*counts) ClockSuspect(bool)                         {}
@@ -1106,12 +1106,12 @@ func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
 			name, _ := (&auth.Namer{Default: "example.vn", FoldSubaddress: true}).Canonical(login)
 			said := fmt.Errorf("the mail server says: %s", strconv.QuoteToASCII("NO [X-LOGIN] no user "+echo+" here"))
 			attempt := auth.Attempt{Login: login}
-			l.Attempted(attempt, auth.Verdict{Outcome: auth.WrongPassword, Name: name, Err: said})
+			l.RecordAttempt(attempt, auth.Verdict{Outcome: auth.WrongPassword, Name: name, Err: said})
 			if log := strings.ToLower(out.String()); strings.Contains(log, "canary") || !strings.Contains(log, "x-login") || !strings.Contains(log, "here") {
 				t.Errorf("%s: %s", echo, log)
 			}
 			out.Reset()
-			l.Attempted(attempt, auth.Verdict{Outcome: auth.WrongPassword, Name: name, Known: true, Err: said})
+			l.RecordAttempt(attempt, auth.Verdict{Outcome: auth.WrongPassword, Name: name, Known: true, Err: said})
 			if !strings.Contains(out.String(), "here") {
 				t.Errorf("of an account: %s", &out)
 			}

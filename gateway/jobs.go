@@ -168,7 +168,7 @@ const learnNamesRetry = time.Minute
 // done, each login of an account that may have such rows looks for them.
 func (g *Gateway) learnNames(ctx context.Context) error {
 	for {
-		found, err := g.guard.LearnNames(ctx, auth.Unhurried{Lister: g.Store})
+		found, err := g.guard.LearnNames(ctx, auth.BackgroundScan{Lister: g.Store})
 		var again <-chan time.Time
 		switch {
 		case ctx.Err() != nil:
@@ -236,7 +236,7 @@ func nextSweep(c *config.Config) time.Time {
 func (g *Gateway) count(ctx context.Context) {
 	// It is known without the store.
 	g.Metrics.ThrottledSources(g.guard.RefusedSources())
-	unhurried := auth.Unhurried{Lister: g.Store}
+	unhurried := auth.BackgroundScan{Lister: g.Store}
 	accounts, err := g.guard.Count(ctx, unhurried)
 	var causes []incident.Incident
 	if err == nil {
@@ -280,14 +280,14 @@ func (g *Gateway) count(ctx context.Context) {
 // log and removes the events that need not be kept any longer. It reads everything
 // that there is, and does so with rests, since logins go on.
 func (g *Gateway) sweep(ctx context.Context) {
-	unhurried := auth.Unhurried{Lister: g.Store}
+	unhurried := auth.BackgroundScan{Lister: g.Store}
 	swept, err := g.guard.Sweep(ctx, unhurried)
 	if ctx.Err() != nil {
 		return
 	}
 	suspect := errors.Is(err, guard.ErrClockSuspect)
 	if !suspect { // that has an alert of its own
-		g.Metrics.Swept(time.Now(), err)
+		g.Metrics.RecordSweep(time.Now(), err)
 	}
 	if suspect {
 		g.Log.Warn("no sweep for dormant accounts: the clock is suspect", "err", err)
@@ -304,7 +304,7 @@ func (g *Gateway) sweep(ctx context.Context) {
 	g.count(ctx)
 	began := time.Now()
 	head, err := verifyingStore{g.Store, g.Metrics}.Verify(ctx, func(int64, int64) {
-		auth.Rest(ctx, time.Since(began)) // the next page finds out that ctx has ended
+		auth.Pause(ctx, time.Since(began)) // the next page finds out that ctx has ended
 		began = time.Now()
 	})
 	if ctx.Err() != nil {

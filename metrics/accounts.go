@@ -148,8 +148,8 @@ func (c *accounts) register(f factory) {
 		"Accounts that would have been revoked if the rule were enforced; it is in mode warn (rules.dormancy.mode).")
 }
 
-// Happened implements [auth.Recorder].
-func (m *Metrics) Happened(e auth.Event, _ bool) {
+// RecordEvent implements [auth.Recorder].
+func (m *Metrics) RecordEvent(e auth.Event, _ bool) {
 	c := &m.accounts
 	if counter, ok := c.events[e.Kind]; ok {
 		counter.Inc()
@@ -187,19 +187,19 @@ func either(first bool, a, b prometheus.Counter) prometheus.Counter {
 
 // Accounts sets how many accounts there are of each kind; what is not in n has
 // none.
-func (m *Metrics) Accounts(n auth.Headcount) {
+func (m *Metrics) Accounts(n auth.AccountStats) {
 	c := &m.accounts
 	for s, gauge := range c.states {
 		gauge.Set(float64(n.States[auth.State(s)]))
 	}
 	for days, gauge := range c.runOut {
-		gauge.Set(float64(n.RunOut[days]))
+		gauge.Set(float64(n.ExpiringWithin[days]))
 	}
 	for months, gauge := range c.idle {
 		gauge.Set(float64(n.Idle[months]))
 	}
 	for rule, gauge := range c.against {
-		gauge.Set(float64(n.Against[rule]))
+		gauge.Set(float64(n.Violations[rule]))
 	}
 }
 
@@ -253,8 +253,8 @@ func (m *Metrics) AuditOldest(at time.Time) {
 	m.accounts.oldest.Set(seconds(at))
 }
 
-// Swept says how a sweep for dormant accounts ended at that time.
-func (m *Metrics) Swept(at time.Time, err error) {
+// RecordSweep says how a sweep for dormant accounts ended at that time.
+func (m *Metrics) RecordSweep(at time.Time, err error) {
 	if err != nil {
 		m.accounts.sweptFail.Inc()
 		return

@@ -125,9 +125,9 @@ func (m *Metrics) Closed(p auth.Protocol) {
 	}
 }
 
-// Handshaken counts one finished TLS handshake with a client; err is why it
+// RecordHandshake counts one finished TLS handshake with a client; err is why it
 // failed.
-func (m *Metrics) Handshaken(p auth.Protocol, err error) {
+func (m *Metrics) RecordHandshake(p auth.Protocol, err error) {
 	if s := at(m.connections.protocols, p); s != nil {
 		either(err == nil, s.handshaken, s.failed).Inc()
 	}

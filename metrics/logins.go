@@ -157,8 +157,8 @@ func (l *logins) register(f factory) {
 	}
 }
 
-// Attempted implements [auth.Recorder].
-func (m *Metrics) Attempted(a auth.Attempt, v auth.Verdict) {
+// RecordAttempt implements [auth.Recorder].
+func (m *Metrics) RecordAttempt(a auth.Attempt, v auth.Verdict) {
 	s := at(m.logins.protocols, a.Protocol)
 	if s == nil {
 		return

@@ -26,7 +26,7 @@ func TestEveryCombinationOfAnAttemptExistsFromTheStart(t *testing.T) {
 		for _, mech := range auth.Mechanisms() {
 			for i, o := range auth.Outcomes() {
 				for range i + 1 {
-					m.Attempted(auth.Attempt{Protocol: p, Mechanism: mech}, auth.Verdict{Outcome: o})
+					m.RecordAttempt(auth.Attempt{Protocol: p, Mechanism: mech}, auth.Verdict{Outcome: o})
 				}
 				// Both at once: the series counts, and it is the right one.
 				if got := testutil.ToFloat64(m.logins.protocols[p].attempts[mech][o]); got != float64(i+1) {
@@ -40,7 +40,7 @@ func TestEveryCombinationOfAnAttemptExistsFromTheStart(t *testing.T) {
 
 func TestDurationsAreSplitIntoTheirParts(t *testing.T) {
 	m, reg := newMetrics(t)
-	m.Attempted(auth.Attempt{Protocol: auth.IMAP}, auth.Verdict{
+	m.RecordAttempt(auth.Attempt{Protocol: auth.IMAP}, auth.Verdict{
 		Outcome: auth.Accepted, KnownGood: true,
 		Admission: 250 * time.Microsecond, Upstream: 40 * time.Millisecond, Settlement: 750 * time.Microsecond,
 	})
@@ -53,11 +53,11 @@ func TestDurationsAreSplitIntoTheirParts(t *testing.T) {
 	want(t, reg, `congthu_upstream_answers_total{judgement="right",protocol="imap"}`, 1)
 
 	// Decided without the mail server: no part of it may be measured.
-	m.Attempted(auth.Attempt{Protocol: auth.IMAP}, auth.Verdict{Outcome: auth.Locked, Admission: time.Millisecond})
+	m.RecordAttempt(auth.Attempt{Protocol: auth.IMAP}, auth.Verdict{Outcome: auth.Locked, Admission: time.Millisecond})
 	want(t, reg, `congthu_login_upstream_duration_seconds_count{protocol="imap"}`, 1)
 	want(t, reg, `congthu_login_duration_seconds_count{protocol="imap",result="denied"}`, 1)
 	want(t, reg, `congthu_login_shared_total{protocol="imap",result="denied"}`, 0)
-	m.Attempted(auth.Attempt{Protocol: auth.SMTP}, auth.Verdict{Outcome: auth.Locked, Shared: true, Admission: time.Millisecond})
+	m.RecordAttempt(auth.Attempt{Protocol: auth.SMTP}, auth.Verdict{Outcome: auth.Locked, Shared: true, Admission: time.Millisecond})
 	want(t, reg, `congthu_login_shared_total{protocol="smtp",result="denied"}`, 1)
 	office := netip.MustParsePrefix("203.0.113.0/24")
 	m.ThrottledSources([]throttle.RefusedSource{{LoggedIn: 2}, {}, {LoggedIn: 1, Known: office}, {}, {Known: office}})
@@ -134,8 +134,8 @@ func TestOutcomesFallIntoClasses(t *testing.T) {
 
 func TestLoginsThatAWarningRuleLetsInAreCounted(t *testing.T) {
 	m, reg := newMetrics(t)
-	m.Attempted(auth.Attempt{}, auth.Verdict{Would: auth.Revoked})
-	m.Attempted(auth.Attempt{}, auth.Verdict{})
+	m.RecordAttempt(auth.Attempt{}, auth.Verdict{Would: auth.Revoked})
+	m.RecordAttempt(auth.Attempt{}, auth.Verdict{})
 	want(t, reg, `congthu_login_would_refuse_total{outcome="revoked"}`, 1)
 	want(t, reg, `congthu_login_would_refuse_total{outcome="locked"}`, 0)
 	want(t, reg, `congthu_login_would_refuse_total{outcome="expired"}`, 0)
@@ -145,12 +145,12 @@ func TestEventsAreCountedByKindAndCause(t *testing.T) {
 	m, reg := newMetrics(t)
 	for _, kind := range auth.EventKinds() {
 		want(t, reg, fmt.Sprintf(`congthu_audit_events_total{kind=%q}`, kind), 0)
-		m.Happened(auth.Event{Kind: kind, Actor: auth.ByGateway}, true)
+		m.RecordEvent(auth.Event{Kind: kind, Actor: auth.ByGateway}, true)
 		want(t, reg, fmt.Sprintf(`congthu_audit_events_total{kind=%q}`, kind), 1)
 	}
 	for _, kind := range []auth.EventKind{auth.AccountLocked, auth.AccountUnlocked, auth.AccountRevoked} {
-		m.Happened(auth.Event{Kind: kind, Actor: "Nguyen Van A"}, true)
-		m.Happened(auth.Event{Kind: kind, Actor: "uid:0 (root)"}, true)
+		m.RecordEvent(auth.Event{Kind: kind, Actor: "Nguyen Van A"}, true)
+		m.RecordEvent(auth.Event{Kind: kind, Actor: "uid:0 (root)"}, true)
 	}
 	for series, n := range map[string]float64{
 		`congthu_lockouts_total{cause="wrong_passwords"}`: 1,
@@ -172,9 +172,9 @@ func TestEventsAreCountedByKindAndCause(t *testing.T) {
 func TestAccountsByStateForgetTheStatesThatAreEmptyNow(t *testing.T) {
 	m, reg := newMetrics(t)
 	want(t, reg, `congthu_accounts{state="never_seen"}`, 0)
-	m.Accounts(auth.Headcount{
-		States: map[auth.State]int{auth.Active: 5, auth.StateLocked: 2}, RunOut: map[int]int{1: 3, 14: 4},
-		Idle: [auth.MaxIdleMonths + 1]int{7: 2}, Against: map[auth.Rule]int{auth.RulePassword: 1},
+	m.Accounts(auth.AccountStats{
+		States: map[auth.State]int{auth.Active: 5, auth.StateLocked: 2}, ExpiringWithin: map[int]int{1: 3, 14: 4},
+		Idle: [auth.MaxIdleMonths + 1]int{7: 2}, Violations: map[auth.Rule]int{auth.RulePassword: 1},
 	})
 	for series, n := range map[string]float64{
 		`congthu_passwords_running_out{days="1"}`: 3, `congthu_passwords_running_out{days="14"}`: 4,
@@ -182,7 +182,7 @@ func TestAccountsByStateForgetTheStatesThatAreEmptyNow(t *testing.T) {
 	} {
 		want(t, reg, series, n)
 	}
-	m.Accounts(auth.Headcount{States: map[auth.State]int{auth.Active: 6}})
+	m.Accounts(auth.AccountStats{States: map[auth.State]int{auth.Active: 6}})
 	for _, series := range []string{
 		`congthu_passwords_running_out{days="1"}`, `congthu_accounts_idle{months="07"}`, `congthu_accounts_against_rule{rule="password"}`,
 	} {
@@ -228,8 +228,8 @@ func TestLiveFiguresAreReadAtEveryScrape(t *testing.T) {
 func TestAnAttemptIsRecordedWithoutAllocating(t *testing.T) {
 	m := New(prometheus.NewRegistry(), Build{})
 	a, v := attempt()
-	m.Attempted(a, v) // the first of its length makes the native buckets
-	if n := testing.AllocsPerRun(100, func() { m.Attempted(a, v) }); n > 0 {
+	m.RecordAttempt(a, v) // the first of its length makes the native buckets
+	if n := testing.AllocsPerRun(100, func() { m.RecordAttempt(a, v) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -239,7 +239,7 @@ func BenchmarkAttempted(b *testing.B) {
 	a, v := attempt()
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Attempted(a, v)
+		m.RecordAttempt(a, v)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package metrics counts what the gateway does, for Prometheus.
 //
-// Every number goes in through a method with typed arguments ([Metrics.Attempted],
-// [Metrics.Handshaken], [Metrics.Operated]), so that no caller can swap two
+// Every number goes in through a method with typed arguments ([Metrics.RecordAttempt],
+// [Metrics.RecordHandshake], [Metrics.ObserveStoreOp]), so that no caller can swap two
 // labels, and every label is one value of a closed set. A user name, an address
 // or anything else that a client chose is never a label: it would fill the
 // memory of the server that scrapes, and tell it who reads mail when.

@@ -82,21 +82,21 @@ func want(t testing.TB, reg *prometheus.Registry, series string, expected float6
 
 // exercise calls every method at least once.
 func exercise(m *Metrics) {
-	m.Attempted(auth.Attempt{Protocol: auth.SMTP, Mechanism: auth.Plain}, auth.Verdict{Upstream: time.Millisecond})
-	m.Happened(auth.Event{Kind: auth.AccountLocked, Actor: auth.ByGateway}, true)
+	m.RecordAttempt(auth.Attempt{Protocol: auth.SMTP, Mechanism: auth.Plain}, auth.Verdict{Upstream: time.Millisecond})
+	m.RecordEvent(auth.Event{Kind: auth.AccountLocked, Actor: auth.ByGateway}, true)
 	m.SlotsWaiting(func() int { return 1 })
 	m.Sessions(func() int { return 1 })
-	m.Accounts(auth.Headcount{States: map[auth.State]int{auth.Active: 1}})
+	m.Accounts(auth.AccountStats{States: map[auth.State]int{auth.Active: 1}})
 	m.RulesInForce(auth.DefaultRules())
 	m.Opened(auth.IMAP)
 	m.Closed(auth.IMAP)
-	m.Handshaken(auth.IMAP, nil)
+	m.RecordHandshake(auth.IMAP, nil)
 	m.Relayed(auth.IMAP, 1, 1)
 	m.Submitted(SubmissionAccepted)
 	m.Panicked(ComponentOf(auth.IMAP))
 	m.UpstreamUp(auth.IMAP, true)
 	m.StoreUp(true)
-	m.Operated(auth.OpUpdate, time.Millisecond, nil)
+	m.ObserveStoreOp(auth.OpUpdate, time.Millisecond, nil)
 	m.Committed(1, time.Millisecond)
 	m.Queued(1)
 	m.Reloaded(time.Unix(1, 0), nil)
@@ -195,25 +195,25 @@ func TestNothingThatAClientChoseBecomesALabel(t *testing.T) {
 	m, reg := newMetrics(t)
 	exercise(m)
 	before := seriesCount(t, reg)
-	m.Attempted(auth.Attempt{
+	m.RecordAttempt(auth.Attempt{
 		Session: canary, Login: canary, Authorize: canary, Password: auth.NewSecret(canary), Source: source,
 		Protocol: auth.Protocol(99), Mechanism: auth.Mechanism(99),
 	}, auth.Verdict{Outcome: auth.Outcome(99), Name: canary, Code: canary, Err: errors.New(canary)})
-	m.Attempted(auth.Attempt{Mechanism: auth.Mechanism(99), Login: canary, Source: source},
+	m.RecordAttempt(auth.Attempt{Mechanism: auth.Mechanism(99), Login: canary, Source: source},
 		auth.Verdict{Outcome: auth.Outcome(99), Would: auth.Outcome(99), Code: canary})
-	m.Happened(auth.Event{Kind: canary, Account: canary, Actor: canary, Reason: canary, Source: source}, true)
-	m.Handshaken(auth.IMAP, errors.New(canary))
-	m.Handshaken(auth.Protocol(99), nil)
+	m.RecordEvent(auth.Event{Kind: canary, Account: canary, Actor: canary, Reason: canary, Source: source}, true)
+	m.RecordHandshake(auth.IMAP, errors.New(canary))
+	m.RecordHandshake(auth.Protocol(99), nil)
 	m.Opened(auth.Protocol(99))
 	m.Closed(auth.Protocol(99))
 	m.Relayed(auth.Protocol(99), 1, 1)
 	m.Submitted(canary)
 	m.Panicked(canary)
 	m.UpstreamUp(auth.Protocol(99), true)
-	m.Operated(auth.OpUpdate, 0, errors.New(canary))
-	m.Operated(auth.StoreOp(99), 0, nil)
+	m.ObserveStoreOp(auth.OpUpdate, 0, errors.New(canary))
+	m.ObserveStoreOp(auth.StoreOp(99), 0, nil)
 	m.CertificateExpires(canary, time.Now())
-	m.Accounts(auth.Headcount{States: map[auth.State]int{99: 7}, RunOut: map[int]int{99: 7}, Against: map[auth.Rule]int{99: 7}})
+	m.Accounts(auth.AccountStats{States: map[auth.State]int{99: 7}, ExpiringWithin: map[int]int{99: 7}, Violations: map[auth.Rule]int{99: 7}})
 	m.ChainVerified(time.Now(), &audit.BrokenChain{Why: canary})
 	m.Reloaded(time.Now(), errors.New(canary))
 	text := exposition(t, reg)
@@ -301,7 +301,7 @@ func TestStoreOperationsTellTroubleFromWaiting(t *testing.T) {
 		nil, fmt.Errorf("reserve: %w", auth.ErrNoSlot), auth.ErrFull, context.Canceled, context.DeadlineExceeded,
 		errors.New("disk full"),
 	} {
-		m.Operated(auth.OpReserve, 3*time.Millisecond, err)
+		m.ObserveStoreOp(auth.OpReserve, 3*time.Millisecond, err)
 	}
 	for result, n := range map[string]float64{"ok": 1, "no_slot": 1, "full": 1, "cancelled": 1, "failed": 2} {
 		want(t, reg, fmt.Sprintf(`congthu_store_operations_total{operation="reserve",result=%q}`, result), n)
@@ -330,9 +330,9 @@ func TestConnectionsAndBytes(t *testing.T) {
 	want(t, reg, `congthu_connections_total{protocol="imap"}`, 2)
 	want(t, reg, `congthu_connections_active{protocol="smtp"}`, 1)
 
-	m.Handshaken(auth.IMAP, nil)
-	m.Handshaken(auth.IMAP, errors.New("tls: bad certificate"))
-	m.Handshaken(auth.IMAP, nil)
+	m.RecordHandshake(auth.IMAP, nil)
+	m.RecordHandshake(auth.IMAP, errors.New("tls: bad certificate"))
+	m.RecordHandshake(auth.IMAP, nil)
 	want(t, reg, `congthu_tls_handshakes_total{protocol="imap",result="ok"}`, 2)
 	want(t, reg, `congthu_tls_handshakes_total{protocol="imap",result="failed"}`, 1)
 

@@ -88,8 +88,8 @@ func (s *storage) register(f factory) {
 		"Seconds to write one transaction and to see it safe on disk (fsync). More than 0.1 all the time: the disk is too slow, or shared.")
 }
 
-// Operated counts one operation of the store and how it ended.
-func (m *Metrics) Operated(op auth.StoreOp, took time.Duration, err error) {
+// ObserveStoreOp counts one operation of the store and how it ended.
+func (m *Metrics) ObserveStoreOp(op auth.StoreOp, took time.Duration, err error) {
 	if s := at(m.store.ops, op); s != nil {
 		s.results[storeResultOf(err)].Inc()
 		s.took.Observe(took.Seconds())

@@ -51,7 +51,7 @@ func chain(prev string, e auth.Event) (hash string, err error) {
 func (h Head) Append(events []auth.Event) (next Head, err error) {
 	next = h
 	for i, e := range events {
-		e = e.Normal()
+		e = e.Normalized()
 		e.Seq = next.Seq + 1
 		if e.Hash, err = chain(next.Hash, e); err != nil {
 			return h, fmt.Errorf("chain event: %w", err)

@@ -121,7 +121,7 @@ func prune(ctx context.Context, by Announcer, store Prunable, now time.Time, kee
 			return removed, fmt.Errorf("remove events: %w", err)
 		}
 		removed = at.Seq - gone.Seq
-		if err := auth.Rest(ctx, time.Since(began)); err != nil {
+		if err := auth.Pause(ctx, time.Since(began)); err != nil {
 			return removed, err
 		}
 	}

@@ -45,7 +45,7 @@ var spellings = []string{"ev", "EV", "év", "èv", "ế\u0076", "e\u0301v", "ë�
 
 // inDeaf runs a test with a guard before such a server.
 func inDeaf(t *testing.T, names *auth.Namer, test func(b *bench, server *deaf, try func(login, password string) auth.Verdict)) {
-	inBubble(t, func(g *guard.Guard, r *auth.Rules) { r.Lockout.StrangersAfter = 0 }, func(b *bench) {
+	inBubble(t, func(g *guard.Guard, r *auth.Rules) { r.Lockout.DailyFailureCap = 0 }, func(b *bench) {
 		rules := b.guard.Rules()
 		b.guard.SetPolicy(guard.Policy{Names: names, Rules: rules})
 		server := &deaf{map[string]string{"ev@example.vn": good}, make(map[string]int), 0}

@@ -37,7 +37,7 @@ func (g *Guard) Unlock(ctx context.Context, name auth.Name, act auth.Act) (auth.
 				sources = append(sources, source)
 			}
 		}
-		strangers, after := rules.StrangersOut(*a, now), "unlocked"
+		strangers, after := rules.DailyCapReached(*a, now), "unlocked"
 		if a.Lock.Cause == auth.NotLocked && a.Failures == 0 && !strangers && refused.IsZero() && owed == 0 {
 			switch {
 			case !a.Known():

@@ -121,7 +121,7 @@ func (t *try) lookAt(ctx context.Context) {
 	for _, row := range rows {
 		t.seen = max(t.seen, throttle.SeenNear(row.Seen, t.source, t.network, now))
 	}
-	if t.rules.Lockout.Mode != auth.Off && !t.rules.StrangersOut(a, now) {
+	if t.rules.Lockout.Mode != auth.Off && !t.rules.DailyCapReached(a, now) {
 		t.Throttle.Forgiven(t.throttled(), before, t.rules.Lockout.CountFailures(a, now), now)
 	}
 }
@@ -164,7 +164,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	if err == nil {
 		return true, v
 	}
-	if t.rules.Stranger(t.account, t.source, t.now()) {
+	if t.rules.UnfamiliarSource(t.account, t.source, t.now()) {
 		return true, auth.Verdict{Outcome: auth.Throttled, Err: ErrUnfamiliar}
 	}
 	free, limited := t.free(t.account, t.now())
@@ -224,7 +224,7 @@ func (t *try) slots(a auth.Account) int {
 		return 0
 	case t.rules.Lockout.Mode != auth.Enforce:
 		return math.MaxInt
-	case t.rules.Stranger(a, t.source, now):
+	case t.rules.UnfamiliarSource(a, t.source, now):
 		return 0
 	}
 	if free, limited := t.free(a, now); limited {

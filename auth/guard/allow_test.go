@@ -149,7 +149,7 @@ func TestTheLatestWordOnASourceCounts(t *testing.T) {
 		for _, order := range [][]auth.Event{{first, second}, {second, first}, {first, second, first}} {
 			other := b.another()
 			for _, e := range order {
-				other.Heard(e)
+				other.OnRemoteEvent(e)
 			}
 			if list := other.AllowedSources(); len(list) != 0 {
 				t.Errorf("%+v", list)
@@ -164,7 +164,7 @@ func TestAnAllowedSourceIsAllowedAtEveryGateway(t *testing.T) {
 		other := b.another()
 		b.at(other, func() { b.throttledAt(elsewhere) })
 		a := b.allow("203.0.113.7", time.Hour)
-		other.Heard(b.latest(auth.SourceAllowed))
+		other.OnRemoteEvent(b.latest(auth.SourceAllowed))
 		if list := other.AllowedSources(); len(list) != 1 || list[0] != a {
 			t.Errorf("%+v, want %+v", list, a)
 		}
@@ -180,7 +180,7 @@ func TestAnEventAllowsNoSourceForLongerThanSevenDays(t *testing.T) {
 		for _, after := range []string{
 			"203.0.113.7/32 allowed until 2999-01-01T00:00:00Z", "x allowed until 2999-01-01T00:00:00Z", "203.0.113.8/32 allowed until tomorrow", "", "203.0.113.9/32",
 		} {
-			b.guard.Heard(auth.Event{Kind: auth.SourceAllowed, At: now, Actor: "A", After: after})
+			b.guard.OnRemoteEvent(auth.Event{Kind: auth.SourceAllowed, At: now, Actor: "A", After: after})
 		}
 		list := b.guard.AllowedSources()
 		if len(list) != 1 || list[0].Until.Sub(now) != auth.MaxAllowance {

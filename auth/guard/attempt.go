@@ -48,7 +48,7 @@ func (g *Guard) attempt(ctx context.Context, a auth.Attempt, second bool) auth.V
 func (g *Guard) record(a auth.Attempt, v auth.Verdict) {
 	g.noteLately(a, v)
 	if g.Recorder != nil {
-		g.Recorder.Attempted(a, v)
+		g.Recorder.RecordAttempt(a, v)
 	}
 }
 
@@ -120,7 +120,7 @@ func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*try, auth.Verdict) 
 		return nil, auth.Verdict{Outcome: auth.OtherIdentity, Name: name}
 	}
 	t.name, t.digest = name, g.digest(name, a.Password)
-	if known, seen := a.Mistakes.Has(t.digest); seen {
+	if known, seen := a.Rejected.Has(t.digest); seen {
 		return nil, auth.Verdict{Outcome: auth.RepeatedPassword, Name: name, Known: known}
 	}
 

@@ -80,13 +80,13 @@ type recorder struct {
 	known    []bool // whether their accounts are known
 }
 
-func (r *recorder) Attempted(_ auth.Attempt, v auth.Verdict) {
+func (r *recorder) RecordAttempt(_ auth.Attempt, v auth.Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outcomes[v.Outcome]++
 }
 
-func (r *recorder) Happened(e auth.Event, known bool) {
+func (r *recorder) RecordEvent(e auth.Event, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kinds, r.events, r.known = append(r.kinds, e.Kind), append(r.events, e), append(r.known, known)

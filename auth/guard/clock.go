@@ -224,7 +224,7 @@ func (g *Guard) LearnClock(ctx context.Context, log auth.EventReader) error {
 	return nil
 }
 
-// heardOfClock is [Guard.Heard] for the events of the clock. They come in the order
+// heardOfClock is [Guard.OnRemoteEvent] for the events of the clock. They come in the order
 // of the audit log; a suspicion that it does not have yet is a later one.
 func (g *Guard) heardOfClock(e auth.Event) {
 	switch s := g.suspicion.Load(); {
@@ -298,7 +298,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 		g.redateAllowed(now)
 	}
 	rules := g.policy.Load().Rules
-	err = auth.Walk(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
+	err = auth.Scan(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
 		// As of now: while this goes on people log in, and that is no future.
 		if _, changed := rules.Redate(&a, g.now(), found[a.Name], since, act); !changed {
 			return nil

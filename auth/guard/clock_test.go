@@ -59,7 +59,7 @@ func TestAClockThatWasAheadForAnHourDoesNoLastingHarm(t *testing.T) {
 		if s := b.guard.Suspicion(); !strings.Contains(s.Why, "set ahead by 10080h") {
 			t.Errorf("suspicion %+v", s)
 		}
-		if _, err := b.guard.Sweep(context.Background(), auth.Unhurried{Lister: b.store}); !errors.Is(err, guard.ErrClockSuspect) {
+		if _, err := b.guard.Sweep(context.Background(), auth.BackgroundScan{Lister: b.store}); !errors.Is(err, guard.ErrClockSuspect) {
 			t.Errorf("the sweep went on: %v", err)
 		}
 		if a := b.account(); !a.LastLogin.Equal(first.LastLogin) || !a.Revocation.IsZero() || !slices.Equal(a.Seen, first.Seen) {
@@ -353,7 +353,7 @@ func hear(b *bench, g *guard.Guard) {
 		b.t.Fatal(err)
 	}
 	for _, e := range slices.Backward(events) {
-		g.Heard(e)
+		g.OnRemoteEvent(e)
 	}
 }
 

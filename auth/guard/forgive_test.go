@@ -90,7 +90,7 @@ func TestAnUnlockGivesAGuesserNoNewGrants(t *testing.T) {
 				if _, err := other.Unlock(context.Background(), name, act); err != nil {
 					b.t.Error(err)
 				}
-				b.guard.Heard(b.latest(auth.AccountUnlocked))
+				b.guard.OnRemoteEvent(b.latest(auth.AccountUnlocked))
 			}
 		},
 	} {
@@ -143,7 +143,7 @@ func TestAnUnlockReachesTheThrottleOfEveryGateway(t *testing.T) {
 		b.at(other, func() {
 			b.want(b.from(elsewhere, "lan", good), auth.Throttled) // not heard yet
 			time.Sleep(time.Second)
-			other.Heard(e)
+			other.OnRemoteEvent(e)
 			// The source goes on being refused for others.
 			b.want(b.from(elsewhere, "name99", "guess"), auth.Throttled)
 			b.want(b.from(elsewhere, "lan", good), auth.Accepted)
@@ -252,9 +252,9 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 						// The store has it at once.
 						b.elsewhereDone(func(a *auth.Account) { a.Failures, a.Mistakes = 0, nil })
 						event.At = time.Now()
-						b.guard.Heard(event)
+						b.guard.OnRemoteEvent(event)
 					default:
-						b.guard.Heard(event)
+						b.guard.OnRemoteEvent(event)
 					}
 					time.Sleep(time.Second)
 					if held := m.held(b); held != late {
@@ -302,7 +302,7 @@ func TestTheEchoOfAnUnlockForgivesNoSource(t *testing.T) {
 		echo := b.latest(auth.AccountUnlocked)
 		time.Sleep(time.Second)
 		b.throttledAt(elsewhere)
-		b.guard.Heard(echo)
+		b.guard.OnRemoteEvent(echo)
 		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
 	})
 }

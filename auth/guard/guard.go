@@ -43,7 +43,7 @@ type Guard struct {
 	// EndSessions closes the live sessions of an account; nil: none are kept.
 	EndSessions func(auth.Name)
 	// Shared is set when other gateways use the same store, and are told of what
-	// this one does by [Guard.Heard]. Then an unlock of an account against which
+	// this one does by [Guard.OnRemoteEvent]. Then an unlock of an account against which
 	// nothing is held here is an event all the same: they may hold something.
 	Shared bool
 	// Log is for the operator; nil: discarded.
@@ -262,7 +262,7 @@ func (g *Guard) happened(events []auth.Event, known bool) {
 		return
 	}
 	for _, e := range events {
-		g.Recorder.Happened(e, known)
+		g.Recorder.RecordEvent(e, known)
 	}
 }
 

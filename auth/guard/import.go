@@ -62,7 +62,7 @@ func (g *Guard) Import(ctx context.Context, into auth.Importer, list []auth.Impo
 		results[i] = result{
 			events: events, new: !was.Known(), state: rules.State(*a, now),
 			seenHere: !list[i].PasswordChanged.IsZero() && len(was.Password.Known) > 0 &&
-				!auth.NormalTime(list[i].PasswordChanged).Equal(was.Password.Since),
+				!auth.NormalizeTime(list[i].PasswordChanged).Equal(was.Password.Since),
 		}
 		if looked++; o.Progress != nil {
 			o.Progress(min(looked, len(list)))

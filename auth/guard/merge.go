@@ -110,7 +110,7 @@ func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, 
 		now, gone, was := g.now(), false, row
 		var removed []auth.Event
 		_, err = g.storeUpdate(ctx, row.Name, 0, func(a *auth.Account) ([]auth.Event, bool) {
-			row, removed = a.Normal(), nil
+			row, removed = a.Normalized(), nil
 			if gone = reflect.DeepEqual(row, was); !gone {
 				return nil, false
 			}

@@ -18,7 +18,7 @@ type Refusal struct {
 	// where it gave no verdict, and StoreUnavailable where the store failed.
 	Outcome auth.Outcome
 	// Unfamiliar is set when it was refused for the wrong passwords of the day on
-	// the account itself and not for its source: see [auth.Lockout].StrangersAfter.
+	// the account itself and not for its source: see [auth.Lockout].DailyFailureCap.
 	Unfamiliar bool
 }
 

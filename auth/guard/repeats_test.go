@@ -77,11 +77,11 @@ func (b *bench) play(opened []time.Duration, password string, protocol auth.Prot
 		time.Sleep(time.Until(began.Add(at)))
 		connected := time.Now()
 		wg.Go(func() {
-			var mistakes auth.Mistaken
+			var mistakes auth.RejectedPasswords
 			for _, m := range []auth.Mechanism{auth.Plain, auth.Login} {
 				b.attempt(auth.Attempt{
 					Login: "lan", Password: auth.NewSecret(password), Protocol: protocol, Mechanism: m,
-					Mistakes: &mistakes, Connected: connected,
+					Rejected: &mistakes, Connected: connected,
 				})
 			}
 		})
@@ -149,7 +149,7 @@ func TestTheSameWrongPasswordEnteredSixTimesLocks(t *testing.T) {
 					for i := range 6 {
 						b.want(b.attempt(auth.Attempt{
 							Login: "lan", Password: auth.NewSecret("mistyped"), Protocol: protocols[i%len(protocols)],
-							Mistakes: new(auth.Mistaken), Connected: time.Now(),
+							Rejected: new(auth.RejectedPasswords), Connected: time.Now(),
 						}), auth.WrongPassword)
 					}
 					b.want(b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret("mistyped"), Connected: time.Now()}), auth.Locked)
@@ -219,7 +219,7 @@ func TestWhenTheSameWrongPasswordCounts(t *testing.T) {
 func TestConnectionsThatWereOpenWhenTheAnswerCameAreTheSameEntry(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		on := func(connected time.Time) auth.Verdict {
-			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret("wrong"), Mistakes: new(auth.Mistaken), Connected: connected})
+			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret("wrong"), Rejected: new(auth.RejectedPasswords), Connected: connected})
 		}
 		waiting := time.Now()
 		time.Sleep(time.Second)
@@ -368,9 +368,9 @@ func TestARestartCostsOneEntryOfARepeatedPassword(t *testing.T) {
 
 func TestTheSameWrongPasswordOnOneConnectionIsAskedOnceAndCountedOnce(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
-		connection := new(auth.Mistaken)
+		connection := new(auth.RejectedPasswords)
 		again := func(password string) auth.Verdict {
-			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Mistakes: connection})
+			return b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Rejected: connection})
 		}
 		b.want(again("wrong"), auth.WrongPassword)
 		b.want(again("wrong"), auth.RepeatedPassword)
@@ -401,9 +401,9 @@ func TestARepeatOnOneConnectionKnowsItsAccount(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		for login, known := range map[string]bool{"lan": true, "nobody": false} {
-			var connection auth.Mistaken
+			var connection auth.RejectedPasswords
 			for _, want := range []auth.Outcome{auth.WrongPassword, auth.RepeatedPassword} {
-				v := b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret("wrong"), Mistakes: &connection})
+				v := b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret("wrong"), Rejected: &connection})
 				b.want(v, want)
 				if v.Known != known {
 					t.Errorf("%s, %v: known %v, want %v", login, want, v.Known, known)

@@ -7,10 +7,10 @@ import "congthu/auth"
 // sessions, passwords known to be good, waiting attempts, failures that could
 // not be written) must be told.
 
-// Heard is told of a change that some gateway on the same store made to an
+// OnRemoteEvent is told of a change that some gateway on the same store made to an
 // account, in the order of the audit log. It may be one of this gateway's own,
 // which does no harm, and it may come late.
-func (g *Guard) Heard(e auth.Event) {
+func (g *Guard) OnRemoteEvent(e auth.Event) {
 	g.init()
 	// Another gateway, of before an upgrade or a reload, may use a name that means
 	// another account here: what happens to it happens to that one.

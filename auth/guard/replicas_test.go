@@ -13,7 +13,7 @@ import (
 
 // heard tells the guard what another replica did, as the store would.
 func (b *bench) heard(kind auth.EventKind, actor string, at time.Time) {
-	b.guard.Heard(auth.Event{Kind: kind, Account: lan, Actor: actor, At: at})
+	b.guard.OnRemoteEvent(auth.Event{Kind: kind, Account: lan, Actor: actor, At: at})
 }
 
 // I5, over replicas.
@@ -91,7 +91,7 @@ func TestASlotThatLapsedCountsAndNeverLocks(t *testing.T) {
 		a := auth.Account{Name: lan, Registered: time.Now()}
 		for i := range 8 {
 			before := a.Failures
-			events, counted := rules.Lapsed(&a, time.Now())
+			events, counted := rules.ReservationExpired(&a, time.Now())
 			// The store is told what was counted, lest it be counted again.
 			if counted != (a.Failures > before) || counted != (len(events) == 1) {
 				b.t.Errorf("slot %d: counted %t, failures %d to %d, events %v", i, counted, before, a.Failures, events)

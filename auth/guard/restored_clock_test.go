@@ -22,7 +22,7 @@ func TestWhoIsRestoredOrImportedWhileTheClockIsBehindIsNotDormantAfterIt(t *test
 		time.Sleep(months14)
 		synctest.Wait()
 		b.want(b.try("lan", good), auth.Revoked)
-		if _, err := b.guard.Sweep(context.Background(), auth.Unhurried{Lister: b.store}); err != nil {
+		if _, err := b.guard.Sweep(context.Background(), auth.BackgroundScan{Lister: b.store}); err != nil {
 			t.Fatal(err)
 		}
 		clock.set(-months14 - 24*time.Hour)
@@ -47,7 +47,7 @@ func TestWhoIsRestoredOrImportedWhileTheClockIsBehindIsNotDormantAfterIt(t *test
 		synctest.Wait()
 		b.want(b.try("lan", good), auth.Accepted)
 		b.want(b.try("moi", good), auth.Accepted)
-		if s, err := b.guard.Sweep(context.Background(), auth.Unhurried{Lister: b.store}); err != nil || s.Revoked > 0 {
+		if s, err := b.guard.Sweep(context.Background(), auth.BackgroundScan{Lister: b.store}); err != nil || s.Revoked > 0 {
 			t.Errorf("swept %+v %v", s, err)
 		}
 	})

@@ -82,7 +82,7 @@ func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict 
 		t.release(ctx)
 		return auth.Verdict{Outcome: auth.WrongPassword, Err: answer.Err}
 	}
-	t.Mistakes.Add(t.digest, t.account.Known())
+	t.Rejected.Add(t.digest, t.account.Known())
 	if t.good {
 		// It was right a moment ago: it has been changed at the mail server. Others
 		// that work beside it may not have been.

@@ -82,7 +82,7 @@ func (t *try) holder() auth.Name {
 // have forgotten.
 func (g *Guard) emptyShared(ctx context.Context, store auth.Lister) error {
 	rules := g.Rules()
-	return auth.Walk(ctx, store, auth.Filter{Shared: true}, func(a auth.Account) error {
+	return auth.Scan(ctx, store, auth.Filter{Shared: true}, func(a auth.Account) error {
 		if !rules.Lockout.Emptied(a, g.now()) {
 			return nil
 		}

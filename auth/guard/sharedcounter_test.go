@@ -121,7 +121,7 @@ func TestHowManyNewcomersAnAttackKeepsOut(t *testing.T) {
 			b.t.Errorf("%d sources have filled %d counters, %v; want 5 each", sources, n.Full, err)
 		}
 		full := make(map[auth.Name]bool)
-		err = auth.Walk(context.Background(), b.store, auth.Filter{Shared: true}, func(a auth.Account) error {
+		err = auth.Scan(context.Background(), b.store, auth.Filter{Shared: true}, func(a auth.Account) error {
 			full[a.Name] = b.guard.Rules().Locked(a, time.Now())
 			return nil
 		})
@@ -340,7 +340,7 @@ func TestOnlyWrongPasswordsFillASharedCounter(t *testing.T) {
 		// Nor does a gateway that died with slots of it.
 		a := auth.Account{Name: counter}
 		for range 10 {
-			if events, _ := b.guard.Rules().Lapsed(&a, time.Now()); len(events) > 0 {
+			if events, _ := b.guard.Rules().ReservationExpired(&a, time.Now()); len(events) > 0 {
 				b.t.Errorf("events: %+v", events)
 			}
 		}

@@ -8,16 +8,16 @@ import (
 )
 
 // Count counts all accounts.
-func (g *Guard) Count(ctx context.Context, census auth.Census) (auth.Headcount, error) {
+func (g *Guard) Count(ctx context.Context, accounts auth.Scanner) (auth.AccountStats, error) {
 	g.init()
 	rules, now := g.Rules(), g.now()
-	n := auth.Headcount{States: make(map[auth.State]int), RunOut: make(map[int]int), Against: make(map[auth.Rule]int)}
-	err := census.Each(ctx, func(a auth.Account) error {
+	n := auth.AccountStats{States: make(map[auth.State]int), ExpiringWithin: make(map[int]int), Violations: make(map[auth.Rule]int)}
+	err := accounts.Each(ctx, func(a auth.Account) error {
 		rules.Count(&n, a, now)
 		return nil
 	})
 	if err != nil {
-		return auth.Headcount{}, fmt.Errorf("read accounts: %w", err)
+		return auth.AccountStats{}, fmt.Errorf("read accounts: %w", err)
 	}
 	return n, nil
 }
@@ -26,7 +26,7 @@ func (g *Guard) Count(ctx context.Context, census auth.Census) (auth.Headcount, 
 func (g *Guard) CountShared(ctx context.Context, store auth.Lister) (n auth.Counters, err error) {
 	g.init()
 	rules := g.Rules()
-	err = auth.Walk(ctx, store, auth.Filter{Shared: true}, func(a auth.Account) error {
+	err = auth.Scan(ctx, store, auth.Filter{Shared: true}, func(a auth.Account) error {
 		now := g.now()
 		if rules.Lockout.CountFailures(a, now) > 0 {
 			n.Used++

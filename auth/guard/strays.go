@@ -135,7 +135,7 @@ func (g *Guard) LearnNames(ctx context.Context, store auth.Lister) (found NamesL
 	if policy.strays == nil && policy.Names.Unicode {
 		return found, nil
 	}
-	err = auth.Walk(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
+	err = auth.Scan(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
 		if _, stray := policy.strays.add(a.Name); stray {
 			found.Strays++
 		} else if a.Known() && policy.Names.OnlyExisting(a.Name) {
@@ -174,7 +174,7 @@ func (g *Guard) rows(ctx context.Context, names []auth.Name) (rows []auth.Accoun
 		if err != nil {
 			return nil, err
 		}
-		if a = a.Normal(); !a.Blank() {
+		if a = a.Normalized(); !a.Blank() {
 			rows = append(rows, a)
 		}
 	}

@@ -62,7 +62,7 @@ func get(t testing.TB, store auth.Store, name auth.Name) auth.Account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a.Normal()
+	return a.Normalized()
 }
 
 func (b *bench) learn() guard.NamesLearned {
@@ -159,7 +159,7 @@ func TestAnotherGatewayThatUsesTheOtherNameIsHeard(t *testing.T) {
 		}
 		b.want(b.try("lan", good), auth.Accepted)
 		put(t, b.store, known(twin, func(a *auth.Account) { a.Lock = adminsLock }))
-		b.guard.Heard(auth.Event{Kind: auth.AccountLocked, Account: twin, Actor: "An"})
+		b.guard.OnRemoteEvent(auth.Event{Kind: auth.AccountLocked, Account: twin, Actor: "An"})
 		if !slices.Equal(b.ended, []auth.Name{lan}) {
 			t.Errorf("sessions ended of %v, want of %s", b.ended, lan)
 		}

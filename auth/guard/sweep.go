@@ -34,11 +34,11 @@ const (
 // account is refused without it; the sweep is what marks the account, with an
 // event of the audit log. When that would be more than 20 accounts and more than
 // one in ten it revokes none and returns [ErrManyDormant].
-func (g *Guard) Sweep(ctx context.Context, census auth.Census) (Swept, error) {
+func (g *Guard) Sweep(ctx context.Context, accounts auth.Scanner) (Swept, error) {
 	if err := g.clockInDoubt(); err != nil {
 		return Swept{}, err
 	}
-	swept, known, err := g.dormant(ctx, census)
+	swept, known, err := g.dormant(ctx, accounts)
 	if err != nil {
 		return swept, err
 	}
@@ -50,20 +50,20 @@ func (g *Guard) Sweep(ctx context.Context, census auth.Census) (Swept, error) {
 }
 
 // Dormant is what a sweep would do now, and does nothing.
-func (g *Guard) Dormant(ctx context.Context, census auth.Census) (Swept, error) {
-	swept, _, err := g.dormant(ctx, census)
+func (g *Guard) Dormant(ctx context.Context, accounts auth.Scanner) (Swept, error) {
+	swept, _, err := g.dormant(ctx, accounts)
 	return swept, err
 }
 
 // ForceSweep is a Sweep on somebody's responsibility, of as many as there are.
-func (g *Guard) ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (Swept, error) {
+func (g *Guard) ForceSweep(ctx context.Context, accounts auth.Scanner, act auth.Act) (Swept, error) {
 	if act.Reason == "" {
 		return Swept{}, auth.ErrReasonMissing
 	}
 	if err := g.clockInDoubt(); err != nil {
 		return Swept{}, err
 	}
-	swept, _, err := g.dormant(ctx, census)
+	swept, _, err := g.dormant(ctx, accounts)
 	if err != nil {
 		return swept, err
 	}
@@ -71,12 +71,12 @@ func (g *Guard) ForceSweep(ctx context.Context, census auth.Census, act auth.Act
 }
 
 // dormant looks at all accounts.
-func (g *Guard) dormant(ctx context.Context, census auth.Census) (swept Swept, known int, err error) {
+func (g *Guard) dormant(ctx context.Context, accounts auth.Scanner) (swept Swept, known int, err error) {
 	g.init()
 	rules, now := g.Rules(), g.now()
 	strays := g.policy.Load().strays
 	swept.States = make(map[auth.State]int)
-	err = census.Each(ctx, func(a auth.Account) error {
+	err = accounts.Each(ctx, func(a auth.Account) error {
 		known++
 		swept.States[rules.State(a, now)]++
 		if _, stray := strays.add(a.Name); stray {
@@ -140,7 +140,7 @@ func (g *Guard) revoke(ctx context.Context, name auth.Name, rules auth.Rules, ac
 func (g *Guard) ForgetUnknown(ctx context.Context, store auth.Lister) (forgotten int, err error) {
 	g.init()
 	rules := g.Rules()
-	err = auth.Walk(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
+	err = auth.Scan(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
 		if !rules.Forgettable(a, g.now()) {
 			return nil
 		}

@@ -13,7 +13,7 @@ import (
 // Find groups the accounts that are locked now.
 func Find(ctx context.Context, store auth.Lister) ([]Incident, error) {
 	var locked []auth.Account
-	err := auth.Walk(ctx, store, auth.Filter{Locked: true}, func(a auth.Account) error { locked = append(locked, a); return nil })
+	err := auth.Scan(ctx, store, auth.Filter{Locked: true}, func(a auth.Account) error { locked = append(locked, a); return nil })
 	if err != nil {
 		return nil, fmt.Errorf("list locked accounts: %w", err)
 	}
@@ -31,7 +31,7 @@ func Find(ctx context.Context, store auth.Lister) ([]Incident, error) {
 // who unlock, and for no count, metric or report.
 func FindWithNames(ctx context.Context, store auth.Lister) ([]Incident, error) {
 	var accounts, names []auth.Account
-	err := auth.Walk(ctx, store, auth.Filter{Locked: true, Unknown: true}, func(a auth.Account) error {
+	err := auth.Scan(ctx, store, auth.Filter{Locked: true, Unknown: true}, func(a auth.Account) error {
 		if a.Known() {
 			accounts = append(accounts, a)
 		} else if a.Lock.Cause == auth.ByWrongPasswords {

@@ -42,10 +42,10 @@ func (d *draft) make(f *found, try func(auth.Change, *auth.Account) ([]auth.Even
 	if d.exists = f != nil; d.exists {
 		before = f.account
 	}
-	after = before.Normal()
+	after = before.Normalized()
 	d.events, d.write, err = try(change, &after)
 	after.Name = d.name
-	after = after.Normal()
+	after = after.Normalized()
 	d.unknown = 0
 	if !d.write {
 		d.events = nil
@@ -185,7 +185,7 @@ func (b *bulk) look(ctx context.Context, from interface {
 		if err := rows.Scan(append([]any{&f.version}, accountFields(&f.account)...)...); err != nil {
 			return nil, err
 		}
-		f.account = f.account.Normal()
+		f.account = f.account.Normalized()
 		read[f.account.Name] = &f
 	}
 	return read, rows.Err()

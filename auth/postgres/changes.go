@@ -14,7 +14,7 @@ import (
 const channel = "congthu"
 
 // toldEvents are the changes that other replicas are told of: all that
-// [guard.Guard.Heard] does something about, and the rules that gateways agree on.
+// [guard.Guard.OnRemoteEvent] does something about, and the rules that gateways agree on.
 var toldEvents = []auth.EventKind{
 	auth.AccountLocked, auth.NameLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored,
 	auth.AccountMerged, auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted, auth.RulesAdopted,

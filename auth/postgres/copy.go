@@ -364,7 +364,7 @@ func (c *copier) copyAccounts(ctx context.Context, after auth.Name) error {
 		}
 		accounts := make([]*auth.Account, len(page))
 		for i := range page {
-			page[i] = page[i].Normal()
+			page[i] = page[i].Normalized()
 			accounts[i] = &page[i]
 		}
 		last := page[len(page)-1].Name
@@ -411,7 +411,7 @@ func (c *copier) compare(ctx context.Context) error {
 		}
 		for i := range ours {
 			// Without the name: it may be one that nobody ever logged in with.
-			if !reflect.DeepEqual(ours[i].Normal(), theirs[i].Normal()) {
+			if !reflect.DeepEqual(ours[i].Normalized(), theirs[i].Normalized()) {
 				return fmt.Errorf("%w: account %d in the order of names differs", ErrUnequal, done+int64(i)+1)
 			}
 		}

@@ -88,7 +88,7 @@ func wantEqual(t *testing.T, got *Store, want *sqlite.Store) {
 			t.Fatalf("%d accounts, want %d", len(ours), len(theirs))
 		}
 		for i := range theirs {
-			if !reflect.DeepEqual(ours[i], theirs[i].Normal()) {
+			if !reflect.DeepEqual(ours[i], theirs[i].Normalized()) {
 				t.Fatalf("account %+v\nwant %+v", ours[i], theirs[i])
 			}
 		}

@@ -84,7 +84,7 @@ func storeOf(g *guard.Guard) *Store { return g.Store.(*Store) }
 func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 	t.Parallel()
 	server := unstable(t)
-	guards := replicated(t, 3, Options{DSN: server.Database(t), Lease: shortLease, Expired: doubt})
+	guards := replicated(t, 3, Options{DSN: server.Database(t), Lease: shortLease, ReservationExpired: doubt})
 	m := &mailServer{delay: 5 * time.Millisecond}
 	for round := range 3 {
 		var wg sync.WaitGroup
@@ -171,7 +171,7 @@ func TestAKilledReplicaGivesAtMostOneMoreGuess(t *testing.T) {
 	t.Parallel()
 	for round := range 3 {
 		dsn := database(t)
-		guards := replicated(t, 2, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
+		guards := replicated(t, 2, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
 		cmd, said := child(t, "attack", dsn)
 		if got := line(t, said); got != "open" {
 			t.Fatalf("the child said %q", got)
@@ -247,7 +247,7 @@ func TestReplicasHearThatTheClockIsSuspectAndAccepted(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { g.Run(ctx) })
-		wg.Go(func() { s.Changes(ctx, g.Heard) })
+		wg.Go(func() { s.Changes(ctx, g.OnRemoteEvent) })
 		t.Cleanup(func() { cancel(); wg.Wait() })
 		guards = append(guards, g)
 	}

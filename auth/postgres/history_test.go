@@ -27,7 +27,7 @@ func TestEveryHistoryKeepsTheInvariantsOverReplicas(t *testing.T) {
 				}
 			}
 			open := func() storetest.Member {
-				s := open(t, Options{DSN: dsn, Lease: shortLease, Expired: storetest.InDoubt, MaxConns: 4})
+				s := open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: storetest.InDoubt, MaxConns: 4})
 				living[s] = true
 				do := func(statement string, args ...any) {
 					if _, err := s.pool.Exec(context.Background(), statement, args...); err != nil {

@@ -311,7 +311,7 @@ func (k *keeper) letLapse(orphans []orphan) {
 			defer func() { <-limit }()
 			ctx, cancel := k.bounded()
 			defer cancel()
-			q := &request{kind: lapsing, name: o.account, reservation: auth.Reservation(o.id), change: k.o.Expired, tells: true}
+			q := &request{kind: lapsing, name: o.account, reservation: auth.Reservation(o.id), change: k.o.ReservationExpired, tells: true}
 			if _, err := k.settle.do(ctx, q); err != nil {
 				failed.Store(&err)
 			}

@@ -41,9 +41,9 @@ func kill(t *testing.T, s *Store) {
 func TestSlotsOfAKilledProcessLapseAndCountOnce(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
-	a := open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
-	open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
-	open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
+	a := open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
+	open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
+	open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
 	mine := reserve(t, a, victim, allow(6))
 	cmd, said := child(t, "hold", dsn)
 	if got := line(t, said); got != "held" {
@@ -76,7 +76,7 @@ func TestSlotsThatAreHeldAtCloseLapseAtOnce(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	// A lease of half a minute: nobody waits for it.
-	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn, Expired: doubt})
+	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn, ReservationExpired: doubt})
 	reserve(t, a, victim, allow(6))
 	wantNoSlot(t, b, victim, allow(1))
 	a.Close()
@@ -88,7 +88,7 @@ func TestSlotsThatAreHeldAtCloseLapseAtOnce(t *testing.T) {
 func TestADoubtNeverLocks(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
-	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
+	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
 	for range 4 {
 		update(t, b, victim, 0, fail)
 	}
@@ -112,7 +112,7 @@ func TestAProcessThatWasTakenForDeadSettlesAllTheSame(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	quiet := Options{DSN: dsn, Lease: time.Hour} // does not notice by itself
-	a, b := open(t, quiet), open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
+	a, b := open(t, quiet), open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
 	const full auth.Name = "full@congthu.test" // as many failures as a doubt may reach
 	for range 5 {
 		update(t, b, full, 0, fail)
@@ -175,7 +175,7 @@ func TestSlotsThatNobodyHoldsAreFreed(t *testing.T) {
 func TestNobodyIsDeadBecauseTheDatabaseWas(t *testing.T) {
 	t.Parallel()
 	server := unstable(t)
-	o := Options{DSN: server.Database(t), Lease: shortLease, Expired: doubt}
+	o := Options{DSN: server.Database(t), Lease: shortLease, ReservationExpired: doubt}
 	a, b := open(t, o), open(t, o)
 	mine, yours := reserve(t, a, victim, allow(6)), reserve(t, b, victim, allow(6))
 	server.Stop(t, pgtest.Immediate)
@@ -196,7 +196,7 @@ func TestNobodyIsDeadBecauseTheDatabaseWas(t *testing.T) {
 func TestAProcessThatStoodStillComesBack(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
-	b := open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
+	b := open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
 	cmd, said := child(t, "guess", dsn)
 	line(t, said)
 	go func() {
@@ -253,7 +253,7 @@ func TestAnExpiredThatPanicsCostsNothingElse(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	var calls atomic.Int64
-	b := open(t, Options{DSN: dsn, Lease: shortLease, Expired: func(a *auth.Account) ([]auth.Event, bool) {
+	b := open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: func(a *auth.Account) ([]auth.Event, bool) {
 		if calls.Add(1) == 1 {
 			panic("spilt milk")
 		}

@@ -74,7 +74,7 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	accounts, err := collect(ctx, s, func(row pgx.CollectableRow) (auth.Account, error) {
 		var a auth.Account
 		err := row.Scan(accountFields(&a)...)
-		return a.Normal(), err
+		return a.Normalized(), err
 	}, text, q.args...)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
@@ -117,9 +117,9 @@ func (s *Store) mendCount(ctx context.Context, conn *pgx.Conn) error {
 	})
 }
 
-// Each implements [auth.Census]; see [auth.Walk].
+// Each implements [auth.Scanner]; see [auth.Scan].
 func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
-	return auth.Walk(ctx, s, auth.Filter{}, f)
+	return auth.Scan(ctx, s, auth.Filter{}, f)
 }
 
 // Events returns the events that the filter wants, newest first.

@@ -128,7 +128,7 @@ func TestAProcessThatWasTakenForDeadCountsWhatItStillHas(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	a := open(t, Options{DSN: dsn, Lease: time.Hour})
-	b := open(t, Options{DSN: dsn, Lease: shortLease, Expired: doubt})
+	b := open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
 	for range 5 {
 		update(t, b, victim, 0, fail)
 	}
@@ -191,7 +191,7 @@ func waiting(t *testing.T, s *pgtest.Server) (n int) {
 func TestSixGuessesWhileTheStandbyStallsAndTakesOver(t *testing.T) {
 	t.Parallel()
 	primary, second, between, dsn := standby(t)
-	o := Options{DSN: dsn, Lease: shortLease, Expired: doubt, StatementTimeout: 500 * time.Millisecond, LockTimeout: 400 * time.Millisecond}
+	o := Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt, StatementTimeout: 500 * time.Millisecond, LockTimeout: 400 * time.Millisecond}
 	s := open(t, o)
 	g, stop := guarded(s)
 	defer stop()
@@ -334,7 +334,7 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 	for round := range storetest.Rounds(2, 60) {
 		primary, second, between, dsn := standby(t)
 		o := Options{
-			DSN: dsn, Lease: 2 * time.Hour, Expired: doubt, MaxConns: 2,
+			DSN: dsn, Lease: 2 * time.Hour, ReservationExpired: doubt, MaxConns: 2,
 			StatementTimeout: 500 * time.Millisecond, LockTimeout: 400 * time.Millisecond,
 		}
 		var stores []*Store

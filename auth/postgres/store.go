@@ -32,12 +32,12 @@ type Options struct {
 	// MaxUnknown bounds the names that nobody ever logged in with, of all
 	// replicas together. 0: [auth.DefaultMaxUnknown].
 	MaxUnknown int
-	// Expired is the change of an account of which a slot has lapsed: its holder
+	// ReservationExpired is the change of an account of which a slot has lapsed: its holder
 	// died while the mail server judged a password, and nobody will ever learn
 	// how. It is the rule for an attempt without an answer, which counts but
 	// never by itself locks. It is called from the store's own goroutines, from
 	// Open on. nil: the slot becomes free and nothing is counted.
-	Expired auth.Change
+	ReservationExpired auth.Change
 	// Lease is how long a process of which nothing is heard keeps its slots; it
 	// tells of itself six times as often. The same in all replicas. 0: [defaults.Lease].
 	Lease time.Duration
@@ -103,8 +103,8 @@ func setDefault[T int | time.Duration](v *T, otherwise T) {
 
 // Recorder is told of the work of a store, for metrics. It must not block.
 type Recorder interface {
-	// Operated tells of one operation. A slot that is not free is no error.
-	Operated(op auth.StoreOp, took time.Duration, err error)
+	// ObserveStoreOp tells of one operation. A slot that is not free is no error.
+	ObserveStoreOp(op auth.StoreOp, took time.Duration, err error)
 	// Committed tells of one transaction for batch callers.
 	Committed(batch int, took time.Duration)
 	// Queued tells how many callers wait for the writers.
@@ -275,7 +275,7 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	}
 	// Most settlements of accepted logins write nothing; they must not wait for
 	// the disk. The writer asks again, on the account as it is then.
-	tried := a.Normal()
+	tried := a.Normalized()
 	events, write, err := s.try(change, &tried)
 	if err != nil {
 		return a, err
@@ -368,7 +368,7 @@ func scanAccount(row pgx.Row, name auth.Name) (auth.Account, error) {
 	if err := row.Scan(accountFields(&a)...); err != nil {
 		return auth.Account{Name: name}, none(err)
 	}
-	return a.Normal(), nil
+	return a.Normalized(), nil
 }
 
 // none takes "no rows" for no error.
@@ -445,15 +445,15 @@ func (s *Store) operated(op auth.StoreOp, began time.Time, err *error) {
 	if errors.Is(e, auth.ErrNoSlot) {
 		e = nil
 	}
-	s.o.Recorder.Operated(op, time.Since(began), e)
+	s.o.Recorder.ObserveStoreOp(op, time.Since(began), e)
 }
 
 type unrecorded struct{}
 
-func (unrecorded) Operated(auth.StoreOp, time.Duration, error) {}
-func (unrecorded) Committed(int, time.Duration)                {}
-func (unrecorded) Queued(int)                                  {}
-func (unrecorded) SlotsLost(int)                               {}
+func (unrecorded) ObserveStoreOp(auth.StoreOp, time.Duration, error) {}
+func (unrecorded) Committed(int, time.Duration)                      {}
+func (unrecorded) Queued(int)                                        {}
+func (unrecorded) SlotsLost(int)                                     {}
 
 // held are the reservations of this process that are not settled. What the
 // database has beyond them is nobody's, and the keeper frees it.

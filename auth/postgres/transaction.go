@@ -230,7 +230,7 @@ func (t *transaction) scanAccounts(rows pgx.Rows) error {
 			return err
 		}
 		r := t.rows[a.Name]
-		r.account, r.stored, r.exists = a.Normal(), true, true
+		r.account, r.stored, r.exists = a.Normalized(), true, true
 	}
 	return nil
 }
@@ -264,7 +264,7 @@ func (t *transaction) apply(ctx context.Context, q *request) error {
 	r := t.rows[q.name]
 	defer func() {
 		if q.err == nil || errors.Is(q.err, auth.ErrNoSlot) {
-			q.account = r.account.Normal()
+			q.account = r.account.Normalized()
 		}
 	}()
 	switch q.kind {
@@ -278,7 +278,7 @@ func (t *transaction) apply(ctx context.Context, q *request) error {
 
 // reserve takes a slot.
 func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
-	slots, err := t.limit(q.slots, r.account.Normal())
+	slots, err := t.limit(q.slots, r.account.Normalized())
 	if err != nil {
 		q.err = err
 		return nil
@@ -348,7 +348,7 @@ func (t *transaction) change(ctx context.Context, q *request, r *row) error {
 		}
 	}
 	lost := q.reservation != 0 && s == nil
-	changed := r.account.Normal()
+	changed := r.account.Normalized()
 	events, write, err := t.try(q.change, &changed)
 	if err != nil {
 		q.err = err
@@ -398,7 +398,7 @@ func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
 	if s == nil || s.lapsed || s.alive {
 		return nil // somebody else was first, or the holder is back
 	}
-	changed := r.account.Normal()
+	changed := r.account.Normalized()
 	var events []auth.Event
 	var write bool
 	if q.change != nil {
@@ -424,7 +424,7 @@ func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
 // sets q.err it has done nothing.
 func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.Account, events []auth.Event, promised bool) error {
 	after.Name = q.name
-	after = after.Normal()
+	after = after.Normalized()
 	exists := !after.Blank()
 	if exists && !after.Known() {
 		fits, err := t.fits(ctx, r, promised)

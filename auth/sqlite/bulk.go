@@ -48,10 +48,10 @@ type draft struct {
 
 // make runs change on the account as it was read, and returns what it becomes.
 func (d *draft) make(before auth.Account, exists bool, try func(auth.Change, *auth.Account) ([]auth.Event, bool, error), change auth.Change) (after auth.Account, err error) {
-	after = before.Normal()
+	after = before.Normalized()
 	d.events, d.write, err = try(change, &after)
 	after.Name = d.name
-	after = after.Normal()
+	after = after.Normalized()
 	d.exists, d.unknown = exists, 0
 	if !d.write {
 		d.events = nil
@@ -181,7 +181,7 @@ func (g *stage) put(ctx context.Context, d *draft, after *auth.Account) error {
 	}
 	for i := range d.events {
 		g.numbered++
-		d.events[i] = d.events[i].Normal()
+		d.events[i] = d.events[i].Normalized()
 		d.events[i].Seq = g.numbered
 		g.events = append(g.events, &d.events[i])
 	}

@@ -26,7 +26,7 @@ import (
 func guarded(s *Store) (g *guard.Guard, stop func()) {
 	g = &guard.Guard{Store: s, Patience: 50 * time.Millisecond}
 	rules := auth.DefaultRules()
-	rules.Lockout.StrangersAfter = 0
+	rules.Lockout.DailyFailureCap = 0
 	g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -60,9 +60,9 @@ func (s *Store) UnknownNames(context.Context) (int, error) {
 	return s.slots.unknown, nil
 }
 
-// Each implements [auth.Census]; see [auth.Walk].
+// Each implements [auth.Scanner]; see [auth.Scan].
 func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
-	return auth.Walk(ctx, s, auth.Filter{}, f)
+	return auth.Scan(ctx, s, auth.Filter{}, f)
 }
 
 // Events returns the events that the filter wants, newest first.

@@ -32,8 +32,8 @@ type Options struct {
 
 // Recorder is told of the work of a store, for metrics. It must not block.
 type Recorder interface {
-	// Operated tells of one operation. A slot that is not free is no error.
-	Operated(op auth.StoreOp, took time.Duration, err error)
+	// ObserveStoreOp tells of one operation. A slot that is not free is no error.
+	ObserveStoreOp(op auth.StoreOp, took time.Duration, err error)
 	// Committed tells of one transaction and how many changes shared it.
 	Committed(batch int, took time.Duration)
 	// Queued tells how many changes wait for the writer.
@@ -278,11 +278,11 @@ func (s *Store) operated(op auth.StoreOp, began time.Time, err *error) {
 	if errors.Is(e, auth.ErrNoSlot) {
 		e = nil
 	}
-	s.recorder.Operated(op, s.now().Sub(began), e)
+	s.recorder.ObserveStoreOp(op, s.now().Sub(began), e)
 }
 
 type unrecorded struct{}
 
-func (unrecorded) Operated(auth.StoreOp, time.Duration, error) {}
-func (unrecorded) Committed(int, time.Duration)                {}
-func (unrecorded) Queued(int)                                  {}
+func (unrecorded) ObserveStoreOp(auth.StoreOp, time.Duration, error) {}
+func (unrecorded) Committed(int, time.Duration)                      {}
+func (unrecorded) Queued(int)                                        {}

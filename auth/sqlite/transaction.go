@@ -222,11 +222,11 @@ func (t *transaction) apply(q *request) error {
 		q.err = errForeign
 		return nil
 	}
-	changed := a.Normal()
+	changed := a.Normalized()
 	events, write, err := t.try(q.change, &changed)
 	if err == nil && write {
 		changed.Name = q.name
-		changed = changed.Normal()
+		changed = changed.Normalized()
 		err, q.err = t.write(a, changed, exists, events)
 	} else {
 		err, q.err = nil, err

@@ -37,7 +37,7 @@ func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (chang
 				}
 				rules := auth.DefaultRules()
 				rules.Lockout.Tolerated = 1 << 30 // or the benchmark would soon be one of locked accounts
-				rules.Lockout.StrangersAfter = 0
+				rules.Lockout.DailyFailureCap = 0
 				rules.Lockout.CountRepeats = auth.AlwaysCountRepeats // it is one password, again and again
 				g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
 				ctx, cancel := context.WithCancel(context.Background())
@@ -145,7 +145,7 @@ func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s 
 			s := Harness{Fill: fill}.filled(b, open(b), n)
 			g := &guard.Guard{Store: s, Now: func() time.Time { return noon }}
 			rules := auth.DefaultRules()
-			rules.Lockout.Tolerated, rules.Lockout.StrangersAfter, rules.Dormancy.DoorsComplete = 1<<30, 0, true
+			rules.Lockout.Tolerated, rules.Lockout.DailyFailureCap, rules.Dormancy.DoorsComplete = 1<<30, 0, true
 			g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
 			list := func(want auth.Filter, least int) func(*testing.B) {
 				return func(b *testing.B) {

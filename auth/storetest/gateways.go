@@ -64,7 +64,7 @@ type Member struct {
 }
 
 // InDoubt counts an attempt whose gateway is gone, by the rules of the regulation.
-func InDoubt(a *auth.Account) ([]auth.Event, bool) { return rules.Lapsed(a, noon) }
+func InDoubt(a *auth.Account) ([]auth.Event, bool) { return rules.ReservationExpired(a, noon) }
 
 var rules = auth.DefaultRules()
 
@@ -358,7 +358,7 @@ func (h *gateways) start() {
 	}
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
-	rules.Lockout.StrangersAfter = 0
+	rules.Lockout.DailyFailureCap = 0
 	names := &auth.Namer{Default: somebody.Domain(), Unicode: true, Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
 	g.SetPolicy(guard.Policy{Names: names, Rules: rules})
 	if err := g.LearnClock(context.Background(), g.member); err != nil {
@@ -560,7 +560,7 @@ func (h *gateways) hear(t *rapid.T, g *gateway, most int) {
 	}
 	for _, e := range h.events(t) {
 		if e.Seq > g.heard && most > 0 {
-			g.Heard(e)
+			g.OnRemoteEvent(e)
 			g.heard = e.Seq
 			most--
 		}

@@ -105,7 +105,7 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 		}
 		if write {
 			changed.Name = name
-			if err := m.write(changed.Normal(), events); err != nil {
+			if err := m.write(changed.Normalized(), events); err != nil {
 				return a, err
 			}
 		}
@@ -136,7 +136,7 @@ func (m *Model) Lapse(r auth.Reservation, change auth.Change) error {
 	events, write, err := apply(change, &a)
 	if err == nil && write {
 		a.Name = name
-		err = m.write(a.Normal(), events)
+		err = m.write(a.Normalized(), events)
 	}
 	if err != nil {
 		return err
@@ -168,7 +168,7 @@ func (m *Model) UpdateAll(ctx context.Context, names []auth.Name, change auth.Ch
 				continue
 			}
 			a.Name = name
-			if err := m.write(a.Normal(), events); err != nil {
+			if err := m.write(a.Normalized(), events); err != nil {
 				return 0, err
 			}
 			written++
@@ -194,7 +194,7 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 		if n := len(m.events); n > 0 {
 			head = link(m.events[n-1])
 		}
-		e = e.Normal()
+		e = e.Normalized()
 		e.Seq = head.Seq + 1
 		e.Hash = audit.Chain(head.Hash, e)
 		m.events = append(m.events, e)
@@ -342,7 +342,7 @@ func do[T any](m *Model, ctx context.Context, op auth.StoreOp, f func() (T, erro
 func (m *Model) read(name auth.Name) auth.Account {
 	a := m.accounts[name]
 	a.Name = name
-	return a.Normal()
+	return a.Normalized()
 }
 
 func (m *Model) inFlight(name auth.Name) (n int) {

@@ -48,7 +48,7 @@ func full(name auth.Name) auth.Account {
 }
 
 func put(want auth.Account) auth.Change {
-	return func(a *auth.Account) ([]auth.Event, bool) { *a = want.Normal(); return nil, true }
+	return func(a *auth.Account) ([]auth.Event, bool) { *a = want.Normalized(); return nil, true }
 }
 
 func unseenName(t *testing.T, h Harness) {
@@ -96,7 +96,7 @@ func times(t *testing.T, h Harness) {
 	given.Registered = time.Unix(0, 0) // an instant like any other, not "never"
 
 	got := update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = given; return nil, true })
-	want := given.Normal()
+	want := given.Normalized()
 	if want.LastLogin != time.Date(2025, 12, 31, 17, 30, 0, 123456000, time.UTC) {
 		t.Fatalf("Normal made %v of %v", want.LastLogin, given.LastLogin)
 	}

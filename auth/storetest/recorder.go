@@ -18,8 +18,8 @@ type Recorder struct {
 	lost    int
 }
 
-// Operated implements the recorder of each store.
-func (r *Recorder) Operated(op auth.StoreOp, took time.Duration, err error) {
+// ObserveStoreOp implements the recorder of each store.
+func (r *Recorder) ObserveStoreOp(op auth.StoreOp, took time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ops == nil {

@@ -147,7 +147,7 @@ func newScaled(t *testing.T, s Sized) *scaled {
 	guard := func(remember int) *guard.Guard {
 		g := &guard.Guard{Store: s.Store, KnownGood: remember, Now: func() time.Time { return noon }}
 		rules := auth.DefaultRules()
-		rules.Lockout.Tolerated, rules.Lockout.StrangersAfter = 1<<30, 0
+		rules.Lockout.Tolerated, rules.Lockout.DailyFailureCap = 1<<30, 0
 		rules.Password.Mode, rules.Dormancy.DoorsComplete = auth.Off, true
 		g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
 		return g
@@ -203,7 +203,7 @@ func (c *scaled) logins(t *testing.T, kind string, turn time.Duration) (took []t
 // sweep does what the gateway does once a day and every few minutes, again and
 // again until ctx ends.
 func (c *scaled) sweep(t *testing.T, ctx context.Context) {
-	all := auth.Unhurried{Lister: c}
+	all := auth.BackgroundScan{Lister: c}
 	for {
 		swept, err := c.seen.Dormant(ctx, all)
 		if err == nil && len(swept.Dormant) == 0 {

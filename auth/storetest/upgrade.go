@@ -117,7 +117,7 @@ func (f firstAccount) now() auth.Account {
 
 // sameAccount compares what the first version knew of an account.
 func sameAccount(was, is auth.Account) bool {
-	a, errA := json.Marshal(was.Normal())
-	b, errB := json.Marshal(is.Normal())
+	a, errA := json.Marshal(was.Normalized())
+	b, errB := json.Marshal(is.Normalized())
 	return errA == nil && errB == nil && bytes.Equal(a, b)
 }

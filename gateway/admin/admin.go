@@ -117,7 +117,7 @@ type Server struct {
 
 // Accounts reads what the gateway remembers. A store satisfies it.
 type Accounts interface {
-	auth.Census
+	auth.Scanner
 	// Account reads one account; a name never seen reads as one with only its
 	// Name set.
 	Account(ctx context.Context, name auth.Name) (auth.Account, error)
@@ -139,9 +139,9 @@ type Guard interface {
 	Lock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Restore(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error)
 	Grace(ctx context.Context, name auth.Name, days int, act auth.Act) (auth.Account, error)
-	Sweep(ctx context.Context, census auth.Census) (guard.Swept, error)
-	Dormant(ctx context.Context, census auth.Census) (guard.Swept, error)
-	ForceSweep(ctx context.Context, census auth.Census, act auth.Act) (guard.Swept, error)
+	Sweep(ctx context.Context, census auth.Scanner) (guard.Swept, error)
+	Dormant(ctx context.Context, census auth.Scanner) (guard.Swept, error)
+	ForceSweep(ctx context.Context, census auth.Scanner, act auth.Act) (guard.Swept, error)
 	Suspicion() guard.Suspicion
 	AcceptClock(ctx context.Context, store auth.DatedStore, act auth.Act, dry bool) (guard.ClockAcceptance, error)
 	AllowSource(ctx context.Context, addr netip.Addr, d time.Duration, act auth.Act) (auth.AllowedSource, error)

@@ -230,7 +230,7 @@ func (s *Server) summary(a auth.Account, rules auth.Rules, now time.Time) Summar
 		Failures:        a.Failures,
 		Restored:        a.Restored.UTC(),
 		PasswordSince:   a.Password.Since.UTC(),
-		PasswordExpires: rules.ExpiresAt(a).UTC(),
+		PasswordExpires: rules.PasswordExpiry(a).UTC(),
 		GraceUntil:      a.GraceUntil.UTC(),
 		Sessions:        s.sessions(a.Name),
 		Mistakes:        make([]Mistake, 0, len(a.Mistakes)),

@@ -44,7 +44,7 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 		}
 	}
 	switch {
-	case r.StrangersOut(a, now):
+	case r.DailyCapReached(a, now):
 		reasons = append(reasons, e.strangersOut(lately))
 	case !lately.IsZero() && !lately.Unfamiliar: // of a day that is over
 		reasons = append(reasons, e.refusedForNow(lately))
@@ -281,7 +281,7 @@ func (e explainer) revoked() Why {
 }
 
 func (e explainer) expired() Why {
-	at, months := e.rules.ExpiresAt(e.Account), e.rules.Password.Months
+	at, months := e.rules.PasswordExpiry(e.Account), e.rules.Password.Months
 	howEN, howVI := e.how()
 	return Why{
 		Outcome: auth.Expired.String(),
@@ -436,7 +436,7 @@ func (e explainer) failures() Why {
 }
 
 func (e explainer) expiring() Why {
-	at := e.rules.ExpiresAt(e.Account)
+	at := e.rules.PasswordExpiry(e.Account)
 	howEN, howVI := e.how()
 	w := Why{
 		Outcome: auth.Accepted.String(),

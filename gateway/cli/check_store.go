@@ -94,7 +94,7 @@ func (k *check) rules(r postgres.Report) {
 		k.say("failed", "rules", err.Error())
 		return
 	}
-	differences := k.config.Agreement().Against(agreed)
+	differences := k.config.Agreement().Differences(agreed)
 	switch {
 	case len(agreed) == 0:
 		k.say("ok", "rules", "the next gateway that starts writes down what all must have in common")

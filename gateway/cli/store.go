@@ -37,13 +37,13 @@ func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts
 	o.Log, o.Recorder = g.Log, counts
 	var now func() time.Time
 	opened := make(chan struct{})
-	o.Expired = func(a *auth.Account) ([]auth.Event, bool) {
+	o.ReservationExpired = func(a *auth.Account) ([]auth.Event, bool) {
 		<-opened // the store's goroutines may be quicker than Open
 		rules, running := g.Rules()
 		if !running {
 			rules = c.Rules()
 		}
-		return rules.Lapsed(a, now())
+		return rules.ReservationExpired(a, now())
 	}
 	store, err := postgres.Open(ctx, o)
 	if err != nil {

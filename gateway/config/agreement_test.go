@@ -113,7 +113,7 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 	} {
 		c := builtIn()
 		change(c)
-		if d := c.Agreement().Against(base); len(d) != 1 || d[0].Setting != name {
+		if d := c.Agreement().Differences(base); len(d) != 1 || d[0].Setting != name {
 			t.Errorf("another %s: differences %v", name, d)
 		}
 	}
@@ -127,7 +127,7 @@ func TestEachSettingThatIsAgreedOnMakesADifference(t *testing.T) {
 	// Their order makes no difference.
 	one, other := builtIn(), builtIn()
 	one.Domains, other.Domains = []string{"a.test", "b.test"}, []string{"b.test", "a.test"}
-	if d := one.Agreement().Against(other.Agreement()); len(d) > 0 {
+	if d := one.Agreement().Differences(other.Agreement()); len(d) > 0 {
 		t.Errorf("domains in another order: %v", d)
 	}
 }
@@ -141,12 +141,12 @@ func TestGatewaysOfOneProtocolEachAgreeOnWhatTheMailServerIsAsked(t *testing.T) 
 		}
 		reader.SMTP.Listen, reader.IMAP.Upstream.LoginName = nil, LoginLocal
 		sender.IMAP.Listen, sender.SMTP.Upstream.LoginName = nil, LoginAddress
-		differences := sender.Agreement().Against(reader.Agreement())
+		differences := sender.Agreement().Differences(reader.Agreement())
 		if differ := len(differences) > 0; differ != (len(domains) > 0) {
 			t.Errorf("domains %v: %v", domains, differences)
 		}
 		sender.SMTP.Upstream.LoginName = LoginLocal
-		if differences := sender.Agreement().Against(reader.Agreement()); len(differences) > 0 {
+		if differences := sender.Agreement().Differences(reader.Agreement()); len(differences) > 0 {
 			t.Errorf("domains %v, alike: %v", domains, differences)
 		}
 	}

@@ -19,7 +19,7 @@ func (c *Config) Rules() auth.Rules {
 		Lockout: auth.Lockout{
 			Mode: r.Lockout.Mode, Tolerated: r.Lockout.Tolerated, ForgetAfter: r.Lockout.ForgetAfter, UnlockAfter: r.Lockout.UnlockAfter,
 			CountPrevious: r.Lockout.CountPreviousPassword, CountRepeats: r.Lockout.CountRepeats,
-			StrangersAfter: strangers, ForgetUnknown: c.Store.ForgetUnknownAfter,
+			DailyFailureCap: strangers, ForgetUnknown: c.Store.ForgetUnknownAfter,
 		},
 		Dormancy: auth.Dormancy{
 			Mode: r.Dormancy.Mode, Months: r.Dormancy.Months, DoorsComplete: r.Dormancy.DoorsComplete,

@@ -291,7 +291,7 @@ type Throttle struct {
 	Accounts int           `yaml:"accounts"`
 	Failures int           `yaml:"failures"`
 	Locks    int           `yaml:"locks"`
-	// StrangersAfter is [auth.Lockout].StrangersAfter.
+	// StrangersAfter is [auth.Lockout].DailyFailureCap.
 	StrangersAfter int `yaml:"strangers_after"`
 	// KnownNetworks are the networks of the organisation's own offices.
 	KnownNetworks []KnownNetwork `yaml:"known_networks"`

@@ -145,7 +145,7 @@ func builtIn() *Config {
 		Audit: Audit{KeepDays: 400},
 		Throttle: Throttle{
 			Enabled: true, Window: throttle.DefaultWindow, Accounts: throttle.DefaultAccounts, Failures: throttle.DefaultFailures,
-			Locks: throttle.DefaultLocks, StrangersAfter: rules.Lockout.StrangersAfter,
+			Locks: throttle.DefaultLocks, StrangersAfter: rules.Lockout.DailyFailureCap,
 		},
 		Limits: Limits{
 			Connections: 20_000, ConnectionsPerSource: 2_000, LoginTimeout: time.Minute, LoginTotal: 3 * time.Minute,

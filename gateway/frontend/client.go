@@ -37,7 +37,7 @@ type Client struct {
 	conn    net.Conn
 	secured bool
 
-	mistakes *auth.Mistaken
+	mistakes *auth.RejectedPasswords
 	bad      int       // commands
 	failed   int       // logins
 	refused  time.Time // the latest login with credentials
@@ -56,7 +56,7 @@ var past = time.Unix(1, 0)
 func newClient(v *serving, conn net.Conn) *Client {
 	c := &Client{
 		serving: v, ID: ID(), begun: time.Now(), Peer: Source(conn),
-		mistakes: new(auth.Mistaken),
+		mistakes: new(auth.RejectedPasswords),
 	}
 	c.raw, c.gate = Watch(conn)
 	c.conn, c.Input = c.raw, NewInput(c.raw)
@@ -259,7 +259,7 @@ func (c *Client) handshake() bool {
 	c.gate.Handshake()
 	secured := tls.Server(c.raw, c.serving.tls)
 	err := secured.Handshake()
-	c.serving.recorder().Handshaken(c.serving.protocol.Name, err)
+	c.serving.recorder().RecordHandshake(c.serving.protocol.Name, err)
 	if err != nil {
 		c.Log.Debug("TLS handshake", "err", err)
 		return false

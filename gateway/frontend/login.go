@@ -86,7 +86,7 @@ func (c *Client) Login(l Login) error {
 	}()
 	asked := false
 	attempt := auth.Attempt{
-		Session: c.ID, Protocol: c.serving.protocol.Name, Source: c.source, Mistakes: c.mistakes, Connected: c.begun,
+		Session: c.ID, Protocol: c.serving.protocol.Name, Source: c.source, Rejected: c.mistakes, Connected: c.begun,
 		Mechanism: l.Mechanism, Login: l.Login, Authorize: l.Authorize, Password: l.Password, Program: l.Program,
 		Verify: func(ctx context.Context, name auth.Name) auth.Answer {
 			opened, answer := l.Verify(ctx, name, asked)

@@ -24,8 +24,8 @@ type Recorder interface {
 	// Opened and Closed are called once for each connection.
 	Opened(auth.Protocol)
 	Closed(auth.Protocol)
-	// Handshaken is called for each TLS handshake; the error says why it failed.
-	Handshaken(auth.Protocol, error)
+	// RecordHandshake is called for each TLS handshake; the error says why it failed.
+	RecordHandshake(auth.Protocol, error)
 	// Panicked is called for each panic, which has cost one connection.
 	Panicked(auth.Protocol)
 	// Relayed is called as octets arrive at the other side.
@@ -283,11 +283,11 @@ func positive[T int | time.Duration](value, otherwise T) T {
 // uncounted is the recorder of a server that has none.
 type uncounted struct{}
 
-func (uncounted) Opened(auth.Protocol)                {}
-func (uncounted) Closed(auth.Protocol)                {}
-func (uncounted) Handshaken(auth.Protocol, error)     {}
-func (uncounted) Panicked(auth.Protocol)              {}
-func (uncounted) Relayed(auth.Protocol, int64, int64) {}
+func (uncounted) Opened(auth.Protocol)                 {}
+func (uncounted) Closed(auth.Protocol)                 {}
+func (uncounted) RecordHandshake(auth.Protocol, error) {}
+func (uncounted) Panicked(auth.Protocol)               {}
+func (uncounted) Relayed(auth.Protocol, int64, int64)  {}
 
 // Ways in which a dialogue ends without a farewell.
 var (

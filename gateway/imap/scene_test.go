@@ -270,7 +270,7 @@ type recorder struct {
 func (r *recorder) Opened(auth.Protocol)   { r.do(func() { r.opened++ }) }
 func (r *recorder) Closed(auth.Protocol)   { r.do(func() { r.closed++ }) }
 func (r *recorder) Panicked(auth.Protocol) { r.do(func() { r.panics++ }) }
-func (r *recorder) Handshaken(_ auth.Protocol, err error) {
+func (r *recorder) RecordHandshake(_ auth.Protocol, err error) {
 	r.do(func() {
 		r.handshakes++
 		if err != nil {

@@ -190,13 +190,13 @@ func TestTheGuardLearnsEverythingOfAnAttempt(t *testing.T) {
 	a := made[0]
 	source := netip.MustParseAddrPort(c.LocalAddr().String())
 	if a.Protocol != auth.IMAP || a.Mechanism != auth.Plain || a.Source != source || a.Authorize != "boss@congthu.test" ||
-		a.Login != owner || a.Password.Reveal() != password || a.Session == "" || a.Mistakes == nil {
+		a.Login != owner || a.Password.Reveal() != password || a.Session == "" || a.Rejected == nil {
 		t.Errorf("attempt %+v", a)
 	}
 	if a.Connected.Before(before) || a.Connected.After(opened) || made[1].Connected != a.Connected {
 		t.Errorf("connected at %v and %v, want between %v and %v", a.Connected, made[1].Connected, before, opened)
 	}
-	if made[1].Mechanism != auth.LoginCommand || made[1].Mistakes != a.Mistakes || made[1].Session != a.Session {
+	if made[1].Mechanism != auth.LoginCommand || made[1].Rejected != a.Rejected || made[1].Session != a.Session {
 		t.Errorf("second attempt %+v", made[1])
 	}
 }

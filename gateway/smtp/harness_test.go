@@ -95,7 +95,7 @@ func (r *records) do(f func()) { r.mu.Lock(); defer r.mu.Unlock(); f() }
 func (r *records) Opened(auth.Protocol)   { r.do(func() { r.opened++ }) }
 func (r *records) Closed(auth.Protocol)   { r.do(func() { r.closed++ }) }
 func (r *records) Panicked(auth.Protocol) { r.do(func() { r.panics++ }) }
-func (r *records) Handshaken(_ auth.Protocol, err error) {
+func (r *records) RecordHandshake(_ auth.Protocol, err error) {
 	r.do(func() {
 		r.handshakes++
 		if err != nil {

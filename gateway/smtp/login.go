@@ -110,7 +110,7 @@ func (s *session) attempt(mechanism auth.Mechanism, identity, username, password
 	frontend.OnFreshStack(func() {
 		verdict = s.server.Guard.Attempt(s.ctx, auth.Attempt{
 			Session: s.id, Protocol: auth.SMTP, Mechanism: mechanism, Source: s.source,
-			Login: username, Authorize: identity, Password: secret, Mistakes: &s.mistakes, Connected: s.conn.opened,
+			Login: username, Authorize: identity, Password: secret, Rejected: &s.mistakes, Connected: s.conn.opened,
 			Verify: func(ctx context.Context, name auth.Name) auth.Answer { return e.verify(ctx, name, secret) },
 		})
 	})

@@ -291,7 +291,7 @@ func TestTheConnectionRemembersItsMistakesForTheGuard(t *testing.T) {
 	if len(asked) != 4 {
 		t.Fatalf("%d attempts, want 4", len(asked))
 	}
-	if asked[0].Mistakes == nil || asked[0].Mistakes != asked[1].Mistakes || asked[0].Mistakes != asked[2].Mistakes || asked[0].Mistakes == asked[3].Mistakes {
+	if asked[0].Rejected == nil || asked[0].Rejected != asked[1].Rejected || asked[0].Rejected != asked[2].Rejected || asked[0].Rejected == asked[3].Rejected {
 		t.Error("the memory of mistakes is not one per connection")
 	}
 	if at := asked[0].Connected; at.Before(before) || at.After(opened) || at != asked[1].Connected {

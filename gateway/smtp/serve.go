@@ -101,7 +101,7 @@ func (d *door) serve(ctx context.Context, inner net.Conn) {
 	var err error
 	frontend.OnFreshStack(func() { err = c.secure(ctx, d.tls) })
 	if d.Recorder != nil {
-		d.Recorder.Handshaken(auth.SMTP, err)
+		d.Recorder.RecordHandshake(auth.SMTP, err)
 	}
 	if err != nil {
 		log.Debug("no TLS", "err", err)

@@ -29,8 +29,8 @@ type Upstream interface {
 type Recorder interface {
 	Opened(auth.Protocol)
 	Closed(auth.Protocol)
-	// Handshaken is told of every TLS handshake; the error is nil for success.
-	Handshaken(auth.Protocol, error)
+	// RecordHandshake is told of every TLS handshake; the error is nil for success.
+	RecordHandshake(auth.Protocol, error)
 	// Panicked is told of every panic, which has cost one connection.
 	Panicked(auth.Protocol)
 	// Relayed is told, at the end of a connection, how many octets it carried.

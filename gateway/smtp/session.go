@@ -29,7 +29,7 @@ type session struct {
 	log    *slog.Logger
 
 	// Before login.
-	mistakes auth.Mistaken
+	mistakes auth.RejectedPasswords
 	failures int
 
 	// After login. up stays set when the connection is lost.
