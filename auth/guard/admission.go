@@ -157,7 +157,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	}
 	if elsewhere == auth.Locked || t.rules.Locked(t.account, t.now()) {
 		// Perhaps by another gateway, whose event has not been heard yet.
-		t.forgetKnown(t.name)
+		t.void(t.name)
 		t.release(ctx) // a clock that was set back may have given it a slot before
 		return true, auth.Verdict{Outcome: auth.Locked}
 	}

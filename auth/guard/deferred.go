@@ -386,7 +386,7 @@ func (g *Guard) update(ctx context.Context, d *debt) error {
 	if g.Rules().Locked(a, g.now()) {
 		// By this settlement; or by an earlier call for it, of which the store gave no
 		// answer; or meanwhile. What was known before the lock is void.
-		g.forgetKnown(d.name)
+		g.void(d.name)
 		g.gates.wakeAll(d.name)
 		return nil
 	}

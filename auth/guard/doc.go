@@ -21,7 +21,11 @@
 //     account; lately.go, refusal.go: what support staff see of the last attempts;
 //   - actions.go, allow.go, import.go, merge.go: what administrators do; sweep.go and
 //     stats.go: what is done with all accounts; clock.go: a clock that is wrong;
-//   - replicas.go, forgive.go: what other gateways on the same store did.
+//   - memory.go: what a process remembers of accounts beside the store, and what ends
+//     it; refusal.go and lately.go: what of it support staff look for, repeats.go: wrong
+//     passwords that are repeated;
+//   - replicas.go: what other gateways on the same store did; forgive.go: an unlock, here
+//     or there.
 //
 // A guard sees no socket and knows no protocol: [auth.Attempt].Verify is the function
 // that asks the mail server. It decides by what the store says and keeps in memory

@@ -81,17 +81,9 @@ type Guard struct {
 	once   sync.Once
 	key    [32]byte // of digests; lives and dies with the process
 	// digesters are digesters of that key that nobody uses.
-	digesters  sync.Pool
-	gates      gates
-	known      lru.Map[auth.Name, knownGood]
-	voided     generations                         // of known
-	entries    lru.Map[auth.Digest, entry]         // of wrong passwords, where not each repeat counts
-	alerted    lru.Map[auth.Digest, string]        // the day on which an account and program was told that its password runs out
-	refusals   lru.Map[auth.Name, refusals]        // unasked
-	unanswered lru.Map[auth.Name, Refusal]         // by the mail server
-	origins    lru.Map[auth.Name, auth.Origin]     // of last logins
-	tried      lru.Map[auth.Name, []triedPassword] // lately, and wrong
-	forgiven   lru.Map[auth.Name, time.Time]       // the latest unlock of a name that was applied here
+	digesters sync.Pool
+	gates     gates
+	memory
 	sharing    sharing
 	shares     lru.Map[netip.Prefix, share]
 	taking     sync.Mutex   // held while a share is looked at and used
@@ -214,12 +206,7 @@ func (g *Guard) init() {
 		if g.WatchClock && g.Now != nil {
 			g.clockAhead.Store(int64(g.Now().Sub(g.began.Round(0))))
 		}
-		g.known = lru.New[auth.Name, knownGood](cmp.Or(g.KnownGood, 100_000))
-		g.entries = lru.New[auth.Digest, entry](maxEntries)
-		g.alerted = lru.New[auth.Digest, string](maxEntries)
-		g.refusals, g.unanswered = lru.New[auth.Name, refusals](maxRefusals), lru.New[auth.Name, Refusal](maxRefusals)
-		g.forgiven = lru.New[auth.Name, time.Time](maxRefusals)
-		g.origins, g.tried = lru.New[auth.Name, auth.Origin](maxOrigins), lru.New[auth.Name, []triedPassword](maxRefusals)
+		g.memory.make(g.KnownGood)
 		g.shares = lru.New[netip.Prefix, share](maxShares)
 		g.logins = make(map[auth.Name]time.Time)
 		g.allowed = make(map[netip.Prefix]auth.AllowedSource)
@@ -250,7 +237,7 @@ func (g *Guard) reached() { g.contact.Store(int64(time.Since(g.began))) }
 func (g *Guard) storeTimeout() time.Duration { return cmp.Or(g.StoreTimeout, 10*time.Second) }
 
 func (g *Guard) endSessions(name auth.Name) {
-	g.forgetKnown(name)
+	g.void(name)
 	if g.EndSessions != nil {
 		g.EndSessions(name)
 	}

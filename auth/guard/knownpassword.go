@@ -4,33 +4,10 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"congthu/auth"
-	"congthu/auth/internal/lru"
 )
-
-// generations tell whether what is known of a name was made void while a login was
-// being settled: then the login must not write down what it saw before that. They
-// are counters that names share, so that any number of names needs no more room;
-// another name's event costs a login nothing but that it is not remembered, and the
-// next one is. The zero generations are ready for use.
-type generations [1024]atomic.Uint64
-
-// of returns the counter of a name.
-func (g *generations) of(name auth.Name) *atomic.Uint64 { return &g[lru.Shard(name, len(g))] }
-
-// forgetKnown makes void what is known of an account: its passwords that were
-// accepted, and the account as it was then, by which a login goes on while the
-// store is down. It is called after everything that locks or revokes, here or at
-// another gateway, and when an attempt finds that this has happened.
-func (g *Guard) forgetKnown(name auth.Name) {
-	// In this order: a login that is being settled either sees the new generation,
-	// or has written what is removed then.
-	g.voided.of(name).Add(1)
-	g.known.Remove(name)
-}
 
 // knownGood is what is known of the passwords that were accepted for an account.
 type knownGood struct {
@@ -133,9 +110,9 @@ func (t *try) isGood() (good bool) {
 	if _, wrong := t.entries.Get(t.digest); wrong {
 		return false // when it was counted; repeated, it takes no comparison
 	}
-	most := t.rules.Lockout.Tolerated
+	most, now := t.rules.Lockout.Tolerated, t.now()
 	t.known.Alter(t.name, func(k *knownGood) {
-		if len(k.unpaid) > 0 && k.day != t.rules.Day(t.now()) {
+		if len(k.unpaid) > 0 && k.day != t.rules.Day(now) {
 			k.unpaid = nil
 		}
 		switch {
@@ -146,8 +123,8 @@ func (t *try) isGood() (good bool) {
 		default:
 			t.compared, t.missedGood = k.accepted[0].digest, true
 			k.misses++
-			k.missed = t.now()
-			k.day, k.unpaid = t.rules.Day(k.missed), append(slices.Clone(k.unpaid), t.digest)
+			k.missed = now
+			k.day, k.unpaid = t.rules.Day(now), append(slices.Clone(k.unpaid), t.digest)
 		}
 	})
 	return good
@@ -169,5 +146,6 @@ func (t *try) missed() {
 	if t.missedGood {
 		return
 	}
-	t.known.Alter(t.name, func(k *knownGood) { k.misses, k.missed = k.misses+1, t.now() })
+	now := t.now()
+	t.known.Alter(t.name, func(k *knownGood) { k.misses, k.missed = k.misses+1, now })
 }

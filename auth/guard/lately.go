@@ -49,44 +49,57 @@ const maxTried = 8
 
 // noteTried remembers a wrong password of an account. What a locked account is tried
 // with is not judged: it is remembered only where it is known to be wrong.
-func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict) {
+func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict, now time.Time) {
 	if a.SSO || !v.Known {
 		return
 	}
 	latest := triedPassword{
 		Tried: Tried{
-			First: g.now(), Last: g.now(), Times: 1,
+			First: now, Last: now, Times: 1,
 			Source: a.Source.Addr().Unmap(), Protocol: a.Protocol, Program: auth.ProgramName(a.Program),
 		},
 		digest: g.digest(v.Name, a.Password),
 	}
-	g.tried.Update(v.Name, func(all []triedPassword) []triedPassword {
-		wrong := func(p triedPassword) bool { return p.digest == latest.digest }
-		if v.Outcome == auth.Locked && !slices.ContainsFunc(all, wrong) {
-			return all
-		}
-		kept := make([]triedPassword, 0, len(all)+1)
-		for _, p := range all {
-			if wrong(p) && p.Source == latest.Source && p.Protocol == latest.Protocol && p.Program == latest.Program {
-				latest.First, latest.Times = p.First, p.Times+1
-				continue
+	if v.Outcome == auth.Locked {
+		g.recent.Alter(v.Name, func(r *recent) {
+			if slices.ContainsFunc(r.tried, latest.same) {
+				r.tried = latest.after(r.tried)
 			}
-			kept = append(kept, p)
-		}
-		kept = append(kept, latest)
-		return kept[max(0, len(kept)-maxTried):]
+		})
+		return
+	}
+	g.recent.Update(v.Name, func(r recent) recent {
+		r.tried = latest.after(r.tried)
+		return r
 	})
+}
+
+// same reports whether another try was with the same password.
+func (p triedPassword) same(other triedPassword) bool { return p.digest == other.digest }
+
+// after returns a list of tries with one more, which takes the place of an equal one.
+func (p triedPassword) after(all []triedPassword) []triedPassword {
+	kept := make([]triedPassword, 0, len(all)+1)
+	for _, other := range all {
+		if p.same(other) && p.Source == other.Source && p.Protocol == other.Protocol && p.Program == other.Program {
+			p.First, p.Times = other.First, other.Times+1
+			continue
+		}
+		kept = append(kept, other)
+	}
+	kept = append(kept, p)
+	return kept[max(0, len(kept)-maxTried):]
 }
 
 // LatelyTried returns the wrong passwords that came to this process for an account
 // within a day, since it was unlocked last, in the order of their latest tries.
 func (g *Guard) LatelyTried(name auth.Name) []Tried {
 	g.init()
-	all, _ := g.tried.Get(name)
+	lately, _ := g.recent.Get(name)
 	now := g.now()
 	var digests []auth.Digest
 	var found []Tried
-	for _, p := range all {
+	for _, p := range lately.tried {
 		if now.Sub(p.Last) >= refusalMemory {
 			continue
 		}
@@ -98,11 +111,4 @@ func (g *Guard) LatelyTried(name auth.Name) []Tried {
 		found = append(found, p.Tried)
 	}
 	return found
-}
-
-// forgetTried forgets the wrong passwords of an account that came up to an instant.
-func (g *Guard) forgetTried(name auth.Name, upto time.Time) {
-	g.tried.RemoveIf(name, func(all []triedPassword) bool {
-		return !slices.ContainsFunc(all, func(p triedPassword) bool { return p.Last.After(upto) })
-	})
 }

@@ -98,7 +98,7 @@ func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, 
 			return after, fmt.Errorf("store: %w", err)
 		}
 		// A lock must be known before its owner is asked for a password again.
-		g.forgetKnown(account)
+		g.void(account)
 		for _, e := range happened {
 			if e.Kind == auth.AccountLocked || e.Kind == auth.AccountRevoked {
 				g.endSessions(account)

@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"congthu/auth"
@@ -32,36 +33,40 @@ var ErrUnfamiliar = errors.New("too many wrong passwords for the account today, 
 // refusalMemory is how long a process remembers what support staff look for.
 const refusalMemory = 24 * time.Hour
 
-// maxRefusals is how many names have their latest refusal of each sort remembered.
-const maxRefusals = 4096
-
 // noteLately remembers a refusal until the next login from its source or unlock, and
 // that the mail server gave no verdict until it gives one.
 //
 // It also remembers where logins and wrong passwords came from.
 func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
+	if v.Name == "" {
+		return
+	}
+	now, source := g.now(), auth.Source(a.Source.Addr())
 	switch v.Outcome {
 	case auth.Accepted:
-		g.origins.Put(v.Name, auth.OriginOf(a, g.now()))
-	case auth.WrongPassword, auth.RepeatedPassword, auth.Locked:
-		g.noteTried(a, v)
-	}
-	switch {
-	case v.Name == "":
-	case v.Outcome == auth.Throttled, v.Outcome == auth.Busy:
-		latest := Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome, Unfamiliar: errors.Is(v.Err, ErrUnfamiliar)}
-		g.refusals.Update(v.Name, func(r refusals) refusals {
-			r.add(latest)
+		g.origins.Put(v.Name, auth.OriginOf(a, now))
+		g.recent.Alter(v.Name, func(r *recent) {
+			r.refused.loggedIn(source)
+			r.unanswered = Refusal{}
+		})
+		g.recent.RemoveIf(v.Name, recent.isZero)
+	case auth.Throttled, auth.Busy:
+		latest := Refusal{At: now, Source: a.Source, Outcome: v.Outcome, Unfamiliar: errors.Is(v.Err, ErrUnfamiliar)}
+		g.recent.Update(v.Name, func(r recent) recent {
+			r.refused.add(latest)
 			return r
 		})
-	case v.Outcome == auth.Unavailable, v.Outcome == auth.StoreUnavailable:
-		g.unanswered.Put(v.Name, Refusal{At: g.now(), Source: a.Source, Outcome: v.Outcome})
-	case v.Outcome == auth.Accepted:
-		g.refusals.Alter(v.Name, func(r *refusals) { r.loggedIn(auth.Source(a.Source.Addr())) })
-		g.refusals.RemoveIf(v.Name, func(r refusals) bool { return len(r) == 0 })
-		g.unanswered.Remove(v.Name)
-	case v.Outcome == auth.WrongPassword, v.Outcome == auth.PreviousPassword, v.Outcome == auth.Refused, v.Outcome == auth.Revoked, v.Outcome == auth.Expired:
-		g.unanswered.Remove(v.Name)
+	case auth.Unavailable, auth.StoreUnavailable:
+		g.recent.Update(v.Name, func(r recent) recent {
+			r.unanswered = Refusal{At: now, Source: a.Source, Outcome: v.Outcome}
+			return r
+		})
+	case auth.WrongPassword, auth.PreviousPassword, auth.Refused, auth.Revoked, auth.Expired:
+		g.recent.Alter(v.Name, func(r *recent) { r.unanswered = Refusal{} })
+	}
+	switch v.Outcome {
+	case auth.WrongPassword, auth.RepeatedPassword, auth.Locked:
+		g.noteTried(a, v, now)
 	}
 }
 
@@ -70,8 +75,8 @@ func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
 // after it from the same source.
 func (g *Guard) LatelyRefused(name auth.Name) Refusal {
 	g.init()
-	r, _ := g.refusals.Get(name)
-	return g.lately(r.latest())
+	r, _ := g.recent.Get(name)
+	return g.lately(r.refused.latest())
 }
 
 // LatelyUnanswered returns the latest attempt on the account within a day to which the
@@ -79,8 +84,8 @@ func (g *Guard) LatelyRefused(name auth.Name) Refusal {
 // if there was no verdict since. There is nothing about it to unlock.
 func (g *Guard) LatelyUnanswered(name auth.Name) Refusal {
 	g.init()
-	r, _ := g.unanswered.Get(name)
-	return g.lately(r)
+	r, _ := g.recent.Get(name)
+	return g.lately(r.unanswered)
 }
 
 func (g *Guard) lately(r Refusal) Refusal {
@@ -88,4 +93,47 @@ func (g *Guard) lately(r Refusal) Refusal {
 		return Refusal{}
 	}
 	return r
+}
+
+// refusals are the attempts on one name that a process has refused for now: the
+// latest of each source, the latest first, at most refusedSources. An unlock lets the
+// account be tried from there again, and its owner is one of them. A list is not altered
+// but replaced, since it is read without a lock.
+type refusals []Refusal
+
+// refusedSources bounds the sources of the refusals of one name.
+const refusedSources = 8
+
+// latest is the latest of them; zero for none.
+func (r refusals) latest() Refusal {
+	if len(r) == 0 {
+		return Refusal{}
+	}
+	return r[0]
+}
+
+// sources are where they came from.
+func (r refusals) sources() []netip.Prefix {
+	all := make([]netip.Prefix, len(r))
+	for i, refusal := range r {
+		all[i] = auth.Source(refusal.Source.Addr())
+	}
+	return all
+}
+
+// add notes one more.
+func (r *refusals) add(latest Refusal) {
+	source := auth.Source(latest.Source.Addr())
+	others := slices.DeleteFunc(slices.Clone(*r), func(other Refusal) bool { return auth.Source(other.Source.Addr()) == source })
+	*r = slices.Insert(others, 0, latest)
+	*r = (*r)[:min(len(*r), refusedSources)]
+}
+
+// loggedIn drops what a login from a source has ended: what was refused there, and
+// what had waited too long for others. A login from elsewhere says nothing of a source
+// that is refused.
+func (r *refusals) loggedIn(source netip.Prefix) {
+	*r = slices.DeleteFunc(slices.Clone(*r), func(refusal Refusal) bool {
+		return refusal.Outcome == auth.Busy || auth.Source(refusal.Source.Addr()) == source
+	})
 }

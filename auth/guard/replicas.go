@@ -31,7 +31,7 @@ func (g *Guard) OnRemoteEvent(e auth.Event) {
 			// Made by wrong passwords: sessions go on, or anybody could disconnect
 			// anybody. But while the store is down nobody may go on by what was
 			// known before the lock.
-			g.forgetKnown(account)
+			g.void(account)
 		} else {
 			g.endSessions(account)
 		}
@@ -39,7 +39,7 @@ func (g *Guard) OnRemoteEvent(e auth.Event) {
 		g.endSessions(account)
 	case auth.AccountMerged:
 		// Perhaps it is locked now. What ends sessions has an event of its own.
-		g.forgetKnown(account)
+		g.void(account)
 	case auth.AccountUnlocked:
 		// Not what came since: this may be late, or the echo of an unlock made here.
 		if e.Actor == auth.ByGateway {

@@ -195,7 +195,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 	if t.counter != "" {
 		own = 0 // the slot is the counter's
 	}
-	generation := t.voided.of(t.name).Load()
+	generation := t.generation(t.name)
 	account := t.account
 	elsewhere, err := t.elsewhere(ctx)
 	switch {
@@ -211,7 +211,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 	if v.Outcome == auth.Locked || v.Outcome == auth.Revoked {
 		// What the store has said of the account counts, whether or not it failed
 		// after that.
-		t.forgetKnown(t.name)
+		t.void(t.name)
 	}
 	if err != nil {
 		if t.good && t.offlineGrace() {
@@ -295,8 +295,7 @@ func (t *try) accepted(account auth.Account, generation uint64, o auth.Observati
 		t.gates.wake(t.name)
 		return
 	}
-	unchanged := func() bool { return t.voided.of(t.name).Load() == generation }
-	k, remembered := t.known.UpdateIf(t.name, unchanged, func(k knownGood) knownGood {
+	k, remembered := t.remember(t.name, generation, func(k knownGood) knownGood {
 		k.accept(t.digest, t.source, o, account)
 		return k
 	})
