@@ -3,12 +3,15 @@ package postgres
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"congthu/auth"
 	"congthu/auth/audit"
@@ -202,9 +205,29 @@ func TestAPoolerWithoutRoomIsNamed(t *testing.T) {
 	t.Parallel()
 	for _, settings := range [][]string{{"default_pool_size = 1"}, {"max_client_conn = 1"}} {
 		dsn := pgtest.Shared(t).Pool(t, settings...).Through(database(t))
-		_, err := Open(t.Context(), Options{DSN: dsn, ConnectTimeout: 500 * time.Millisecond})
+		_, err := Open(t.Context(), Options{DSN: dsn, ConnectTimeout: 3 * time.Second})
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "default_pool_size") {
 			t.Errorf("%v: %v", settings, err)
+		}
+	}
+}
+
+// TestADatabaseThatGoesDownBetweenTwoConnectionsIsNotTheirPoolersFault.
+func TestADatabaseThatGoesDownBetweenTwoConnectionsIsNotTheirPoolersFault(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]error{
+		"unreachable":   &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED},
+		"shutting down": &pgconn.PgError{Severity: "FATAL", Code: "57P03", Message: "the database system is shutting down"},
+		"as PgBouncer says it": &pgconn.PgError{Severity: "FATAL", Code: "08P01",
+			Message: "server login has been failing, try again later (server_login_retry)"},
+	} {
+		s := open(t, Options{DSN: pgtest.Shared(t).Pool(t).Through(database(t))})
+		first := connected(t, s)
+		behind := &Store{o: s.o, config: s.config.Copy(), session: s.session} // its own, or the store connects with it
+		behind.config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, broken }
+		_, err := behind.findPooler(t.Context(), first)
+		if err = explain(t.Context(), err); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v, want ErrUnreachable", name, err)
 		}
 	}
 }

@@ -126,6 +126,9 @@ func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err 
 		return p, err
 	}
 	other, err := s.connect(ctx)
+	if err != nil && !noRoom(err) {
+		return p, err // the database has gone down meanwhile, or the pooler
+	}
 	if err != nil {
 		return p, fmt.Errorf("%w: the pooler in front of it gives no second connection: give it room for all that the gateways may open, %d each (PgBouncer: default_pool_size, max_client_conn): %w",
 			ErrRefused, s.wanted(), err)
@@ -169,6 +172,21 @@ func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err 
 		err = fmt.Errorf("%w: what one connection has left in it (prepared statements, locks) the next finds: remove server_reset_query from pgbouncer.ini, or make it DISCARD ALL, which is its default", ErrPooled)
 	}
 	return p, err
+}
+
+// noRoom reports whether a pooler had no room for one more connection. It says so, or
+// lets the connection wait for a session until the time-out is over.
+func noRoom(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	// PgBouncer 1.18 has one SQLSTATE, 08P01, for whatever it says itself.
+	return e.Code == "53300" || slices.ContainsFunc([]string{"no more connections allowed", "query_wait_timeout", "_client_conn"},
+		func(words string) bool { return strings.Contains(e.Message, words) })
 }
 
 // shared explains errors that only sessions that are shared bring about.
