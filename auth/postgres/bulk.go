@@ -93,9 +93,16 @@ var writeStage = `INSERT INTO accounts (` + accountColumns + `) SELECT ` + accou
 // database fails: the caller may.
 func (s *Store) UpdateAll(ctx context.Context, names []auth.Name, change auth.Change) (written int, err error) {
 	defer s.operated(auth.OpUpdateAll, time.Now(), &err)
-	if s.isClosed() {
-		return 0, ErrClosed
+	ctx, end, err := s.call(ctx)
+	if err != nil {
+		return 0, err
 	}
+	defer end()
+	defer func() {
+		if err != nil && s.isClosed() {
+			err = fmt.Errorf("%w: %w", ErrClosed, err)
+		}
+	}()
 	b := &bulk{Store: s, change: change, drafts: make([]draft, len(names)), places: make(map[auth.Name]int, len(names))}
 	for i, name := range names {
 		b.drafts[i] = draft{name: name}

@@ -60,6 +60,8 @@ func explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return err
+	case errors.Is(err, errWarned) && !errors.Is(err, ErrUnconfirmed):
+		return fmt.Errorf("%w: %w: %s", ErrUnconfirmed, err, mendStandby)
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding), errors.Is(err, ErrPooled), errors.Is(err, ErrRefused),
 		errors.Is(err, ErrMalformed), errors.Is(err, ErrUnconfirmed), errors.Is(err, auth.ErrDisagreement),
 		errors.Is(err, ErrOccupied), errors.Is(err, ErrHalfCopied), errors.Is(err, ErrUnequal),
@@ -100,7 +102,7 @@ func explain(ctx context.Context, err error) error {
 // lost reports whether an error means that the connection is gone, or could not
 // be made; another may do.
 func lost(err error) bool {
-	if err == nil || errors.Is(err, errDeclaredDead) || errors.Is(err, ErrUnconfirmed) {
+	if err == nil || errors.Is(err, errDeclaredDead) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, errWarned) {
 		return false
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
@@ -121,7 +123,7 @@ func again(err error) bool {
 	case serializationFailure, deadlockDetected:
 		return true
 	}
-	if errors.Is(err, errDeclaredDead) {
+	if errors.Is(err, errDeclaredDead) || errors.Is(err, errWarned) && !errors.Is(err, ErrUnconfirmed) {
 		return true
 	}
 	// Nobody to talk to is for the caller to wait out; a server that has just

@@ -54,6 +54,9 @@ func (s *Store) link(ctx context.Context, session settings) (*link, error) {
 	return l, nil
 }
 
+// mendStandby is what an operator can do about a commit that is not confirmed.
+const mendStandby = "look at pg_stat_replication; bring the standby back, or take it out of synchronous_standby_names, and do not cancel what waits"
+
 // errWarned: a commit came back with a warning.
 var errWarned = errors.New("the database has committed with a warning")
 
@@ -90,37 +93,104 @@ func (s *Store) commit(ctx context.Context, l *link, b *pgx.Batch) error {
 	case <-ctx.Done():
 	}
 	s.awaiting.Go(func() { s.await(l, done) })
-	return fmt.Errorf("%w: it does not answer, or waits for a synchronous standby: look at pg_stat_replication; bring the standby back, "+
-		"or take it out of synchronous_standby_names, and do not cancel what waits", ErrUnconfirmed)
+	return fmt.Errorf("%w: it does not answer, or waits for a synchronous standby: %s", ErrUnconfirmed, mendStandby)
+}
+
+// call begins a call that Close waits for. Its context ends with Close: a commit of it
+// that waits for the standby is then given up, before Close looks for those.
+func (s *Store) call(ctx context.Context) (_ context.Context, end func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isClosed() {
+		return nil, nil, ErrClosed
+	}
+	s.calls.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		s.calls.Done()
+	}, nil
 }
 
 // apart makes a transaction over a link of its own, for what is rare and in no lane, and
 // makes it again while there is hope. f may run more than once, and must write whatever
 // it finds: a commit that came back in doubt is confirmed by one that writes after it.
 func (s *Store) apart(ctx context.Context, f func(context.Context, pgx.Tx) error) error {
+	ctx, end, err := s.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	return s.read(ctx, func(ctx context.Context) error {
-		l, err := s.link(ctx, s.session)
+		l, tx, err := s.begin(ctx)
 		if err != nil {
 			return err
 		}
-		err = s.over(ctx, l, f)
-		if !errors.Is(err, ErrUnconfirmed) { // or somebody else has it
+		if err = f(ctx, tx); err == nil {
+			err = s.commit(ctx, l, new(pgx.Batch))
+		}
+		switch {
+		case err == nil:
+			s.putSpare(l)
+		case !errors.Is(err, ErrUnconfirmed): // or somebody else has it
 			closeConn(l.Conn)
 		}
 		return err
 	})
 }
 
-// over makes a transaction over a link; one that fails is for the caller to end.
-func (s *Store) over(ctx context.Context, l *link, f func(context.Context, pgx.Tx) error) error {
+// begin begins a transaction over the spare link, or over a new one.
+func (s *Store) begin(ctx context.Context) (*link, pgx.Tx, error) {
+	if l := s.takeSpare(); l != nil {
+		tx, err := l.Begin(ctx)
+		if err == nil {
+			return l, tx, nil
+		}
+		closeConn(l.Conn) // the server, or a pooler, has ended it meanwhile
+		if ctx.Err() != nil {
+			return nil, nil, err
+		}
+	}
+	l, err := s.link(ctx, s.session)
+	if err != nil {
+		return nil, nil, err
+	}
 	tx, err := l.Begin(ctx)
 	if err != nil {
-		return err
+		closeConn(l.Conn)
+		return nil, nil, err
 	}
-	if err := f(ctx, tx); err != nil {
-		return err
+	return l, tx, nil
+}
+
+// spareIdle is for how long a link that is not used is believed to work. Old events are
+// removed and settings are agreed on in many transactions, one right after the other; by
+// the next night a firewall may have forgotten the connection, and nothing would answer.
+const spareIdle = time.Minute
+
+// takeSpare returns the spare link, nil for none. Who has it puts it back or closes it.
+func (s *Store) takeSpare() *link {
+	s.mu.Lock()
+	l, since := s.spare, s.spareSince
+	s.spare = nil
+	s.mu.Unlock()
+	if l != nil && time.Since(since) > spareIdle {
+		closeConn(l.Conn)
+		return nil
 	}
-	return s.commit(ctx, l, new(pgx.Batch))
+	return l
+}
+
+// putSpare keeps a link of which the last commit was confirmed. One is enough.
+func (s *Store) putSpare(l *link) {
+	s.mu.Lock()
+	l, s.spare, s.spareSince = s.spare, l, time.Now()
+	s.mu.Unlock()
+	if l != nil {
+		closeConn(l.Conn)
+	}
 }
 
 // await keeps a connection open until its commit is answered. The transaction keeps

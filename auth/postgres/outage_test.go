@@ -293,6 +293,8 @@ type way struct {
 	silent atomic.Bool // what is sent gets lost
 	closed atomic.Bool // nobody gets through
 
+	made atomic.Int64 // connections, in all
+
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 }
@@ -320,6 +322,7 @@ func route(t *testing.T, to string) *way {
 				client.Close()
 				continue
 			}
+			w.made.Add(1)
 			w.mu.Lock()
 			w.conns[client], w.conns[server] = true, true
 			w.mu.Unlock()

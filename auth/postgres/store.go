@@ -133,6 +133,11 @@ type Store struct {
 	admit, settle *lane
 	keeper        *keeper
 	awaiting      sync.WaitGroup // for commits that were given up
+	calls         sync.WaitGroup // that commit in the goroutine of their caller
+
+	mu         sync.Mutex // none of calls begins while Close does
+	spare      *link      // of [Store.apart]; nil: in use, or not made
+	spareSince time.Time
 
 	closing sync.Once
 	life    context.Context // ends with Close
@@ -205,16 +210,23 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close waits for the changes under way, tells the others that this process is
+// Close waits for the changes under way, gives up an import and what is being agreed
+// on or removed, tells the others that this process is
 // gone and closes its connections. Slots that are still taken lapse at once.
 // Whatever comes later gets [ErrClosed].
 func (s *Store) Close() error {
 	s.closing.Do(func() {
+		s.mu.Lock()
 		s.end()
+		s.mu.Unlock()
 		<-s.admit.stopped
 		<-s.settle.stopped
 		<-s.keeper.stopped
+		s.calls.Wait() // before awaiting, to which they add
 		s.awaiting.Wait()
+		if l := s.takeSpare(); l != nil {
+			closeConn(l.Conn)
+		}
 		s.pool.Close()
 	})
 	return nil
