@@ -10,7 +10,7 @@ import (
 )
 
 // maxSASL is the longest line of a SASL exchange (RFC 4954 section 4, for
-// want of a figure in IMAP and POP3).
+// want of a figure in other protocols).
 const maxSASL = 12288
 
 // Mechanism is a SASL mechanism that is offered: PLAIN (RFC 4616) or LOGIN
@@ -75,7 +75,7 @@ const (
 )
 
 // Decode decodes a response of the client. In the place of an initial response,
-// "=" stands for an empty one (RFC 4959 section 3, RFC 5034 section 4).
+// "=" stands for an empty one (RFC 4959 section 3).
 func Decode(line string, initial bool) ([]byte, error) {
 	if initial && line == "=" {
 		return []byte{}, nil
@@ -91,7 +91,7 @@ func Decode(line string, initial bool) ([]byte, error) {
 }
 
 // Authenticate has an exchange with the client, with challenges behind "+" as IMAP
-// and POP3 have them. response is the initial one, nil for none. A [SASLError] leaves
+// has them. response is the initial one, nil for none. A [SASLError] leaves
 // the dialogue as it was.
 func (c *Client) Authenticate(m Mechanism, response []byte) (Credentials, error) {
 	for {
@@ -110,7 +110,7 @@ func (c *Client) Authenticate(m Mechanism, response []byte) (Credentials, error)
 		case err != nil:
 			return Credentials{}, err
 		case line == "*":
-			return Credentials{}, errCancelled // RFC 9051 section 6.2.2, RFC 5034 section 4
+			return Credentials{}, errCancelled // RFC 9051 section 6.2.2
 		}
 		if response, err = Decode(line, false); err != nil {
 			return Credentials{}, err
