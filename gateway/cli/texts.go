@@ -5,6 +5,7 @@ package cli
 func allTexts() [][]text {
 	return [][]text{
 		valueTexts, generalTexts, accountTexts, sourceTexts, auditTexts, choresTexts, storeTexts, checkTexts, helpTexts, flagTexts,
+		protocolTexts,
 	}
 }
 
@@ -33,12 +34,8 @@ var valueTexts = []text{
 	{"wrong_passwords", "nhập sai mật khẩu"},
 	{"admin", "quản trị viên"},
 	// Words that are the same.
-	{"imap", "imap"},
-	{"smtp", "smtp"},
 	{"pepper", "pepper"},
 	// What /readyz looks at.
-	{"imap upstream", "máy chủ IMAP"},
-	{"smtp upstream", "máy chủ SMTP"},
 	// Of a support bundle.
 	{"the program and how it was built", "chương trình và cách dựng"},
 	{"the configuration in force, with defaults, without secrets", "cấu hình đang dùng, kể cả giá trị mặc định, không có bí mật"},
