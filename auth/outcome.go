@@ -86,11 +86,12 @@ type Protocol uint8
 const (
 	IMAP Protocol = iota // RFC 9051, RFC 3501
 	SMTP                 // submission, RFC 6409
+	POP3                 // RFC 1939
 
 	numProtocols
 )
 
-var protocolNames = [numProtocols]string{"imap", "smtp"}
+var protocolNames = [numProtocols]string{"imap", "smtp", "pop3"}
 
 // String returns the name used in metrics, logs and JSON.
 func (p Protocol) String() string { return enumName(p, protocolNames[:]) }
@@ -105,7 +106,7 @@ func Protocols() []Protocol { return enumValues[Protocol](int(numProtocols)) }
 type Mechanism uint8
 
 const (
-	LoginCommand Mechanism = iota // the IMAP LOGIN command, RFC 9051 section 6.2.3
+	LoginCommand Mechanism = iota // IMAP LOGIN, RFC 9051 section 6.2.3; POP3 USER and PASS, RFC 1939 section 7
 	Plain                         // SASL PLAIN, RFC 4616
 	Login                         // SASL LOGIN, draft-murchison-sasl-login
 

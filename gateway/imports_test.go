@@ -38,6 +38,7 @@ var imports = map[string][]string{
 	"congthu/gateway/admin":          {"congthu/auth", "congthu/auth/audit", "congthu/auth/guard", "congthu/auth/incident", "congthu/auth/internal/lru", "congthu/auth/throttle", "congthu/gateway/scope"},
 	"congthu/gateway/support":        {"congthu/auth", "congthu/auth/guard", "congthu/auth/internal/lru", "congthu/auth/postgres/defaults", "congthu/auth/throttle", "congthu/gateway/proxyproto", "congthu/gateway/config", "congthu/gateway/scope", "congthu/gateway/upstream"},
 	"congthu/gateway/imap":           {"congthu/auth", "congthu/gateway/frontend", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+	"congthu/gateway/pop3":           {"congthu/auth", "congthu/gateway/frontend", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
 	"congthu/gateway/smtp":           {"congthu/auth", "congthu/gateway/frontend", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
 	"congthu/gateway/mailtest":       {},
 	"congthu/gateway/realtest":       {"congthu/auth/storetest/testenv"},

@@ -10,6 +10,7 @@ import (
 	"congthu/gateway/config"
 	"congthu/gateway/frontend"
 	"congthu/gateway/imap"
+	"congthu/gateway/pop3"
 	"congthu/gateway/smtp"
 	"congthu/gateway/upstream"
 )
@@ -53,6 +54,19 @@ var services = []service{
 		},
 		fixed: func(c *config.Config) []setting {
 			return []setting{{"smtp.normalise_newlines", c.SMTP.NormaliseNewlines}, {"smtp.max_recipients", c.SMTP.MaxRecipients}}
+		},
+	},
+	{
+		Protocol: auth.POP3,
+		sockets:  sockets{starttls: "pop3", implicit: "pop3s"},
+		probe: func(ctx context.Context, _ *live, s *upstream.Server) error {
+			_, err := s.ProbePOP3(ctx)
+			return err
+		},
+		serve: func(g *Gateway, p parts) frontEnd {
+			s := &pop3.Server{Upstream: &g.live}
+			g.equip(&s.Server, p)
+			return s
 		},
 	},
 }

@@ -58,6 +58,13 @@ func TestSocketsFindTheirDoors(t *testing.T) {
 			sockets: []Socket{socket(unit, "0.0.0.0:143"), socket(unit, "0.0.0.0:993"), socket(unit, "0.0.0.0:587"), socket(unit, "0.0.0.0:465")},
 			want:    "0.0.0.0:143 0.0.0.0:993* | 0.0.0.0:587 0.0.0.0:465* |",
 		},
+		"with POP3": {
+			change: func(c *config.Config) {
+				c.POP3.Listen = []config.Listener{{Address: ":110", TLS: upstream.StartTLS}, {Address: ":995", TLS: upstream.Implicit}}
+			},
+			sockets: append(slices.Clone(four), socket("pop3", "[::]:110"), socket("pop3s", "[::]:995")),
+			want:    "[::]:143 [::]:993* | [::]:587 [::]:465* | [::]:110 [::]:995* |",
+		},
 		"two for one door": {
 			sockets: append([]Socket{socket(unit, "0.0.0.0:143")}, four...),
 			want:    "0.0.0.0:143 [::]:143 [::]:993* | [::]:587 [::]:465* |",
@@ -93,6 +100,9 @@ func TestSocketsFindTheirDoors(t *testing.T) {
 			}
 			var have []string
 			for _, s := range services {
+				if s.Protocol == auth.POP3 && len(conf.POP3.Listen) == 0 {
+					continue // it is off in the usual configuration
+				}
 				for _, l := range ls.mail {
 					if l.protocol != s.Protocol {
 						continue

@@ -889,8 +889,8 @@ func TestAReloadDuringTheStartComesAfterIt(t *testing.T) {
 	}
 	const some, nobody = "127.0.0.1:0", "127.0.0.1:1"
 	file, c, err := demoConfig(dir, demoSetup{
-		Dir: dir, Domain: "example.vn", IMAP: some, IMAPS: some, Submission: some, Submissions: some, Admin: some,
-		UpstreamIMAP: nobody, UpstreamSMTP: nobody, TokenHash: strings.Repeat("1", 64),
+		Dir: dir, Domain: "example.vn", IMAP: some, IMAPS: some, Submission: some, Submissions: some, POP3: some, POP3S: some, Admin: some,
+		UpstreamIMAP: nobody, UpstreamSMTP: nobody, UpstreamPOP3: nobody, TokenHash: strings.Repeat("1", 64),
 	})
 	if err != nil {
 		t.Fatal(err)

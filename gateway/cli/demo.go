@@ -36,8 +36,10 @@ const demoToken = "demo"
 type demoSetup struct {
 	Dir                                   string
 	IMAP, IMAPS, Submission, Submissions  string
+	POP3, POP3S                           string
 	Admin                                 string
 	UpstreamIMAP, UpstreamSMTP, TokenHash string
+	UpstreamPOP3                          string
 	Domain, Token, Password, Previous     string
 	Command                               string
 	// Temporary is set when the directory goes when the demo ends.
@@ -93,6 +95,8 @@ func (s *demoSetup) addresses() []demoAddress {
 		{&s.IMAPS, "imaps-address", "imap.listen[1].address", "127.0.0.1:1993", "IMAP over TLS listens"},
 		{&s.Submission, "submission-address", "smtp.listen[0].address", "127.0.0.1:1587", "submission with STARTTLS listens"},
 		{&s.Submissions, "submissions-address", "smtp.listen[1].address", "127.0.0.1:1465", "submission over TLS listens"},
+		{&s.POP3, "pop3-address", "pop3.listen[0].address", "127.0.0.1:1110", "POP3 with STLS listens"},
+		{&s.POP3S, "pop3s-address", "pop3.listen[1].address", "127.0.0.1:1995", "POP3 over TLS listens"},
 		{&s.Admin, "admin-address", "admin.listen", "127.0.0.1:8080", "the admin API and /metrics listen"},
 	}
 }
@@ -176,12 +180,20 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 		imapListener.Close()
 		return err
 	}
+	pop3Listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		imapListener.Close()
+		smtpListener.Close()
+		return err
+	}
+	s.UpstreamPOP3 = pop3Listener.Addr().String()
 	s.UpstreamIMAP, s.UpstreamSMTP = imapListener.Addr().String(), smtpListener.Addr().String()
 
 	guide := template.Must(template.New("guide").Parse(demoGuideIn(spoken())))
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	group.Go(func() error { return mail.Serve(ctx, imapListener, smtpListener) })
+	group.Go(func() error { return mail.ServePOP3(ctx, pop3Listener, s.UpstreamIMAP) })
 	group.Go(func() error {
 		defer cancel()
 		file, c, err := demoConfig(dir, s)
@@ -254,6 +266,11 @@ smtp:
     - { address: "{{.Submission}}", tls: starttls }
     - { address: "{{.Submissions}}", tls: implicit }
   upstream: { address: "{{.UpstreamSMTP}}", tls: none }
+pop3:
+  listen:
+    - { address: "{{.POP3}}", tls: starttls }
+    - { address: "{{.POP3S}}", tls: implicit }
+  upstream: { address: "{{.UpstreamPOP3}}", tls: none }
 rules:
   password: { change_text: "Doi mat khau tai https://matkhau.{{.Domain}} / Change it at https://matkhau.{{.Domain}}" }
 # Everybody comes from one address here.
@@ -270,6 +287,7 @@ congthu demo: a mail server in memory, and the gateway in front of it
 
   IMAP        {{.IMAP}} (STARTTLS)   {{.IMAPS}} (TLS)
   submission  {{.Submission}} (STARTTLS)   {{.Submissions}} (TLS)
+  POP3        {{.POP3}} (STLS)   {{.POP3S}} (TLS)
   admin       http://{{.Admin}}   token: {{.Token}}
   state       {{.Dir}}{{if .Temporary}}
               removed at the end; --dir DIRECTORY keeps it{{end}}

@@ -124,13 +124,13 @@ func TestTheDemoKeepsWhatItIsToldToKeep(t *testing.T) {
 func TestTheDemoNamesTheFlagOfEachTakenPort(t *testing.T) {
 	n := newNewcomer(t)
 	flags := elsewhere(n)
-	flags[1], flags[3], flags[9] = n.take(), n.take(), n.take()
+	flags[1], flags[3], flags[13] = n.take(), n.take(), n.take()
 	code, _, failed := n.demo(flags...)
 	if code != exitFailed {
 		t.Errorf("exit code %d", code)
 	}
 	for flag, moves := range map[string]bool{
-		"--imap-address": true, "--imaps-address": true, "--submission-address": false, "--submissions-address": false, "--admin-address": true,
+		"--imap-address": true, "--imaps-address": true, "--submission-address": false, "--submissions-address": false, "--pop3-address": false, "--pop3s-address": false, "--admin-address": true,
 	} {
 		if strings.Contains(failed, flag+" HOST:PORT") != moves {
 			t.Errorf("%s is named: %v\n%s", flag, !moves, failed)

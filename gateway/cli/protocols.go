@@ -56,6 +56,21 @@ func init() {
 			header:  func() string { return postfixHeader },
 			tlsPort: "465", plainPort: "587",
 		},
+		auth.POP3: {
+			look: (*check).pop3,
+			login: func(ctx context.Context, s *upstream.Server, name auth.Name, password auth.Secret) (io.Closer, auth.Answer) {
+				conn, answer := s.LoginPOP3(ctx, name, password, upstream.Client{})
+				if conn == nil {
+					return nil, answer
+				}
+				return conn, answer
+			},
+			own: upstream.PassNone,
+			header: func() string {
+				return tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
+			},
+			tlsPort: "995", plainPort: "110",
+		},
 	}
 }
 

@@ -73,11 +73,10 @@ func (c *Config) Agreement() auth.Agreement {
 	// With several domains it decides which account a name is, so a gateway that serves
 	// one protocol must not differ from one that serves the other (checkLoginNames).
 	if len(c.served()) > 1 {
-		switch {
-		case len(c.SMTP.Listen) == 0:
-			a["smtp.upstream.login_name"] = string(c.IMAP.Upstream.LoginName)
-		case len(c.IMAP.Listen) == 0:
-			a["imap.upstream.login_name"] = string(c.SMTP.Upstream.LoginName)
+		for _, p := range []auth.Protocol{auth.IMAP, auth.SMTP} {
+			if names := c.loginNames(); len(names) > 0 && len(c.Mail(p).Listen) == 0 {
+				a[p.String()+".upstream.login_name"] = string(names[0])
+			}
 		}
 	}
 	return a

@@ -16,7 +16,7 @@ import (
 // their paths or the beginning of them.
 var ownToEach = []string{
 	"profile", // the figures that it stands for are compared
-	"hostname", "data_dir", "tls.", "imap.listen", "smtp.listen", "smtp.normalise_newlines", "smtp.max_recipients",
+	"hostname", "data_dir", "tls.", "imap.listen", "smtp.listen", "pop3.listen", "smtp.normalise_newlines", "smtp.max_recipients",
 	"proxy_protocol.", "trusted_forwarders", "limits.", "admin.", "metrics.", "texts", "log.", "drain_timeout",
 	"rules.dormancy.sweep_at", "rules.password.change_url", "rules.password.change_text",
 	"store.driver", "store.path", "store.pepper_file", "store.grace",
@@ -32,9 +32,11 @@ var ownUpstream = []string{"address", "tls", "ca_file", "server_name", "pin_sha2
 func TestEverySettingIsAgreedOnOrOwnToEachGateway(t *testing.T) {
 	own := slices.Clone(ownToEach)
 	for _, u := range ownUpstream {
-		own = append(own, "imap.upstream."+u, "smtp.upstream."+u)
+		own = append(own, "imap.upstream."+u, "smtp.upstream."+u, "pop3.upstream."+u)
 	}
-	agreed := builtIn().Agreement()
+	all := builtIn()
+	all.POP3.Listen = all.IMAP.Listen // it is off by default
+	agreed := all.Agreement()
 	settings := paths(reflect.TypeFor[Config](), "")
 	for _, path := range settings {
 		_, shared := agreed[path]

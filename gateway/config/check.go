@@ -26,7 +26,11 @@ func (k *checker) check() {
 	k.c.mail = k.checkKeyPair("tls", k.c.TLS, true)
 	k.checkDoor("imap", k.c.IMAP.Listen, k.c.IMAP.Upstream, upstream.PassID)
 	k.checkDoor("smtp", k.c.SMTP.Listen, k.c.SMTP.Upstream, upstream.PassXCLIENT)
-	if len(k.c.IMAP.Listen) == 0 && len(k.c.SMTP.Listen) == 0 && !k.refused("imap") && !k.refused("smtp") {
+	k.checkDoor("pop3", k.c.POP3.Listen, k.c.POP3.Upstream, upstream.PassNone)
+	if k.c.POP3.Upstream.SpareConnections > 0 && !k.refused("pop3.upstream.spare_connections") {
+		k.wrong("pop3.upstream.spare_connections", "remove it", "`pop3.upstream.spare_connections`: a connection is made for each login over POP3")
+	}
+	if len(k.c.loginNames()) == 0 && !k.anyRefused("imap", "smtp", "pop3") {
 		k.wrong("imap.listen", "list at least one address in `imap.listen` or `smtp.listen`", "neither `imap.listen` nor `smtp.listen` has an address: there is nothing to serve")
 	}
 	k.checkAdmin()
@@ -138,7 +142,11 @@ func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing 
 			k.doubt(path+".spare_connections", "remove it, or write 0", "`%s.spare_connections` has no effect with pass_client: proxy: a connection belongs to its client from its first octet, so none can be made in advance", path)
 		}
 	case u.PassClient != upstream.PassNone && u.PassClient != passing:
-		k.wrong(path+".pass_client", fmt.Sprintf("write %s, proxy or none", passing), "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
+		fix := "write proxy or none"
+		if passing != upstream.PassNone {
+			fix = fmt.Sprintf("write %s, proxy or none", passing)
+		}
+		k.wrong(path+".pass_client", fix, "`%s.pass_client`: %s cannot be said in %s", path, u.PassClient, strings.ToUpper(door))
 	}
 	k.atLeast(path+".timeout", u.Timeout, time.Second, 10*time.Minute)
 	k.between(path+".spare_connections", u.SpareConnections, 0, 64)

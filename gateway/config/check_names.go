@@ -28,17 +28,30 @@ func (k *checker) checkNames() {
 // two accounts would be one mailbox behind one door and two behind the other, and
 // no counter would be right for both.
 func (k *checker) checkLoginNames() {
-	const path = "smtp.upstream.login_name"
-	if k.anyRefused("domain", "domains", "imap", "smtp", "imap.upstream.login_name", path) {
+	if k.anyRefused("domain", "domains") {
 		return // the complaint might be about something else
 	}
-	names, domains := k.c.loginNames(), k.c.served()
-	if len(domains) < 2 || len(names) < 2 || names[0] == names[1] {
+	domains := k.c.served()
+	if len(domains) < 2 {
 		return
 	}
-	k.wrong(path, "write the same in both, as the mail server behind knows its accounts; or serve one domain only",
-		"`imap.upstream.login_name` is %s and `%s` is %s, with %d domains: mailboxes of the same name in %s would be one behind one door and several behind the other, so that neither wrong passwords nor locks could be kept right",
-		names[0], path, names[1], len(domains), strings.Join(domains, " and "))
+	first, name := "", LoginName("")
+	for _, p := range auth.Protocols() {
+		path := p.String() + ".upstream.login_name"
+		m := k.c.Mail(p)
+		switch {
+		case k.anyRefused(p.String(), path):
+			return
+		case len(m.Listen) == 0:
+		case first == "":
+			first, name = path, m.Upstream.LoginName
+		case m.Upstream.LoginName != name:
+			k.wrong(path, "write the same in both, as the mail server behind knows its accounts; or serve one domain only",
+				"`%s` is %s and `%s` is %s, with %d domains: mailboxes of the same name in %s would be one behind one door and several behind the other, so that neither wrong passwords nor locks could be kept right",
+				first, name, path, m.Upstream.LoginName, len(domains), strings.Join(domains, " and "))
+			return
+		}
+	}
 }
 
 // ownName reports whether a canonical address is one that a login can lead to;

@@ -32,6 +32,7 @@ type Config struct {
 
 	IMAP IMAP `yaml:"imap"`
 	SMTP SMTP `yaml:"smtp"`
+	POP3 POP3 `yaml:"pop3"`
 
 	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 	// TrustedForwarders are the networks of those who log in for others, as a
@@ -111,6 +112,14 @@ type SMTP struct {
 	MaxRecipients int `yaml:"max_recipients"`
 }
 
+// POP3 is the other protocol for reading mail. It is off until Upstream is set.
+type POP3 struct {
+	// Listen is empty when the gateway is not to speak POP3. Default, with an
+	// upstream: ports 110 with STLS and 995.
+	Listen   []Listener `yaml:"listen"`
+	Upstream Upstream   `yaml:"upstream"`
+}
+
 // Mail is what is configured for every protocol for mail.
 type Mail struct {
 	// Listen is empty when the protocol is not served.
@@ -125,6 +134,8 @@ func (c *Config) Mail(p auth.Protocol) Mail {
 		return Mail{c.IMAP.Listen, c.IMAP.Upstream}
 	case auth.SMTP:
 		return Mail{c.SMTP.Listen, c.SMTP.Upstream}
+	case auth.POP3:
+		return Mail{c.POP3.Listen, c.POP3.Upstream}
 	}
 	return Mail{}
 }

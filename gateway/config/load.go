@@ -122,6 +122,7 @@ func builtIn() *Config {
 			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout, SpareConnections: 4},
 			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
 		},
+		POP3:          POP3{Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout}},
 		ProxyProtocol: ProxyProtocol{Timeout: proxyproto.DefaultTimeout},
 		Names:         Names{Subaddress: RefuseSubaddress, MasterSeparators: "*%"},
 		Regulation: Regulation{
@@ -168,7 +169,7 @@ func (c *Config) complete(s *source) {
 	}
 	for _, path := range []*string{
 		&c.DataDir, &c.TLS.Certificate, &c.TLS.Key, &c.Admin.TLS.Certificate, &c.Admin.TLS.Key,
-		&c.IMAP.Upstream.CAFile, &c.SMTP.Upstream.CAFile, &c.Store.Path, &c.Store.PepperFile, &c.Admin.Socket,
+		&c.IMAP.Upstream.CAFile, &c.SMTP.Upstream.CAFile, &c.POP3.Upstream.CAFile, &c.Store.Path, &c.Store.PepperFile, &c.Admin.Socket,
 		&c.Store.Postgres.DSNFile,
 	} {
 		*path = under(dir, *path)
@@ -182,7 +183,10 @@ func (c *Config) complete(s *source) {
 		}
 	}
 	c.drainGiven = s.given("drain_timeout")
-	for path, u := range map[string]*Upstream{"imap.upstream": &c.IMAP.Upstream, "smtp.upstream": &c.SMTP.Upstream} {
+	if s.given("pop3.upstream") && !s.given("pop3.listen") {
+		c.POP3.Listen = []Listener{{":110", upstream.StartTLS}, {":995", upstream.Implicit}}
+	}
+	for path, u := range map[string]*Upstream{"imap.upstream": &c.IMAP.Upstream, "smtp.upstream": &c.SMTP.Upstream, "pop3.upstream": &c.POP3.Upstream} {
 		host, _, err := splitAddress(u.Address)
 		if err != nil {
 			continue
