@@ -31,7 +31,7 @@ func python(t *testing.T, script string, door Door, user string, more map[string
 func pythonOutput(t *testing.T, script string, door Door, user, password string, more map[string]any) Output {
 	t.Helper()
 	args := map[string]any{
-		"imap": door.IMAP, "imaps": door.IMAPS, "submission": door.Submission, "submissions": door.Submissions,
+		"imap": door.IMAP, "imaps": door.IMAPS, "submission": door.Submission, "submissions": door.Submissions, "pop3": door.POP3, "pop3s": door.POP3S,
 		"ca": TheAuthority(t).File, "user": user, "password": password, "from": FreshAddress(),
 	}
 	for name, value := range more {
@@ -150,7 +150,7 @@ func TestCurlReadsTheSameMail(t *testing.T) {
 
 func curl(t *testing.T, door Door, scheme, user, path string) []string {
 	t.Helper()
-	port := map[string]int{"imap": door.IMAP, "imaps": door.IMAPS, "smtp": door.Submission, "smtps": door.Submissions}[scheme]
+	port := map[string]int{"imap": door.IMAP, "imaps": door.IMAPS, "smtp": door.Submission, "smtps": door.Submissions, "pop3": door.POP3, "pop3s": door.POP3S}[scheme]
 	return []string{
 		"curl", "-sS", "--cacert", TheAuthority(t).File, "--ssl-reqd", "--max-time", "60", "--interface", FreshAddress(), "-u", user + ":" + Password,
 		fmt.Sprintf("%s://localhost:%d/%s", scheme, port, path),

@@ -76,6 +76,7 @@ type Setup struct {
 // Gateway is a running congthu.
 type Gateway struct {
 	IMAP, IMAPS, Submission, Submissions int // ports on 127.0.0.1
+	POP3, POP3S                          int // the same, before Dovecot
 	Admin                                int // the admin listener, with /metrics
 	Dir                                  string
 	Config                               string // path of the configuration file
@@ -138,7 +139,7 @@ func configure(t testing.TB, s Setup, dir string) *Gateway {
 		s.Postfix = Postfix(t)
 	}
 	g := &Gateway{
-		IMAP: freePort(t), IMAPS: freePort(t), Submission: freePort(t), Submissions: freePort(t), Admin: freePort(t),
+		IMAP: freePort(t), IMAPS: freePort(t), Submission: freePort(t), Submissions: freePort(t), POP3: freePort(t), POP3S: freePort(t), Admin: freePort(t),
 		Dir: dir, Config: filepath.Join(dir, "congthu.yaml"), Log: filepath.Join(dir, "congthu.log"),
 		Socket: filepath.Join(dir, "data", "admin.sock"),
 	}
@@ -154,6 +155,15 @@ func configure(t testing.TB, s Setup, dir string) *Gateway {
 		imap, smtp, id, xclient = s.Dovecot.Proxied, s.Postfix.Proxied, "proxy", "proxy"
 	case "implicit":
 		tls, imap, smtp, id, xclient = s.Proxy, s.Dovecot.ProxiedS, s.Postfix.ProxiedS, "proxy", "proxy"
+	}
+	pop3 := ""
+	if s.Dovecot.POP3 > 0 {
+		pop3 = fmt.Sprintf(`pop3:
+  listen:
+    - { address: "127.0.0.1:%d", tls: starttls }
+    - { address: "127.0.0.1:%d", tls: implicit }
+  upstream: { address: "127.0.0.1:%d", tls: starttls, ca_file: %s, server_name: localhost }
+`, g.POP3, g.POP3S, s.Dovecot.POP3, ca.File)
 	}
 	limits := ""
 	if s.Limits != "" {
@@ -173,7 +183,7 @@ smtp:
     - { address: "127.0.0.1:%[9]d", tls: starttls }
     - { address: "127.0.0.1:%[10]d", tls: implicit }
   upstream: { address: "127.0.0.1:%[11]d", tls: %[19]s, ca_file: %[8]s, server_name: localhost, pass_client: %[21]s }
-rules:
+%[22]srules:
   password: { change_url: "https://matkhau.%[1]s/" }
 aliases: { vanthu@%[1]s: %[12]s }
 delegations: { vanphong@%[1]s: [%[13]s] }
@@ -184,7 +194,7 @@ log: { level: debug, format: json }
 drain_timeout: 5s
 %[17]s%[18]s
 `, Domain, dir, cert, key, g.IMAP, g.IMAPS, imap, ca.File, g.Submission, g.Submissions, smtp,
-		AliasOf, DelegateOf, g.Admin, Admin, hex.EncodeToString(token[:]), limits, s.Extra, tls, id, xclient), 0o600)
+		AliasOf, DelegateOf, g.Admin, Admin, hex.EncodeToString(token[:]), limits, s.Extra, tls, id, xclient, pop3), 0o600)
 	return g
 }
 

@@ -112,7 +112,7 @@ func TestEveryPanelOfTheDashboardsIsAnswered(t *testing.T) {
 	// A rate needs a value from before: the counters as they are at the start.
 	Eventually(t, "the first scrape", func() bool {
 		s := p.Now(t, "congthu_upstream_up == 1")
-		return len(s) == 2
+		return len(s) == 3 // IMAP, submission, POP3
 	})
 	door := g.Door()
 	send := func(user, from, want string) {

@@ -18,14 +18,14 @@ import (
 )
 
 // The demo's addresses are fixed, so that people can script it.
-var demoDoor = Door{Name: "demo", IMAP: 1143, IMAPS: 1993, Submission: 1587, Submissions: 1465}
+var demoDoor = Door{Name: "demo", IMAP: 1143, IMAPS: 1993, Submission: 1587, Submissions: 1465, POP3: 1110, POP3S: 1995}
 
 const demoAdmin = "http://127.0.0.1:8080"
 
 // startDemo starts congthu demo and waits for the line "ready".
 func startDemo(t *testing.T, dir string, flags ...string) *Process {
 	t.Helper()
-	for _, port := range []int{demoDoor.IMAP, demoDoor.IMAPS, demoDoor.Submission, demoDoor.Submissions, 8080} {
+	for _, port := range []int{demoDoor.IMAP, demoDoor.IMAPS, demoDoor.Submission, demoDoor.Submissions, demoDoor.POP3, demoDoor.POP3S, 8080} {
 		l, err := net.Listen("tcp", addr(port))
 		if err != nil {
 			t.Fatalf("the demo needs port %d, which something else on this machine uses: %v", port, err)
@@ -104,7 +104,7 @@ func TestTheDemoKeepsItsPromises(t *testing.T) {
 	demo := startDemo(t, dir)
 	ca := demoTLS(t, dir)
 	said := readFrom(demo.Log, 0)
-	for _, want := range []string{"127.0.0.1:1143", "127.0.0.1:1993", "127.0.0.1:1587", "127.0.0.1:1465", "127.0.0.1:8080", "active@congthu.test", Password, "demo"} {
+	for _, want := range []string{"127.0.0.1:1143", "127.0.0.1:1993", "127.0.0.1:1587", "127.0.0.1:1465", "127.0.0.1:1110", "127.0.0.1:1995", "127.0.0.1:8080", "active@congthu.test", Password, "demo"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the demo does not print %q", want)
 		}
@@ -282,9 +282,9 @@ func TestTheDemoAnnouncesAPasswordThatRunsOutOnce(t *testing.T) {
 func TestTheLoginThatFindsAnAccountRevokedIsTold(t *testing.T) {
 	need(t)
 	for range 4 { // each demo has one such login
-		dir, ports := t.TempDir(), [5]int{}
+		dir, ports := t.TempDir(), [7]int{}
 		argv := []string{Binary(t), "demo", "--dir", dir}
-		for i, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--admin-address"} {
+		for i, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--pop3-address", "--pop3s-address", "--admin-address"} {
 			ports[i] = freePort(t)
 			argv = append(argv, flag, addr(ports[i]))
 		}
@@ -317,9 +317,9 @@ func TestTheDemoSaysWhichFlagMovesATakenPort(t *testing.T) {
 	}
 	defer taken.Close()
 	free := func() string { return addr(freePort(t)) }
-	for _, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--admin-address"} {
+	for _, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--pop3-address", "--pop3s-address", "--admin-address"} {
 		addresses := map[string]string{
-			"--imap-address": free(), "--imaps-address": free(), "--submission-address": free(), "--submissions-address": free(), "--admin-address": free(),
+			"--imap-address": free(), "--imaps-address": free(), "--submission-address": free(), "--submissions-address": free(), "--pop3-address": free(), "--pop3s-address": free(), "--admin-address": free(),
 		}
 		addresses[flag] = taken.Addr().String()
 		argv := []string{Binary(t), "demo", "--dir", t.TempDir()}

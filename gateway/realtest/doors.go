@@ -11,18 +11,19 @@ import (
 type Door struct {
 	Name                                 string
 	IMAP, IMAPS, Submission, Submissions int // ports on 127.0.0.1
+	POP3, POP3S                          int
 }
 
 // Straight is the way past the gateway.
 func Straight(t testing.TB) Door {
 	t.Helper()
 	d, p := Dovecot(t), Postfix(t)
-	return Door{"straight", d.IMAP, d.IMAPS, p.Submission, p.Submissions}
+	return Door{"straight", d.IMAP, d.IMAPS, p.Submission, p.Submissions, d.POP3, d.POP3S}
 }
 
 // Door is the way through the gateway.
 func (g *Gateway) Door() Door {
-	return Door{"gateway", g.IMAP, g.IMAPS, g.Submission, g.Submissions}
+	return Door{"gateway", g.IMAP, g.IMAPS, g.Submission, g.Submissions, g.POP3, g.POP3S}
 }
 
 // BothWays tries something straight at the servers and then through the shared

@@ -29,6 +29,7 @@ const mailUID = 5900
 // to deliver to, and the authentication socket that Postfix asks.
 type DovecotServer struct {
 	IMAP, IMAPS, LMTP int    // ports on 127.0.0.1; IMAP has STARTTLS
+	POP3, POP3S       int    // POP3 has STLS
 	Proxied, ProxiedS int    // as IMAP and IMAPS, behind a PROXY header
 	AuthSocket        string // Dovecot's authentication protocol, for Postfix
 	Log               string
@@ -73,7 +74,7 @@ func startDovecot(t testing.TB) *DovecotServer {
 	need(t)
 	dir := newDir(t, "d")
 	d := &DovecotServer{
-		IMAP: freePort(t), IMAPS: freePort(t), LMTP: freePort(t), Proxied: freePort(t), ProxiedS: freePort(t),
+		IMAP: freePort(t), IMAPS: freePort(t), LMTP: freePort(t), POP3: freePort(t), POP3S: freePort(t), Proxied: freePort(t), ProxiedS: freePort(t),
 		AuthSocket: filepath.Join(dir, "auth"), Log: filepath.Join(dir, "dovecot.log"), Dir: dir,
 	}
 	var users strings.Builder
@@ -95,7 +96,7 @@ state_dir = %[1]s/state
 log_path = %[2]s
 auth_verbose = yes
 auth_debug = yes
-protocols = imap lmtp
+protocols = imap pop3 lmtp
 listen = 127.0.0.1
 ssl = yes
 ssl_cert = <%[3]s
@@ -141,6 +142,15 @@ service imap-login {
     haproxy = yes
   }
 }
+service pop3-login {
+  inet_listener pop3 {
+    port = %[12]d
+  }
+  inet_listener pop3s {
+    port = %[13]d
+    ssl = yes
+  }
+}
 service lmtp {
   inet_listener lmtp {
     port = %[8]d
@@ -151,7 +161,7 @@ service auth {
     mode = 0666
   }
 }
-`, dir, d.Log, cert, key, mailUID, d.IMAP, d.IMAPS, d.LMTP, d.AuthSocket, d.Proxied, d.ProxiedS), 0o644)
+`, dir, d.Log, cert, key, mailUID, d.IMAP, d.IMAPS, d.LMTP, d.AuthSocket, d.Proxied, d.ProxiedS, d.POP3, d.POP3S), 0o644)
 	d.Start(t)
 	return d
 }
@@ -163,6 +173,8 @@ func (d *DovecotServer) Start(t testing.TB) {
 	awaitListener(t, d.process, d.IMAP)
 	awaitListener(t, d.process, d.IMAPS)
 	awaitListener(t, d.process, d.LMTP)
+	awaitListener(t, d.process, d.POP3)
+	awaitListener(t, d.process, d.POP3S)
 	awaitListener(t, d.process, d.Proxied)
 	awaitListener(t, d.process, d.ProxiedS)
 }

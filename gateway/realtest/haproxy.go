@@ -20,7 +20,7 @@ type HAProxyServer struct {
 
 // Door is the way through it.
 func (h *HAProxyServer) Door() Door {
-	return Door{"haproxy", h.IMAP, h.IMAPS, h.Submission, h.Submissions}
+	return Door{Name: "haproxy", IMAP: h.IMAP, IMAPS: h.IMAPS, Submission: h.Submission, Submissions: h.Submissions}
 }
 
 // HAProxyFile is the configuration that the guide of that name shows.

@@ -473,6 +473,11 @@ func TestCheckTriesAnAccount(t *testing.T) {
 	if strings.Contains(o.All(), Password) {
 		t.Errorf("prints the password: %s", o.All())
 	}
+	for _, want := range []string{"only -ERR [AUTH] is a wrong password", `wrong password: understood as "wrong, counted" (the mail server says: "-ERR [AUTH] `} {
+		if !lineHas(o.All(), "pop3", want) {
+			t.Errorf("of pop3 it does not say %q: %s", want, o.All())
+		}
+	}
 	if n := Dovecot(t).Verdicts(user); n == 0 {
 		t.Errorf("no wrong password was tried: %s", o.All())
 	}

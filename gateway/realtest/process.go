@@ -28,6 +28,8 @@ const patience = 60 * time.Second
 var packages = []struct{ name, file string }{
 	{"dovecot-imapd", "/usr/lib/dovecot/imap"},
 	{"dovecot-lmtpd", "/usr/lib/dovecot/lmtp"},
+	{"dovecot-pop3d", "/usr/lib/dovecot/pop3"},
+	{"fetchmail", "/usr/bin/fetchmail"},
 	{"postfix", "/usr/lib/postfix/sbin/master"},
 	{"isync", "/usr/bin/mbsync"},
 	{"msmtp", "/usr/bin/msmtp"},

@@ -1,6 +1,7 @@
 package realtest
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -26,7 +27,7 @@ type Manager struct {
 func Managed(t testing.TB, g *Gateway) *Manager {
 	t.Helper()
 	m := &Manager{gateway: g, notify: filepath.Join(g.Dir, "notify")}
-	for _, port := range []int{g.IMAP, g.IMAPS, g.Submission, g.Submissions} {
+	for _, port := range []int{g.IMAP, g.IMAPS, g.Submission, g.Submissions, g.POP3, g.POP3S} {
 		l, err := net.Listen("tcp", addr(port))
 		if err != nil {
 			t.Fatal(err)
@@ -64,8 +65,8 @@ func Managed(t testing.TB, g *Gateway) *Manager {
 func (m *Manager) Start(t testing.TB, environment ...string) {
 	t.Helper()
 	g, from := m.gateway, len(m.Said())
-	argv := append([]string{"env", "NOTIFY_SOCKET=" + m.notify, "LISTEN_FDS=4",
-		"LISTEN_FDNAMES=congthu.socket:congthu.socket:congthu.socket:congthu.socket"}, environment...)
+	argv := append([]string{"env", "NOTIFY_SOCKET=" + m.notify, fmt.Sprint("LISTEN_FDS=", len(m.sockets)),
+		"LISTEN_FDNAMES=" + strings.TrimSuffix(strings.Repeat("congthu.socket:", len(m.sockets)), ":")}, environment...)
 	// The process that the sockets are for is named by its number, which a shell knows
 	// and keeps (sd_listen_fds(3)).
 	argv = append(argv, "sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, Binary(t), "serve", "-c", g.Config)
