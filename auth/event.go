@@ -45,6 +45,8 @@ const (
 	AccountRevoked  EventKind = "account.revoked"    // Art. 5.3.c
 	AccountRestored EventKind = "account.restored"   // by an admin
 	AccountImported EventKind = "account.imported"   // by an admin, from a list kept elsewhere
+	ImportBegun     EventKind = "import.begun"       // by an admin: a list is taken over, batch by batch; see [ListMark]
+	ImportFinished  EventKind = "import.finished"    // the whole list is
 	GraceGranted    EventKind = "password.grace"     // an expired password may go on for some days
 	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
 	WouldRevoke     EventKind = "account.would_revoke"
@@ -61,7 +63,7 @@ const (
 func EventKinds() []EventKind {
 	return []EventKind{
 		FirstLogin, PasswordWrong, PasswordInDoubt, PasswordChanged, AccountLocked, NameLocked,
-		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, GraceGranted, WouldLock, WouldRevoke,
+		AccountUnlocked, AccountRevoked, AccountRestored, AccountImported, ImportBegun, ImportFinished, GraceGranted, WouldLock, WouldRevoke,
 		AccountMerged, SourceAllowed, AuditPruned, ClockSuspected, ClockAccepted, AccountRedated,
 		RulesAdopted,
 	}
@@ -78,7 +80,7 @@ const (
 func OfNoAccount(kinds []EventKind) bool {
 	for _, k := range kinds {
 		switch k {
-		case ClockSuspected, ClockAccepted, SourceAllowed, RulesAdopted:
+		case ClockSuspected, ClockAccepted, SourceAllowed, RulesAdopted, ImportBegun, ImportFinished:
 		default:
 			return false
 		}

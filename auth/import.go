@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -69,4 +71,51 @@ func (r Rules) Import(a *Account, from Imported, now time.Time, act Act) (events
 		Kind: AccountImported, Account: a.Name, At: now, Actor: act.Actor, Source: act.Source,
 		Before: strings.Join(before, ", "), After: strings.Join(after, ", "), Reason: act.Reason,
 	}}, true
+}
+
+// ListMark says which list an import takes over, in the audit log: how many
+// accounts it has, and the SHA-256 of the file, hexadecimal, by which it is known
+// again.
+type ListMark struct {
+	Accounts int
+	Digest   string
+}
+
+func (m ListMark) String() string {
+	return fmt.Sprintf("%d accounts, list sha256:%s", m.Accounts, m.Digest)
+}
+
+// ImportsLookedAt is how many of the latest events of imports are read to find one
+// that was interrupted.
+const ImportsLookedAt = 200
+
+// List returns the list that an import took over; false where the event is of
+// anything else.
+func (e Event) List() (m ListMark, ok bool) {
+	if e.Kind != ImportBegun && e.Kind != ImportFinished {
+		return m, false
+	}
+	n, _ := fmt.Sscanf(e.Before, "%d accounts, list sha256:%s", &m.Accounts, &m.Digest)
+	return m, n > 0
+}
+
+// UnfinishedImports returns of the events of imports, newest first, those that
+// tell of one that was begun and is not finished, the oldest first and each list
+// once. It goes on or was interrupted. It is over when the same list is finished, or
+// a later one with at least as many accounts.
+func UnfinishedImports(newestFirst []Event) (begun []Event) {
+	for _, e := range slices.Backward(newestFirst) {
+		list, ok := e.List()
+		if !ok {
+			continue
+		}
+		begun = slices.DeleteFunc(begun, func(earlier Event) bool {
+			other, _ := earlier.List()
+			return other.Digest == list.Digest || e.Kind == ImportFinished && other.Accounts <= list.Accounts
+		})
+		if e.Kind == ImportBegun {
+			begun = append(begun, e)
+		}
+	}
+	return begun
 }

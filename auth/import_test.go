@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,5 +121,45 @@ func TestAnImportCorrectsInOneDirectionOnly(t *testing.T) {
 				t.Errorf("the same once more changes something: %+v", again)
 			}
 		})
+	}
+}
+
+func TestAnImportIsUnfinishedUntilItsListOrALargerOneIsFinished(t *testing.T) {
+	event := func(kind auth.EventKind, accounts int, digest string) auth.Event {
+		return auth.Event{Kind: kind, Before: auth.ListMark{Accounts: accounts, Digest: digest}.String()}
+	}
+	begun := func(n int, digest string) auth.Event { return event(auth.ImportBegun, n, digest) }
+	finished := func(n int, digest string) auth.Event { return event(auth.ImportFinished, n, digest) }
+	for name, c := range map[string]struct {
+		oldestFirst []auth.Event
+		want        string
+	}{
+		"none":                        {nil, ""},
+		"finished":                    {[]auth.Event{begun(5, "aa"), finished(5, "aa")}, ""},
+		"interrupted":                 {[]auth.Event{begun(5, "aa")}, "aa"},
+		"twice":                       {[]auth.Event{begun(5, "aa"), begun(5, "aa")}, "aa"},
+		"run again":                   {[]auth.Event{begun(5, "aa"), begun(5, "aa"), finished(5, "aa")}, ""},
+		"and begun once more":         {[]auth.Event{begun(5, "aa"), finished(5, "aa"), begun(5, "aa")}, "aa"},
+		"a smaller one since":         {[]auth.Event{begun(5, "aa"), begun(4, "bb"), finished(4, "bb")}, "aa"},
+		"one as large since":          {[]auth.Event{begun(5, "aa"), begun(5, "bb"), finished(5, "bb")}, ""},
+		"a larger one under way":      {[]auth.Event{begun(5, "aa"), begun(6, "bb")}, "aa bb"},
+		"two at once":                 {[]auth.Event{begun(5, "aa"), begun(4, "bb"), finished(5, "aa")}, ""},
+		"a beginning that is removed": {[]auth.Event{finished(3, "aa"), begun(5, "bb")}, "bb"},
+		"other events":                {[]auth.Event{begun(5, "aa"), {Kind: auth.AccountImported, Before: "5 accounts, list sha256:aa"}}, "aa"},
+		"what cannot be read":         {[]auth.Event{{Kind: auth.ImportBegun, Before: "a newer gateway's words"}}, ""},
+	} {
+		newestFirst := slices.Clone(c.oldestFirst)
+		slices.Reverse(newestFirst)
+		var got []string
+		for _, e := range auth.UnfinishedImports(newestFirst) {
+			list, ok := e.List()
+			if !ok || e.Kind != auth.ImportBegun {
+				t.Errorf("%s: %+v", name, e)
+			}
+			got = append(got, list.Digest)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: unfinished %v, want %s", name, got, c.want)
+		}
 	}
 }

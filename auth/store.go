@@ -69,7 +69,6 @@ const (
 	OpAccount StoreOp = iota
 	OpReserve
 	OpUpdate
-	OpUpdateAll
 	OpList
 	OpEvents
 	OpVerify
@@ -78,7 +77,7 @@ const (
 	numStoreOps
 )
 
-var storeOpNames = [numStoreOps]string{"account", "reserve", "update", "update_all", "list", "events", "verify", "prune"}
+var storeOpNames = [numStoreOps]string{"account", "reserve", "update", "list", "events", "verify", "prune"}
 
 // String returns the name used in metrics and logs.
 func (o StoreOp) String() string { return enumName(o, storeOpNames[:]) }
@@ -98,27 +97,26 @@ type DatedStore interface {
 	EventReader
 }
 
-// Importer is a store that can change many accounts as one.
+// Importer is a store that can change a batch of accounts in one transaction.
 type Importer interface {
-	// UpdateAll changes the accounts of these names, which differ from each
-	// other, and appends the events, in the order of the names, all in one
-	// transaction, and returns how many accounts were written when that is on
-	// disk. When it fails nothing was written, unless the error is of a commit
-	// whose outcome is not known: then all or nothing.
-	//
-	// change is run for each name, perhaps more than once, by one goroutine at
-	// a time, never after UpdateAll has returned, and must depend on nothing
-	// but its argument. Where it reports false the account stays as it is. A
-	// change that panics is the error of the whole.
-	//
-	// Other callers wait for the transaction only, not for what can be done
-	// before it. One that they would wait for in vain is ErrTooMany.
-	UpdateAll(ctx context.Context, names []Name, change Change) (written int, err error)
-}
+	EventReader
 
-// ErrTooMany: so many accounts at once would have kept others waiting for too
-// long; nothing was changed.
-var ErrTooMany = errors.New("too many accounts at once")
+	// UpdateBatch changes the accounts of these names, which differ from each
+	// other, and appends the events, in the order of the names, in one
+	// transaction, and returns when that is on disk. A change that cannot be made
+	// by itself (it panics, or there is no room) is an error, and the others of
+	// the batch are made all the same. After any other error nothing was made,
+	// unless ctx has ended or the outcome of the commit is not known: so an error
+	// is answered by the same batch again, with changes that are harmless twice.
+	//
+	// change is run for each name, perhaps more than once, by one goroutine at a
+	// time, never after UpdateBatch has returned, and must depend on nothing but
+	// its argument. Where it reports false the account stays as it is.
+	//
+	// Other callers wait as long as the transaction takes: some hundred names are
+	// a good size.
+	UpdateBatch(ctx context.Context, names []Name, change Change) error
+}
 
 // DefaultLimit is the Limit of a filter that has none.
 const DefaultLimit = 100

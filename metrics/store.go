@@ -72,8 +72,8 @@ func (s *storage) register(f factory) {
 		"Changes that wait to be written to disk. Lasting growth means that the disk cannot keep up.")
 	batch := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "congthu_store_batch_size",
-		Help:    "Changes that one transaction wrote together. Near 64 all the time means that the disk cannot keep up.",
-		Buckets: prometheus.ExponentialBuckets(1, 2, 7), // 1 to 64
+		Help:    "Changes that one transaction wrote together. Near 64 all the time means that the disk cannot keep up; an import writes 100 at once.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 8), // 1 to 128
 
 		NativeHistogramBucketFactor:     1.1,
 		NativeHistogramMaxBucketNumber:  64,

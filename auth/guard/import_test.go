@@ -1,9 +1,12 @@
 package guard_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,7 +90,7 @@ func TestAnImportSaysWhatItDidAndASecondOneDoesNothing(t *testing.T) {
 func TestAnImportThatFailsSaysSo(t *testing.T) {
 	g, store, told := importer(t)
 	store.Fail = func(op auth.StoreOp) error {
-		if op == auth.OpUpdateAll {
+		if op == auth.OpUpdate {
 			return errors.New("disk")
 		}
 		return nil
@@ -124,5 +127,82 @@ func TestAListNamesAccountsByTheirOwnAddress(t *testing.T) {
 		if name, err := g.Own(address); name != want.name || !errors.Is(err, want.err) {
 			t.Errorf("%q: %q, %v; want %q, %v", address, name, err, want.name, want.err)
 		}
+	}
+}
+
+func TestTwoImportsAtOnceChangeEachAccountOnce(t *testing.T) {
+	g, store, _ := importer(t)
+	var list []auth.Imported
+	for i := range 1000 {
+		list = append(list, auth.Imported{Name: auth.Name(fmt.Sprintf("n%d@example.vn", i)), Unit: "Sở Y tế"})
+	}
+	other := &guard.Guard{Store: store, Now: g.Now}
+	other.SetPolicy(guard.Policy{Rules: auth.DefaultRules(), Names: &auth.Namer{Default: "example.vn"}})
+	var wg sync.WaitGroup
+	var did [2]guard.Importation
+	for i, g := range []*guard.Guard{g, other} {
+		wg.Go(func() {
+			var err error
+			if did[i], err = g.Import(t.Context(), store, list, clerk, guard.ImportOptions{Digest: "aa"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := did[0].New + did[1].New; n != len(list) || did[0].Looked != len(list) || did[1].Looked != len(list) {
+		t.Errorf("%d new and %d new of %d accounts", did[0].New, did[1].New, len(list))
+	}
+	events, err := store.Events(t.Context(), auth.EventFilter{Kinds: []auth.EventKind{auth.AccountImported}, Limit: 10_000})
+	if err != nil || len(events) != len(list) {
+		t.Errorf("%d events, %v; want %d", len(events), err, len(list))
+	}
+	if open, err := guard.UnfinishedImports(t.Context(), store); err != nil || len(open) > 0 {
+		t.Errorf("unfinished %+v, %v", open, err)
+	}
+}
+
+// A gateway that is stopped, or whose store fails, between two batches, leaves what
+// it has done; the audit log says so.
+func TestAnImportThatStopsSaysHowFarItCame(t *testing.T) {
+	for what, stop := range map[string]func(store *storetest.Model, cancel func()){
+		"the context ends": func(_ *storetest.Model, cancel func()) { cancel() },
+		"the store fails": func(store *storetest.Model, _ func()) {
+			store.Fail = func(op auth.StoreOp) error {
+				if op == auth.OpUpdate {
+					return errors.New("disk")
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			g, store, told := importer(t)
+			var list []auth.Imported
+			for i := range 450 {
+				list = append(list, auth.Imported{Name: auth.Name(fmt.Sprintf("n%d@example.vn", i))})
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			options := guard.ImportOptions{Digest: "aa", Progress: func(done int) {
+				if done == 200 {
+					stop(store, cancel)
+				}
+			}}
+			did, err := g.Import(ctx, store, list, clerk, options)
+			if err == nil || did.Looked != 200 || did.New != 200 || told.count(auth.AccountImported) != 200 || told.count(auth.ImportFinished) != 0 {
+				t.Fatalf("%d looked at, %d new, told %v, %v", did.Looked, did.New, told.kinds, err)
+			}
+			store.Fail = nil
+			if open, err := guard.UnfinishedImports(t.Context(), store); err != nil || len(open) != 1 || open[0].Reason != clerk.Reason {
+				t.Fatalf("unfinished %+v, %v", open, err)
+			}
+			did, err = g.Import(t.Context(), store, list, clerk, guard.ImportOptions{Digest: "aa"})
+			if err != nil || !did.Resumed || did.New != 250 || did.Unchanged != 200 {
+				t.Errorf("again: resumed %v, %d new, %d as before, %v", did.Resumed, did.New, did.Unchanged, err)
+			}
+			if open, err := guard.UnfinishedImports(t.Context(), store); err != nil || len(open) > 0 {
+				t.Errorf("unfinished %+v, %v", open, err)
+			}
+		})
 	}
 }

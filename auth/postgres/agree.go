@@ -164,7 +164,7 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(s
 
 // appendEvents appends events that are of no account to the audit log.
 func appendEvents(ctx context.Context, tx pgx.Tx, events []auth.Event) error {
-	// As every change of accounts does: an import of many writes alone.
+	// As every change of accounts does.
 	if _, err := tx.Exec(ctx, shareChanges, lockKey("changes")); err != nil {
 		return err
 	}

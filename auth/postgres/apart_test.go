@@ -172,13 +172,6 @@ func TestCloseWaitsForTheCallsUnderWay(t *testing.T) {
 				return "{}", nil, nil
 			})
 		},
-		"all accounts": func(s *Store, busy func()) error {
-			_, err := s.UpdateAll(context.Background(), []auth.Name{victim}, func(a *auth.Account) ([]auth.Event, bool) {
-				busy()
-				return fail(a)
-			})
-			return err
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, Options{})

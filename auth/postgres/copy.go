@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -435,4 +436,13 @@ func (s *Store) refuseHalfCopy(ctx context.Context, conn *pgx.Conn) error {
 	defer cancel()
 	conn.Exec(ctx, `DELETE FROM holders WHERE id = $1`, s.identity.Load().holder)
 	return fmt.Errorf("%w of an SQLite file: finish it by the same command again (congthu store copy), or empty the database", ErrHalfCopied)
+}
+
+// copyRows sends rows to a table, by the columns and fields that all statements
+// of this package go by.
+func copyRows[T any](ctx context.Context, conn *pgx.Conn, table, columns string, rows []*T, fields func(*T) []any) error {
+	names := strings.FieldsFunc(columns, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') })
+	_, err := conn.CopyFrom(ctx, pgx.Identifier{table}, names,
+		pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) { return fields(rows[i]), nil }))
+	return err
 }

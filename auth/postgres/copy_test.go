@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,8 +70,10 @@ func opened(t *testing.T, path string) *sqlite.Store {
 
 func change(t *testing.T, s *sqlite.Store, change auth.Change, names ...auth.Name) {
 	t.Helper()
-	if _, err := s.UpdateAll(t.Context(), names, change); err != nil {
-		t.Fatal(err)
+	for batch := range slices.Chunk(names, 500) {
+		if err := s.UpdateBatch(t.Context(), batch, change); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func explain(ctx context.Context, err error) error {
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrForeign), errors.Is(err, ErrNewerSchema), errors.Is(err, ErrEncoding), errors.Is(err, ErrPooled), errors.Is(err, ErrRefused),
 		errors.Is(err, ErrMalformed), errors.Is(err, ErrUnconfirmed), errors.Is(err, auth.ErrDisagreement),
 		errors.Is(err, ErrOccupied), errors.Is(err, ErrHalfCopied), errors.Is(err, ErrUnequal),
-		errors.Is(err, errOwn), errors.Is(err, auth.ErrTooMany):
+		errors.Is(err, errOwn):
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: the user that runs the gateway may not use the socket: %w", ErrRefused, err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"congthu/auth"
 )
 
 // Report is what [Inspect] has found.
@@ -16,6 +18,9 @@ type Report struct {
 	// Schema is the version of the database's, 0 for none yet; Newest is the one
 	// that this program makes.
 	Schema, Newest int64
+	// Imports are the beginnings of imports that are not finished; see
+	// [auth.UnfinishedImports].
+	Imports []auth.Event
 	// Fsync, FullPageWrites and SynchronousCommit say whether what is confirmed
 	// is on disk: all must be on. Standbys are the synchronous ones, as
 	// synchronous_standby_names has them.
@@ -107,6 +112,18 @@ func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error
 		if r.Gateways, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
 			return r, err
 		}
+	}
+	if r.Schema >= 1 {
+		rows, err := conn.Query(ctx, `SELECT `+eventColumns+` FROM events WHERE account = '' AND kind IN ($1, $2) ORDER BY seq DESC LIMIT $3`,
+			string(auth.ImportBegun), string(auth.ImportFinished), auth.ImportsLookedAt)
+		if err != nil {
+			return r, err
+		}
+		events, err := pgx.CollectRows(rows, scanEvent)
+		if err != nil {
+			return r, err
+		}
+		r.Imports = auth.UnfinishedImports(events)
 	}
 	if r.Schema >= 2 {
 		if r.Agreed, err = agreedOn(ctx, conn, agreed); err != nil {

@@ -34,7 +34,8 @@ type lane struct {
 	faults atomic.Pointer[faults]
 
 	queue   chan *request
-	stopped chan struct{} // closed when run has returned
+	batches chan []*request // each a transaction of its own
+	stopped chan struct{}   // closed when run has returned
 
 	// failed is why the last transaction failed; nil after one that did not.
 	failed atomic.Pointer[error]
@@ -120,7 +121,7 @@ func (q *request) leave() bool {
 func newLane(s *Store, name string, number int) *lane {
 	return &lane{
 		Store: s, name: name, number: number,
-		queue: make(chan *request, maxQueue), stopped: make(chan struct{}),
+		queue: make(chan *request, maxQueue), batches: make(chan []*request), stopped: make(chan struct{}),
 	}
 }
 
@@ -140,6 +141,36 @@ func (l *lane) do(ctx context.Context, q *request) (auth.Account, error) {
 	case <-l.life.Done():
 		return auth.Account{}, ErrClosed
 	}
+	return l.await(ctx, q)
+}
+
+// doBatch hands requests to the lane that are to be one transaction, and waits for
+// what becomes of each; the error is that of the first that has one.
+func (l *lane) doBatch(ctx context.Context, batch []*request) error {
+	if l.isClosed() {
+		return ErrClosed
+	}
+	for _, q := range batch {
+		q.done = make(chan struct{})
+	}
+	select {
+	case l.batches <- batch:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.life.Done():
+		return ErrClosed
+	}
+	var first error
+	for _, q := range batch {
+		if _, err := l.await(ctx, q); first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// await waits for what becomes of a request that the lane has.
+func (l *lane) await(ctx context.Context, q *request) (auth.Account, error) {
 	select {
 	case <-q.done:
 		return q.account, q.err
@@ -167,6 +198,8 @@ func (l *lane) run() {
 		select {
 		case q := <-l.queue:
 			l.serve(l.drain(q))
+		case batch := <-l.batches:
+			l.serve(batch)
 		case <-l.life.Done():
 			for len(l.queue) > 0 {
 				l.serve(l.drain(<-l.queue))

@@ -44,7 +44,7 @@ type Options struct {
 
 	// MaxConns bounds the connections for reading. Three more are used for
 	// writing and for telling that this process lives, and one for each [Store.Changes],
-	// [Store.Alone], [Store.UpdateAll], agreement and removal of events. 0: [defaults.MaxConns].
+	// [Store.Alone], agreement and removal of events. 0: [defaults.MaxConns].
 	MaxConns int
 	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
 	ConnLifetime time.Duration
@@ -301,6 +301,22 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 		}
 	}
 	return a, nil
+}
+
+// UpdateBatch implements [auth.Importer].
+func (s *Store) UpdateBatch(ctx context.Context, names []auth.Name, change auth.Change) (err error) {
+	defer s.operated(auth.OpUpdate, time.Now(), &err)
+	if s.isClosed() {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil || len(names) == 0 {
+		return err
+	}
+	batch := make([]*request, len(names))
+	for i, name := range names {
+		batch[i] = &request{kind: changing, name: name, change: change}
+	}
+	return s.settle.doBatch(ctx, batch)
 }
 
 var errForeign = errors.New("the reservation is another account's")

@@ -35,7 +35,7 @@ import (
 // unseen.
 //
 // Locks are taken in one order everywhere, so that nobody waits in a circle:
-// the row of the lane, the lock that changes share (see bulk), the names in the
+// the row of the lane, the lock that changes share (see shareChanges), the names in the
 // order of their keys, reservations in the order of their ids, the head of the
 // audit log, the count of unknown names.
 type transaction struct {
@@ -137,6 +137,11 @@ const holderLives = `EXISTS (SELECT FROM holders h WHERE h.id = r.holder AND h.g
 const (
 	advanceLane = `UPDATE lanes l SET commits = commits + 1 FROM holders h
 		WHERE l.id = $1 AND h.id = l.holder AND h.gone IS NULL RETURNING commits`
+	// shareChanges is held by every transaction that changes an account: a gateway
+	// of the release before, which may run beside this one during an upgrade, takes
+	// that lock for itself alone while it writes an import, and would overwrite what
+	// others change meanwhile.
+	shareChanges = `SELECT pg_advisory_xact_lock_shared($1)`
 	lockNames    = `SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k`
 	readAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE name = ANY($1)`
 	// readSlots of the settling lane also locks them, against being released

@@ -38,7 +38,6 @@ type part struct {
 	mu       sync.Mutex
 	accounts map[auth.Name]*auth.Account
 	held     map[auth.Name]bool // being committed, or in doubt
-	shut     bool               // all of them are
 	moves    uint64             // of hold and settle
 }
 
@@ -77,7 +76,7 @@ func (c *cache) put(a auth.Account, moves uint64) {
 	p := c.part(a.Name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.moves == moves && !p.held[a.Name] && !p.shut {
+	if p.moves == moves && !p.held[a.Name] {
 		p.keep(&a)
 	}
 }
@@ -120,17 +119,13 @@ func (c *cache) settle(changed map[auth.Name]*auth.Account, made bool) {
 	}
 }
 
-// shut is hold for more accounts than are worth naming, and open its settle.
-func (c *cache) shut() { c.empty(true) }
-func (c *cache) open() { c.empty(false) }
-
-func (c *cache) empty(shut bool) {
+// empty forgets all accounts.
+func (c *cache) empty() {
 	for i := range c.parts {
 		p := &c.parts[i]
 		p.mu.Lock()
 		p.moves++
 		clear(p.accounts)
-		p.shut = shut
 		p.mu.Unlock()
 	}
 }

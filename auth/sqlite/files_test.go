@@ -156,17 +156,17 @@ func wantLost(t *testing.T, s *Store, advice string) {
 			_, _, err := s.Reserve(ctx, "n@congthu.test", func(auth.Account) int { return 100 })
 			return err
 		},
-		"update":     func() error { _, err := s.Update(ctx, "n@congthu.test", 0, fail); return err },
-		"update all": func() error { _, err := s.UpdateAll(ctx, []auth.Name{"n@congthu.test"}, fail); return err },
-		"list":       func() error { _, err := s.List(ctx, auth.Filter{Limit: 1}); return err },
-		"events":     func() error { _, err := s.Events(ctx, auth.EventFilter{Limit: 1}); return err },
-		"verify":     func() error { _, err := s.Verify(ctx, nil); return err },
-		"removed":    func() error { _, err := s.Removed(ctx); return err },
-		"contents":   func() error { _, _, err := s.Contents(ctx); return err },
-		"unknown":    func() error { _, err := s.UnknownNames(ctx); return err },
-		"backup":     func() error { return s.Backup(ctx, filepath.Join(t.TempDir(), "backup.db")) },
-		"agree":      func() error { return s.Agree(ctx, "pepper", "x") },
-		"health":     func() error { return s.Health(ctx) },
+		"update":         func() error { _, err := s.Update(ctx, "n@congthu.test", 0, fail); return err },
+		"update a batch": func() error { return s.UpdateBatch(ctx, []auth.Name{"n@congthu.test"}, fail) },
+		"list":           func() error { _, err := s.List(ctx, auth.Filter{Limit: 1}); return err },
+		"events":         func() error { _, err := s.Events(ctx, auth.EventFilter{Limit: 1}); return err },
+		"verify":         func() error { _, err := s.Verify(ctx, nil); return err },
+		"removed":        func() error { _, err := s.Removed(ctx); return err },
+		"contents":       func() error { _, _, err := s.Contents(ctx); return err },
+		"unknown":        func() error { _, err := s.UnknownNames(ctx); return err },
+		"backup":         func() error { return s.Backup(ctx, filepath.Join(t.TempDir(), "backup.db")) },
+		"agree":          func() error { return s.Agree(ctx, "pepper", "x") },
+		"health":         func() error { return s.Health(ctx) },
 	} {
 		if err := operation(); !errors.Is(err, ErrFilesLost) || !strings.Contains(err.Error(), advice) {
 			t.Errorf("%s: error %v, want %v with %q", name, err, ErrFilesLost, advice)
@@ -182,7 +182,7 @@ func TestOrdinaryUseOfTheFilesIsNoMishap(t *testing.T) {
 	for i := range names {
 		names[i] = auth.Name(fmt.Sprintf("many%04d@congthu.test", i))
 	}
-	if _, err := s.UpdateAll(ctx, names, fail); err != nil { // longer than the log gets before it begins anew
+	if err := s.UpdateBatch(ctx, names, fail); err != nil { // longer than the log gets before it begins anew
 		t.Fatal(err)
 	}
 	for range 50 {

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+
+	"congthu/auth"
 )
 
 // Report is what [Inspect] has found.
@@ -18,6 +20,9 @@ type Report struct {
 	// [Store.Agreed].
 	Agreed string
 	Known  bool
+	// Imports are the beginnings of imports that are not finished; see
+	// [auth.UnfinishedImports].
+	Imports []auth.Event
 }
 
 // Inspect looks at a database, which a gateway may be using, and changes nothing.
@@ -47,6 +52,9 @@ func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 	if err != nil || tables == 0 { // of an older version, which noted nothing
 		return r, err
 	}
+	if r.Imports, err = unfinishedImports(ctx, db); err != nil {
+		return r, fmt.Errorf("read which imports are not finished: %w", err)
+	}
 	err = db.QueryRowContext(ctx, selectAgreed, agreed).Scan(&r.Agreed)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -56,6 +64,24 @@ func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 	}
 	r.Known = true
 	return r, nil
+}
+
+func unfinishedImports(ctx context.Context, db *sql.DB) ([]auth.Event, error) {
+	rows, err := db.QueryContext(ctx, `SELECT `+eventColumns+` FROM events WHERE account = '' AND kind IN (?, ?) ORDER BY seq DESC LIMIT ?`,
+		string(auth.ImportBegun), string(auth.ImportFinished), auth.ImportsLookedAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []auth.Event
+	for rows.Next() {
+		var e auth.Event
+		if err := rows.Scan(eventFields(&e)...); err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	return auth.UnfinishedImports(events), rows.Err()
 }
 
 // openToLook opens a database, which a gateway may be using, and can change nothing.

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -55,7 +57,6 @@ type Store struct {
 	cache   *cache
 	slots   slots
 	writer  *writer
-	bulk    chan struct{} // holds one: whoever put it there may change many accounts
 
 	closing sync.Once
 	closed  error // of the first Close
@@ -69,7 +70,7 @@ var (
 // Open opens the database, brings its schema up to date and checks that it is
 // sound. The error says what to do: see the Err variables.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
-	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now, cache: newCache(), bulk: make(chan struct{}, 1)}
+	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now, cache: newCache()}
 	if s.recorder == nil {
 		s.recorder = unrecorded{}
 	}
@@ -204,6 +205,33 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 		return a, nil
 	}
 	return s.writer.update(ctx, &request{name: name, reservation: r, change: change})
+}
+
+// UpdateBatch implements [auth.Importer].
+func (s *Store) UpdateBatch(ctx context.Context, names []auth.Name, change auth.Change) (err error) {
+	defer s.operated(auth.OpUpdate, s.now(), &err)
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil || len(names) == 0 {
+		return err
+	}
+	batch := make([]*request, len(names))
+	for i, name := range names {
+		batch[i] = &request{name: name, change: change}
+	}
+	return s.writer.updateBatch(ctx, batch)
+}
+
+// removeStage removes the file in which a release before this one prepared an
+// import, and which it has left when it was killed: there are fingerprints in it.
+func removeStage(path string) error {
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if err := os.Remove(path + ".import" + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // read returns one account as of the last commit, from memory if it is there.

@@ -126,7 +126,6 @@ type transaction struct {
 	rows   []row
 	// changed is what the accounts become, for the cache; nil: nothing to keep.
 	changed map[auth.Name]*auth.Account
-	many    bool // and more
 }
 
 // row is a row that a transaction makes, alters or removes.
@@ -149,13 +148,6 @@ func (t *transaction) make(batch []*request) (err error) {
 		return err
 	}
 	t.next = t.conn.head
-	if m := batch[0].many; m != nil {
-		t.many = true
-		if err := t.conn.attach(m.stage); err != nil {
-			return err
-		}
-		defer t.conn.detach()
-	}
 	if err := run(t.conn.begin); err != nil {
 		return err
 	}
@@ -180,9 +172,6 @@ func (t *transaction) make(batch []*request) (err error) {
 		return err
 	}
 	t.cache.hold(t.changed)
-	if t.many {
-		t.cache.shut()
-	}
 	t.committing = true
 	if err := run(t.conn.commit); err != nil {
 		return err
@@ -201,9 +190,6 @@ func (t *transaction) make(batch []*request) (err error) {
 // apply makes one change. What is wrong with that change alone becomes its own
 // error; the error returned is everybody's.
 func (t *transaction) apply(q *request) error {
-	if q.many != nil {
-		return t.applyMany(q)
-	}
 	if q.prune != nil {
 		return t.prune(q)
 	}
@@ -301,13 +287,8 @@ func (t *transaction) settle(made bool) {
 	t.made = made
 	// Before any slot is free and any caller hears of it.
 	t.cache.settle(t.changed, made)
-	if t.many {
-		t.cache.open()
-	}
-	noted := t.touched.Load()
 	for _, r := range t.rows {
 		if made {
-			noted.add(r.name)
 			t.slots.stored(r.entry, r.exists, r.unknown)
 		}
 		t.slots.leave(r.entry)

@@ -38,9 +38,9 @@ type writer struct {
 	faults   atomic.Pointer[faults]
 
 	queue   chan *request
-	bulk    chan *request // those of many accounts or events, each a transaction of its own
-	quit    chan struct{} // closed by Close
-	stopped chan struct{} // closed when run has returned
+	batches chan []*request // each a transaction of its own
+	quit    chan struct{}   // closed by Close
+	stopped chan struct{}   // closed when run has returned
 
 	// failed is why the last transaction failed; nil after one that did not.
 	failed atomic.Pointer[error]
@@ -50,9 +50,6 @@ type writer struct {
 	look   chan struct{}
 	began  time.Time
 	looked atomic.Int64
-
-	// touched are the names written since it was made; nil while nobody asks.
-	touched atomic.Pointer[touched]
 
 	// Only run uses these.
 	conn  *connection  // nil after a failure
@@ -79,8 +76,7 @@ type request struct {
 	reservation auth.Reservation
 	change      auth.Change
 	probe       bool      // no change: find out whether a commit is possible
-	many        *many     // instead of name, reservation and change
-	prune       *pruning  // likewise
+	prune       *pruning  // instead of name, reservation and change
 	agree       *agreeing // likewise
 
 	state   atomic.Int32
@@ -103,7 +99,7 @@ const (
 func newWriter(s *Store) *writer {
 	return &writer{
 		path: s.path, files: s.files, slots: &s.slots, cache: s.cache, try: s.try, recorder: s.recorder, log: s.log, now: s.now,
-		queue: make(chan *request, maxQueue), bulk: make(chan *request), quit: make(chan struct{}), stopped: make(chan struct{}),
+		queue: make(chan *request, maxQueue), batches: make(chan []*request), quit: make(chan struct{}), stopped: make(chan struct{}),
 		look: make(chan struct{}, 1), began: time.Now(),
 	}
 }
@@ -126,18 +122,50 @@ func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
 	if err := w.files.problem(); err != nil {
 		return auth.Account{}, err
 	}
-	q.applied, q.done = make(chan struct{}), make(chan struct{})
-	queue := w.queue
-	if q.many != nil || q.prune != nil || q.agree != nil {
-		queue = w.bulk
+	if q.prune != nil || q.agree != nil {
+		if err := w.updateBatch(ctx, []*request{q}); err != nil {
+			return auth.Account{}, err
+		}
+		return q.account, nil
 	}
+	q.applied, q.done = make(chan struct{}), make(chan struct{})
 	select {
-	case queue <- q:
+	case w.queue <- q:
 	case <-ctx.Done():
 		return auth.Account{}, ctx.Err()
 	case <-w.quit:
 		return auth.Account{}, ErrClosed
 	}
+	return w.await(ctx, q)
+}
+
+// updateBatch hands changes to the writer that are to be one transaction, and
+// waits for what becomes of each; the error is that of the first that has one.
+func (w *writer) updateBatch(ctx context.Context, batch []*request) error {
+	if err := w.files.problem(); err != nil {
+		return err
+	}
+	for _, q := range batch {
+		q.applied, q.done = make(chan struct{}), make(chan struct{})
+	}
+	select {
+	case w.batches <- batch:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.quit:
+		return ErrClosed
+	}
+	var first error
+	for _, q := range batch {
+		if _, err := w.await(ctx, q); first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// await waits for what becomes of a request that the writer has.
+func (w *writer) await(ctx context.Context, q *request) (auth.Account, error) {
 	select {
 	case <-q.done:
 	case <-ctx.Done():
@@ -187,8 +215,8 @@ func (w *writer) run() {
 		select {
 		case q := <-w.queue:
 			w.process(w.drain(q))
-		case q := <-w.bulk:
-			w.process([]*request{q})
+		case batch := <-w.batches:
+			w.process(batch)
 		case <-w.look:
 			w.lookForOthers()
 		case <-w.quit:
@@ -234,7 +262,7 @@ func (w *writer) lookForOthers() {
 	w.blind = false
 	if version != w.conn.others {
 		w.log.Warn("another program has written to the database", "file", w.path)
-		w.cache.open() // empties it
+		w.cache.empty()
 		w.conn.others = version
 	}
 	w.looked.Store(int64(at))
@@ -318,7 +346,7 @@ func (w *writer) connect() error {
 		return err
 	}
 	w.conn = conn
-	w.cache.open() // empties it: what others have written meanwhile the new connection cannot tell
+	w.cache.empty() // what others have written meanwhile the new connection cannot tell
 	if t := w.doubt; t != nil {
 		w.doubt = nil
 		t.settle(conn.head.commits == t.next.commits)

@@ -232,8 +232,8 @@ func madeIsRead(t *testing.T, h Harness) {
 		s, other := stores[n%len(stores)], auth.Name(fmt.Sprintf("n%d@congthu.test", n))
 		switch n % 3 {
 		case 0: // one of many
-			if _, err := s.UpdateAll(t.Context(), []auth.Name{other, somebody}, fail); err != nil {
-				t.Errorf("update all: %v", err)
+			if err := s.UpdateBatch(t.Context(), []auth.Name{other, somebody}, fail); err != nil {
+				t.Errorf("update a batch: %v", err)
 			}
 		case 1: // beside others
 			wg.Go(func() {
@@ -273,7 +273,7 @@ func doubtIsRead(t *testing.T, h Harness) {
 			mend := h.Break(t, s, m)
 			var err error
 			if many {
-				_, err = s.UpdateAll(t.Context(), []auth.Name{somebody, "else@congthu.test"}, change)
+				err = s.UpdateBatch(t.Context(), []auth.Name{somebody, "else@congthu.test"}, change)
 			} else {
 				_, err = s.Update(t.Context(), somebody, 0, change)
 			}

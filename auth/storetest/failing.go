@@ -286,7 +286,7 @@ func sharedCounters(t *testing.T, h Harness) {
 		if _, err := s.Update(t.Context(), somebody, 0, fail); !errors.Is(err, auth.ErrFull) {
 			t.Fatalf("update of a newcomer: %v, want ErrFull", err)
 		}
-		if _, err := s.UpdateAll(t.Context(), []auth.Name{somebody}, fail); !errors.Is(err, auth.ErrFull) {
+		if err := s.UpdateBatch(t.Context(), []auth.Name{somebody}, fail); !errors.Is(err, auth.ErrFull) {
 			t.Fatalf("update of all newcomers: %v, want ErrFull", err)
 		}
 	}
@@ -304,7 +304,7 @@ func sharedCounters(t *testing.T, h Harness) {
 	wantNoSlot(t, s, counter, tolerate(6))
 	wantFailures(t, s, counter, 6)
 	full()
-	if n, err := s.UpdateAll(t.Context(), []auth.Name{another, counter}, quietly); n != 2 || err != nil {
+	if n, err := counted(t.Context(), s, []auth.Name{another, counter}, quietly); n != 2 || err != nil {
 		t.Fatalf("update of all counters: %d, %v", n, err)
 	}
 	full()

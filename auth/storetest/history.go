@@ -78,14 +78,14 @@ func (d *driver) step() {
 		}
 		d.held = nil
 	case n < 18:
-		d.updateAll()
+		d.updateBatch()
 	default:
 		d.compareAll()
 	}
 }
 
-// updateAll makes a random change of some accounts in both.
-func (d *driver) updateAll() {
+// updateBatch makes a random change of some accounts in both.
+func (d *driver) updateBatch() {
 	d.Helper()
 	var names []auth.Name
 	for _, i := range d.rand.Perm(8)[:d.rand.IntN(9)] {
@@ -99,8 +99,8 @@ func (d *driver) updateAll() {
 		return give(a)
 	}}
 	i := d.rand.IntN(len(changes))
-	n, err := d.store.UpdateAll(d.Context(), names, changes[i])
-	m, wrong := d.model.UpdateAll(d.Context(), names, changes[i])
+	n, err := counted(d.Context(), d.store, names, changes[i])
+	m, wrong := counted(d.Context(), d.model, names, changes[i])
 	if n != m || errors.Is(err, auth.ErrFull) != errors.Is(wrong, auth.ErrFull) || (err == nil) != (wrong == nil) {
 		d.Fatalf("step %d, change %d of %v: %d written and error %v; the model: %d and %v", d.steps, i, names, n, err, m, wrong)
 	}

@@ -149,32 +149,23 @@ func (m *Model) Lapse(r auth.Reservation, change auth.Change) error {
 	return nil
 }
 
-// UpdateAll implements [auth.Importer].
-func (m *Model) UpdateAll(ctx context.Context, names []auth.Name, change auth.Change) (int, error) {
-	return do(m, ctx, auth.OpUpdateAll, func() (written int, err error) {
-		accounts, events := maps.Clone(m.accounts), len(m.events)
-		defer func() {
-			if err != nil {
-				m.accounts, m.events, written = accounts, m.events[:events], 0
-			}
-		}()
+// UpdateBatch implements [auth.Importer].
+func (m *Model) UpdateBatch(ctx context.Context, names []auth.Name, change auth.Change) error {
+	_, err := do(m, ctx, auth.OpUpdate, func() (_ struct{}, first error) {
 		for _, name := range names {
 			a := m.read(name)
 			events, write, err := apply(change, &a)
-			if err != nil {
-				return 0, err
+			if err == nil && write {
+				a.Name = name
+				err = m.write(a.Normalized(), events)
 			}
-			if !write {
-				continue
+			if first == nil {
+				first = err
 			}
-			a.Name = name
-			if err := m.write(a.Normalized(), events); err != nil {
-				return 0, err
-			}
-			written++
 		}
-		return written, nil
+		return struct{}{}, first
 	})
+	return err
 }
 
 // write remembers the account and appends the events.

@@ -19,7 +19,7 @@ func TestModelKeepsTheContract(t *testing.T) {
 		Break: func(t *testing.T, s storetest.Store, m storetest.Moment) func() {
 			model := s.(*storetest.Model)
 			broken := func(op auth.StoreOp) error {
-				if op == auth.OpUpdate || op == auth.OpUpdateAll {
+				if op == auth.OpUpdate {
 					return errors.New("broken")
 				}
 				return nil

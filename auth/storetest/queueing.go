@@ -248,11 +248,15 @@ func recordedOperations(t *testing.T, h Harness) {
 	s.List(ctx, auth.Filter{})
 	s.Events(ctx, auth.EventFilter{})
 	s.Verify(ctx, nil)
-	s.UpdateAll(ctx, nil, fail)
+	changes, transactions := told.Commits()
+	s.UpdateBatch(ctx, numbered(100), fail)
+	if n, m := told.Commits(); n-changes != 100 || m-transactions != 1 {
+		t.Errorf("a batch of 100: %d changes in %d transactions, want one", n-changes, m-transactions)
+	}
 	h.Break(t, s, BeforeCommit)
 	s.Update(ctx, somebody, 0, fail)
 	want := map[auth.StoreOp]int{
-		auth.OpAccount: 1, auth.OpReserve: 2, auth.OpUpdate: 2, auth.OpUpdateAll: 1, auth.OpList: 1, auth.OpEvents: 1, auth.OpVerify: 1,
+		auth.OpAccount: 1, auth.OpReserve: 2, auth.OpUpdate: 3, auth.OpList: 1, auth.OpEvents: 1, auth.OpVerify: 1,
 	}
 	told.mu.Lock()
 	defer told.mu.Unlock()

@@ -128,12 +128,12 @@ func Run(t *testing.T, h Harness) {
 		{"a store that fails before the commit has changed nothing", failsBefore},
 		{"a store that fails after the commit counts once", failsAfter},
 
-		{"many changes are one", manyChanges},
-		{"many changes may take accounts away", manyTakenAway},
-		{"many changes are made or none", manyOrNone},
-		{"many changes of a store that fails are made or none", manyBroken},
-		{"many changes and logins beside them are all made", manyBesideOthers},
-		{"an attempt in flight survives many changes", manyInFlight},
+		{"a batch of changes", manyChanges},
+		{"a batch of changes may take accounts away", manyTakenAway},
+		{"a change that cannot be made leaves the others of its batch", manyButOne},
+		{"a batch of changes of a store that fails is made or not", manyBroken},
+		{"batches of changes and logins beside them are all made", manyBesideOthers},
+		{"an attempt in flight survives a batch of changes", manyInFlight},
 
 		{"accounts are filtered", filteredAccounts},
 		{"lists go on where they stopped", listCursor},

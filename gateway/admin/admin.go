@@ -62,7 +62,7 @@ type Server struct {
 	// Own returns the account that has this very address, and no alias of one:
 	// [guard.Guard.Own]. Required for Import.
 	Own func(address string) (auth.Name, error)
-	// Import takes over a list of accounts, wholly or not at all:
+	// Import takes over a list of accounts, in batches:
 	// [guard.Guard.Import] into the store; nil: none can be.
 	Import func(context.Context, []auth.Imported, auth.Act, guard.ImportOptions) (guard.Importation, error)
 	// Sessions knows the live sessions; nil: none are shown.

@@ -148,9 +148,12 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 
 	register(s, api, operation{
 		id: "import-accounts", method: http.MethodPost, path: "/import", scope: scope.Import, tag: "accounts",
-		summary: "Take over a list of accounts: all of it, or nothing",
+		summary: "Take over a list of accounts, in batches",
 		detail: "The body is CSV (RFC 4180, UTF-8, comma or semicolon) with a header row of `address` and any of `unit`, `registered`, `last_login`, `password_changed`. " +
-			"When anything in it is wrong the status is 422, nothing is changed, and every error is told with its line, column and field. One import runs at a time.",
+			"The whole list is checked first: when anything in it is wrong the status is 422, nothing is changed, and every error is told with its line, column and field. " +
+			"Then the accounts are changed in batches, each a transaction, and the audit log has an `import.begun` before and an `import.finished` after it. " +
+			"An import that stops in the middle, with 503 or since the gateway was stopped, is finished by sending the same list again: what is there already is left as it is. " +
+			"It goes on when the caller hangs up. One import runs at a time.",
 		errors: []int{http.StatusRequestEntityTooLarge},
 		slow:   true, body: maxImport, raw: true,
 	}, s.importAccounts)

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,7 +41,20 @@ type ImportReport struct {
 	SeenHere  int            `json:"seen_here" doc:"Accounts whose password_changed was left aside, since the gateway has seen the password itself."`
 	Unnamed   int            `json:"unnamed" doc:"Cells with something in them that were left aside, since their column has no name in the first row."`
 	States    map[string]int `json:"states" nullable:"false" doc:"How many accounts of the list are in each state afterwards."`
-	Changes   []ImportChange `json:"changes" nullable:"false" doc:"The first 1,000 changes, in the order of the list."`
+	Digest    string         `json:"digest" doc:"SHA-256 of the list as it was sent, hexadecimal, by which the audit log knows it again."`
+	// Resumed and Interrupted are what the audit log tells of imports before.
+	Resumed     bool           `json:"resumed" doc:"An import of the same list had been begun and not finished; this one has finished it, or would."`
+	Interrupted []ImportBegun  `json:"interrupted" nullable:"false" doc:"Imports of other lists that were begun and are not finished: they were interrupted, or go on at another gateway. One is over when its list is imported again, or a list with at least as many accounts."`
+	Changes     []ImportChange `json:"changes" nullable:"false" doc:"The first 1,000 changes, in the order of the list."`
+}
+
+// ImportBegun is an import that was begun.
+type ImportBegun struct {
+	At       time.Time `json:"at"`
+	Actor    string    `json:"actor"`
+	Reason   string    `json:"reason"`
+	Accounts int       `json:"accounts" doc:"How many the list has."`
+	Digest   string    `json:"digest" doc:"SHA-256 of the list."`
 }
 
 // ImportChange is one account that an import changed, or would.
@@ -52,7 +67,7 @@ type ImportChange struct {
 // ImportProgress tells how far an import has come.
 type ImportProgress struct {
 	Running bool `json:"running"`
-	Looked  int  `json:"looked" doc:"Accounts that have been looked at; when it is all, they are being written."`
+	Looked  int  `json:"looked" doc:"Accounts that are done."`
 	Total   int  `json:"total"`
 }
 
@@ -97,28 +112,36 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	defer s.imported.running.Store(false)
 
 	who := callerOf(ctx)
-	// As with every act: what has begun is finished, whoever waits for it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
-	defer cancel()
-	done, err := s.Import(ctx, list, auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, guard.ImportOptions{
-		Dry: in.DryRun, Progress: func(looked int) { s.imported.looked.Store(int64(looked)) },
+	// As with every act: what has begun is finished, whoever waits for it. Each batch
+	// has the time that the store has.
+	digest := sha256.Sum256(in.RawBody)
+	done, err := s.Import(context.WithoutCancel(ctx), list, auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, guard.ImportOptions{
+		Digest: hex.EncodeToString(digest[:]), Dry: in.DryRun, Progress: func(looked int) { s.imported.looked.Store(int64(looked)) },
 	})
 	switch {
 	case errors.Is(err, auth.ErrReasonMissing):
 		return nil, invalid("query.reason", "is required")
-	case errors.Is(err, auth.ErrTooMany):
-		s.log().Error("admin request failed", "doing", "import accounts", "err", err)
-		return nil, unavailable("nothing was imported: the store is too slow for so many accounts at once; divide the list")
 	case err != nil:
 		s.log().Error("admin request failed", "doing", "import accounts", "err", err)
-		return nil, unavailable("the gateway's store failed; import the list again: what is there already is left as it is")
+		const stopped = "the import stopped after %d of %d accounts, since the gateway's store failed; import the same list again: what is there already is left as it is, and the rest is done"
+		return nil, comeBack(&importProblem{
+			Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable,
+			Detail:   fmt.Sprintf(stopped, done.Looked, len(list)),
+			DetailVI: inVietnamese(stopped, done.Looked, len(list)),
+			Stopped:  true, Looked: done.Looked, Total: len(list), New: done.New, Changed: done.Changed, Unchanged: done.Unchanged,
+		})
 	}
 	report := ImportReport{
 		DryRun: in.DryRun, Rows: len(list), New: done.New, Changed: done.Changed, Unchanged: done.Unchanged,
 		SeenHere: done.SeenHere, Unnamed: aside, States: make(map[string]int), Changes: []ImportChange{},
+		Digest: hex.EncodeToString(digest[:]), Resumed: done.Resumed, Interrupted: []ImportBegun{},
 	}
 	for state, n := range done.States {
 		report.States[state.String()] = n
+	}
+	for _, e := range done.Interrupted {
+		list, _ := e.List()
+		report.Interrupted = append(report.Interrupted, ImportBegun{At: e.At, Actor: e.Actor, Reason: e.Reason, Accounts: list.Accounts, Digest: list.Digest})
 	}
 	for _, e := range done.Events[:min(len(done.Events), shownChanges)] {
 		report.Changes = append(report.Changes, ImportChange{Address: string(e.Account), Before: e.Before, After: e.After})
@@ -129,6 +152,25 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	}
 	return &importOutput{report}, nil
 }
+
+// importProblem is an import that stopped in the middle: a problem (RFC 9457) that
+// says how far it came.
+type importProblem struct {
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail"`
+	DetailVI  string `json:"detail_vi,omitempty"`
+	Stopped   bool   `json:"stopped"`
+	Looked    int    `json:"looked"`
+	Total     int    `json:"total"`
+	New       int    `json:"new"`
+	Changed   int    `json:"changed"`
+	Unchanged int    `json:"unchanged"`
+}
+
+func (p *importProblem) Error() string             { return p.Detail }
+func (p *importProblem) GetStatus() int            { return p.Status }
+func (p *importProblem) ContentType(string) string { return "application/problem+json" }
 
 // listProblem is what is wrong with a list: a problem (RFC 9457) whose errors say
 // where in the file they are. Like every other it repeats nothing of what was

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -15,20 +16,14 @@ import (
 	"congthu/auth/guard"
 )
 
-// UpdateAll implements auth.Importer.
-func (m *memory) UpdateAll(ctx context.Context, names []auth.Name, change auth.Change) (written int, err error) {
+// UpdateBatch implements auth.Importer.
+func (m *memory) UpdateBatch(ctx context.Context, names []auth.Name, change auth.Change) error {
 	for _, name := range names {
-		if _, err := m.Update(ctx, name, 0, func(a *auth.Account) ([]auth.Event, bool) {
-			events, write := change(a)
-			if write {
-				written++
-			}
-			return events, write
-		}); err != nil {
-			return 0, err
+		if _, err := m.Update(ctx, name, 0, change); err != nil {
+			return err
 		}
 	}
-	return written, nil
+	return nil
 }
 
 func newImporter(t *testing.T) *fixture {
@@ -60,7 +55,7 @@ func TestAListIsImportedWithItsReason(t *testing.T) {
 	}
 	r := decode[ImportReport](t, f.send(list, withReason), 200)
 	want := ImportReport{
-		Rows: 2, New: 1, Unchanged: 1, States: map[string]int{"active": 1, "never_seen": 1},
+		Rows: 2, New: 1, Unchanged: 1, Digest: fmt.Sprintf("%x", sha256.Sum256([]byte(list))), Interrupted: []ImportBegun{}, States: map[string]int{"active": 1, "never_seen": 1},
 		Changes: []ImportChange{{
 			Address: "cu@x.vn", Before: "no account",
 			After: `unit Sở "Y"; tế, registered 2020-01-15 00:00 +07:00, last login 2025-06-01 00:00 +07:00, password since 2025-05-01 08:00 +07:00`,
@@ -69,12 +64,18 @@ func TestAListIsImportedWithItsReason(t *testing.T) {
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	e := f.store.events[0]
+	mark := "2 accounts, list sha256:" + want.Digest
+	for i, kind := range []auth.EventKind{auth.ImportBegun, auth.AccountImported, auth.ImportFinished} {
+		if e := f.store.events[i]; e.Kind != kind || kind != auth.AccountImported && (e.Before != mark || e.Account != "" || e.Reason != "công văn 12/CV") {
+			t.Errorf("event %d: %+v", i, e)
+		}
+	}
+	e := f.store.events[1]
 	if e.Kind != auth.AccountImported || e.Actor != "Nguyễn Văn A" || e.Source.String() != "192.0.2.7:5050" || e.Reason != "công văn 12/CV" {
 		t.Errorf("event %+v", e)
 	}
 	again := decode[ImportReport](t, f.send(list, withReason), 200)
-	if again.New+again.Changed != 0 || again.Unchanged != 2 || len(f.store.events) != 1 {
+	if again.New+again.Changed != 0 || again.Unchanged != 2 || again.Resumed || len(f.store.events) != 5 {
 		t.Errorf("once more: %+v", again)
 	}
 	if p := decode[ImportProgress](t, f.request("GET", base+"/import", ""), 200); p.Running || p.Looked != 2 || p.Total != 2 {
@@ -185,11 +186,7 @@ func TestAnImportNeedsItsScopeAndAReason(t *testing.T) {
 	f.importing.Unlock()
 	f.store.fail = errors.New("disk I/O error at /var/lib/secret-path")
 	res := f.send(list, withReason)
-	if p := decode[Problem](t, res, 503); !strings.Contains(p.Detail, "import the list again") || strings.Contains(res.Body.String(), "secret-path") {
-		t.Errorf("%+v", p)
-	}
-	f.store.fail = fmt.Errorf("%w: lock_timeout", auth.ErrTooMany)
-	if p := decode[Problem](t, f.send(list, withReason), 503); !strings.Contains(p.Detail, "divide the list") {
+	if p := decode[importProblem](t, res, 503); !strings.Contains(p.Detail, "import the same list again") || !p.Stopped || p.Looked != 0 || p.Total != 1 || p.DetailVI == "" || strings.Contains(res.Body.String(), "secret-path") {
 		t.Errorf("%+v", p)
 	}
 	f.store.fail = nil
@@ -198,4 +195,69 @@ func TestAnImportNeedsItsScopeAndAReason(t *testing.T) {
 	}
 	f.Import = nil
 	decode[Problem](t, f.send(list, withReason), 503)
+}
+
+func TestAnImportThatStopsInTheMiddleSaysSoUntilItIsFinished(t *testing.T) {
+	f := newImporter(t)
+	var list strings.Builder
+	list.WriteString("address\n")
+	for i := range 250 {
+		fmt.Fprintf(&list, "n%d@x.vn\n", i)
+	}
+	f.store.failAt = 202 // the beginning, two batches, and one account of the third
+	p := decode[importProblem](t, f.send(list.String(), withReason), 503)
+	if !p.Stopped || p.Looked != 200 || p.Total != 250 || p.New != 200 || !strings.Contains(p.Detail, "after 200 of 250 accounts") {
+		t.Errorf("%+v", p)
+	}
+	f.store.failAt = 0
+	const small = "address\nother@x.vn\n"
+	other := decode[ImportReport](t, f.send(small, withReason), 200)
+	if len(other.Interrupted) != 1 || other.Interrupted[0].Accounts != 250 || other.Interrupted[0].Reason != "công văn 12/CV" || other.Resumed {
+		t.Errorf("the next import says %+v", other)
+	}
+	dry := decode[ImportReport](t, f.send(list.String(), "dry_run=true"), 200)
+	if !dry.Resumed || dry.Unchanged+dry.New != 250 {
+		t.Errorf("dry run: %+v", dry)
+	}
+	rest := decode[ImportReport](t, f.send(list.String(), withReason), 200)
+	if !rest.Resumed || len(rest.Interrupted) != 0 || rest.New+rest.Unchanged != 250 || rest.Unchanged < 200 {
+		t.Errorf("finished: %+v", rest)
+	}
+	if after := decode[ImportReport](t, f.send(small, withReason), 200); len(after.Interrupted) != 0 {
+		t.Errorf("after the end: %+v", after)
+	}
+	seen := make(map[auth.Name]int)
+	for _, e := range f.store.events {
+		if e.Kind == auth.AccountImported {
+			seen[e.Account]++
+		}
+	}
+	for name, n := range seen {
+		if n != 1 {
+			t.Errorf("%s has %d events", name, n)
+		}
+	}
+	if len(seen) != 251 {
+		t.Errorf("%d accounts have an event, want 251", len(seen))
+	}
+}
+
+func TestAnImportGoesOnWhenItsCallerHangsUp(t *testing.T) {
+	f := newImporter(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	into := f.Server.Import
+	f.Server.Import = func(ctx context.Context, list []auth.Imported, act auth.Act, o guard.ImportOptions) (guard.Importation, error) {
+		o.Progress = func(int) { hangUp() }
+		return into(ctx, list, act, o)
+	}
+	var list strings.Builder
+	list.WriteString("address\n")
+	for i := range 250 {
+		fmt.Fprintf(&list, "n%d@x.vn\n", i)
+	}
+	f.init()
+	out, err := f.importAccounts(ctx, &importInput{Reason: "công văn 12/CV", RawBody: []byte(list.String())})
+	if err != nil || out.Body.New != 250 || ctx.Err() == nil {
+		t.Errorf("%+v, %v", out, err)
+	}
 }

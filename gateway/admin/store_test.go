@@ -20,6 +20,7 @@ type memory struct {
 	removed  audit.Head
 	broken   *audit.BrokenChain
 	fail     error       // of every operation
+	failAt   int         // how many events there are when changes begin to fail; 0: never
 	most     int         // rows per list; 0: as many as asked for
 	names    []auth.Name // sorted, when there are as many as accounts
 	verify   func(ctx context.Context) error
@@ -45,6 +46,9 @@ func (m *memory) Update(_ context.Context, name auth.Name, _ auth.Reservation, c
 	defer m.mu.Unlock()
 	if m.fail != nil {
 		return auth.Account{}, m.fail
+	}
+	if m.failAt > 0 && len(m.events) >= m.failAt {
+		return auth.Account{}, errDisk
 	}
 	a := m.accounts[name]
 	a.Name = name

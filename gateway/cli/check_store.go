@@ -61,6 +61,7 @@ func (k *check) store(ctx context.Context) {
 		k.say("warning", "store", trf("the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", r.MaxConnections, others+1, r.Wanted))
 	}
 	k.rules(r)
+	k.imports(r.Imports)
 	k.pepper(ctx, r.Agreed, r.Agreed != "")
 }
 
@@ -131,7 +132,17 @@ func (k *check) sqlite(ctx context.Context) {
 	default:
 		k.say("ok", "store", path)
 	}
+	k.imports(r.Imports)
 	k.pepper(ctx, r.Agreed, r.Known)
+}
+
+// imports tells of imports that stopped in the middle.
+func (k *check) imports(begun []auth.Event) {
+	for _, e := range begun {
+		list, _ := e.List()
+		k.say("warning", "import", trf("of %d accounts, begun on %s by %s (%s), is not finished: unless it goes on at the moment, import the same list again (SHA-256 %s). What is there already is left as it is",
+			list.Accounts, e.At.In(k.config.Regulation.TimeZone).Format("2006-01-02 15:04"), clean(e.Actor), clean(e.Reason), clean(list.Digest)))
+	}
 }
 
 // pepper checks that fingerprints made here are those in the store. agreed is what

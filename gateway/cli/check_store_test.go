@@ -12,7 +12,7 @@ import (
 
 func TestCheckTellsWhatIsInForceAndWhatAPoolerNeeds(t *testing.T) {
 	t.Setenv("LC_ALL", "C")
-	good := postgres.Report{StatementTimeout: "6s", LockTimeout: "4s", IdleInTransactionTimeout: "3s", Wanted: 15}
+	good := postgres.Report{StatementTimeout: "6s", LockTimeout: "4s", IdleInTransactionTimeout: "3s", Wanted: 14}
 	for _, c := range []struct {
 		name   string
 		change func(*postgres.Report)
@@ -25,7 +25,7 @@ func TestCheckTellsWhatIsInForceAndWhatAPoolerNeeds(t *testing.T) {
 		{"no limit", func(r *postgres.Report) { r.StatementTimeout = "0" },
 			[]string{"warning  store ", "statement_timeout 0", "out of the connection string"}, false},
 		{"a pooler", func(r *postgres.Report) { r.Pooler, r.Gateways = true, []string{"a:1", "b:2"} },
-			[]string{"ok       store          a pooler is in between", "room for 45 connections (default_pool_size", "3 gateways may open 15 each"}, false},
+			[]string{"ok       store          a pooler is in between", "room for 42 connections (default_pool_size", "3 gateways may open 14 each"}, false},
 		{"a deaf one", func(r *postgres.Report) { r.Pooler, r.Deaf = true, true }, []string{"warning  store          no notice (NOTIFY)", "up to 2s later"}, false},
 	} {
 		r := good

@@ -265,6 +265,7 @@ func currentUser() string {
 // refusal is what the gateway says when it will not do something (RFC 9457).
 type refusal struct {
 	status int
+	answer json.RawMessage
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
 	// What to tell the user meanwhile; see admin.Account.
@@ -272,7 +273,9 @@ type refusal struct {
 	TellVI string `json:"tell_vi"`
 	// A gateway of a version before says it in English only.
 	DetailVI string `json:"detail_vi"`
-	Errors   []struct {
+	// Stopped is set of an import that stopped in the middle; see admin.Server.
+	Stopped bool `json:"stopped"`
+	Errors  []struct {
 		Location  string `json:"location"`
 		Message   string `json:"message"`
 		MessageVI string `json:"message_vi"`
@@ -310,6 +313,6 @@ func refused(status int, data []byte) error {
 	if err := json.Unmarshal(data, r); err != nil || r.Title == "" && r.Detail == "" {
 		return errorf("the gateway answers %d %s", status, http.StatusText(status))
 	}
-	r.status = status
+	r.status, r.answer = status, data
 	return r
 }

@@ -43,7 +43,7 @@ func newImportAccountsCommand() *cobra.Command {
 	const example = `"accounts of the old system, document 123/STTTT"`
 	cmd := &cobra.Command{
 		Use:   "accounts FILE.csv --reason TEXT",
-		Short: "Take over a list of accounts: all of it, or nothing",
+		Short: "Take over a list of accounts, in batches",
 		Long: `Take over the accounts that a mail server has, with what is known of them, so that
 those that nobody logs in to are known too and nobody's months begin anew.
 
@@ -66,7 +66,13 @@ revocations stay: an import releases nothing. The same list again changes
 nothing.
 
 All errors are shown at once, with their lines, and then nothing is imported.
-Each account that changes gets an entry in the audit log. Logins go on meanwhile.`,
+Each account that changes gets an entry in the audit log, as the beginning and the
+end of the import do. Logins go on meanwhile.
+
+The accounts are taken over in batches. When the gateway or its store stops in
+between, the exit code is 1; run the same command again: what is there already is
+left as it is, and the rest is done. Until then check and the next import say so.
+Interrupting this command does not stop the import.`,
 		Example: "  congthu import accounts accounts.csv --dry-run\n  congthu import accounts accounts.csv --reason " + example,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -94,8 +100,9 @@ Each account that changes gets an entry in the audit log. Logins go on meanwhile
 // maxList is the largest list that the gateway takes.
 const maxList = 32 << 20
 
-// importPatience is how long an import may take.
-const importPatience = 10 * time.Minute
+// importPatience is how long an import may take: 200,000 accounts take less than
+// a minute on two cores.
+const importPatience = time.Hour
 
 func (i *imports) run(cmd *cobra.Command, file string) error {
 	c, err := i.at.client()
@@ -130,13 +137,18 @@ func (i *imports) run(cmd *cobra.Command, file string) error {
 		}
 		return errors.New(clean(either(r.Detail, r.DetailVI)))
 	}
+	if r != nil && r.Stopped && i.output == outputJSON {
+		if err := printJSON(cmd.OutOrStdout(), r.answer); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
 	if i.output == outputJSON {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	i.print(cmd.OutOrStdout(), report)
+	i.print(cmd.OutOrStdout(), report, c.zone)
 	return nil
 }
 
@@ -163,7 +175,7 @@ func readListFile(stdin io.Reader, file string) ([]byte, error) {
 }
 
 // print says how much changes, and in a dry run what.
-func (i *imports) print(w io.Writer, r admin.ImportReport) {
+func (i *imports) print(w io.Writer, r admin.ImportReport, zone *time.Location) {
 	if i.dry {
 		for _, change := range r.Changes {
 			before := clean(change.Before)
@@ -181,6 +193,17 @@ func (i *imports) print(w io.Writer, r admin.ImportReport) {
 		done = tr("would be imported (nothing was changed)")
 	}
 	say(w, "%s %s: %d new, %d changed, %d as before.\n", plural(r.Rows, "account"), done, r.New, r.Changed, r.Unchanged)
+	if r.Resumed {
+		resumed := tr("an import of this list had been interrupted, and is finished now")
+		if i.dry {
+			resumed = tr("an import of this list was interrupted: import it again to finish it")
+		}
+		say(w, "NOTE: %s.\n", resumed)
+	}
+	for _, b := range r.Interrupted {
+		say(w, "NOTE: the import of %s, begun on %s by %s (%s), is not finished. Unless it goes on at another gateway, import that list again (SHA-256 %s).\n",
+			plural(b.Accounts, "account"), b.At.In(zone).Format("2006-01-02 15:04"), clean(b.Actor), clean(b.Reason), clean(b.Digest))
+	}
 	if r.SeenHere > 0 {
 		say(w, "%s: password_changed left aside, since the gateway has seen the password itself.\n", plural(r.SeenHere, "account"))
 	}
@@ -235,9 +258,9 @@ func (c *client) showImport(ctx context.Context, w io.Writer, dry bool) (done fu
 				continue
 			}
 			bar.ChangeMax(max(1, p.Total))
-			what := tr("looking at accounts")
-			if p.Looked == p.Total && !dry {
-				what = tr("writing accounts")
+			what := tr("importing accounts")
+			if dry {
+				what = tr("looking at accounts")
 			}
 			bar.Describe(what)
 			bar.Set(max(0, p.Looked-1)) // a full bar would be over

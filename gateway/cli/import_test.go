@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"congthu/auth/storetest"
 	"congthu/auth/storetest/testenv"
 	"congthu/gateway/admin"
+	"congthu/gateway/config"
 )
 
 // served is the admin socket of a gateway with a store of its own, without the
@@ -29,6 +31,8 @@ import (
 type served struct {
 	*fake
 	store *sqlite.Store
+	// interrupt stops imports after their first batch.
+	interrupt bool
 }
 
 func newServed(t *testing.T) *served {
@@ -48,6 +52,12 @@ func newServed(t *testing.T) *served {
 	server := &admin.Server{
 		Accounts: s.store, Guard: g, Canonical: g.Canonical, Own: g.Own, Now: g.Now,
 		Import: func(ctx context.Context, list []auth.Imported, act auth.Act, o guard.ImportOptions) (guard.Importation, error) {
+			if s.interrupt {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithCancel(ctx)
+				defer cancel()
+				o.Progress = func(int) { cancel() }
+			}
 			return g.Import(ctx, s.store, list, act, o)
 		},
 	}
@@ -105,12 +115,58 @@ func TestAListIsImportedOnceAndAllItsErrorsAreShown(t *testing.T) {
 		}
 		code := Run(t.Context(), []string{"import", "accounts", "-", "--reason", "thêm"}, strings.NewReader("address\nmoi@example.org\n"), io.Discard, t.Output())
 		events, err := s.store.Events(t.Context(), auth.EventFilter{})
-		if code != 0 || err != nil || len(events) != 4 {
+		if code != 0 || err != nil || len(events) != 3+2+2+1+2 {
 			t.Fatalf("exit code %d, events %+v, %v", code, events, err)
 		}
-		if e := events[0]; e.Account != "moi@example.org" || !strings.HasPrefix(e.Actor, fmt.Sprintf("uid:%d ", os.Getuid())) || e.Reason != "thêm" {
+		if e := events[1]; e.Account != "moi@example.org" || !strings.HasPrefix(e.Actor, fmt.Sprintf("uid:%d ", os.Getuid())) || e.Reason != "thêm" {
 			t.Errorf("event %+v", e)
 		}
+	})
+}
+
+func TestAnImportThatStopsInTheMiddleIsToldUntilItIsFinished(t *testing.T) {
+	inBothLanguages(t, func(t *testing.T) {
+		s := newServed(t)
+		t.Setenv(socketVariable, s.socket)
+		var text strings.Builder
+		text.WriteString("address\n")
+		for i := range 250 {
+			fmt.Fprintf(&text, "n%d@example.org\n", i)
+		}
+		list, small := s.file("accounts.csv", text.String()), s.file("small.csv", "address\nan@example.org\n")
+		// Its digest is in the transcripts: the file's, as sha256sum tells it.
+		s.interrupt = true
+		s.expect(exitFailed, "import", "accounts", list, "--reason", "công văn 12/CV")
+		s.expect(exitFailed, "import", "accounts", list, "--reason", "công văn 12/CV", "-o", "json")
+		s.interrupt = false
+		s.expect(0, "import", "accounts", small, "--reason", "thêm")
+		looks := func() string {
+			var out strings.Builder
+			c := &config.Config{Store: config.Store{Path: filepath.Join(s.dir, "congthu.db"), PepperFile: filepath.Join(s.dir, "pepper.key")}}
+			c.Regulation.TimeZone = auth.DefaultRules().Location
+			(&check{out: &out, config: c}).store(t.Context())
+			return out.String()
+		}
+		looked := looks()
+		want := trf("of %d accounts, begun on %s by %s (%s), is not finished: unless it goes on at the moment, import the same list again (SHA-256 %s). What is there already is left as it is",
+			250, "2026-11-24 12:00", "ACTOR", "công văn 12/CV", fmt.Sprintf("%x", sha256.Sum256([]byte(text.String()))))
+		before, after, _ := strings.Cut(want, "ACTOR")
+		if !strings.Contains(looked, before) || !strings.Contains(looked, after) {
+			t.Errorf("check does not tell of it (%s):\n%s", want, looked)
+		}
+		s.expect(0, "import", "accounts", list, "--reason", "công văn 12/CV")
+		if looked := looks(); strings.Contains(looked, before) {
+			t.Errorf("check tells of one that is finished:\n%s", looked)
+		}
+		s.expect(0, "import", "accounts", small, "--reason", "thêm")
+		events, err := s.store.Events(t.Context(), auth.EventFilter{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.ReplaceAll(s.transcript.String(), events[0].Actor, "ACTOR")
+		s.transcript.Reset()
+		s.transcript.WriteString(got)
+		s.compare("import-interrupted")
 	})
 }
 
@@ -171,7 +227,7 @@ func TestAFileIsCopiedIntoPostgreSQL(t *testing.T) {
 		s := newServed(t)
 		config := s.file("congthu.yaml", "domain: example.org\ndata_dir: "+s.dir+"\n")
 		to := s.file("postgres.dsn", dsn+"\n")
-		if _, err := s.store.UpdateAll(t.Context(), []auth.Name{"an@example.org", "binh@example.org"}, func(a *auth.Account) ([]auth.Event, bool) {
+		if err := s.store.UpdateBatch(t.Context(), []auth.Name{"an@example.org", "binh@example.org"}, func(a *auth.Account) ([]auth.Event, bool) {
 			*a = storetest.Full(a.Name)
 			return []auth.Event{{At: at("2026-11-24 12:00:00"), Kind: auth.AccountLocked, Account: a.Name, Actor: "A", Reason: "r"}}, true
 		}); err != nil {

@@ -75,6 +75,8 @@ var checkTexts = []text{
 	{"the server is far: a login takes up to six journeys. Put the gateways near it", "máy chủ ở xa: một lần đăng nhập cần đến sáu lượt đi về. Hãy đặt các cổng thư gần nó"},
 	{"the server takes %d connections, %d gateways may open %d each: raise max_connections there, or lower store.postgres.max_connections", "máy chủ nhận %d kết nối, %d cổng thư có thể mở mỗi cái %d: hãy tăng max_connections ở đó, hoặc giảm store.postgres.max_connections"},
 	{"rules", "quy tắc"},
+	{"import", "nhập"},
+	{"of %d accounts, begun on %s by %s (%s), is not finished: unless it goes on at the moment, import the same list again (SHA-256 %s). What is there already is left as it is", "danh sách %d tài khoản, %s do %s bắt đầu (%s), chưa xong: nếu lúc này không còn đang chạy, hãy nhập lại đúng danh sách đó (SHA-256 %s). Những gì đã có được giữ nguyên"},
 	{"the next gateway that starts writes down what all must have in common", "cổng thư khởi động kế tiếp sẽ ghi lại quy tắc chung"},
 	{"those that the gateways have agreed on", "đúng quy tắc chung của các cổng thư"},
 	{"%s: a gateway that is alone makes its own rules the agreed ones, and beside another one it does not start", "%s: cổng thư chạy một mình sẽ lấy quy tắc của nó làm quy tắc chung; bên cạnh cổng thư khác thì nó không khởi động"},

@@ -251,7 +251,7 @@ Khi số đó vượt quá 20 tài khoản và quá một phần mười thì kh
 đồng hồ có thể sai. Hãy xem bằng --dry-run, rồi thu hồi bằng --force. Cổng thư phải đang
 chạy.`},
 	{"Take over what is known elsewhere", "Nhập những gì đã biết ở nơi khác"},
-	{"Take over a list of accounts: all of it, or nothing", "Nhập danh sách tài khoản: tất cả, hoặc không gì cả"},
+	{"Take over a list of accounts, in batches", "Nhập danh sách tài khoản, theo từng đợt"},
 	{`Take over the accounts that a mail server has, with what is known of them, so that
 those that nobody logs in to are known too and nobody's months begin anew.
 
@@ -274,7 +274,13 @@ revocations stay: an import releases nothing. The same list again changes
 nothing.
 
 All errors are shown at once, with their lines, and then nothing is imported.
-Each account that changes gets an entry in the audit log. Logins go on meanwhile.`, `Nhập các tài khoản có trên máy chủ thư, cùng những gì đã biết về chúng, để tài khoản không
+Each account that changes gets an entry in the audit log, as the beginning and the
+end of the import do. Logins go on meanwhile.
+
+The accounts are taken over in batches. When the gateway or its store stops in
+between, the exit code is 1; run the same command again: what is there already is
+left as it is, and the rest is done. Until then check and the next import say so.
+Interrupting this command does not stop the import.`, `Nhập các tài khoản có trên máy chủ thư, cùng những gì đã biết về chúng, để tài khoản không
 ai đăng nhập cũng được biết đến và thời hạn của mọi người không bị tính lại từ đầu.
 
 FILE là tệp CSV, phân cách bằng dấu phẩy, chấm phẩy hoặc tab, mã UTF-8 hoặc UTF-16 ("-"
@@ -295,7 +301,13 @@ ngày muộn nhất, password_changed có hiệu lực cho đến khi cổng th�
 lại cùng danh sách không thay đổi gì.
 
 Mọi lỗi được hiển thị một lần, cùng số dòng, và khi đó không gì được nhập. Mỗi tài khoản
-thay đổi có một mục trong nhật ký kiểm toán. Việc đăng nhập vẫn tiếp tục trong lúc đó.`},
+thay đổi có một mục trong nhật ký kiểm toán, lúc bắt đầu và lúc xong cũng vậy. Việc đăng
+nhập vẫn tiếp tục trong lúc đó.
+
+Tài khoản được nhập theo từng đợt. Nếu cổng thư hoặc kho dữ liệu dừng giữa chừng thì mã
+thoát là 1; hãy chạy lại đúng lệnh này: những gì đã có được giữ nguyên, phần còn lại sẽ
+được nhập. Cho đến khi đó, check và lần nhập kế tiếp đều nhắc. Ngắt lệnh này không dừng
+việc nhập.`},
 	{"Move the memory of the gateway", "Chuyển kho dữ liệu của cổng thư"},
 	{"Copy the SQLite file into a PostgreSQL database", "Sao chép tệp SQLite vào cơ sở dữ liệu PostgreSQL"},
 	{`Copy everything that the gateway remembers from its SQLite file into an empty

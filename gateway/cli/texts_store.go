@@ -72,7 +72,11 @@ var storeTexts = []text{
 	{"NOTE: %s %s.", "LƯU Ý: %s %s."},
 	{"checking the list", "đang kiểm tra danh sách"},
 	{"looking at accounts", "đang xem các tài khoản"},
-	{"writing accounts", "đang ghi các tài khoản"},
+	{"importing accounts", "đang nhập các tài khoản"},
+	{"an import of this list had been interrupted, and is finished now", "lần nhập danh sách này trước đó bị gián đoạn, nay đã hoàn tất"},
+	{"an import of this list was interrupted: import it again to finish it", "lần nhập danh sách này trước đó bị gián đoạn: hãy nhập lại để hoàn tất"},
+	{"NOTE: %s.", "LƯU Ý: %s."},
+	{"NOTE: the import of %s, begun on %s by %s (%s), is not finished. Unless it goes on at another gateway, import that list again (SHA-256 %s).", "LƯU Ý: lần nhập %s, %s do %s bắt đầu (%s), chưa xong. Nếu không còn đang chạy ở cổng thư khác, hãy nhập lại danh sách đó (SHA-256 %s)."},
 
 	{"the key of the password fingerprints is not the one that the store was used with", "khóa của dấu vết mật khẩu không phải khóa mà kho dữ liệu đã dùng"},
 	{"%w: %s is missing: %s", "%w: thiếu %s: %s"},
