@@ -125,8 +125,8 @@
 // restart, or that many newer ones, cost one more entry. The slots see to it;
 // checking before and counting after would not. A try without an answer, and a ticket that
 // is not settled, keep their slot until the lease ends and then count, but never lock by
-// themselves, so that an outage locks nobody. Excepted are formerly correct passwords, which do not count either, and
-// what faults can cost.
+// themselves, so that an outage locks nobody. Excepted are formerly correct passwords,
+// which do not count either, and what faults can cost.
 //
 // I2, no collateral: an attempt that finds no free slot waits, first come first
 // served, and is not refused.

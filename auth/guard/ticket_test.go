@@ -345,3 +345,26 @@ func TestEndedTicketsKeepNoSourceWaiting(t *testing.T) {
 		}
 	})
 }
+
+// The password may have been judged: a slot that could not be settled counts, and is not
+// taken for ever.
+func TestATicketWhoseSettlementPanicsBecomesAFailureInDoubt(t *testing.T) {
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Fingerprints = panicking{g.Fingerprints} }, func(b *bench) {
+		k := b.begin(context.Background(), "guess")
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			b.settle(k, "guess")
+		}()
+		synctest.Wait()
+		if a := b.account(); a.Failures != 1 || b.guard.Owed() != 0 {
+			t.Errorf("%d failures, %d owed; want 1 and none", a.Failures, b.guard.Owed())
+		}
+		if v := k.Settle(context.Background(), auth.Answer{Judgement: auth.JudgedRight}); v.Outcome != auth.Unavailable || !errors.Is(v.Err, guard.ErrSettled) {
+			t.Errorf("settled again: %v (%v)", v.Outcome, v.Err)
+		}
+	})
+}
