@@ -168,16 +168,23 @@ func (b *buffer) String() string {
 	return b.buf.String()
 }
 
-// freeAddress finds a port that nobody has.
+// freeAddress finds a port that nobody has, and that it has given to no other.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		l.Close()
+		if _, given := givenAddresses.LoadOrStore(address, true); !given {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+var givenAddresses sync.Map
 
 const lan = "lan@example.vn"
 
