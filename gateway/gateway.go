@@ -273,6 +273,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 			Max: c.Limits.Connections, PerSource: c.Limits.ConnectionsPerSource,
 			Early:       (c.Limits.Connections + 1) / 2, // the other half is for sessions
 			EarlyMemory: earlyMemory,
+			Many:        g.live.many,
 		},
 	}
 	g.frontEnds = make(map[auth.Protocol]frontEnd)
@@ -492,6 +493,13 @@ func (l *live) balancers() proxyproto.Policy {
 func (l *live) forwarder(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return slices.ContainsFunc(l.config().TrustedForwarders, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// many reports whether an address stands for many clients: that of a trusted forwarder,
+// or one in a known network.
+func (l *live) many(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return l.forwarder(addr) || slices.ContainsFunc(l.config().Throttle.KnownNetworks, func(n config.KnownNetwork) bool { return netip.Prefix(n).Contains(addr) })
 }
 
 func (l *live) sender() smtp.Sender { return l.current.Load().sender }

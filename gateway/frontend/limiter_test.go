@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -47,19 +48,19 @@ func TestTheOldestOfTheSourceWithMostIsDisplaced(t *testing.T) {
 	// Each source has one: the one that came first goes.
 	enter("192.0.2.5", "a fifth")
 	want("owner")
-	if l.total != 9 {
-		t.Errorf("%d connections are counted, want all that have not left: 9", l.total)
+	if l.total != 6 || l.leaving != 3 {
+		t.Errorf("%d connections are counted, want 6: all but the 3 that are displaced, which are %d", l.total, l.leaving)
 	}
 	for _, place := range places {
 		place.Leave()
 	}
-	if l.total != 0 || l.early.weight != 0 || len(l.early.sources) != 0 || len(l.early.levels) != 0 {
+	if l.total != 0 || l.leaving != 0 || len(l.sources) != 0 || l.early.weight != 0 || len(l.early.sources) != 0 || len(l.early.ranking) != 0 {
 		t.Errorf("something is left when all have gone: %+v", l)
 	}
 }
 
 // Beyond the memory for all commands and records together, the source that holds most
-// loses its oldest; small commands are not counted.
+// loses the one that holds most; small commands and a usual ClientHello are not counted.
 func TestTheSourceThatHoldsMostIsDisplaced(t *testing.T) {
 	l := &Limiter{Early: 100, EarlyMemory: 40 << 10}
 	var displaced []string
@@ -71,7 +72,7 @@ func TestTheSourceThatHoldsMostIsDisplaced(t *testing.T) {
 	for i := range office {
 		office[i] = enter("192.0.2.1", fmt.Sprint("office", i))
 		office[i].HoldCommand(900)
-		office[i].HoldRecord(1000)
+		office[i].HoldRecord(2500) // a ClientHello with ML-KEM keys
 	}
 	token := enter("192.0.2.2", "token")
 	token.HoldRecord(4 << 10)
@@ -83,20 +84,20 @@ func TestTheSourceThatHoldsMostIsDisplaced(t *testing.T) {
 		t.Fatalf("displaced %v within the bound", displaced)
 	}
 	b.HoldCommand(1500)
-	if !slices.Equal(displaced, []string{"a"}) {
-		t.Fatalf("displaced %v, want a", displaced)
+	if !slices.Equal(displaced, []string{"b"}) {
+		t.Fatalf("displaced %v, want b", displaced)
 	}
-	a.HoldCommand(16 << 10) // as it goes
+	b.HoldCommand(16 << 10) // as it goes
 	token.HoldCommand(0)
 	token.LoggedIn()
 	token.HoldCommand(5000)
-	if l.held.weight != 18 {
-		t.Errorf("%d KiB are held, want 18", l.held.weight)
+	if l.held.weight != 16 {
+		t.Errorf("%d KiB are held, want 16", l.held.weight)
 	}
-	b.HoldCommand(30 << 10)
-	b.HoldCommand(60 << 10) // alone too much: it goes itself
-	if !slices.Equal(displaced, []string{"a", "b"}) {
-		t.Fatalf("displaced %v, want a and b", displaced)
+	a.HoldCommand(30 << 10)
+	a.HoldCommand(60 << 10) // alone too much: it goes itself
+	if !slices.Equal(displaced, []string{"b", "a"}) {
+		t.Fatalf("displaced %v, want b and a", displaced)
 	}
 	if l.held.weight != 0 {
 		t.Errorf("%d KiB are held by nobody", l.held.weight)
@@ -116,7 +117,7 @@ func TestACrowdIsWhatAListWouldBe(t *testing.T) {
 	for range 200 {
 		var c crowd
 		var all []*entry
-		since := make(map[netip.Prefix]int) // when a source got its weight
+		credit := make(map[netip.Prefix]int)
 		total := func(source netip.Prefix) (sum int) {
 			for _, e := range all {
 				if e.place.source == source {
@@ -134,15 +135,24 @@ func TestACrowdIsWhatAListWouldBe(t *testing.T) {
 			} else {
 				e = all[rnd.IntN(len(all))]
 			}
-			before := total(e.place.source)
+			if rnd.IntN(5) == 0 {
+				credit[e.place.source] = rnd.IntN(6)
+				c.credit(e.place.source, credit[e.place.source])
+			}
 			weight := rnd.IntN(4)
 			if e.weight == 0 && weight > 0 {
 				e.since = step
 			}
 			e.weight = weight
-			c.set(e.place, &e.place.early, weight)
-			if total(e.place.source) != before {
-				since[e.place.source] = step
+			c.set(e.place, &e.place.early, weight, credit[e.place.source])
+			front := func(source netip.Prefix) int { // since when its oldest is in
+				first := step
+				for _, e := range all {
+					if e.place.source == source && e.weight > 0 {
+						first = min(first, e.since)
+					}
+				}
+				return first
 			}
 			var oldest *entry
 			sum := 0
@@ -155,11 +165,11 @@ func TestACrowdIsWhatAListWouldBe(t *testing.T) {
 					oldest = e
 					continue
 				}
-				mine, its := total(e.place.source), total(oldest.place.source)
+				mine, its := total(e.place.source)-credit[e.place.source], total(oldest.place.source)-credit[oldest.place.source]
 				switch {
 				case e.place.source == oldest.place.source && e.since < oldest.since,
 					mine > its,
-					mine == its && e.place.source != oldest.place.source && since[e.place.source] < since[oldest.place.source]:
+					mine == its && e.place.source != oldest.place.source && front(e.place.source) < front(oldest.place.source):
 					oldest = e
 				}
 			}
@@ -167,14 +177,220 @@ func TestACrowdIsWhatAListWouldBe(t *testing.T) {
 				t.Fatalf("weight %d, want %d", c.weight, sum)
 			}
 			if oldest == nil {
-				if len(c.sources) != 0 || len(c.levels) != 0 || c.most != 0 {
+				if len(c.sources) != 0 || len(c.ranking) != 0 {
 					t.Fatalf("an empty crowd has %+v", c)
 				}
 				continue
 			}
-			if got := c.oldest(); got != oldest.place {
+			if got := c.first().oldest(); got != oldest.place {
 				t.Fatalf("step %d: the oldest of the source with most is another", step)
 			}
 		}
 	}
+}
+
+// enterAt lets a connection in whose displacement is told to gone; nil if it is refused.
+func enterAt(l *Limiter, from string, gone *bool) *Place {
+	place, ok := l.Enter(netip.MustParseAddr(from), silent, func() { *gone = true })
+	if !ok {
+		return nil
+	}
+	return place
+}
+
+// Idle connections from very many sources displace each other, and not those who log in:
+// an office behind one address that logs in, a single owner, or an office in a network
+// that stands for many.
+func TestAnOfficeLogsInWhileManySourcesAreIdle(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		attackers, wave int
+		many            bool
+		before          int // logins before the attack
+		most            int // logins that may fail
+	}{
+		{"an office", 125, 10, false, 10, 0},
+		{"an office that has never logged in", 125, 10, false, 0, 30}, // its first waves
+		{"an office of a known network", 125, 10, true, 0, 0},
+		{"few attackers", 60, 10, false, 0, 0},
+		{"one owner", 125, 1, false, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &Limiter{Max: 200, PerSource: 20, Early: 100}
+				if c.many {
+					l.Many = func(addr netip.Addr) bool { return addr == netip.MustParseAddr("192.0.2.1") }
+				}
+				const tick = 50 * time.Millisecond
+				type attacker struct {
+					place *Place
+					gone  bool
+					again time.Time
+				}
+				attackers := make([]attacker, c.attackers)
+				attack := func() {
+					for i := range attackers {
+						a := &attackers[i]
+						if a.place != nil && a.gone {
+							a.place.Leave()
+							a.place, a.gone, a.again = nil, false, time.Now().Add(3*time.Second)
+						}
+						if a.place == nil && !time.Now().Before(a.again) {
+							if a.place = enterAt(l, fmt.Sprintf("198.51.100.%d", i), &a.gone); a.place == nil {
+								a.again = time.Now().Add(3 * time.Second)
+							}
+						}
+					}
+				}
+				for range c.before {
+					place := enterAt(l, "192.0.2.1", new(bool))
+					place.LoggedIn()
+					place.Leave()
+				}
+				for range 40 {
+					attack()
+					time.Sleep(tick)
+				}
+				logins, failed := 0, 0
+				for wave := range 40 {
+					// They come one after the other, and log in for 0.4 s each.
+					places, gone := make([]*Place, c.wave), make([]bool, c.wave)
+					for i := range places {
+						places[i] = enterAt(l, "192.0.2.1", &gone[i])
+					}
+					for range 8 {
+						attack()
+						time.Sleep(tick)
+					}
+					for i, place := range places {
+						logins++
+						if place == nil || gone[i] {
+							failed++
+						} else {
+							place.LoggedIn()
+						}
+						if place != nil {
+							place.Leave() // or at once, as a program that looks for mail does
+						}
+					}
+					attack()
+					time.Sleep(time.Duration(wave%7) * tick)
+				}
+				t.Logf("%d of %d logins failed", failed, logins)
+				if failed > c.most {
+					t.Errorf("%d of %d logins failed, want %d at most", failed, logins, c.most)
+				}
+			})
+		})
+	}
+}
+
+// Those that are displaced while their passwords are judged take no room from others,
+// until there are as many as may be early; one of them that is right is a session.
+func TestTheDisplacedTakeNoRoom(t *testing.T) {
+	l := &Limiter{Max: 6, Early: 3}
+	var places []*Place
+	gone := make([]bool, 10)
+	for i := range 6 {
+		place := enterAt(l, fmt.Sprintf("198.51.100.%d", i), &gone[i])
+		if place == nil {
+			t.Fatalf("connection %d is refused", i)
+		}
+		places = append(places, place)
+	}
+	if l.total != 3 || l.leaving != 3 || !gone[2] || gone[3] {
+		t.Fatalf("%d are counted, %d displaced: %v", l.total, l.leaving, gone)
+	}
+	if enterAt(l, "192.0.2.1", new(bool)) != nil {
+		t.Error("the displaced have no bound")
+	}
+	l.ended = map[netip.Prefix]int{netip.MustParsePrefix("192.0.2.50/32"): 1} // was logged in
+	known := enterAt(l, "192.0.2.50", new(bool))
+	if known == nil || !gone[3] {
+		t.Error("one who was logged in lately is refused")
+	} else if enterAt(l, "192.0.2.50", new(bool)) != nil {
+		t.Error("another of his is let in")
+	}
+	places[1].Leave()
+	places[0].LoggedIn()
+	if l.total != 4 || l.leaving != 2 {
+		t.Errorf("%d are counted, %d displaced, want 4 and 2", l.total, l.leaving)
+	}
+	last := enterAt(l, "192.0.2.1", new(bool))
+	if last == nil || !gone[4] {
+		t.Error("no room where one was settled")
+	}
+	for _, place := range append(places[2:], places[0], known, last) {
+		place.Leave()
+	}
+	if l.total != 0 || l.leaving != 0 || len(l.sources) != 0 {
+		t.Errorf("something is left when all have gone: %+v", l)
+	}
+}
+
+// Many that hold the longest command displace each other, and not an office whose
+// programs say hello with ML-KEM keys or log in with tokens.
+func TestAnOfficeLogsInWhileManySourcesHoldMemory(t *testing.T) {
+	l := &Limiter{Max: 10_000, PerSource: 1_000, Early: 5_000, EarlyMemory: 32 << 20}
+	office := make([]bool, 25)
+	for range office {
+		place := enterAt(l, "192.0.2.1", new(bool))
+		place.LoggedIn()
+		place.Leave()
+	}
+	for i := range office {
+		place := enterAt(l, "192.0.2.1", &office[i])
+		place.HoldRecord(2 << 10)
+		place.HoldCommand(4 << 10)
+	}
+	displaced := 0
+	for i := range 2300 {
+		gone := false
+		enterAt(l, fmt.Sprintf("198.51.%d.%d", i/250, i%250), &gone).HoldCommand(16_300)
+		if gone {
+			displaced++
+		}
+	}
+	if slices.Contains(office, true) {
+		t.Errorf("the office lost connections: %v", office)
+	}
+	if l.held.weight > 32<<10 {
+		t.Errorf("%d KiB are held", l.held.weight)
+	}
+}
+
+// Credit for sessions that ended is forgotten.
+func TestCreditEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &Limiter{Early: 10}
+		office := netip.MustParsePrefix("192.0.2.1/32")
+		for range 200 {
+			place := enterAt(l, "192.0.2.1", new(bool))
+			place.LoggedIn()
+			place.Leave()
+		}
+		open := enterAt(l, "192.0.2.1", new(bool))
+		open.LoggedIn()
+		early := enterAt(l, "192.0.2.1", new(bool))
+		want := func(credit int) {
+			t.Helper()
+			enterAt(l, "198.51.100.1", new(bool)).Leave() // time passes when something happens
+			if got := l.credit(office); got != credit || l.early.sources[office].credit != credit {
+				t.Errorf("the credit is %d, in force %d, want %d", got, l.early.sources[office].credit, credit)
+			}
+		}
+		want(mostRemembered + 1)
+		time.Sleep(remember)
+		want(mostRemembered + 1)
+		time.Sleep(remember)
+		want(1)
+		open.Leave()
+		want(1)
+		time.Sleep(2 * remember)
+		want(0)
+		early.Leave()
+		if len(l.sources) != 0 || len(l.ended) != 0 || len(l.endedBefore) != 0 {
+			t.Errorf("something is left: %+v", l)
+		}
+	})
 }
