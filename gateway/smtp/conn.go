@@ -49,7 +49,8 @@ type conn struct {
 	refused  time.Time // the latest login
 	began    time.Time // when the line began that is being read
 	loggedIn bool
-	// displaced: the place of this connection is another's.
+	// displaced: the place of this connection is another's, and every Read fails as
+	// if the time were over, unless the login that is under way is right.
 	displaced bool
 	busy      bool  // a mail transaction is open
 	draining  bool  // no new transaction may begin
@@ -115,7 +116,7 @@ func (c *conn) secure(ctx context.Context, config *tls.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, c.times.login)
 	defer cancel()
 	c.mu.Lock()
-	if c.expired || c.ended {
+	if c.expired || c.displaced || c.ended {
 		c.mu.Unlock()
 		return os.ErrDeadlineExceeded // what forced it came before this goroutine
 	}
@@ -258,7 +259,7 @@ func (c *conn) finished() error {
 	switch {
 	case c.ended:
 		return io.EOF
-	case c.expired:
+	case c.expired, c.displaced:
 		return c.timeout()
 	case c.tooLong:
 		return gosmtp.ErrTooLongLine // go-smtp answers 500 5.4.0 and closes
@@ -273,7 +274,7 @@ func (c *conn) arm() error {
 	switch {
 	case c.ended:
 		return io.EOF
-	case c.expired:
+	case c.expired, c.displaced:
 		return c.timeout()
 	case c.tooLong:
 		return gosmtp.ErrTooLongLine
@@ -498,6 +499,7 @@ func (c *conn) login() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.loggedIn = true
+	c.displaced = false // the next Read and Write set their times
 	c.place.LoggedIn()
 	c.gate.Open()
 }
@@ -548,7 +550,7 @@ func (c *conn) displace() {
 	defer c.mu.Unlock()
 	if !c.loggedIn {
 		c.displaced = true
-		c.force()
+		c.inner.SetReadDeadline(time.Unix(1, 0))
 		c.inner.SetWriteDeadline(time.Now().Add(displacedTime))
 	}
 }

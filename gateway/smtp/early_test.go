@@ -91,3 +91,41 @@ func TestAPlaceCanBeTakenBeforeTheHandshake(t *testing.T) {
 		}
 	})
 }
+
+// One whose place is taken while its password is judged goes on if that is right: its
+// commands are answered as those of any session.
+func TestALoginThatIsDisplacedMeanwhileGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		c := newConn(far, times{login: time.Minute, total: time.Minute, command: 5 * time.Minute})
+		c.displace()
+		if _, err := c.Read(make([]byte, 10)); err == nil {
+			t.Error("it is read before the login is settled")
+		}
+		near, far = net.Pipe()
+		defer near.Close()
+		c = newConn(far, times{login: time.Minute, total: time.Minute, command: 5 * time.Minute})
+		c.displace()
+		c.login()
+		c.displace() // comes late
+		read := make(chan struct{})
+		defer func() { <-read }()
+		go func() {
+			defer close(read)
+			time.Sleep(10 * time.Second)
+			io.WriteString(near, "NOOP\r\n")
+			time.Sleep(10 * time.Second)
+			io.ReadAll(near)
+		}()
+		c.SetReadDeadline(time.Time{})
+		b := make([]byte, 10)
+		if n, err := c.Read(b); err != nil || string(b[:n]) != "NOOP\r\n" {
+			t.Errorf("read %q, %v", b[:n], err)
+		}
+		if _, err := io.WriteString(c, "250 ok\r\n"); err != nil { // to one who reads slowly
+			t.Error(err)
+		}
+		c.Close()
+	})
+}
