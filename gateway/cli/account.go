@@ -75,6 +75,9 @@ of the address does, aliases too.`,
 					return printJSON(cmd.OutOrStdout(), answer)
 				}
 				c.printAnswer(cmd.OutOrStdout(), account)
+				if other := otherName(name, account.Address); other != "" {
+					paragraph(cmd.OutOrStdout(), clean(other))
+				}
 				c.printAdvice(cmd.OutOrStdout(), account)
 				c.printDetails(cmd.OutOrStdout(), account)
 				return nil
@@ -227,7 +230,7 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 		if i == 0 {
 			lead = clean(a.Address)
 		}
-		fmt.Fprintf(w, "%s: %s\n", lead, clean(either(why.EN, why.VI)))
+		paragraph(w, lead+": "+plainly(clean(either(why.EN, why.VI))))
 		rows := [][]string{}
 		if fix := c.fix(a, why.Outcome); fix != "" {
 			rows = append(rows, []string{tr("Fix:"), fix})
@@ -238,7 +241,7 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 		if tell := either(why.TellEN, why.TellVI); tell != "" {
 			rows = append(rows, []string{tr("Tell:"), tell})
 		}
-		table(w, "  ", rows)
+		table(w, "  ", wrapRows(w, rows))
 	}
 	if len(a.Why) == 0 {
 		fmt.Fprintf(w, "%s: %s\n", clean(a.Address), clean(tr(a.State)))
@@ -275,7 +278,7 @@ func (c *client) command(verb, address, more string) string {
 
 // printDetails prints what is remembered of an account.
 func (c *client) printDetails(w io.Writer, a admin.Account) {
-	rows := [][]string{{tr("state"), tr(a.State)}, {tr("wrong passwords"), strconv.Itoa(a.Failures)}, {tr("sessions"), sessionsHere(a)}}
+	rows := [][]string{{tr("state"), stateInWords(a.State)}, {tr("wrong passwords"), strconv.Itoa(a.Failures)}, {tr("sessions"), sessionsHere(a)}}
 	if a.Unit != "" {
 		rows = append([][]string{{tr("unit"), a.Unit}}, rows...)
 	}
@@ -285,10 +288,15 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 		}
 	}
 	if l := a.Locked; l != nil {
-		rows = append(rows, []string{tr("locked"), trf("%s by %s (%s): %s", when(l.At, c.zone), tr(l.By), tr(l.Cause), orDash(l.Reason))})
+		reason, at := orDash(reasonInWords(l.Reason, l.By, c.zone)), when(l.At, c.zone)
+		locked := trf("%s by %s (%s): %s", at, actor(l.By), tr(l.Cause), reason)
+		if actor(l.By) != l.By && l.By != auth.ByGateway { // it says already what he is
+			locked = trf("%s by %s: %s", at, actor(l.By), reason)
+		}
+		rows = append(rows, []string{tr("locked"), locked})
 	}
 	if r := a.Revoked; r != nil {
-		rows = append(rows, []string{tr("revoked"), trf("%s by %s: %s", when(r.At, c.zone), tr(r.By), orDash(r.Reason))})
+		rows = append(rows, []string{tr("revoked"), trf("%s by %s: %s", when(r.At, c.zone), actor(r.By), orDash(reasonInWords(r.Reason, r.By, c.zone)))})
 	}
 	for _, other := range a.OtherNames {
 		name := other.Address
@@ -330,14 +338,7 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 func (c *client) eventRows(events []admin.Event, account bool) [][]string {
 	rows := [][]string{heading("SEQ", "AT", "KIND", "ACCOUNT", "BY", "FROM", "WHAT")}
 	for _, e := range events {
-		what := e.Reason
-		if e.Before != "" || e.After != "" {
-			what = strings.TrimPrefix(e.Before+" -> "+e.After, " -> ")
-			if e.Reason != "" {
-				what += ": " + e.Reason
-			}
-		}
-		rows = append(rows, []string{strconv.FormatInt(e.Seq, 10), when(e.At, c.zone), e.Kind, orDash(e.Account), e.Actor, orDash(e.Source), orDash(what)})
+		rows = append(rows, []string{strconv.FormatInt(e.Seq, 10), when(e.At, c.zone), e.Kind, orDash(e.Account), actor(e.Actor), orDash(e.Source), orDash(whatHappened(e, c.zone))})
 	}
 	if !account {
 		for i := range rows {
@@ -428,12 +429,12 @@ func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains stri
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return errorf("%s does not answer like congthu: %w", c.socket, err)
 		}
-		rows = append(rows, []string{s.Address, tr(s.State), strconv.Itoa(s.Failures), when(s.LastLogin, c.zone), when(s.PasswordExpires, c.zone), strconv.Itoa(s.Sessions)})
+		rows = append(rows, []string{s.Address, stateInWords(s.State), strconv.Itoa(s.Failures), when(s.LastLogin, c.zone), when(s.PasswordExpires, c.zone), strconv.Itoa(s.Sessions)})
 	}
 	what := strings.TrimPrefix(state+" account", " ")
-	answer := plural(len(found), what)
+	answer := strings.ReplaceAll(plural(len(found), what), "_", " ")
 	if len(found) == 0 {
-		answer = trf("no %s", tr(what))
+		answer = trf("no %s", stateInWords(what))
 	}
 	if contains != "" {
 		answer += trf(" with %q in the name", contains)

@@ -104,6 +104,9 @@ func (a *audit) list() *cobra.Command {
 			}
 			if len(list.Events) == 0 {
 				say(w, "no events.\n")
+				if source != "" {
+					say(w, "Tries at names that are no accounts, and logins that were refused before a password was tried, have no events: congthu source list%s\n", c.flags)
+				}
 				return nil
 			}
 			table(w, "", c.eventRows(list.Events, true))

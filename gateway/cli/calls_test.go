@@ -202,12 +202,16 @@ var changing = []struct {
 	{regexp.MustCompile(`\d\d:\d\d ngày \d\d/\d\d/\d{4}`), "LÚC"},
 	{regexp.MustCompile(`\w+day \d+ \w+ \d{4} \d\d:\d\d`), "DAY AND TIME"},
 	{regexp.MustCompile(`\d\d:\d\d (Chủ nhật|thứ \S+), ngày \d\d/\d\d/\d{4}`), "NGÀY GIỜ"},
+	{regexp.MustCompile(`\b\d\d/\d\d/\d{4}\b`), "NGÀY"},
+	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d\b`), "DATE"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
 	{regexp.MustCompile(`uid:\d+ \([^)]*\)`), "uid:0 (root)"},
+	{regexp.MustCompile("quản trị viên " + regexp.QuoteMeta(currentUser()) + `\b`), "quản trị viên root"},
 	{regexp.MustCompile(`\d+ days? from now`), "N days from now"},
 	{regexp.MustCompile(`còn \d+ ngày`), "còn N ngày"},
 	{regexp.MustCompile(` {2,}`), "  "},
 	{regexp.MustCompile(`(?m)^  \d+  TIME`), "  N  TIME"},
+	{regexp.MustCompile(`(?m)^  \d+  LÚC`), "  N  LÚC"},
 }
 
 // screen compares what was on the screen with a file.

@@ -109,7 +109,7 @@ func (k *check) certificate(what string, cert *config.Certificate) {
 		k.say("failed", what, err.Error())
 		return
 	}
-	k.say("ok", what, trf("runs out on %s", cert.NotAfter().Local().Format(time.DateOnly)))
+	k.say("ok", what, trf("runs out on %s", day(cert.NotAfter().Local())))
 }
 
 // knownNetworks says what is known to be an office, and how it differs.

@@ -81,12 +81,12 @@ func (k *check) addresses() {
 			}
 		case errors.Is(failed, os.ErrPermission):
 			// The service may have what this user has not.
-			k.say("warning", "listen", fmt.Sprintf("%v (%s)", failed, k.config.Where(failed.Setting)))
+			k.say("warning", "listen", fmt.Sprintf("%v (%s)", listening(failed), k.config.Where(failed.Setting)))
 			continue
 		default:
 			fix = tr("write an address of this machine")
 		}
-		k.say("failed", "listen", trf("%v (%s). Fix: %s", failed, k.config.Where(failed.Setting), fix))
+		k.say("failed", "listen", trf("%v (%s). Fix: %s", listening(failed), k.config.Where(failed.Setting), fix))
 	}
 }
 

@@ -137,7 +137,7 @@ func (k *check) unusable(ctx context.Context, p auth.Protocol, u config.Upstream
 		k.away = make(map[auth.Protocol]bool)
 	}
 	k.away[p] = true
-	found := fmt.Sprintf("%s: %v", server.Address, why)
+	found := fmt.Sprintf("%s: %s", server.Address, plainly(why.Error()))
 	a := advise(why, p, u)
 	if a.means != "" {
 		found += ": " + tr(a.means)

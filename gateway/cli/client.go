@@ -301,6 +301,10 @@ func (r *refusal) Error() string {
 			if what != e.Message {
 				name = tr(name)
 			}
+			if m := tooShort.FindStringSubmatch(e.Message); m != nil {
+				fields = append(fields, trf("the %s must have at least %s characters", tr(name), m[1]))
+				continue
+			}
 			fields = append(fields, clean(name+" "+what))
 		}
 		text = strings.Join(fields, "; ")

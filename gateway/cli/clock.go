@@ -118,6 +118,6 @@ wrong one right first. The gateway must be running.`,
 func printClock(w io.Writer, clock admin.Clock, zone *time.Location) {
 	say(w, "The clock shows %s.\n", when(clock.Now, zone))
 	if clock.Suspect {
-		say(w, "It is suspect since %s: %s.\n", when(*clock.Since, zone), clean(clock.Why))
+		say(w, "It is suspect since %s: %s.\n", when(*clock.Since, zone), clean(inWords(clock.Why, zone)))
 	}
 }

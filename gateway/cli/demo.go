@@ -227,7 +227,7 @@ func (s *demoSetup) movable(err error) error {
 	if errors.As(err, &taken) {
 		for _, a := range s.addresses() {
 			if a.setting == taken.Setting {
-				return errorf("%w; move it with --%s HOST:PORT, or stop the other program", err, a.flag)
+				return errorf("%w; move it with --%s HOST:PORT, or stop the other program", listening(err), a.flag)
 			}
 		}
 	}

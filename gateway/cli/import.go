@@ -178,11 +178,11 @@ func readListFile(stdin io.Reader, file string) ([]byte, error) {
 func (i *imports) print(w io.Writer, r admin.ImportReport, zone *time.Location) {
 	if i.dry {
 		for _, change := range r.Changes {
-			before := clean(change.Before)
+			before := clean(inWords(change.Before, zone))
 			if before != "" {
 				before += " -> "
 			}
-			fmt.Fprintf(w, "%s: %s%s\n", clean(change.Address), before, clean(change.After))
+			fmt.Fprintf(w, "%s: %s%s\n", clean(change.Address), before, clean(inWords(change.After, zone)))
 		}
 		if more := r.New + r.Changed - len(r.Changes); more > 0 {
 			say(w, "... and %s\n", plural(more, "more change"))
@@ -213,7 +213,7 @@ func (i *imports) print(w io.Writer, r admin.ImportReport, zone *time.Location) 
 	var states []string
 	for _, s := range auth.States() {
 		if n := r.States[s.String()]; n > 0 {
-			states = append(states, strconv.Itoa(n)+" "+tr(s.String()))
+			states = append(states, strconv.Itoa(n)+" "+stateInWords(s.String()))
 		}
 	}
 	if len(states) > 0 {

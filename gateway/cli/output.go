@@ -85,12 +85,39 @@ func clean(text string) string {
 	}, text)
 }
 
-// when writes an instant in the time zone of the regulation; a dash for never.
+// How instants are written in Vietnamese, in the time zone of Vietnam and in another.
+const (
+	instantVietnamese   = "15:04 ngày 02/01/2006"
+	elsewhereVietnamese = "15:04 -07 ngày 02/01/2006"
+)
+
+// when writes an instant in the time zone of the regulation; a dash for never. Midnight
+// is a date: lists of accounts have no more, and a password expires with a day. In
+// Vietnamese it is written as in the sentences of the gateway, whose zone is that of
+// Vietnam unless it is given.
 func when(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.In(zone).Format("2006-01-02 15:04 -07")
+	t = t.In(zone)
+	if t.Equal(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone)) {
+		return day(t)
+	}
+	if spoken() == english {
+		return t.Format("2006-01-02 15:04 -07")
+	}
+	if _, offset := t.Zone(); offset != 7*60*60 {
+		return t.Format(elsewhereVietnamese)
+	}
+	return t.Format(instantVietnamese)
+}
+
+// day writes a date.
+func day(t time.Time) string {
+	if spoken() == english {
+		return t.Format(time.DateOnly)
+	}
+	return t.Format("02/01/2006")
 }
 
 // plural writes 1 account, 2 accounts. In Vietnamese a noun has no plural.

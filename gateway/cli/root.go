@@ -93,7 +93,13 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprint(stderr, report)
 		return exitConfig
 	}
-	fmt.Fprintf(stderr, "congthu: %v\n", err)
+	each := []error{err}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		each = several.Unwrap()
+	}
+	for _, one := range each {
+		fmt.Fprintf(stderr, "congthu: %v\n", one)
+	}
 	var coded *exitError
 	if errors.As(err, &coded) {
 		return coded.code

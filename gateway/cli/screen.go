@@ -33,7 +33,7 @@ func printTellMeanwhile(w io.Writer, name string, err error) {
 		return // it is the address that is wrong, or the caller may not ask
 	}
 	say(w, "%s: the gateway cannot be asked at the moment; the account may be in order.\n", clean(name))
-	table(w, "  ", tellRows(en, vi))
+	table(w, "  ", wrapRows(w, tellRows(en, vi)))
 }
 
 // tellRows are what to tell the user.
@@ -41,9 +41,9 @@ func tellRows(en, vi string) [][]string { return [][]string{{tr("Tell:"), either
 
 // printDone says what an act has made true, and what to tell the user.
 func printDone(w io.Writer, a admin.Account) {
-	fmt.Fprintln(w, clean(strings.TrimSpace(either(a.DoneEN, a.DoneVI)+" "+either(a.NoteEN, a.NoteVI))))
+	paragraph(w, clean(strings.TrimSpace(either(a.DoneEN, a.DoneVI)+" "+either(a.NoteEN, a.NoteVI))))
 	if a.TellEN != "" {
-		table(w, "  ", tellRows(a.TellEN, a.TellVI))
+		table(w, "  ", wrapRows(w, tellRows(a.TellEN, a.TellVI)))
 	}
 }
 

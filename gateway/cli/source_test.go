@@ -63,7 +63,7 @@ func TestSourcesAreListedAndAllowed(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 		out, _ = f.expect(0, "__complete", "source", "allow", "")
-		for _, line := range []string{"198.51.100.4\t" + trf("allowed until %s", "2026-11-21 08:00 +07\n"), "2001:db8::/64\t" + trf("refused since %s", "")} {
+		for _, line := range []string{"198.51.100.4\t" + trf("allowed until %s", when(at("2026-11-21 08:00:00"), hanoi)+"\n"), "2001:db8::/64\t" + trf("refused since %s", "")} {
 			if !strings.Contains(out, line) {
 				t.Errorf("%q has no %q", out, line)
 			}

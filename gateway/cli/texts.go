@@ -16,19 +16,20 @@ var valueTexts = []text{
 	{"active", "hoạt động"},
 	{"expired", "mật khẩu hết hạn"},
 	{"expiring", "mật khẩu sắp hết hạn"},
-	{"never_seen", "chưa đăng nhập lần nào"},
+	{"never_seen", "chưa đăng nhập qua cổng thư"},
 	{"unknown", "không có tài khoản"},
 	{"active account", "tài khoản đang hoạt động"},
 	{"locked account", "tài khoản bị khóa"},
 	{"revoked account", "tài khoản bị thu hồi"},
 	{"expired account", "tài khoản có mật khẩu hết hạn"},
 	{"expiring account", "tài khoản có mật khẩu sắp hết hạn"},
-	{"never_seen account", "tài khoản chưa đăng nhập lần nào"},
+	{"never_seen account", "tài khoản chưa đăng nhập qua cổng thư"},
 	// Fields of requests.
 	{"address", "địa chỉ"},
 	{"days", "số ngày"},
 	{"hours", "số giờ"},
 	{"source", "nguồn"},
+	{"reason", "lý do"},
 	// Who locks, and why.
 	{"gateway", "cổng thư"},
 	{"wrong_passwords", "nhập sai mật khẩu"},
@@ -36,6 +37,7 @@ var valueTexts = []text{
 	// Words that are the same.
 	{"pepper", "pepper"},
 	// What /readyz looks at.
+	{"clock", "đồng hồ"},
 	// Of a support bundle.
 	{"the program and how it was built", "chương trình và cách dựng"},
 	{"the configuration in force, with defaults, without secrets", "cấu hình đang dùng, kể cả giá trị mặc định, không có bí mật"},
@@ -121,5 +123,8 @@ var generalTexts = []text{
 	{"user %s", "người dùng %s"},
 	{"run it as root or as %s, with sudo\nFor others set `admin.socket_group` in the configuration, put them into that group, and let it enter the directory", "hãy chạy với quyền root hoặc với tư cách %s, bằng sudo\nĐể người khác dùng được, hãy đặt `admin.socket_group` trong cấu hình, thêm họ vào nhóm đó và cho nhóm vào thư mục"},
 	{"it is for %s and the group %s\nRun it with sudo, or have an administrator add you: usermod -aG %s %s; then log in again", "socket này dành cho %s và nhóm %s\nHãy chạy bằng sudo, hoặc đề nghị quản trị viên thêm quý vị: usermod -aG %s %s; sau đó đăng nhập lại"},
+	{"user", "người dùng"},
+	{"administrator %s", "quản trị viên %s"},
+	{"the %s must have at least %s characters", "%s phải có ít nhất %s ký tự"},
 	{"the gateway answers %d %s", "cổng thư trả lời %d %s"},
 }

@@ -5,6 +5,7 @@ var auditTexts = []text{
 	{"there is no kind %q: write some of %s", "không có loại %q: hãy ghi một số trong %s"},
 	{"--limit is a number from 1 to %d; --before SEQ goes on from there", "--limit là số từ 1 đến %d; --before SEQ xem tiếp từ đó"},
 	{"no events.", "không có sự kiện nào."},
+	{"Tries at names that are no accounts, and logins that were refused before a password was tried, have no events: congthu source list%s", "Lần thử với tên không phải tài khoản và lần đăng nhập bị từ chối trước khi thử mật khẩu không có sự kiện: congthu source list%s"},
 	{"older ones: add --before %d", "các sự kiện cũ hơn: thêm --before %d"},
 	{"--noted is SEQ:HASH, as an earlier verification printed it", "--noted là SEQ:HASH, như lần kiểm tra trước đã in ra"},
 	{"the audit log was changed from outside: keep a copy of the store as it is, and find out who could write to it", "nhật ký kiểm toán đã bị sửa từ bên ngoài: hãy giữ một bản sao nguyên trạng của kho dữ liệu và xác định ai có thể ghi vào đó"},

@@ -6,7 +6,7 @@ var checkTexts = []text{
 	{"%s: domain %s, profile %s", "%s: miền %s, hồ sơ %s"},
 	{"certificate", "chứng thư"},
 	{"admin cert.", "ch.thư qu.trị"},
-	{"not everything is in order: see the lines marked failed", "chưa đạt hết: xem các dòng ghi lỗi"},
+	{"not everything is in order: see the lines marked failed", "còn mục chưa đạt: xem các dòng ghi lỗi"},
 	{"runs out on %s", "hết hạn ngày %s"},
 	{"known networks", "mạng khai báo"},
 	{"what locks it, and how many accounts a source can lock, is the same", "điều kiện khóa tài khoản, và số tài khoản mà một nguồn làm khóa được, không đổi"},

@@ -34,7 +34,7 @@ in no other list, count or report: a name may be a password that somebody has ty
 the wrong place. Pass them on to nobody who need not see them.`, `Liệt kê các tài khoản đã đăng nhập ít nhất một lần, hoặc đã được nhập danh sách, theo
 thứ tự tên. Trạng thái là điều đầu tiên cản trở chủ tài khoản: active (hoạt động), locked
 (bị khóa), revoked (bị thu hồi), expired (mật khẩu hết hạn), expiring (mật khẩu sắp hết
-hạn), never_seen (chưa đăng nhập lần nào).
+hạn), never_seen (chưa đăng nhập qua cổng thư).
 
 --unknown liệt kê những tên chưa từng đăng nhập mà có mật khẩu sai gửi đến, với --state
 locked là những tên bị khóa. Đó không phải tài khoản, và không có trong danh sách, số

@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"congthu/auth"
+	"congthu/gateway/admin"
+)
+
+// What the gateway has written into events is put into the language of the user here,
+// where it is shown: the events themselves stay as their hashes have them. What a person
+// has written stays as it is.
+
+// pattern finds a text in its finished form.
+type pattern struct {
+	text
+	form *regexp.Regexp
+}
+
+// patternsOf are the texts as they are found, in the same order.
+func patternsOf(texts []text, argument string) []pattern {
+	found := make([]pattern, len(texts))
+	for i, t := range texts {
+		form := strings.ReplaceAll(regexp.QuoteMeta(t.en), "%s", argument)
+		found[i] = pattern{t, regexp.MustCompile(`^` + form + `$`)}
+	}
+	return found
+}
+
+// eventPatterns are those of eventTexts. An argument has no comma: commas join texts.
+var eventPatterns = sync.OnceValue(func() []pattern { return patternsOf(eventTexts, `([^,]+?)`) })
+
+var listenPatterns = sync.OnceValue(func() []pattern { return patternsOf(listenTexts, `(.+?)`) })
+
+// inWords is what the gateway has written into an event, in the language of the user,
+// with its instants in the time zone of the regulation.
+func inWords(own string, zone *time.Location) string {
+	if own == "" {
+		return ""
+	}
+	if words, ok := oneText(own, zone); ok {
+		return words
+	}
+	parts := strings.Split(own, ", ")
+	inUnit := false
+	for i, part := range parts {
+		// The name of a unit may have commas, and what follows them is not the gateway's.
+		if inUnit && !importedField.MatchString(part) {
+			continue
+		}
+		inUnit = strings.HasPrefix(part, unitText)
+		parts[i], _ = oneText(part, zone)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// oneText is one text of the gateway; ok is false when it is none, and is as it was.
+func oneText(own string, zone *time.Location) (words string, ok bool) {
+	for _, p := range eventPatterns() {
+		found := p.form.FindStringSubmatch(own)
+		if found == nil {
+			continue
+		}
+		words := make([]any, len(found)-1)
+		for i, word := range found[1:] {
+			switch {
+			case strings.HasPrefix(p.en, unitText):
+				words[i] = word
+			case strings.HasPrefix(p.en, mergedText):
+				words[i] = inWords(word, zone)
+			default:
+				words[i] = argumentInWords(word, zone)
+			}
+		}
+		return fmt.Sprintf(either(p.en, p.vi), words...), true
+	}
+	return own, false
+}
+
+// argumentInWords writes an instant, a date or an address as the rest of the screen does.
+func argumentInWords(word string, zone *time.Location) string {
+	for _, layout := range []string{"2006-01-02 15:04 -07:00", time.RFC3339} {
+		if t, err := time.Parse(layout, word); err == nil {
+			return when(t, zone)
+		}
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, word, zone); err == nil {
+		return day(t)
+	}
+	for _, whole := range []string{"/32", "/128"} {
+		if address := strings.TrimSuffix(word, whole); address != word {
+			return address
+		}
+	}
+	return actor(word)
+}
+
+// reasonInWords is the reason of an event or of a mark: the gateway's own in the language
+// of the user, a person's as it was written.
+func reasonInWords(reason, by string, zone *time.Location) string {
+	if m := ownReason.FindStringSubmatch(reason); m != nil {
+		words := inWords(unusedText+m[1], zone)
+		if m[2] != "" {
+			words += ": " + m[2]
+		}
+		return words
+	}
+	if by == auth.ByGateway || by == auth.ByUser {
+		return inWords(reason, zone)
+	}
+	return reason
+}
+
+// whatHappened is what an event tells.
+func whatHappened(e admin.Event, zone *time.Location) string {
+	what := reasonInWords(e.Reason, e.Actor, zone)
+	if e.Before != "" || e.After != "" {
+		change := strings.TrimPrefix(inWords(e.Before, zone)+" -> "+inWords(e.After, zone), " -> ")
+		if what != "" {
+			change += ": " + what
+		}
+		return change
+	}
+	return what
+}
+
+var systemUser = regexp.MustCompile(`^uid:\d+ \((.+)\)$`)
+
+// actor is who did something: the gateway and the user have names of their own in
+// Vietnamese, and a user of the system is an administrator there.
+func actor(by string) string {
+	if spoken() != vietnamese {
+		return by
+	}
+	switch by {
+	case auth.ByGateway:
+		return tr("gateway")
+	case auth.ByUser:
+		return tr("user")
+	}
+	if m := systemUser.FindStringSubmatch(by); m != nil {
+		return trf("administrator %s", m[1])
+	}
+	return by
+}
+
+var failurePatterns = sync.OnceValue(func() []*regexp.Regexp {
+	var found []*regexp.Regexp
+	for _, f := range failureTexts {
+		found = append(found, regexp.MustCompile(f.found))
+	}
+	return found
+})
+
+// plainly puts what the operating system and libraries say of a failure into words.
+func plainly(said string) string {
+	for i, p := range failurePatterns() {
+		said = p.ReplaceAllString(said, either(failureTexts[i].en, failureTexts[i].vi))
+	}
+	return said
+}
+
+// listening is why an address cannot be listened on, in the language of the user.
+func listening(err error) error {
+	for _, p := range listenPatterns() {
+		if found := p.form.FindStringSubmatch(err.Error()); found != nil && spoken() == vietnamese {
+			words := make([]any, len(found)-1)
+			for i, word := range found[1:] {
+				words[i] = word
+			}
+			return &exitAs{error: err, words: fmt.Sprintf(p.vi, words...)}
+		}
+	}
+	return err
+}
+
+// exitAs is an error in other words.
+type exitAs struct {
+	error
+	words string
+}
+
+func (e *exitAs) Error() string { return e.words }
+func (e *exitAs) Unwrap() error { return e.error }
+
+// columns is the width of a terminal; 0 for what is none, where lines are not wrapped.
+func columns(w io.Writer) int {
+	switch w := w.(type) {
+	case interface{ Columns() int }:
+		return w.Columns()
+	case *os.File:
+		if n, _, err := term.GetSize(int(w.Fd())); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// wrap divides a text into lines of so many letters, at spaces. A word that is longer has
+// a line of its own.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	return append(lines, line)
+}
+
+// paragraph prints a text, on a terminal in lines that it has room for.
+func paragraph(w io.Writer, text string) {
+	width := columns(w)
+	if width < narrowest {
+		fmt.Fprintln(w, text)
+		return
+	}
+	for i, line := range wrap(text, width-2) {
+		if i > 0 {
+			line = "  " + line
+		}
+		fmt.Fprintln(w, line)
+	}
+}
+
+// narrowest is the width of a terminal below which wrapping helps nobody.
+const narrowest = 40
+
+// wrapRows divides the second cell of rows into more rows on a terminal. A command stays
+// in one line, so that it can be copied.
+func wrapRows(w io.Writer, rows [][]string) [][]string {
+	width := columns(w)
+	if width < narrowest {
+		return rows
+	}
+	label := 0
+	for _, row := range rows {
+		label = max(label, utf8.RuneCountInString(row[0]))
+	}
+	var wrapped [][]string
+	for _, row := range rows {
+		if strings.Contains(row[1], "congthu ") {
+			wrapped = append(wrapped, row)
+			continue
+		}
+		for i, line := range wrap(row[1], width-label-4) {
+			if i == 0 {
+				wrapped = append(wrapped, []string{row[0], line})
+			} else {
+				wrapped = append(wrapped, []string{"", line})
+			}
+		}
+	}
+	return wrapped
+}
+
+// stateInWords is a state for people; --state and JSON have its code.
+func stateInWords(state string) string { return strings.ReplaceAll(tr(state), "_", " ") }
+
+// otherName says that an account was asked for under another name, such as an alias;
+// empty when it was not.
+func otherName(asked, address string) string {
+	local, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(asked)), "@")
+	local, _, _ = strings.Cut(local, "+")
+	own, _, _ := strings.Cut(address, "@")
+	if local == own || own == "" {
+		return ""
+	}
+	return trf("%s is another name of %s.", asked, address)
+}
