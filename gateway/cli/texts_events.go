@@ -27,6 +27,11 @@ var eventTexts = []text{
 	{"merged with %s: %s", "đã hợp nhất với %s: %s"},
 	{"merged into %s", "đã hợp nhất vào %s"},
 
+	// An import.
+	{"%s accounts, list %s", "%s tài khoản, danh sách %s"},
+	{"begun", "đã bắt đầu"},
+	{"%s new, %s changed, %s as before", "%s mới, %s thay đổi, %s giữ nguyên"},
+
 	// How an account is.
 	{"no account", "chưa có tài khoản"},
 	{"nothing known", "chưa ghi nhận gì"},

@@ -46,6 +46,9 @@ func TestWhatEventsSayIsInTheLanguageOfTheUser(t *testing.T) {
 		{"198.51.100.7/32 allowed until 2026-12-01T02:30:18Z", "198.51.100.7 allowed until 2026-12-01 09:30 +07", "198.51.100.7 được phép đến 09:30 ngày 01/12/2026"},
 		{"2001:db8::/64 not allowed", "2001:db8::/64 not allowed", "2001:db8::/64 không được cho phép"},
 		{"merged with b@example.org: locked by 6 wrong passwords, revoked", "merged with b@example.org: locked by 6 wrong passwords, revoked", "đã hợp nhất với b@example.org: bị khóa do 6 lần nhập sai mật khẩu, bị thu hồi"},
+		{"250 accounts, list sha256:f3e5", "250 accounts, list sha256:f3e5", "250 tài khoản, danh sách sha256:f3e5"},
+		{"begun", "begun", "đã bắt đầu"},
+		{"150 new, 0 changed, 100 as before", "150 new, 0 changed, 100 as before", "150 mới, 0 thay đổi, 100 giữ nguyên"},
 		{"rules.lockout.tolerated 5; domain example.org", "rules.lockout.tolerated 5; domain example.org", "rules.lockout.tolerated 5; domain example.org"},
 	} {
 		for locale, want := range map[string]string{"C.UTF-8": c.en, "vi_VN.UTF-8": c.vi} {
@@ -120,7 +123,7 @@ func TestEachSentenceOfAnEventHasItsVietnamese(t *testing.T) {
 				case *ast.CallExpr:
 					switch f := n.Fun.(type) {
 					case *ast.SelectorExpr:
-						if f.Sel.Name == "suspect" {
+						if f.Sel.Name == "suspect" || f.Sel.Name == "tell" {
 							from = append(from, n.Args...)
 						}
 					}
