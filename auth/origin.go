@@ -18,24 +18,24 @@ type Origin struct {
 }
 
 // maxProgram is how many characters of a mail program's name are remembered.
-const maxProgram = 64
+const maxProgram = 32
 
 // OriginOf is where an attempt comes from, at an instant.
 func OriginOf(a Attempt, at time.Time) Origin {
 	return Origin{At: at, Source: a.Source, Protocol: a.Protocol, Program: ProgramName(a.Program)}
 }
 
-// ProgramName is the name of a mail program for people: printable and bounded, since
-// clients write what they like.
+// ProgramName is the name of a mail program for people: bounded, and of letters, digits,
+// spaces and . _ - / only, since clients write what they like.
 func ProgramName(program string) string {
 	program = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(" ._-/", r) {
 			return -1
 		}
 		return r
 	}, program))
 	if runes := []rune(program); len(runes) > maxProgram {
-		program = string(runes[:maxProgram])
+		program = strings.TrimSpace(string(runes[:maxProgram]))
 	}
 	return strings.Clone(program) // not with all else that the client has sent
 }

@@ -114,7 +114,8 @@ func (g *Guard) Restore(ctx context.Context, name auth.Name, act auth.Act) (auth
 }
 
 // Grace lets the account's password, expired or about to, go on for some days
-// from now, at most [auth.PasswordAge].MaxGrace.
+// from now, at most [auth.PasswordAge].MaxGrace. There is nothing to do where no
+// password would run out before that, or the same grace has been given already.
 func (g *Guard) Grace(ctx context.Context, name auth.Name, days int, act auth.Act) (auth.Account, error) {
 	rules := g.Rules()
 	if err := g.clockInDoubt(); err != nil {
@@ -128,10 +129,16 @@ func (g *Guard) Grace(ctx context.Context, name auth.Name, days int, act auth.Ac
 		if !a.Known() {
 			return auth.Event{}, auth.ErrUnknownAccount
 		}
-		if !rules.AnyNearItsEnd(*a, now.Add(rules.Password.MaxGrace), false) {
-			return auth.Event{}, fmt.Errorf("%w: the password of %s does not run out within %d days", auth.ErrNothingToDo, a.Name, most)
-		}
 		until := now.Add(time.Duration(days) * 24 * time.Hour)
+		alone := *a
+		alone.GraceUntil = time.Time{} // which may be made shorter
+		if !rules.AnyNearItsEnd(alone, until, false) {
+			return auth.Event{}, fmt.Errorf("%w: the password of %s does not run out within %d days", auth.ErrNothingToDo, a.Name, days)
+		}
+		// People are shown minutes: who gives the command twice has changed nothing.
+		if until.Sub(a.GraceUntil).Abs() < time.Minute {
+			return auth.Event{}, fmt.Errorf("%w: %s has that grace already", auth.ErrNothingToDo, a.Name)
+		}
 		before := "no grace"
 		if a.GraceUntil.After(now) {
 			before = "grace until " + rules.Instant(a.GraceUntil)

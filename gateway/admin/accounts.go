@@ -257,15 +257,42 @@ func (s *Server) restore(ctx context.Context, in *actInput) (*accountOutput, err
 
 func (s *Server) grace(ctx context.Context, in *graceInput) (*accountOutput, error) {
 	var after auth.Account
+	var nothing error
 	out, err := s.act(ctx, in.Address, in.Body.Reason, func(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
 		a, err := s.Guard.Grace(ctx, name, in.Body.Days, act)
+		if errors.Is(err, auth.ErrNothingToDo) {
+			nothing = s.noGrace(ctx, name, in.Body.Days)
+		}
 		after = a
 		return a, err
 	})
+	if nothing != nil {
+		return nil, nothing
+	}
 	if err == nil {
 		explainer{after, s.Guard.Rules(), Lately{}, s.now(), s.changePassword()}.graceGranted(&out.Body, in.Body.Days)
 	}
 	return out, err
+}
+
+// noGrace says why some days of grace would be none; nil where that is not known.
+func (s *Server) noGrace(ctx context.Context, name auth.Name, days int) error {
+	a, err := s.Accounts.Account(ctx, name)
+	if err != nil {
+		s.log().Error("admin request failed", "doing", "read account", "err", err)
+		return nil
+	}
+	rules, now := s.Guard.Rules(), s.now()
+	e, at := explainer{rules: rules}, rules.PasswordExpiry(a)
+	switch {
+	case at.After(now.Add(time.Duration(days) * 24 * time.Hour)):
+		const text = "nothing to do: the password expires by itself at %s, which is later than %s from now"
+		return problem(http.StatusConflict, fmt.Sprintf(text, e.dateEN(at), count(days, "day"))).vi(inVietnamese(text, e.dateVI(at), fmt.Sprintf("%d ngày", days)))
+	case a.GraceUntil.After(now):
+		const text = "nothing to do: grace until %s is granted already"
+		return problem(http.StatusConflict, fmt.Sprintf(text, e.dateEN(a.GraceUntil))).vi(inVietnamese(text, e.dateVI(a.GraceUntil)))
+	}
+	return nil
 }
 
 // changePassword tells a user how to change the password; empty where nobody has said.
@@ -338,6 +365,9 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 				if more := elsewhere(rows, s.Guard.Rules(), s.now()); len(more) > 0 {
 					reason = more[0]
 				}
+			}
+			if all := s.troubles(ctx); len(all) > 0 && reason.Outcome == auth.Accepted.String() {
+				reason = all[0]
 			}
 			return problem(status, detail+": "+reason.EN).vi(inVietnamese(detail) + ": " + reason.VI)
 		}

@@ -38,14 +38,28 @@ func standsNow(v *Account) (en, vi string) {
 func (e explainer) unlocked(v *Account) {
 	nowEN, nowVI := standsNow(v)
 	v.DoneEN, v.DoneVI = fmt.Sprintf("%s is unlocked: %s.", v.Address, sentence(nowEN)), fmt.Sprintf("%s đã được mở khóa, %s.", v.Address, sentence(nowVI))
-	v.TellEN, v.TellVI = "Your mailbox is unlocked. Log in again.", "Hộp thư của quý vị đã được mở khóa. Hãy đăng nhập lại."
+	v.TellEN, v.TellVI = "Your mailbox is unlocked. Log in again.", "Hộp thư của quý vị đã được mở khóa. Đề nghị quý vị đăng nhập lại."
+	if e.Lock.Cause == auth.NotLocked {
+		v.TellEN, v.TellVI = "Your mailbox was not locked. Log in again.", "Hộp thư của quý vị không bị khóa. Đề nghị quý vị đăng nhập lại."
+		if !e.beside.Refused.IsZero() {
+			v.TellEN, v.TellVI = "You can log in from your network again. Try it now.", "Quý vị đã có thể đăng nhập trở lại từ mạng của quý vị. Đề nghị quý vị thử ngay."
+		}
+	}
 	if w, ok := stands(v); ok {
 		v.TellEN, v.TellVI = w.TellEN, w.TellVI
 	}
 	switch {
+	case !e.Known() && e.Lock.Cause == auth.NotLocked:
+		v.DoneEN = fmt.Sprintf("%s is no account that the gateway knows: %s.", v.Address, counted(e.Failures, "wrong password for that name is forgotten", "wrong passwords for that name are forgotten"))
+		v.DoneVI = fmt.Sprintf("Cổng thư chưa biết tài khoản %s: đã xóa %d lần nhập sai đã ghi nhận.", v.Address, e.Failures)
+		w := e.unknown()
+		v.TellEN, v.TellVI = w.TellEN, w.TellVI
+		return
 	case e.Lock.Cause == auth.ByAdmin:
 		v.DoneEN += fmt.Sprintf(" It was locked since %s by %s: %s.", e.en(e.Lock.At), e.Lock.By, sentence(e.Lock.Reason))
-		v.DoneVI += fmt.Sprintf(" Trước đó bị %s khóa từ %s, lý do: %s.", e.Lock.By, e.vi(e.Lock.At), sentence(e.Lock.Reason))
+		v.DoneVI += fmt.Sprintf(" Trước đó bị %s khóa từ %s, lý do: %s.", actorVI(e.Lock.By), e.vi(e.Lock.At), sentence(e.Lock.Reason))
+		oldEN, oldVI := e.oldPassword()
+		v.DoneEN, v.DoneVI = v.DoneEN+oldEN, v.DoneVI+oldVI
 		return
 	case e.Lock.Cause == auth.ByWrongPasswords:
 		lastEN, lastVI := e.latestMistake()
@@ -54,7 +68,7 @@ func (e explainer) unlocked(v *Account) {
 	case e.Failures > 0:
 		lastEN, lastVI := e.latestMistake()
 		v.DoneEN = fmt.Sprintf("%s was not locked; %s forgotten%s. Now %s.", v.Address, counted(e.Failures, "wrong password is", "wrong passwords are"), lastEN, sentence(nowEN))
-		v.DoneVI = fmt.Sprintf("%s không bị khóa; đã bỏ qua %d lần nhập sai mật khẩu%s. Hiện nay %s.", v.Address, e.Failures, lastVI, sentence(nowVI))
+		v.DoneVI = fmt.Sprintf("%s không bị khóa; đã xóa %d lần nhập sai đã ghi nhận%s. Hiện nay %s.", v.Address, e.Failures, lastVI, sentence(nowVI))
 	case !e.beside.Refused.IsZero():
 		from := addressOf(e.beside.Refused.Source)
 		v.DoneEN = fmt.Sprintf("%s was not locked, but refused for now from %s; that is over for this account. Now %s.", v.Address, from.en, sentence(nowEN))
@@ -67,18 +81,22 @@ func (e explainer) unlocked(v *Account) {
 	if len(e.Mistakes) == 0 {
 		return
 	}
+	againEN, againVI := "it is locked again", "sẽ lại bị khóa"
+	if e.Lock.Cause == auth.NotLocked {
+		againEN, againVI = "it may be locked", "tài khoản có thể bị khóa"
+	}
 	_, _, program := e.whoTries()
 	if program.IsZero() {
-		v.DoneEN += " First the password saved there must be corrected, or it is locked again."
-		v.DoneVI += " Trước hết phải sửa mật khẩu đã lưu ở đó, nếu không sẽ lại bị khóa."
+		v.DoneEN += fmt.Sprintf(" Have the password saved there corrected now, or %s.", againEN)
+		v.DoneVI += fmt.Sprintf(" Đề nghị sửa ngay mật khẩu đã lưu trên thiết bị đó, nếu không %s.", againVI)
 		v.TellEN += " Correct the password saved on every device."
-		v.TellVI += " Hãy sửa mật khẩu đã lưu trên mọi thiết bị."
+		v.TellVI += " Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị."
 		return
 	}
-	v.DoneEN += fmt.Sprintf(" They came from one program, %s: correct the password saved there first, or it is locked again.", program.en)
-	v.DoneVI += fmt.Sprintf(" Tất cả từ một phần mềm, %s: trước hết hãy sửa mật khẩu đã lưu ở đó, nếu không sẽ lại bị khóa.", program.vi)
-	v.TellEN += fmt.Sprintf(" First correct the password saved in %s.", program.en)
-	v.TellVI += fmt.Sprintf(" Trước hết hãy sửa mật khẩu đã lưu trong %s.", program.vi)
+	v.DoneEN += fmt.Sprintf(" They came from one program, %s: have the password saved there corrected now, or %s.", program.en, againEN)
+	v.DoneVI += fmt.Sprintf(" Tất cả từ một phần mềm, %s: đề nghị sửa ngay mật khẩu đã lưu trên thiết bị đó, nếu không %s.", program.vi, againVI)
+	v.TellEN += fmt.Sprintf(" Correct the password saved on %s.", program.device.en)
+	v.TellVI += fmt.Sprintf(" Đề nghị quý vị sửa mật khẩu đã lưu trên %s.", program.device.vi)
 }
 
 // lockDone says what a lock has done; open sessions were live at this gateway.
@@ -120,14 +138,12 @@ func (e explainer) graceGranted(v *Account, days int) {
 	}
 }
 
-// showTroubles says of an account what nobody can log in for at the moment: what is not
-// ready is everybody's reason. It comes first, but after what has the account refused
-// whatever the state of the servers.
-func (s *Server) showTroubles(ctx context.Context, v *Account) {
+// troubles are what nobody can log in for at the moment: what is not ready is
+// everybody's reason.
+func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 	if s.draining.Load() {
-		return
+		return nil
 	}
-	var troubles []Why
 	ready := s.ready(ctx)
 	for _, check := range s.Checks {
 		condition := ready.Checks[check.Name]
@@ -152,6 +168,13 @@ func (s *Server) showTroubles(ctx context.Context, v *Account) {
 			TellVI:  "Máy chủ thư hiện không hoạt động. Chưa hẳn là sai mật khẩu: đừng đổi mật khẩu, hãy thử lại sau ít phút; chúng tôi đang xử lý.",
 		})
 	}
+	return troubles
+}
+
+// showTroubles adds the troubles of everybody to an account. They come first, but after
+// what has the account refused whatever the state of the servers.
+func (s *Server) showTroubles(ctx context.Context, v *Account) {
+	troubles := s.troubles(ctx)
 	if len(troubles) == 0 {
 		return
 	}

@@ -45,7 +45,9 @@ var problemTexts = map[string]string{
 	"nothing to do: %s is not allowed now":                                             "không có gì phải làm: %s hiện không được cho phép",
 
 	// Acts.
-	"nothing to do":   "không có gì phải làm",
+	"nothing to do": "không có gì phải làm",
+	"nothing to do: the password expires by itself at %s, which is later than %s from now": "không có gì phải làm: mật khẩu đến %s mới hết hạn, muộn hơn %s kể từ bây giờ",
+	"nothing to do: grace until %s is granted already":                                     "không có gì phải làm: đã gia hạn đến %s",
 	"no such account": "không có tài khoản này",
 	"no such cause: its first account may have been unlocked meanwhile; list the causes again": "không có nguyên nhân này: tài khoản đầu tiên của nó có thể đã được mở khóa; hãy liệt kê lại các nguyên nhân",
 	"nothing to do: the account has no other name in the store":                                "không có gì phải làm: tài khoản không có tên khác trong kho dữ liệu",

@@ -79,7 +79,7 @@ func TestALockAfterAnUnlockSaysByWhomItWasUnlockedAndWhatKeepsTrying(t *testing.
 			beside: Lately{Unlocked: unlocked, Tried: []guard.Tried{before, tried(phone, "K-9 Mail", 1, 14)}},
 			en:     "Locked again since 2025-06-15 09:05, 4 minutes after Trần Thị B unlocked it at 2025-06-15 09:01, after 6 wrong passwords, the latest at 2025-06-15 09:05, from 198.51.100.7. It looks like one program: the same wrong password 14 times from K-9 Mail at 198.51.100.7 over IMAP.",
 			vi:     "Bị khóa lại từ 09:05 ngày 15/06/2025, 4 phút sau khi Trần Thị B mở khóa lúc 09:01 ngày 15/06/2025, sau 6 lần nhập sai",
-			tell:   "K-9 Mail at 198.51.100.7 over IMAP keeps trying",
+			tell:   "K-9 Mail at the network address 198.51.100.7 keeps trying",
 		},
 		{
 			name:   "by several that have the same password",
@@ -169,7 +169,7 @@ func TestActsAnswerInSentences(t *testing.T) {
 	f.add(auth.Account{Name: "het@x.vn", Password: auth.Password{Since: instant("2025-01-01 08:00")}})
 	f.live["binh@x.vn"] = 2
 	for _, c := range []struct{ path, body, en, vi, tell string }{
-		{"an@x.vn/unlock", `{"reason":"đã gọi"}`, "an@x.vn is unlocked: it can be logged in to at once. It was locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5. First", "an@x.vn đã được mở khóa, có thể đăng nhập ngay.", "Your mailbox is unlocked."},
+		{"an@x.vn/unlock", `{"reason":"đã gọi"}`, "an@x.vn is unlocked: it can be logged in to at once. It was locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5. Have the password saved there corrected now, or it is locked again.", "an@x.vn đã được mở khóa, có thể đăng nhập ngay.", "Your mailbox is unlocked."},
 		{"cu@x.vn/restore", `{"reason":"công văn 1"}`, "cu@x.vn is given back. It can log in: it was restored at 2025-06-15 10:00 by Nguyễn Văn A, and nobody has logged in since. It is revoked again unless somebody logs in before Tuesday 16 June 2026 01:00.", "trước 01:00 thứ Ba, ngày 16/06/2026", "Log in with your usual password."},
 		{"het@x.vn/grace", `{"reason":"công tác","days":3}`, "The password of het@x.vn is accepted for 3 days more, until Wednesday 18 June 2025 10:00;", "đến 10:00 thứ Tư, ngày 18/06/2025", "until Wednesday 18 June 2025 10:00"},
 		{"binh@x.vn/lock", `{"reason":"mất điện thoại"}`, "2 live sessions are ended.", "2 phiên đang mở đã kết thúc", "every program is logged out"},

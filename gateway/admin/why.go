@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"time"
 
@@ -126,7 +127,7 @@ func (e explainer) lockedByPasswords() Why {
 		againEN, againVI = " again", " lại"
 		after := lasted(e.Lock.At.Sub(u.At))
 		byEN = fmt.Sprintf(", %s after %s unlocked it at %s,", after.en, u.Actor, e.en(u.At))
-		byVI = fmt.Sprintf(", %s sau khi %s mở khóa lúc %s,", after.vi, u.Actor, e.vi(u.At))
+		byVI = fmt.Sprintf(", %s sau khi %s mở khóa lúc %s,", after.vi, actorVI(u.Actor), e.vi(u.At))
 	}
 	w := Why{
 		Outcome: auth.Locked.String(),
@@ -149,9 +150,9 @@ func (e explainer) lockedByPasswords() Why {
 	w.EN, w.VI = w.EN+whoEN, w.VI+whoVI
 	if !program.IsZero() {
 		w.TellEN = fmt.Sprintf("Your mailbox is locked because %s keeps trying a wrong password that is saved there. "+
-			"First close it or correct the password there; then ask for the mailbox to be unlocked, or it is locked again.", program.en)
+			"First close it or correct the password there; then ask for the mailbox to be unlocked, or it is locked again.", program.told.en)
 		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do %s vẫn dùng mật khẩu sai đã lưu. "+
-			"Trước hết hãy đóng phần mềm đó hoặc sửa mật khẩu đã lưu, sau đó mới đề nghị mở khóa; nếu không hộp thư sẽ lại bị khóa.", program.vi)
+			"Đề nghị quý vị đóng phần mềm đó hoặc sửa mật khẩu đã lưu, sau đó mới đề nghị mở khóa; nếu không hộp thư sẽ lại bị khóa.", program.told.vi)
 	}
 	if n := e.beside.Sessions; n > 0 {
 		w.EN += fmt.Sprintf(" %s here: a lock by wrong passwords ends none.", counted(n, "session that was open before goes on", "sessions that were open before go on"))
@@ -165,7 +166,7 @@ const againWithin = 7 * 24 * time.Hour
 
 // whoTries says whether the wrong passwords look like one program or like somebody who
 // guesses, as far as that is known, and names the program; zero when it is not one.
-func (e explainer) whoTries() (en, vi string, program place) {
+func (e explainer) whoTries() (en, vi string, program origin) {
 	var tried []guard.Tried
 	for _, t := range e.beside.Tried {
 		// Those from before a login that has forgiven them have not locked it.
@@ -173,12 +174,12 @@ func (e explainer) whoTries() (en, vi string, program place) {
 			tried = append(tried, t)
 		}
 	}
-	times, passwords, places := 0, make(map[int]bool), make(map[string]place)
+	times, passwords, places := 0, make(map[int]bool), make(map[string]bool)
 	for _, t := range tried {
 		times += t.Times
 		passwords[t.Password] = true
 		from := cameFrom(t.Source, t.Protocol, t.Program)
-		places[from.en] = from
+		places[from.en] = true
 		program = from
 	}
 	switch {
@@ -189,42 +190,77 @@ func (e explainer) whoTries() (en, vi string, program place) {
 			fmt.Sprintf(" Có vẻ là một phần mềm: cùng một mật khẩu sai %d lần, từ %s. Nếu mở khóa trước khi sửa mật khẩu ở đó thì sẽ lại bị khóa.", times, program.vi), program
 	case len(passwords) == 1:
 		return fmt.Sprintf(" It is the same wrong password %d times, from %d programs or addresses: one that is saved in several places.", times, len(places)),
-			fmt.Sprintf(" Cùng một mật khẩu sai %d lần, từ %d phần mềm hoặc địa chỉ: mật khẩu đã lưu ở nhiều nơi.", times, len(places)), place{}
+			fmt.Sprintf(" Cùng một mật khẩu sai %d lần, từ %d phần mềm hoặc địa chỉ: mật khẩu đã lưu ở nhiều nơi.", times, len(places)), origin{}
 	case len(places) == 1:
 		return fmt.Sprintf(" They are %d different passwords from %s: somebody types or guesses there.", len(passwords), program.en),
-			fmt.Sprintf(" Có %d mật khẩu khác nhau từ %s: có người đang gõ hoặc dò mật khẩu ở đó.", len(passwords), program.vi), place{}
+			fmt.Sprintf(" Có %d mật khẩu khác nhau từ %s: có người đang gõ hoặc dò mật khẩu ở đó.", len(passwords), program.vi), origin{}
 	}
 	return fmt.Sprintf(" They are %d different passwords from %d programs or addresses: this may be somebody who guesses.", len(passwords), len(places)),
-		fmt.Sprintf(" Có %d mật khẩu khác nhau từ %d phần mềm hoặc địa chỉ: có thể có người đang dò mật khẩu.", len(passwords), len(places)), place{}
+		fmt.Sprintf(" Có %d mật khẩu khác nhau từ %d phần mềm hoặc địa chỉ: có thể có người đang dò mật khẩu.", len(passwords), len(places)), origin{}
 }
 
 // oneSource says so when all wrong passwords came from one address, where this process
 // has not seen them.
-func (e explainer) oneSource() (en, vi string, program place) {
+func (e explainer) oneSource() (en, vi string, program origin) {
 	if len(e.Mistakes) < 2 {
-		return "", "", place{}
+		return "", "", origin{}
 	}
 	for _, m := range e.Mistakes {
 		if !m.Source.IsValid() || m.Source.Addr().Unmap() != e.Mistakes[0].Source.Addr().Unmap() {
-			return "", "", place{}
+			return "", "", origin{}
 		}
 	}
-	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó.", place{}
+	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó.", origin{}
+}
+
+// origin is where a login or a wrong password came from, for support staff.
+type origin struct {
+	place
+	told   place // for the user
+	device place // for the user as well: whose saved password it is
 }
 
 // cameFrom names where a login or a wrong password came from: the address, and the
-// program where it has said its name.
-func cameFrom(source netip.Addr, protocol auth.Protocol, program string) place {
-	from := addressOf(netip.AddrPortFrom(source, 0))
+// program where it has said its name. Anybody can give any name: what users are told
+// has one of the known names or none.
+func cameFrom(source netip.Addr, protocol auth.Protocol, program string) origin {
+	from, door := addressOf(netip.AddrPortFrom(source, 0)), strings.ToUpper(protocol.String())
+	o := origin{
+		place:  place{from.en + " over " + door, from.vi + " qua " + door},
+		told:   place{"a device or a mail program at the network address " + from.en, "một thiết bị hoặc phần mềm thư (địa chỉ mạng " + from.vi + ")"},
+		device: place{"the device at the network address " + from.en, "thiết bị có địa chỉ mạng " + from.vi},
+	}
 	if program == "" {
-		from.en += " over " + strings.ToUpper(protocol.String())
-		from.vi += " qua " + strings.ToUpper(protocol.String())
-		return from
+		return o
 	}
-	return place{
-		fmt.Sprintf("%s at %s over %s", program, from.en, strings.ToUpper(protocol.String())),
-		fmt.Sprintf("%s tại %s qua %s", program, from.vi, strings.ToUpper(protocol.String())),
+	named := place{fmt.Sprintf("a program that calls itself «%s»", program), fmt.Sprintf("phần mềm tự xưng là «%s»", program)}
+	if known := knownProgram(program); known != "" {
+		named = place{known, known}
+		o.told = place{known + " at the network address " + from.en, fmt.Sprintf("%s (địa chỉ mạng %s)", known, from.vi)}
 	}
+	o.place = place{fmt.Sprintf("%s at %s over %s", named.en, from.en, door), fmt.Sprintf("%s tại %s qua %s", named.vi, from.vi, door)}
+	return o
+}
+
+// knownPrograms are the mail programs that may be named to users, with the names that
+// they give in IMAP's ID command.
+var knownPrograms = map[string]string{
+	"thunderbird": "Thunderbird", "mozilla thunderbird": "Thunderbird", "betterbird": "Betterbird",
+	"outlook": "Outlook", "microsoft outlook": "Outlook", "microsoft office outlook": "Outlook",
+	"apple mail": "Apple Mail", "mac os x mail": "Apple Mail", "macos mail": "Apple Mail",
+	"iphone mail": "iPhone Mail", "ipad mail": "iPad Mail", "ios mail": "iPhone Mail",
+	"k-9 mail": "K-9 Mail", "gmail": "Gmail", "com.google.android.gm": "Gmail",
+	"samsung email": "Samsung Email", "com.samsung.android.email.provider": "Samsung Email",
+	"geary": "Geary", "evolution": "Evolution", "kmail": "KMail", "kmail2": "KMail", "fairemail": "FairEmail", "em client": "eM Client",
+	"mutt": "Mutt", "neomutt": "NeoMutt", "roundcube": "Roundcube", "windows mail": "Windows Mail", "spark": "Spark",
+}
+
+// version is a version behind the name of a program. It is too short for a number to call.
+var version = regexp.MustCompile(`[ /][0-9]{1,3}(\.[0-9]{1,4}){0,2}$`)
+
+// knownProgram is the proper name of a known mail program; empty for others.
+func knownProgram(program string) string {
+	return knownPrograms[strings.ToLower(version.ReplaceAllString(program, ""))]
 }
 
 // lasted is how long something took, for people.
@@ -244,15 +280,44 @@ func lasted(d time.Duration) place {
 }
 
 func (e explainer) lockedByAdmin() Why {
+	oldEN, oldVI := e.oldPassword()
 	return Why{
 		Outcome: auth.Locked.String(),
 		Since:   e.Lock.At.UTC(),
-		EN:      fmt.Sprintf("Locked since %s by %s: %s.", e.en(e.Lock.At), e.Lock.By, sentence(e.Lock.Reason)),
-		VI:      fmt.Sprintf("Bị %s khóa từ %s, lý do: %s.", e.Lock.By, e.vi(e.Lock.At), sentence(e.Lock.Reason)),
-		TellEN:  "Your mailbox was locked by an administrator. Please contact the helpdesk.",
-		TellVI:  "Hộp thư đã bị quản trị viên khóa. Vui lòng liên hệ bộ phận hỗ trợ.",
+		EN:      fmt.Sprintf("Locked since %s by %s: %s.%s", e.en(e.Lock.At), e.Lock.By, sentence(e.Lock.Reason), oldEN),
+		VI:      fmt.Sprintf("Bị %s khóa từ %s, lý do: %s.%s", actorVI(e.Lock.By), e.vi(e.Lock.At), sentence(e.Lock.Reason), oldVI),
+		TellEN:  "Your mailbox was locked by an administrator. If it was locked because a device was lost or stolen, we unlock it after you have changed the password.",
+		TellVI:  "Hộp thư đã bị quản trị viên khóa. Nếu khóa do mất thiết bị, chúng tôi sẽ mở khóa sau khi quý vị đã đổi mật khẩu.",
 	}
 }
+
+// oldPassword says of an account that somebody has locked that the password may be the
+// old one still: a locked account accepts none, so that the gateway sees no new one.
+func (e explainer) oldPassword() (en, vi string) {
+	if e.Password.Since.IsZero() || e.Password.Since.After(e.Lock.At) {
+		return "", ""
+	}
+	return " The gateway has seen no new password since the lock: after a lost or stolen device, make sure at the mail server that the password was changed.",
+		" Cổng thư chưa thấy mật khẩu mới từ khi khóa: nếu khóa do mất thiết bị, phải kiểm tra tại máy chủ thư để chắc chắn mật khẩu đã được đổi."
+}
+
+// actorVI is who did something, as Vietnamese support staff read it; the audit log has
+// what the kernel vouches for.
+func actorVI(actor string) string {
+	if actor == auth.ByGateway {
+		return "cổng thư"
+	}
+	m := localActor.FindStringSubmatch(actor)
+	switch {
+	case m == nil:
+		return actor
+	case m[2] != "":
+		return fmt.Sprintf("quản trị viên %s (sudo: %s)", m[1], m[2])
+	}
+	return "quản trị viên " + m[1]
+}
+
+var localActor = regexp.MustCompile(`^uid:[0-9]+ \(([^()]+)\)(?:, sudo user (\S+))?$`)
 
 func (e explainer) revoked() Why {
 	months := e.rules.Dormancy.Months
@@ -461,7 +526,7 @@ func (e explainer) restored() (w Why, ok bool) {
 	}
 	byEN, byVI := "", ""
 	if r := e.beside.Restored; r.Seq > 0 && r.At.Equal(e.Restored) {
-		byEN, byVI = " by "+r.Actor, r.Actor+" "
+		byEN, byVI = " by "+r.Actor, actorVI(r.Actor)+" "
 	}
 	w = Why{
 		Outcome: auth.Accepted.String(),

@@ -94,10 +94,10 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "locked", Since: instant("2025-06-01 08:00"),
-				EN:     "Locked since 2025-06-01 08:00 by Trần Thị B: Nghỉ việc.",
-				VI:     "Bị Trần Thị B khóa từ 08:00 ngày 01/06/2025, lý do: Nghỉ việc.",
-				TellEN: "Your mailbox was locked by an administrator. Please contact the helpdesk.",
-				TellVI: "Hộp thư đã bị quản trị viên khóa. Vui lòng liên hệ bộ phận hỗ trợ.",
+				EN:     "Locked since 2025-06-01 08:00 by Trần Thị B: Nghỉ việc. The gateway has seen no new password since the lock: after a lost or stolen device, make sure at the mail server that the password was changed.",
+				VI:     "Bị Trần Thị B khóa từ 08:00 ngày 01/06/2025, lý do: Nghỉ việc. Cổng thư chưa thấy mật khẩu mới từ khi khóa: nếu khóa do mất thiết bị, phải kiểm tra tại máy chủ thư để chắc chắn mật khẩu đã được đổi.",
+				TellEN: "Your mailbox was locked by an administrator. If it was locked because a device was lost or stolen, we unlock it after you have changed the password.",
+				TellVI: "Hộp thư đã bị quản trị viên khóa. Nếu khóa do mất thiết bị, chúng tôi sẽ mở khóa sau khi quý vị đã đổi mật khẩu.",
 			}},
 		},
 		{

@@ -95,6 +95,7 @@ func from(o admin.Origin) string {
 // printSessions prints what is open now.
 func (c *client) printSessions(w io.Writer, a admin.Account) {
 	if len(a.OpenSessions) == 0 {
+		c.printStolen(w, a)
 		return
 	}
 	if a.ThisGatewayOnly {
@@ -110,14 +111,25 @@ func (c *client) printSessions(w io.Writer, a admin.Account) {
 	if more := a.Sessions - len(a.OpenSessions); more > 0 {
 		say(w, "  and %d more\n", more)
 	}
-	ends := trf("ends %s", plural(a.Sessions, "open session"))
-	if a.ThisGatewayOnly {
-		ends = trf("ends %s here, and those at the other gateways", plural(a.Sessions, "open session"))
+	c.printStolen(w, a)
+}
+
+// printStolen says what to do about a lost or stolen device, whether or not it is
+// connected at the moment. The command stands alone on its line, to be copied whole.
+func (c *client) printStolen(w io.Writer, a admin.Account) {
+	if a.Registered.IsZero() || a.Locked != nil || a.Revoked != nil {
+		return // no device can log in, or is likely to have the password
 	}
-	table(w, "  ", [][]string{
-		{tr("Lost or stolen device:"), c.command("lock", a.Address, "") + " " + ends},
-		{"", tr("then change the password at the mail server, and unlock")},
-	})
+	rows := [][]string{{tr("Lost or stolen device:"), c.command("lock", a.Address, "")}}
+	switch {
+	case a.Sessions > 0 && a.ThisGatewayOnly:
+		rows = append(rows, []string{"", trf("ends %s here, and those at the other gateways", plural(a.Sessions, "open session"))})
+	case a.Sessions > 0:
+		rows = append(rows, []string{"", trf("ends %s", plural(a.Sessions, "open session"))})
+	default:
+		fmt.Fprintln(w)
+	}
+	table(w, "  ", append(rows, []string{"", tr("then change the password at the mail server, and unlock")}))
 }
 
 // printTried prints which wrong passwords are the same, and whose.

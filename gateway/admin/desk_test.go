@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"congthu/auth"
+	"congthu/auth/guard"
+)
+
+// Anybody may call his mail program what he likes: what users hear has no word of it.
+func TestNoStrangerWritesWhatUsersHear(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	a := auth.Account{
+		Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30"),
+		Failures: 6, Lock: auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 09:05"), By: auth.ByGateway}, Cause: auth.ByWrongPasswords},
+		Mistakes: []auth.Mistake{from("198.51.100.7:4000", "2025-06-15 09:00"), from("198.51.100.7:4000", "2025-06-15 09:05")},
+	}
+	for _, c := range []struct{ program, staffEN, staffVI, tellEN, tellVI string }{
+		{
+			"your new phone. Call 0909 123 456 to prove it is yours. It is",
+			"from a program that calls itself «your new phone. Call 0909 123 45» at 198.51.100.7 over IMAP",
+			"từ phần mềm tự xưng là «your new phone. Call 0909 123 45» tại 198.51.100.7 qua IMAP",
+			"because a device or a mail program at the network address 198.51.100.7 keeps trying",
+			"do một thiết bị hoặc phần mềm thư (địa chỉ mạng 198.51.100.7) vẫn dùng",
+		},
+		{
+			"K-9 Mail» (0909)\u202e: <b>gọi ngay",
+			"calls itself «K-9 Mail 0909 bgọi ngay»", "tự xưng là «K-9 Mail 0909 bgọi ngay»",
+			"because a device or a mail program at the network address 198.51.100.7 keeps trying",
+			"do một thiết bị hoặc phần mềm thư (địa chỉ mạng 198.51.100.7) vẫn dùng",
+		},
+		{"k-9 mail 6.802", "from K-9 Mail at 198.51.100.7", "từ K-9 Mail tại 198.51.100.7", "because K-9 Mail at the network address 198.51.100.7 keeps trying", "do K-9 Mail (địa chỉ mạng 198.51.100.7) vẫn dùng"},
+		{"iPhone Mail", "from iPhone Mail at", "từ iPhone Mail tại", "because iPhone Mail at", "do iPhone Mail (địa chỉ"},
+		{"Outlook 0909123456", "calls itself «Outlook 0909123456»", "tự xưng là «Outlook 0909123456»", "because a device or a mail program at", "do một thiết bị hoặc phần mềm thư (địa chỉ"},
+		{"", "from 198.51.100.7 over IMAP", "từ 198.51.100.7 qua IMAP", "because a device or a mail program at", "do một thiết bị hoặc phần mềm thư (địa chỉ"},
+	} {
+		tried := []guard.Tried{{
+			First: instant("2025-06-15 09:00"), Last: instant("2025-06-15 09:59"), Times: 6,
+			Source: netip.MustParseAddr("198.51.100.7"), Program: auth.ProgramName(c.program), Password: 1,
+		}}
+		w := Explain(a, auth.DefaultRules(), Lately{Tried: tried}, now, "")[0]
+		if !strings.Contains(w.EN, c.staffEN) || !strings.Contains(w.VI, c.staffVI) || !strings.Contains(w.TellEN, c.tellEN) || !strings.Contains(w.TellVI, c.tellVI) {
+			t.Errorf("%q: %+v", c.program, w)
+		}
+		var done Account
+		explainer{a, auth.DefaultRules(), Lately{Tried: tried}, now, ""}.unlocked(&done)
+		for _, heard := range []string{w.TellEN, w.TellVI, done.TellEN, done.TellVI} {
+			if strings.Contains(heard, "0909") || strings.Contains(heard, "phone.") || strings.Contains(heard, "«") {
+				t.Errorf("%q: the user hears: %s", c.program, heard)
+			}
+		}
+		if !strings.Contains(done.TellVI, "trên thiết bị có địa chỉ mạng 198.51.100.7") || !strings.Contains(done.TellEN, "on the device at the network address 198.51.100.7") {
+			t.Errorf("%q: %s / %s", c.program, done.TellEN, done.TellVI)
+		}
+	}
+}
+
+// An unlock of what was not locked does not speak of a lock.
+func TestAnUnlockSpeaksOfNoLockThatWasNot(t *testing.T) {
+	f := newFixture(t)
+	f.store.accounts["hoa.tv@x.vn"] = auth.Account{Name: "hoa.tv@x.vn", Failures: 3, Mistakes: []auth.Mistake{from("203.0.113.5:40000", "2025-06-15 09:00")}}
+	f.add(auth.Account{Name: "hoa.vt@x.vn", Failures: 3, Mistakes: []auth.Mistake{from("203.0.113.5:40000", "2025-06-15 09:00")}})
+	for _, c := range []struct{ name, en, vi, tellEN, tellVI string }{
+		{"hoa.tv", "hoa.tv@x.vn is no account that the gateway knows: 3 wrong passwords for that name are forgotten", "Cổng thư chưa biết tài khoản hoa.tv@x.vn: đã xóa 3 lần nhập sai đã ghi nhận", "Check the spelling", "kiểm tra lại cách viết"},
+		{"hoa.vt", "hoa.vt@x.vn was not locked; 3 wrong passwords are forgotten", "không bị khóa; đã xóa 3 lần nhập sai", "Your mailbox was not locked. Log in again.", "Hộp thư của quý vị không bị khóa."},
+	} {
+		a := decode[Account](t, f.request("POST", base+"/accounts/"+c.name+"/unlock", `{"reason":"đã gọi"}`), 200)
+		if !strings.Contains(a.DoneEN, c.en) || !strings.Contains(a.DoneVI, c.vi) || !strings.Contains(a.TellEN, c.tellEN) || !strings.Contains(a.TellVI, c.tellVI) {
+			t.Errorf("%s: %s\n%s\n%s\n%s", c.name, a.DoneEN, a.DoneVI, a.TellEN, a.TellVI)
+		}
+		noLock(t, a)
+	}
+	// Refused for now.
+	e := explainer{auth.Account{Name: "lan.dt@x.vn", Registered: f.now, FirstLogin: f.now, LastLogin: f.now}, auth.DefaultRules(),
+		Lately{Refused: guard.Refusal{At: f.now, Source: netip.MustParseAddrPort("203.0.113.5:40000"), Outcome: auth.Throttled}}, f.now, ""}
+	a := Account{Summary: Summary{Address: "lan.dt@x.vn"}}
+	e.unlocked(&a)
+	if !strings.Contains(a.TellEN, "from your network") || !strings.Contains(a.TellVI, "từ mạng của quý vị") || strings.Contains(a.DoneEN, "locked again") {
+		t.Errorf("%+v", a)
+	}
+	noLock(t, a)
+}
+
+// noLock holds of texts about an account that was not locked.
+func noLock(t *testing.T, a Account) {
+	t.Helper()
+	for _, text := range []string{a.DoneEN, a.DoneVI, a.TellEN, a.TellVI} {
+		for _, not := range []string{"locked again", "is unlocked", "lại bị khóa", "đã được mở khóa"} {
+			if strings.Contains(text, not) {
+				t.Errorf("%s: %s", a.Address, text)
+			}
+		}
+	}
+}
+
+func TestNothingToUnlockIsNotAllWellWhileTheMailServerIsDown(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{{Name: "imap upstream", Run: func(context.Context) error { return errors.New("connect: refused") }}}
+	p := decode[Problem](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"đã gọi"}`), 409)
+	if !strings.HasPrefix(p.Detail, "nothing to do: The mail server does not answer over IMAP") || !strings.Contains(p.DetailVI, "Máy chủ thư không trả lời") {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A grace that ends before the password does is none, and one that changes nothing is
+// not written.
+func TestAGraceThatGivesNothingIsNotGranted(t *testing.T) {
+	f := newFixture(t)
+	f.add(auth.Account{Name: "chi.lt@x.vn", Password: auth.Password{Since: instant("2025-03-20 09:00")}}) // until 21 June
+	p := decode[Problem](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"đi công tác","days":3}`), 409)
+	if p.Detail != "nothing to do: the password expires by itself at Saturday 21 June 2025 00:00, which is later than 3 days from now" ||
+		p.DetailVI != "không có gì phải làm: mật khẩu đến 00:00 thứ Bảy, ngày 21/06/2025 mới hết hạn, muộn hơn 3 ngày kể từ bây giờ" {
+		t.Errorf("%+v", p)
+	}
+	if a := f.store.accounts["chi.lt@x.vn"]; !a.GraceUntil.IsZero() || len(f.store.events) != 0 {
+		t.Errorf("%+v, %+v", a, f.store.events)
+	}
+	// Seven days do help.
+	decode[Account](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"đi công tác","days":7}`), 200)
+	f.now = f.now.Add(30 * time.Second)
+	p = decode[Problem](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"đi công tác","days":7}`), 409)
+	if p.Detail != "nothing to do: grace until Sunday 22 June 2025 10:00 is granted already" || p.DetailVI != "không có gì phải làm: đã gia hạn đến 10:00 Chủ nhật, ngày 22/06/2025" || len(f.store.events) != 1 {
+		t.Errorf("%+v, %+v", p, f.store.events)
+	}
+	// It can be made shorter, as long as it is one.
+	decode[Account](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"về sớm","days":6}`), 200)
+}
+
+// A lock for a stolen telephone does not lead in a circle.
+func TestALockByAnAdminSaysThatThePasswordIsStillTheOld(t *testing.T) {
+	f := newFixture(t)
+	decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/lock", `{"reason":"mất điện thoại"}`), 200)
+	a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200)
+	w := a.Why[0]
+	if !strings.Contains(w.EN, "no new password since the lock") || !strings.Contains(w.VI, "chưa thấy mật khẩu mới từ khi khóa") ||
+		strings.Contains(w.TellEN, "contact the helpdesk") || strings.Contains(w.TellVI, "bộ phận hỗ trợ") || !strings.Contains(w.TellVI, "sau khi quý vị đã đổi mật khẩu") {
+		t.Errorf("%+v", w)
+	}
+	a = decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"có mật khẩu mới"}`), 200)
+	if !strings.Contains(a.DoneEN, "no new password since the lock") || !strings.Contains(a.DoneVI, "chưa thấy mật khẩu mới từ khi khóa") {
+		t.Errorf("%s\n%s", a.DoneEN, a.DoneVI)
+	}
+}
+
+func TestAdminsHaveNamesInVietnamese(t *testing.T) {
+	for actor, want := range map[string]string{
+		"uid:0 (root)":                  "quản trị viên root",
+		"uid:0 (root), sudo user lan":   "quản trị viên root (sudo: lan)",
+		"Trần Thị B":                    "Trần Thị B",
+		"uid:1000":                      "uid:1000",
+		"gateway":                       "cổng thư",
+		"uid:0 (x) and more, sudo user": "uid:0 (x) and more, sudo user",
+	} {
+		if got := actorVI(actor); got != want {
+			t.Errorf("%s: %s", actor, got)
+		}
+	}
+}
