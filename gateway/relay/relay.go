@@ -433,6 +433,7 @@ func (w *direction) done() {
 	w.state = over
 	p.active--
 	last := p.active == 0
+	p.ended = p.ended || last // one that is ended from elsewhere now is closed here
 	p.mu.Unlock()
 	if last {
 		p.close()
@@ -441,7 +442,6 @@ func (w *direction) done() {
 
 func (p *Pair) close() {
 	p.mu.Lock()
-	p.ended = true
 	err := p.err
 	if p.timer != nil {
 		p.timer.Stop()
