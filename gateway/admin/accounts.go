@@ -15,6 +15,7 @@ import (
 	"congthu/auth"
 	"congthu/auth/guard"
 	"congthu/auth/incident"
+	"congthu/gateway/scope"
 )
 
 // latestEvents is how many events an account is shown with.
@@ -336,7 +337,10 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 		s.log().Error("admin request failed", "doing", "read events", "err", err)
 	}
 	shown := s.account(a, rows, events, beside)
-	s.showLately(&shown, a)
+	// Who may act and not read is told what has to be said, not where the user is.
+	if slices.Contains(who.scopes, scope.Read) {
+		s.showLately(&shown, a)
+	}
 	s.showTroubles(ctx, &shown)
 	return &accountOutput{shown}, nil
 }

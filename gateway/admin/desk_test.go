@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"congthu/auth"
 	"congthu/auth/guard"
+	"congthu/gateway/scope"
 )
 
 // Anybody may call his mail program what he likes: what users hear has no word of it.
@@ -158,6 +160,27 @@ func TestAdminsHaveNamesInVietnamese(t *testing.T) {
 	} {
 		if got := actorVI(actor); got != want {
 			t.Errorf("%s: %s", actor, got)
+		}
+	}
+}
+
+// One who may unlock and not read is not told where the user logs in from and is logged
+// in now.
+func TestAnActShowsNoSessionsToOneWhoMayNotRead(t *testing.T) {
+	f := newFixture(t)
+	const unlocker = "token-of-one-who-may-only-unlock"
+	f.SetTokens([]Token{
+		{Name: "Nguyễn Văn A", SHA256: sha256.Sum256([]byte(master)), Scopes: scope.All()},
+		{Name: "Trực", SHA256: sha256.Sum256([]byte(unlocker)), Scopes: []scope.Scope{scope.Unlock}},
+	})
+	for token, shown := range map[string]bool{unlocker: false, master: true} {
+		f.lockedByGuessing("an@x.vn")
+		a := f.store.accounts["an@x.vn"]
+		a.Seen = []auth.Seen{{Source: netip.MustParsePrefix("203.0.113.9/32"), At: f.now}}
+		f.store.accounts["an@x.vn"] = a
+		got := decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"called"}`, "Authorization", "Bearer "+token), 200)
+		if (len(got.LoggedInFrom) > 0) != shown || got.DoneEN == "" {
+			t.Errorf("may read %t: logged in from %v, %q", shown, got.LoggedInFrom, got.DoneEN)
 		}
 	}
 }

@@ -505,12 +505,17 @@ func (e explainer) expiring() Why {
 	howEN, howVI := e.how()
 	w := Why{
 		Outcome: auth.Accepted.String(),
-		EN:      fmt.Sprintf("The password expires at %s, %s from now.", e.en(at), e.days(at)),
-		VI:      fmt.Sprintf("Mật khẩu sẽ hết hạn lúc %s, còn %d ngày.", e.vi(at), e.daysLeft(at)),
+		EN:      fmt.Sprintf("The password expires at %s, %s from now.", e.en(at), e.left(at).en),
+		VI:      fmt.Sprintf("Mật khẩu sẽ hết hạn lúc %s, còn %s.", e.vi(at), e.left(at).vi),
 	}
 	if e.GraceUntil.After(at) {
-		w.EN = fmt.Sprintf("The password expires at %s; an admin lets it go on until %s, %s from now.", e.en(at), e.en(e.GraceUntil), e.days(e.GraceUntil))
-		w.VI = fmt.Sprintf("Mật khẩu hết hạn lúc %s; quản trị viên đã gia hạn đến %s, còn %d ngày.", e.vi(at), e.vi(e.GraceUntil), e.daysLeft(e.GraceUntil))
+		expires := "expires"
+		if !at.After(e.now) {
+			expires = "expired"
+		}
+		left := e.left(e.GraceUntil)
+		w.EN = fmt.Sprintf("The password %s at %s; an admin lets it go on until %s, %s from now.", expires, e.en(at), e.en(e.GraceUntil), left.en)
+		w.VI = fmt.Sprintf("Mật khẩu hết hạn lúc %s; quản trị viên đã gia hạn đến %s, còn %s.", e.vi(at), e.vi(e.GraceUntil), left.vi)
 		at = e.GraceUntil
 	}
 	w.TellEN = fmt.Sprintf("Change your password before %s. %s", e.en(at), howEN)
@@ -667,13 +672,15 @@ func (e explainer) lastLogin() (en, vi string) {
 	return en, vi
 }
 
-// daysLeft counts a day that has begun.
-func (e explainer) daysLeft(at time.Time) int {
-	const day = 24 * time.Hour
-	return int((at.Sub(e.now) + day - 1) / day)
+// left is how long it is until then, in whole days: as many as the alert tells the
+// user ([auth.Rules.ExpiringIn]).
+func (e explainer) left(at time.Time) place {
+	n := int(at.Sub(e.now) / (24 * time.Hour))
+	if n == 0 {
+		return place{"less than a day", "chưa đầy 1 ngày"}
+	}
+	return place{count(n, "day"), fmt.Sprintf("%d ngày", n)}
 }
-
-func (e explainer) days(at time.Time) string { return count(e.daysLeft(at), "day") }
 
 // place is where something came from, for people.
 type place struct{ en, vi string }

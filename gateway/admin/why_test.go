@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -160,7 +161,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "accepted",
-				EN:      "The password expires at 2025-05-29 00:00; an admin lets it go on until 2025-06-18 10:00, 3 days from now.",
+				EN:      "The password expired at 2025-05-29 00:00; an admin lets it go on until 2025-06-18 10:00, 3 days from now.",
 				VI:      "Mật khẩu hết hạn lúc 00:00 ngày 29/05/2025; quản trị viên đã gia hạn đến 10:00 ngày 18/06/2025, còn 3 ngày.",
 				TellEN:  "Change your password before 2025-06-18 10:00. The helpdesk tells you how.",
 				TellVI:  "Hãy đổi mật khẩu trước 10:00 ngày 18/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
@@ -173,8 +174,8 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "accepted",
-				EN:      "The password expires at 2025-06-17 00:00, 2 days from now.",
-				VI:      "Mật khẩu sẽ hết hạn lúc 00:00 ngày 17/06/2025, còn 2 ngày.",
+				EN:      "The password expires at 2025-06-17 00:00, 1 day from now.",
+				VI:      "Mật khẩu sẽ hết hạn lúc 00:00 ngày 17/06/2025, còn 1 ngày.",
 				TellEN:  "Change your password before 2025-06-17 00:00. The helpdesk tells you how.",
 				TellVI:  "Hãy đổi mật khẩu trước 00:00 ngày 17/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
@@ -412,18 +413,21 @@ func TestTheLastLoginIsAsExactAsItIsKnown(t *testing.T) {
 }
 
 // Three days of grace are three days a moment after they were granted, too.
-func TestADayThatHasBegunIsADay(t *testing.T) {
+func TestTheDaysLeftAreThoseOfTheAlert(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	for left, want := range map[time.Duration]string{
 		3 * 24 * time.Hour:                "3 days from now",
-		3*24*time.Hour - time.Microsecond: "3 days from now",
-		2*24*time.Hour + time.Microsecond: "3 days from now",
+		3*24*time.Hour - time.Microsecond: "2 days from now",
+		2*24*time.Hour + time.Microsecond: "2 days from now",
 		2 * 24 * time.Hour:                "2 days from now",
-		time.Minute:                       "1 day from now",
+		time.Minute:                       "less than a day from now",
 	} {
 		a := auth.Account{
 			Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: now,
 			Password: auth.Password{Since: auth.AddMonths(now, -12)}, GraceUntil: now.Add(left),
+		}
+		if days, _ := auth.DefaultRules().ExpiringIn(a, now); days > 0 && !strings.HasPrefix(want, fmt.Sprint(days)) {
+			t.Errorf("%s before the end the alert says %d days", left, days)
 		}
 		if why := Explain(a, auth.DefaultRules(), Lately{}, now, "")[0]; !strings.Contains(why.EN, ", "+want) {
 			t.Errorf("%s before the end: %s", left, why.EN)
