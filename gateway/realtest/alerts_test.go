@@ -82,7 +82,7 @@ func TestPrometheusWakesSomebodyWhenTheMailServerIsDownAndNotBefore(t *testing.T
 	}
 	Eventually(t, "Prometheus to see the gateway", func() bool {
 		ask("/api/v1/query?query=congthu_upstream_up+==+1", &answer)
-		return len(answer.Data.Result) == 2
+		return len(answer.Data.Result) == 3 // IMAP, submission and POP3
 	})
 	for name, a := range alerts() {
 		// Before the first scrape the gateway seemed to be down.
