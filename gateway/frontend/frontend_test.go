@@ -54,7 +54,7 @@ func (m *mailbox) open() (*Session, auth.Answer) {
 	}, auth.Answer{Judgement: auth.JudgedRight}
 }
 
-// toy is a protocol: "in NAME PASSWORD", "sasl MECHANISM", "tls" and "out".
+// toy is a protocol: "in NAME PASSWORD", "sasl MECHANISM", "tls", "hi" and "out".
 func (m *mailbox) toy() Protocol {
 	return Protocol{
 		Name: auth.IMAP, ALPN: []string{"toy"},
@@ -94,6 +94,8 @@ func (m *mailbox) toy() Protocol {
 					err = c.Cleartext(auth.Plain, "no, not without TLS\r\n")
 				case "tls":
 					err = c.StartTLS("begin\r\n")
+				case "hi":
+					err = c.Say("hi\r\n")
 				case "out":
 					err = ErrLoggedOut
 				default:
@@ -220,7 +222,8 @@ func TestAConnectionEndsWithAFarewell(t *testing.T) {
 		"a line too long":   {strings.Repeat("x", 1003), MuchData},
 		"silence":           {"", TooSlow},
 		"early octets":      {"tls\r\nin lan x\r\n", EarlyOctets},
-		"what it asked for": {"out\r\n", ""},
+		"good commands":     {strings.Repeat("hi\r\n", 101), MuchData},
+		"what it asked for": {strings.Repeat("hi\r\n", 99) + "out\r\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

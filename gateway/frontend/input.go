@@ -13,6 +13,9 @@ const (
 	MaxCommand = 16 << 10
 	// maxTalk is all commands together.
 	maxTalk = 256 << 10
+	// maxCommands is how many there may be: what is answered to a client that does not
+	// read is held by the kernel, and is ten times as long as some commands are.
+	maxCommands = 100
 )
 
 const (
@@ -27,6 +30,7 @@ type Input struct {
 	r *bufio.Reader
 	// Octets that may still be read: of the command, and in all.
 	command, room int
+	commands      int // that have begun
 	// place, unless nil, is told how long the command is.
 	place *Place
 }
@@ -51,10 +55,13 @@ func (in *Input) Left() int { return in.command }
 
 // use takes octets from what may be read.
 func (in *Input) use(n int) error {
+	if in.command == MaxCommand {
+		in.commands++
+	}
 	in.command -= n
 	in.room -= n
 	switch {
-	case in.room < 0:
+	case in.room < 0 || in.commands > maxCommands:
 		return errTalkTooLong
 	case in.command < 0:
 		return errCommandTooLong
