@@ -12,7 +12,9 @@ import (
 )
 
 // Each listener for administrators takes so many connections, and so many of one
-// source: whoever opens more must not use up the descriptors that mail needs.
+// source: a client that opens more must not use up the descriptors that mail needs.
+// When all are taken a new one is still answered: the oldest of the source that has
+// most is closed, so that idle connections keep nobody from /readyz.
 const (
 	adminConns          = 1024
 	adminConnsPerSource = 256
@@ -26,7 +28,8 @@ func boundConns(l *frontend.Limiter) func(net.Conn, http.ConnState) {
 		switch state {
 		case http.StateNew:
 			from, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // a Unix socket has none
-			place, ok := l.Enter(from.Addr(), log, nil)
+			// In a goroutine of its own: TLS takes its leave before it closes.
+			place, ok := l.Enter(from.Addr(), log, func() { go c.Close() })
 			if !ok {
 				c.Close()
 				return

@@ -14,7 +14,7 @@ import (
 
 func TestConnectionsToAListenerForAdministratorsAreBounded(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
-	server.Config.ConnState = boundConns(&frontend.Limiter{Max: 8, PerSource: 4})
+	server.Config.ConnState = boundConns(&frontend.Limiter{Early: 8, PerSource: 4})
 	server.Start()
 	defer server.Close()
 	ask := func() (conn net.Conn, answered bool) {
@@ -42,6 +42,29 @@ func TestConnectionsToAListenerForAdministratorsAreBounded(t *testing.T) {
 			return
 		} else if time.Now().After(deadline) {
 			t.Fatal("no room after one has gone")
+		}
+	}
+}
+
+// Idle connections from several addresses keep nobody out: one of theirs is closed.
+func TestIdleConnectionsKeepNobodyFromAListenerForAdministrators(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	server.Config.ConnState = boundConns(&frontend.Limiter{Early: 8, PerSource: 4})
+	server.Start()
+	defer server.Close()
+	for i := range 3 { // addresses
+		for range 4 {
+			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i))}}
+			conn, err := dialer.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			conn.SetDeadline(time.Now().Add(time.Minute))
+			fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+				t.Fatalf("a connection of address %d is not answered: %v", i, err)
+			}
 		}
 	}
 }

@@ -529,7 +529,7 @@ func (l *live) server(p auth.Protocol) *upstream.Server { return l.current.Load(
 // that is answered, which may take 2 s.
 func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
 	server := g.admin.HTTPServer(l.handler(g.admin))
-	server.ConnState = boundConns(&frontend.Limiter{Max: adminConns, PerSource: adminConnsPerSource})
+	server.ConnState = boundConns(&frontend.Limiter{Early: adminConns, PerSource: adminConnsPerSource})
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
