@@ -28,13 +28,23 @@ type listInput struct {
 
 type listOutput struct{ Body AccountList }
 
-func (s *Server) listAccounts(ctx context.Context, in *listInput) (*listOutput, error) {
-	after, err := decodeCursor(in.Cursor)
+// pageAfter is the name after which a page begins; the error is a problem of the cursor or
+// of the text that is looked for.
+func pageAfter(cursor, q string) (after auth.Name, err error) {
+	after, err = decodeCursor(cursor)
 	if err != nil {
-		return nil, problem(http.StatusUnprocessableEntity, "validation failed", plain("query.cursor", err.Error()))
+		return "", problem(http.StatusUnprocessableEntity, "validation failed", plain("query.cursor", err.Error()))
 	}
-	if !utf8.ValidString(in.Q) || strings.ContainsFunc(in.Q, unicode.IsControl) {
-		return nil, invalid("query.q", "must be printable text")
+	if !utf8.ValidString(q) || strings.ContainsFunc(q, unicode.IsControl) {
+		return "", invalid("query.q", "must be printable text")
+	}
+	return after, nil
+}
+
+func (s *Server) listAccounts(ctx context.Context, in *listInput) (*listOutput, error) {
+	after, err := pageAfter(in.Cursor, in.Q)
+	if err != nil {
+		return nil, err
 	}
 	rules, now := s.Guard.Rules(), s.now()
 	keep := func(a auth.Account) bool {
@@ -81,12 +91,9 @@ type unknownOutput struct{ Body UnknownNameList }
 // listUnknown lists the names that nobody ever logged in with. The counters that such
 // names share are none.
 func (s *Server) listUnknown(ctx context.Context, in *unknownInput) (*unknownOutput, error) {
-	after, err := decodeCursor(in.Cursor)
+	after, err := pageAfter(in.Cursor, in.Q)
 	if err != nil {
-		return nil, problem(http.StatusUnprocessableEntity, "validation failed", plain("query.cursor", err.Error()))
-	}
-	if !utf8.ValidString(in.Q) || strings.ContainsFunc(in.Q, unicode.IsControl) {
-		return nil, invalid("query.q", "must be printable text")
+		return nil, err
 	}
 	rules, now := s.Guard.Rules(), s.now()
 	keep := func(a auth.Account) bool {

@@ -29,49 +29,47 @@ var protocolChecks map[auth.Protocol]protocolCheck
 func init() {
 	protocolChecks = map[auth.Protocol]protocolCheck{
 		auth.IMAP: {
-			look: (*check).imap,
-			login: func(ctx context.Context, s *upstream.Server, name auth.Name, password auth.Secret) (io.Closer, auth.Answer) {
-				conn, answer := s.LoginIMAP(ctx, name, password, upstream.Client{})
-				if conn == nil {
-					return nil, answer
-				}
-				return conn, answer
-			},
-			own: upstream.PassID,
-			header: func() string {
-				return tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
-			},
+			look:    (*check).imap,
+			login:   loginBy((*upstream.Server).LoginIMAP),
+			own:     upstream.PassID,
+			header:  dovecotHeader,
 			tlsPort: "993", plainPort: "143",
 		},
 		auth.SMTP: {
-			look: (*check).smtp,
-			login: func(ctx context.Context, s *upstream.Server, name auth.Name, password auth.Secret) (io.Closer, auth.Answer) {
-				conn, answer := s.LoginSMTP(ctx, name, password, upstream.Client{})
-				if conn == nil {
-					return nil, answer
-				}
-				return conn, answer
-			},
+			look:    (*check).smtp,
+			login:   loginBy((*upstream.Server).LoginSMTP),
 			own:     upstream.PassXCLIENT,
 			header:  func() string { return postfixHeader },
 			tlsPort: "465", plainPort: "587",
 		},
 		auth.POP3: {
-			look: (*check).pop3,
-			login: func(ctx context.Context, s *upstream.Server, name auth.Name, password auth.Secret) (io.Closer, auth.Answer) {
-				conn, answer := s.LoginPOP3(ctx, name, password, upstream.Client{})
-				if conn == nil {
-					return nil, answer
-				}
-				return conn, answer
-			},
-			own: upstream.PassNone,
-			header: func() string {
-				return tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
-			},
+			look:    (*check).pop3,
+			login:   loginBy((*upstream.Server).LoginPOP3),
+			own:     upstream.PassNone,
+			header:  dovecotHeader,
 			tlsPort: "995", plainPort: "110",
 		},
 	}
+}
+
+// loginBy is the login of a protocol with its connection as what can be closed; nil
+// where there is none.
+func loginBy[C interface {
+	comparable
+	io.Closer
+}](login func(*upstream.Server, context.Context, auth.Name, auth.Secret, upstream.Client) (C, auth.Answer)) func(context.Context, *upstream.Server, auth.Name, auth.Secret) (io.Closer, auth.Answer) {
+	return func(ctx context.Context, s *upstream.Server, name auth.Name, password auth.Secret) (io.Closer, auth.Answer) {
+		conn, answer := login(s, ctx, name, password, upstream.Client{})
+		if conn == *new(C) {
+			return nil, answer
+		}
+		return conn, answer
+	}
+}
+
+// dovecotHeader says how Dovecot is set up for a PROXY header.
+func dovecotHeader() string {
+	return tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
 }
 
 // postfixHeader is a line for main.cf.
