@@ -29,13 +29,13 @@ type accessLog struct {
 	log *slog.Logger
 	key []byte
 
-	// Refusals that cost nobody anything, since the mail server is not asked, come
-	// as fast as a stranger can send them: they must not drown what matters.
+	// Refusals that never reach the mail server arrive as fast as an attacker sends
+	// them. The limit keeps them from filling the log.
 	refusals   *rate.Limiter
-	suppressed atomic.Int64 // out of the log since the last line of a refusal
+	suppressed atomic.Int64 // refusals without a line since the last one with one
 
 	mu     sync.Mutex
-	warned map[netip.Prefix]time.Time // of sources that are refused
+	warned map[netip.Prefix]time.Time // when a refused source was last logged
 }
 
 // warnAgainAfter is after how long the log tells again of a source that is refused,
@@ -45,7 +45,7 @@ const (
 	maxWarned      = 4096
 )
 
-// A stranger can cause so many lines a second, and so many at once.
+// The most lines about refusals: per second, and at once.
 const (
 	refusalLines = 20
 	refusalBurst = 500
@@ -112,8 +112,8 @@ func (l *accessLog) RecordAttempt(a auth.Attempt, v auth.Verdict) {
 	l.log.LogAttrs(context.Background(), level, "login", attrs...)
 }
 
-// warnRefusedSource warns of a source that is refused for now: a whole office may stand behind
-// it.
+// warnRefusedSource logs that a source is refused at present: it may be the address of a
+// whole office.
 func (l *accessLog) warnRefusedSource(addr netip.AddrPort) {
 	source, now := auth.Source(addr.Addr()), time.Now()
 	l.mu.Lock()
@@ -221,7 +221,7 @@ func prefixFold(text, name string) (n int, ok bool) {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// recorders tells several.
+// recorders passes everything to several recorders.
 type recorders []auth.Recorder
 
 // RecordAttempt implements [auth.Recorder].

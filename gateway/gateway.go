@@ -1,13 +1,13 @@
-// Package gateway puts the doors, the rules and the mail server behind them
-// together and runs them: all listeners open or none, all end together, a
+// Package gateway builds a gateway from its front ends, the rules and the mail servers
+// behind them, and runs it: all listeners open or none, all end together, and a
 // configuration is replaced as a whole or not at all.
 //
 // Who owns what while it runs. Each listener has a goroutine that accepts; each
 // connection has one that speaks with the client until the login (packages imap
 // and smtp). Beside them run the guard's own goroutine (what could not be
 // settled at once), the daily sweep, the probes of the mail servers, and the
-// admin listeners. A shutdown ends them in the order in which they need each
-// other: first the doors, which let live sessions go on for the drain time, then
+// admin listeners. A shutdown ends them in the order of their dependencies:
+// first the front ends, which let live sessions go on for the drain time, then
 // everything else.
 package gateway
 
@@ -41,67 +41,65 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// Store is everything that the gateway asks of its memory.
+// Store is everything that the gateway needs of its store.
 type Store interface {
 	auth.Store
 	auth.Scanner
 	auth.Importer
 	admin.Accounts
 	audit.Prunable
-	// UnknownNames is how many names are remembered that nobody ever logged in with.
+	// UnknownNames returns how many names are stored that have never had an accepted login.
 	UnknownNames(ctx context.Context) (int, error)
-	// Health says why the store cannot be used; nil when it can.
+	// Health returns why the store cannot be used; nil when it can.
 	Health(ctx context.Context) error
 }
 
-// Metrics is told of everything that is counted. Its methods must not block.
+// Metrics receives everything that is counted. Its methods must not block.
 type Metrics interface {
 	auth.Recorder
 	frontend.Recorder
 	smtp.Recorder
-	// UpstreamUp is told of every probe of a mail server.
+	// UpstreamUp records a probe of a mail server.
 	UpstreamUp(p auth.Protocol, up bool)
-	// StoreUp is told of every probe of the store.
+	// StoreUp records a probe of the store.
 	StoreUp(up bool)
-	// Accounts is told how many accounts there are of each kind.
+	// Accounts sets the numbers of accounts of each kind.
 	Accounts(auth.AccountStats)
-	// RulesInForce is told of the rules whenever they may have changed.
+	// RulesInForce sets the rules, whenever they may have changed.
 	RulesInForce(auth.Rules)
-	// KnownNetworks is told how many networks of offices are in force, whenever that may
-	// have changed.
+	// KnownNetworks sets the number of networks of offices in force, whenever it may have
+	// changed.
 	KnownNetworks(n int)
-	// Attacks is told how many causes of locks look like an attack.
+	// Attacks sets the number of lockout incidents that look like an attack.
 	Attacks(n int)
-	// ThrottledSources is told which sources are refused for now.
+	// ThrottledSources sets the sources that are refused at present.
 	ThrottledSources(refused []throttle.RefusedSource)
-	// UnknownNames is told how many names are remembered that nobody ever logged
-	// in with.
+	// UnknownNames sets the number of stored names that have never had an accepted login.
 	UnknownNames(n int)
-	// SharedCounters is told how many of the counters are in use that names
-	// beyond that share.
+	// SharedCounters sets how many of the counters are in use that further names share.
 	SharedCounters(auth.Counters)
 	// RecordSweep records a sweep for dormant accounts.
 	RecordSweep(at time.Time, err error)
-	// Reloaded is told of every configuration that was read.
+	// Reloaded records a reload of the configuration; nil for success.
 	Reloaded(at time.Time, err error)
-	// CertificatesExpire is told when the certificates run out; zero for none.
+	// CertificatesExpire sets when the certificates expire; zero for none.
 	CertificatesExpire(clients, admin time.Time)
-	// AuditOldest is told when the oldest event of the audit log happened; zero
-	// without events.
+	// AuditOldest sets the time of the oldest event of the audit log; zero without
+	// events.
 	AuditOldest(at time.Time)
-	// ChainVerified is told of every verification of the audit log.
+	// ChainVerified records a verification of the audit log.
 	ChainVerified(at time.Time, err error)
-	// CertificatesRead is told what became of the certificates that were to be put
-	// into force last; nil when they are.
+	// CertificatesRead sets why the latest certificates could not be loaded; nil when
+	// they are in force.
 	CertificatesRead(clients, admin error)
-	// RulesBehind says whether this gateway works by other rules than the gateways on
-	// its store have agreed on.
+	// RulesBehind sets whether the rules of this gateway differ from those that the
+	// gateways on its store have agreed on.
 	RulesBehind(behind bool)
-	// ClockSuspect says whether the clock is suspect: [guard.Guard.Suspicion].
+	// ClockSuspect sets whether the clock is suspect: [guard.Guard.Suspicion].
 	ClockSuspect(suspect bool)
-	// Watch is given what is read at every scrape.
+	// Watch registers the functions that are called at every scrape.
 	Watch(waiting, sessions func() int)
-	// AdminPanicked is told of a panic in the admin interface that was caught.
+	// AdminPanicked records a recovered panic of the admin interface.
 	AdminPanicked()
 	// Handler answers /metrics.
 	Handler() http.Handler
@@ -120,18 +118,18 @@ type Gateway struct {
 	Version string
 	// Load reads the configuration again, for Reload.
 	Load func() (*config.Config, error)
-	// Sockets were opened by somebody else, who keeps them open; Run takes them
-	// over. None: the gateway opens all that it needs.
+	// Sockets were opened by another process, such as systemd, which keeps them open;
+	// Run takes them over. None: the gateway opens all that it needs.
 	Sockets []Socket
-	// Ready is called when everything listens; nil: nobody is told.
+	// Ready is called when all listeners are open; nil: not called.
 	Ready func()
 	// Now is the clock; nil: this machine's. Gateways that share a store must
 	// share a clock as well, since they compare instants.
 	Now func() time.Time
-	// Changes tells of what any gateway on the same store does to an account,
-	// until ctx ends; nil: there is no other.
+	// Changes calls heard for each change that a gateway on the same store makes to an
+	// account, until ctx ends; nil: no other gateway uses the store.
 	Changes func(ctx context.Context, onRemoteEvent func(auth.Event)) error
-	// Shared is the store, when other gateways may use it as well; nil: none can.
+	// Shared is the store, when other gateways may use it as well; nil: no other can.
 	Shared RulesStore
 
 	started   *config.Config // what of it needs a restart is in force
@@ -149,11 +147,11 @@ type Gateway struct {
 	reloaded  chan struct{} // has room for one signal to sweepDaily
 	renamed   chan struct{} // and for one to learnNames
 	adopted   chan struct{} // and for one to watchRules
-	// reloading is held by whoever replaces the configuration.
+	// reloading is held while the configuration is replaced.
 	reloading   sync.Mutex
 	rulesBehind atomic.Pointer[behind] // nil while this gateway works by the rules that were agreed on
 	health      health                 // of the mail servers
-	attacks     map[string]bool        // that were told of; only the daily jobs use it
+	attacks     map[string]bool        // that were logged; only the daily jobs use it
 }
 
 // Run opens all listeners of the configuration and serves until ctx ends and
@@ -176,12 +174,11 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		listeners.close()
 		return err
 	}
-	// What the doors need ends after them.
+	// What the front ends need ends after them.
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	jobs, background := errgroup.WithContext(background)
-	// A shutdown is told to load balancers first: by the time a listener has
-	// closed, /readyz has said so.
+	// Load balancers learn of a shutdown first: /readyz fails before a listener closes.
 	open, shut := context.WithCancel(context.WithoutCancel(ctx))
 	leave := func() {
 		g.draining.Store(true)
@@ -196,7 +193,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	context.AfterFunc(background, leave)
 
 	if g.Changes != nil {
-		// Before anybody can log in: whoever does must be within its reach.
+		// Before the first login: a lock made elsewhere must reach its session.
 		jobs.Go(func() error { return g.Changes(background, g.onRemoteEvent) })
 	}
 	doors, open := errgroup.WithContext(open)
@@ -289,7 +286,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 // commands; a login has some 100 octets, one with a token perhaps 2,000.
 const earlyMemory = 32 << 20
 
-// drainTime is the drain timeout as the doors take it, to whom 0 is a default.
+// drainTime is the drain timeout as the front ends take it, for which 0 is a default.
 func drainTime(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -297,8 +294,8 @@ func drainTime(d time.Duration) time.Duration {
 	return d
 }
 
-// lastLogins is how long those may go on in a shutdown who were let in at the last
-// moment: a handshake, a login and a first command of somebody who is far away.
+// lastLogins is how long a connection that was accepted just before a shutdown may go
+// on: the time for a handshake, a login and a first command of a distant client.
 const lastLogins = 2 * time.Second
 
 // refused records credentials that were not shown to the guard.
@@ -381,8 +378,8 @@ func (g *Gateway) setPolicy(c *config.Config) {
 // live is what a reload replaces: the doors ask it each time.
 type live struct {
 	current atomic.Pointer[inForce]
-	// panicked is told of a panic in a connection to a mail server that no client
-	// has yet. Set before the first configuration.
+	// panicked is called for a panic in a connection to a mail server that has no client
+	// yet. Set before the first configuration.
 	panicked func(p auth.Protocol, value any, stack []byte)
 	// extensions are those of the mail server for submission.
 	extensions *extensions

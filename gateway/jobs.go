@@ -14,7 +14,7 @@ import (
 	"congthu/gateway/config"
 )
 
-// newAdmin builds the door for admins.
+// newAdmin builds the admin interface.
 func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	checks := []admin.Check{{Name: "store", Run: g.Store.Health}}
 	for _, s := range served(c) {
@@ -33,9 +33,9 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	}
 }
 
-// loadAllowedSources reads which sources administrators have allowed before this process
-// began, as soon as the store can tell. Until then they are throttled like others,
-// against which nothing is held when a process begins.
+// loadAllowedSources reads from the store which sources admins have allowed before this
+// process began, and retries until it succeeds. Until then those sources are throttled
+// like others, whose history is empty when a process begins.
 func (g *Gateway) loadAllowedSources(ctx context.Context) error {
 	logged := false
 	for {
@@ -54,8 +54,8 @@ func (g *Gateway) loadAllowedSources(ctx context.Context) error {
 	}
 }
 
-// verifyingStore is a store whose verifications are told to the metrics, whoever asked
-// for them.
+// verifyingStore is a store whose verifications are recorded in the metrics, whether the
+// daily job or an admin asked for them.
 type verifyingStore struct {
 	Store
 	metrics Metrics
@@ -85,7 +85,7 @@ const (
 )
 
 // probe asks the mail servers for their capabilities, and the store whether it
-// can be used, again and again, so that somebody is paged before a user calls.
+// can be used, every 15 seconds, so that monitoring notices before users do.
 func (g *Gateway) probe(ctx context.Context) error {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
@@ -98,7 +98,7 @@ func (g *Gateway) probe(ctx context.Context) error {
 			}
 			store = err
 		}
-		g.guard.Rules() // looks at the clock, which may be set while nobody logs in
+		g.guard.Rules() // looks at the clock, which may be set while there are no logins
 		g.Metrics.ClockSuspect(!g.guard.Suspicion().IsZero())
 		in := g.live.current.Load()
 		for _, s := range services {
@@ -136,7 +136,7 @@ func (g *Gateway) recordProbe(ctx context.Context, p auth.Protocol, err error) {
 	}
 }
 
-// upstreamDown reports whether the mail server did not answer when it was probed last.
+// upstreamDown reports whether the latest probe of the mail server failed.
 func (g *Gateway) upstreamDown(p auth.Protocol) bool {
 	latest := g.health[p].Load()
 	return latest != nil && *latest != nil
@@ -164,8 +164,8 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 const learnNamesRetry = time.Minute
 
 // learnNames finds out, after the start and after each reload, which rows of the
-// store have a name that means another account now. Nobody waits for it: until it is
-// done, each login of an account that may have such rows looks for them.
+// store have a name that means another account now. It runs in the background: until it
+// is done, each login of an account that may have such rows looks for them.
 func (g *Gateway) learnNames(ctx context.Context) error {
 	for {
 		found, err := g.guard.LearnNames(ctx, auth.BackgroundScan{Lister: g.Store})
@@ -197,8 +197,7 @@ func (g *Gateway) learnNames(ctx context.Context) error {
 // sweepDaily revokes dormant accounts once a day, after that verifies the audit
 // log and removes what is too old of it, and counts the accounts by state every
 // few minutes. Gateways that share a store all do so at the same time, each for its
-// own metrics: an account is revoked, and the audit log told, by the first one that
-// comes to it.
+// own metrics: the first one that reaches an account revokes it and writes the event.
 func (g *Gateway) sweepDaily(ctx context.Context) error {
 	count := time.NewTicker(countEvery)
 	defer count.Stop()
@@ -232,7 +231,7 @@ func nextSweep(c *config.Config) time.Time {
 	return c.Regulation.Dormancy.SweepAt.Next(time.Now(), c.Rules().Location)
 }
 
-// count counts what the metrics tell of the accounts, and tells of attacks.
+// count updates the metrics of the accounts, and logs incidents that look like attacks.
 func (g *Gateway) count(ctx context.Context) {
 	// It is known without the store.
 	g.Metrics.ThrottledSources(g.guard.RefusedSources())
@@ -277,8 +276,8 @@ func (g *Gateway) count(ctx context.Context) {
 }
 
 // sweep revokes dormant accounts, makes room for unknown names, verifies the audit
-// log and removes the events that need not be kept any longer. It reads everything
-// that there is, and does so with rests, since logins go on.
+// log and removes the events that need not be kept any longer. It reads the whole
+// store, and pauses between pages, since logins go on.
 func (g *Gateway) sweep(ctx context.Context) {
 	unhurried := auth.BackgroundScan{Lister: g.Store}
 	swept, err := g.guard.Sweep(ctx, unhurried)

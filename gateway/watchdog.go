@@ -11,12 +11,12 @@ import (
 	"congthu/gateway/proxyproto"
 )
 
-// watchedListener is a listener of mail clients that knows what its loop is doing.
+// watchedListener is a listener of mail clients that records when its accept loop left it.
 type watchedListener struct {
 	*proxyproto.Listener
-	// busy is since when the loop does something else than wait for the next
-	// connection; nil while it waits. It has the monotonic clock in it, or setting
-	// the clock ahead would look like a loop that hangs.
+	// busy is when the loop stopped waiting for connections; nil while it waits. It
+	// holds a monotonic reading: otherwise a clock that is set ahead would look like a
+	// loop that hangs.
 	busy atomic.Pointer[time.Time]
 }
 
@@ -31,15 +31,15 @@ func (d *watchedListener) Accept() (net.Conn, error) {
 // Sessions is how many sessions are live.
 func (g *Gateway) Sessions() int { return g.sessions.Len("") }
 
-// Alive says whether the parts of this process answer: the doors, the guard, the
-// sessions, the store. An error of the store is an answer; so is a mail server
-// that is down, which is not asked. What is wrong there is said by /readyz, and a
-// restart would not mend it. It is called while Run runs, and does not return
-// when a part hangs that knows no context: that, too, is for the caller to notice.
+// Alive reports whether the parts of this process respond: the accept loops, the guard,
+// the sessions, the store. An error of the store is a response, and the mail servers are
+// not asked: a restart would mend neither, and /readyz reports both. Call it while Run
+// runs. It does not return when a part without a context hangs, so the caller needs a
+// time limit.
 func (g *Gateway) Alive(ctx context.Context) error {
 	if !g.draining.Load() { // else the loops have ended, or are about to
 		for _, d := range g.loops {
-			// The longest that it rests is a second, after an error.
+			// After an error the loop waits for at most a second.
 			if since := d.busy.Load(); since != nil && time.Since(*since) > 5*time.Second {
 				return fmt.Errorf("the door %s has not looked for connections since %s", d.Addr(), since.UTC().Format(time.RFC3339))
 			}

@@ -78,10 +78,10 @@ func (s *Store) Rules(ctx context.Context) (string, error) {
 // none of the others is seen to live, AgreeOnRules asks again until they are taken
 // for dead, at the most for twice the longest lease.
 func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(agreed string, others int) (next string, events []auth.Event, err error)) error {
-	seen := make(map[int64]pulse)
+	seen := make(map[int64]heartbeat)
 	for began := time.Now(); ; {
 		var own error
-		var others map[int64]pulse
+		var others map[int64]heartbeat
 		err := s.apart(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 			others, own, err = s.decide(ctx, tx, settings, decide)
 			return err
@@ -106,7 +106,7 @@ func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(a
 
 // living notes the counters of processes, and reports whether one of them was seen
 // to go on.
-func living(seen, now map[int64]pulse) (yes bool) {
+func living(seen, now map[int64]heartbeat) (yes bool) {
 	for id, p := range now {
 		before, known := seen[id]
 		yes = yes || known && before.beats != p.beats
@@ -116,7 +116,7 @@ func living(seen, now map[int64]pulse) (yes bool) {
 }
 
 // longest is the longest lease.
-func longest(lease time.Duration, others map[int64]pulse) time.Duration {
+func longest(lease time.Duration, others map[int64]heartbeat) time.Duration {
 	for _, p := range others {
 		lease = max(lease, p.lease)
 	}
@@ -124,7 +124,7 @@ func longest(lease time.Duration, others map[int64]pulse) time.Duration {
 }
 
 // decide is one decision; own is the error of f.
-func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(string, int) (string, []auth.Event, error)) (others map[int64]pulse, own, err error) {
+func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(string, int) (string, []auth.Event, error)) (others map[int64]heartbeat, own, err error) {
 	// Before anything is read. Who holds it takes the head of the audit log, as who
 	// appends to it does; nobody takes it the other way round.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("agree:"+rules)); err != nil {
@@ -138,10 +138,10 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(s
 	if err != nil {
 		return nil, nil, err
 	}
-	others = make(map[int64]pulse)
+	others = make(map[int64]heartbeat)
 	var id, beats, lease int64
 	_, err = pgx.ForEachRow(rows, []any{&id, &beats, &lease}, func() error {
-		others[id] = pulse{beats, time.Duration(lease) * time.Microsecond}
+		others[id] = heartbeat{beats, time.Duration(lease) * time.Microsecond}
 		return nil
 	})
 	if err != nil {

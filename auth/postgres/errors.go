@@ -31,9 +31,9 @@ var (
 	ErrClosed      = errors.New("the database is closed")
 )
 
-// errDeclaredDead: the row of this process is gone, since another has not heard
+// errLeaseExpired: the row of this process is gone, since another has not heard
 // of it for a whole lease.
-var errDeclaredDead = errors.New("this process was taken for dead")
+var errLeaseExpired = errors.New("this process was taken for dead")
 
 // SQLSTATE codes (PostgreSQL documentation, appendix A).
 const (
@@ -102,7 +102,7 @@ func explain(ctx context.Context, err error) error {
 // lost reports whether an error means that the connection is gone, or could not
 // be made; another may do.
 func lost(err error) bool {
-	if err == nil || errors.Is(err, errDeclaredDead) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, errWarned) {
+	if err == nil || errors.Is(err, errLeaseExpired) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, errWarned) {
 		return false
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
@@ -123,7 +123,7 @@ func again(err error) bool {
 	case serializationFailure, deadlockDetected:
 		return true
 	}
-	if errors.Is(err, errDeclaredDead) || errors.Is(err, errWarned) && !errors.Is(err, ErrUnconfirmed) {
+	if errors.Is(err, errLeaseExpired) || errors.Is(err, errWarned) && !errors.Is(err, ErrUnconfirmed) {
 		return true
 	}
 	// Nobody to talk to is for the caller to wait out; a server that has just

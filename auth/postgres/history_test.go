@@ -18,7 +18,7 @@ func TestEveryHistoryKeepsTheInvariantsOverReplicas(t *testing.T) {
 			// lapsed waits until no slot has a holder that is gone.
 			lapsed := func() {
 				for other := range living {
-					other.keeper.kick()
+					other.leases.wake()
 					eventually(t, "its slots have lapsed", func() (none bool) {
 						err := other.pool.QueryRow(context.Background(),
 							`SELECT NOT EXISTS (SELECT FROM reservations r WHERE lapsed IS NULL AND NOT `+holderLives+`)`).Scan(&none)
@@ -44,7 +44,7 @@ func TestEveryHistoryKeepsTheInvariantsOverReplicas(t *testing.T) {
 					TakeForDead: func() func() {
 						do(`UPDATE holders SET gone = clock_timestamp() WHERE id = $1`, s.identity.Load().holder)
 						for other := range living {
-							other.keeper.kick()
+							other.leases.wake()
 						}
 						return lapsed
 					},

@@ -292,7 +292,7 @@ func (l *lane) process(batch []*request) error {
 		}
 		t.abandon()
 		l.rollback()
-		if errors.Is(err, errDeclaredDead) && l.conn != nil {
+		if errors.Is(err, errLeaseExpired) && l.conn != nil {
 			if err := l.register(context.Background(), l.conn.Conn, t.identity); err != nil {
 				l.disconnect()
 				return err

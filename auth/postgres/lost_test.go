@@ -112,7 +112,7 @@ func TestReceiptsAreKeptForADay(t *testing.T) {
 	update(t, s, victim, reserve(t, s, victim, allow(1)), fail)
 	conn := connected(t, s)
 	execute(t, conn, `INSERT INTO settlements SELECT i, now() - interval '25 hours' FROM generate_series(1, 50) i`)
-	s.keeper.kick()
+	s.leases.wake()
 	eventually(t, "only the new one is left", func() bool {
 		var n int
 		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM settlements`).Scan(&n); err != nil {
@@ -135,14 +135,14 @@ func TestAProcessThatWasTakenForDeadCountsWhatItStillHas(t *testing.T) {
 	r := reserve(t, a, victim, tolerate(6))
 	for range 3 { // flaps
 		kill(t, a)
-		b.keeper.kick()
+		b.leases.wake()
 		eventually(t, "the slot has lapsed", func() bool {
 			var lapsed bool
 			err := b.pool.QueryRow(t.Context(), `SELECT bool_and(lapsed IS NOT NULL) FROM reservations WHERE id = $1`, int64(r)).Scan(&lapsed)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.keeper.kick()
+			b.leases.wake()
 			return lapsed
 		})
 		wantNoSlot(t, a, victim, tolerate(6))
@@ -245,7 +245,7 @@ func noSlotLeaks(t *testing.T, server *pgtest.Server, stores ...*Store) {
 	eventually(t, "no slot is taken", func() bool {
 		n := 0
 		for _, s := range stores {
-			s.keeper.kick()
+			s.leases.wake()
 			n += len(s.held.ids())
 		}
 		var taken int

@@ -140,7 +140,7 @@ func (l *load) check(t *testing.T) {
 	// No slot is left behind: the keepers see to it.
 	conn := connected(t, s)
 	for _, s := range l.stores {
-		s.keeper.kick()
+		s.leases.wake()
 	}
 	eventually(t, "no slot is taken", func() bool {
 		var taken int

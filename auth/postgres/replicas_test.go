@@ -167,8 +167,8 @@ func TestTheKeeperWaitsForNobodysReservation(t *testing.T) {
 		}
 		return n
 	}
-	looks := s.keeper.looks.Load()
-	eventually(t, "the other one is free, and the keeper beats", func() bool { return left(4712) == 0 && s.keeper.looks.Load() > looks+2 })
+	looks := s.leases.looks.Load()
+	eventually(t, "the other one is free, and the keeper beats", func() bool { return left(4712) == 0 && s.leases.looks.Load() > looks+2 })
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

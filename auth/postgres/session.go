@@ -89,7 +89,7 @@ type pooling struct {
 
 // wanted is how many connections one process may open.
 func (s *Store) wanted() int {
-	return s.o.MaxConns + int(numLanes) + 4 // those of the keeper, of Changes, of Alone and of apart
+	return s.o.MaxConns + int(numLanes) + 4 // those of the lease manager, of Changes, of Alone and of apart
 }
 
 // admitPooler is findPooler at the start of a gateway.

@@ -29,17 +29,17 @@ type Options struct {
 	// connection a session of its own.
 	DSN string
 
-	// MaxUnknown bounds the names that nobody ever logged in with, of all
-	// replicas together. 0: [auth.DefaultMaxUnknown].
+	// MaxUnknown bounds the names without an accepted login, of all replicas
+	// together. 0: [auth.DefaultMaxUnknown].
 	MaxUnknown int
-	// ReservationExpired is the change of an account of which a slot has lapsed: its holder
-	// died while the mail server judged a password, and nobody will ever learn
-	// how. It is the rule for an attempt without an answer, which counts but
-	// never by itself locks. It is called from the store's own goroutines, from
+	// ReservationExpired is the change of an account one of whose reservations has expired:
+	// its process died while the mail server judged a password, so the judgement is
+	// lost. It is the rule for an attempt without an answer, which counts but never
+	// locks by itself. It is called from the store's own goroutines, from
 	// Open on. nil: the slot becomes free and nothing is counted.
 	ReservationExpired auth.Change
-	// Lease is how long a process of which nothing is heard keeps its slots; it
-	// tells of itself six times as often. The same in all replicas. 0: [defaults.Lease].
+	// Lease is how long the slots of a silent process stay taken; a process sends six
+	// heartbeats in that time. Use the same value in all replicas. 0: [defaults.Lease].
 	Lease time.Duration
 
 	// MaxConns bounds the connections for reading. Three more are used for
@@ -68,7 +68,7 @@ type Options struct {
 	// 0: [defaults.Poll].
 	Poll time.Duration
 
-	// Recorder is told how long operations take; nil: nobody is.
+	// Recorder receives the duration of each operation; nil: none.
 	Recorder Recorder
 	// Log is for the operator; nil: discarded.
 	Log *slog.Logger
@@ -101,16 +101,16 @@ func setDefault[T int | time.Duration](v *T, otherwise T) {
 	}
 }
 
-// Recorder is told of the work of a store, for metrics. It must not block.
+// Recorder receives the work of a store, for metrics. Its methods must not block.
 type Recorder interface {
-	// ObserveStoreOp tells of one operation. A slot that is not free is no error.
+	// ObserveStoreOp records one operation. A slot that is not free is no error.
 	ObserveStoreOp(op auth.StoreOp, took time.Duration, err error)
-	// Committed tells of one transaction for batch callers.
+	// Committed records one transaction for batch callers.
 	Committed(batch int, took time.Duration)
-	// Queued tells how many callers wait for the writers.
+	// Queued sets how many callers wait for the writers.
 	Queued(depth int)
-	// SlotsLost tells of slots that were gone from the database before their answers
-	// were written: it has lost what it had confirmed.
+	// SlotsLost records n slots that were gone from the database before their answers
+	// were written: the database has lost what it had confirmed.
 	SlotsLost(n int)
 }
 
@@ -131,7 +131,7 @@ type Store struct {
 
 	// admit takes slots, settle makes changes.
 	admit, settle *lane
-	keeper        *keeper
+	leases        *leaseManager
 	awaiting      sync.WaitGroup // for commits that were given up
 	calls         sync.WaitGroup // that commit in the goroutine of their caller
 
@@ -203,10 +203,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		s.pool.Close()
 		return nil, err
 	}
-	s.keeper = newKeeper(s, conn)
+	s.leases = newLeaseManager(s, conn)
 	go s.admit.run()
 	go s.settle.run()
-	go s.keeper.run()
+	go s.leases.run()
 	return s, nil
 }
 
@@ -221,7 +221,7 @@ func (s *Store) Close() error {
 		s.mu.Unlock()
 		<-s.admit.stopped
 		<-s.settle.stopped
-		<-s.keeper.stopped
+		<-s.leases.stopped
 		s.calls.Wait() // before awaiting, to which they add
 		s.awaiting.Wait()
 		if l := s.takeSpare(); l != nil {
@@ -363,7 +363,7 @@ func (s *Store) look(ctx context.Context, name auth.Name, r auth.Reservation) (a
 }
 
 // release frees a slot about which there is nothing to write. It need not reach
-// the disk: should the database crash and the slot be taken again, the keeper
+// the disk: should the database crash and the slot be taken again, the lease manager
 // frees it.
 func (s *Store) release(ctx context.Context, r auth.Reservation) error {
 	name, isHeld := s.held.holder(r)
@@ -484,7 +484,7 @@ func (unrecorded) Queued(int)                                        {}
 func (unrecorded) SlotsLost(int)                                     {}
 
 // held are the reservations of this process that are not settled. What the
-// database has beyond them is nobody's, and the keeper frees it.
+// database has beyond them is nobody's, and the lease manager frees it.
 type held struct {
 	mu    sync.Mutex
 	all   map[auth.Reservation]auth.Name

@@ -106,7 +106,7 @@ func (t *transaction) make(batch []*request) (err error) {
 			t.o.Log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: writer panicked: %s", errOwn, auth.PanicText(p))
 		}
-		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errDeclaredDead) && !errors.Is(err, errWarned) {
+		if err != nil && t.conn != nil && !t.conn.IsClosed() && sqlState(err) == "" && !errors.Is(err, errLeaseExpired) && !errors.Is(err, errWarned) {
 			err = fmt.Errorf("%w: %w", errOwn, err)
 		}
 	}()
@@ -211,7 +211,7 @@ func (t *transaction) begin(ctx context.Context, batch []*request) error {
 	b.Queue(advanceLane, t.identity.lanes[t.number]).QueryRow(func(r pgx.Row) error {
 		err := r.Scan(&t.commits)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return errDeclaredDead
+			return errLeaseExpired
 		}
 		return err
 	})
@@ -579,7 +579,7 @@ func (t *transaction) settle() {
 	}
 }
 
-// abandon does that when it was not, or nobody knows: the keeper frees slots that
+// abandon does that when it was not, or nobody knows: the lease manager frees slots that
 // were taken all the same.
 func (t *transaction) abandon() {
 	for _, r := range t.taken {

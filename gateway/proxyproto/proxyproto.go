@@ -1,18 +1,17 @@
-// Package proxyproto finds out whose a connection is that a load balancer made:
-// the balancer says so itself, in a header before the first octet of the client
-// (the PROXY protocol, versions 1 and 2,
+// Package proxyproto reads the client's address from the header that a load balancer
+// sends before the first octet of the client (the PROXY protocol, versions 1 and 2,
 // https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt).
 //
-// Only listed balancers are asked, and they must answer. Everybody else's
-// connection is passed on as it is: a header in it is then the first thing that
-// the client says, and no greeting, no command and no TLS handshake begins like
-// one. Nobody is asked to guess whether there is a header (section 2 of the
+// Only listed balancers may send a header, and they must. Every other connection is
+// passed on unchanged: a header in it is then the client's first data, and no command
+// and no TLS handshake begins like one. The listener never guesses whether there is a
+// header (section 2 of the
 // specification forbids it).
 //
 // The header stands below everything, TLS included. It is read in a goroutine of
-// the connection's own, so that a balancer which says nothing holds nobody up,
-// and [Listener.Accept] returns connections whose client is known: whoever counts
-// connections by their address counts clients.
+// the connection's own, so that a silent balancer delays no other connection, and
+// [Listener.Accept] returns connections whose client is known: a count of connections
+// by address counts clients.
 package proxyproto
 
 import (
@@ -32,7 +31,7 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// Policy is whom to believe.
+// Policy says which peers may send a PROXY header.
 type Policy struct {
 	// From are the networks of the load balancers. Empty: there are none.
 	From []netip.Prefix
@@ -67,10 +66,10 @@ type Listener struct {
 	net.Listener
 	// Policy is asked about each new connection. Nil: there are no balancers.
 	Policy func() Policy
-	// Log is told of balancers without a header. Nil: discarded.
+	// Log receives a line for balancers without a header. Nil: discarded.
 	Log *slog.Logger
 	// Panicked is called for each panic in reading a header, which has cost one
-	// connection. Nil: nobody is told.
+	// connection. Nil: not called.
 	Panicked func(value any, stack []byte)
 
 	start   sync.Once
@@ -161,7 +160,7 @@ func (l *Listener) begin() {
 	}
 }
 
-// run accepts. It waits for nobody but the caller of Accept.
+// run accepts. It waits for the caller of Accept only.
 func (l *Listener) run() {
 	for {
 		conn, err := l.Listener.Accept()
@@ -251,11 +250,11 @@ func (l *Listener) readHeader(conn *net.TCPConn, timeout time.Duration) {
 	}
 }
 
-// errSilent: the balancer looks whether somebody listens.
+// errSilent: the balancer only checks that the port is open.
 var errSilent = errors.New("closed without a word")
 
-// logRefused tells the operator of a connection that was closed, now and then: it is
-// a balancer that is not set up to send the header, and sends all clients so.
+// logRefused logs a connection that was closed, at most every 10 seconds: the balancer is
+// not set up to send the header, and so it is with all its clients.
 func (l *Listener) logRefused(conn net.Conn, err error) {
 	log := l.Log
 	if log == nil {

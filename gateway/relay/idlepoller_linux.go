@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idlePoller is where the directions wait that nobody carries: an epoll set, and the
-// goroutine that waits for it. Both are there while there are pairs that have
-// parked at least once.
+// idlePoller holds the directions that have no goroutine: one epoll set per process,
+// and the goroutine that waits on it. Both exist while there are pairs that have parked
+// at least once.
 type idlePoller struct {
 	mu    sync.Mutex
 	users int
 	set   *epollSet // nil without users
 }
 
-// poller is the lot of the process.
+// poller is the idle poller of the process.
 var poller idlePoller
 
 // epollSet waits for many sockets at once. lot.mu guards it, but for the
@@ -31,7 +31,7 @@ type epollSet struct {
 // registration is where a direction is parked.
 type registration struct {
 	set *epollSet // that its socket is registered with
-	id  uint64    // of this time: an event of an earlier one finds nobody
+	id  uint64    // of this parking: an event of an earlier one finds no direction
 }
 
 // wakeID is the event of the bell. Spots begin with 1.
@@ -79,7 +79,7 @@ func (l *idlePoller) park(w *direction) error {
 	w.registration = registration{set, set.last}
 	set.parked[w.registration.id] = w
 	event := unix.EpollEvent{
-		// Once: whoever is told takes the direction out of the lot.
+		// Once: the goroutine that gets the event removes the direction.
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
 		Fd:     int32(uint32(w.registration.id)), Pad: int32(uint32(w.registration.id >> 32)),
 	}
@@ -124,13 +124,13 @@ func newEpollSet() (*epollSet, error) {
 	}
 	if err != nil {
 		unix.Close(epoll)
-		return nil, fmt.Errorf("make the bell of an epoll set: %w", err)
+		return nil, fmt.Errorf("make the event descriptor of an epoll set: %w", err)
 	}
 	return &epollSet{epoll: epoll, wakeFD: wakeFD, parked: make(map[uint64]*direction)}, nil
 }
 
 // run lets directions be carried again for whose sockets there is an event,
-// until the bell is rung.
+// until the wake event arrives.
 func (l *idlePoller) run(set *epollSet) {
 	defer unix.Close(set.epoll)
 	defer unix.Close(set.wakeFD)

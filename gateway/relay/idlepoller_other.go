@@ -4,8 +4,8 @@ package relay
 
 import "errors"
 
-// idlePoller is where directions would wait that nobody carries: epoll is Linux's, so
-// each keeps its goroutine elsewhere.
+// idlePoller parks nothing: epoll exists on Linux only, so each direction keeps its
+// goroutine.
 type idlePoller struct{}
 
 var poller idlePoller

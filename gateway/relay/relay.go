@@ -9,16 +9,16 @@
 // Who owns what. Each of the two directions of a pair is owned by one goroutine
 // at a time, which reads one connection and writes the other. When its source has
 // been quiet for a second the goroutine parks the direction and ends: its socket
-// then waits in one epoll set of the whole process (the lot), and a new goroutine
-// takes the direction over when something can be read there, be it the end or an
-// error. The lot has one goroutine, as long as there are pairs that have ever
-// parked. A parked pair has no goroutine, no buffer and no stack; what is left of
+// then waits in one epoll set of the whole process (the idle poller), and a new
+// goroutine takes the direction over when something can be read there, which may be
+// the end or an error. The idle poller has one goroutine while there are pairs that
+// have parked at least once. A parked pair has no goroutine, no buffer and no stack; what is left of
 // it is its sockets, the state of TLS and this package's few words. A direction
 // that cannot be parked, since there is no socket below it or no epoll, keeps its
 // goroutine. The first direction whose source ends passes the end on, the second
-// closes both connections and calls Done. Whoever wants a pair to end (Kick, the
-// idle timer, an error of one direction) forces a time-out on both connections,
-// which ends the goroutines, and takes parked directions out of the lot.
+// closes both connections and calls Done. To end a pair, Kick, the idle timer or an error of one
+// direction forces a time-out on both connections, which ends the goroutines, and
+// removes parked directions from the idle poller.
 //
 // A pair never ends with words: a BYE would land inside a literal or a DEFLATE
 // stream. TLS clients get a close_notify (RFC 8446 section 6.1).
@@ -48,17 +48,17 @@ type Side struct {
 
 // Options say what else a relay does. The zero Options are usable.
 type Options struct {
-	// Idle ends a pair on which nothing has moved for so long; 0 never.
+	// Idle ends a pair on which no octet has moved for this long; 0 never.
 	Idle time.Duration
 	// Quiet is how long a source is quiet before its direction is parked. Parking
 	// and coming back cost some tens of microseconds, so a busy conversation
 	// should not. 0: 1 s.
 	Quiet time.Duration
-	// Moved is told of octets that have reached the other side, as they do; it
-	// must not block. Nil: nobody is.
+	// Moved is called with the number of octets that have just reached the other
+	// side. It must not block. Nil: not called.
 	Moved func(fromClient, fromUpstream int)
 	// Done is called once, when both connections are closed and no goroutine of
-	// the pair but the calling one is left. Nil: nobody is.
+	// the pair but the calling one is left. Nil: not called.
 	Done func(Result)
 }
 
@@ -122,8 +122,8 @@ const (
 var names = [2]string{"client", "upstream"}
 
 // Join owns both connections from now on, clears their deadlines, and carries
-// bytes both ways until both sides have ended, one has failed, or somebody calls
-// Kick.
+// bytes both ways until both sides have ended, one has failed, or Kick is
+// called.
 func Join(client, upstream Side, o Options) *Pair {
 	if o.Quiet <= 0 {
 		o.Quiet = time.Second
@@ -162,7 +162,7 @@ func (p *Pair) KickWhenQuiet() {
 	}
 }
 
-// isQuiet reports whether nobody carries anything. p.mu is held.
+// isQuiet reports whether no goroutine carries a direction. p.mu is held.
 func (p *Pair) isQuiet() bool {
 	return p.directions[0].state != carried && p.directions[1].state != carried
 }
@@ -219,7 +219,7 @@ func (w *direction) carry(ahead []byte) {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// Nothing is lost by it: crypto/tls keeps a record that has come in
-			// part. When the pair has ended, this is how it is told.
+			// part. The end of the pair arrives in this way as well.
 			rest := w.park
 			if busy {
 				rest, busy = w.waitForData, false
@@ -360,7 +360,7 @@ func closeWrite(conn net.Conn) (ok bool, err error) {
 	}
 	if err := half.CloseWrite(); err != nil {
 		if errors.Is(err, syscall.ENOTCONN) {
-			err = nil // whoever should be told has gone
+			err = nil // the other end has gone
 		}
 		return true, err
 	}

@@ -1,9 +1,9 @@
-// Package session keeps track of who is logged in at the moment, so that an
-// admin's lock or a revocation can end what is already open, so that support staff
-// see it, and so that a shutdown knows whom it is waiting for.
+// Package session holds the live sessions of each account, so that an admin's lock or a
+// revocation can end them, support staff can see them, and a shutdown knows how many
+// it waits for.
 //
-// A lock made by wrong passwords never ends a session: otherwise anybody could
-// disconnect anybody by guessing.
+// A lock made by wrong passwords never ends a session: otherwise an
+// attacker could disconnect users by guessing.
 package session
 
 import (
@@ -73,7 +73,7 @@ func (r *Registry) Of(name auth.Name) []auth.Origin {
 	return all
 }
 
-// Len returns how many sessions are live, of name or, for "", of everybody.
+// Len returns how many sessions are live, of name or, for "", of all accounts.
 func (r *Registry) Len(name auth.Name) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 
 // sendProxyHeader writes the PROXY header (version 2) that a server with PassPROXY
 // waits for before anything else, its greeting and TLS included. A client without
-// an address is nobody: the gateway speaks for itself, as it does in its probes.
+// an address means that the gateway speaks for itself, as in its probes.
 func (s *Server) sendProxyHeader(ctx context.Context, conn net.Conn, client Client) error {
 	header, err := proxyHeader(client, conn.RemoteAddr())
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Server) afterHeader(err error) error {
 // and what it chooses by its address (a certificate, a policy, Dovecot's local
 // blocks) is what fits the connection that the gateway really has to it.
 //
-// A client without a port, of whom a webmail has told, has port 0.
+// A client without a port, as a webmail reports it, has port 0.
 func proxyHeader(client Client, to net.Addr) (*proxyproto.Header, error) {
 	if !client.Address.IsValid() {
 		return &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}, nil

@@ -26,10 +26,10 @@ const refillDelay = 2 * time.Millisecond
 // mail server much more than a round trip (Dovecot starts a process for it), and
 // TLS towards it costs a second handshake.
 //
-// Their number follows the logins, not the connections of clients, of which
-// anybody may make as many as there are: a login for which there was none leaves
-// one more behind, a login that found one has it replaced, and one that nobody
-// needs for spareLife is given up. A quiet gateway has none.
+// Their number follows the logins, not the connections of clients, which an attacker
+// can open at will: a login that finds no spare adds one, a login that takes one has it
+// replaced, and a spare that is not used for spareLife is closed. An idle gateway has
+// none.
 //
 // Each spare is owned by the goroutine that makes it, then by ready, then by the
 // login that takes it.
@@ -48,8 +48,8 @@ type spare[D dialogue] struct {
 	expiry   *time.Timer
 }
 
-// dialogue is a conversation with a server that may be interrupted before anybody
-// was introduced.
+// dialogue is a connection to a server that can be paused before a client is
+// introduced.
 type dialogue interface {
 	// pause ends the watch over the context, and every deadline; ok is false if
 	// the context has ended.
@@ -84,8 +84,8 @@ func (s *spares[D]) take(ctx context.Context) (d D, ok bool) {
 	}
 }
 
-// refill has one more made soon, unless there are enough. panicked, unless nil, is
-// told of a panic of open.
+// refill opens one more spare soon, unless there are enough. panicked, unless nil, is
+// called for a panic of open.
 func (s *spares[D]) refill(most int, open func(context.Context) (D, error), panicked func(value any, stack []byte)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +100,8 @@ func (s *spares[D]) refill(most int, open func(context.Context) (D, error), pani
 	time.AfterFunc(refillDelay, func() { s.openOne(s.ctx, open, panicked) })
 }
 
-// openOne makes one spare. An error is ignored: a login that needs a connection makes
-// its own, and reports it. A panic costs this spare, and is told.
+// openOne opens one spare connection. An error is ignored: the next login opens its own
+// connection and reports the error. A panic costs this spare and is reported.
 func (s *spares[D]) openOne(ctx context.Context, open func(context.Context) (D, error), panicked func(value any, stack []byte)) {
 	defer s.makers.Done()
 	defer func() {
@@ -138,7 +138,7 @@ func (s *spares[D]) add(d D) (ok bool) {
 	return true
 }
 
-// remove takes one out that nobody has taken.
+// remove removes a spare that no login has taken; ok is false when one has.
 func (s *spares[D]) remove(old *spare[D]) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

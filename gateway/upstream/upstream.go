@@ -1,6 +1,6 @@
 // Package upstream speaks to the mail server that congthu stands in front of:
-// it dials, negotiates TLS, reads the greeting, tells the server who the client
-// is, logs in, and says what the server's answer means for the rules.
+// it dials, negotiates TLS, reads the greeting, passes the client's address, logs in,
+// and decides what the server's answer means for the rules.
 //
 // The meaning is the point. Only an explicit "these credentials are wrong" is a
 // judgement that counts; everything else (an outage, a time-out, a policy, a
@@ -43,8 +43,8 @@ var (
 	ErrNoStartTLS = errors.New("the server does not offer it")
 )
 
-// PassClient is how the server is told the client's address. Each way is for
-// servers only that are set up to trust the gateway.
+// PassClient is how the gateway passes the client's address to the server. Each way
+// needs a server that is set up to trust the gateway.
 type PassClient uint8
 
 const (
@@ -73,20 +73,21 @@ type Server struct {
 	TLSConfig *tls.Config
 	// LocalNames logs in with the local part instead of the whole address.
 	LocalNames bool
-	// PassClient tells the server the client's address.
+	// PassClient is how the client's address is passed to the server.
 	PassClient PassClient
 	// Timeout bounds each step: connecting, the TLS handshake, one reply. The
 	// whole login takes at most three times as long. 0: 30 s.
 	Timeout time.Duration
-	// CredentialPatterns recognises more replies that mean wrong credentials, beyond those
-	// that package upstream knows; NotCredentialPatterns overrules them all.
+	// CredentialPatterns match further replies that mean wrong credentials, beyond
+	// those that package upstream knows. A reply that matches NotCredentialPatterns
+	// never means wrong credentials.
 	CredentialPatterns, NotCredentialPatterns []*regexp.Regexp
 	// Spare is how many connections may be kept ready for the next logins, at
 	// most. 0: none. There are none with PassPROXY.
 	Spare int
 	// Panicked is called for each panic while a spare connection is made, which has
 	// cost that connection only. The value may hold anything: see [auth.PanicText].
-	// Nil: nobody is told.
+	// Nil: not called.
 	Panicked func(value any, stack []byte)
 	// Dial replaces the dialer in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -96,15 +97,15 @@ type Server struct {
 	smtpSpares spares[*smtpDialogue]
 }
 
-// Close gives up the spare connections. Logins that are under way go on, and so
-// do their sessions; later ones make connections of their own.
+// Close closes the spare connections. Logins under way and their sessions go on; later
+// logins open connections of their own.
 func (s *Server) Close() {
 	s.imapSpares.close()
 	s.smtpSpares.close()
 }
 
-// Client is whom the gateway is speaking for. Whatever of it is passed on is
-// escaped where it is written.
+// Client is the client of a login. Each field that is passed to the server is escaped
+// where it is written.
 type Client struct {
 	// Address is the client's address and port.
 	Address netip.AddrPort
@@ -112,8 +113,8 @@ type Client struct {
 	TLS uint16
 	// Session is the name of the client's connection in the gateway's logs.
 	Session string
-	// ID is what the client said of itself in IMAP (RFC 2971). Fields of the
-	// kind that a proxy adds (x-...) are dropped: anybody can write them.
+	// ID holds the fields of the client's IMAP ID command (RFC 2971). Fields of the
+	// kind that a proxy adds (x-...) are dropped: every client can write them.
 	ID []IDField
 	// Fresh asks for a new connection: an answer over a spare one was in doubt.
 	Fresh bool

@@ -80,7 +80,7 @@ func TestSlotsThatAreHeldAtCloseLapseAtOnce(t *testing.T) {
 	reserve(t, a, victim, allow(6))
 	wantNoSlot(t, b, victim, allow(1))
 	a.Close()
-	b.keeper.kick()
+	b.leases.wake()
 	eventually(t, "the slot has lapsed", func() bool { return failures(t, b, victim) == 1 })
 	reserve(t, b, victim, allow(1))
 }
@@ -181,8 +181,8 @@ func TestNobodyIsDeadBecauseTheDatabaseWas(t *testing.T) {
 	server.Stop(t, pgtest.Immediate)
 	time.Sleep(shortLease + shortLease/2) // an outage longer than the lease
 	server.Start(t)
-	looks := a.keeper.looks.Load()
-	eventually(t, "both have looked around", func() bool { return a.keeper.looks.Load() > looks+9 })
+	looks := a.leases.looks.Load()
+	eventually(t, "both have looked around", func() bool { return a.leases.looks.Load() > looks+9 })
 	wantFailures(t, a, victim, 0)
 	wantNoSlot(t, a, victim, allow(2))
 	update(t, a, victim, mine, fail)

@@ -13,20 +13,20 @@ import (
 	"congthu/auth"
 )
 
-// identity is how the database knows this process. The process gets another one
-// when it was taken for dead.
+// identity is how the database knows this process. The process gets a new one after
+// its lease has expired.
 type identity struct {
 	holder int64
 	lanes  [numLanes]int64
 }
 
 // commitHere has commits not wait for a standby, for the whole session or for the
-// transaction: that processes live, and what is nobody's slot, is no promise to
-// anybody, and must be known while a standby is away.
+// transaction: heartbeats and the cleanup of slots promise nothing to a client, and
+// must go on while a standby is away.
 const commitHere = `SELECT set_config('synchronous_commit', 'local', $1) WHERE current_setting('synchronous_commit') <> 'off'`
 
-// register makes the process known to the database, in place of old, which was
-// taken for dead; slots that have not lapsed yet go over.
+// register makes the process known to the database, in place of old, whose lease has
+// expired; it takes over the reservations that have not expired yet.
 func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) error {
 	s.registering.Lock()
 	defer s.registering.Unlock()
@@ -71,62 +71,62 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 	return nil
 }
 
-// keeper is the goroutine by which processes know of each other. At every beat
-// it
+// leaseManager keeps the lease of this process and expires those of others, in one
+// goroutine. At every heartbeat it
 //
-//   - tells that this process lives,
-//   - takes processes for dead of which it has heard nothing for a lease,
-//   - lets the slots of dead processes lapse,
-//   - frees slots of this process that nobody in it knows of: taken by a
+//   - raises the counter of this process,
+//   - expires processes whose counter has not changed for a lease,
+//   - expires the reservations of those processes,
+//   - frees reservations of this process that it does not hold in memory: taken by a
 //     transaction whose outcome was not known, or back after a crash of the
 //     database.
 //
-// A process lives as long as its counter goes on; how long it has not is
-// measured by the observer, and only while it could see. So no clock has to be
-// right, and nobody is dead because the database, or the way to it, was.
-type keeper struct {
+// The observer measures how long a counter has not changed, and only while it could
+// read it. So no clock has to be right, and an outage of the database, or of the
+// network to it, expires no process.
+type leaseManager struct {
 	*Store
 	every   time.Duration
-	nudge   chan struct{} // asks for a beat
+	nudge   chan struct{} // asks for a heartbeat
 	stopped chan struct{} // closed when run has returned
-	looks   atomic.Int64  // beats that went well
+	looks   atomic.Int64  // heartbeats that succeeded
 
 	// Only run uses these.
 	conn   *pgx.Conn
-	failed bool      // the last beat
-	stuck  bool      // the last slots that were to lapse
+	failed bool      // the last heartbeat
+	stuck  bool      // the last reservations that were to expire
 	looked time.Time // when it last saw the others
-	others map[int64]watched
+	others map[int64]lastHeartbeat
 }
 
-// watched is what is known of another process.
-type watched struct {
+// lastHeartbeat is what is known of another process.
+type lastHeartbeat struct {
 	beats int64
 	since time.Time // when this count was first seen
 }
 
-func newKeeper(s *Store, conn *pgx.Conn) *keeper {
-	return &keeper{
+func newLeaseManager(s *Store, conn *pgx.Conn) *leaseManager {
+	return &leaseManager{
 		Store: s, conn: conn, every: max(time.Millisecond, s.o.Lease/6),
-		nudge: make(chan struct{}, 1), stopped: make(chan struct{}), others: make(map[int64]watched),
+		nudge: make(chan struct{}, 1), stopped: make(chan struct{}), others: make(map[int64]lastHeartbeat),
 	}
 }
 
-// kick asks for a beat now.
-func (k *keeper) kick() {
+// wake asks for a heartbeat now.
+func (k *leaseManager) wake() {
 	select {
 	case k.nudge <- struct{}{}:
 	default:
 	}
 }
 
-// run beats until Close, and then says that this process is gone.
-func (k *keeper) run() {
+// run sends heartbeats until Close, and then removes the row of this process.
+func (k *leaseManager) run() {
 	defer close(k.stopped)
 	beat := time.NewTicker(k.every)
 	defer beat.Stop()
 	for {
-		err := k.beat()
+		err := k.heartbeat()
 		switch {
 		case err != nil && !k.failed:
 			k.o.Log.Error("this process cannot tell that it lives", "lease", k.o.Lease, "err", explain(context.Background(), err))
@@ -145,23 +145,23 @@ func (k *keeper) run() {
 }
 
 // bounded is a context for some statements, which Close does not interrupt.
-func (k *keeper) bounded() (context.Context, context.CancelFunc) {
+func (k *leaseManager) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 2*k.o.StatementTimeout)
 }
 
-// seen is what a beat finds in the database.
+// seen is what a heartbeat finds in the database.
 type seen struct {
-	alive   bool            // this process
-	others  map[int64]pulse // of the others
-	own     []int64         // slots of this process
+	alive   bool                // this process
+	others  map[int64]heartbeat // of the others
+	own     []int64             // slots of this process
 	orphans []orphan
 }
 
-// pulse is what another process tells of itself.
-type pulse struct {
+// heartbeat is what the row of another process shows.
+type heartbeat struct {
 	beats int64
-	// lease is its own: with a shorter one this process would take it for dead between
-	// two beats. 0: it does not say.
+	// lease is its own: with a shorter one this process would expire it between two
+	// heartbeats. 0: not known.
 	lease time.Duration
 }
 
@@ -171,7 +171,7 @@ type orphan struct {
 	account auth.Name
 }
 
-func (k *keeper) beat() (err error) {
+func (k *leaseManager) heartbeat() (err error) {
 	ctx, cancel := k.bounded()
 	defer cancel()
 	defer func() {
@@ -199,17 +199,17 @@ func (k *keeper) beat() (err error) {
 	if err := k.free(ctx, found.own); err != nil {
 		return err
 	}
-	if err := k.watch(ctx, found.others); err != nil {
+	if err := k.expireSilent(ctx, found.others); err != nil {
 		return err
 	}
-	k.letLapse(found.orphans)
+	k.expireReservations(found.orphans)
 	k.looks.Add(1)
 	return nil
 }
 
-// look tells that this process lives, and looks around.
-func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
-	found := seen{others: make(map[int64]pulse)}
+// look raises the counter of this process and reads the others.
+func (k *leaseManager) look(ctx context.Context, id *identity) (seen, error) {
+	found := seen{others: make(map[int64]heartbeat)}
 	var shown time.Time
 	var b pgx.Batch
 	b.Queue(`UPDATE holders SET beats = beats + 1, seen = clock_timestamp() WHERE id = $1 AND gone IS NULL RETURNING seen`, id.holder).
@@ -221,7 +221,7 @@ func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
 	b.Queue(`SELECT id, beats, coalesce(lease, 0) FROM holders WHERE id <> $1 AND gone IS NULL`, id.holder).Query(func(rows pgx.Rows) error {
 		var other, beats, lease int64
 		_, err := pgx.ForEachRow(rows, []any{&other, &beats, &lease}, func() error {
-			found.others[other] = pulse{beats, time.Duration(lease) * time.Microsecond}
+			found.others[other] = heartbeat{beats, time.Duration(lease) * time.Microsecond}
 			return nil
 		})
 		return err
@@ -248,9 +248,9 @@ func (k *keeper) look(ctx context.Context, id *identity) (seen, error) {
 	return found, err
 }
 
-// free frees the slots of this process that nobody in it holds. Whoever takes a
-// slot holds it before it is in the database, and until it is gone from there.
-func (k *keeper) free(ctx context.Context, own []int64) error {
+// free frees the slots of this process that it does not hold in memory. A slot is held
+// in memory before it is in the database, and until it is gone from there.
+func (k *leaseManager) free(ctx context.Context, own []int64) error {
 	var lost []int64
 	for _, id := range own {
 		if !k.held.has(auth.Reservation(id)) {
@@ -260,18 +260,18 @@ func (k *keeper) free(ctx context.Context, own []int64) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	// What somebody else holds at the moment is left for the next beat: this must
-	// neither wait in a circle with them nor be late with the beat.
+	// Rows that another transaction has locked are left for the next heartbeat: waiting
+	// could deadlock, or delay the heartbeat.
 	_, err := k.conn.Exec(ctx, `DELETE FROM reservations WHERE id IN (
 		SELECT id FROM reservations WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED)`, lost)
 	return err
 }
 
-// watch takes processes for dead that are silent for too long.
-func (k *keeper) watch(ctx context.Context, pulses map[int64]pulse) error {
+// expireSilent expires processes whose counter has not changed for a lease.
+func (k *leaseManager) expireSilent(ctx context.Context, pulses map[int64]heartbeat) error {
 	now := time.Now()
 	if now.Sub(k.looked) > 3*k.every {
-		clear(k.others) // what happened meanwhile it has not seen
+		clear(k.others) // it has not seen what happened meanwhile
 	}
 	k.looked = now
 	for id := range k.others {
@@ -284,9 +284,9 @@ func (k *keeper) watch(ctx context.Context, pulses map[int64]pulse) error {
 		w, known := k.others[id]
 		switch {
 		case !known || w.beats != n:
-			k.others[id] = watched{n, now}
+			k.others[id] = lastHeartbeat{n, now}
 		case now.Sub(w.since) >= max(k.o.Lease, p.lease):
-			// Unless it has beaten just now.
+			// Unless it has sent a heartbeat just now.
 			tag, err := k.conn.Exec(ctx, `UPDATE holders SET gone = clock_timestamp() WHERE id = $1 AND beats = $2 AND gone IS NULL`, id, n)
 			if err != nil {
 				return err
@@ -299,9 +299,9 @@ func (k *keeper) watch(ctx context.Context, pulses map[int64]pulse) error {
 	return nil
 }
 
-// letLapse turns slots into failures in doubt, some of them at a time. What
-// fails is tried again at the next beat.
-func (k *keeper) letLapse(orphans []orphan) {
+// expireReservations turns slots into failures in doubt, at most maxBatch at a time. A
+// failure is retried at the next heartbeat.
+func (k *leaseManager) expireReservations(orphans []orphan) {
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
 	limit := make(chan struct{}, maxBatch)
@@ -326,8 +326,8 @@ func (k *keeper) letLapse(orphans []orphan) {
 }
 
 // leave removes the row of this process. The last connection may be broken
-// without anybody having noticed.
-func (k *keeper) leave() {
+// without a sign of it.
+func (k *leaseManager) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), k.o.ConnectTimeout)
 	defer cancel()
 	<-k.admit.stopped
