@@ -38,6 +38,7 @@ type files struct {
 	// files, since closing it drops the locks that the process holds on it (fcntl(2)).
 	index *os.File
 	size  int64 // of the database file, when it was last looked at
+	ended bool  // the store is being closed, and SQLite removes some itself
 
 	quit, stopped chan struct{}
 }
@@ -69,7 +70,7 @@ func noteFiles(path string, log *slog.Logger) (*files, error) {
 	return f, nil
 }
 
-// watch looks at the files until close.
+// watch looks at the files until end.
 func (f *files) watch() {
 	defer close(f.stopped)
 	tick := time.NewTicker(checkEvery)
@@ -83,13 +84,23 @@ func (f *files) watch() {
 	}
 }
 
-// close ends watch. SQLite's connections must be closed before.
+// end is for the beginning of the store's end: from now on nobody looks at the files.
+func (f *files) end() {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	close(f.quit)
+	<-f.stopped
+}
+
+// close closes the index. SQLite's connections must be closed before.
 func (f *files) close() error {
 	if f == nil {
 		return nil
 	}
-	close(f.quit)
-	<-f.stopped
 	return f.index.Close()
 }
 
@@ -111,6 +122,9 @@ func (f *files) check() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ended {
+		return f.problem()
+	}
 	err := f.compare()
 	if err != nil && f.lost.CompareAndSwap(nil, &err) {
 		f.log.Error("the database is used no longer: its files are not those that were opened", "file", f.path, "err", err)

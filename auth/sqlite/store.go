@@ -149,6 +149,7 @@ func (s *Store) Close() error {
 // release gives back what Open took, the lock last.
 func (s *Store) release() error {
 	var errs []error
+	s.files.end()
 	if s.account != nil {
 		errs = append(errs, s.account.Close())
 	}
