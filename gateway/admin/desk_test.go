@@ -184,3 +184,41 @@ func TestAnActShowsNoSessionsToOneWhoMayNotRead(t *testing.T) {
 		}
 	}
 }
+
+// A mail server that answers at no door is one reason with one answer.
+func TestAServerThatIsDownAtTwoDoorsIsOneReason(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{
+		{Name: "imap upstream", Run: func(context.Context) error { return errors.New("refused") }},
+		{Name: "smtp upstream", Run: func(context.Context) error { return errors.New("too slow") }},
+	}
+	a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200)
+	if len(a.Why) != 1 || !strings.Contains(a.Why[0].EN, "over IMAP (refused) and over SMTP (too slow): nobody") || !strings.Contains(a.Why[0].VI, "qua IMAP (refused) và qua SMTP (too slow)") {
+		t.Errorf("%+v", a.Why)
+	}
+}
+
+// What is known of logins before the gateway is said to be so, and why it revokes nothing.
+func TestAnImportedAccountIsNotSaidToBeUnused(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	for last, want := range map[string][2]string{
+		"2025-06-01 08:00": {"the last login before, as it was imported, was at 2025-06-01 08:00.", "theo danh sách đã nhập, lúc 08:00 ngày 01/06/2025."},
+		"2024-05-01 08:00": {"more than 12 months ago, but Article 5.3.c is not applied before the first login here", "Đã quá 12 tháng, nhưng Điều 5.3.c chưa áp dụng"},
+	} {
+		a := auth.Account{Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), LastLogin: instant(last)}
+		why := Explain(a, auth.DefaultRules(), Lately{}, now, "")[0]
+		if !strings.Contains(why.EN, want[0]) || !strings.Contains(why.VI, want[1]) {
+			t.Errorf("last login %s: %s\n%s", last, why.EN, why.VI)
+		}
+	}
+}
+
+// When the store is well again the fault is past.
+func TestAFaultThatIsOverIsToldInThePast(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	a := auth.Account{Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30")}
+	why := Explain(a, auth.DefaultRules(), Lately{Unanswered: guard.Refusal{Outcome: auth.StoreUnavailable, At: instant("2025-06-15 09:00")}}, now, "")[0]
+	if !strings.Contains(why.TellEN, "had a fault when you logged in") || strings.Contains(why.TellVI, "đang gặp sự cố") {
+		t.Errorf("%s\n%s", why.TellEN, why.TellVI)
+	}
+}

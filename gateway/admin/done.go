@@ -145,6 +145,7 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 		return nil
 	}
 	ready := s.ready(ctx)
+	var away place // the doors at which the mail server does not answer
 	for _, check := range s.Checks {
 		condition := ready.Checks[check.Name]
 		if condition.OK || condition.unprobed {
@@ -159,13 +160,20 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 			})
 			continue
 		}
-		door := strings.ToUpper(strings.Fields(check.Name)[0])
+		door := fmt.Sprintf("%s (%s)", strings.ToUpper(strings.Fields(check.Name)[0]), sentence(condition.Error))
+		if away.IsZero() {
+			away = place{door, door}
+		} else {
+			away.en, away.vi = away.en+" and over "+door, away.vi+" và qua "+door
+		}
+	}
+	if !away.IsZero() {
 		troubles = append(troubles, Why{
 			Outcome: auth.Unavailable.String(),
-			EN:      fmt.Sprintf("The mail server does not answer over %s (%s): nobody can log in there at the moment.", door, sentence(condition.Error)),
-			VI:      fmt.Sprintf("Máy chủ thư không trả lời qua %s (%s): hiện không ai đăng nhập được ở đó.", door, sentence(condition.Error)),
+			EN:      fmt.Sprintf("The mail server does not answer over %s: nobody can log in there at the moment.", away.en),
+			VI:      fmt.Sprintf("Máy chủ thư không trả lời qua %s: hiện không ai đăng nhập được qua đó.", away.vi),
 			TellEN:  "The mail server is not available at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it.",
-			TellVI:  "Máy chủ thư hiện không hoạt động. Chưa hẳn là sai mật khẩu: đừng đổi mật khẩu, hãy thử lại sau ít phút; chúng tôi đang xử lý.",
+			TellVI:  "Máy chủ thư hiện không hoạt động. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý.",
 		})
 	}
 	return troubles

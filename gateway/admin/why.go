@@ -438,7 +438,8 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 				from.en, e.en(last.At)),
 			VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s không quyết định được: kho dữ liệu của cổng thư không đọc hoặc ghi được, chẳng hạn do đầy ổ đĩa. Tài khoản và mật khẩu không có lỗi; hãy xem nhật ký của cổng thư.",
 				from.vi, e.vi(last.At)),
-			TellEN: tellStoreEN, TellVI: tellStoreVI,
+			TellEN: "The mail gateway had a fault when you logged in. Your password need not be wrong: log in again.",
+			TellVI: "Cổng thư gặp sự cố khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: đề nghị quý vị đăng nhập lại.",
 		}
 	}
 	return Why{
@@ -455,8 +456,8 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 
 // What to tell users while the store is away.
 const (
-	tellStoreEN = "The mail gateway has a fault of its own at the moment. Your password need not be wrong, and nothing is held against you: try again in some minutes; we look into it."
-	tellStoreVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu, và quý vị không bị tính lỗi nào: hãy thử lại sau ít phút; chúng tôi đang xử lý."
+	tellStoreEN = "The mail gateway has a fault of its own at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
+	tellStoreVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý."
 )
 
 // IsZero reports whether a place is none.
@@ -560,14 +561,28 @@ func (e explainer) dateVI(t time.Time) string {
 	return t.Format("15:04") + " " + day + ", ngày " + t.Format("02/01/2006")
 }
 
+// neverSeen is for an account that was imported and not logged in to since. Its last
+// login may be known from the list; that revokes it only where no login passes the
+// gateway by.
 func (e explainer) neverSeen() Why {
+	lastEN, lastVI := "", ""
+	if !e.LastLogin.IsZero() {
+		lastEN = fmt.Sprintf("; the last login before, as it was imported, was at %s", e.en(e.LastLogin))
+		lastVI = fmt.Sprintf("; lần đăng nhập cuối trước đó, theo danh sách đã nhập, lúc %s", e.vi(e.LastLogin))
+	}
+	counts := e.rules
+	counts.Dormancy.DoorsComplete = true
+	if counts.Revoked(e.Account, e.now) {
+		lastEN += fmt.Sprintf(". That is more than %s ago, but Article 5.3.c is not applied before the first login here: there may be doors past the gateway (rules.dormancy.doors_complete)", count(e.rules.Dormancy.Months, "month"))
+		lastVI += fmt.Sprintf(". Đã quá %d tháng, nhưng Điều 5.3.c chưa áp dụng trước lần đăng nhập đầu tiên qua cổng thư vì có thể còn đường vào khác (rules.dormancy.doors_complete)", e.rules.Dormancy.Months)
+	}
 	return Why{
 		Outcome: auth.Accepted.String(),
 		Since:   e.Registered.UTC(),
-		EN:      fmt.Sprintf("No rule stands in the way; registered at %s, and nobody has logged in through the gateway yet.", e.en(e.Registered)),
-		VI:      fmt.Sprintf("Không bị quy định nào chặn; được đăng ký lúc %s và chưa có ai đăng nhập qua cổng thư.", e.vi(e.Registered)),
+		EN:      fmt.Sprintf("No rule stands in the way; registered at %s, and nobody has logged in through the gateway yet%s.", e.en(e.Registered), lastEN),
+		VI:      fmt.Sprintf("Không vi phạm quy định nào; được đăng ký lúc %s và chưa có ai đăng nhập qua cổng thư%s.", e.vi(e.Registered), lastVI),
 		TellEN:  "Log in with your usual password. If it is refused, the mail server does not take that password.",
-		TellVI:  "Hãy đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
+		TellVI:  "Đề nghị quý vị đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
 	}
 }
 

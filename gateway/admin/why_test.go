@@ -253,9 +253,9 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			want: []Why{{
 				Outcome: "accepted", Since: instant("2025-06-01 08:00"),
 				EN:     "No rule stands in the way; registered at 2025-06-01 08:00, and nobody has logged in through the gateway yet.",
-				VI:     "Không bị quy định nào chặn; được đăng ký lúc 08:00 ngày 01/06/2025 và chưa có ai đăng nhập qua cổng thư.",
+				VI:     "Không vi phạm quy định nào; được đăng ký lúc 08:00 ngày 01/06/2025 và chưa có ai đăng nhập qua cổng thư.",
 				TellEN: "Log in with your usual password. If it is refused, the mail server does not take that password.",
-				TellVI: "Hãy đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
+				TellVI: "Đề nghị quý vị đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
 			}},
 		},
 		{

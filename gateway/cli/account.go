@@ -265,6 +265,8 @@ func (c *client) fix(a admin.Account, outcome string) string {
 		verb = "restore"
 	case auth.Expired.String():
 		return trf("have the password changed, or: %s", c.command("grace", a.Address, "--days 3"))
+	case auth.Unavailable.String(), auth.StoreUnavailable.String():
+		return trf("see what is down: congthu health --ready%s", c.flags)
 	default:
 		return ""
 	}

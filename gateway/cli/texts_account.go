@@ -11,6 +11,7 @@ var accountTexts = []text{
 	{"restored", "đã khôi phục"},
 	{"grace granted", "đã gia hạn mật khẩu"},
 	{"also", "ngoài ra"},
+	{"see what is down: congthu health --ready%s", "xem phần nào gặp sự cố: congthu health --ready%s"},
 	{"or, for an office of yours there: congthu source allow %s --hours 4%s --reason \"...\"", "hoặc, nếu đó là cơ quan của quý vị: congthu source allow %s --hours 4%s --reason \"...\""},
 	{"have the password changed, or: %s", "yêu cầu đổi mật khẩu, hoặc: %s"},
 	{"state", "trạng thái"},
