@@ -31,31 +31,70 @@ func (k *check) directories() {
 			continue
 		}
 		seen[d.path] = true
-		if err := usable(d.path); err != nil {
-			k.say("failed", "directory", trf("%s cannot be used: %v (%s, %s). Fix: name a directory that the gateway's user may write in, or make it: install -d -o congthu -g congthu -m 0700 %s",
-				d.path, err, d.setting, c.Where(d.setting), quote(d.path)))
+		err := usable(d.path)
+		if err == nil {
+			k.room(d.setting, d.path)
+			continue
 		}
+		k.say("failed", "directory", trf("%s cannot be used: %v (%s, %s). Fix: name a directory that the gateway's user may write in, or make it: install -d -o congthu -g congthu -m 0700 %s",
+			d.path, err, d.setting, c.Where(d.setting), quote(d.path)))
+	}
+}
+
+// What should be left on the disk: below the first nothing can be written soon, and
+// then only those can log in whose password is known; the second is a day of a large
+// gateway's audit log.
+const (
+	noRoom     = 1 << 20
+	littleRoom = 100 << 20
+)
+
+// room checks that there is room on the disk of a directory.
+func (k *check) room(setting, path string) {
+	at, err := nearest(path)
+	var disk unix.Statfs_t
+	if err == nil {
+		err = unix.Statfs(at, &disk)
+	}
+	if err != nil {
+		k.say("warning", "directory", trf("%s: how much room is left cannot be seen: %v", path, err))
+		return
+	}
+	switch left := disk.Bavail * uint64(disk.Bsize); {
+	case left < noRoom:
+		k.say("failed", "directory", trf("%s: the disk is full, %d KiB are left (%s, %s). Fix: make room there, or name a directory on another disk", path, left>>10, setting, k.config.Where(setting)))
+	case left < littleRoom:
+		k.say("warning", "directory", trf("%s: %d MiB are left on the disk (%s, %s): make room there before it is full", path, left>>20, setting, k.config.Where(setting)))
+	}
+}
+
+// nearest is a directory, or the nearest one above it that there is.
+func nearest(path string) (at string, err error) {
+	for at = path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			continue
+		case err != nil:
+			return "", err
+		case !info.IsDir():
+			return "", &fs.PathError{Op: "use", Path: at, Err: syscall.ENOTDIR}
+		}
+		return at, nil
 	}
 }
 
 // usable reports why files cannot be made in a directory, or in the nearest one
 // above it that there is.
 func usable(path string) error {
-	for at := path; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
-			continue
-		case err != nil:
-			return err
-		case !info.IsDir():
-			return &fs.PathError{Op: "use", Path: at, Err: syscall.ENOTDIR}
-		}
-		if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-			return &fs.PathError{Op: "write in", Path: at, Err: err}
-		}
-		return nil
+	at, err := nearest(path)
+	if err != nil {
+		return err
 	}
+	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+		return &fs.PathError{Op: "write in", Path: at, Err: err}
+	}
+	return nil
 }
 
 // addresses checks that serve can listen. A gateway that runs with this

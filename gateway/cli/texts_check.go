@@ -50,6 +50,9 @@ var checkTexts = []text{
 	{"%s with letters beyond ASCII before the @, while names.unicode is false: they go on, but as other names of a mailbox where the mail server does not tell accents apart. If it does, set names.unicode: true; otherwise give them names in ASCII there (deploy/guide/dovecot-postfix.md): %s%s", "%s có chữ ngoài ASCII trước dấu @, trong khi names.unicode là false: vẫn dùng được, nhưng sẽ là tên khác của một hộp thư nếu máy chủ thư không phân biệt dấu. Nếu máy chủ thư có phân biệt, hãy đặt names.unicode: true; nếu không, hãy đặt cho chúng tên ASCII ở đó (deploy/guide/dovecot-postfix.vi.md): %s%s"},
 
 	{"directory", "thư mục"},
+	{"%s: the disk is full, %d KiB are left (%s, %s). Fix: make room there, or name a directory on another disk", "%s: ổ đĩa đã đầy, còn %d KiB (%s, %s). Xử lý: giải phóng chỗ trống, hoặc chọn thư mục trên ổ đĩa khác"},
+	{"%s: %d MiB are left on the disk (%s, %s): make room there before it is full", "%s: ổ đĩa chỉ còn %d MiB (%s, %s): cần giải phóng chỗ trống trước khi đầy"},
+	{"%s: how much room is left cannot be seen: %v", "%s: không xem được ổ đĩa còn bao nhiêu chỗ trống: %v"},
 	{"%s cannot be used: %v (%s, %s). Fix: name a directory that the gateway's user may write in, or make it: install -d -o congthu -g congthu -m 0700 %s", "%s không dùng được: %v (%s, %s). Xử lý: chọn thư mục mà người dùng của cổng thư được ghi, hoặc tạo thư mục: install -d -o congthu -g congthu -m 0700 %s"},
 	{"listen", "địa chỉ nghe"},
 	{"%s (%s): the gateway that runs has it", "%s (%s): cổng thư đang chạy giữ địa chỉ này"},

@@ -86,6 +86,9 @@ func TestAFullDiskIsToldAndHeals(t *testing.T) {
 	if got := tryIMAP(t, door, home, user, Password); !accepted(got) {
 		t.Errorf("a device that was in before: %s", got)
 	}
+	if o := Command(t, "", nil, Binary(t), "check", "-c", g.Config); o.Code == 0 || !regexp.MustCompile(`(?m)^failed +directory .*: the disk is full, 0 KiB are left \(data_dir, `).MatchString(o.Stdout) {
+		t.Errorf("check sees no full disk: %s", o.All())
+	}
 	if got := tryIMAP(t, door, "", user, "sai"); got != imapLater {
 		t.Errorf("a wrong password, IMAP: %s", got)
 	}
