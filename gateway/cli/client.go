@@ -59,6 +59,8 @@ type client struct {
 	// flags are those that led to the socket, for the commands that are
 	// suggested to the user.
 	flags string
+	// usual: nobody has said where the socket is.
+	usual bool
 	// zone is for times.
 	zone *time.Location
 	http http.Client
@@ -95,6 +97,8 @@ func (c *connection) client() (*client, error) {
 		cl.socket, cl.zone, cl.flags = found.Admin.Socket, found.Regulation.TimeZone, " -c "+quote(c.file)
 	case os.Getenv(socketVariable) != "":
 		cl.socket = os.Getenv(socketVariable)
+	default:
+		cl.usual = true
 	}
 	cl.http.Transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -210,6 +214,8 @@ func (c *client) unreached(err error) error {
 		err = u.Err
 	}
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && c.usual: // it may run well with a socket elsewhere
+		return errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
 	case errors.Is(err, fs.ErrNotExist):
 		return down("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
