@@ -242,6 +242,10 @@ func (s *Server) lock(ctx context.Context, in *actInput) (*accountOutput, error)
 		open = s.sessions(name)
 		return s.Guard.Lock(ctx, name, act)
 	})
+	if unknown := (*problemModel)(nil); errors.As(err, &unknown) && unknown.Status == http.StatusNotFound {
+		const text = "To lock a mailbox that has not been logged in to here yet, import it first (congthu import accounts)."
+		return nil, unknown.and(text)
+	}
 	if err == nil {
 		lockDone(&out.Body, open, s.Shared)
 	}

@@ -64,6 +64,10 @@ func TestEveryActGoesThroughTheGuardWithItsReason(t *testing.T) {
 		if !strings.HasPrefix(p.Detail, "no such account: No account of this name has ever logged in") {
 			t.Errorf("%s: %+v", act, p)
 		}
+		if fix := strings.HasSuffix(p.Detail, " To lock a mailbox that has not been logged in to here yet, import it first (congthu import accounts).") &&
+			strings.HasSuffix(p.DetailVI, " Để khóa hộp thư chưa từng đăng nhập qua cổng thư, trước hết phải nhập hộp thư đó (congthu import accounts)."); fix != (act == "lock") {
+			t.Errorf("%s: %+v", act, p)
+		}
 	}
 	decode[Problem](t, f.request("POST", base+"/accounts/ai@x.vn/grace", `{"reason":"thử","days":1}`), 404)
 
@@ -234,7 +238,7 @@ func TestANewcomerRefusedByASharedCounterIsExplained(t *testing.T) {
 		t.Errorf("%+v", a.Why)
 	}
 	p := decode[Problem](t, f.request("POST", base+"/accounts/moi@x.vn/unlock", `{"reason":"người dùng gọi"}`), 409)
-	if p.Detail != "nothing to do: "+why.EN || p.DetailVI != "không có gì phải làm: "+why.VI {
+	if p.Detail != "nothing to do: "+why.EN || p.DetailVI != "không cần xử lý: "+why.VI {
 		t.Errorf("%+v", p)
 	}
 	if len(f.store.events) > 0 {

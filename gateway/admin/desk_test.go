@@ -116,7 +116,7 @@ func TestAGraceThatGivesNothingIsNotGranted(t *testing.T) {
 	f.add(auth.Account{Name: "chi.lt@x.vn", Password: auth.Password{Since: instant("2025-03-20 09:00")}}) // until 21 June
 	p := decode[Problem](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"đi công tác","days":3}`), 409)
 	if p.Detail != "nothing to do: the password expires by itself at Saturday 21 June 2025 00:00, which is later than 3 days from now" ||
-		p.DetailVI != "không có gì phải làm: mật khẩu đến 00:00 thứ Bảy, ngày 21/06/2025 mới hết hạn, muộn hơn 3 ngày kể từ bây giờ" {
+		p.DetailVI != "không cần xử lý: mật khẩu đến 00:00 thứ Bảy, ngày 21/06/2025 mới hết hạn, muộn hơn 3 ngày kể từ bây giờ" {
 		t.Errorf("%+v", p)
 	}
 	if a := f.store.accounts["chi.lt@x.vn"]; !a.GraceUntil.IsZero() || len(f.store.events) != 0 {
@@ -126,7 +126,7 @@ func TestAGraceThatGivesNothingIsNotGranted(t *testing.T) {
 	decode[Account](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"đi công tác","days":7}`), 200)
 	f.now = f.now.Add(30 * time.Second)
 	p = decode[Problem](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"đi công tác","days":7}`), 409)
-	if p.Detail != "nothing to do: grace until Sunday 22 June 2025 10:00 is granted already" || p.DetailVI != "không có gì phải làm: đã gia hạn đến 10:00 Chủ nhật, ngày 22/06/2025" || len(f.store.events) != 1 {
+	if p.Detail != "nothing to do: grace until Sunday 22 June 2025 10:00 is granted already" || p.DetailVI != "không cần xử lý: đã gia hạn đến 10:00 Chủ nhật, ngày 22/06/2025" || len(f.store.events) != 1 {
 		t.Errorf("%+v, %+v", p, f.store.events)
 	}
 	// It can be made shorter, as long as it is one.

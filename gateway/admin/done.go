@@ -130,7 +130,7 @@ func (e explainer) graceGranted(v *Account, days int) {
 	v.DoneEN = fmt.Sprintf("The password of %s is accepted for %s more, until %s; after that it is refused until it is changed.", v.Address, count(days, "day"), e.dateEN(e.GraceUntil))
 	v.DoneVI = fmt.Sprintf("Mật khẩu của %s được dùng thêm %d ngày, đến %s; sau đó bị từ chối cho đến khi được đổi.", v.Address, days, e.dateVI(e.GraceUntil))
 	v.TellEN = fmt.Sprintf("You can use your password until %s. Change it before then. %s", e.dateEN(e.GraceUntil), howEN)
-	v.TellVI = fmt.Sprintf("Quý vị được dùng mật khẩu hiện tại đến %s. Hãy đổi mật khẩu trước lúc đó. %s", e.dateVI(e.GraceUntil), howVI)
+	v.TellVI = fmt.Sprintf("Quý vị được dùng mật khẩu hiện tại đến %s. Đề nghị quý vị đổi mật khẩu trước lúc đó. %s", e.dateVI(e.GraceUntil), howVI)
 	if w, ok := stands(v); ok {
 		v.DoneEN += " But it cannot be logged in to: " + w.EN
 		v.DoneVI += " Nhưng chưa đăng nhập được: " + w.VI

@@ -48,6 +48,13 @@ func (p *problemModel) vi(text string) *problemModel {
 	return p
 }
 
+// and adds a sentence, a text of [problemTexts].
+func (p *problemModel) and(text string) *problemModel {
+	p.Detail += " " + text
+	p.DetailVI += " " + inVietnamese(text)
+	return p
+}
+
 // plain is field for a text without arguments that is found elsewhere.
 func plain(location, message string) *problemField {
 	return &problemField{ErrorDetail: huma.ErrorDetail{Location: location, Message: message}, MessageVI: inVietnamese(message)}

@@ -137,14 +137,14 @@ func (e explainer) lockedByPasswords() Why {
 		TellEN: fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. "+
 			"First correct the password saved on every device, then ask for the mailbox to be unlocked.", count(e.rules.Lockout.Tolerated, "time")),
 		TellVI: fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
-			"Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.", e.rules.Lockout.Tolerated),
+			"Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.", e.rules.Lockout.Tolerated),
 	}
 	if after := e.rules.Lockout.UnlockAfter; after > 0 {
 		ends := e.Lock.At.Add(after)
 		w.TellEN = fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. "+
 			"Correct the password saved on every device; the mailbox unlocks by itself at %s.", count(e.rules.Lockout.Tolerated, "time"), e.en(ends))
 		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
-			"Hãy sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc %s.", e.rules.Lockout.Tolerated, e.vi(ends))
+			"Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc %s.", e.rules.Lockout.Tolerated, e.vi(ends))
 	}
 	whoEN, whoVI, program := e.whoTries()
 	w.EN, w.VI = w.EN+whoEN, w.VI+whoVI
@@ -330,7 +330,7 @@ func (e explainer) revoked() Why {
 		Outcome: auth.Revoked.String(),
 		TellEN: fmt.Sprintf("Your mailbox was not used for more than %s and its account has been revoked. "+
 			"Please ask for it to be restored.", count(months, "month")),
-		TellVI: fmt.Sprintf("Hộp thư không được đăng nhập quá %d tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.", months),
+		TellVI: fmt.Sprintf("Hộp thư không được đăng nhập quá %d tháng nên tài khoản đã bị thu hồi. Quý vị vui lòng đề nghị khôi phục.", months),
 	}
 	if e.Revocation.IsZero() {
 		at := e.rules.DormantAt(e.Account)
@@ -340,8 +340,13 @@ func (e explainer) revoked() Why {
 		return w
 	}
 	w.Since = e.Revocation.At.UTC()
+	if e.Revocation.By == auth.ByGateway { // by the sweep, for this reason alone
+		w.EN = fmt.Sprintf("Revoked since %s, not used for more than %s: %s.", e.en(e.Revocation.At), count(months, "month"), usedEN)
+		w.VI = fmt.Sprintf("Bị thu hồi từ %s do không đăng nhập quá %d tháng: %s.", e.vi(e.Revocation.At), months, usedVI)
+		return w
+	}
 	w.EN = fmt.Sprintf("Revoked since %s by %s: %s.", e.en(e.Revocation.At), e.Revocation.By, usedEN)
-	w.VI = fmt.Sprintf("Bị thu hồi từ %s (%s): %s.", e.vi(e.Revocation.At), e.Revocation.By, usedVI)
+	w.VI = fmt.Sprintf("Bị %s thu hồi từ %s: %s.", actorVI(e.Revocation.By), e.vi(e.Revocation.At), usedVI)
 	return w
 }
 
@@ -356,7 +361,7 @@ func (e explainer) expired() Why {
 		VI: fmt.Sprintf("Mật khẩu không đổi từ %s, đã hết hạn lúc %s, quá %d tháng.",
 			e.vi(e.Password.Since), e.vi(at), months),
 		TellEN: fmt.Sprintf("Your password is older than %s. Change it, then log in with the new one. %s", count(months, "month"), howEN),
-		TellVI: fmt.Sprintf("Mật khẩu đã dùng quá %d tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. %s", months, howVI),
+		TellVI: fmt.Sprintf("Mật khẩu đã dùng quá %d tháng. Đề nghị quý vị đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. %s", months, howVI),
 	}
 }
 
@@ -375,7 +380,7 @@ func (e explainer) strangersOut(lately guard.Refusal) Why {
 		VI: fmt.Sprintf("Có người đang dò mật khẩu: hôm nay %d lần sai. Đến nửa đêm chỉ cho đăng nhập từ những nơi đã đăng nhập trong 30 ngày qua%s.",
 			e.WrongThatDay, lastVI),
 		TellEN: "Somebody tries passwords on your mailbox. Log in from where you usually do, or from here once we have unlocked it.",
-		TellVI: "Có người đang thử mật khẩu hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
+		TellVI: "Có người đang thử mật khẩu hộp thư của quý vị. Đề nghị quý vị đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
 	}
 }
 
@@ -389,7 +394,7 @@ func (e explainer) refusedForNow(lately guard.Refusal) Why {
 		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
 			from.vi, e.vi(lately.At)),
 		TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
-		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
+		TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Đề nghị quý vị thử lại sau ít phút, hoặc từ mạng khác.",
 	}
 	if e.Failures > 0 {
 		w.EN = fmt.Sprintf("An attempt from %s at %s was refused for now: too many wrong passwords came from that address or its network today, on whatever accounts, for it to try one that has %s. Where this one was logged in to within 30 days it goes on.",
@@ -397,7 +402,7 @@ func (e explainer) refusedForNow(lately guard.Refusal) Why {
 		w.VI = fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: hôm nay từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác, nên không được thử tiếp một tài khoản đã có %d lần sai. Từ những nơi đã đăng nhập tài khoản này trong 30 ngày qua thì vẫn vào được.",
 			from.vi, e.vi(lately.At), e.Failures)
 		w.TellEN = "Too many wrong passwords came from your network, and some for your mailbox. Log in from where you usually do, or from here once we have unlocked it."
-		w.TellVI = "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị, có cả vào hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa."
+		w.TellVI = "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị, có cả vào hộp thư của quý vị. Đề nghị quý vị đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa."
 	}
 	if lately.Outcome == auth.Throttled && lately.Source.IsValid() {
 		w.AllowSource = sourceName(auth.Source(lately.Source.Addr()))
@@ -406,7 +411,7 @@ func (e explainer) refusedForNow(lately guard.Refusal) Why {
 		w.EN = fmt.Sprintf("An attempt from %s at %s was refused for now: it waited too long for others on this account.", from.en, e.en(lately.At))
 		w.VI = fmt.Sprintf("Lần đăng nhập từ %s lúc %s tạm thời bị từ chối: chờ quá lâu vì có nhiều lần đăng nhập khác vào tài khoản này.", from.vi, e.vi(lately.At))
 		w.TellEN = "Too many attempts on your mailbox were under way. Try again."
-		w.TellVI = "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Hãy thử lại."
+		w.TellVI = "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Đề nghị quý vị thử lại."
 	}
 	return w
 }
@@ -424,7 +429,7 @@ func sharedFull(until time.Time, rules auth.Rules) Why {
 			"(store.max_unknown_names) thì mật khẩu sai được đếm chung cho nhiều tên. Mở khóa không có tác dụng. "+
 			"Nếu hộp thư có thật, hãy nhập hộp thư đó (congthu import accounts): chủ hộp thư sẽ đăng nhập được ngay.", e.vi(until)),
 		TellEN: "Your mailbox is not known to the mail gateway yet, and others have tried wrong passwords. We register it now; then log in again.",
-		TellVI: "Cổng thư chưa biết hộp thư của quý vị, và có người khác đã thử mật khẩu sai. Chúng tôi đăng ký hộp thư ngay; sau đó hãy đăng nhập lại.",
+		TellVI: "Cổng thư chưa biết hộp thư của quý vị, và có người khác đã thử mật khẩu sai. Chúng tôi đăng ký hộp thư ngay; sau đó đề nghị quý vị đăng nhập lại.",
 	}
 }
 
@@ -450,7 +455,7 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s không được máy chủ thư trả lời là đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
 			from.vi, e.vi(last.At)),
 		TellEN: "The mail server did not answer when you logged in. Your password need not be wrong: try again in some minutes; we look into it.",
-		TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: hãy thử lại sau ít phút; chúng tôi đang kiểm tra.",
+		TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: đề nghị quý vị thử lại sau ít phút; chúng tôi đang kiểm tra.",
 	}
 }
 
@@ -478,7 +483,7 @@ func (e explainer) stale() Why {
 			e.vi(e.Stale.At), from.vi, countedVI),
 		TellEN: fmt.Sprintf("One of your devices still has the old password: it tried from %s at %s. Put in the new one there.",
 			from.en, e.en(e.Stale.At)),
-		TellVI: fmt.Sprintf("Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ %s lúc %s. Hãy nhập mật khẩu mới trên thiết bị đó.",
+		TellVI: fmt.Sprintf("Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ %s lúc %s. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó.",
 			from.vi, e.vi(e.Stale.At)),
 	}
 }
@@ -493,7 +498,7 @@ func (e explainer) failures() Why {
 		VI: fmt.Sprintf("%d lần nhập sai mật khẩu kể từ lần đăng nhập hoặc mở khóa gần nhất%s; thêm %d lần nữa sẽ bị khóa.",
 			e.Failures, lastVI, left),
 		TellEN: fmt.Sprintf("A wrong password is being tried. Correct the password saved on every device: after %d more your mailbox is locked.", left),
-		TellVI: fmt.Sprintf("Có mật khẩu sai đang được thử. Hãy sửa mật khẩu đã lưu trên mọi thiết bị: sau %d lần sai nữa hộp thư sẽ bị khóa.", left),
+		TellVI: fmt.Sprintf("Có mật khẩu sai đang được thử. Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị: sau %d lần sai nữa hộp thư sẽ bị khóa.", left),
 	}
 	if len(e.Mistakes) > 0 {
 		w.Since = e.Mistakes[0].At.UTC()
@@ -520,7 +525,7 @@ func (e explainer) expiring() Why {
 		at = e.GraceUntil
 	}
 	w.TellEN = fmt.Sprintf("Change your password before %s. %s", e.en(at), howEN)
-	w.TellVI = fmt.Sprintf("Hãy đổi mật khẩu trước %s. %s", e.vi(at), howVI)
+	w.TellVI = fmt.Sprintf("Đề nghị quý vị đổi mật khẩu trước %s. %s", e.vi(at), howVI)
 	return w
 }
 
@@ -540,7 +545,7 @@ func (e explainer) restored() (w Why, ok bool) {
 		EN:      fmt.Sprintf("It can log in: it was restored at %s%s, and nobody has logged in since.", e.en(e.Restored), byEN),
 		VI:      fmt.Sprintf("Có thể đăng nhập: đã được %skhôi phục lúc %s, từ đó chưa có ai đăng nhập.", byVI, e.vi(e.Restored)),
 		TellEN:  "Your mailbox has been given back. Log in with your usual password.",
-		TellVI:  "Hộp thư của quý vị đã được khôi phục. Hãy đăng nhập bằng mật khẩu hiện có.",
+		TellVI:  "Hộp thư của quý vị đã được khôi phục. Đề nghị quý vị đăng nhập bằng mật khẩu hiện có.",
 	}
 	if until := e.rules.DormantAt(e.Account); e.rules.Dormancy.Mode == auth.Enforce && !until.IsZero() {
 		w.EN += fmt.Sprintf(" It is revoked again unless somebody logs in before %s.", e.dateEN(until))
@@ -597,7 +602,7 @@ func (e explainer) unknown() Why {
 		EN:      fmt.Sprintf("No account of this name has ever logged in or been imported; %s.", triedEN),
 		VI:      fmt.Sprintf("Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; %s.", triedVI),
 		TellEN:  "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
-		TellVI:  "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
+		TellVI:  "Đề nghị quý vị kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
 	}
 }
 
@@ -609,7 +614,7 @@ func (e explainer) nothing() Why {
 		EN:      fmt.Sprintf("Nothing stands in the way: it can log in; the last login was at %s.%s", lastEN, besideEN),
 		VI:      fmt.Sprintf("Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc %s.%s", lastVI, besideVI),
 		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
-		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
+		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, đề nghị quý vị kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
 	}
 }
 

@@ -71,7 +71,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5, 2001:db8::1.",
 				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu, lần cuối lúc 09:05 ngày 15/06/2025, từ 203.0.113.5, 2001:db8::1.",
 				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
-				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
 			}},
 		},
 		{
@@ -81,7 +81,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5, 2001:db8::1.",
 				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu, lần cuối lúc 09:05 ngày 15/06/2025, từ 203.0.113.5, 2001:db8::1.",
 				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. Correct the password saved on every device; the mailbox unlocks by itself at 2025-06-15 11:05.",
-				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Hãy sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc 11:05 ngày 15/06/2025.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc 11:05 ngày 15/06/2025.",
 			}},
 		},
 		{
@@ -109,10 +109,10 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 			}),
 			want: []Why{{
 				Outcome: "revoked", Since: instant("2025-06-01 02:30"),
-				EN:     "Revoked since 2025-06-01 02:30 by gateway: the last login was at 2024-05-31 12:00 or up to an hour later.",
-				VI:     "Bị thu hồi từ 02:30 ngày 01/06/2025 (gateway): lần đăng nhập cuối là 12:00 ngày 31/05/2024 hoặc sau đó tối đa 1 giờ.",
+				EN:     "Revoked since 2025-06-01 02:30, not used for more than 12 months: the last login was at 2024-05-31 12:00 or up to an hour later.",
+				VI:     "Bị thu hồi từ 02:30 ngày 01/06/2025 do không đăng nhập quá 12 tháng: lần đăng nhập cuối là 12:00 ngày 31/05/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
-				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.",
+				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Quý vị vui lòng đề nghị khôi phục.",
 			}},
 		},
 		{
@@ -125,7 +125,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "Not used for more than 12 months since 2025-06-14 01:00, so every login is refused: the last login was at 2024-06-13 12:00 or up to an hour later.",
 				VI:     "Không đăng nhập quá 12 tháng, bị từ chối đăng nhập từ 01:00 ngày 14/06/2025: lần đăng nhập cuối là 12:00 ngày 13/06/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
-				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Vui lòng đề nghị khôi phục.",
+				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Quý vị vui lòng đề nghị khôi phục.",
 			}},
 		},
 		{
@@ -138,7 +138,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "The password has been the same since 2025-02-28 09:00 and expired at 2025-05-29 00:00, after 3 months.",
 				VI:     "Mật khẩu không đổi từ 09:00 ngày 28/02/2025, đã hết hạn lúc 00:00 ngày 29/05/2025, quá 3 tháng.",
 				TellEN: "Your password is older than 3 months. Change it, then log in with the new one. The helpdesk tells you how.",
-				TellVI: "Mật khẩu đã dùng quá 3 tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
+				TellVI: "Mật khẩu đã dùng quá 3 tháng. Đề nghị quý vị đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
 			}},
 		},
 		{
@@ -151,7 +151,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "The password has been the same since 2025-02-28 09:00 and expired at 2025-05-29 00:00, after 3 months.",
 				VI:     "Mật khẩu không đổi từ 09:00 ngày 28/02/2025, đã hết hạn lúc 00:00 ngày 29/05/2025, quá 3 tháng.",
 				TellEN: "Your password is older than 3 months. Change it, then log in with the new one. How to change it: https://id.x.vn/doi-mat-khau",
-				TellVI: "Mật khẩu đã dùng quá 3 tháng. Hãy đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. Cách đổi mật khẩu: https://id.x.vn/doi-mat-khau",
+				TellVI: "Mật khẩu đã dùng quá 3 tháng. Đề nghị quý vị đổi mật khẩu rồi đăng nhập bằng mật khẩu mới. Cách đổi mật khẩu: https://id.x.vn/doi-mat-khau",
 			}},
 		},
 		{
@@ -164,7 +164,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:      "The password expired at 2025-05-29 00:00; an admin lets it go on until 2025-06-18 10:00, 3 days from now.",
 				VI:      "Mật khẩu hết hạn lúc 00:00 ngày 29/05/2025; quản trị viên đã gia hạn đến 10:00 ngày 18/06/2025, còn 3 ngày.",
 				TellEN:  "Change your password before 2025-06-18 10:00. The helpdesk tells you how.",
-				TellVI:  "Hãy đổi mật khẩu trước 10:00 ngày 18/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
+				TellVI:  "Đề nghị quý vị đổi mật khẩu trước 10:00 ngày 18/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -177,7 +177,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:      "The password expires at 2025-06-17 00:00, 1 day from now.",
 				VI:      "Mật khẩu sẽ hết hạn lúc 00:00 ngày 17/06/2025, còn 1 ngày.",
 				TellEN:  "Change your password before 2025-06-17 00:00. The helpdesk tells you how.",
-				TellVI:  "Hãy đổi mật khẩu trước 00:00 ngày 17/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
+				TellVI:  "Đề nghị quý vị đổi mật khẩu trước 00:00 ngày 17/06/2025. Bộ phận hỗ trợ sẽ hướng dẫn cách đổi.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -202,7 +202,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "A device still tries a password from before a change, lately at 2025-06-15 08:15 from 198.51.100.9; it is not counted.",
 				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc 08:15 ngày 15/06/2025 từ 198.51.100.9; không bị tính là nhập sai.",
 				TellEN: "One of your devices still has the old password: it tried from 198.51.100.9 at 2025-06-15 08:15. Put in the new one there.",
-				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ 198.51.100.9 lúc 08:15 ngày 15/06/2025. Hãy nhập mật khẩu mới trên thiết bị đó.",
+				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ 198.51.100.9 lúc 08:15 ngày 15/06/2025. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -215,7 +215,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "A device still tries a password from before a change, lately at 2025-06-15 08:15 from an unknown address; it is counted as a wrong password.",
 				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc 08:15 ngày 15/06/2025 từ địa chỉ không rõ; bị tính là nhập sai.",
 				TellEN: "One of your devices still has the old password: it tried from an unknown address at 2025-06-15 08:15. Put in the new one there.",
-				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ địa chỉ không rõ lúc 08:15 ngày 15/06/2025. Hãy nhập mật khẩu mới trên thiết bị đó.",
+				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ địa chỉ không rõ lúc 08:15 ngày 15/06/2025. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -235,7 +235,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "1 wrong password since the last login or unlock, the latest at 2025-06-15 09:00, from 203.0.113.5; 5 more will lock it.",
 				VI:     "1 lần nhập sai mật khẩu kể từ lần đăng nhập hoặc mở khóa gần nhất, lần cuối lúc 09:00 ngày 15/06/2025, từ 203.0.113.5; thêm 5 lần nữa sẽ bị khóa.",
 				TellEN: "A wrong password is being tried. Correct the password saved on every device: after 5 more your mailbox is locked.",
-				TellVI: "Có mật khẩu sai đang được thử. Hãy sửa mật khẩu đã lưu trên mọi thiết bị: sau 5 lần sai nữa hộp thư sẽ bị khóa.",
+				TellVI: "Có mật khẩu sai đang được thử. Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị: sau 5 lần sai nữa hộp thư sẽ bị khóa.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -279,7 +279,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords.",
 				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu.",
 				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
-				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết hãy sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
 			}, unknown("6 wrong passwords have been counted", "có 6 lần nhập sai mật khẩu")},
 		},
 		{
@@ -290,7 +290,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address or its network, on whatever accounts. Nothing is held against this one.",
 				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác. Tài khoản này không bị ghi lỗi.",
 				TellEN: "Too many wrong passwords came from your network. Try again in some minutes, or from another network.",
-				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Hãy thử lại sau ít phút, hoặc từ mạng khác.",
+				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị. Đề nghị quý vị thử lại sau ít phút, hoặc từ mạng khác.",
 
 				AllowSource: "203.0.113.5",
 			}},
@@ -303,7 +303,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 was refused for now: too many wrong passwords came from that address or its network today, on whatever accounts, for it to try one that has 2 wrong passwords. Where this one was logged in to within 30 days it goes on.",
 				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: hôm nay từ địa chỉ đó hoặc mạng của nó có quá nhiều lần nhập sai mật khẩu, kể cả vào tài khoản khác, nên không được thử tiếp một tài khoản đã có 2 lần sai. Từ những nơi đã đăng nhập tài khoản này trong 30 ngày qua thì vẫn vào được.",
 				TellEN: "Too many wrong passwords came from your network, and some for your mailbox. Log in from where you usually do, or from here once we have unlocked it.",
-				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị, có cả vào hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
+				TellVI: "Có quá nhiều lần nhập sai mật khẩu từ mạng của quý vị, có cả vào hộp thư của quý vị. Đề nghị quý vị đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
 
 				AllowSource: "203.0.113.5",
 			}, {
@@ -311,7 +311,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:      "2 wrong passwords since the last login or unlock; 4 more will lock it.",
 				VI:      "2 lần nhập sai mật khẩu kể từ lần đăng nhập hoặc mở khóa gần nhất; thêm 4 lần nữa sẽ bị khóa.",
 				TellEN:  "A wrong password is being tried. Correct the password saved on every device: after 4 more your mailbox is locked.",
-				TellVI:  "Có mật khẩu sai đang được thử. Hãy sửa mật khẩu đã lưu trên mọi thiết bị: sau 4 lần sai nữa hộp thư sẽ bị khóa.",
+				TellVI:  "Có mật khẩu sai đang được thử. Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị: sau 4 lần sai nữa hộp thư sẽ bị khóa.",
 			}},
 		},
 		{
@@ -322,7 +322,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "Somebody guesses: 31 wrong passwords today. Until midnight attempts are let through only from where it was logged in to within 30 days; one from 203.0.113.5 was refused at 2025-06-15 09:58.",
 				VI:     "Có người đang dò mật khẩu: hôm nay 31 lần sai. Đến nửa đêm chỉ cho đăng nhập từ những nơi đã đăng nhập trong 30 ngày qua; một lần từ 203.0.113.5 bị từ chối lúc 09:58 ngày 15/06/2025.",
 				TellEN: "Somebody tries passwords on your mailbox. Log in from where you usually do, or from here once we have unlocked it.",
-				TellVI: "Có người đang thử mật khẩu hộp thư của quý vị. Hãy đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
+				TellVI: "Có người đang thử mật khẩu hộp thư của quý vị. Đề nghị quý vị đăng nhập từ nơi quý vị vẫn dùng, hoặc tại đây sau khi được mở khóa.",
 			}},
 		},
 		{
@@ -333,7 +333,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "An attempt from an unknown address at 2025-06-15 09:58 was refused for now: it waited too long for others on this account.",
 				VI:     "Lần đăng nhập từ địa chỉ không rõ lúc 09:58 ngày 15/06/2025 tạm thời bị từ chối: chờ quá lâu vì có nhiều lần đăng nhập khác vào tài khoản này.",
 				TellEN: "Too many attempts on your mailbox were under way. Try again.",
-				TellVI: "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Hãy thử lại.",
+				TellVI: "Có quá nhiều lần đăng nhập vào hộp thư cùng lúc. Đề nghị quý vị thử lại.",
 			}},
 		},
 		{
@@ -344,7 +344,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 got no verdict from the mail server; see the gateway's log and the mail server.",
 				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 không được máy chủ thư trả lời là đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
 				TellEN: "The mail server did not answer when you logged in. Your password need not be wrong: try again in some minutes; we look into it.",
-				TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: hãy thử lại sau ít phút; chúng tôi đang kiểm tra.",
+				TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: đề nghị quý vị thử lại sau ít phút; chúng tôi đang kiểm tra.",
 			}},
 		},
 		{
@@ -441,7 +441,7 @@ func nothing(en, vi string) Why {
 		EN:      "Nothing stands in the way: it can log in; the last login was at " + en + " or up to an hour later.",
 		VI:      "Không có gì cản trở: có thể đăng nhập; lần đăng nhập cuối lúc " + vi + " hoặc sau đó tối đa 1 giờ.",
 		TellEN:  "Your mailbox is in order. If mail does not work, check the password and the server settings of your mail program.",
-		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, hãy kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
+		TellVI:  "Hộp thư hoạt động bình thường. Nếu không dùng được, đề nghị quý vị kiểm tra mật khẩu và cấu hình máy chủ trong phần mềm thư.",
 	}
 }
 
@@ -451,7 +451,7 @@ func unknown(en, vi string) Why {
 		EN:      "No account of this name has ever logged in or been imported; " + en + ".",
 		VI:      "Chưa có tài khoản nào mang tên này từng đăng nhập hoặc được nhập vào hệ thống; " + vi + ".",
 		TellEN:  "Check the spelling of the address. If it is right, the mail server does not take the password, or does not know the mailbox.",
-		TellVI:  "Hãy kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
+		TellVI:  "Đề nghị quý vị kiểm tra lại cách viết địa chỉ. Nếu đúng thì máy chủ thư không chấp nhận mật khẩu hoặc chưa có hộp thư này.",
 	}
 }
 

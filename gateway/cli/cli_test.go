@@ -149,7 +149,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 func problem(status int, detail string) map[string]any {
 	said := map[string]any{"title": http.StatusText(status), "status": status, "detail": detail}
 	if vi, ok := map[string]string{
-		"nothing to do: the account has no other name in the store": "không có gì phải làm: tài khoản không có tên khác trong kho dữ liệu",
+		"nothing to do: the account has no other name in the store": "không cần xử lý: tài khoản không có tên khác trong kho dữ liệu",
 		"no such cause": "không có nguyên nhân này",
 		"no such account: No account of this name has ever logged in.": "không có tài khoản này: Chưa có tài khoản nào mang tên này từng đăng nhập.",
 		"too many accounts at once would be revoked: 2 of 4":           "quá nhiều tài khoản sẽ bị thu hồi cùng lúc",

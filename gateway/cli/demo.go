@@ -272,7 +272,7 @@ pop3:
     - { address: "{{.POP3S}}", tls: implicit }
   upstream: { address: "{{.UpstreamPOP3}}", tls: none }
 rules:
-  password: { change_text: "Doi mat khau tai https://matkhau.{{.Domain}} / Change it at https://matkhau.{{.Domain}}" }
+  password: { change_url: "https://matkhau.{{.Domain}}" }
 # Everybody comes from one address here.
 throttle: { enabled: false }
 admin:
