@@ -123,8 +123,9 @@ func TestTheDemoKeepsWhatItIsToldToKeep(t *testing.T) {
 
 func TestTheDemoNamesTheFlagOfEachTakenPort(t *testing.T) {
 	n := newNewcomer(t)
+	imap, imaps, admin := n.take(), n.take(), n.take() // before the free ones, which may be given out again
 	flags := elsewhere(n)
-	flags[1], flags[3], flags[13] = n.take(), n.take(), n.take()
+	flags[1], flags[3], flags[13] = imap, imaps, admin
 	code, _, failed := n.demo(flags...)
 	if code != exitFailed {
 		t.Errorf("exit code %d", code)
