@@ -17,7 +17,8 @@
 # make bench       congthu beside the proxies that people put before a mail server,
 #                  as real processes: HAProxy, nginx, Dovecot (Debian packages; as
 #                  root, some eight minutes). BENCH='-rows 23 -rounds 9' chooses;
-#                  BENCH=-help lists what there is to choose
+#                  BENCH=-help lists what there is to choose; BENCH='-beside
+#                  ../before/congthu' measures another congthu in the same rounds
 # make microbench  every benchmark of the Go packages, once
 # make dashboards  deploy/grafana, generated from metrics/grafana
 # make release     dist/: .tar.gz and .deb for amd64 and arm64, and SHA256SUMS.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,10 +108,10 @@ func TestGuessesThatAreAcceptedAreAnError(t *testing.T) {
 
 func TestRatiosAreOfTheSameRound(t *testing.T) {
 	// A disturbed round disturbs both: the ratio does not see it.
-	if r, ok := ratio([]float64{2, 30, 10}, []float64{1, 15, 2}); !ok || r != 2 {
+	if r, ok := ratios([]float64{2, 30, 10}, []float64{1, 15, 2}); !ok || !slices.Equal(r, []float64{2, 2, 5}) {
 		t.Error(r, ok)
 	}
-	if _, ok := ratio([]float64{1, 2}, []float64{1}); ok {
+	if _, ok := ratios([]float64{1, 2}, []float64{1}); ok {
 		t.Error("a ratio of different rounds")
 	}
 	if m := median([]float64{4, 1, 2, 9}); m != 3 {
@@ -134,6 +135,52 @@ func TestTheTableHasMedianSpreadAndRatio(t *testing.T) {
 		"| direct | - | - |\n"
 	if b.String() != want {
 		t.Errorf("%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestTheProgramBesideHasARatioOfItsOwn(t *testing.T) {
+	r := make(results)
+	for _, v := range []float64{1, 4, 2} {
+		r.add("x", beside, v)
+		r.add("x", ours, 3*v)
+	}
+	r.add("x", ours, 8)
+	r.add("x", beside, 2)
+	r.add("n", beside, 2)
+	r.add("n", ours, 1)
+	var b strings.Builder
+	r.table(&b, []measure{{title: "x", format: "%.1f"}, {title: "n", format: "%.0f", count: true}}, []string{ours, beside})
+	const want = "| | x | n |\n|---|---|---|\n" +
+		"| congthu | 7.0 (3.0-12.0), x3.00 (x3.00-x4.00) of beside | 1 |\n" +
+		"| congthu beside | 2.0 (1.0-4.0) | 2 |\n"
+	if b.String() != want {
+		t.Errorf("%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestEachPeerComesBeforeAndAfterEachOther(t *testing.T) {
+	for peers := 1; peers <= len(allPeers); peers++ {
+		before := make(map[[2]int]bool)
+		for round := range 2 {
+			turns := order(peers, round)
+			for n, i := range turns {
+				for _, j := range turns[n+1:] {
+					before[[2]int{i, j}] = true
+				}
+			}
+		}
+		if want := peers * (peers - 1); len(before) != want {
+			t.Errorf("%d peers: %d pairs of one before another, want %d", peers, len(before), want)
+		}
+	}
+}
+
+func TestAPeerIsTheProgramThatIsNamed(t *testing.T) {
+	r := rig{congthu: "/new", beside: "/old"}
+	for peer, want := range map[string]string{ours: "/new", oursWriting: "/new", beside: "/old"} {
+		if got := r.program(peer); got != want {
+			t.Errorf("%s is %s, want %s", peer, got, want)
+		}
 	}
 }
 

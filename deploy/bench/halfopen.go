@@ -139,14 +139,14 @@ func (v visit) pay(port string, source int) (net.Conn, error) {
 	return raw, err
 }
 
-// withCrowd measures the memory of congthu with the crowd before it, and logins
+// withCrowd measures the memory of a congthu with the crowd before it, and logins
 // beside it.
-func (b *bench) withCrowd() error {
+func (b *bench) withCrowd(peer string) error {
 	_, ports, err := b.nothing(imap, 1)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(b.dir, "crowd")
+	dir := filepath.Join(b.dir, fmt.Sprintf("crowd%d", ports[0]))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (b *bench) withCrowd() error {
 	if err := write(config, text); err != nil {
 		return err
 	}
-	server, err := launch(dir, "proxy", b.rig.congthu, "serve", "-c", config)
+	server, err := launch(dir, "proxy", b.program(peer), "serve", "-c", config)
 	if err != nil {
 		return err
 	}
@@ -167,14 +167,14 @@ func (b *bench) withCrowd() error {
 		return err
 	}
 	// The fingerprints of 200 new passwords are not what is measured.
-	if err := untilQuiet([]*instance{{peer: ours, process: server}}); err != nil {
+	if err := untilQuiet([]*instance{{peer: peer, process: server}}); err != nil {
 		return err
 	}
 	// proc(5): 5 makes the present resident memory the most that it ever was.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", server.cmd.Process.Pid), []byte("5"), 0); err != nil {
 		return err
 	}
-	b.say("%d connections from %d sources that never log in", halfOpen, halfOpenSources)
+	b.say("%d connections from %d sources that never log in, at %s", halfOpen, halfOpenSources, peer)
 	crowd := &process{name: "crowd", done: make(chan struct{})}
 	crowd.cmd = exec.Command(b.self, "crowd", strconv.Itoa(port), strconv.Itoa(clear), b.crowd)
 	crowd.cmd.Stderr = os.Stderr
@@ -211,10 +211,10 @@ func (b *bench) withCrowd() error {
 	if err != nil {
 		return err
 	}
-	b.say("%d are open, %d were refused while they spoke; at the end congthu has %d MiB", open, refused, rss.now>>10)
-	b.results.add(halfOpenMemory.title, ours, float64(rss.peak)/1024)
-	b.results.add(halfOpenLogin.title, ours, times[len(times)/2].Seconds()*1000)
-	b.results.add(halfOpenWorst.title, ours, times[len(times)-1].Seconds()*1000)
+	b.say("%d are open, %d were refused while they spoke; at the end %s has %d MiB", open, refused, peer, rss.now>>10)
+	b.results.add(halfOpenMemory.title, peer, float64(rss.peak)/1024)
+	b.results.add(halfOpenLogin.title, peer, times[len(times)/2].Seconds()*1000)
+	b.results.add(halfOpenWorst.title, peer, times[len(times)-1].Seconds()*1000)
 	crowd.stop()
 	server.stop()
 	return nil

@@ -6,6 +6,7 @@
 //
 //	make bench                      everything, in some five minutes
 //	make bench BENCH='-rows 3 -rounds 9'
+//	make bench BENCH='-beside ./congthu-before -peers HAProxy,congthu -rows 78'
 //
 // All proxies stand before the same mail servers: a real Dovecot, and servers of
 // this package, for IMAP and for SMTP, that do nothing and answer at once, so that
@@ -17,10 +18,14 @@
 //
 // The proxies take turns, round after round, since a machine is never as quiet as
 // one would like: a figure is the median of the rounds, with the least and the
-// largest, and "x" is the median of each round's ratio to HAProxy. The clients run
-// on the same processors, and do as much TLS as the proxy does, so the logins per
-// second of two proxies are further apart on a machine that has the clients
-// elsewhere; the processor time per login is the proxy's alone.
+// largest, and "x" is the median of each round's ratio to HAProxy. With -beside
+// another program of congthu, of an earlier version for example, takes its turns
+// as one more peer, and congthu has a second ratio, to that one, with the least
+// and the largest of its rounds.
+//
+// The clients run on the same processors, and do as much TLS as the proxy does, so
+// the logins per second of two proxies are further apart on a machine that has the
+// clients elsewhere; the processor time per login is the proxy's alone.
 //
 // The proxies do not do the same work. HAProxy and the bare relay know no login:
 // they connect to the mail server before the client has said a word, and the
@@ -85,6 +90,7 @@ const allRows = "0123456789"
 
 type options struct {
 	congthu  string
+	beside   string
 	rows     string
 	peers    string
 	rounds   int
@@ -108,6 +114,8 @@ func run() error {
 	}
 	var o options
 	flag.StringVar(&o.congthu, "congthu", "./congthu", "the program to measure")
+	flag.StringVar(&o.beside, "beside", "",
+		"another program of congthu, of an earlier version for example, to be measured in the same rounds with the same configuration")
 	flag.StringVar(&o.rows, "rows", allRows,
 		"what to measure: 0 congthu with 15,000 connections that never log in, 1 LOGIN, 2 CPU, 3 logins/s, 4 memory, 5 FETCH, 6 guesses, 7 mails with a connection each, 8 on kept connections, 9 memory after use")
 	flag.StringVar(&o.peers, "peers", "", "only those peers whose name contains one of these words, with commas between")
@@ -138,6 +146,9 @@ func run() error {
 	}
 	b := &bench{options: o, results: make(results)}
 	for _, peer := range allPeers {
+		if peer == beside && o.beside == "" {
+			continue
+		}
 		if o.peers == "" || slices.ContainsFunc(strings.Split(o.peers, ","), func(word string) bool { return strings.Contains(peer, word) }) {
 			b.peers = append(b.peers, peer)
 		}
@@ -229,8 +240,13 @@ func (b *bench) all() error {
 		return err
 	}
 	if b.wants("0") {
-		if err := b.withCrowd(); err != nil {
-			return err
+		for _, peer := range []string{ours, beside} {
+			if !slices.Contains(b.peers, peer) {
+				continue
+			}
+			if err := b.withCrowd(peer); err != nil {
+				return fmt.Errorf("%s: %w", peer, err)
+			}
 		}
 	}
 	for _, kind := range idleKinds {
@@ -290,8 +306,16 @@ func (b *bench) prepare() error {
 	if b.rig.congthu, err = filepath.Abs(b.options.congthu); err != nil {
 		return err
 	}
-	if _, err := os.Stat(b.rig.congthu); err != nil {
+	if _, err := exec.LookPath(b.rig.congthu); err != nil {
 		return fmt.Errorf("build it first, or name it with -congthu: %w", err)
+	}
+	if b.options.beside != "" {
+		if b.rig.beside, err = filepath.Abs(b.options.beside); err != nil {
+			return err
+		}
+		if _, err := exec.LookPath(b.rig.beside); err != nil {
+			return fmt.Errorf("-beside names a program of congthu: %w", err)
+		}
 	}
 	// Servers give up root, and a Unix socket's path must stay short.
 	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
@@ -431,9 +455,7 @@ func (b *bench) inTurns() error {
 			return err
 		}
 		b.say("round %d of %d", round+1, b.rounds)
-		// Neighbours change, so that nobody always comes after the same one.
-		for n := range b.peers {
-			i := (n + round) % len(b.peers)
+		for _, i := range order(len(b.peers), round) {
 			if len(beforeNothing) > 0 {
 				if err := b.turn(beforeNothing[i]); err != nil {
 					return fmt.Errorf("%s: %w", beforeNothing[i].peer, err)
@@ -460,6 +482,20 @@ func (b *bench) inTurns() error {
 		}
 	}
 	return nil
+}
+
+// order is that of the peers in a round. Every second round is the one before it
+// backwards, and then another peer begins, so that no peer always comes after the
+// same one.
+func order(peers, round int) []int {
+	turns := make([]int, peers)
+	for n := range turns {
+		turns[n] = (n + round/2) % peers
+	}
+	if round%2 == 1 {
+		slices.Reverse(turns)
+	}
+	return turns
 }
 
 // untilQuiet waits until the proxies have done what they still have to do.
@@ -669,6 +705,9 @@ func (b *bench) header(w io.Writer, begun time.Time, load string) {
 	fmt.Fprintf(w, "%s, %d CPUs (%s), %s.\n", begun.Format("2 January 2006 15:04 MST"), runtime.NumCPU(), processor(), first("uname", "-sr"))
 	fmt.Fprintf(w, "%s; %s; Dovecot %s; %s; %s.\n", first("/usr/sbin/haproxy", "-v"), first("/usr/sbin/nginx", "-v"),
 		first("/usr/sbin/dovecot", "--version"), first(b.rig.congthu, "version"), runtime.Version())
+	if b.rig.beside != "" {
+		fmt.Fprintf(w, "Beside: %s (%s).\n", first(b.rig.beside, "version"), b.options.beside)
+	}
 	fmt.Fprintf(w, "%d rounds, %s a window, %d idle sessions. Load average %s before, %s after; took %s.\n\n",
 		b.rounds, b.window, b.sessions, load, loadAverage(), time.Since(begun).Round(time.Second))
 }

@@ -26,9 +26,10 @@ const (
 	bareRelay    = "bare Go relay"
 	ours         = "congthu"
 	oursWriting  = "congthu, a write each login"
+	beside       = "congthu beside" // the program of -beside
 )
 
-var allPeers = []string{direct, haproxy, nginx, dovecotProxy, bareRelay, ours, oursWriting}
+var allPeers = []string{direct, haproxy, nginx, dovecotProxy, bareRelay, ours, oursWriting, beside}
 
 // protocol is what a proxy speaks; a server does nothing, and answers at once, in
 // each.
@@ -59,9 +60,18 @@ func (i *instance) stop() {
 // rig is what all instances share.
 type rig struct {
 	dir             string
-	self, congthu   string // the programs
+	self            string // the programs
+	congthu, beside string
 	cert, key, both string // the files of the certificate
 	started         int
+}
+
+// program is the congthu that a peer is.
+func (r *rig) program(peer string) string {
+	if peer == beside {
+		return r.beside
+	}
+	return r.congthu
 }
 
 func write(path, text string) error { return os.WriteFile(path, []byte(text), 0o644) }
@@ -102,14 +112,14 @@ func (r *rig) start(peer string, speaks protocol, plainPort, tlsPort int) (*inst
 		argv = []string{"/usr/sbin/dovecot", "-F", "-c", config}
 	case bareRelay:
 		argv = []string{r.self, "relay", r.cert, r.key, strconv.Itoa(i.port), strconv.Itoa(plainPort)}
-	case ours, oursWriting:
+	case ours, oursWriting, beside:
 		window := "1h"
 		if peer == oursWriting {
 			window = "0s"
 		}
 		doors := map[protocol]string{imap: congthuIMAP, smtp: congthuSMTP}[speaks]
 		text = fmt.Sprintf(congthuConfig, domain, dir, r.cert, r.key, fmt.Sprintf(doors, i.port, plainPort), window)
-		argv = []string{r.congthu, "serve", "-c", config}
+		argv = []string{r.program(peer), "serve", "-c", config}
 	default:
 		return nil, fmt.Errorf("there is no peer %q", peer)
 	}

@@ -31,17 +31,27 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// ratio is the median of the ratios of each round: what disturbs a round
-// disturbs all of it. ok is false where rounds are missing.
-func ratio(values, base []float64) (r float64, ok bool) {
+// ratios are those of each round: what disturbs a round disturbs all of it. ok is
+// false where rounds are missing.
+func ratios(values, base []float64) (rounds []float64, ok bool) {
 	if len(values) == 0 || len(values) != len(base) || slices.Contains(base, 0) {
-		return 0, false
+		return nil, false
 	}
-	ratios := make([]float64, len(values))
+	rounds = make([]float64, len(values))
 	for i := range values {
-		ratios[i] = values[i] / base[i]
+		rounds[i] = values[i] / base[i]
 	}
-	return median(ratios), true
+	return rounds, true
+}
+
+// spread is the median of some figures, with the least and the largest where
+// there are several.
+func spread(format string, values []float64) string {
+	text := fmt.Sprintf(format, median(values))
+	if len(values) > 1 {
+		text += fmt.Sprintf(" ("+format+"-"+format+")", slices.Min(values), slices.Max(values))
+	}
+	return text
 }
 
 // cell is a figure as the table has it.
@@ -50,12 +60,15 @@ func (r results) cell(m measure, peer string) string {
 	if len(values) == 0 {
 		return "-"
 	}
-	text := fmt.Sprintf(m.format, median(values))
-	if len(values) > 1 {
-		text += fmt.Sprintf(" ("+m.format+"-"+m.format+")", slices.Min(values), slices.Max(values))
+	text := spread(m.format, values)
+	if m.count {
+		return text
 	}
-	if times, ok := ratio(values, r[m.title][haproxy]); ok && peer != haproxy && !m.count {
-		text += fmt.Sprintf(", x%.2f", times)
+	if rounds, ok := ratios(values, r[m.title][haproxy]); ok && peer != haproxy {
+		text += fmt.Sprintf(", x%.2f", median(rounds))
+	}
+	if rounds, ok := ratios(values, r[m.title][beside]); ok && peer == ours {
+		text += ", " + spread("x%.2f", rounds) + " of beside"
 	}
 	return text
 }
