@@ -18,11 +18,10 @@ import (
 	"congthu/auth/guard"
 )
 
-// Attempts measures what a login costs over a store: a guard's admission and
-// settlement, with a mail server that answers at once. Fingerprints and the
-// throttle are left out; they have benchmarks of their own. commits, when it is
-// not nil, returns how many changes the store has written so far, in how many
-// transactions.
+// Attempts measures the cost of a login over a store: the guard's admission and
+// settlement, with a mail server that answers at once. It has no fingerprints and no
+// throttle, which have benchmarks of their own. commits returns the number of changes
+// that the store has written so far, and of their transactions; it may be nil.
 func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (changes, transactions int)) {
 	const accounts = 1000
 	names := make([]string, accounts)
@@ -34,12 +33,12 @@ func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (chang
 			b.Run(fmt.Sprintf("password=%s/callers=%d", password, callers), func(b *testing.B) {
 				g := &guard.Guard{Store: s, Now: now}
 				if password == "right" {
-					g.KnownGood = 1 // seen by another process only
+					g.KnownGood = 1 // passwords seen by another process only
 				}
 				rules := auth.DefaultRules()
-				rules.Lockout.Tolerated = 1 << 30 // or the benchmark would soon be one of locked accounts
+				rules.Lockout.Tolerated = 1 << 30 // otherwise all accounts would soon be locked
 				rules.Lockout.DailyFailureCap = 0
-				rules.Lockout.CountRepeats = auth.AlwaysCountRepeats // it is one password, again and again
+				rules.Lockout.CountRepeats = auth.AlwaysCountRepeats // the benchmark repeats one password
 				g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "congthu.test"}, Rules: rules})
 				ctx, cancel := context.WithCancel(context.Background())
 				var running sync.WaitGroup
@@ -84,15 +83,15 @@ func Attempts(b *testing.B, s Store, now func() time.Time, commits func() (chang
 	}
 }
 
-// spending reports the processor time of what comes before the function that it
-// returns is called. On a machine that others use too it is what can be compared.
-// Of a database that is a process of its own it knows nothing.
+// spending reports the processor time between its call and the call of the function that
+// it returns. On a machine that others use too, this is the figure that can be compared.
+// It does not include a database server, which is another process.
 func spending(b *testing.B) func() {
 	began := cpu()
 	return func() { b.ReportMetric(float64(cpu()-began)/float64(b.N), "cpu-ns/op") }
 }
 
-// cpu is the processor time that this process has used, in the kernel too.
+// cpu is the processor time that this process has used, in user mode and in the kernel.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -101,7 +100,7 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// inParallel has n things done by a number of callers.
+// inParallel runs do for 0 to n-1, from this number of callers.
 func inParallel(callers, n int, do func(i int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -115,7 +114,7 @@ func inParallel(callers, n int, do func(i int)) {
 	wg.Wait()
 }
 
-// Callers has b.N things done by a number of callers at once.
+// Callers runs do b.N times, from this number of callers.
 func Callers(b *testing.B, callers int, do func(caller, i int) error) {
 	b.Helper()
 	var next atomic.Int64
@@ -134,8 +133,8 @@ func Callers(b *testing.B, callers int, do func(caller, i int) error) {
 	b.StopTimer()
 }
 
-// Sizes measures what the size of a store does to lists, to the sweep and to a
-// login, at 1,000, 100,000 and, with [testenv.SoakVariable], 1,000,000 accounts.
+// Sizes measures how lists, the sweep and a login depend on the size of a store, at
+// 1,000, 100,000 and, with [testenv.SoakVariable], 1,000,000 accounts.
 func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s Store, first, n int) Store) {
 	sizes := []int{1_000, 100_000}
 	if Rounds(0, 1) > 0 {
@@ -147,7 +146,7 @@ func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s 
 			g := &guard.Guard{Store: s, Now: func() time.Time { return noon }}
 			rules := auth.DefaultRules()
 			rules.Lockout.Tolerated, rules.Lockout.DailyFailureCap, rules.Dormancy.DoorsComplete = 1<<30, 0, true
-			g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+			g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: testName.Domain()}, Rules: rules})
 			list := func(want auth.Filter, least int) func(*testing.B) {
 				return func(b *testing.B) {
 					b.ReportAllocs()
@@ -172,7 +171,7 @@ func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s 
 					}
 				}
 			})
-			// Of an account that is not locked: those with odd numbers.
+			// An account that is not locked: those with odd numbers are not.
 			b.Run("do=login-wrong", func(b *testing.B) {
 				b.ReportAllocs()
 				defer spending(b)()
@@ -190,11 +189,11 @@ func Sizes(b *testing.B, open func(testing.TB) Store, fill func(t testing.TB, s 
 	}
 }
 
-// Imports measures an import of many new accounts, while logins go on: how long it
-// takes, and how long one that has something to write waits, and one that has
-// nothing to write: 99 of 100 of them, and the longest. CONGTHU_BENCH_ACCOUNTS in the
-// environment is how many accounts there are; 100,000 otherwise. open makes an
-// empty store.
+// Imports measures an import of many new accounts while logins go on: how long the
+// import takes, and how long a login waits that has something to write, and one that has
+// nothing to write (99th percentile and maximum). The environment variable
+// CONGTHU_BENCH_ACCOUNTS is the number of accounts; default 100,000. open makes an empty
+// store.
 func Imports(b *testing.B, open func() Store) {
 	count := 100_000
 	if n, err := strconv.Atoi(os.Getenv("CONGTHU_BENCH_ACCOUNTS")); err == nil {

@@ -14,49 +14,49 @@ import (
 
 func changeAndEvents(t *testing.T, h Harness) {
 	s := h.open(t)
-	a := update(t, s, somebody, 0, fail)
-	if a.Name != somebody || a.Failures != 1 {
+	a := update(t, s, testName, 0, fail)
+	if a.Name != testName || a.Failures != 1 {
 		t.Fatalf("update returned %+v", a)
 	}
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 		e1, _ := fail(a)
 		e2, _ := fail(a)
 		return append(e1, e2...), true
 	})
 	wantEvents(t, s, 3)
-	wantFailures(t, s, somebody, 3)
+	wantFailures(t, s, testName, 3)
 	s = h.reopened(t, s)
 	wantEvents(t, s, 3)
-	wantFailures(t, s, somebody, 3)
-	update(t, s, somebody, 0, fail)
+	wantFailures(t, s, testName, 3)
+	update(t, s, testName, 0, fail)
 	wantEvents(t, s, 4)
 }
 
 func nothingToWrite(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, fail)
-	r := reserve(t, s, somebody, allow(1))
-	a := update(t, s, somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
+	update(t, s, testName, 0, fail)
+	r := reserve(t, s, testName, allow(1))
+	a := update(t, s, testName, r, func(a *auth.Account) ([]auth.Event, bool) {
 		events, _ := fail(a)
 		return events, false
 	})
 	if a.Failures != 1 {
 		t.Fatalf("update returned %d failures, want what is stored: 1", a.Failures)
 	}
-	wantFailures(t, s, somebody, 1)
+	wantFailures(t, s, testName, 1)
 	wantEvents(t, s, 1)
-	reserve(t, s, somebody, allow(1)) // the slot is free again
+	reserve(t, s, testName, allow(1)) // the slot is free again
 }
 
 func otherName(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
-		a.Name = "else@congthu.test"
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		a.Name = "other@congthu.test"
 		a.Failures = 5
 		return nil, true
 	})
-	wantFailures(t, s, somebody, 5)
-	wantFailures(t, s, "else@congthu.test", 0)
+	wantFailures(t, s, testName, 5)
+	wantFailures(t, s, "other@congthu.test", 0)
 }
 
 func parallelChanges(t *testing.T, h Harness) {
@@ -68,23 +68,23 @@ func parallelChanges(t *testing.T, h Harness) {
 		s := stores[i%len(stores)]
 		wg.Go(func() {
 			for range each {
-				if _, err := s.Update(t.Context(), somebody, 0, fail); err != nil {
+				if _, err := s.Update(t.Context(), testName, 0, fail); err != nil {
 					t.Errorf("update: %v", err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	wantFailures(t, s, somebody, workers*each)
+	wantFailures(t, s, testName, workers*each)
 	wantEvents(t, s, workers*each)
 }
 
 func panickingChange(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, fail)
-	r := reserve(t, s, somebody, allow(1))
+	update(t, s, testName, 0, fail)
+	r := reserve(t, s, testName, allow(1))
 	var wg sync.WaitGroup
-	for range 8 { // beside others, which must not notice
+	for range 8 { // other updates, which must not be affected
 		wg.Go(func() {
 			if _, err := s.Update(t.Context(), "other@congthu.test", 0, fail); err != nil {
 				t.Errorf("update beside a panic: %v", err)
@@ -93,26 +93,26 @@ func panickingChange(t *testing.T, h Harness) {
 	}
 	for range 8 {
 		wg.Go(func() {
-			_, err := s.Update(t.Context(), somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
+			_, err := s.Update(t.Context(), testName, r, func(a *auth.Account) ([]auth.Event, bool) {
 				a.Failures = 100
 				panic("spilt milk")
 			})
 			if err == nil || !strings.Contains(err.Error(), "change panicked") || strings.Contains(err.Error(), "spilt milk") {
-				t.Errorf("error %v, want one that tells of the panic, and not its value", err)
+				t.Errorf("error %v, want one that names the panic but not its value", err)
 			}
 		})
 	}
 	wg.Wait()
-	wantFailures(t, s, somebody, 1)
+	wantFailures(t, s, testName, 1)
 	wantFailures(t, s, "other@congthu.test", 8)
-	wantNoSlot(t, s, somebody, allow(1)) // r is still taken
-	update(t, s, somebody, r, fail)
-	wantFailures(t, s, somebody, 2)
+	wantNoSlot(t, s, testName, allow(1)) // r is still taken
+	update(t, s, testName, r, fail)
+	wantFailures(t, s, testName, 2)
 	wantEvents(t, s, 10)
 
-	// One that panics only at its second run, on the fresh account.
+	// A change that panics only at its second run, on the fresh account.
 	runs := 0
-	if _, err := s.Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+	if _, err := s.Update(t.Context(), testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 		if runs++; runs > 1 {
 			panic("spilt milk")
 		}
@@ -120,42 +120,42 @@ func panickingChange(t *testing.T, h Harness) {
 	}); (err != nil) != (runs > 1) {
 		t.Fatalf("error %v after %d runs", err, runs)
 	}
-	update(t, s, somebody, 0, fail)
+	update(t, s, testName, 0, fail)
 }
 
 func lateChange(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, login)
+	update(t, s, testName, 0, login)
 	stores := h.replicas(t, s)
-	early := reserve(t, s, somebody, allow(2))
-	late := reserve(t, stores[len(stores)-1], somebody, allow(2))
+	early := reserve(t, s, testName, allow(2))
+	late := reserve(t, stores[len(stores)-1], testName, allow(2))
 	lock := auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}
-	update(t, s, somebody, early, func(a *auth.Account) ([]auth.Event, bool) { a.Lock = lock; return nil, true })
-	update(t, stores[len(stores)-1], somebody, late, func(a *auth.Account) ([]auth.Event, bool) {
+	update(t, s, testName, early, func(a *auth.Account) ([]auth.Event, bool) { a.Lock = lock; return nil, true })
+	update(t, stores[len(stores)-1], testName, late, func(a *auth.Account) ([]auth.Event, bool) {
 		if a.Lock != lock {
-			t.Errorf("a success that completes after the lock is shown %+v", a.Lock)
+			t.Errorf("a success that completes after the lock got %+v", a.Lock)
 		}
 		return nil, false
 	})
-	// And the other way round: unlocked while an attempt is under way.
-	r := reserve(t, s, somebody, allow(1))
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { a.Lock = auth.Lock{}; return nil, true })
-	a := update(t, s, somebody, r, fail)
+	// The other way round: unlocked while an attempt is in progress.
+	r := reserve(t, s, testName, allow(1))
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { a.Lock = auth.Lock{}; return nil, true })
+	a := update(t, s, testName, r, fail)
 	if a.Lock.Cause != auth.NotLocked || a.Failures != 1 {
 		t.Fatalf("after the unlock and one failure: %+v", a)
 	}
 }
 
-// lastLogin is how last logins are written: by a change that keeps the later.
+// lastLogin: last logins are written by a change that keeps the later one.
 func lastLogin(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, login)
+	update(t, s, testName, 0, login)
 	stores := h.replicas(t, s)
 	var wg sync.WaitGroup
 	for i := range 30 {
 		at := noon.Add(time.Duration(i*7%30) * time.Minute)
 		wg.Go(func() {
-			_, err := stores[i%len(stores)].Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+			_, err := stores[i%len(stores)].Update(t.Context(), testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 				if !at.After(a.LastLogin) {
 					return nil, false
 				}
@@ -168,20 +168,20 @@ func lastLogin(t *testing.T, h Harness) {
 		})
 	}
 	wg.Wait()
-	if got, want := account(t, h.reopened(t, s), somebody).LastLogin, noon.Add(29*time.Minute); got != want {
+	if got, want := account(t, h.reopened(t, s), testName).LastLogin, noon.Add(29*time.Minute); got != want {
 		t.Fatalf("last login %v, want the latest: %v", got, want)
 	}
 }
 
-// madeIsRead: who asks after a change was made, or after somebody has read it,
-// reads it too. Whatever a store keeps in memory to save itself a query must not
-// show there: a login is accepted by what is read.
+// madeIsRead: every read that begins after a change was committed, or after another
+// caller has read the change, shows the change. A store may keep accounts in memory to
+// save queries, but this must not become visible: logins are accepted by what is read.
 func madeIsRead(t *testing.T, h Harness) {
 	const changes, readers = 60, 4
 	s := h.open(t)
-	update(t, s, somebody, 0, login)
+	update(t, s, testName, 0, login)
 	stores := h.replicas(t, s)
-	var least atomic.Int64 // failures that are known to have been made
+	var least atomic.Int64 // failures that are certainly committed
 	known := func(n int) {
 		for m := least.Load(); int64(n) > m && !least.CompareAndSwap(m, int64(n)); m = least.Load() {
 		}
@@ -190,7 +190,7 @@ func madeIsRead(t *testing.T, h Harness) {
 		want := int(least.Load())
 		n, err := read()
 		if err != nil || n < want {
-			t.Errorf("%s shows %d failures, %v; %d had been made before", by, n, err, want)
+			t.Errorf("%s returned %d failures, %v; %d had been committed before", by, n, err, want)
 			return false
 		}
 		known(n)
@@ -208,16 +208,16 @@ func madeIsRead(t *testing.T, h Harness) {
 				default:
 				}
 				if !seen("reading", func() (int, error) {
-					a, err := s.Account(t.Context(), somebody)
+					a, err := s.Account(t.Context(), testName)
 					return a.Failures, err
 				}) || !seen("a change that writes nothing", func() (shown int, err error) {
-					_, err = s.Update(t.Context(), somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+					_, err = s.Update(t.Context(), testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 						shown = a.Failures
 						return nil, false
 					})
 					return shown, err
 				}) || !seen("reserving", func() (int, error) {
-					a, _, err := s.Reserve(t.Context(), somebody, allow(0))
+					a, _, err := s.Reserve(t.Context(), testName, allow(0))
 					if errors.Is(err, auth.ErrNoSlot) {
 						err = nil
 					}
@@ -231,11 +231,11 @@ func madeIsRead(t *testing.T, h Harness) {
 	for n := range changes {
 		s, other := stores[n%len(stores)], auth.Name(fmt.Sprintf("n%d@congthu.test", n))
 		switch n % 3 {
-		case 0: // one of many
-			if err := s.UpdateBatch(t.Context(), []auth.Name{other, somebody}, fail); err != nil {
+		case 0: // one of a batch
+			if err := s.UpdateBatch(t.Context(), []auth.Name{other, testName}, fail); err != nil {
 				t.Errorf("update a batch: %v", err)
 			}
-		case 1: // beside others
+		case 1: // beside other changes
 			wg.Go(func() {
 				if _, err := s.Update(t.Context(), other, 0, login); err != nil {
 					t.Errorf("update: %v", err)
@@ -243,7 +243,7 @@ func madeIsRead(t *testing.T, h Harness) {
 			})
 			fallthrough
 		default:
-			if _, err := s.Update(t.Context(), somebody, 0, fail); err != nil {
+			if _, err := s.Update(t.Context(), testName, 0, fail); err != nil {
 				t.Errorf("update: %v", err)
 			}
 		}
@@ -251,14 +251,14 @@ func madeIsRead(t *testing.T, h Harness) {
 	}
 	close(stop)
 	wg.Wait()
-	wantFailures(t, s, somebody, changes)
-	// Also what is taken away.
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
-	wantAccount(t, account(t, s, somebody), auth.Account{Name: somebody})
+	wantFailures(t, s, testName, changes)
+	// A change that empties the account is read as well.
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	wantAccount(t, account(t, s, testName), auth.Account{Name: testName})
 }
 
-// doubtIsRead: a commit that has failed was made or was not, whatever its caller
-// was told, and whoever asks next, or much later, reads which.
+// doubtIsRead: a failed commit was either written or not, whatever error its caller got,
+// and every later read shows the same.
 func doubtIsRead(t *testing.T, h Harness) {
 	if h.Break == nil {
 		return
@@ -268,22 +268,22 @@ func doubtIsRead(t *testing.T, h Harness) {
 	for _, m := range []Moment{BeforeCommit, AfterCommit} {
 		for _, many := range []bool{false, true} {
 			s := h.open(t)
-			update(t, s, somebody, 0, login)
-			account(t, s, somebody)
+			update(t, s, testName, 0, login)
+			account(t, s, testName)
 			mend := h.Break(t, s, m)
 			var err error
 			if many {
-				err = s.UpdateBatch(t.Context(), []auth.Name{somebody, "else@congthu.test"}, change)
+				err = s.UpdateBatch(t.Context(), []auth.Name{testName, "else@congthu.test"}, change)
 			} else {
-				_, err = s.Update(t.Context(), somebody, 0, change)
+				_, err = s.Update(t.Context(), testName, 0, change)
 			}
 			if err == nil {
 				t.Fatal("no error")
 			}
 			look := func(when string) {
 				t.Helper()
-				if a := account(t, s, somebody); (a.Lock == lock) != (m == AfterCommit) {
-					t.Fatalf("moment %d, one of many %v, %s: the lock is read as %+v", m, many, when, a.Lock)
+				if a := account(t, s, testName); (a.Lock == lock) != (m == AfterCommit) {
+					t.Fatalf("moment %d, in a batch %v, %s: the lock is %+v", m, many, when, a.Lock)
 				}
 			}
 			look("at once")

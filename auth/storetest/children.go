@@ -12,18 +12,18 @@ import (
 	"congthu/auth"
 )
 
-// Children are processes that tests kill, limit, or take privileges from: the test
-// binary itself, which is told by a variable of the environment what to be.
+// Children are processes that tests kill, limit, or take privileges from. Each is the
+// test binary itself; an environment variable says which role it has.
 type Children struct {
-	// Variable holds the role.
+	// Variable is the environment variable that holds the role.
 	Variable string
-	// Roles are what a child can be. Each is given one argument, such as the path of
-	// a database, and writes lines to its standard output.
+	// Roles maps each role to what the child does. It gets one argument, such as the
+	// path of a database, and writes lines to its standard output.
 	Roles map[string]func(argument string)
 }
 
-// Be makes this process one of the children, where it is to be one: it does not
-// return then. It is for TestMain.
+// Be runs the role of this process, if the variable names one, and then exits; otherwise
+// it returns. It is for TestMain.
 func (c Children) Be() {
 	role := os.Getenv(c.Variable)
 	if role == "" {
@@ -33,7 +33,7 @@ func (c Children) Be() {
 	os.Exit(0)
 }
 
-// Start starts a child and returns it with the lines that it writes. It is killed
+// Start starts a child and returns it with the lines that it writes. The child is killed
 // when the test ends.
 func (c Children) Start(t *testing.T, role, argument string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
@@ -59,17 +59,18 @@ func (c Children) Start(t *testing.T, role, argument string) (*exec.Cmd, *bufio.
 func Line(t *testing.T, from *bufio.Scanner) string {
 	t.Helper()
 	if !from.Scan() {
-		t.Fatalf("the child said no more: %v", from.Err())
+		t.Fatalf("the child ended before its next line: %v", from.Err())
 	}
 	return from.Text()
 }
 
-// Say writes one line of a child at once: what is said before a SIGKILL is heard.
+// Say writes one line of a child without a buffer, so that a line written before a
+// SIGKILL reaches the test.
 func Say(format string, args ...any) {
 	fmt.Fprintf(os.Stdout, format+"\n", args...)
 }
 
-// Must ends a child that has an error.
+// Must ends the child if err is not nil.
 func Must(err error) {
 	if err != nil {
 		Say("unexpected %v", err)
@@ -77,8 +78,8 @@ func Must(err error) {
 	}
 }
 
-// Guess is a child that makes wrong passwords until it is killed: "try NAME" before
-// each, "did NAME" when it is durable. Half of them are by reservation.
+// Guess is a child that enters wrong passwords until it is killed. It writes "try NAME"
+// before each, and "did NAME" when it is durable. Half of them have a reservation.
 func Guess(s Store) {
 	ctx := context.Background()
 	var wg sync.WaitGroup

@@ -15,15 +15,15 @@ import (
 
 func endedContext(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, fail)
-	r := reserve(t, s, somebody, allow(1))
+	update(t, s, testName, 0, fail)
+	r := reserve(t, s, testName, allow(1))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, do := range map[string]func() error{
-		"account": func() error { _, err := s.Account(ctx, somebody); return err },
-		"reserve": func() error { _, _, err := s.Reserve(ctx, somebody, allow(2)); return err },
-		"update":  func() error { _, err := s.Update(ctx, somebody, r, fail); return err },
-		"release": func() error { _, err := s.Update(ctx, somebody, r, nothing); return err },
+		"account": func() error { _, err := s.Account(ctx, testName); return err },
+		"reserve": func() error { _, _, err := s.Reserve(ctx, testName, allow(2)); return err },
+		"update":  func() error { _, err := s.Update(ctx, testName, r, fail); return err },
+		"release": func() error { _, err := s.Update(ctx, testName, r, nothing); return err },
 		"each":    func() error { return s.Each(ctx, func(auth.Account) error { return nil }) },
 		"list":    func() error { _, err := s.List(ctx, auth.Filter{}); return err },
 		"events":  func() error { _, err := s.Events(ctx, auth.EventFilter{}); return err },
@@ -33,58 +33,58 @@ func endedContext(t *testing.T, h Harness) {
 			t.Errorf("%s: %v, want context.Canceled", name, err)
 		}
 	}
-	wantFailures(t, s, somebody, 1)
-	wantNoSlot(t, s, somebody, allow(1))
-	update(t, s, somebody, r, fail)
-	wantFailures(t, s, somebody, 2)
-	reserve(t, s, somebody, allow(1))
+	wantFailures(t, s, testName, 1)
+	wantNoSlot(t, s, testName, allow(1))
+	update(t, s, testName, r, fail)
+	wantFailures(t, s, testName, 2)
+	reserve(t, s, testName, allow(1))
 }
 
 func contextEndsWithin(t *testing.T, h Harness) {
 	s := h.open(t)
 	for n := range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, r, err := s.Reserve(ctx, somebody, allow(1))
+		_, r, err := s.Reserve(ctx, testName, allow(1))
 		if err != nil {
 			t.Fatalf("round %d: reserve: %v", n, err)
 		}
 		var running atomic.Bool
 		runs := 0
-		_, err = s.Update(ctx, somebody, r, func(a *auth.Account) ([]auth.Event, bool) {
+		_, err = s.Update(ctx, testName, r, func(a *auth.Account) ([]auth.Event, bool) {
 			running.Store(true)
 			defer running.Store(false)
-			// At once, or at the second run if there is one, which is another
-			// goroutine's then.
+			// It ends at the first run, or at the second if there is one, which then
+			// runs in another goroutine.
 			if runs++; runs > n%2 {
 				cancel()
 			}
-			for range 1000 { // time enough for Update to return too early
+			for range 1000 { // enough time for a wrong Update to return too early
 				runtime.Gosched()
 			}
 			return fail(a)
 		})
 		if running.Load() {
-			t.Fatal("update has returned and the change goes on")
+			t.Fatal("update returned while the change still ran")
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatalf("update: %v", err)
 		}
-		settle(t, s, somebody, r, fail)
-		wantFailures(t, s, somebody, n+1)
+		settle(t, s, testName, r, fail)
+		wantFailures(t, s, testName, n+1)
 		wantEvents(t, s, n+1)
 
 		// A reservation that fails has taken no slot.
 		ctx, cancel = context.WithCancel(t.Context())
-		_, r, err = s.Reserve(ctx, somebody, func(auth.Account) int { cancel(); return 1 })
+		_, r, err = s.Reserve(ctx, testName, func(auth.Account) int { cancel(); return 1 })
 		if err == nil {
-			update(t, s, somebody, r, nothing)
+			update(t, s, testName, r, nothing)
 		}
-		update(t, s, somebody, reserve(t, s, somebody, allow(1)), nothing)
+		update(t, s, testName, reserve(t, s, testName, allow(1)), nothing)
 	}
 }
 
-// contextsEndAnytime: among many that write, contexts end at arbitrary
-// moments; each settlement is retried until it succeeds and counts once.
+// contextsEndAnytime: while many callers write, contexts end at arbitrary moments. Each
+// settlement is retried until it succeeds, and counts once.
 func contextsEndAnytime(t *testing.T, h Harness) {
 	s := h.open(t)
 	const workers, each = 16, 20
@@ -100,7 +100,7 @@ func contextsEndAnytime(t *testing.T, h Harness) {
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				var returned atomic.Bool
-				runs := 0 // the race detector tells when change runs too late
+				runs := 0 // the race detector reports a change that runs too late
 				go cancel()
 				_, err = s.Update(ctx, name, r, func(a *auth.Account) ([]auth.Event, bool) {
 					runs++
@@ -130,20 +130,20 @@ func failsBefore(t *testing.T, h Harness) {
 		return
 	}
 	s := h.open(t)
-	update(t, s, somebody, 0, fail)
-	r := reserve(t, s, somebody, allow(1))
+	update(t, s, testName, 0, fail)
+	r := reserve(t, s, testName, allow(1))
 	mend := h.Break(t, s, BeforeCommit)
-	if _, err := s.Update(t.Context(), somebody, r, fail); err == nil {
+	if _, err := s.Update(t.Context(), testName, r, fail); err == nil {
 		t.Fatal("no error")
 	}
 	mend()
-	wantFailures(t, s, somebody, 1)
+	wantFailures(t, s, testName, 1)
 	wantEvents(t, s, 1)
-	wantNoSlot(t, s, somebody, allow(1))
-	settle(t, s, somebody, r, fail)
-	wantFailures(t, s, somebody, 2)
+	wantNoSlot(t, s, testName, allow(1))
+	settle(t, s, testName, r, fail)
+	wantFailures(t, s, testName, 2)
 	wantEvents(t, s, 2)
-	reserve(t, s, somebody, allow(1))
+	reserve(t, s, testName, allow(1))
 }
 
 func failsAfter(t *testing.T, h Harness) {
@@ -151,28 +151,28 @@ func failsAfter(t *testing.T, h Harness) {
 		return
 	}
 	s := h.open(t)
-	r := reserve(t, s, somebody, allow(1))
+	r := reserve(t, s, testName, allow(1))
 	mend := h.Break(t, s, AfterCommit)
-	if _, err := s.Update(t.Context(), somebody, r, fail); err == nil {
+	if _, err := s.Update(t.Context(), testName, r, fail); err == nil {
 		t.Fatal("no error")
 	}
 	mend()
-	// The guard makes it again, not knowing.
-	settle(t, s, somebody, r, fail)
-	wantFailures(t, s, somebody, 1)
+	// The guard repeats it, since it does not know the result.
+	settle(t, s, testName, r, fail)
+	wantFailures(t, s, testName, 1)
 	wantEvents(t, s, 1)
-	again := reserve(t, s, somebody, allow(1))
+	again := reserve(t, s, testName, allow(1))
 
-	// Or wants the slot back, not knowing either.
+	// Or it releases the slot, without knowing the result either.
 	mend = h.Break(t, s, AfterCommit)
-	if _, err := s.Update(t.Context(), somebody, again, fail); err == nil {
+	if _, err := s.Update(t.Context(), testName, again, fail); err == nil {
 		t.Fatal("no error")
 	}
 	mend()
-	settle(t, s, somebody, again, nothing)
-	wantFailures(t, s, somebody, 2)
+	settle(t, s, testName, again, nothing)
+	wantFailures(t, s, testName, 2)
 	wantEvents(t, s, 2)
-	reserve(t, s, somebody, allow(1))
+	reserve(t, s, testName, allow(1))
 }
 
 func fullOfUnknown(t *testing.T, h Harness) {
@@ -201,15 +201,15 @@ func fullOfUnknown(t *testing.T, h Harness) {
 	}
 	refused()
 	refused() // and the refusal takes no room
-	// Whoever has failures keeps them and goes on.
+	// A name that has failures keeps them and may have more.
 	update(t, s, "a@congthu.test", reserve(t, s, "a@congthu.test", allow(1)), fail)
 	wantFailures(t, s, "a@congthu.test", 2)
 	wantFailures(t, s, "c@congthu.test", 1)
-	// Known accounts are not bounded.
+	// The limit does not hold for known accounts.
 	update(t, s, "known@congthu.test", 0, login)
 	update(t, s, "known@congthu.test", 0, fail)
 	refused()
-	// Room is made by a login and by having nothing to remember any more.
+	// A login makes room, and so does a name with nothing left to remember.
 	update(t, s, "a@congthu.test", 0, login)
 	counted(2)
 	update(t, s, newcomer, reserve(t, s, newcomer, allow(1)), fail)
@@ -221,16 +221,16 @@ func fullOfUnknown(t *testing.T, h Harness) {
 	refused()
 	wantFailures(t, h.reopened(t, s), "b@congthu.test", 1)
 
-	// An attempt that was let through can be settled, whatever happens to the
-	// account meanwhile.
+	// An attempt that was admitted can be settled, whatever happens to the account in
+	// the meantime.
 	s = h.Open(t, Options{MaxUnknown: 1})
-	first, second := reserve(t, s, somebody, allow(2)), reserve(t, s, somebody, allow(2))
-	update(t, s, somebody, first, fail)
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	first, second := reserve(t, s, testName, allow(2)), reserve(t, s, testName, allow(2))
+	update(t, s, testName, first, fail)
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
 	refused()
-	update(t, s, somebody, second, fail)
+	update(t, s, testName, second, fail)
 	refused()
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
 	update(t, s, newcomer, 0, fail)
 }
 
@@ -252,7 +252,7 @@ func parallelNewcomers(t *testing.T, h Harness) {
 			}
 			let.Add(1)
 			if _, err := s.Update(t.Context(), name, r, fail); err != nil {
-				t.Errorf("an attempt that was let through cannot be settled: %v", err)
+				t.Errorf("an attempt that was admitted cannot be settled: %v", err)
 			}
 		})
 	}
@@ -262,17 +262,17 @@ func parallelNewcomers(t *testing.T, h Harness) {
 		t.Fatalf("list: %v", err)
 	}
 	if let.Load() != room || len(all) != room {
-		t.Fatalf("%d were let through and %d are remembered, want %d", let.Load(), len(all), room)
+		t.Fatalf("%d were admitted and %d are remembered, want %d", let.Load(), len(all), room)
 	}
 }
 
-// sharedCounters are accounts in all but what they take of the room, and that no
-// list shows them.
+// sharedCounters: shared counters behave as accounts, but they take no room and appear
+// in no list of accounts.
 func sharedCounters(t *testing.T, h Harness) {
 	const counter, another auth.Name = "@00ff", "@ff00"
 	s := h.Open(t, Options{MaxUnknown: 2})
 	update(t, s, "a@congthu.test", reserve(t, s, "a@congthu.test", allow(1)), fail)
-	// One in flight without a row takes no room either.
+	// A slot of a counter that has no row takes no room either.
 	held := reserve(t, s, another, allow(1))
 	update(t, s, "b@congthu.test", reserve(t, s, "b@congthu.test", allow(1)), fail)
 	full := func() {
@@ -280,13 +280,13 @@ func sharedCounters(t *testing.T, h Harness) {
 		if n, err := s.UnknownNames(t.Context()); n != 2 || err != nil {
 			t.Fatalf("%d unknown names, %v; want 2", n, err)
 		}
-		if _, _, err := s.Reserve(t.Context(), somebody, allow(1)); !errors.Is(err, auth.ErrFull) {
+		if _, _, err := s.Reserve(t.Context(), testName, allow(1)); !errors.Is(err, auth.ErrFull) {
 			t.Fatalf("reserve for a newcomer: %v, want ErrFull", err)
 		}
-		if _, err := s.Update(t.Context(), somebody, 0, fail); !errors.Is(err, auth.ErrFull) {
+		if _, err := s.Update(t.Context(), testName, 0, fail); !errors.Is(err, auth.ErrFull) {
 			t.Fatalf("update of a newcomer: %v, want ErrFull", err)
 		}
-		if err := s.UpdateBatch(t.Context(), []auth.Name{somebody}, fail); !errors.Is(err, auth.ErrFull) {
+		if err := s.UpdateBatch(t.Context(), []auth.Name{testName}, fail); !errors.Is(err, auth.ErrFull) {
 			t.Fatalf("update of all newcomers: %v, want ErrFull", err)
 		}
 	}
@@ -338,7 +338,7 @@ func sharedCounters(t *testing.T, h Harness) {
 			}
 		}
 	}
-	// What is emptied makes no room that was not taken.
+	// Emptying a counter makes no room, since the counter took none.
 	update(t, s, another, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true })
 	wantAccount(t, account(t, s, another), auth.Account{Name: another})
 	full()

@@ -20,8 +20,8 @@ import (
 	"congthu/auth/throttle"
 )
 
-// Rounds is how often a test with random timing is made: usual times, or more
-// when [testenv.SoakVariable] is set in the environment and there is all the time.
+// Rounds is how often a test with random timing runs: usual times, or soak times when
+// [testenv.SoakVariable] is set in the environment.
 func Rounds(usual, soak int) int {
 	if os.Getenv(testenv.SoakVariable) != "" {
 		return soak
@@ -29,20 +29,20 @@ func Rounds(usual, soak int) int {
 	return usual
 }
 
-// Cluster is a store as the gateways on it have it, for [Gateways].
+// Cluster describes the store under test and the gateways on it, for [Gateways].
 type Cluster struct {
-	// Most is how many gateways there may be at once.
+	// Most is the largest number of gateways at one time.
 	Most int
-	// Begin makes an empty store. It returns what opens it for one more gateway,
-	// and what ends it all.
+	// Begin makes an empty store. open opens the store for one more gateway; end closes
+	// everything.
 	Begin func() (open func() Member, end func())
-	// PerCrash is how many wrong passwords more than allowed may be judged when a
-	// gateway is killed that holds slots.
+	// PerCrash is how many wrong passwords above the limit may be judged for each
+	// gateway that is killed while it holds slots.
 	PerCrash int
-	// Settle waits for what gateways do by themselves. It is called often.
+	// Settle waits for the work that gateways do in the background. It is called often.
 	Settle func()
-	// Real is set where time is the machine's and not a bubble's. Whoever then
-	// waits for too long may be told to come again, and less time passes.
+	// Real is set where tests use the machine's time and not a synctest bubble's. An
+	// attempt that waits for too long may then end as Busy, and less time passes.
 	Real bool
 }
 
@@ -52,51 +52,57 @@ type Member struct {
 	// Now is the clock that the gateway should have; nil: the machine's.
 	Now func() time.Time
 	// Kill ends the store as the end of its process would. held are the slots that
-	// were taken through it; lapse returns when they have lapsed.
+	// were taken through it; lapse returns when they have expired.
 	Kill func(held map[auth.Reservation]auth.Name) (lapse func())
-	// TakeForDead makes the other processes take this one for dead, whose slots lapse,
-	// while it lives: its link is cut, or it was paused for longer than the lease.
-	// lapse returns when they have. nil where nobody can.
+	// TakeForDead makes the other processes treat this one as dead, and its slots
+	// expire, although it lives: its link is cut, or it was paused for longer than the
+	// lease. lapse returns when the slots have expired. nil where the store has no
+	// leases.
 	TakeForDead func() (lapse func())
-	// LoseSlots removes all slots that are taken, as a fail-over to a standby that has
-	// not heard of them does; nil where they cannot be lost.
+	// LoseSlots removes all slots that are taken, as a fail-over does to a standby that
+	// has not received them. nil where slots cannot be lost.
 	LoseSlots func()
 }
 
-// InDoubt counts an attempt whose gateway is gone, by the rules of the regulation.
+// InDoubt counts an attempt whose gateway has died, by the rules of the regulation.
 func InDoubt(a *auth.Account) ([]auth.Event, bool) { return rules.ReservationExpired(a, noon) }
 
 var rules = auth.DefaultRules()
 
 const tolerated = 5
 
-// Gateways drives gateways on one store with random histories: parallel guesses
-// and logins from several sources, password changes, locks and unlocks, also while
-// the mail server thinks and at another gateway than the guesses, events of the audit
-// log that reach the other gateways late, outages of the store before and after its
-// commits, commits that hang, links that are cut while a password is judged,
-// outages of the mail server, tickets that are abandoned or settled twice, clocks that
-// are set and accepted, gateways that are
-// killed and replaced, or taken for dead and alive. Some histories have a grace while
-// the store is down, some a throttle and sources that are allowed to go on. After
-// each step it checks the invariants of package auth against a mail server that
-// counts.
+// Gateways drives several gateways on one store through random histories. The steps are
 //
-// What is counted, from one reset (a login, an unlock) to the next:
+//   - parallel guesses and logins from several sources, and password changes;
+//   - locks and unlocks, also while the mail server judges, and at a gateway other than
+//     the one where the passwords are tried;
+//   - events of the audit log that reach the other gateways late;
+//   - outages of the store before and after its commits, commits that hang, and links
+//     that are cut while a password is judged;
+//   - outages of the mail server;
+//   - tickets that are abandoned or settled twice;
+//   - clocks that are set and accepted;
+//   - gateways that are killed and replaced, or treated as dead while they live.
+//
+// In some histories the gateways have a grace period for an outage of the store; in
+// some they have a throttle, and sources that an admin allows. After each step the test
+// checks the invariants of package auth against a mail server that counts.
+//
+// These figures count from one reset (a login, an unlock) to the next:
 //
 //	judged   wrong passwords at the mail server          at most tolerated + 1,
-//	                                                     and PerCrash a crash
-//	told     clients that read "wrong password"          at most what is stored
+//	                                                     and PerCrash for each crash
+//	told     replies "wrong password" to clients         at most what is stored
 //	stored   Account.Failures                            at most judged + doubts +
 //	                                                     lost + carried
-//	doubts   attempts to which the mail server gave no answer, or of which the guard
-//	         was told none
-//	lost     slots of gateways that died or were taken for dead: their attempts
+//	doubts   attempts without an answer of the mail server, or whose answer did not
+//	         reach the guard
+//	lost     slots of gateways that died or were treated as dead: their attempts
 //	         may have been judged, and count as failures in doubt
-//	carried  settlements that were owed before the reset and may come after it
+//	carried  settlements that were pending before the reset and may come after it
 //
-// A crash is a gateway that died, or was taken for dead, with slots; or a store that
-// lost all slots.
+// A crash is a gateway that died, or was treated as dead, while it held slots; or a
+// store that lost all slots.
 func Gateways(t *testing.T, c Cluster) {
 	rounds := Rounds(1, 30)
 	if !c.Real {
@@ -107,7 +113,7 @@ func Gateways(t *testing.T, c Cluster) {
 	}
 }
 
-// history is one of them.
+// history runs one random history.
 func (c Cluster) history(t *rapid.T) {
 	h := &gateways{c: c, server: &judge{current: "Mat-khau-0", delay: time.Millisecond}}
 	h.grace, h.throttled = rapid.Bool().Draw(t, "grace"), rapid.Bool().Draw(t, "throttled")
@@ -150,45 +156,45 @@ func (c Cluster) history(t *rapid.T) {
 	h.finish(t)
 }
 
-// gateways is one history.
+// gateways is the state of one history.
 type gateways struct {
 	c         Cluster
 	open      func() Member
 	server    *judge
 	all       []*gateway
-	guesses   int  // all are different
-	changes   int  // of the password
-	grace     bool // the guards have one while their store is down
+	guesses   int  // so far; each guess is a new password
+	changes   int  // of the password, so far
+	grace     bool // the guards have StoreGrace
 	throttled bool // the guards slow down sources
 
 	skew atomic.Int64 // of the clock that all share
 
 	// Since the last reset, which is a login or an unlock:
-	wrong, doubts int // what the server had counted at it
+	wrong, doubts int // the server's counters at that time
 	told          int // replies that a password was wrong
 	crashes       int // of gateways that held slots
-	lost          int // those slots
-	carried       int // settlements from before it that may come after it
+	lost          int // slots that those gateways held
+	carried       int // settlements from before the reset that may come after it
 
-	pending  []func() // slots of killed gateways that have not lapsed
-	orphans  int      // how many slots those are
+	pending  []func() // wait for slots of killed gateways to expire
+	orphans  int      // the number of those slots
 	lastSeen time.Time
 }
 
-// gateway is one guard and its store, which fails when it is told to.
+// gateway is one guard and its store, which fails as health says.
 type gateway struct {
 	*guard.Guard
 	member Member
 	stop   func()
 	skew   atomic.Int64 // of its machine's clock
 	health atomic.Int32
-	heard  int64 // the last event that it was shown
-	// forgave is set when failures were forgiven by a commit of which nobody heard.
+	heard  int64 // number of the last event that it received
+	// forgave is set when a commit forgave failures and its caller did not learn of it.
 	forgave atomic.Bool
 
 	mu   sync.Mutex
 	held map[auth.Reservation]auth.Name
-	// committed is called once, between the next commit and its caller's hearing of it.
+	// committed is called once, after the next commit and before its caller learns of it.
 	committed func()
 }
 
@@ -197,9 +203,9 @@ const (
 	well = iota
 	failsBeforeCommit
 	failsAfterCommit
-	hangsBeforeCommit // until the caller gives up
+	hangsBeforeCommit // until the caller's context ends
 	hangsAfterCommit
-	unreachable // or its gateway was killed
+	unreachable // also: its gateway was killed
 )
 
 var errHealth = errors.New("the store is not well")
@@ -264,18 +270,18 @@ func (g *gateway) Update(ctx context.Context, name auth.Name, r auth.Reservation
 	return a, nil
 }
 
-// judge is the mail server.
+// judge is the mail server. It judges passwords and counts.
 type judge struct {
 	mu            sync.Mutex
 	delay         time.Duration
 	current       string
-	earlier       []string     // what was right before
-	answer        *auth.Answer // in place of a verdict
+	earlier       []string     // passwords that were right before
+	answer        *auth.Answer // given to every password when it is set
 	asked         int
-	wrong, doubts int // verdicts on passwords that never were right; no answers
+	wrong, doubts int // wrong: verdicts on passwords that were never right; doubts: attempts without an answer
 
-	hold    chan struct{} // while it is set, verdicts wait until it is closed
-	arrived chan struct{} // and are announced
+	hold    chan struct{} // when set, verdicts wait until it is closed
+	arrived chan struct{} // receives one value for each waiting verdict
 }
 
 func (j *judge) verify(password string) auth.Verify {
@@ -306,7 +312,7 @@ func (j *judge) verify(password string) auth.Verify {
 	}
 }
 
-// within runs during while at least one of the attempts is being thought about.
+// within calls during while the mail server judges at least one of the attempts.
 func (j *judge) within(attempts, during func()) {
 	hold := make(chan struct{})
 	j.mu.Lock()
@@ -317,7 +323,7 @@ func (j *judge) within(attempts, during func()) {
 	select {
 	case <-j.arrived:
 		during()
-	case <-done: // nobody was let through to it
+	case <-done: // no attempt reached the mail server
 	}
 	j.mu.Lock()
 	j.hold = nil
@@ -326,7 +332,7 @@ func (j *judge) within(attempts, during func()) {
 	<-done
 }
 
-// plain are fingerprints without their cost.
+// plain computes fingerprints without their cost.
 type plain struct{}
 
 func (plain) Fingerprint(_ context.Context, salt []byte, p auth.Secret) ([]byte, error) {
@@ -359,7 +365,7 @@ func (h *gateways) start() {
 	rules := auth.DefaultRules()
 	rules.Dormancy.Mode, rules.Password.Mode = auth.Off, auth.Off
 	rules.Lockout.DailyFailureCap = 0
-	names := &auth.Namer{Default: somebody.Domain(), Unicode: true, Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": somebody}}
+	names := &auth.Namer{Default: testName.Domain(), Unicode: true, Aliases: map[auth.Name]auth.Name{"văn.phòng@congthu.test": testName}}
 	g.SetPolicy(guard.Policy{Names: names, Rules: rules})
 	if err := g.LearnClock(context.Background(), g.member); err != nil {
 		panic(err)
@@ -379,9 +385,9 @@ func (h *gateways) start() {
 	h.all = append(h.all, g)
 }
 
-// account is what is stored.
+// account returns the stored account.
 func (h *gateways) account(t *rapid.T) auth.Account {
-	a, err := h.all[0].member.Account(context.Background(), somebody)
+	a, err := h.all[0].member.Account(context.Background(), testName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,17 +398,17 @@ func (h *gateways) draw(t *rapid.T) *gateway {
 	return h.all[rapid.IntRange(0, len(h.all)-1).Draw(t, "gateway")]
 }
 
-// spellings of one account; the last ones are of an alias.
-var spellings = []string{string(somebody), "somebody", "SomeBody@CONGTHU.test.", "ｓｏｍｅｂｏｄｙ", "văn.phòng", "VA\u0306N.PHO\u0300NG@congthu.test"}
+// spellings are spellings of one account; the last two belong to an alias.
+var spellings = []string{string(testName), "somebody", "SomeBody@CONGTHU.test.", "ｓｏｍｅｂｏｄｙ", "văn.phòng", "VA\u0306N.PHO\u0300NG@congthu.test"}
 
-// sources are where attempts come from, the last two from one network.
+// sources are the sources of attempts. The last two are in one network.
 var sources = []netip.AddrPort{
 	netip.MustParseAddrPort("203.0.113.7:50312"), netip.MustParseAddrPort("198.51.100.9:40001"),
 	netip.MustParseAddrPort("[2001:db8:1:2::3]:40002"), netip.MustParseAddrPort("[2001:db8:1:3::4]:40003"),
 }
 
-// tries makes attempts at once from one source, on all gateways in turn, and counts
-// how they ended at each.
+// tries makes attempts at the same time from one source, on the gateways in turn, and
+// counts the outcomes at each gateway.
 func (h *gateways) tries(source netip.AddrPort, passwords []string, on ...*gateway) map[*gateway]map[auth.Outcome]int {
 	outcomes := make(map[*gateway]map[auth.Outcome]int)
 	for _, g := range on {
@@ -439,7 +445,7 @@ func (h *gateways) source(t *rapid.T) netip.AddrPort {
 	return rapid.SampledFrom(sources).Draw(t, "source")
 }
 
-// wrongOnes are as many guesses.
+// wrongOnes draws between 1 and 15 new wrong passwords.
 func (h *gateways) wrongOnes(t *rapid.T) (passwords []string) {
 	for range rapid.IntRange(1, 15).Draw(t, "guesses") {
 		h.guesses++
@@ -448,7 +454,7 @@ func (h *gateways) wrongOnes(t *rapid.T) (passwords []string) {
 	return passwords
 }
 
-// owed is how many settlements are, at each.
+// owed is the number of pending settlements at each gateway.
 func (h *gateways) owed() map[*gateway]int {
 	owed := make(map[*gateway]int)
 	for _, g := range h.all {
@@ -457,9 +463,10 @@ func (h *gateways) owed() map[*gateway]int {
 	return owed
 }
 
-// reset forgets what was before a login or an unlock. A gateway that learnt of it
-// forgives what it owes, all but what it is just writing, which may be all; of the
-// others all may count after it.
+// reset begins a new count after a login or an unlock. A gateway that learnt of the
+// reset forgives its pending settlements, except those that it is writing at that
+// moment, which may be all of them. At the other gateways all pending settlements may
+// count after it.
 func (h *gateways) reset(before map[*gateway]int, learnt func(*gateway) bool) {
 	h.server.mu.Lock()
 	h.wrong, h.doubts = h.server.wrong, h.server.doubts
@@ -474,7 +481,7 @@ func (h *gateways) reset(before map[*gateway]int, learnt func(*gateway) bool) {
 	}
 }
 
-// clear reports whether nothing stands in the way of a login.
+// clear reports whether a login can succeed: all is well and the account is not locked.
 func (h *gateways) clear(t *rapid.T) bool {
 	for _, g := range h.all {
 		if g.health.Load() != well || g.Owed() > 0 {
@@ -509,7 +516,7 @@ func (h *gateways) logIn(t *rapid.T) {
 	outcomes := h.tries(h.source(t), passwords, h.all...)
 	in := sum(outcomes, auth.Accepted)
 	for g, of := range outcomes {
-		// Who has no store, and had not heard of the lock before, cannot know.
+		// A gateway without its store that had not received the lock cannot know it.
 		if locked && of[auth.Accepted] > 0 && (!h.grace || g.health.Load() == well || g.heard >= lockSeq) {
 			t.Fatalf("I5: %v on a locked account (health %d)", outcomes, g.health.Load())
 		}
@@ -522,8 +529,8 @@ func (h *gateways) logIn(t *rapid.T) {
 	h.mayHaveReset(t, before, h.stored(outcomes), func(g *gateway) bool { return g.health.Load() == well && outcomes[g][auth.Accepted] > 0 })
 }
 
-// stored reports whether a login was accepted for certain by a gateway that could
-// write it: while its store is down one may be, which resets nothing.
+// stored reports whether a login was certainly accepted by a gateway that could write
+// it. A gateway whose store is down may accept a login too, but that resets nothing.
 func (h *gateways) stored(outcomes map[*gateway]map[auth.Outcome]int) bool {
 	for g, of := range outcomes {
 		if g.health.Load() == well && of[auth.Accepted] > 0 {
@@ -533,7 +540,7 @@ func (h *gateways) stored(outcomes map[*gateway]map[auth.Outcome]int) bool {
 	return false
 }
 
-// events are those of the audit log, the oldest first.
+// events returns the events of the audit log, the oldest first.
 func (h *gateways) events(t *rapid.T) []auth.Event {
 	events, err := h.all[0].member.Events(context.Background(), auth.EventFilter{Limit: 100_000})
 	if err != nil {
@@ -543,7 +550,7 @@ func (h *gateways) events(t *rapid.T) []auth.Event {
 	return events
 }
 
-// lockSeq is the number of the event that tells of the latest lock; 0 for none.
+// lockSeq is the number of the latest event that locked the account; 0 for none.
 func (h *gateways) lockSeq(t *rapid.T) (seq int64) {
 	for _, e := range h.events(t) {
 		if e.Kind == auth.AccountLocked || e.Kind == auth.NameLocked {
@@ -553,7 +560,7 @@ func (h *gateways) lockSeq(t *rapid.T) (seq int64) {
 	return seq
 }
 
-// hear shows a gateway at most so many of the events that it has not seen.
+// hear passes to a gateway at most this many of the events that it has not received.
 func (h *gateways) hear(t *rapid.T, g *gateway, most int) {
 	if g.health.Load() == unreachable {
 		return
@@ -571,8 +578,8 @@ func (h *gateways) hearSome(t *rapid.T) {
 	h.hear(t, h.draw(t), rapid.IntRange(1, 10).Draw(t, "events"))
 }
 
-// unlockEverywhere unlocks, and all gateways hear of it: then the owner gets in at
-// each of them, wherever the wrong passwords came from.
+// unlockEverywhere unlocks the account and passes the event to all gateways. Then the
+// owner can log in at each of them, from any source.
 func (h *gateways) unlockEverywhere(t *rapid.T) {
 	g := h.draw(t)
 	h.unlockOn(t, g)
@@ -581,11 +588,11 @@ func (h *gateways) unlockEverywhere(t *rapid.T) {
 	}
 	before, clear, source := h.owed(), h.clear(t), h.source(t)
 	if !clear || h.account(t).Failures > 0 {
-		t.Skip("something stands in the way")
+		t.Skip("a login cannot succeed now")
 	}
 	var outcomes map[*gateway]map[auth.Outcome]int
 	for range 100 {
-		h.c.Settle() // the throttle may forgive a little later
+		h.c.Settle() // the throttle may forgive with a short delay
 		outcomes = h.tries(source, slices.Repeat([]string{h.server.current}, len(h.all)), h.all...)
 		if !h.c.Real || sum(outcomes, auth.Throttled) == 0 {
 			break
@@ -593,25 +600,25 @@ func (h *gateways) unlockEverywhere(t *rapid.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := sum(outcomes, auth.Accepted); n != len(h.all) {
-		t.Fatalf("unlocked, and %v with the right password", outcomes)
+		t.Fatalf("%v with the right password after an unlock", outcomes)
 	}
 	h.mayHaveReset(t, before, true, func(*gateway) bool { return true })
 }
 
-// lockThenCut locks at some gateway, perhaps just when a login at another has been
-// committed, and then the latter cannot reach its store: it has heard of the lock, so
-// what it knew before must not let anybody in.
+// lockThenCut locks at one gateway, perhaps just after a login at another has been
+// committed. Then the other gateway, which has received the lock, cannot reach its
+// store: the password that it knew must not be accepted any more.
 func (h *gateways) lockThenCut(t *rapid.T) {
 	g, by, source := h.draw(t), h.draw(t), h.source(t)
 	before, health := h.owed(), g.health.Load()
 	if health != well || by.health.Load() != well {
-		t.Skip("they are not well")
+		t.Skip("a store is not well")
 	}
 	var err error
 	locked := make(chan struct{})
 	lock := func() {
 		defer close(locked)
-		_, err = by.Lock(context.Background(), somebody, anAct)
+		_, err = by.Lock(context.Background(), testName, anAct)
 	}
 	amid := rapid.Bool().Draw(t, "when a login was committed")
 	if amid {
@@ -628,13 +635,13 @@ func (h *gateways) lockThenCut(t *rapid.T) {
 	missed := g.committed != nil
 	g.committed = nil
 	g.mu.Unlock()
-	if !amid || missed { // the login had nothing to write
+	if !amid || missed { // the login wrote nothing
 		lock()
 	}
-	<-locked // what else was committed may have done it
+	<-locked // another commit may have called it
 	h.mayHaveReset(t, before, h.stored(outcomes), func(o *gateway) bool { return o == g && outcomes[g][auth.Accepted] > 0 })
 	if err != nil {
-		return // locked before
+		return // it was locked already
 	}
 	if by != g {
 		h.hear(t, g, 100_000)
@@ -643,14 +650,14 @@ func (h *gateways) lockThenCut(t *rapid.T) {
 	outcomes = h.tries(source, slices.Repeat([]string{h.server.current}, 3), g)
 	g.health.Store(health)
 	if sum(outcomes, auth.Accepted) > 0 {
-		t.Fatalf("I5: %v without the store, on an account whose lock was heard of", outcomes)
+		t.Fatalf("I5: %v without the store, on an account whose lock the gateway had received", outcomes)
 	}
 }
 
-// allowSource lets a source go on. It lifts no account's own limit.
+// allowSource lets a source go on. It does not lift the limit of any account.
 func (h *gateways) allowSource(t *rapid.T) {
 	if !h.throttled {
-		t.Skip("none is slowed down")
+		t.Skip("this history has no throttle")
 	}
 	_, err := h.draw(t).AllowSource(context.Background(), h.source(t).Addr(), 4*time.Hour, anAct)
 	if err != nil && !errors.Is(err, errHealth) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, auth.ErrNothingToDo) {
@@ -658,8 +665,8 @@ func (h *gateways) allowSource(t *rapid.T) {
 	}
 }
 
-// cut makes the store of a gateway unreachable while the mail server judges what it
-// has asked, and reachable again.
+// cut makes the store of a gateway unreachable while the mail server judges its
+// attempts, and reachable again.
 func (h *gateways) cut(t *rapid.T) {
 	g := h.draw(t)
 	passwords, source := h.wrongOnes(t), h.source(t)
@@ -674,16 +681,16 @@ func (h *gateways) cut(t *rapid.T) {
 	})
 	h.told += sum(outcomes, auth.WrongPassword)
 	if rapid.Bool().Draw(t, "for long") {
-		return // the store's health is drawn anew some time
+		return // a later step draws the store's health again
 	}
 	g.health.Store(health)
 }
 
-// takeForDead is a gateway that was paused for longer than the lease.
+// takeForDead treats a gateway as dead, as if it was paused for longer than the lease.
 func (h *gateways) takeForDead(t *rapid.T) {
 	g := h.draw(t)
 	if g.member.TakeForDead == nil {
-		t.Skip("nobody can")
+		t.Skip("the store has no leases")
 	}
 	passwords, source := h.wrongOnes(t), h.source(t)
 	var outcomes map[*gateway]map[auth.Outcome]int
@@ -691,9 +698,9 @@ func (h *gateways) takeForDead(t *rapid.T) {
 	h.told += sum(outcomes, auth.WrongPassword)
 }
 
-// declareDead lets the slots of a gateway lapse that lives. It costs what a crash
-// costs, but only once until it has written what it has heard: until then it asks no
-// more.
+// declareDead lets the slots of a live gateway expire. It costs what a crash costs, but
+// only once until the gateway has written its verdicts: until then it does not ask the
+// mail server again.
 func (h *gateways) declareDead(g *gateway) {
 	g.mu.Lock()
 	held := len(g.held)
@@ -710,14 +717,14 @@ func (h *gateways) declareDead(g *gateway) {
 func (h *gateways) loseSlots(t *rapid.T) {
 	g := h.draw(t)
 	if g.member.LoseSlots == nil {
-		t.Skip("they cannot be lost")
+		t.Skip("the store cannot lose slots")
 	}
 	passwords, source := h.wrongOnes(t), h.source(t)
 	var outcomes map[*gateway]map[auth.Outcome]int
 	h.server.within(func() { outcomes = h.tries(source, passwords, g) }, func() {
 		for _, o := range h.all {
 			o.mu.Lock()
-			h.crashes += len(o.held) // each may be asked about once more
+			h.crashes += len(o.held) // each slot may be used once more
 			h.lost += len(o.held)
 			o.mu.Unlock()
 		}
@@ -726,22 +733,22 @@ func (h *gateways) loseSlots(t *rapid.T) {
 	h.told += sum(outcomes, auth.WrongPassword)
 }
 
-// acceptClocks sets all clocks right and says so.
+// acceptClocks sets all clocks right and accepts them at each gateway.
 func (h *gateways) acceptClocks(t *rapid.T) {
 	h.skew.Store(0)
 	for _, g := range h.all {
 		g.skew.Store(0)
 	}
-	h.lastSeen = time.Time{} // it may have been in the future
+	h.lastSeen = time.Time{} // the last login may be in the future
 	for _, g := range h.all {
 		_, err := g.AcceptClock(context.Background(), g.dated(), anAct, false)
 		if err == nil && !g.Suspicion().IsZero() {
-			t.Fatalf("the clock was accepted, and is suspect: %v", g.Suspicion())
+			t.Fatalf("the clock was accepted but is still suspect: %v", g.Suspicion())
 		}
 	}
 }
 
-// dated is the store of a gateway as its health lets it be.
+// dated returns the store of a gateway, which fails as its health says.
 func (g *gateway) dated() auth.DatedStore { return datedStore{g} }
 
 type datedStore struct{ g *gateway }
@@ -760,10 +767,11 @@ func (d datedStore) Events(ctx context.Context, want auth.EventFilter) ([]auth.E
 	return d.g.member.Events(ctx, want)
 }
 
-// mayHaveReset resets if something happened of which nobody learnt as well.
+// mayHaveReset resets if a login or an unlock took effect, also when its caller did not
+// learn of it.
 func (h *gateways) mayHaveReset(t *rapid.T, before map[*gateway]int, sure bool, learnt func(*gateway) bool) {
 	for _, g := range h.all {
-		sure = g.forgave.Swap(false) || sure // and a lock, or failures, may have come after it
+		sure = g.forgave.Swap(false) || sure // a lock, or failures, may have come after it
 	}
 	if a := h.account(t); sure || a.Failures == 0 && a.Lock.Cause == auth.NotLocked {
 		h.reset(before, learnt)
@@ -772,7 +780,7 @@ func (h *gateways) mayHaveReset(t *rapid.T, before map[*gateway]int, sure bool, 
 
 func (h *gateways) oldPassword(t *rapid.T) {
 	if len(h.server.earlier) == 0 {
-		t.Skip("there is none")
+		t.Skip("there is no earlier password")
 	}
 	var passwords []string
 	for range rapid.IntRange(1, 15).Draw(t, "tries") {
@@ -784,15 +792,15 @@ func (h *gateways) oldPassword(t *rapid.T) {
 	}
 }
 
-// change changes the password at the mail server, when the present one is known.
+// change changes the password at the mail server, if the store knows the present one.
 func (h *gateways) change(t *rapid.T) {
 	p := h.account(t).Password
 	known, _ := plain{}.Fingerprint(context.Background(), p.Salt, auth.NewSecret(h.server.current))
 	if latest, _ := p.Latest(); len(latest) == 0 || string(latest) != string(known) {
-		t.Skip("nobody has seen it")
+		t.Skip("the password has not been used yet")
 	}
 	if len(p.Known) == auth.MaxPasswords {
-		t.Skip("the next might not be remembered")
+		t.Skip("no room to remember the next password")
 	}
 	h.changes++
 	h.server.earlier, h.server.current = append(h.server.earlier, h.server.current), fmt.Sprint("Mat-khau-", h.changes)
@@ -804,15 +812,15 @@ func (h *gateways) unlock(t *rapid.T) { h.unlockOn(t, h.draw(t)) }
 
 func (h *gateways) unlockOn(t *rapid.T, g *gateway) {
 	before := h.owed()
-	_, err := g.Unlock(context.Background(), somebody, anAct)
+	_, err := g.Unlock(context.Background(), testName, anAct)
 	h.mayHaveReset(t, before, err == nil, func(o *gateway) bool { return err == nil && o == g })
 }
 
 func (h *gateways) lock(t *rapid.T) {
 	g := h.draw(t)
-	_, err := g.Lock(context.Background(), somebody, anAct)
+	_, err := g.Lock(context.Background(), testName, anAct)
 	if a := h.account(t); err == nil && a.Lock.Cause == auth.NotLocked {
-		t.Fatalf("I5: locked, and %+v", a.Lock)
+		t.Fatalf("I5: after a lock the account has %+v", a.Lock)
 	}
 }
 
@@ -822,7 +830,7 @@ func (h *gateways) lockWithin(t *rapid.T) {
 	locked := false
 	source := h.source(t)
 	h.server.within(func() { outcomes = h.tries(source, passwords, on) }, func() {
-		_, err := h.draw(t).Lock(context.Background(), somebody, anAct)
+		_, err := h.draw(t).Lock(context.Background(), testName, anAct)
 		locked = err == nil
 	})
 	in := sum(outcomes, auth.Accepted)
@@ -847,11 +855,11 @@ func (h *gateways) kill(t *rapid.T) {
 	passwords, source := h.wrongOnes(t), h.source(t)
 	var outcomes map[*gateway]map[auth.Outcome]int
 	h.server.within(func() { outcomes = h.tries(source, passwords, g) }, func() {
-		h.c.Settle() // others wait by now
+		h.c.Settle() // by now the other attempts wait
 		g.health.Store(unreachable)
 	})
 	g.health.Store(unreachable)
-	h.told += sum(outcomes, auth.WrongPassword) // by those that were too quick
+	h.told += sum(outcomes, auth.WrongPassword) // attempts that ended before the kill
 	g.stop()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -860,7 +868,7 @@ func (h *gateways) kill(t *rapid.T) {
 	}
 	h.all = append(h.all[:i], h.all[i+1:]...)
 	h.orphans += len(g.held)
-	h.lost += len(g.held) // nobody knows whether the mail server has judged them
+	h.lost += len(g.held) // the mail server may have judged them
 	h.pending = append(h.pending, g.member.Kill(g.held))
 	h.start()
 	if rapid.Bool().Draw(t, "noticed at once") {
@@ -868,7 +876,7 @@ func (h *gateways) kill(t *rapid.T) {
 	}
 }
 
-// lapse waits until the slots of killed gateways have.
+// lapse waits until the slots of killed gateways have expired.
 func (h *gateways) lapse() {
 	for _, lapse := range h.pending {
 		lapse()
@@ -912,7 +920,7 @@ func (h *gateways) setClock(t *rapid.T) {
 	}
 }
 
-// check is what must hold after every step.
+// check checks what must hold after every step.
 func (h *gateways) check(t *rapid.T) {
 	h.c.Settle()
 	a := h.account(t)
@@ -923,10 +931,10 @@ func (h *gateways) check(t *rapid.T) {
 		t.Fatalf("I1: %d wrong passwords were judged, want at most %d", judged, most)
 	}
 	if a.Failures < min(h.told, tolerated+1) {
-		t.Fatalf("I3: %d failures are stored, %d were told", a.Failures, h.told)
+		t.Fatalf("I3: %d failures are stored, %d replies said wrong password", a.Failures, h.told)
 	}
 	if h.crashes == 0 && h.orphans == 0 && judged > tolerated && h.settled() && a.Lock.Cause == auth.NotLocked {
-		t.Fatalf("I3: %d wrong passwords were judged, and it is not locked", judged)
+		t.Fatalf("I3: %d wrong passwords were judged, but the account is not locked", judged)
 	}
 	if a.Failures > judged+doubts+h.lost+h.carried {
 		t.Fatalf("I4: %d failures are stored, %d were judged wrong, %d in doubt, %d lost, %d from before",
@@ -941,7 +949,7 @@ func (h *gateways) check(t *rapid.T) {
 	h.lastSeen = a.LastLogin
 }
 
-// settled reports whether nothing is owed.
+// settled reports whether no settlement is pending.
 func (h *gateways) settled() bool {
 	for _, n := range h.owed() {
 		if n > 0 {
@@ -951,7 +959,7 @@ func (h *gateways) settled() bool {
 	return true
 }
 
-// finish is what must hold when everything is well again.
+// finish checks what must hold when everything is well again.
 func (h *gateways) finish(t *rapid.T) {
 	if _, err := h.all[0].member.Verify(context.Background(), nil); err != nil {
 		t.Fatal(err)
@@ -969,7 +977,7 @@ func (h *gateways) finish(t *rapid.T) {
 	time.Sleep(5 * time.Minute) // longer than a lease
 	h.check(t)
 	if !h.settled() {
-		t.Fatalf("all is well, and %v settlements are owed", h.owed())
+		t.Fatalf("all is well, but %v settlements are pending", h.owed())
 	}
 	for _, g := range h.all {
 		h.hear(t, g, 100_000)

@@ -14,9 +14,8 @@ import (
 	"congthu/auth"
 )
 
-// histories drives a store and the model with the same random histories, one
-// step after the other, and compares what they say. The number of a history is
-// its seed.
+// histories runs the same random histories on a store and on the model, step by step,
+// and compares their answers. The number of a history is its seed.
 func histories(t *testing.T, h Harness) {
 	for seed := range uint64(Rounds(5, 50)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -43,7 +42,7 @@ type driver struct {
 	steps int
 }
 
-// held is a reservation, of the store and of the model.
+// held is a reservation of the store and the same one of the model.
 type held struct {
 	name         auth.Name
 	store, model auth.Reservation
@@ -62,7 +61,7 @@ func (d *driver) step() {
 		if err == nil {
 			d.held = append(d.held, held{name, r, q})
 		}
-	case n < 12 && len(d.held) > 0: // and keep it at times, to settle it again
+	case n < 12 && len(d.held) > 0: // sometimes keep it, to settle it again
 		i := d.rand.IntN(len(d.held))
 		if d.update(d.held[i]) == nil && d.rand.IntN(4) > 0 {
 			d.held = slices.Delete(d.held, i, i+1)
@@ -71,7 +70,7 @@ func (d *driver) step() {
 		d.update(held{name: name})
 	case n < 17:
 		d.store = d.h.reopened(d.T, d.store)
-		// Reservations may end with the process, and may not: let them end.
+		// Reservations may end with the process or may not: release them all first.
 		for _, h := range d.held {
 			update(d.T, d.model, h.name, h.model, nothing)
 			update(d.T, d.store, h.name, h.store, nothing)
@@ -84,7 +83,7 @@ func (d *driver) step() {
 	}
 }
 
-// updateBatch makes a random change of some accounts in both.
+// updateBatch makes the same random change of some accounts in both.
 func (d *driver) updateBatch() {
 	d.Helper()
 	var names []auth.Name
@@ -106,7 +105,7 @@ func (d *driver) updateBatch() {
 	}
 }
 
-// update makes one random change in both.
+// update makes the same random change in both.
 func (d *driver) update(h held) error {
 	d.Helper()
 	at := noon.Add(time.Duration(d.steps) * time.Minute)
@@ -126,7 +125,7 @@ func (d *driver) update(h held) error {
 	return err
 }
 
-// same compares what the store answered with what the model did.
+// same compares the store's answer with the model's.
 func (d *driver) same(what string, got, want auth.Account, err, wrong error) {
 	d.Helper()
 	if (err == nil) != (wrong == nil) || errors.Is(err, auth.ErrNoSlot) != errors.Is(wrong, auth.ErrNoSlot) ||

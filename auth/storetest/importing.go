@@ -12,8 +12,7 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// give is how an import changes an account: what it says is so afterwards, and
-// is not said again.
+// give is the change of an import: it sets the account, and a second run writes nothing.
 func give(a *auth.Account) ([]auth.Event, bool) {
 	if a.Unit == "Sở Nội vụ" {
 		return nil, false
@@ -28,12 +27,13 @@ func give(a *auth.Account) ([]auth.Event, bool) {
 func numbered(n int) []auth.Name {
 	names := make([]auth.Name, n)
 	for i := range names {
-		names[i] = auth.Name(fmt.Sprintf("n%d@congthu.test", i*7919%n)) // not in their order
+		names[i] = auth.Name(fmt.Sprintf("n%d@congthu.test", i*7919%n)) // not in the order of names
 	}
 	return names
 }
 
-// updateBatch changes accounts in one transaction; want of them are written.
+// updateBatch changes accounts in one transaction and checks that want of them were
+// written.
 func updateBatch(t *testing.T, s Store, names []auth.Name, change auth.Change, want int) {
 	t.Helper()
 	if n, err := counted(t.Context(), s, names, change); err != nil || n != want {
@@ -41,9 +41,9 @@ func updateBatch(t *testing.T, s Store, names []auth.Name, change auth.Change, w
 	}
 }
 
-// counted is UpdateBatch, and how many accounts the change wrote.
+// counted calls UpdateBatch and counts the accounts that the change wrote.
 func counted(ctx context.Context, s auth.Importer, names []auth.Name, change auth.Change) (n int, err error) {
-	written := make(map[auth.Name]bool) // in the latest run for each
+	written := make(map[auth.Name]bool) // by the latest run for each name
 	err = s.UpdateBatch(ctx, names, func(a *auth.Account) ([]auth.Event, bool) {
 		name := a.Name
 		events, write := change(a)
@@ -88,12 +88,12 @@ func manyChanges(t *testing.T, h Harness) {
 	updateBatch(t, s, nil, give, 0)
 	updateBatch(t, s, []auth.Name{"nobody@congthu.test"}, nothing, 0)
 	wantEvents(t, s, 5)
-	// Whatever else is written then is chained to it.
-	update(t, s, somebody, 0, fail)
+	// A later event is chained to those of the batch.
+	update(t, s, testName, 0, fail)
 	wantEvents(t, s, 6)
 }
 
-// manyTakenAway: many changes can make names unknown again, and forgotten.
+// manyTakenAway: a batch can make accounts unknown again, and remove them.
 func manyTakenAway(t *testing.T, h Harness) {
 	s := h.Open(t, Options{MaxUnknown: 2})
 	names := numbered(5)
@@ -109,14 +109,14 @@ func manyTakenAway(t *testing.T, h Harness) {
 	wantFailures(t, s, names[0], 2)
 	wantFailures(t, s, names[1], 1)
 	wantFailures(t, s, names[2], 0)
-	// Known names need no room, and leave it.
+	// Known names need no room, and make room when they become known.
 	updateBatch(t, s, names, give, 5)
 	updateBatch(t, s, []auth.Name{"x@congthu.test", "y@congthu.test"}, fail, 2)
 	wantEvents(t, s, 5+1+2+5+2)
 }
 
-// manyButOne: a change that cannot be made is an error, and the others of its
-// batch are made; the same batch again does the rest.
+// manyButOne: a change that fails is an error, and the others of its batch are written;
+// the same batch again does the rest.
 func manyButOne(t *testing.T, h Harness) {
 	s := h.open(t)
 	names := numbered(200)
@@ -163,23 +163,23 @@ func manyBroken(t *testing.T, h Harness) {
 	names := numbered(200)
 	mend := h.Break(t, s, BeforeCommit)
 	if err := s.UpdateBatch(t.Context(), names, give); err == nil {
-		t.Fatal("a store that is broken reports no error")
+		t.Fatal("a broken store reports no error")
 	}
 	mend()
 	wantNoneGiven(t, s, names, 0)
-	update(t, s, somebody, 0, fail) // and goes on
+	update(t, s, testName, 0, fail) // the store works again
 	mend = h.Break(t, s, AfterCommit)
 	err := s.UpdateBatch(t.Context(), names, give)
 	mend()
-	t.Log("of a commit in doubt:", err) // a store may make them again by itself, and find out
+	t.Log("of a commit in doubt:", err) // a store may repeat the changes by itself and learn the result
 	updateBatch(t, s, names, give, 0)
 	wantEvents(t, s, 1+len(names))
-	update(t, s, somebody, 0, fail)
+	update(t, s, testName, 0, fail)
 	wantEvents(t, s, 1+len(names)+1)
 }
 
-// manyBesideOthers: logins go on while many accounts are changed, and neither
-// undoes the other.
+// manyBesideOthers: logins go on while many accounts are changed, and neither undoes the
+// other.
 func manyBesideOthers(t *testing.T, h Harness) {
 	s := h.open(t)
 	stores := h.replicas(t, s)
@@ -192,7 +192,7 @@ func manyBesideOthers(t *testing.T, h Harness) {
 		wg.Go(func() {
 			<-begin
 			for n := range each {
-				name := names[(n*131+i)%40] // some of them again and again
+				name := names[(n*131+i)%40] // some of them repeatedly
 				r := auth.Reservation(0)
 				if n%2 == 0 {
 					var err error
@@ -225,7 +225,7 @@ func manyBesideOthers(t *testing.T, h Harness) {
 		if a.Unit != "Sở Nội vụ" || !a.Known() {
 			t.Fatalf("%s was left out: %+v", name, a)
 		}
-		reserve(t, s, name, tolerate(a.Failures+1)) // no slot is left taken
+		reserve(t, s, name, tolerate(a.Failures+1)) // no slot is still taken
 	}
 	if failures != 8*each {
 		t.Errorf("%d failures, want %d", failures, 8*each)
@@ -233,16 +233,16 @@ func manyBesideOthers(t *testing.T, h Harness) {
 	wantEvents(t, s, 8*each+len(names))
 }
 
-// manyInFlight: an attempt that is under way when its name becomes an account is
-// settled as any other.
+// manyInFlight: an attempt in progress while its name becomes an account is settled like
+// any other.
 func manyInFlight(t *testing.T, h Harness) {
 	s := h.Open(t, Options{MaxUnknown: 1})
-	r := reserve(t, s, somebody, allow(1))
-	updateBatch(t, s, []auth.Name{somebody}, give, 1)
-	wantNoSlot(t, s, somebody, allow(1))
-	update(t, s, somebody, r, fail)
-	wantFailures(t, s, somebody, 1)
-	reserve(t, s, somebody, tolerate(2))
-	// Its place among the unknown names is free.
+	r := reserve(t, s, testName, allow(1))
+	updateBatch(t, s, []auth.Name{testName}, give, 1)
+	wantNoSlot(t, s, testName, allow(1))
+	update(t, s, testName, r, fail)
+	wantFailures(t, s, testName, 1)
+	reserve(t, s, testName, tolerate(2))
+	// Its place among the unknown names is free again.
 	update(t, s, "other@congthu.test", 0, fail)
 }

@@ -15,12 +15,12 @@ import (
 	"congthu/auth/guard"
 )
 
-// fromList is what a list says of one account.
+// fromList is one account of the list.
 func fromList(address string) auth.Imported {
 	return auth.Imported{Name: auth.Name(address), Unit: "UBND xã Minh Hưng", Registered: noon.AddDate(0, 0, -365), LastLogin: noon}
 }
 
-// List is one of as many accounts as it takes to be killed between two batches.
+// List returns enough accounts for a process to be killed between two batches.
 func List() []auth.Imported {
 	list := make([]auth.Imported, 1200)
 	for i := range list {
@@ -37,21 +37,20 @@ func Import(ctx context.Context, s Store, list []auth.Imported, progress func(do
 		guard.ImportOptions{Digest: fmt.Sprintf("%064x", len(list)), Progress: progress})
 }
 
-// InterruptedImport kills processes that import [List], in the middle of it, and
-// finishes it by another that is not killed. child starts one, which says "done
-// N" after each batch and "finished" at the end; open opens the store that it
-// imports into, and another that is empty. close is called before the next child
-// starts.
+// InterruptedImport kills processes in the middle of an import of [List], and then
+// completes the import with one that is not killed. child starts a process, which writes
+// "done N" after each batch and "finished" at the end. open opens the store that the
+// children import into, or an empty one. close is called before the next child starts.
 func InterruptedImport(t *testing.T, child func() (*exec.Cmd, *bufio.Scanner), open func(empty bool) (s Store, close func())) {
 	list := List()
 	kills := Rounds(2, 20)
 	for n := range kills {
 		process, said := child()
-		// The n-th is killed at a batch that those before it have not reached.
+		// The n-th process is killed at a batch that those before it have not reached.
 		want := fmt.Sprintf("done %d", (1+n%4)*200)
 		for said.Scan() && said.Text() != want {
 			if said.Text() == "finished" {
-				t.Fatal("it was finished before it was killed")
+				t.Fatal("the import finished before the process was killed")
 			}
 		}
 		time.Sleep(rand.N(20 * time.Millisecond))
@@ -62,13 +61,13 @@ func InterruptedImport(t *testing.T, child func() (*exec.Cmd, *bufio.Scanner), o
 		s, shut := open(false)
 		begun, err := guard.UnfinishedImports(t.Context(), s)
 		if err != nil || len(begun) != 1 {
-			t.Fatalf("after SIGKILL %d imports are known as not finished, %v; want 1", len(begun), err)
+			t.Fatalf("after SIGKILL %d imports are listed as unfinished, %v; want 1", len(begun), err)
 		}
 		if mark, _ := begun[0].List(); mark.Accounts != len(list) || begun[0].Reason != "theo công văn 12/CV" {
-			t.Fatalf("what is known of it: %+v", begun[0])
+			t.Fatalf("the unfinished import is listed as %+v", begun[0])
 		}
 		if imported := importedOnce(t, s); imported < 200 || imported == len(list) {
-			t.Fatalf("%d accounts are imported: it was not killed in the middle", imported)
+			t.Fatalf("%d accounts are imported: the process was not killed in the middle", imported)
 		}
 		shut()
 	}
@@ -82,7 +81,7 @@ func InterruptedImport(t *testing.T, child func() (*exec.Cmd, *bufio.Scanner), o
 		t.Fatal(err)
 	}
 	if begun, err := guard.UnfinishedImports(t.Context(), s); err != nil || len(begun) != 0 {
-		t.Fatalf("not finished: %+v, %v", begun, err)
+		t.Fatalf("unfinished imports: %+v, %v", begun, err)
 	}
 	if n := importedOnce(t, s); n != len(list) {
 		t.Fatalf("%d accounts have an event, want %d", n, len(list))
@@ -95,8 +94,8 @@ func InterruptedImport(t *testing.T, child func() (*exec.Cmd, *bufio.Scanner), o
 	}
 }
 
-// importedOnce counts the accounts that have an event of an import, and fails where
-// one has two.
+// importedOnce counts the accounts that have an event of an import, and fails if an
+// account has two.
 func importedOnce(t *testing.T, s Store) int {
 	t.Helper()
 	events, err := s.Events(t.Context(), auth.EventFilter{Kinds: []auth.EventKind{auth.AccountImported}, Limit: 10_000})

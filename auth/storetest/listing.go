@@ -61,23 +61,23 @@ func chainedEvents(t *testing.T, h Harness) {
 
 func noGap(t *testing.T, h Harness) {
 	s := h.Open(t, Options{MaxUnknown: 1})
-	update(t, s, somebody, 0, fail)
+	update(t, s, testName, 0, fail)
 	ctx := t.Context()
 	for range 3 {
-		s.Update(ctx, "other@congthu.test", 0, fail) // no room
-		s.Update(ctx, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { fail(a); panic("spilt milk") })
-		s.Update(ctx, somebody, 1_000_000, fail) // settled before
-		s.Update(ctx, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { e, _ := fail(a); return e, false })
-		update(t, s, somebody, 0, fail)
+		s.Update(ctx, "other@congthu.test", 0, fail) // refused: no room
+		s.Update(ctx, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { fail(a); panic("spilt milk") })
+		s.Update(ctx, testName, 1_000_000, fail) // a reservation that was settled before
+		s.Update(ctx, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { e, _ := fail(a); return e, false })
+		update(t, s, testName, 0, fail)
 	}
 	wantEvents(t, s, 4)
-	wantFailures(t, s, somebody, 4)
+	wantFailures(t, s, testName, 4)
 }
 
 func clockGoesBack(t *testing.T, h Harness) {
 	s := h.open(t)
 	for _, d := range []time.Duration{0, time.Hour, -48 * time.Hour, 0, -1 * time.Microsecond} {
-		update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 			e, _ := fail(a)
 			e[0].At = noon.Add(d)
 			a.LastLogin = noon.Add(d)
@@ -95,7 +95,7 @@ func clockGoesBack(t *testing.T, h Harness) {
 		}
 	}
 	if events[2].At != noon.Add(-48*time.Hour) {
-		t.Fatalf("event %+v has another time than it was given", events[2])
+		t.Fatalf("event %+v does not have the time that the change set", events[2])
 	}
 }
 
@@ -140,8 +140,9 @@ func filteredEvents(t *testing.T, h Harness) {
 	}
 }
 
-// populate makes accounts 0 to n-1: every 2nd locked, every 3rd revoked, every
-// 5th unknown, each a day idler and with an older password than the one before.
+// populate makes accounts 0 to n-1: every 2nd is locked, every 3rd revoked, every 5th
+// unknown; each has a last login one day earlier and an older password than the one
+// before.
 func populate(t testing.TB, s Store, n int) []auth.Account {
 	t.Helper()
 	all := make([]auth.Account, n)
@@ -271,7 +272,7 @@ func eachAccount(t *testing.T, h Harness) {
 	var seen []auth.Name
 	err := s.Each(t.Context(), func(a auth.Account) error {
 		seen = append(seen, a.Name)
-		// As the sweep does.
+		// Change the account during Each, as the sweep does.
 		update(t, s, a.Name, 0, func(a *auth.Account) ([]auth.Event, bool) { a.Revocation.At = noon; return nil, true })
 		return nil
 	})
@@ -289,16 +290,16 @@ func eachAccount(t *testing.T, h Harness) {
 		return nil
 	})
 	if !errors.Is(err, errWanted) || visits != 3 {
-		t.Fatalf("each went on for %d accounts and returned %v", visits, err)
+		t.Fatalf("each visited %d accounts and returned %v", visits, err)
 	}
 }
 
-// populated is how many accounts [populate] makes before [Harness].Fill goes on: a
-// multiple of all that makes them differ.
+// populated is the number of accounts that [populate] makes before [Harness].Fill
+// continues: a multiple of every period in which they differ.
 const populated = 420
 
-// filled returns a store with n accounts, alike in what matters to those that
-// populate makes.
+// filled returns a store with n accounts that are like those of populate in all that
+// matters.
 func (h Harness) filled(t testing.TB, s Store, n int) Store {
 	t.Helper()
 	if h.Fill == nil {

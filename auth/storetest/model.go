@@ -16,20 +16,19 @@ import (
 	"congthu/auth/audit"
 )
 
-// Model is the reference store: everything in maps under one mutex, small
-// enough to be seen to be right. Other stores are compared with it, and tests
-// of the rules use it where durability does not matter. The zero Model is
-// empty and ready.
+// Model is the reference store: all data is in maps under one mutex, so little code that
+// it can be seen to be right. Other stores are compared with it, and tests of the rules
+// use it where durability does not matter. The zero Model is empty and ready.
 type Model struct {
-	// MaxUnknown bounds the names that nobody ever logged in with; 0 is no bound.
+	// MaxUnknown is the largest number of names without a login; 0: no limit.
 	MaxUnknown int
 
-	// Fail, when set, is called at the start of every operation; an error ends
-	// the operation there, as if the store could not be reached.
+	// Fail, when set, is called at the start of every operation; an error ends the
+	// operation there, as if the store could not be reached.
 	Fail func(auth.StoreOp) error
-	// FailAfter, when set, is called after an operation that went well: its
-	// error goes to the caller, as if the answer had been lost. What Update did
-	// is done; Reserve gives its slot back, since nobody learnt of it.
+	// FailAfter, when set, is called after an operation that succeeded: its error goes
+	// to the caller, as if the answer had been lost. What Update did is done; Reserve
+	// gives its slot back, since no caller has it.
 	FailAfter func(auth.StoreOp) error
 
 	mu       sync.Mutex
@@ -41,7 +40,7 @@ type Model struct {
 	last     auth.Reservation
 }
 
-// lapsed is a slot whose gateway was taken for dead.
+// lapsed is a slot that expired because its gateway was treated as dead.
 type lapsed struct {
 	name    auth.Name
 	counted bool // as a failure
@@ -90,7 +89,7 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 		if r != 0 && !isLate {
 			switch holder, taken := m.taken[r]; {
 			case !taken:
-				return a, nil // settled before
+				return a, nil // it was settled before
 			case holder != name:
 				return a, errors.New("the reservation is another account's")
 			}
@@ -101,7 +100,7 @@ func (m *Model) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 			return a, err
 		}
 		if late.counted && changed.Failures > a.Failures {
-			write = false // it was counted when the slot lapsed
+			write = false // it was counted when the slot expired
 		}
 		if write {
 			changed.Name = name
@@ -122,9 +121,9 @@ func (m *Model) Taken() map[auth.Reservation]auth.Name {
 	return maps.Clone(m.taken)
 }
 
-// Lapse makes a slot lapse, as when a gateway is taken for dead that others do not
-// hear of: it is free, change tells what it counts as, and its gateway may be alive
-// and settle it yet.
+// Lapse makes a slot expire, as when the other gateways treat its gateway as dead: the
+// slot is free, and change says how it counts. Its gateway may still live and settle it
+// later.
 func (m *Model) Lapse(r auth.Reservation, change auth.Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -193,7 +192,7 @@ func (m *Model) write(a auth.Account, events []auth.Event) error {
 	return nil
 }
 
-// link is an event as a place in the chain.
+// link is the place of an event in the chain.
 func link(e auth.Event) audit.Head { return audit.Head{Seq: e.Seq, Hash: e.Hash, At: e.At} }
 
 // Each implements [Store].
@@ -308,7 +307,7 @@ func (m *Model) Alone(ctx context.Context, _ string, f func(context.Context) err
 	return true, f(ctx)
 }
 
-// do runs one operation under the lock, between the failures asked for.
+// do runs one operation under the lock, between Fail and FailAfter.
 func do[T any](m *Model, ctx context.Context, op auth.StoreOp, f func() (T, error)) (result T, err error) {
 	if err := ctx.Err(); err != nil {
 		return result, err
@@ -345,7 +344,7 @@ func (m *Model) inFlight(name auth.Name) (n int) {
 	return n
 }
 
-// listed reports whether the filter wants an account of its sort.
+// listed reports whether the filter asks for known, unknown or shared names such as this.
 func listed(name auth.Name, a auth.Account, want auth.Filter) bool {
 	switch {
 	case name.Shared():
@@ -356,9 +355,9 @@ func listed(name auth.Name, a auth.Account, want auth.Filter) bool {
 	return a.Known() || want.Unknown
 }
 
-// room reports whether name may have something remembered: it has already, or
-// holds a slot, or there is a place for one more unknown name. An attempt
-// that was let through can thus always be settled.
+// room reports whether the store may remember something for name: it already does, or
+// the name holds a slot, or there is room for one more unknown name. So an attempt that
+// was admitted can always be settled.
 func (m *Model) room(name auth.Name) bool {
 	if _, has := m.accounts[name]; has || m.MaxUnknown == 0 || name.Shared() {
 		return true
@@ -400,5 +399,5 @@ func apply(change auth.Change, a *auth.Account) (events []auth.Event, write bool
 	return events, write, nil
 }
 
-// before is t.Before(limit) for a t that may be never.
+// before is t.Before(limit), and false when t is zero.
 func before(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) }

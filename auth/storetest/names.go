@@ -10,8 +10,9 @@ import (
 	"congthu/auth/guard"
 )
 
-// MergeNames checks that rows under other names of an account are found in a store,
-// held against it and merged; listed are all the names that the store has.
+// MergeNames checks that the guard finds rows under other names of an account in a
+// store, applies their locks to the account, and merges them. listed returns all names
+// in the store.
 func MergeNames(t *testing.T, store interface {
 	auth.Store
 	auth.Lister
@@ -42,7 +43,7 @@ func MergeNames(t *testing.T, store interface {
 		}).Outcome
 	}
 	if outcome := try(); outcome != auth.Locked {
-		t.Errorf("before the names are known: %v, want %v", outcome, auth.Locked)
+		t.Errorf("before the merge: %v, want %v", outcome, auth.Locked)
 	}
 	if found, err := g.LearnNames(t.Context(), store); err != nil || found.Strays != 2 {
 		t.Errorf("%+v, %v; want 2", found, err)

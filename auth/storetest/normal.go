@@ -6,5 +6,5 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Fold puts a part of a name into the form in which names are compared.
+// Fold converts a part of a name into the form in which names are compared.
 func Fold(part string) string { return norm.NFC.String(strings.ToLower(part)) }

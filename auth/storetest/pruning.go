@@ -22,13 +22,13 @@ import (
 
 const day = 24 * time.Hour
 
-// keeping is how long the cases keep events.
+// keeping is the retention period of events in these cases.
 const keeping = 400 * day
 
-// age appends an event that is so old at noon.
+// age appends events that are this old at noon.
 func age(t *testing.T, s Store, old ...time.Duration) {
 	t.Helper()
-	update(t, s, somebody, 0, func(a *auth.Account) (events []auth.Event, _ bool) {
+	update(t, s, testName, 0, func(a *auth.Account) (events []auth.Event, _ bool) {
 		for _, d := range old {
 			one, _ := fail(a)
 			one[0].At = noon.Add(-d)
@@ -38,7 +38,7 @@ func age(t *testing.T, s Store, old ...time.Duration) {
 	})
 }
 
-// guardOf is a guard whose clock stands at noon.
+// guardOf returns a guard whose clock stands at noon.
 func guardOf(s Store) *guard.Guard {
 	g := &guard.Guard{Store: s, Now: func() time.Time { return noon }}
 	g.SetPolicy(guard.Policy{Rules: auth.DefaultRules()})
@@ -54,7 +54,7 @@ func prune(t *testing.T, s Store) int64 {
 	return n
 }
 
-// all returns the events that are there, oldest first.
+// all returns the events in the log, oldest first.
 func all(t *testing.T, s Store) []auth.Event {
 	t.Helper()
 	events, err := s.Events(t.Context(), auth.EventFilter{Limit: 100_000})
@@ -67,8 +67,8 @@ func all(t *testing.T, s Store) []auth.Event {
 	return events
 }
 
-// wantLog checks that the log is whole, that what was removed ends with gone, and
-// that the events are kept and then n that tell of removals.
+// wantLog checks that the log is intact, that the removed part ends with gone, and that
+// it contains the events kept, followed by n events that record removals.
 func wantLog(t *testing.T, s Store, gone audit.Head, kept []auth.Event, n int) {
 	t.Helper()
 	got, err := s.Removed(t.Context())
@@ -77,14 +77,14 @@ func wantLog(t *testing.T, s Store, gone audit.Head, kept []auth.Event, n int) {
 	}
 	events := all(t, s)
 	if len(events) != len(kept)+n {
-		t.Fatalf("%d events are left, want %d and %d that tell of removals", len(events), len(kept), n)
+		t.Fatalf("%d events are left, want %d and %d records of removals", len(events), len(kept), n)
 	}
 	if diff := cmp.Diff(kept, events[:len(kept)], addresses, cmp.Transformer("none", func(e []auth.Event) []auth.Event { return append([]auth.Event{}, e...) })); diff != "" {
-		t.Fatalf("events that were to stay (-want +got):\n%s", diff)
+		t.Fatalf("events that must stay (-want +got):\n%s", diff)
 	}
 	for _, e := range events[len(kept):] {
 		if e.Kind != auth.AuditPruned {
-			t.Fatalf("event %+v, want one that tells of a removal", e)
+			t.Fatalf("event %+v, want a record of a removal", e)
 		}
 	}
 	last := gone
@@ -99,26 +99,26 @@ func wantLog(t *testing.T, s Store, gone audit.Head, kept []auth.Event, n int) {
 
 func prunedEvents(t *testing.T, h Harness) {
 	s := h.open(t)
-	for i := range 150 { // more than one step
+	for i := range 150 { // so that the removal takes more than one step
 		age(t, s, 410*day-time.Duration(i)*time.Minute, 409*day-time.Duration(i)*time.Minute)
 	}
 	age(t, s, 400*day, 400*day-time.Microsecond, 100*day, 0)
 	before := all(t, s)
-	account(t, s, somebody)
-	was := account(t, s, somebody)
+	account(t, s, testName)
+	was := account(t, s, testName)
 	if n := prune(t, s); n != 300 {
 		t.Fatalf("%d events were removed, want 300", n)
 	}
 	check := func() {
 		t.Helper()
 		wantLog(t, s, link(before[299]), before[300:], 1)
-		wantAccount(t, account(t, s, somebody), was)
+		wantAccount(t, account(t, s, testName), was)
 	}
 	check()
 	told := all(t, s)[4]
 	if want := fmt.Sprintf("300:%s", before[299].Hash); told.After != want || told.Before != "0:" || told.Actor != auth.ByGateway || told.At != noon ||
 		!strings.HasPrefix(told.Reason, "300 events are removed, ") || !strings.HasSuffix(told.Reason, " kept for 400 days") {
-		t.Fatalf("the log tells of it by %+v, want one that goes up to %s", told, want)
+		t.Fatalf("the record of the removal is %+v, want one that goes up to %s", told, want)
 	}
 	oldest, err := audit.OldestEvent(t.Context(), s)
 	if err != nil || oldest.Seq != 301 {
@@ -139,7 +139,7 @@ func prunedEvents(t *testing.T, h Harness) {
 func nothingToPrune(t *testing.T, h Harness) {
 	s := h.open(t)
 	if n := prune(t, s); n != 0 {
-		t.Fatalf("%d events of none were removed", n)
+		t.Fatalf("%d events were removed from an empty log", n)
 	}
 	wantLog(t, s, audit.Head{}, nil, 0)
 	age(t, s, keeping, 0)
@@ -158,7 +158,7 @@ func allPruned(t *testing.T, h Harness) {
 	}
 	s = h.reopened(t, s)
 	wantLog(t, s, link(before[2]), nil, 1)
-	// And the event that tells of it is replaced when it is old itself.
+	// The record of the removal is itself replaced when it is old.
 	g := guardOf(s)
 	g.Now = func() time.Time { return noon.Add(keeping + day) }
 	if n, err := audit.Prune(t.Context(), g, s, keeping); n != 1 || err != nil {
@@ -198,19 +198,19 @@ func notAnnounced(t *testing.T, h Harness) {
 	kept := all(t, s)
 	for _, seq := range []int64{0, 1, 3, 4, -1} {
 		if _, err := s.RemoveEvents(t.Context(), seq, 10); !errors.Is(err, audit.ErrNotAnnounced) {
-			t.Fatalf("remove what event %d tells of: %v, want ErrNotAnnounced", seq, err)
+			t.Fatalf("remove by event %d: %v, want ErrNotAnnounced", seq, err)
 		}
 	}
 	wantLog(t, s, audit.Head{}, kept, 0)
-	update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+	update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 		e, _ := fail(a)
 		e[0].After = "2:" + kept[1].Hash
 		return e, true
 	})
 	if _, err := s.RemoveEvents(t.Context(), 4, 10); !errors.Is(err, audit.ErrNotAnnounced) {
-		t.Fatalf("remove what an event of another kind tells of: %v", err)
+		t.Fatalf("remove by an event of another kind: %v", err)
 	}
-	// Nor of more than was announced, nor of the announcement itself.
+	// No more is removed than was announced, and never the announcement itself.
 	tell(t, s, "2:"+kept[1].Hash)
 	tell(t, s, "6:f00d")
 	if _, err := s.RemoveEvents(t.Context(), 6, 10); !errors.Is(err, audit.ErrNotAnnounced) {
@@ -223,7 +223,7 @@ func notAnnounced(t *testing.T, h Harness) {
 	}
 }
 
-// tell announces a removal.
+// tell appends the event that announces a removal.
 func tell(t *testing.T, s Store, upto string) {
 	t.Helper()
 	update(t, s, "", 0, func(*auth.Account) ([]auth.Event, bool) {
@@ -231,7 +231,7 @@ func tell(t *testing.T, s Store, upto string) {
 	})
 }
 
-// cut is a store whose removals end after some steps.
+// cut is a store whose removals stop after some steps.
 type cut struct {
 	Store
 	steps int
@@ -261,10 +261,10 @@ func cutOffPruning(t *testing.T, h Harness) {
 		t.Fatalf("removed up to %+v, %v; want %+v", gone, err, link(before[5]))
 	}
 	if _, err := s.Verify(t.Context(), nil); err != nil {
-		t.Fatalf("verify in between: %v", err)
+		t.Fatalf("verify after an interrupted removal: %v", err)
 	}
 	if n := prune(t, s); n != 4 {
-		t.Fatalf("%d events were removed at last, want 4", n)
+		t.Fatalf("%d events were removed in the end, want 4", n)
 	}
 	wantLog(t, s, link(before[9]), before[10:], 4)
 }
@@ -281,7 +281,7 @@ func brokenPruning(t *testing.T, h Harness) {
 		_, err := audit.Prune(t.Context(), guardOf(s), s, keeping)
 		mend()
 		if err == nil {
-			t.Fatal("a store that fails has pruned")
+			t.Fatal("the removal succeeded although the store fails")
 		}
 		s = h.reopened(t, s)
 		if _, err := s.Verify(t.Context(), nil); err != nil {
@@ -357,7 +357,7 @@ func pruningReplicas(t *testing.T, h Harness) {
 func prunedTampering(t *testing.T, h Harness) {
 	t.Run("told otherwise afterwards", func(t *testing.T) {
 		if _, ok := h.open(t).(*Model); ok {
-			testenv.NotApplicable(t, "nobody tampers with the model")
+			testenv.NotApplicable(t, "the model cannot be tampered with")
 		}
 		s := h.open(t)
 		age(t, s, 402*day, 402*day, 402*day, 3*day)
@@ -379,7 +379,7 @@ func prunedTampering(t *testing.T, h Harness) {
 		{"the first that is left", `DELETE FROM events WHERE seq = 4`, 4},
 		{"one behind it", `DELETE FROM events WHERE seq = 5`, 5},
 		{"the one that tells of it", `DELETE FROM events WHERE kind = 'audit.pruned'`, 7},
-		{"another removal is told", `UPDATE events SET became = '5:f00d' WHERE kind = 'audit.pruned'`, 7},
+		{"another removal is recorded", `UPDATE events SET became = '5:f00d' WHERE kind = 'audit.pruned'`, 7},
 		{"the note set back", `UPDATE removed SET seq = 2`, 3},
 		{"the note taken away", `UPDATE removed SET seq = 0, hash = ''`, 1},
 		{"another note", `UPDATE removed SET hash = 'f00d'`, 4},
@@ -414,8 +414,8 @@ func prunedTampering(t *testing.T, h Harness) {
 	})
 }
 
-// PruneSlowly removes what is older than 400 days, three events at a time, and
-// tells how far it has come: for a process that is to be killed in between.
+// PruneSlowly removes events older than 400 days, three at a time, and reports how far
+// it has come: for a process that is killed during the removal.
 func PruneSlowly(ctx context.Context, s Store, told func(gone audit.Head)) error {
 	_, err := audit.Prune(ctx, guardOf(s), &telling{s, told}, keeping)
 	return err
@@ -434,10 +434,10 @@ func (s *telling) RemoveEvents(ctx context.Context, announced int64, _ int) (aud
 	return gone, err
 }
 
-// KilledPruning kills processes while they remove events, one after the other,
-// until one is done. open opens the store and returns what closes it; begin starts
-// a process that calls [PruneSlowly] and writes the number of the event up to which
-// it has removed, a line each time, or anything else when something is wrong.
+// KilledPruning kills processes while they remove events, one after the other, until one
+// completes. open opens the store and returns the function that closes it. begin starts
+// a process that calls [PruneSlowly]; after each step it writes a line with the number
+// of the last event removed, or any other text in case of an error.
 func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill func(), said *bufio.Scanner)) {
 	s, shut := open()
 	const young = 20
@@ -455,7 +455,7 @@ func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill
 	killed := 0
 	for {
 		kill, said := begin()
-		last, lines := int64(0), 1+rand.N(old/12) // of a third of them
+		last, lines := int64(0), 1+rand.N(old/12) // within the first third
 		for said.Scan() {
 			var err error
 			if last, err = strconv.ParseInt(said.Text(), 10, 64); err != nil {
@@ -476,7 +476,7 @@ func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill
 			t.Fatalf("the first event is %d behind %d", first.Seq, gone.Seq)
 		}
 		if _, err := s.Verify(t.Context(), nil); err != nil {
-			t.Fatalf("verify when it was killed at %d: %v", gone.Seq, err)
+			t.Fatalf("verify after a kill at %d: %v", gone.Seq, err)
 		}
 		if gone.Seq == int64(old) {
 			wantLog(t, s, link(before[old-1]), before[old:], len(events)-young)
@@ -487,7 +487,7 @@ func KilledPruning(t *testing.T, open func() (Store, func()), begin func() (kill
 		killed++
 	}
 	if killed == 0 {
-		t.Fatal("none was killed in between: the test proves nothing")
+		t.Fatal("no process was killed during the removal: the test proves nothing")
 	}
 	t.Logf("%d were killed in between", killed)
 }

@@ -13,12 +13,12 @@ import (
 	"congthu/auth"
 )
 
-// Queue is how the cases look into a store whose changes wait for a writer and share
-// its commits.
+// Queue gives the cases access to a store whose changes wait for a writer and share its
+// commits.
 type Queue struct {
-	// Batch is how many changes share a commit at most.
+	// Batch is the largest number of changes in one commit.
 	Batch int
-	// Waiting is how many changes wait for the writer.
+	// Waiting is the number of changes that wait for the writer.
 	Waiting func(s Store) int
 	// Closing is closed when the store has begun to close.
 	Closing func(s Store) <-chan struct{}
@@ -26,7 +26,7 @@ type Queue struct {
 	Injected error
 	// Closed is the error of a store that was closed.
 	Closed error
-	// Closings is how many stores are closed while they are in use.
+	// Closings is the number of stores that the test closes while they are in use.
 	Closings int
 }
 
@@ -34,14 +34,14 @@ type Queue struct {
 var queueing = []testCase{
 	{"changes that queue share a commit", queuedTogether},
 	{"a change that writes nothing does not wait for the disk", notQueued},
-	{"a change that nobody waits for any more is not made", givenUp},
+	{"a change whose caller has given up is not made", givenUp},
 	{"a failed commit fails its batch and no other", failedBatch},
 	{"a closed store says so", closedStore},
-	{"closing races with everything", closingRaces},
-	{"the recorder is told of every operation", recordedOperations},
+	{"closing at the same time as everything else", closingRaces},
+	{"every operation is recorded", recordedOperations},
 }
 
-// recorded returns an empty store and what its recorder is told.
+// recorded returns an empty store and its recorder.
 func (h Harness) recorded(t *testing.T) (Store, *Recorder) {
 	t.Helper()
 	r := new(Recorder)
@@ -55,13 +55,12 @@ func (q *Queue) Wait(t *testing.T, s Store, n int) {
 		if time.Since(began) > time.Minute {
 			t.Fatalf("%d changes wait for the writer, want %d", q.Waiting(s), n)
 		}
-		time.Sleep(100 * time.Microsecond) // only the length of the queue tells
+		time.Sleep(100 * time.Microsecond) // only the length of the queue shows it
 	}
 }
 
-// Stall keeps the writer busy with a change until the function it returns is
-// called, which waits for that change's end. The change may fail as the store is
-// broken.
+// Stall keeps the writer busy with a change until goOn is called, which waits for the
+// end of that change. The change may fail if the store is broken.
 func (q *Queue) Stall(t *testing.T, s Store) (goOn func()) {
 	t.Helper()
 	running, release, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -69,7 +68,7 @@ func (q *Queue) Stall(t *testing.T, s Store) (goOn func()) {
 		defer close(done)
 		runs := 0
 		_, err := s.Update(context.Background(), "stall@congthu.test", 0, func(a *auth.Account) ([]auth.Event, bool) {
-			if runs++; runs == 2 { // the first run is only a look
+			if runs++; runs == 2 { // the first run only looks at the account
 				close(running)
 				<-release
 			}
@@ -110,13 +109,13 @@ func queuedTogether(t *testing.T, h Harness) {
 
 func notQueued(t *testing.T, h Harness) {
 	s, told := h.recorded(t)
-	r := reserve(t, s, somebody, allow(1))
+	r := reserve(t, s, testName, allow(1))
 	told.Forget()
 	goOn := h.Queue.Stall(t, s)
 	defer goOn()
-	// Would wait for ever, were they to wait.
-	update(t, s, somebody, r, nothing)
-	update(t, s, somebody, 0, nothing)
+	// These would wait forever if they waited for the writer.
+	update(t, s, testName, r, nothing)
+	update(t, s, testName, 0, nothing)
 	if changes, transactions := told.Commits(); changes+transactions > 0 {
 		t.Errorf("%d changes in %d commits, want none", changes, transactions)
 	}
@@ -129,7 +128,7 @@ func givenUp(t *testing.T, h Harness) {
 	done := make(chan error)
 	runs := 0
 	go func() {
-		_, err := s.Update(ctx, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { runs++; return fail(a) })
+		_, err := s.Update(ctx, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { runs++; return fail(a) })
 		done <- err
 	}()
 	h.Queue.Wait(t, s, 1)
@@ -139,8 +138,8 @@ func givenUp(t *testing.T, h Harness) {
 	}
 	goOn()
 	update(t, s, "other@congthu.test", 0, fail)
-	if wantFailures(t, s, somebody, 0); runs != 1 {
-		t.Fatalf("%d runs, want none after the look", runs)
+	if wantFailures(t, s, testName, 0); runs != 1 {
+		t.Fatalf("%d runs, want only the first look", runs)
 	}
 }
 
@@ -165,7 +164,7 @@ func failedBatch(t *testing.T, h Harness) {
 	}
 	mend()
 	if err := health(t.Context()); err != nil {
-		t.Errorf("health of a store that is mended: %v", err)
+		t.Errorf("health of a mended store: %v", err)
 	}
 	update(t, s, number(0), 0, fail)
 	wantEvents(t, s, 1)
@@ -175,9 +174,9 @@ func closedStore(t *testing.T, h Harness) {
 	s := h.open(t)
 	goOn := h.Queue.Stall(t, s)
 	var wg sync.WaitGroup
-	for range 10 { // are still made
+	for range 10 { // these changes are still made
 		wg.Go(func() {
-			if _, err := s.Update(t.Context(), somebody, 0, fail); err != nil {
+			if _, err := s.Update(t.Context(), testName, 0, fail); err != nil {
 				t.Errorf("update: %v", err)
 			}
 		})
@@ -192,9 +191,9 @@ func closedStore(t *testing.T, h Harness) {
 		t.Errorf("close: %v", err)
 	}
 	for name, do := range map[string]func(ctx context.Context) error{
-		"account": func(ctx context.Context) error { _, err := s.Account(ctx, somebody); return err },
-		"reserve": func(ctx context.Context) error { _, _, err := s.Reserve(ctx, somebody, allow(1)); return err },
-		"update":  func(ctx context.Context) error { _, err := s.Update(ctx, somebody, 0, fail); return err },
+		"account": func(ctx context.Context) error { _, err := s.Account(ctx, testName); return err },
+		"reserve": func(ctx context.Context) error { _, _, err := s.Reserve(ctx, testName, allow(1)); return err },
+		"update":  func(ctx context.Context) error { _, err := s.Update(ctx, testName, 0, fail); return err },
 		"each":    func(ctx context.Context) error { return s.Each(ctx, func(auth.Account) error { return nil }) },
 		"events":  func(ctx context.Context) error { _, err := s.Events(ctx, auth.EventFilter{}); return err },
 		"verify":  func(ctx context.Context) error { _, err := s.Verify(ctx, nil); return err },
@@ -204,10 +203,10 @@ func closedStore(t *testing.T, h Harness) {
 			t.Errorf("%s: %v, want %v", name, err, h.Queue.Closed)
 		}
 	}
-	wantFailures(t, h.Reopen(t, s), somebody, 10)
+	wantFailures(t, h.Reopen(t, s), testName, 10)
 }
 
-// closingRaces: no caller hangs, whatever Close comes between.
+// closingRaces: no caller hangs, at whatever moment Close comes.
 func closingRaces(t *testing.T, h Harness) {
 	for range h.Queue.Closings {
 		s := h.open(t)
@@ -241,10 +240,10 @@ func closingRaces(t *testing.T, h Harness) {
 func recordedOperations(t *testing.T, h Harness) {
 	s, told := h.recorded(t)
 	ctx := t.Context()
-	s.Account(ctx, somebody)
-	_, r, _ := s.Reserve(ctx, somebody, allow(1))
-	s.Reserve(ctx, somebody, allow(1)) // no slot: no error
-	s.Update(ctx, somebody, r, fail)
+	s.Account(ctx, testName)
+	_, r, _ := s.Reserve(ctx, testName, allow(1))
+	s.Reserve(ctx, testName, allow(1)) // no slot is not an error
+	s.Update(ctx, testName, r, fail)
 	s.List(ctx, auth.Filter{})
 	s.Events(ctx, auth.EventFilter{})
 	s.Verify(ctx, nil)
@@ -254,7 +253,7 @@ func recordedOperations(t *testing.T, h Harness) {
 		t.Errorf("a batch of 100: %d changes in %d transactions, want one", n-changes, m-transactions)
 	}
 	h.Break(t, s, BeforeCommit)
-	s.Update(ctx, somebody, 0, fail)
+	s.Update(ctx, testName, 0, fail)
 	want := map[auth.StoreOp]int{
 		auth.OpAccount: 1, auth.OpReserve: 2, auth.OpUpdate: 3, auth.OpList: 1, auth.OpEvents: 1, auth.OpVerify: 1,
 	}
@@ -262,7 +261,7 @@ func recordedOperations(t *testing.T, h Harness) {
 	defer told.mu.Unlock()
 	for _, op := range auth.StoreOps() {
 		if told.ops[op] != want[op] {
-			t.Errorf("%v: told %d times, want %d", op, told.ops[op], want[op])
+			t.Errorf("%v: recorded %d times, want %d", op, told.ops[op], want[op])
 		}
 	}
 	if want := map[auth.StoreOp]int{auth.OpUpdate: 1}; !maps.Equal(told.errs, want) {

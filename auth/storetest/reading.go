@@ -8,11 +8,11 @@ import (
 	"congthu/auth"
 )
 
-// Full is an account in which every field is set, none like another: what copies
-// or stores accounts must not forget one.
+// Full returns an account in which every field is set, each to a different value: code
+// that copies or stores accounts must not forget one.
 func Full(name auth.Name) auth.Account { return full(name) }
 
-// full is an account in which every field is set, none like another.
+// full returns an account in which every field is set, each to a different value.
 func full(name auth.Name) auth.Account {
 	at := func(n int) time.Time { return noon.Add(time.Duration(n)*time.Hour + time.Duration(n)*time.Microsecond) }
 	return auth.Account{
@@ -53,55 +53,55 @@ func put(want auth.Account) auth.Change {
 
 func unseenName(t *testing.T, h Harness) {
 	s := h.open(t)
-	wantAccount(t, account(t, s, somebody), auth.Account{Name: somebody})
-	a, _, err := s.Reserve(t.Context(), somebody, func(a auth.Account) int {
-		wantAccount(t, a, auth.Account{Name: somebody})
+	wantAccount(t, account(t, s, testName), auth.Account{Name: testName})
+	a, _, err := s.Reserve(t.Context(), testName, func(a auth.Account) int {
+		wantAccount(t, a, auth.Account{Name: testName})
 		return 1
 	})
 	if err != nil {
 		t.Fatalf("reserve: %v", err)
 	}
-	wantAccount(t, a, auth.Account{Name: somebody})
+	wantAccount(t, a, auth.Account{Name: testName})
 	all, err := s.List(t.Context(), auth.Filter{Unknown: true})
 	if err != nil || len(all) > 0 {
-		t.Fatalf("list after looking only: %v, %v", all, err)
+		t.Fatalf("list after reads only: %v, %v", all, err)
 	}
 }
 
 func everyField(t *testing.T, h Harness) {
 	s := h.open(t)
-	want := full(somebody)
-	wantAccount(t, update(t, s, somebody, 0, put(want)), want)
-	wantAccount(t, account(t, s, somebody), want)
+	want := full(testName)
+	wantAccount(t, update(t, s, testName, 0, put(want)), want)
+	wantAccount(t, account(t, s, testName), want)
 	s = h.reopened(t, s)
-	wantAccount(t, account(t, s, somebody), want)
+	wantAccount(t, account(t, s, testName), want)
 	for _, cause := range auth.LockCauses() {
 		want.Lock.Cause = cause
-		update(t, s, somebody, 0, put(want))
-		wantAccount(t, account(t, s, somebody), want)
+		update(t, s, testName, 0, put(want))
+		wantAccount(t, account(t, s, testName), want)
 	}
-	// And each can be taken away again.
-	want = auth.Account{Name: somebody, Registered: noon}
-	update(t, s, somebody, 0, put(want))
-	wantAccount(t, account(t, h.reopened(t, s), somebody), want)
+	// Each field can be emptied again.
+	want = auth.Account{Name: testName, Registered: noon}
+	update(t, s, testName, 0, put(want))
+	wantAccount(t, account(t, h.reopened(t, s), testName), want)
 }
 
 func times(t *testing.T, h Harness) {
 	s := h.open(t)
-	given := full(somebody)
+	given := full(testName)
 	hanoi := time.FixedZone("+07", 7*3600)
 	given.LastLogin = time.Date(2026, 1, 1, 0, 30, 0, 123456789, hanoi)
 	given.Mistakes[0].At = given.LastLogin
 	given.Restored = time.Date(1969, 12, 31, 23, 59, 59, 999999000, time.UTC)
 	given.Registered = time.Unix(0, 0) // an instant like any other, not "never"
 
-	got := update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = given; return nil, true })
+	got := update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = given; return nil, true })
 	want := given.Normalized()
 	if want.LastLogin != time.Date(2025, 12, 31, 17, 30, 0, 123456000, time.UTC) {
 		t.Fatalf("Normal made %v of %v", want.LastLogin, given.LastLogin)
 	}
 	wantAccount(t, got, want)
-	got = account(t, s, somebody)
+	got = account(t, s, testName)
 	wantAccount(t, got, want)
 	if got.LastLogin.Location() != time.UTC || !got.Known() {
 		t.Fatalf("last login %v, known %v", got.LastLogin, got.Known())
@@ -128,29 +128,29 @@ func names(t *testing.T, h Harness) {
 
 func ownership(t *testing.T, h Harness) {
 	s := h.open(t)
-	want := full(somebody)
+	want := full(testName)
 	spoil := func(a auth.Account) {
 		a.Mistakes[0].At, a.Seen[0].At = time.Time{}, time.Time{}
 		a.Password.Salt[0], a.Password.Known[0].Fingerprint[0], a.Password.Known[1] = 'x', 'x', auth.KnownPassword{}
 	}
-	given := full(somebody)
-	spoil(update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = given; return nil, true }))
+	given := full(testName)
+	spoil(update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) { *a = given; return nil, true }))
 	spoil(given)
-	spoil(account(t, s, somebody))
-	a, r, err := s.Reserve(t.Context(), somebody, func(a auth.Account) int { spoil(a); return 1 })
+	spoil(account(t, s, testName))
+	a, r, err := s.Reserve(t.Context(), testName, func(a auth.Account) int { spoil(a); return 1 })
 	if err != nil {
 		t.Fatalf("reserve: %v", err)
 	}
 	wantAccount(t, a, want)
 	spoil(a)
-	spoil(update(t, s, somebody, r, func(a *auth.Account) ([]auth.Event, bool) { spoil(*a); return nil, false }))
-	wantAccount(t, account(t, s, somebody), want)
+	spoil(update(t, s, testName, r, func(a *auth.Account) ([]auth.Event, bool) { spoil(*a); return nil, false }))
+	wantAccount(t, account(t, s, testName), want)
 }
 
 func oddText(t *testing.T, h Harness) {
 	s := h.open(t)
 	const odd = "a\x00b\xffc\r\n\u2028\u202e<script>'\"--"
-	a := update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+	a := update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 		a.Lock = auth.Lock{Mark: auth.Mark{At: noon, By: odd, Reason: odd}, Cause: auth.ByAdmin}
 		return []auth.Event{{
 			At: noon, Kind: auth.AccountLocked, Account: a.Name, Actor: odd, Before: odd, After: odd, Reason: odd,
@@ -160,7 +160,7 @@ func oddText(t *testing.T, h Harness) {
 	if a.Lock.By != want || a.Lock.Reason != want {
 		t.Fatalf("lock by %q for %q, want %q", a.Lock.By, a.Lock.Reason, want)
 	}
-	wantAccount(t, account(t, s, somebody), a)
+	wantAccount(t, account(t, s, testName), a)
 	s = h.reopened(t, s)
 	wantEvents(t, s, 1)
 	events, err := s.Events(t.Context(), auth.EventFilter{})

@@ -7,8 +7,8 @@ import (
 	"congthu/auth"
 )
 
-// Recorder is a recorder of a store that remembers what it is told. The zero value
-// is ready.
+// Recorder is a recorder of a store that remembers what the store reports. The zero
+// value is ready.
 type Recorder struct {
 	mu      sync.Mutex
 	ops     map[auth.StoreOp]int
@@ -52,7 +52,7 @@ func (r *Recorder) SlotsLost(n int) {
 	r.lost += n
 }
 
-// Commits is how many changes were written, in how many transactions.
+// Commits is the number of changes that were written, and of their transactions.
 func (r *Recorder) Commits() (changes, transactions int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +62,7 @@ func (r *Recorder) Commits() (changes, transactions int) {
 	return changes, len(r.batches)
 }
 
-// Lost is how many slots were lost.
+// Lost is the number of slots that were lost.
 func (r *Recorder) Lost() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

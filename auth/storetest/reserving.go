@@ -12,43 +12,43 @@ import (
 
 func slotsAreCounted(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, login)
+	update(t, s, testName, 0, login)
 	stores := h.replicas(t, s)
 	var taken []auth.Reservation
 	for i := range 3 {
-		taken = append(taken, reserve(t, stores[i%len(stores)], somebody, allow(3)))
+		taken = append(taken, reserve(t, stores[i%len(stores)], testName, allow(3)))
 	}
 	if taken[0] == taken[1] || taken[1] == taken[2] {
 		t.Fatalf("reservations %v are not distinct", taken)
 	}
-	wantNoSlot(t, s, somebody, allow(3))
-	reserve(t, s, "other@congthu.test", allow(1)) // slots are of one account
-	reserve(t, s, somebody, allow(4))
-	update(t, s, somebody, taken[1], fail)
-	wantNoSlot(t, s, somebody, allow(3))
-	update(t, s, somebody, taken[0], nothing)
-	reserve(t, s, somebody, allow(3))
-	wantNoSlot(t, s, somebody, allow(3))
+	wantNoSlot(t, s, testName, allow(3))
+	reserve(t, s, "other@congthu.test", allow(1)) // slots belong to one account
+	reserve(t, s, testName, allow(4))
+	update(t, s, testName, taken[1], fail)
+	wantNoSlot(t, s, testName, allow(3))
+	update(t, s, testName, taken[0], nothing)
+	reserve(t, s, testName, allow(3))
+	wantNoSlot(t, s, testName, allow(3))
 }
 
 func noSlots(t *testing.T, h Harness) {
 	s := h.open(t)
-	update(t, s, somebody, 0, fail)
+	update(t, s, testName, 0, fail)
 	for _, n := range []int{0, -1, -1 << 40} {
-		wantNoSlot(t, s, somebody, allow(n))
+		wantNoSlot(t, s, testName, allow(n))
 	}
-	reserve(t, s, somebody, allow(1)) // nothing was taken
-	wantNoSlot(t, s, somebody, allow(1))
+	reserve(t, s, testName, allow(1)) // no slot was taken
+	wantNoSlot(t, s, testName, allow(1))
 }
 
 func freeSlot(t *testing.T, h Harness) {
 	s := h.open(t)
 	for range 50 {
-		r := reserve(t, s, somebody, allow(1))
-		wantNoSlot(t, s, somebody, allow(1))
-		update(t, s, somebody, r, nothing)
+		r := reserve(t, s, testName, allow(1))
+		wantNoSlot(t, s, testName, allow(1))
+		update(t, s, testName, r, nothing)
 	}
-	// Others that try and are refused do not take what is free.
+	// Attempts of others that are refused do not take a free slot.
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	defer wg.Wait()
@@ -61,7 +61,7 @@ func freeSlot(t *testing.T, h Harness) {
 					return
 				default:
 				}
-				if _, _, err := s.Reserve(t.Context(), somebody, allow(0)); !errors.Is(err, auth.ErrNoSlot) {
+				if _, _, err := s.Reserve(t.Context(), testName, allow(0)); !errors.Is(err, auth.ErrNoSlot) {
 					t.Errorf("reserve: %v", err)
 					return
 				}
@@ -69,12 +69,12 @@ func freeSlot(t *testing.T, h Harness) {
 		})
 	}
 	for range 50 {
-		update(t, s, somebody, reserve(t, s, somebody, allow(1)), nothing)
+		update(t, s, testName, reserve(t, s, testName, allow(1)), nothing)
 	}
 }
 
-// parallelReservations: with the right password everybody gets through, never
-// more than three at once.
+// parallelReservations: with the right password all callers get through, never more than
+// three at the same time.
 func parallelReservations(t *testing.T, h Harness) {
 	s := h.open(t)
 	stores := h.replicas(t, s)
@@ -84,7 +84,7 @@ func parallelReservations(t *testing.T, h Harness) {
 		s := stores[i%len(stores)]
 		wg.Go(func() {
 			for {
-				_, r, err := s.Reserve(t.Context(), somebody, allow(3))
+				_, r, err := s.Reserve(t.Context(), testName, allow(3))
 				if errors.Is(err, auth.ErrNoSlot) {
 					runtime.Gosched()
 					continue
@@ -98,7 +98,7 @@ func parallelReservations(t *testing.T, h Harness) {
 				}
 				through.Add(1)
 				inFlight.Add(-1)
-				if _, err := s.Update(t.Context(), somebody, r, nothing); err != nil {
+				if _, err := s.Update(t.Context(), testName, r, nothing); err != nil {
 					t.Errorf("update: %v", err)
 				}
 				return
@@ -107,13 +107,12 @@ func parallelReservations(t *testing.T, h Harness) {
 	}
 	wg.Wait()
 	if most.Load() > 3 || through.Load() != 24 {
-		t.Fatalf("%d at once, %d in all; want at most 3, and 24", most.Load(), through.Load())
+		t.Fatalf("%d at once, want at most 3; %d in all, want 24", most.Load(), through.Load())
 	}
 }
 
-// neverTooMany is the exactness of the lock: whatever the number of guessers
-// and their timing, wrong passwords are judged no more often than allowed, and
-// also no less.
+// neverTooMany is the exactness of the lock: for any number of guessers and any timing,
+// exactly as many wrong passwords are judged as allowed.
 func neverTooMany(t *testing.T, h Harness) {
 	const limit, guessers, rounds = 6, 40, 10
 	s := h.open(t)
@@ -127,7 +126,7 @@ func neverTooMany(t *testing.T, h Harness) {
 			wg.Go(func() {
 				<-start
 				for {
-					a, r, err := s.Reserve(t.Context(), somebody, tolerate(limit))
+					a, r, err := s.Reserve(t.Context(), testName, tolerate(limit))
 					switch {
 					case errors.Is(err, auth.ErrNoSlot) && a.Failures >= limit:
 						return // locked
@@ -139,7 +138,7 @@ func neverTooMany(t *testing.T, h Harness) {
 						return
 					}
 					judged.Add(1)
-					if _, err := s.Update(t.Context(), somebody, r, fail); err != nil {
+					if _, err := s.Update(t.Context(), testName, r, fail); err != nil {
 						t.Errorf("update: %v", err)
 						return
 					}
@@ -151,9 +150,9 @@ func neverTooMany(t *testing.T, h Harness) {
 		if judged.Load() != limit {
 			t.Fatalf("round %d: %d wrong passwords were judged, want %d", round, judged.Load(), limit)
 		}
-		wantFailures(t, s, somebody, limit)
-		// An unlock, after which as many are allowed again.
-		update(t, s, somebody, 0, func(a *auth.Account) ([]auth.Event, bool) {
+		wantFailures(t, s, testName, limit)
+		// An unlock, after which the same number is allowed again.
+		update(t, s, testName, 0, func(a *auth.Account) ([]auth.Event, bool) {
 			a.Failures, a.Mistakes = 0, nil
 			return nil, true
 		})
@@ -161,8 +160,8 @@ func neverTooMany(t *testing.T, h Harness) {
 	wantEvents(t, s, limit*rounds)
 }
 
-// slotAfterChange: whoever gets the only slot is shown the changes of all who
-// had it before.
+// slotAfterChange: the caller that gets the only slot sees the changes of all callers
+// that had it before.
 func slotAfterChange(t *testing.T, h Harness) {
 	s := h.open(t)
 	stores := h.replicas(t, s)
@@ -172,7 +171,7 @@ func slotAfterChange(t *testing.T, h Harness) {
 		s := stores[i%len(stores)]
 		wg.Go(func() {
 			for done := 0; done < 25; {
-				a, r, err := s.Reserve(t.Context(), somebody, allow(1))
+				a, r, err := s.Reserve(t.Context(), testName, allow(1))
 				if errors.Is(err, auth.ErrNoSlot) {
 					runtime.Gosched()
 					continue
@@ -182,10 +181,10 @@ func slotAfterChange(t *testing.T, h Harness) {
 					return
 				}
 				if n := settled.Load(); int64(a.Failures) != n {
-					t.Errorf("reserve was shown %d failures, %d were settled", a.Failures, n)
+					t.Errorf("reserve returned %d failures, %d were settled", a.Failures, n)
 				}
 				settled.Add(1) // before the slot is free, so that the next one sees it
-				if _, err := s.Update(t.Context(), somebody, r, fail); err != nil {
+				if _, err := s.Update(t.Context(), testName, r, fail); err != nil {
 					t.Errorf("update: %v", err)
 					return
 				}
@@ -194,50 +193,51 @@ func slotAfterChange(t *testing.T, h Harness) {
 		})
 	}
 	wg.Wait()
-	wantFailures(t, s, somebody, 100)
+	wantFailures(t, s, testName, 100)
 }
 
 func duplicateSettlement(t *testing.T, h Harness) {
 	s := h.open(t)
 	stores := h.replicas(t, s)
-	r := reserve(t, s, somebody, allow(1))
+	r := reserve(t, s, testName, allow(1))
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			if _, err := stores[i%len(stores)].Update(t.Context(), somebody, r, fail); err != nil {
+			if _, err := stores[i%len(stores)].Update(t.Context(), testName, r, fail); err != nil {
 				t.Errorf("update: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	a := update(t, s, somebody, r, fail)
+	a := update(t, s, testName, r, fail)
 	if a.Failures != 1 {
-		t.Fatalf("the late duplicate is given %d failures, want the stored one", a.Failures)
+		t.Fatalf("the late duplicate returned %d failures, want the stored 1", a.Failures)
 	}
-	wantFailures(t, s, somebody, 1)
+	wantFailures(t, s, testName, 1)
 	wantEvents(t, s, 1)
 
-	// A duplicate release does not free somebody else's slot.
-	r = reserve(t, s, somebody, allow(1))
-	update(t, s, somebody, r, nothing)
-	again := reserve(t, s, somebody, allow(1))
-	update(t, s, somebody, r, nothing)
-	wantNoSlot(t, s, somebody, allow(1))
-	update(t, s, somebody, again, nothing)
+	// A duplicate release does not free the slot of another caller.
+	r = reserve(t, s, testName, allow(1))
+	update(t, s, testName, r, nothing)
+	again := reserve(t, s, testName, allow(1))
+	update(t, s, testName, r, nothing)
+	wantNoSlot(t, s, testName, allow(1))
+	update(t, s, testName, again, nothing)
 
-	// Released and failed at once: one of the two, and one slot.
+	// A release and a failure at the same time: one of the two takes effect, for one
+	// slot.
 	for range 20 {
-		before := account(t, s, somebody).Failures
-		r := reserve(t, s, somebody, allow(1))
+		before := account(t, s, testName).Failures
+		r := reserve(t, s, testName, allow(1))
 		for _, change := range []auth.Change{fail, nothing, fail} {
 			wg.Go(func() {
-				if _, err := s.Update(t.Context(), somebody, r, change); err != nil {
+				if _, err := s.Update(t.Context(), testName, r, change); err != nil {
 					t.Errorf("update: %v", err)
 				}
 			})
 		}
 		wg.Wait()
-		if n := account(t, s, somebody).Failures - before; n > 1 {
+		if n := account(t, s, testName).Failures - before; n > 1 {
 			t.Fatalf("one reservation counted %d times", n)
 		}
 	}
@@ -245,15 +245,15 @@ func duplicateSettlement(t *testing.T, h Harness) {
 
 func foreignReservation(t *testing.T, h Harness) {
 	s := h.open(t)
-	r := reserve(t, s, somebody, allow(1))
+	r := reserve(t, s, testName, allow(1))
 	if _, err := s.Update(t.Context(), "other@congthu.test", r, fail); err == nil {
 		t.Fatal("one account's reservation settled another's")
 	}
 	wantFailures(t, s, "other@congthu.test", 0)
-	wantNoSlot(t, s, somebody, allow(1))
-	// One that was never given reads like one that was settled before.
-	update(t, s, somebody, r+1_000_000, fail)
-	wantFailures(t, s, somebody, 0)
-	update(t, s, somebody, r, fail)
-	wantFailures(t, s, somebody, 1)
+	wantNoSlot(t, s, testName, allow(1))
+	// A reservation that was never given counts as one that was settled before.
+	update(t, s, testName, r+1_000_000, fail)
+	wantFailures(t, s, testName, 0)
+	update(t, s, testName, r, fail)
+	wantFailures(t, s, testName, 1)
 }

@@ -18,50 +18,51 @@ import (
 type Harness struct {
 	// Open returns an empty store that t.Cleanup closes.
 	Open func(t *testing.T, o Options) Store
-	// Reopen closes a store as at the end of the program and opens it again on
-	// the same data. nil: it remembers nothing beyond its process.
+	// Reopen closes a store as the end of the program does and opens it again on
+	// the same data. nil: the store remembers nothing beyond its process.
 	Reopen func(t *testing.T, s Store) Store
-	// Replica returns another store on the same data, as another process has
-	// it. nil: one process owns the data.
+	// Replica returns another store on the same data, as another process opens it.
+	// nil: one process owns the data.
 	Replica func(t *testing.T, s Store) Store
 	// Break makes every commit of the store fail at that moment, until mend is
-	// called. nil: it cannot be broken, and what depends on it is not tried.
+	// called. nil: commits cannot be made to fail, and the cases that need it are
+	// left out.
 	Break func(t *testing.T, s Store, m Moment) (mend func())
-	// Fill adds accounts until there are n, behind the store's back for speed:
+	// Fill adds accounts until there are n, directly in the data for speed:
 	// user00420@congthu.test is like user00000@congthu.test, and so on for each of
 	// the first. nil: they are made one by one.
 	Fill func(t testing.TB, s Store, first, n int) Store
-	// Tamper runs SQL on the data behind the store's back, as somebody who owns
-	// the database; nothing keeps the audit log from it. nil: there is no SQL, and
-	// what depends on it is not tried.
+	// Tamper runs SQL directly on the data, as the owner of the database can; nothing
+	// protects the audit log from the owner. nil: there is no SQL, and the cases that
+	// need it are left out.
 	Tamper func(t *testing.T, s Store, statements ...string) Store
-	// Queue is how to look into a store whose changes share commits. nil: they do
-	// not, and what depends on it is not tried.
+	// Queue looks into a store whose changes share commits. nil: they do not, and the
+	// cases that need it are left out.
 	Queue *Queue
-	// Parallel: the cases may run beside each other, which saves time where they
+	// Parallel: the cases may run at the same time, which saves time where they
 	// wait for a disk or a server.
 	Parallel bool
 }
 
-// number names the accounts of [populate] and [Harness].Fill; SQL has to agree.
+// number names the accounts of [populate] and [Harness].Fill; the SQL of Fill makes the same names.
 func number(i int) auth.Name { return auth.Name(fmt.Sprintf("user%05d@congthu.test", i)) }
 
-// Options are those that all stores have.
+// Options are the options that every store has.
 type Options struct {
-	// MaxUnknown bounds the names that nobody ever logged in with. 0: no less
+	// MaxUnknown is the largest number of names without a login. 0: no less
 	// than 100,000.
 	MaxUnknown int
-	// Recorder is told of the work of the store; nil: nobody is.
+	// Recorder records the operations of the store; nil: they are not recorded.
 	Recorder *Recorder
 }
 
-// Moment is when a store breaks.
+// Moment is the moment at which a commit fails.
 type Moment int
 
 const (
 	// BeforeCommit: nothing is written.
 	BeforeCommit Moment = iota
-	// AfterCommit: everything is written, and nobody learns of it.
+	// AfterCommit: everything is written, but the caller gets an error.
 	AfterCommit
 )
 
@@ -77,23 +78,23 @@ func Run(t *testing.T, h Harness) {
 		{"an unseen name reads as nothing but its name", unseenName},
 		{"every field survives", everyField},
 		{"times come back in UTC with microseconds", times},
-		{"names are told apart by every character", names},
+		{"names differ by every character", names},
 		{"what the caller is given is the caller's own", ownership},
-		{"text that is no text is made some", oddText},
+		{"invalid text is made valid", oddText},
 
-		{"a change and its events are one", changeAndEvents},
+		{"a change and its events are written together", changeAndEvents},
 		{"a change that reports false writes nothing", nothingToWrite},
 		{"a change cannot move to another name", otherName},
 		{"parallel changes of one account are all made", parallelChanges},
 		{"a change that panics costs one update", panickingChange},
-		{"a change sees the account as it is now", lateChange},
-		{"what was made is read by whoever asks later", madeIsRead},
-		{"what a failed commit has made is read, and no more", doubtIsRead},
+		{"a change gets the account as it is now", lateChange},
+		{"a committed change is visible to all later reads", madeIsRead},
+		{"after a failed commit reads show what is stored", doubtIsRead},
 		{"a last login never goes back when its change keeps the later one", lastLogin},
 
 		{"slots are counted", slotsAreCounted},
 		{"a locked account has no slot", noSlots},
-		{"a slot that is free is given", freeSlot},
+		{"a free slot is given", freeSlot},
 		{"parallel reservations never exceed the slots", parallelReservations},
 		{"never more wrong passwords than allowed", neverTooMany},
 		{"a slot is free only when its change can be read", slotAfterChange},
@@ -101,8 +102,8 @@ func Run(t *testing.T, h Harness) {
 		{"a reservation settles its own account only", foreignReservation},
 
 		{"a context that has ended changes nothing", endedContext},
-		{"a context that ends within a change leaves no half", contextEndsWithin},
-		{"contexts that end at any time leave no half", contextsEndAnytime},
+		{"a context that ends during a change leaves no half change", contextEndsWithin},
+		{"contexts that end at any time leave no half change", contextsEndAnytime},
 
 		{"events are numbered and chained", chainedEvents},
 		{"a change that fails leaves no gap", noGap},
@@ -110,33 +111,33 @@ func Run(t *testing.T, h Harness) {
 		{"events are filtered", filteredEvents},
 
 		{"old events are removed, and the chain goes on", prunedEvents},
-		{"nothing is removed of an empty log, or of a young one", nothingToPrune},
-		{"of a log that is all old everything goes but the event that says so", allPruned},
-		{"of what is overdue a month goes at once", overdue},
-		{"events behind one that is young stay, however old they say they are", prunedClockGoesBack},
-		{"an event tells of a removal before it begins", notAnnounced},
-		{"a removal that was cut off can be verified, and is finished", cutOffPruning},
-		{"a removal that fails has removed all or nothing of a step", brokenPruning},
-		{"events are appended and verified while others are removed", pruningBesideOthers},
-		{"many gateways remove together what one does", pruningReplicas},
-		{"tampering with what was removed is found", prunedTampering},
+		{"nothing is removed from an empty log, or from a young one", nothingToPrune},
+		{"of a log with old events only the record of the removal stays", allPruned},
+		{"an overdue removal goes month by month", overdue},
+		{"events after a young one stay, whatever their dates", prunedClockGoesBack},
+		{"a removal is recorded before it begins", notAnnounced},
+		{"an interrupted removal can be verified, and is finished", cutOffPruning},
+		{"a failed removal has removed all or nothing of a step", brokenPruning},
+		{"events are appended and verified during a removal", pruningBesideOthers},
+		{"several gateways remove the same events as one", pruningReplicas},
+		{"tampering with the record of removed events is found", prunedTampering},
 
-		{"new unknown names are refused when there is no room", fullOfUnknown},
+		{"new unknown names are refused when the room is full", fullOfUnknown},
 		{"many new names at once do not exceed the room", parallelNewcomers},
-		{"shared counters take no room and are in no list", sharedCounters},
+		{"shared counters take no room and are not listed", sharedCounters},
 
 		{"a store that fails before the commit has changed nothing", failsBefore},
 		{"a store that fails after the commit counts once", failsAfter},
 
 		{"a batch of changes", manyChanges},
-		{"a batch of changes may take accounts away", manyTakenAway},
-		{"a change that cannot be made leaves the others of its batch", manyButOne},
-		{"a batch of changes of a store that fails is made or not", manyBroken},
-		{"batches of changes and logins beside them are all made", manyBesideOthers},
+		{"a batch of changes may remove accounts", manyTakenAway},
+		{"a change that fails does not stop the others of its batch", manyButOne},
+		{"a batch of a failing store is written or not", manyBroken},
+		{"batches of changes and logins run at the same time", manyBesideOthers},
 		{"an attempt in flight survives a batch of changes", manyInFlight},
 
 		{"accounts are filtered", filteredAccounts},
-		{"lists go on where they stopped", listCursor},
+		{"lists continue where they stopped", listCursor},
 		{"each account is visited once", eachAccount},
 		{"tens of thousands of accounts", manyAccounts},
 
@@ -163,7 +164,7 @@ func (h Harness) open(t *testing.T) Store {
 	return h.Open(t, Options{})
 }
 
-// reopened returns s as it is after a restart, where there is such a thing.
+// reopened returns s as it is after a restart, if the store can be reopened.
 func (h Harness) reopened(t *testing.T, s Store) Store {
 	t.Helper()
 	if h.Reopen == nil {
@@ -172,7 +173,7 @@ func (h Harness) reopened(t *testing.T, s Store) Store {
 	return h.Reopen(t, s)
 }
 
-// replicas returns s and two others on the same data, where there are such.
+// replicas returns s and two replicas on the same data, if the store has replicas.
 func (h Harness) replicas(t *testing.T, s Store) []Store {
 	t.Helper()
 	if h.Replica == nil {
@@ -181,9 +182,9 @@ func (h Harness) replicas(t *testing.T, s Store) []Store {
 	return []Store{s, h.Replica(t, s), h.Replica(t, s)}
 }
 
-// The words in which the cases are told.
+// Names and values that the cases share.
 
-const somebody auth.Name = "somebody@congthu.test"
+const testName auth.Name = "somebody@congthu.test"
 
 var (
 	noon   = time.Date(2026, 3, 31, 12, 0, 0, 123456000, time.UTC)
@@ -197,12 +198,12 @@ var errWanted = errors.New("wanted by the test")
 // allow is a Reserve callback that allows n attempts at once.
 func allow(n int) func(auth.Account) int { return func(auth.Account) int { return n } }
 
-// tolerate is one that allows n wrong passwords in all, as the rules do.
+// tolerate is a Reserve callback that allows n wrong passwords in all, as the rules do.
 func tolerate(n int) func(auth.Account) int {
 	return func(a auth.Account) int { return n - a.Failures }
 }
 
-// fail counts one wrong password and tells of it.
+// fail counts one wrong password and writes its event.
 func fail(a *auth.Account) ([]auth.Event, bool) {
 	a.Failures++
 	a.Mistakes = append(a.Mistakes, auth.Mistake{At: noon, Source: office})
@@ -223,7 +224,7 @@ func login(a *auth.Account) ([]auth.Event, bool) {
 	return []auth.Event{{At: noon, Kind: auth.FirstLogin, Account: a.Name, Actor: auth.ByUser, Source: office}}, true
 }
 
-// nothing changes nothing: the slot is given back.
+// nothing changes nothing: it only releases the slot.
 func nothing(*auth.Account) ([]auth.Event, bool) { return nil, false }
 
 func update(t *testing.T, s Store, name auth.Name, r auth.Reservation, change auth.Change) auth.Account {
@@ -251,12 +252,12 @@ func reserve(t *testing.T, s Store, name auth.Name, slots func(auth.Account) int
 		t.Fatalf("reserve %s: %v", name, err)
 	}
 	if r == 0 {
-		t.Fatalf("reserve %s: the reservation is none", name)
+		t.Fatalf("reserve %s: the reservation is zero", name)
 	}
 	return r
 }
 
-// wantNoSlot checks that there is no slot, and that the account comes with it.
+// wantNoSlot checks that Reserve finds no slot and still returns the account.
 func wantNoSlot(t *testing.T, s Store, name auth.Name, slots func(auth.Account) int) {
 	t.Helper()
 	a, r, err := s.Reserve(t.Context(), name, slots)
@@ -280,7 +281,7 @@ func wantFailures(t *testing.T, s Store, name auth.Name, want int) {
 	}
 }
 
-// wantEvents checks the chain from end to end and that it has n events.
+// wantEvents verifies the whole chain and checks that it has n events.
 func wantEvents(t *testing.T, s Store, n int) {
 	t.Helper()
 	head, err := s.Verify(t.Context(), nil)
@@ -292,7 +293,7 @@ func wantEvents(t *testing.T, s Store, n int) {
 	}
 }
 
-// settle makes a settlement until the store takes it, as the guard does.
+// settle repeats a settlement until the store accepts it, as the guard does.
 func settle(t *testing.T, s Store, name auth.Name, r auth.Reservation, change auth.Change) {
 	t.Helper()
 	for range 100 {

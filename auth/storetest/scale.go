@@ -16,25 +16,25 @@ import (
 	"congthu/auth/incident"
 )
 
-// Sized is a store with so many accounts.
+// Sized is a store and the number of its accounts.
 type Sized struct {
 	Store
 	Accounts int
-	// Octets of its files; 0: it is not known.
+	// Octets is the size of its files; 0: unknown.
 	Octets int64
 }
 
-// Scale measures what the size of a store does to the decision of a login, while
-// nothing else happens and while the daily sweep and the count of the accounts for
-// the metrics go on without a pause. The mail server answers at once and there are
-// no fingerprints; one client at a time, who thinks for half a millisecond. All
-// stores take turns, round after round, and what is printed are the median and the
-// 99th percentile, and in parentheses their ratios to the first store in the same
-// run: times themselves say little on a machine that others use.
+// Scale measures how the decision of a login depends on the size of a store, alone and
+// while the daily sweep and the count of accounts for the metrics run without a pause.
+// The mail server answers at once and there are no fingerprints; one client at a time,
+// which waits half a millisecond between logins. All stores take turns, round after
+// round. It prints the median and the 99th percentile and, in parentheses, their ratios
+// to the first store in the same run: absolute times say little on a machine that others
+// use.
 //
-// It fails only when many accounts or the sweep cost several times as much, which
-// no busy machine does to one of two things that take turns: somebody has made
-// logins wait for what reads all accounts.
+// It fails only if many accounts or the sweep make a login several times slower. A busy
+// machine does not do that to one of two things that take turns; a change that makes
+// logins wait for a scan of all accounts does.
 func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 	kinds := []string{"known", "first-seen", "wrong"}
 	loads := []string{"alone", "sweep and count"}
@@ -47,7 +47,7 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 	for _, s := range stores {
 		all = append(all, newScaled(t, s))
 	}
-	// As with the heap of the program: small ones are collected all the time.
+	// As the heap of the program: a small heap is collected all the time.
 	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -55,13 +55,13 @@ func Scale(t *testing.T, stores []Sized, rounds int, turn time.Duration) {
 	defer stop()
 	for _, s := range all {
 		s.turn.Lock()
-		defer s.turn.Unlock() // first: the sweep must find out that it is over
+		defer s.turn.Unlock() // runs first, so that the sweep sees the end
 		wg.Go(func() { s.sweep(t, ctx) })
 	}
 	for round := range rounds {
 		for _, load := range loads {
 			for i := range all {
-				i = (i + round) % len(all) // whoever comes first has what the last one left behind
+				i = (i + round) % len(all) // rotate: the first store pays for the garbage of the last
 				s := all[i]
 				if load != "alone" {
 					s.turn.Unlock()
@@ -131,8 +131,8 @@ type scaled struct {
 	seen, unseen *guard.Guard // unseen remembers the password of one account only
 	names        []auth.Name
 	tries        int
-	pages        int        // that the sweep has read
-	turn         sync.Mutex // whoever has it may read a page
+	pages        int        // read by the sweep
+	turn         sync.Mutex // the holder may read a page
 }
 
 // List implements [auth.Lister] for the sweep.
@@ -149,11 +149,11 @@ func newScaled(t *testing.T, s Sized) *scaled {
 		rules := auth.DefaultRules()
 		rules.Lockout.Tolerated, rules.Lockout.DailyFailureCap = 1<<30, 0
 		rules.Password.Mode, rules.Dormancy.DoorsComplete = auth.Off, true
-		g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: somebody.Domain()}, Rules: rules})
+		g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: testName.Domain()}, Rules: rules})
 		return g
 	}
 	c := &scaled{Sized: s, seen: guard(0), unseen: guard(1)}
-	// All over the names, those whom populate made accounts that may log in.
+	// Accounts from the whole range of names that populate made and that may log in.
 	for k := range min(s.Accounts, 20_000) {
 		i := k * 7919 % s.Accounts
 		if i%2 != 0 && i%3 != 0 && i%5 != 0 && i%populated < 300 {
@@ -183,7 +183,7 @@ func (c *scaled) login(t *testing.T, g *guard.Guard, name auth.Name, password st
 	return took
 }
 
-// logins are made one after the other for so long.
+// logins makes one login after the other for the duration of turn.
 func (c *scaled) logins(t *testing.T, kind string, turn time.Duration) (took []time.Duration) {
 	for end := time.Now().Add(turn); len(took) == 0 || time.Now().Before(end); time.Sleep(500 * time.Microsecond) {
 		c.tries++
@@ -200,14 +200,13 @@ func (c *scaled) logins(t *testing.T, kind string, turn time.Duration) (took []t
 	return took
 }
 
-// sweep does what the gateway does once a day and every few minutes, again and
-// again until ctx ends.
+// sweep runs the daily sweep and the count for the metrics repeatedly until ctx ends.
 func (c *scaled) sweep(t *testing.T, ctx context.Context) {
 	all := auth.BackgroundScan{Lister: c}
 	for {
 		swept, err := c.seen.Dormant(ctx, all)
 		if err == nil && len(swept.Dormant) == 0 {
-			t.Errorf("the sweep of %d accounts has found nobody", c.Accounts)
+			t.Errorf("the sweep of %d accounts has found none", c.Accounts)
 			return
 		}
 		if err == nil {

@@ -13,17 +13,17 @@ import (
 // tampering are the cases of a store with [Harness].Tamper.
 var tampering = []testCase{
 	{"tampering is found", tamperedLog},
-	{"a rewritten log does not fit its head", rewrittenLog},
+	{"a rewritten log does not match its head", rewrittenLog},
 }
 
-// logged is how many events the log has that is tampered with.
+// logged is the number of events in the log that is tampered with.
 const logged = 200
 
-// withLog returns a store with that many events, a second apart.
+// withLog returns a store with [logged] events, one second apart.
 func withLog(t *testing.T, h Harness) Store {
 	t.Helper()
 	s := h.open(t)
-	update(t, s, somebody, 0, func(a *auth.Account) (events []auth.Event, _ bool) {
+	update(t, s, testName, 0, func(a *auth.Account) (events []auth.Event, _ bool) {
 		for i := range logged {
 			a.Failures++
 			events = append(events, auth.Event{At: noon.Add(time.Duration(i) * time.Second), Kind: auth.PasswordWrong, Account: number(i), Actor: auth.ByUser})
@@ -66,12 +66,12 @@ func tamperedLog(t *testing.T, h Harness) {
 		t.Run(name, func(t *testing.T) {
 			s := h.Tamper(t, withLog(t, h), c.statements...)
 			wantBreak(t, s, c.at)
-			update(t, s, somebody, 0, fail) // mail goes on all the same
+			update(t, s, testName, 0, fail) // the store still works
 		})
 	}
 }
 
-// rewrittenLog: all events recomputed, as only somebody with the program at hand can.
+// rewrittenLog: all events are recomputed, which needs the code of the chain.
 func rewrittenLog(t *testing.T, h Harness) {
 	s := withLog(t, h)
 	events, err := s.Events(t.Context(), auth.EventFilter{Limit: 1000})

@@ -12,15 +12,15 @@ import (
 	"congthu/auth/guard"
 )
 
-// How a caller treats its ticket.
+// What a caller does with its ticket.
 const (
 	settledTwice = iota
 	abandoned    // its context ends
 	leftAlone    // until its lease ends
 )
 
-// tickets makes guesses in two steps at one gateway, of which some are never settled
-// and others twice. It ends when all tickets have.
+// tickets makes guesses in two steps at one gateway. Some tickets are never settled,
+// others twice. It ends when all tickets have ended.
 func (h *gateways) tickets(t *rapid.T) {
 	g, source, passwords := h.draw(t), h.source(t), h.wrongOnes(t)
 	ways := make([]int, len(passwords))
@@ -31,7 +31,7 @@ func (h *gateways) tickets(t *rapid.T) {
 	defer cancel()
 	var mu sync.Mutex
 	var late []*guard.Ticket
-	var wrong []string // what must not be
+	var wrong []string // violations
 	told, alone, crashes := 0, 0, 0
 	doubt := func() {
 		h.server.mu.Lock()
@@ -76,7 +76,7 @@ func (h *gateways) tickets(t *rapid.T) {
 				told++
 			case first.Outcome == auth.Accepted:
 				wrong = append(wrong, "a guess was accepted")
-			case errors.Is(first.Err, guard.ErrAbandoned) && h.c.Real: // the machine is slow
+			case errors.Is(first.Err, guard.ErrAbandoned) && h.c.Real: // on a slow machine
 				doubt()
 				crashes++
 			}
@@ -96,11 +96,11 @@ func (h *gateways) tickets(t *rapid.T) {
 		time.Sleep(lease)
 	}
 	h.c.Settle()
-	if !h.c.Real { // else they may still be open
+	if !h.c.Real { // in real time they may still be open
 		for _, k := range late {
 			v := k.Settle(context.Background(), auth.Answer{Judgement: auth.JudgedRight})
 			if v.Outcome != auth.Unavailable || !errors.Is(v.Err, guard.ErrAbandoned) {
-				t.Fatalf("settled too late, and %v (%v)", v.Outcome, v.Err)
+				t.Fatalf("settled too late, and still %v (%v)", v.Outcome, v.Err)
 			}
 		}
 	}

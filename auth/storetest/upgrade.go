@@ -15,9 +15,9 @@ import (
 	"congthu/auth/audit"
 )
 
-// installed is what an installation of the first version has in its stores: an
-// SQLite file, a dump of a PostgreSQL database that was copied from it, and what
-// the program of that time read of either.
+// installed is the data of an installation of the first version: an SQLite file, a dump
+// of a PostgreSQL database that was copied from it, and what the program of that version
+// read from either.
 //
 //go:embed testdata/installed
 var installed embed.FS
@@ -47,8 +47,8 @@ func InstalledFile(t testing.TB, name string) []byte {
 	return file
 }
 
-// Upgraded checks that a store which was opened on what the first version had
-// written has lost nothing of it, and can be written.
+// Upgraded checks that a store which opened the data of the first version has lost
+// nothing of it and can be written.
 func Upgraded(t *testing.T, s Store) {
 	var was struct {
 		Accounts []firstAccount
@@ -102,7 +102,7 @@ type firstAccount struct {
 	}
 }
 
-// now is the account as it is read now: the password keeps its date, and the one
+// now is the same account in today's form: the password keeps its date, and the one
 // before it is at least as old.
 func (f firstAccount) now() auth.Account {
 	a := f.Account
@@ -115,7 +115,7 @@ func (f firstAccount) now() auth.Account {
 	return a
 }
 
-// sameAccount compares what the first version knew of an account.
+// sameAccount compares the fields that the first version knew.
 func sameAccount(was, is auth.Account) bool {
 	a, errA := json.Marshal(was.Normalized())
 	b, errB := json.Marshal(is.Normalized())

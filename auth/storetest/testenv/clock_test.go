@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The kernel, which dates files, has the machine's clock.
+// The kernel, which dates files, uses the machine's clock.
 func TestTheClockIsTheMachinesUnlessATestBuildSetsIt(t *testing.T) {
 	shift := 0
 	if text := ClockShift(); text != "" {
@@ -28,9 +28,9 @@ func TestTheClockIsTheMachinesUnlessATestBuildSetsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel := info.ModTime().Add(time.Duration(shift) * time.Second)
-	// Files are dated by the tick of the kernel's clock.
+	// The dates of files have the resolution of the kernel's tick.
 	if kernel.Before(before.Add(-time.Second)) || kernel.After(after.Add(time.Second)) {
-		t.Errorf("it is between %v and %v, and the machine's clock and %d s are %v", before, after, shift, kernel)
+		t.Errorf("the time is between %v and %v; the machine's clock + %d s is %v", before, after, shift, kernel)
 	}
 	if took := after.Sub(before); took < 0 || took > time.Hour {
 		t.Errorf("the monotonic clock has gone on by %v", took)

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// room is what the longest name below the directory may need, in octets: that of a
-// server, of its data, and of the socket.
+// room is the length in octets that the longest name below the directory may need: that
+// of a server, of its data, and of the socket.
 const room = 60
 
-// Dir returns a new directory for sockets and servers, which ask more of a path
-// than [testing.T.TempDir] gives: the path of a Unix socket has room for 108
-// octets (unix(7)), a server that gives up root must pass through every directory,
-// and the configuration of some servers has no way to quote a blank. It is removed
-// when the test ends.
+// Dir returns a new directory for sockets and servers, which need a better path than
+// [testing.T.TempDir] gives: the path of a Unix socket has room for 108 octets
+// (unix(7)), a server that gives up root must pass through every directory, and the
+// configuration of some servers cannot quote a blank. The directory is removed when the
+// test ends.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := MakeDir()
@@ -32,8 +32,8 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// MakeDir makes a new directory that the caller removes. It lies where temporary
-// files belong ($TMPDIR) if that place is fit, and in /tmp otherwise.
+// MakeDir makes a new directory, which the caller removes. It is in the directory for
+// temporary files ($TMPDIR) if that path is suitable, and in /tmp otherwise.
 func MakeDir() (string, error) {
 	parent := os.TempDir()
 	if !fit(parent) {
@@ -42,8 +42,8 @@ func MakeDir() (string, error) {
 	return makeDir(parent)
 }
 
-// MakeMemoryDir is [MakeDir] for many files that no power cut need leave: in memory,
-// where there is a file system for that with a GiB of room.
+// MakeMemoryDir is [MakeDir] for many files that need not survive a power cut: in
+// memory, if there is a file system for that with 1 GiB of room.
 func MakeMemoryDir() (string, error) {
 	const memory = "/dev/shm"
 	var fs syscall.Statfs_t
@@ -58,7 +58,7 @@ func makeDir(parent string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
+	if err := os.Chmod(dir, 0o755); err != nil { // independent of the umask
 		return "", fmt.Errorf("%w (and %v)", err, os.RemoveAll(dir))
 	}
 	return dir, nil

@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// root is the directory of the module, from this package's.
+// root is the directory of the module, relative to this package.
 const root = "../../.."
 
-// TestOnlyThisPackageSkipsTests: a skip elsewhere would go unseen where every test
+// TestOnlyThisPackageSkipsTests: a skip elsewhere would not be noticed where every test
 // has to run.
 func TestOnlyThisPackageSkipsTests(t *testing.T) {
 	files := token.NewFileSet()
@@ -32,7 +32,7 @@ func TestOnlyThisPackageSkipsTests(t *testing.T) {
 			if filepath.Dir(path) == filepath.Join(root, "auth/storetest/testenv") {
 				helpers++
 			} else {
-				t.Errorf("%s skips a test by itself: use testenv.Missing, or another function of package testenv", files.Position(call.Pos()))
+				t.Errorf("%s skips a test directly: use testenv.Missing, or another function of package testenv", files.Position(call.Pos()))
 			}
 		}
 		return nil
@@ -41,7 +41,7 @@ func TestOnlyThisPackageSkipsTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if helpers != 4 {
-		t.Errorf("this package skips tests at %d places, want 4: this test does not see them", helpers)
+		t.Errorf("this test finds %d skips in this package, want 4", helpers)
 	}
 }
 
@@ -71,8 +71,9 @@ func TestSkipsAreFound(t *testing.T) {
 	}
 }
 
-// skips finds what skips a test, called or taken as a value. A *rapid.T, whose Skip
-// leaves out one draw of many, is told by the parameter's type.
+// skips finds the calls that skip a test, and such functions used as a value. The Skip
+// of a *rapid.T leaves out one draw of many; it is recognized by the type of the
+// parameter.
 func skips(file *ast.File) (found []*ast.SelectorExpr) {
 	var look func(n ast.Node, draws []string)
 	look = func(n ast.Node, draws []string) {
@@ -126,7 +127,8 @@ func isRapid(e ast.Expr) bool {
 	return ok && pkg.Name == "rapid" && of.Sel.Name == "T"
 }
 
-// what is what Missing does to a test; it goes on where [testing.TB.Fatal] would not.
+// what records what Missing does to a test. It goes on where [testing.TB.Fatal] would
+// not.
 type what struct {
 	testing.TB
 	failed, skipped string

@@ -1,6 +1,6 @@
-// Package testenv is what tests need of the machine that they run on: programs
-// that may be missing, and directories for sockets and servers. A test skips itself
-// with the functions of this package and in no other way.
+// Package testenv provides what tests need from the machine: programs that may be
+// missing, and directories for sockets and servers. A test skips itself only by the
+// functions of this package.
 package testenv
 
 import (
@@ -8,18 +8,18 @@ import (
 	"testing"
 )
 
-// All is the variable of the environment that says that every test has to run:
-// what a test needs and the machine lacks then fails it. "make test" sets it. Without
-// it such a test is skipped, so that "go test ./..." says what the machine can say.
+// All is the environment variable that says that every test has to run: a test whose
+// needs the machine does not meet then fails. "make test" sets it. Without it such a
+// test is skipped, so that "go test ./..." runs what it can run.
 const All = "CONGTHU_TEST_ALL"
 
-// SoakVariable is the variable of the environment that says how long tests with
-// random turns or timing go on, such as "10m", and that tests which measure time
-// run at all. "make soak" sets it.
+// SoakVariable is the environment variable that says for how long tests with random
+// steps or timing run, such as "10m", and that tests which measure time run at all.
+// "make soak" sets it.
 const SoakVariable = "CONGTHU_SOAK"
 
-// Missing skips a test for want of something, or fails it where [All] is set. why
-// is one line: what is missing, and how to have it, such as "PostgreSQL is missing:
+// Missing skips a test because something is missing, or fails it if [All] is set. why is
+// one line: what is missing, and how to install it, such as "PostgreSQL is missing:
 // apt-get install -y --no-install-recommends postgresql-15".
 func Missing(t testing.TB, why string) {
 	t.Helper()
@@ -37,8 +37,8 @@ func NeedSoak(t testing.TB) {
 	}
 }
 
-// NeedRealClock skips a test at another date than the machine's (make dates), where
-// it says nothing for the reason given.
+// NeedRealClock skips a test if the clock is not the machine's (make dates), where the
+// test says nothing, for the reason given.
 func NeedRealClock(t testing.TB, why string) {
 	t.Helper()
 	if ClockShift() != "" {
@@ -46,8 +46,8 @@ func NeedRealClock(t testing.TB, why string) {
 	}
 }
 
-// NotApplicable skips a test of a contract that says nothing about what is tested
-// now, for the reason given: no machine changes that.
+// NotApplicable skips a test of a contract that does not apply to the store or server
+// under test, for the reason given: no machine changes that.
 func NotApplicable(t testing.TB, why string) {
 	t.Helper()
 	t.Skip(why)
