@@ -51,6 +51,9 @@ var imports = map[string][]string{
 	"congthu/gateway/cli":            nil, // puts everything together
 	"congthu":                        nil,
 
+	// The harness of the tests of each protocol.
+	"congthu/gateway/frontend/frontendtest": {"congthu/auth", "congthu/gateway/frontend", "congthu/gateway/mailtest", "congthu/gateway/relay", "congthu/gateway/session", "congthu/gateway/upstream"},
+
 	// Not built yet. The engine and the rules depend on none of them.
 	"congthu/auth/directory":   {"congthu/auth"},                                                    // people, positions, units
 	"congthu/auth/naming":      {"congthu/auth"},                                                    // how an address is formed

@@ -7,16 +7,16 @@ import "testing"
 // between two versions is the server's.
 func BenchmarkSession(b *testing.B) {
 	s := newScene(b)
-	s.implicit = true
+	s.Implicit = true
 	b.ReportAllocs()
 	for b.Loop() {
 		c := s.connect(true)
 		c.login(password)
-		for line := c.line(); line[:1] == "*"; {
-			line = c.line()
+		for line := c.Line(); line[:1] == "*"; {
+			line = c.Line()
 		}
-		c.say("z LOGOUT")
-		c.gone()
+		c.Say("z LOGOUT")
+		c.Gone()
 		c.Close()
 	}
 }

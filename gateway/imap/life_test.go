@@ -17,33 +17,9 @@ import (
 
 	"congthu/auth"
 	"congthu/gateway/frontend"
+	"congthu/gateway/frontend/frontendtest"
 	"congthu/gateway/mailtest"
 )
-
-// pipes is a listener in memory.
-type pipes struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case conn := <-p.conns:
-		return conn, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-func (p *pipes) dial() net.Conn {
-	near, far := net.Pipe()
-	p.conns <- far
-	return near
-}
 
 func TestASlowClientIsToldGoodbye(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -73,11 +49,11 @@ func TestASlowClientIsToldGoodbye(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, l := newScene(t), newPipes()
+				s, l := newScene(t), frontendtest.NewPipes()
 				ctx, cancel := context.WithCancel(t.Context())
 				served := make(chan error)
 				go func() { served <- s.server.Serve(ctx, l, test.implicit) }()
-				conn := l.dial()
+				conn := l.Dial()
 				start := time.Now()
 				var talk sync.WaitGroup
 				talk.Go(func() { test.say(conn) })
@@ -98,12 +74,12 @@ func TestASlowClientIsToldGoodbye(t *testing.T) {
 // connection, where the same password costs nothing.
 func TestARefusedLoginLeavesThreeMinutesForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, l := newScene(t), newPipes()
-		s.guard.before = auth.WrongPassword
+		s, l := newScene(t), frontendtest.NewPipes()
+		s.Guard.Before = auth.WrongPassword
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error)
 		go func() { served <- s.server.Serve(ctx, l, true) }()
-		conn := l.dial()
+		conn := l.Dial()
 		secured := tls.Client(conn, mailtest.ClientTLS())
 		r := bufio.NewReader(secured)
 		read := func(want string) {
@@ -137,41 +113,36 @@ func TestAShutdownSaysBYEBeforeLoginAndNothingAfter(t *testing.T) {
 	s.server.DrainTimeout = 20 * time.Second
 	early, late := s.connect(false), s.connect(true)
 	late.login(password)
-	late.expect("l OK")
-	s.guard.hold = make(chan struct{})
-	<-s.guard.asked
+	late.Expect("l OK")
+	s.Guard.Hold = make(chan struct{})
+	<-s.Guard.Asked
 	between := s.connect(true)
 	between.login(password)
-	<-s.guard.asked
+	<-s.Guard.Asked
 
-	s.stop()
-	if got := early.gone(); got != "* BYE May chu dang dung, vui long thu lai / The server is shutting down, please try again\r\n" {
+	s.Stop()
+	if got := early.Gone(); got != "* BYE May chu dang dung, vui long thu lai / The server is shutting down, please try again\r\n" {
 		t.Errorf("before login, the client read %q", got)
 	}
-	if _, err := net.Dial("tcp", s.address); err == nil {
+	if _, err := net.Dial("tcp", s.Address); err == nil {
 		t.Error("the listener is still open")
 	}
 	// Whoever is logged in, or about to be, goes on.
-	late.say("a NOOP")
-	late.expect("a OK")
-	close(s.guard.hold)
-	between.expect("l OK")
-	between.say("a NOOP")
-	between.expect("a OK")
+	late.Say("a NOOP")
+	late.Expect("a OK")
+	close(s.Guard.Hold)
+	between.Expect("l OK")
+	between.Say("a NOOP")
+	between.Expect("a OK")
 	between.Close()
-	select {
-	case <-s.served:
+	if s.Stopped() {
 		t.Fatal("Serve did not wait")
-	default:
 	}
-	s.sessions.End(owner)
-	if got := late.gone(); got != "" {
+	s.Sessions.End(owner)
+	if got := late.Gone(); got != "" {
 		t.Errorf("after login, the client read %q", got)
 	}
-	if err := <-s.served; err != nil {
-		t.Error(err)
-	}
-	s.stop = nil
+	s.Wait()
 }
 
 // Whoever was let in at the last moment may log in still. With somebody waiting for
@@ -181,23 +152,20 @@ func TestAShutdownWithGraceLetsThoseInWhoHaveCome(t *testing.T) {
 	s.server.DrainTimeout, s.server.LoginGrace, s.server.EndQuiet = time.Minute, 50*time.Second, true
 	early, late, idle := s.connect(false), s.connect(true), s.connect(true)
 	idle.login(password)
-	idle.expect("l OK")
-	s.stop()
-	if got := idle.gone(); got != "" {
+	idle.Expect("l OK")
+	s.Stop()
+	if got := idle.Gone(); got != "" {
 		t.Errorf("a session without anything to do read %q", got)
 	}
 	late.login(password)
-	late.expect("l OK")
-	late.say("a NOOP")
-	late.expect("a OK")
-	if got := late.gone(); got != "" {
+	late.Expect("l OK")
+	late.Say("a NOOP")
+	late.Expect("a OK")
+	if got := late.Gone(); got != "" {
 		t.Errorf("a session that has had its pause read %q", got)
 	}
 	early.Close()
-	if err := <-s.served; err != nil {
-		t.Error(err)
-	}
-	s.stop = nil
+	s.Wait()
 }
 
 func TestAShutdownDoesNotWaitForEver(t *testing.T) {
@@ -205,9 +173,9 @@ func TestAShutdownDoesNotWaitForEver(t *testing.T) {
 	s.server.DrainTimeout = time.Millisecond
 	c := s.connect(true)
 	c.login(password)
-	c.expect("l OK")
-	s.stop()
-	if got := c.gone(); got != "" {
+	c.Expect("l OK")
+	s.Stop()
+	if got := c.Gone(); got != "" {
 		t.Errorf("the client read %q", got)
 	}
 }
@@ -217,42 +185,32 @@ func TestEndingTheSessionsOfAnAccountLeavesTheOthers(t *testing.T) {
 	s.fake.Accounts["other@congthu.test"] = password
 	a, b := s.connect(true), s.connect(true)
 	a.login(password)
-	a.expect("l OK")
-	b.say("l LOGIN other@congthu.test " + password)
-	b.expect("l OK")
-	if n := s.sessions.End(owner); n != 1 {
+	a.Expect("l OK")
+	b.Say("l LOGIN other@congthu.test " + password)
+	b.Expect("l OK")
+	if n := s.Sessions.End(owner); n != 1 {
 		t.Errorf("%d sessions of the account", n)
 	}
-	if got := a.gone(); got != "" {
+	if got := a.Gone(); got != "" {
 		t.Errorf("the client read %q", got)
 	}
-	b.say("a NOOP")
-	b.expect("a OK")
+	b.Say("a NOOP")
+	b.Expect("a OK")
 }
 
 func TestARefusalAfterARightPasswordLogsOutAtTheMailServer(t *testing.T) {
 	s := newScene(t)
-	s.guard.after = auth.Expired
+	s.Guard.After = auth.Expired
 	c := s.connect(true)
 	c.login(password)
-	c.expect("* NO [ALERT] Mat khau het han")
-	c.expect("l NO [EXPIRED]")
-	waitFor(t, func() bool { return s.fake.Open() == 0 })
-	if s.sessions.Len("") != 0 {
+	c.Expect("* NO [ALERT] Mat khau het han")
+	c.Expect("l NO [EXPIRED]")
+	frontendtest.WaitFor(t, func() bool { return s.fake.Open() == 0 })
+	if s.Sessions.Len("") != 0 {
 		t.Error("the session is registered")
 	}
 	if raw := string(s.fake.Raw()); !strings.HasSuffix(raw, "LOGOUT\r\n") {
 		t.Errorf("the mail server read %q", raw)
-	}
-}
-
-// waitFor waits for something that another goroutine does by itself.
-func waitFor(t *testing.T, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not happen")
-		}
 	}
 }
 
@@ -262,24 +220,24 @@ func TestHangingUpAfterThePasswordIsSettledAllTheSame(t *testing.T) {
 	s.fake.Misbehave = mailtest.At("verdict", mailtest.Misdeed{Wait: verdict})
 	c := s.connect(true)
 	c.login("sai")
-	<-s.guard.asked
+	<-s.Guard.Asked
 	c.Close()
 	close(verdict)
-	waitFor(t, func() bool { return s.fake.Verdicts(owner).Wrong == 1 })
+	frontendtest.WaitFor(t, func() bool { return s.fake.Verdicts(owner).Wrong == 1 })
 
 	c = s.connect(true)
 	c.login(password)
-	<-s.guard.asked
+	<-s.Guard.Asked
 	c.Close()
-	waitFor(t, func() bool { return s.fake.Verdicts(owner).Right == 1 })
-	waitFor(t, func() bool { return s.fake.Open() == 0 && s.sessions.Len("") == 0 })
+	frontendtest.WaitFor(t, func() bool { return s.fake.Verdicts(owner).Right == 1 })
+	frontendtest.WaitFor(t, func() bool { return s.fake.Open() == 0 && s.Sessions.Len("") == 0 })
 }
 
 // broken panics at a name.
-type broken struct{ *guard }
+type broken struct{ *frontendtest.Guard }
 
 func (b broken) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
-	v := b.guard.Attempt(ctx, a)
+	v := b.Guard.Attempt(ctx, a)
 	if a.Login == owner {
 		panic("out of luck with " + a.Password.Reveal())
 	}
@@ -291,19 +249,17 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 	var log bytes.Buffer
 	s.server.Log = slog.New(slog.NewTextHandler(&log, nil))
 	s.fake.Accounts["other@congthu.test"] = password
-	s.server.Guard = broken{s.guard}
+	s.server.Guard = broken{s.Guard}
 	unlucky, lucky := s.connect(true), s.connect(true)
 	unlucky.login(password)
-	unlucky.gone()
-	lucky.say("l LOGIN other@congthu.test " + password)
-	lucky.expect("l OK")
-	waitFor(t, func() bool { return s.fake.Open() == 1 && s.sessions.Len("") == 1 })
-	s.recorder.do(func() {
-		if s.recorder.panics != 1 {
-			t.Errorf("%d panics counted, want 1", s.recorder.panics)
-		}
-	})
-	s.close()
+	unlucky.Gone()
+	lucky.Say("l LOGIN other@congthu.test " + password)
+	lucky.Expect("l OK")
+	frontendtest.WaitFor(t, func() bool { return s.fake.Open() == 1 && s.Sessions.Len("") == 1 })
+	if n := s.Recorder.Counts().Panics; n != 1 {
+		t.Errorf("%d panics counted, want 1", n)
+	}
+	s.Close()
 	// Whoever panics may have the password at hand.
 	if got := log.String(); strings.Contains(got, password) || !strings.Contains(got, `panic="a value of type string" stack=`) {
 		t.Error(got)
@@ -315,7 +271,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 	s.server.Limiter = &frontend.Limiter{PerSource: 2}
 	first := s.connect(false)
 	s.connect(false)
-	third, err := s.dial()
+	third, err := s.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,19 +279,16 @@ func TestConnectionsAreCounted(t *testing.T) {
 	if got, _ := io.ReadAll(third); string(got) != "* BYE [UNAVAILABLE] Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later\r\n" {
 		t.Errorf("read %q", got)
 	}
-	first.say("a LOGOUT")
-	first.gone()
-	waitFor(t, func() (left bool) {
-		s.recorder.do(func() { left = s.recorder.closed == 1 })
-		return left
-	})
+	first.Say("a LOGOUT")
+	first.Gone()
+	frontendtest.WaitFor(t, func() bool { return s.Recorder.Counts().Closed == 1 })
 	s.connect(false)
 }
 
 func TestImplicitTLSNeedsACertificate(t *testing.T) {
 	s := newScene(t)
 	s.server.TLSConfig = nil
-	if err := s.server.Serve(t.Context(), newPipes(), true); err == nil {
+	if err := s.server.Serve(t.Context(), frontendtest.NewPipes(), true); err == nil {
 		t.Error("served")
 	}
 }
@@ -344,10 +297,10 @@ func TestWithoutTLSThereIsNoLogin(t *testing.T) {
 	s := newScene(t)
 	s.server.TLSConfig = nil
 	c := s.connect(false)
-	c.say("a STARTTLS")
-	c.expect("a BAD")
+	c.Say("a STARTTLS")
+	c.Expect("a BAD")
 	c.login(password)
-	c.expect("l NO [PRIVACYREQUIRED]")
+	c.Expect("l NO [PRIVACYREQUIRED]")
 }
 
 func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
@@ -356,12 +309,12 @@ func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
 	s.server.Log = slog.New(slog.NewTextHandler(&log, nil))
 	c, early := s.connect(true), s.connect(true)
 	c.login(password)
-	c.expect("l OK")
+	c.Expect("l OK")
 	c.Close()
-	waitFor(t, func() bool { return s.sessions.Len("") == 0 })
-	early.say("a LOGOUT")
-	early.gone()
-	s.close()
+	frontendtest.WaitFor(t, func() bool { return s.Sessions.Len("") == 0 })
+	early.Say("a LOGOUT")
+	early.Gone()
+	s.Close()
 	if got := log.String(); strings.Count(got, `msg="session ends"`) != 1 ||
 		!regexp.MustCompile(`msg="session ends" protocol=imap session=\S{16} source=127\S+ account=`+owner+` from_client=\d+ to_client=\d+ seconds=\d`).MatchString(got) {
 		t.Error(got)
@@ -390,14 +343,14 @@ func (c fragileConn) SetDeadline(t time.Time) error {
 // the mail server, none in the register, and the connection is counted once.
 func TestAPanicAtTheSpliceLeavesNoSession(t *testing.T) {
 	s := newScene(t)
-	s.listener = func(l net.Listener) net.Listener { return fragile{l} }
+	s.Listener = func(l net.Listener) net.Listener { return fragile{l} }
 	c := s.connect(true)
 	c.login(password)
-	c.gone()
-	waitFor(t, func() bool { return s.fake.Open() == 0 && s.sessions.Len("") == 0 })
-	s.close()
-	if r := s.recorder; r.opened != 1 || r.closed != 1 || r.panics != 1 {
-		t.Errorf("%d connections opened, %d closed, %d panics; want one each", r.opened, r.closed, r.panics)
+	c.Gone()
+	frontendtest.WaitFor(t, func() bool { return s.fake.Open() == 0 && s.Sessions.Len("") == 0 })
+	s.Close()
+	if r := s.Recorder.Counts(); r.Opened != 1 || r.Closed != 1 || r.Panics != 1 {
+		t.Errorf("%d connections opened, %d closed, %d panics; want one each", r.Opened, r.Closed, r.Panics)
 	}
 }
 
@@ -405,8 +358,8 @@ func TestAPanicAtTheSpliceLeavesNoSession(t *testing.T) {
 // the same time. A crowd of them is not waited for either.
 func TestARefusedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &Server{Server: frontend.Server{Guard: &guard{}, Limiter: &frontend.Limiter{Max: 1}, DrainTimeout: -1}}
-		l := newPipes()
+		server := &Server{Server: frontend.Server{Guard: new(frontendtest.Guard), Limiter: &frontend.Limiter{Max: 1}, DrainTimeout: -1}}
+		l := frontendtest.NewPipes()
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
 		go func() { served <- server.Serve(ctx, l, false) }()
@@ -414,19 +367,19 @@ func TestARefusedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 			line, err := bufio.NewReader(conn).ReadString('\n')
 			return err == nil && strings.HasPrefix(line, "* OK ")
 		}
-		first := l.dial()
+		first := l.Dial()
 		if !greeted(first) {
 			t.Fatal("not greeted")
 		}
 		begun := time.Now()
 		var refused []net.Conn
 		for range 1000 {
-			refused = append(refused, l.dial())
+			refused = append(refused, l.Dial())
 		}
 		synctest.Wait()
 		first.Close()
 		synctest.Wait()
-		if !greeted(l.dial()) || time.Since(begun) > 0 {
+		if !greeted(l.Dial()) || time.Since(begun) > 0 {
 			t.Errorf("let in after %s", time.Since(begun))
 		}
 		told := 0

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"congthu/gateway/frontend"
+	"congthu/gateway/frontend/frontendtest"
 	"congthu/gateway/upstream"
 )
 
@@ -19,22 +19,22 @@ func fromWebmail(t *testing.T) (*scene, *bytes.Buffer) {
 	s, log := newScene(t), new(bytes.Buffer)
 	s.server.Forwarder = func(addr netip.Addr) bool { return addr == netip.MustParseAddr("127.0.0.1") }
 	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassID
-	s.server.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.server.Log = frontendtest.Log(log)
 	return s, log
 }
 
 // identify says ID, with fields as a client would write them.
-func (c *talker) identify(fields ...string) {
-	c.t.Helper()
-	c.say("i ID (" + strings.Join(fields, " ") + ")")
-	c.expect("* ID")
-	c.expect("i OK")
+func (c talker) identify(fields ...string) {
+	c.T.Helper()
+	c.Say("i ID (" + strings.Join(fields, " ") + ")")
+	c.Expect("* ID")
+	c.Expect("i OK")
 }
 
 func originating(ip string) string   { return fmt.Sprintf(`"X-Originating-IP" %q`, ip) }
 func originPort(port string) string  { return fmt.Sprintf(`"x-originating-port" %q`, port) }
-func (c *talker) peer() string       { return c.LocalAddr().String() }
-func (s *scene) source(i int) string { return s.guard.made()[i].Source.String() }
+func (c talker) peer() string        { return c.LocalAddr().String() }
+func (s *scene) source(i int) string { return s.Guard.Made()[i].Source.String() }
 
 func TestAForwarderSaysWhoseLoginItIs(t *testing.T) {
 	for _, test := range []struct {
@@ -65,7 +65,7 @@ func TestAForwarderSaysWhoseLoginItIs(t *testing.T) {
 			c := s.connect(true)
 			c.identify(test.fields...)
 			c.login(password)
-			c.expect("l OK")
+			c.Expect("l OK")
 			want := test.want
 			if want == "" {
 				want = c.peer()
@@ -82,7 +82,7 @@ func TestAForwarderSaysWhoseLoginItIs(t *testing.T) {
 				t.Errorf("the mail server was told of %v", id)
 			}
 			c.Close()
-			s.close()
+			s.Close()
 			if got := strings.Contains(log.String(), "source="+want) && strings.Contains(log.String(), "forwarder="+c.peer()); got != (test.want != "") {
 				t.Errorf("the log: %s", log)
 			}
@@ -97,7 +97,7 @@ func TestNobodyElseSaysWhoseLoginItIs(t *testing.T) {
 	c.identify(originating("192.0.2.7"), originPort("50312"))
 	c.identify(originating("192.0.2.7"), originPort("50312")) // not even who says to be one that may
 	c.login("wrong")
-	c.expect("l NO")
+	c.Expect("l NO")
 	if got := s.source(0); got != c.peer() {
 		t.Errorf("the guard was told of %s, want %s", got, c.peer())
 	}
@@ -105,7 +105,7 @@ func TestNobodyElseSaysWhoseLoginItIs(t *testing.T) {
 		t.Errorf("the mail server was told of %v", id)
 	}
 	c.Close()
-	s.close()
+	s.Close()
 	if strings.Contains(log.String(), "192.0.2.7") {
 		t.Errorf("the log: %s", log)
 	}
@@ -119,17 +119,17 @@ func TestTheLatestAddressOfAForwarderCounts(t *testing.T) {
 	for _, id := range []string{originating("192.0.2.7"), `"name" "Roundcube"`, originating("192.0.2.8"), originating("a secret"), originating("another")} {
 		c.identify(id)
 		c.login("wrong")
-		c.expect("l NO")
+		c.Expect("l NO")
 	}
 	var got []string
-	for _, a := range s.guard.made() {
+	for _, a := range s.Guard.Made() {
 		got = append(got, a.Source.Addr().String())
 	}
 	if want := "192.0.2.7 192.0.2.7 192.0.2.8 192.0.2.8 192.0.2.8"; strings.Join(got, " ") != want {
 		t.Errorf("the guard was told of %s, want %s", got, want)
 	}
 	c.Close()
-	s.close()
+	s.Close()
 	if n := strings.Count(log.String(), "is not an address"); n != 1 || strings.Contains(log.String(), "secret") {
 		t.Errorf("%d lines about a malformed address, want one without it: %s", n, log)
 	}
@@ -140,11 +140,11 @@ func TestAnAddressSaidInClearIsForgotten(t *testing.T) {
 	s, _ := fromWebmail(t)
 	c := s.connect(false)
 	c.identify(originating("192.0.2.7"))
-	c.say("s STARTTLS")
-	c.expect("s OK")
-	c.secure()
+	c.Say("s STARTTLS")
+	c.Expect("s OK")
+	c.Secure()
 	c.login("wrong")
-	c.expect("l NO")
+	c.Expect("l NO")
 	if got := s.source(0); got != c.peer() {
 		t.Errorf("the guard was told of %s, want %s", got, c.peer())
 	}
@@ -156,7 +156,7 @@ func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
 	for range 3 {
 		c := s.connect(true)
 		c.identify(originating("192.0.2.7"))
-		second, err := s.dial()
+		second, err := s.Dial()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,11 +164,8 @@ func TestAForwardersConnectionsAreItsOwn(t *testing.T) {
 		if got, _ := io.ReadAll(second); !strings.HasPrefix(string(got), "* BYE [UNAVAILABLE]") {
 			t.Errorf("a second connection reads %q", got)
 		}
-		c.say("b LOGOUT")
-		c.gone()
-		waitFor(t, func() (left bool) {
-			s.recorder.do(func() { left = s.recorder.closed == s.recorder.opened })
-			return left
-		})
+		c.Say("b LOGOUT")
+		c.Gone()
+		frontendtest.WaitFor(t, func() bool { r := s.Recorder.Counts(); return r.Closed == r.Opened })
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"congthu/auth"
+	"congthu/gateway/frontend/frontendtest"
 	"congthu/gateway/mailtest"
 	"congthu/gateway/upstream"
 )
@@ -31,7 +30,7 @@ func TestPipelinedCommandsAreAnsweredOnceEach(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			c := s.connect(true)
-			c.send("a0 CAPABILITY\r\n" + first + "a2 SELECT INBOX\r\na3 NOOP\r\na4 LOGOUT\r\n")
+			c.Send("a0 CAPABILITY\r\n" + first + "a2 SELECT INBOX\r\na3 NOOP\r\na4 LOGOUT\r\n")
 			want := `* CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=PLAIN AUTH=LOGIN
 a0 OK done
 a1 OK [CAPABILITY IMAP4rev1 ID IDLE UIDPLUS COMPRESS=DEFLATE CONDSTORE] Logged in
@@ -43,13 +42,13 @@ a3 OK NOOP done
 * BYE bye
 a4 OK done
 `
-			if diff := cmp.Diff(want, strings.ReplaceAll(c.gone(), "\r\n", "\n")); diff != "" {
+			if diff := cmp.Diff(want, strings.ReplaceAll(c.Gone(), "\r\n", "\n")); diff != "" {
 				t.Error(diff)
 			}
 			if diff := cmp.Diff([]string{"SELECT INBOX", "NOOP", "LOGOUT"}, s.fake.Commands()); diff != "" {
 				t.Error(diff)
 			}
-			if n := len(s.guard.made()); n != 1 {
+			if n := len(s.Guard.Made()); n != 1 {
 				t.Errorf("%d attempts", n)
 			}
 		})
@@ -62,32 +61,18 @@ func TestAfterLoginEveryOctetPasses(t *testing.T) {
 	s.fake.Untagged = "* CAPABILITY IMAP4rev1 XECHO\r\n"
 	c := s.connect(true)
 	c.login(password)
-	c.expect("* CAPABILITY IMAP4rev1 XECHO")
-	c.expect("l OK hi")
-	c.expect("* 1 EXISTS")
-	c.say("e ECHO")
-	c.expect("e OK echo")
-	noise := make([]byte, 1<<20)
-	rnd := rand.New(rand.NewPCG(1, 1))
-	for i := range noise {
-		noise[i] = byte(rnd.Uint32())
+	c.Expect("* CAPABILITY IMAP4rev1 XECHO")
+	c.Expect("l OK hi")
+	c.Expect("* 1 EXISTS")
+	c.Say("e ECHO")
+	c.Expect("e OK echo")
+	c.Echoed()
+	s.Close()
+	if r := s.Recorder.Counts(); r.Opened != 1 || r.Closed != 1 || r.Handshakes != 1 || r.FromClient < 1<<20 || r.FromUpstream < 1<<20 {
+		t.Errorf("recorded %+v", r)
 	}
-	go func() {
-		c.Write(noise)
-		c.Conn.(*tls.Conn).CloseWrite()
-	}()
-	if got := c.gone(); got != string(noise) {
-		t.Errorf("%d octets of %d came back, or others", len(got), len(noise))
-	}
-	s.close()
-	s.recorder.do(func() {
-		if s.recorder.opened != 1 || s.recorder.closed != 1 || s.recorder.handshakes != 1 ||
-			s.recorder.fromClient < 1<<20 || s.recorder.fromUpstream < 1<<20 {
-			t.Errorf("recorded %+v", s.recorder)
-		}
-	})
-	if s.sessions.Len("") != 0 {
-		t.Errorf("%d sessions are still registered", s.sessions.Len(""))
+	if s.Sessions.Len("") != 0 {
+		t.Errorf("%d sessions are still registered", s.Sessions.Len(""))
 	}
 }
 
@@ -138,28 +123,28 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%.40q", test.send), func(t *testing.T) {
 			s := newScene(t)
-			s.guard.before = auth.Locked
+			s.Guard.Before = auth.Locked
 			c := s.connect(true)
 			parts := strings.SplitAfterN("z LOGIN "+test.send+"\r\n", "}\r\n", test.synchronising+1)
 			for i, part := range parts {
-				c.send(part)
+				c.Send(part)
 				if i < test.synchronising {
-					c.expect("+ ")
+					c.Expect("+ ")
 				}
 			}
 			switch {
 			case test.ended:
-				c.expect("* BYE ")
-				if rest := c.gone(); rest != "" {
+				c.Expect("* BYE ")
+				if rest := c.Gone(); rest != "" {
 					t.Errorf("then read %q", rest)
 				}
 			case test.refused:
-				c.expect("z BAD ")
+				c.Expect("z BAD ")
 			default:
-				c.expect("* NO [ALERT]")
-				c.expect("z NO [CONTACTADMIN]")
+				c.Expect("* NO [ALERT]")
+				c.Expect("z NO [CONTACTADMIN]")
 			}
-			made := s.guard.made()
+			made := s.Guard.Made()
 			if test.refused || test.ended {
 				if len(made) != 0 {
 					t.Errorf("the guard was asked")
@@ -170,23 +155,23 @@ func TestLiteralsAndQuotedStrings(t *testing.T) {
 				t.Errorf("the guard was asked about %+v", made)
 			}
 			// The next command is understood as such.
-			c.say("y NOOP")
-			c.expect("y OK")
+			c.Say("y NOOP")
+			c.Expect("y OK")
 		})
 	}
 }
 
 func TestTheGuardLearnsEverythingOfAnAttempt(t *testing.T) {
 	s := newScene(t)
-	s.guard.before = auth.OtherIdentity
+	s.Guard.Before = auth.OtherIdentity
 	before := time.Now()
 	c := s.connect(true)
 	opened := time.Now()
-	c.say("a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("boss@congthu.test\x00"+owner+"\x00"+password)))
-	c.expect("a NO [AUTHORIZATIONFAILED]")
+	c.Say("a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("boss@congthu.test\x00"+owner+"\x00"+password)))
+	c.Expect("a NO [AUTHORIZATIONFAILED]")
 	c.login(password)
-	c.expect("l NO")
-	made := s.guard.made()
+	c.Expect("l NO")
+	made := s.Guard.Made()
 	a := made[0]
 	source := netip.MustParseAddrPort(c.LocalAddr().String())
 	if a.Protocol != auth.IMAP || a.Mechanism != auth.Plain || a.Source != source || a.Authorize != "boss@congthu.test" ||
@@ -205,15 +190,15 @@ func TestTheMailServerLearnsOfTheClient(t *testing.T) {
 	s := newScene(t)
 	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassID
 	c := s.connect(true)
-	c.say(`i ID ("name" "Thunder\"bird" "X-Originating-IP" "203.0.113.1" "vendor" NIL "x-forwarded-for" {9+}` + "\r\n203.0.113)")
-	c.expect("* ID")
-	c.expect("i OK")
+	c.Say(`i ID ("name" "Thunder\"bird" "X-Originating-IP" "203.0.113.1" "vendor" NIL "x-forwarded-for" {9+}` + "\r\n203.0.113)")
+	c.Expect("* ID")
+	c.Expect("i OK")
 	c.login(password)
-	c.expect("l OK")
+	c.Expect("l OK")
 	source := netip.MustParseAddrPort(c.LocalAddr().String())
 	want := []map[string]string{{
 		"name": `Thunder"bird`, "x-originating-ip": "127.0.0.1", "x-originating-port": fmt.Sprint(source.Port()),
-		"x-session-id": s.guard.made()[0].Session, "x-proxy-ttl": "5",
+		"x-session-id": s.Guard.Made()[0].Session, "x-proxy-ttl": "5",
 	}}
 	if diff := cmp.Diff(want, s.fake.IDs()); diff != "" {
 		t.Error(diff)
@@ -237,8 +222,8 @@ func TestWhatTheMailServerShowsBeforeLoginIsShownWhereItHoldsAfterIt(t *testing.
 		s := newScene(t)
 		s.server.Shown = func() []goimap.Cap { return test.server }
 		c := s.connect(true)
-		c.say("a CAPABILITY")
-		if got := c.line(); got != test.want {
+		c.Say("a CAPABILITY")
+		if got := c.Line(); got != test.want {
 			t.Errorf("%q: %q, want %q", test.server, got, test.want)
 		}
 	}
@@ -270,14 +255,14 @@ func TestIDIsBounded(t *testing.T) {
 	} {
 		s := newScene(t)
 		c := s.connect(false)
-		c.say("i ID " + test.list)
-		if line := c.line(); !strings.HasPrefix(line, "* ID") {
-			c.t.Logf("%.30s: %s", test.list, line)
+		c.Say("i ID " + test.list)
+		if line := c.Line(); !strings.HasPrefix(line, "* ID") {
+			t.Logf("%.30s: %s", test.list, line)
 			if !strings.HasPrefix(line, "i "+test.want) && !strings.HasPrefix(line, "* "+test.want) {
 				t.Errorf("ID %.40s: %s, want %s", test.list, line, test.want)
 			}
 		} else {
-			c.expect("i " + test.want)
+			c.Expect("i " + test.want)
 		}
 	}
 }
@@ -286,14 +271,14 @@ func TestNothingInClearTextIsRememberedBehindTheHandshake(t *testing.T) {
 	s := newScene(t)
 	s.server.Upstream.(*upstream.Server).PassClient = upstream.PassID
 	c := s.connect(false)
-	c.say(`i ID ("name" "injected")`)
-	c.expect("* ID")
-	c.expect("i OK")
-	c.say("s STARTTLS")
-	c.expect("s OK")
-	c.secure()
+	c.Say(`i ID ("name" "injected")`)
+	c.Expect("* ID")
+	c.Expect("i OK")
+	c.Say("s STARTTLS")
+	c.Expect("s OK")
+	c.Secure()
 	c.login(password)
-	c.expect("l OK")
+	c.Expect("l OK")
 	if got := s.fake.IDs()[0]["name"]; got != "congthu" {
 		t.Errorf("the mail server was told the name %q", got)
 	}
@@ -302,23 +287,23 @@ func TestNothingInClearTextIsRememberedBehindTheHandshake(t *testing.T) {
 func TestABlankBehindSTARTTLSIsNothing(t *testing.T) {
 	s := newScene(t)
 	c := s.connect(false)
-	c.say("s STARTTLS x") // in clear text nothing else is guessed at
-	c.expect("s BAD")
-	c.say("s STARTTLS ")
-	c.expect("s OK")
-	c.secure()
+	c.Say("s STARTTLS x") // in clear text nothing else is guessed at
+	c.Expect("s BAD")
+	c.Say("s STARTTLS ")
+	c.Expect("s OK")
+	c.Secure()
 	c.login(password)
-	c.expect("l OK")
+	c.Expect("l OK")
 }
 
 func TestPlaintextInPlaceOfTheHandshakeEndsTheConnection(t *testing.T) {
 	s := newScene(t)
 	c := s.connect(false)
-	c.say("s STARTTLS")
-	c.expect("s OK")
-	c.say("a LOGIN " + owner + " " + password)
-	c.gone()
-	if n := len(s.guard.made()); n != 0 {
+	c.Say("s STARTTLS")
+	c.Expect("s OK")
+	c.Say("a LOGIN " + owner + " " + password)
+	c.Gone()
+	if n := len(s.Guard.Made()); n != 0 {
 		t.Errorf("%d attempts", n)
 	}
 }
@@ -330,8 +315,8 @@ func TestAHandshakeForAnotherProtocolIsRefused(t *testing.T) {
 			ok    bool
 		}{{nil, true}, {[]string{"imap"}, true}, {[]string{"h2", "imap"}, true}, {[]string{"http/1.1", "h2"}, false}, {[]string{"smtp"}, false}} {
 			s := newScene(t)
-			s.implicit = implicit
-			conn, err := s.dial()
+			s.Implicit = implicit
+			conn, err := s.Dial()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -370,10 +355,10 @@ func TestSASLLinesAreBounded(t *testing.T) {
 			s := newScene(t)
 			c := s.connect(true)
 			go io.WriteString(c.Conn, send)
-			if got := c.gone(); !strings.Contains(got, "* BYE ") {
+			if got := c.Gone(); !strings.Contains(got, "* BYE ") {
 				t.Errorf("no BYE in %.200q", got)
 			}
-			if n := len(s.guard.made()); n != 0 {
+			if n := len(s.Guard.Made()); n != 0 {
 				t.Errorf("%d attempts", n)
 			}
 		})
@@ -398,20 +383,20 @@ func TestALongCommandIsACommandUpToTheBound(t *testing.T) {
 	} {
 		for _, secure := range []string{"in one record", "in pieces"} {
 			s := newScene(t)
-			s.guard.before = auth.Locked
+			s.Guard.Before = auth.Locked
 			c := s.connect(true)
 			before := "y NOOP\r\n" // each command has the whole room
 			if secure == "in pieces" {
 				for _, octets := range []string{before + test.send[:1000], test.send[1000:]} {
-					c.send(octets)
+					c.Send(octets)
 				}
 			} else {
-				c.send(before + test.send)
+				c.Send(before + test.send)
 			}
-			c.expect("y OK")
-			line := c.line()
+			c.Expect("y OK")
+			line := c.Line()
 			for strings.HasPrefix(line, "+ ") || strings.HasPrefix(line, "* NO [ALERT]") && !strings.HasPrefix(test.answer, "*") {
-				line = c.line()
+				line = c.Line()
 			}
 			if !strings.HasPrefix(line, test.answer) {
 				t.Errorf("%.40q, %d octets %s: %q, want %q", test.send, len(test.send), secure, line, test.answer)
@@ -425,7 +410,7 @@ func TestTheLogNeverHasAPassword(t *testing.T) {
 	encoded := base64.StdEncoding.EncodeToString([]byte("\x00" + owner + "\x00" + canary))
 	var log bytes.Buffer
 	s := newScene(t)
-	s.server.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.server.Log = frontendtest.Log(&log)
 	s.fake.Wrong = "NO [AUTHENTICATIONFAILED] " + canary + " is wrong, and so is " + encoded
 	s.fake.Accounts = nil
 	answers := ""
@@ -436,16 +421,16 @@ func TestTheLogNeverHasAPassword(t *testing.T) {
 	} {
 		for _, secure := range []bool{false, true} {
 			c := s.connect(secure)
-			c.say(line)
-			c.say("z LOGOUT")
+			c.Say(line)
+			c.Say("z LOGOUT")
 			// The tag is the client's own and has to be repeated.
-			answers += strings.TrimPrefix(c.gone(), canary+" ")
+			answers += strings.TrimPrefix(c.Gone(), canary+" ")
 		}
 	}
-	for _, a := range s.guard.made() {
+	for _, a := range s.Guard.Made() {
 		answers += fmt.Sprintf("%v %+v", a, a)
 	}
-	s.close()
+	s.Close()
 	for _, secret := range []string{canary, encoded} {
 		if strings.Contains(log.String(), secret) {
 			t.Errorf("the log has the password:\n%s", log.String())

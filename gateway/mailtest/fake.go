@@ -1,9 +1,13 @@
 package mailtest
 
 import (
+	"bufio"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -266,11 +270,111 @@ func Once(step Step, m Misdeed) func(Step) Misdeed {
 	}
 }
 
-// upgrade completes a TLS handshake as a server.
-func upgrade(conn net.Conn, config *tls.Config) (*tls.Conn, error) {
-	secured := tls.Server(conn, config)
-	if err := secured.Handshake(); err != nil {
-		return nil, err
+// Script is what a dialogue file may set of a server: its answers to wrong and to right
+// credentials, and what it does wrong.
+type Script struct {
+	Wrong, OK *string
+	Misbehave *func(Step) Misdeed
+}
+
+// session is one connection of a server.
+type session struct {
+	server    *fake
+	conn      net.Conn
+	r         *bufio.Reader
+	tls       *tls.Config
+	misbehave func(Step) Misdeed
+	secure    bool
+	tag       string    // of the command that is answered, in IMAP
+	read      io.Writer // if set, has every octet that is read, TLS taken off
+}
+
+// begin reads the PROXY header and makes the TLS handshake, where they come first. ok
+// is false when the connection is over.
+func (c *session) begin(proxied, implicit bool) (ok bool) {
+	if proxied {
+		if c.conn = c.server.introduced(c.conn); c.conn == nil {
+			return false
+		}
 	}
-	return secured, nil
+	c.use(c.conn)
+	return !implicit || c.handshake()
+}
+
+func (c *session) use(conn net.Conn) {
+	c.conn = conn
+	var from io.Reader = conn
+	if c.read != nil {
+		from = io.TeeReader(conn, c.read)
+	}
+	c.r = bufio.NewReader(from)
+}
+
+// handshake is the server's side of TLS; goOn is false when the connection is over.
+func (c *session) handshake() (goOn bool) {
+	if behave, goOn := c.at("tls"); !behave {
+		return goOn
+	}
+	secured := tls.Server(c.conn, c.tls)
+	if secured.Handshake() != nil {
+		return false
+	}
+	c.secure = true
+	c.use(secured)
+	return true
+}
+
+// offersTLS reports whether the command that begins TLS is known.
+func (c *session) offersTLS() bool { return c.tls != nil && !c.secure }
+
+// greet says the greeting; goOn is false when the connection is over.
+func (c *session) greet(greeting string) (goOn bool) {
+	behave, goOn := c.at("greeting")
+	if behave {
+		c.say("%s", greeting)
+	}
+	return goOn
+}
+
+func (c *session) say(format string, args ...any) { fmt.Fprintf(c.conn, format+"\r\n", args...) }
+
+// at is [fake.reach] of the connection.
+func (c *session) at(step Step) (behave, goOn bool) {
+	return c.server.reach(c.conn, step, c.misbehave, func(text string) {
+		io.WriteString(c.conn, strings.ReplaceAll(text, "%TAG%", c.tag))
+	})
+}
+
+// line reads a line, without its end.
+func (c *session) line() (line string, ok bool) {
+	line, err := c.r.ReadString('\n')
+	return strings.TrimRight(line, "\r\n"), err == nil
+}
+
+// verdict judges complete credentials, between the steps "verdict" and "judged".
+func (c *session) verdict(accounts map[string]string, name, password string) (right, behave, goOn bool) {
+	if behave, goOn = c.at("verdict"); !behave {
+		return false, behave, goOn
+	}
+	right = c.server.judge(accounts, name, password)
+	behave, goOn = c.at("judged")
+	return right, behave, goOn
+}
+
+// plain takes the credentials from a response of SASL PLAIN, which is asked for unless
+// it came with the command. ok is false when the connection is over; malformed is a
+// response of another form.
+func (c *session) plain(response string, initial bool) (name, password string, malformed, ok bool) {
+	if !initial {
+		c.say("+ ")
+		if response, ok = c.line(); !ok {
+			return "", "", false, false
+		}
+	}
+	raw, err := base64.StdEncoding.DecodeString(response)
+	parts := strings.Split(string(raw), "\x00")
+	if err != nil || len(parts) != 3 {
+		return "", "", true, true
+	}
+	return parts[1], parts[2], false, true
 }

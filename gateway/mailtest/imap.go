@@ -1,12 +1,10 @@
 package mailtest
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -83,42 +81,22 @@ func (s *IMAP) Commands() []string {
 	return append([]string(nil), s.cmds...)
 }
 
+// Script is for a dialogue file.
+func (s *IMAP) Script() Script { return Script{&s.Wrong, &s.OK, &s.Misbehave} }
+
 // imapSession is one connection.
 type imapSession struct {
 	*IMAP
-	conn   net.Conn
-	r      *bufio.Reader
-	secure bool
-	user   string
+	session
+	user string
 }
 
 func (s *IMAP) serve(conn net.Conn) {
-	if s.Proxied {
-		if conn = s.introduced(conn); conn == nil {
-			return
-		}
-	}
-	c := &imapSession{IMAP: s, conn: conn}
-	c.read()
-	if s.Implicit && !c.handshake() {
-		return
-	}
-	behave, goOn := c.at("greeting", "")
-	if behave {
-		greeting := s.Greeting
-		if greeting == "" {
-			greeting = "* OK [CAPABILITY " + c.capabilities() + "] ready."
-		}
-		c.say("%s", greeting)
-	}
+	c := &imapSession{IMAP: s, session: session{server: &s.fake, conn: conn, tls: s.TLS, misbehave: s.Misbehave, read: (*rawLog)(s)}}
+	goOn := c.begin(s.Proxied, s.Implicit) && c.greet(cmp.Or(s.Greeting, "* OK [CAPABILITY "+c.capabilities()+"] ready."))
 	for goOn {
 		goOn = c.command()
 	}
-}
-
-// read sets the reader, which notes all it gives.
-func (c *imapSession) read() {
-	c.r = bufio.NewReader(io.TeeReader(c.conn, (*rawLog)(c.IMAP)))
 }
 
 type rawLog IMAP
@@ -127,29 +105,6 @@ func (l *rawLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.raw.Write(p)
-}
-
-func (c *imapSession) say(format string, args ...any) {
-	fmt.Fprintf(c.conn, format+"\r\n", args...)
-}
-
-func (c *imapSession) at(step Step, tag string) (behave, goOn bool) {
-	return c.reach(c.conn, step, c.Misbehave, func(text string) {
-		c.conn.Write([]byte(strings.ReplaceAll(text, "%TAG%", tag)))
-	})
-}
-
-func (c *imapSession) handshake() bool {
-	if behave, goOn := c.at("tls", ""); !behave {
-		return goOn
-	}
-	secured, err := upgrade(c.conn, c.TLS)
-	if err != nil {
-		return false
-	}
-	c.conn, c.secure = secured, true
-	c.read()
-	return true
 }
 
 func (c *imapSession) capabilities() string {
@@ -162,15 +117,10 @@ func (c *imapSession) capabilities() string {
 	case caps == nil:
 		caps = []string{"IMAP4rev1", "SASL-IR", "LITERAL+", "ID", "AUTH=PLAIN", "AUTH=LOGIN"}
 	}
-	if c.TLS != nil && !c.secure {
+	if c.offersTLS() {
 		caps = append([]string{"STARTTLS"}, caps...)
 	}
 	return strings.Join(caps, " ")
-}
-
-func (c *imapSession) line() (string, bool) {
-	line, err := c.r.ReadString('\n')
-	return strings.TrimRight(line, "\r\n"), err == nil
 }
 
 func (c *imapSession) command() bool {
@@ -186,8 +136,8 @@ func (c *imapSession) command() bool {
 		c.cmds = append(c.cmds, rest)
 		c.mu.Unlock()
 	}
-	behave, goOn := c.at(Step(verb), tag)
-	if !behave {
+	c.tag = tag
+	if behave, goOn := c.at(Step(verb)); !behave {
 		return goOn
 	}
 	switch {
@@ -201,7 +151,7 @@ func (c *imapSession) command() bool {
 		return false
 	case c.user != "":
 		return c.loggedIn(tag, verb, arg)
-	case verb == "STARTTLS" && c.TLS != nil && !c.secure:
+	case verb == "STARTTLS" && c.offersTLS():
 		c.say("%s OK begin", tag)
 		return c.handshake()
 	case verb == "AUTHENTICATE":
@@ -315,44 +265,25 @@ func (c *imapSession) authenticate(tag, arg string) bool {
 		c.say("%s NO no such mechanism", tag)
 		return true
 	}
-	if !has {
-		c.say("+ ")
-		var ok bool
-		if initial, ok = c.line(); !ok {
-			return false
-		}
-	}
-	raw, err := base64.StdEncoding.DecodeString(initial)
-	parts := strings.Split(string(raw), "\x00")
-	if err != nil || len(parts) != 3 {
+	name, password, malformed, ok := c.plain(initial, has)
+	if malformed {
 		c.say("%s BAD malformed", tag)
 		return true
 	}
-	return c.verdict(tag, parts[1], parts[2])
+	return ok && c.verdict(tag, name, password)
 }
 
 func (c *imapSession) verdict(tag, name, password string) bool {
-	behave, goOn := c.at("verdict", tag)
+	right, behave, goOn := c.session.verdict(c.Accounts, name, password)
 	if !behave {
 		return goOn
 	}
-	right := c.judge(c.Accounts, name, password)
-	if behave, goOn := c.at("judged", tag); !behave {
-		return goOn
-	}
 	if !right {
-		wrong := c.Wrong
-		if wrong == "" {
-			wrong = "NO [AUTHENTICATIONFAILED] Authentication failed."
-		}
-		c.say("%s %s", tag, wrong)
+		c.say("%s %s", tag, cmp.Or(c.Wrong, "NO [AUTHENTICATIONFAILED] Authentication failed."))
 		return true
 	}
 	c.user = name
-	ok := c.OK
-	if ok == "" {
-		ok = "OK [CAPABILITY " + c.capabilities() + "] Logged in"
-	}
+	ok := cmp.Or(c.OK, "OK [CAPABILITY "+c.capabilities()+"] Logged in")
 	c.conn.Write([]byte(c.Untagged + tag + " " + ok + "\r\n"))
 	return true
 }

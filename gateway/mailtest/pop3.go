@@ -1,11 +1,9 @@
 package mailtest
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -57,70 +55,30 @@ func (s *POP3) Commands() []string {
 	return append([]string(nil), s.cmds...)
 }
 
+// Script is for a dialogue file.
+func (s *POP3) Script() Script { return Script{&s.Wrong, &s.OK, &s.Misbehave} }
+
 // pop3Session is one connection.
 type pop3Session struct {
 	*POP3
-	conn   net.Conn
-	r      *bufio.Reader
-	secure bool
-	user   string
+	session
+	user string
 }
 
 func (s *POP3) serve(conn net.Conn) {
-	if s.Proxied {
-		if conn = s.introduced(conn); conn == nil {
-			return
-		}
+	c := &pop3Session{POP3: s, session: session{server: &s.fake, conn: conn, tls: s.TLS, misbehave: s.Misbehave}}
+	goOn := c.begin(s.Proxied, s.Implicit) && c.greet(cmp.Or(s.Greeting, "+OK ready"))
+	for goOn {
+		line, ok := c.line()
+		goOn = ok && c.obey(line)
 	}
-	c := &pop3Session{POP3: s, conn: conn}
-	if s.Implicit && !c.handshake() {
-		return
-	}
-	if !s.Implicit {
-		c.r = bufio.NewReader(conn)
-	}
-	greeting := s.Greeting
-	if greeting == "" {
-		greeting = "+OK ready"
-	}
-	if behave, goOn := c.at("greeting"); !goOn {
-		return
-	} else if behave {
-		c.say("%s", greeting)
-	}
-	for {
-		line, err := c.r.ReadString('\n')
-		if err != nil || !c.obey(strings.TrimRight(line, "\r\n")) {
-			return
-		}
-	}
-}
-
-func (c *pop3Session) say(format string, args ...any) {
-	fmt.Fprintf(c.conn, format+"\r\n", args...)
-}
-
-func (c *pop3Session) at(step Step) (behave, goOn bool) {
-	return c.reach(c.conn, step, c.Misbehave, func(text string) { io.WriteString(c.conn, text) })
-}
-
-func (c *pop3Session) handshake() bool {
-	if behave, goOn := c.at("tls"); !behave || !goOn {
-		return false
-	}
-	secured, err := upgrade(c.conn, c.TLS)
-	if err != nil {
-		return false
-	}
-	c.conn, c.secure, c.r = secured, true, bufio.NewReader(secured)
-	return true
 }
 
 // obey does a command before login; ok is false when the dialogue is over.
 func (c *pop3Session) obey(line string) (ok bool) {
 	keyword, argument, _ := strings.Cut(line, " ")
 	keyword = strings.ToUpper(keyword)
-	if behave, goOn := c.at(Step(keyword)); !goOn || !behave {
+	if behave, goOn := c.at(Step(keyword)); !behave {
 		return goOn
 	}
 	switch keyword {
@@ -133,12 +91,12 @@ func (c *pop3Session) obey(line string) (ok bool) {
 			c.say("-ERR unknown")
 			return true
 		}
-		if c.TLS != nil && !c.secure {
+		if c.offersTLS() {
 			caps = append(append([]string(nil), caps...), "STLS")
 		}
 		c.say("+OK\r\n%s\r\n.", strings.Join(caps, "\r\n"))
 	case "STLS":
-		if c.TLS == nil || c.secure {
+		if !c.offersTLS() {
 			c.say("-ERR no TLS")
 			return true
 		}
@@ -151,21 +109,12 @@ func (c *pop3Session) obey(line string) (ok bool) {
 		return c.verdict(c.user, argument)
 	case "AUTH":
 		_, response, initial := strings.Cut(argument, " ")
-		if !initial {
-			c.say("+ ")
-			line, err := c.r.ReadString('\n')
-			if err != nil {
-				return false
-			}
-			response = strings.TrimRight(line, "\r\n")
-		}
-		decoded, err := base64.StdEncoding.DecodeString(response)
-		parts := strings.Split(string(decoded), "\x00")
-		if err != nil || len(parts) != 3 {
+		name, password, malformed, ok := c.plain(response, initial)
+		if malformed {
 			c.say("-ERR malformed")
 			return true
 		}
-		return c.verdict(parts[1], parts[2])
+		return ok && c.verdict(name, password)
 	case "QUIT":
 		c.say("+OK bye")
 		return false
@@ -177,32 +126,20 @@ func (c *pop3Session) obey(line string) (ok bool) {
 
 // verdict judges complete credentials, and serves the session.
 func (c *pop3Session) verdict(name, password string) (ok bool) {
-	if behave, goOn := c.at("verdict"); !behave || !goOn {
-		return goOn
-	}
-	right := c.judge(c.Accounts, name, password)
-	if behave, goOn := c.at("judged"); !behave || !goOn {
+	right, behave, goOn := c.session.verdict(c.Accounts, name, password)
+	if !behave {
 		return goOn
 	}
 	if !right {
-		wrong := c.Wrong
-		if wrong == "" {
-			wrong = "-ERR [AUTH] Authentication failed."
-		}
-		c.say("%s", wrong)
+		c.say("%s", cmp.Or(c.Wrong, "-ERR [AUTH] Authentication failed."))
 		return true
 	}
-	welcome := c.OK
-	if welcome == "" {
-		welcome = "+OK Logged in."
-	}
-	c.say("%s", welcome)
+	c.say("%s", cmp.Or(c.OK, "+OK Logged in."))
 	for {
-		line, err := c.r.ReadString('\n')
-		if err != nil {
+		line, ok := c.line()
+		if !ok {
 			return false
 		}
-		line = strings.TrimRight(line, "\r\n")
 		c.mu.Lock()
 		c.cmds = append(c.cmds, line)
 		c.mu.Unlock()

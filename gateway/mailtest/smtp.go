@@ -1,8 +1,8 @@
 package mailtest
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -105,9 +105,7 @@ func (s *SMTP) Lines() []string {
 // smtpSession is one connection.
 type smtpSession struct {
 	*SMTP
-	conn   net.Conn
-	r      *bufio.Reader
-	secure bool
+	session
 	client map[string]string
 	user   string
 	from   string
@@ -116,20 +114,8 @@ type smtpSession struct {
 }
 
 func (s *SMTP) serve(conn net.Conn) {
-	if s.Proxied {
-		if conn = s.introduced(conn); conn == nil {
-			return
-		}
-	}
-	c := &smtpSession{SMTP: s, conn: conn}
-	if s.Implicit {
-		if !c.handshake() {
-			return
-		}
-	} else {
-		c.r = bufio.NewReader(conn)
-	}
-	if !c.greet() {
+	c := &smtpSession{SMTP: s, session: session{server: &s.fake, conn: conn, tls: s.TLS, misbehave: s.Misbehave}}
+	if !c.begin(s.Proxied, s.Implicit) || !c.greet() {
 		return
 	}
 	for {
@@ -148,36 +134,8 @@ func (s *SMTP) serve(conn net.Conn) {
 	}
 }
 
-func (c *smtpSession) say(format string, args ...any) {
-	fmt.Fprintf(c.conn, format+"\r\n", args...)
-}
-
-func (c *smtpSession) at(step Step) (behave, goOn bool) {
-	return c.reach(c.conn, step, c.Misbehave, func(text string) { c.conn.Write([]byte(text)) })
-}
-
-func (c *smtpSession) handshake() bool {
-	if behave, goOn := c.at("tls"); !behave {
-		return goOn
-	}
-	secured, err := upgrade(c.conn, c.TLS)
-	if err != nil {
-		return false
-	}
-	c.conn, c.secure, c.r = secured, true, bufio.NewReader(secured)
-	return true
-}
-
 func (c *smtpSession) greet() bool {
-	behave, goOn := c.at("greeting")
-	if behave {
-		greeting := c.Greeting
-		if greeting == "" {
-			greeting = "220 " + Host + " ESMTP"
-		}
-		c.say("%s", greeting)
-	}
-	return goOn
+	return c.session.greet(cmp.Or(c.Greeting, "220 "+Host+" ESMTP"))
 }
 
 func (c *smtpSession) command(verb, arg string) bool {

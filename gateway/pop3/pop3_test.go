@@ -1,33 +1,20 @@
 package pop3
 
 import (
-	"crypto/tls"
+	"bytes"
 	"encoding/base64"
-	"fmt"
-	"math/rand/v2"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"congthu/auth"
-	"congthu/gateway/mailtest"
+	"congthu/gateway/frontend/frontendtest"
 )
 
 // Each file of testdata is a row of the reply table, or one rule of the wire, as a
 // transcript.
 func TestDialogues(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.dialogue")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no dialogues: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			s := newScene(t)
-			mailtest.Play(t, file, mailtest.Stage{Dial: s.dial, TLS: mailtest.ClientTLS(), Set: s.set})
-		})
-	}
+	frontendtest.Play(t, newScene, func(s *scene, name, value string) error { return s.Set(name, value) })
 }
 
 // Every outcome has a reply; what must not be told apart is said in the same words, and
@@ -58,47 +45,6 @@ func TestEveryOutcomeHasAReply(t *testing.T) {
 	}
 }
 
-// set does the settings and checks of a dialogue.
-func (s *scene) set(name, value string) error {
-	switch name {
-	case "tls": // "implicit": from the first octet
-		s.implicit = value == "implicit"
-	case "before", "after": // what the guard says before, or after, a right password
-		for _, o := range auth.Outcomes() {
-			if o.String() == value && name == "before" {
-				s.guard.before = o
-				return nil
-			} else if o.String() == value {
-				s.guard.after = o
-				return nil
-			}
-		}
-		return fmt.Errorf("no such outcome")
-	case "says": // the mail server, to a wrong password
-		s.fake.Wrong = value
-	case "welcomes": // the mail server, after a right password
-		s.fake.OK = value
-	case "down": // where the mail server hangs up
-		s.fake.Misbehave = mailtest.At(mailtest.Step(value), mailtest.Misdeed{Close: true})
-	case "judged": // what the mail server was asked to judge
-		v := s.fake.Verdicts(owner)
-		if got := fmt.Sprintf("%d right, %d wrong", v.Right, v.Wrong); got != value {
-			return fmt.Errorf("the mail server judged %s", got)
-		}
-	case "attempts": // how many the guard was asked about
-		if got := strconv.Itoa(len(s.guard.made())); got != value {
-			return fmt.Errorf("the guard was asked about %s", got)
-		}
-	case "refused": // what was recorded without asking the guard
-		if got := fmt.Sprint(s.refused); got != "["+value+"]" {
-			return fmt.Errorf("recorded: %s", got)
-		}
-	default:
-		return fmt.Errorf("no such setting: %s", name)
-	}
-	return nil
-}
-
 func plain(authorize, name, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(authorize + "\x00" + name + "\x00" + password))
 }
@@ -114,29 +60,18 @@ func TestWhatFollowsTheLoginIsTheMailServers(t *testing.T) {
 			s := newScene(t)
 			s.fake.OK = "+OK maildrop has 2 messages"
 			c := s.connect()
-			c.say(login + "STAT\r\nECHO\r\n")
+			c.Send(login + "STAT\r\nECHO\r\n")
 			if name == "USER and PASS" {
-				c.expect("+OK")
+				c.ExpectLine("+OK")
 			}
-			c.expect("+OK maildrop has 2 messages")
-			c.expect("+OK 2 320")
-			c.expect("+OK echo")
-			if n := s.sessions.Len(owner); n != 1 {
+			c.ExpectLine("+OK maildrop has 2 messages")
+			c.ExpectLine("+OK 2 320")
+			c.ExpectLine("+OK echo")
+			if n := s.Sessions.Len(owner); n != 1 {
 				t.Errorf("%d sessions", n)
 			}
-			noise := make([]byte, 1<<20)
-			rnd := rand.New(rand.NewPCG(1, 1))
-			for i := range noise {
-				noise[i] = byte(rnd.Uint32())
-			}
-			go func() {
-				c.Write(noise)
-				c.Conn.(*tls.Conn).CloseWrite()
-			}()
-			if got := c.gone(); got != string(noise) {
-				t.Errorf("%d octets of %d came back, or others", len(got), len(noise))
-			}
-			a := s.guard.made()
+			c.Echoed()
+			a := s.Guard.Made()
 			if len(a) != 1 || a[0].Protocol != auth.POP3 || a[0].Login != owner || a[0].Password.Reveal() != password {
 				t.Errorf("attempts: %+v", a)
 			}
@@ -168,19 +103,18 @@ func TestCredentialsOverPOP3(t *testing.T) {
 		{"APOP a 0123456789abcdef0123456789abcdef\r\n", []string{"-ERR unknown, or not before login"}, "", ""},
 	} {
 		s := newScene(t)
-		s.guard.before = auth.Locked
+		s.Guard.Before = auth.Locked
 		client := s.connect()
-		client.say(c.send)
+		client.Send(c.send)
 		for _, want := range c.answers {
-			line, err := client.r.ReadString('\n')
-			if err != nil || !strings.HasPrefix(strings.TrimSuffix(line, "\r\n"), want) {
-				t.Fatalf("%q: read %q, %v; want %q", c.send, line, err, want)
+			if line := client.Line(); !strings.HasPrefix(line, want) {
+				t.Fatalf("%q: read %q; want %q", c.send, line, want)
 			}
 		}
-		client.say("QUIT\r\n")
-		client.expect("+OK Da dang xuat / Logging out")
-		client.gone()
-		made := s.guard.made()
+		client.Send("QUIT\r\n")
+		client.ExpectLine("+OK Da dang xuat / Logging out")
+		client.Gone()
+		made := s.Guard.Made()
 		if c.name == "" && len(made) > 0 || c.name != "" && (len(made) != 1 || made[0].Login != c.name || made[0].Password.Reveal() != c.pw) {
 			t.Errorf("%q: attempts %+v", c.send, made)
 		}
@@ -198,10 +132,10 @@ func TestAPOP3ConnectionIsBounded(t *testing.T) {
 		strings.Repeat("AUTH X\r\n", 5):                         "-ERR Qua nhieu lan dang nhap bi tu choi / Too many refusals\r\n",
 	} {
 		s := newScene(t)
-		s.guard.before = auth.WrongPassword
+		s.Guard.Before = auth.WrongPassword
 		c := s.connect()
-		c.say(says)
-		if got := c.gone(); !strings.HasSuffix(got, want) {
+		c.Send(says)
+		if got := c.Gone(); !strings.HasSuffix(got, want) {
 			t.Errorf("%.30q: read %q, want %q at the end", says, got, want)
 		}
 	}
@@ -211,20 +145,22 @@ func TestAPOP3ShutdownSaysItIsTemporary(t *testing.T) {
 	s := newScene(t)
 	s.server.DrainTimeout = 20 * time.Second
 	early, late := s.connect(), s.connect()
-	late.say("AUTH PLAIN " + plain("", owner, password) + "\r\n")
-	late.expect("+OK Logged in.")
-	s.stop()
-	if got := early.gone(); got != "-ERR [SYS/TEMP] May chu dang dung, vui long thu lai / The server is shutting down, please try again\r\n" {
+	late.Send("AUTH PLAIN " + plain("", owner, password) + "\r\n")
+	late.ExpectLine("+OK Logged in.")
+	s.Stop()
+	if got := early.Gone(); got != "-ERR [SYS/TEMP] May chu dang dung, vui long thu lai / The server is shutting down, please try again\r\n" {
 		t.Errorf("before login, the client read %q", got)
 	}
-	late.say("QUIT\r\n")
-	late.expect("+OK bye")
-	late.gone()
+	late.Send("QUIT\r\n")
+	late.ExpectLine("+OK bye")
+	late.Gone()
 }
 
 func TestTheLogNeverHasAPassword(t *testing.T) {
 	const canary = "canary-7f3a"
 	s := newScene(t)
+	var log bytes.Buffer
+	s.server.Log = frontendtest.Log(&log)
 	s.fake.Wrong = "-ERR [AUTH] " + canary + " is wrong"
 	answers := ""
 	for _, says := range []string{
@@ -232,11 +168,11 @@ func TestTheLogNeverHasAPassword(t *testing.T) {
 		"AUTH PLAIN " + plain("", owner, canary) + "\r\n", "AUTH PLAIN " + canary + "!\r\n", "AUTH " + canary + "\r\n", canary + " / HTTP/1.1\r\n",
 	} {
 		c := s.connect()
-		c.say(says + "QUIT\r\n")
-		answers += c.gone()
+		c.Send(says + "QUIT\r\n")
+		answers += c.Gone()
 	}
-	s.close()
-	if strings.Contains(s.log.String(), canary) || strings.Contains(answers, canary) {
-		t.Errorf("the password is in the log or in an answer:\n%s\n%s", s.log.String(), answers)
+	s.Close()
+	if strings.Contains(log.String(), canary) || strings.Contains(answers, canary) {
+		t.Errorf("the password is in the log or in an answer:\n%s\n%s", log.String(), answers)
 	}
 }
