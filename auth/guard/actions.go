@@ -12,21 +12,21 @@ import (
 	"congthu/auth"
 )
 
-// Unlock ends a lock, whoever made it, and forgets the failures. A name that
-// nobody ever logged in with can be unlocked too. Failures that have not
-// locked yet are forgotten as well, and so is what has the user refused for now,
-// at every gateway on the store: the wrong passwords of the day, and what sources
-// have done to this account, which may be tried from them again. What a source has
-// done to other accounts stays (see [Guard.AllowSource] for an office).
+// Unlock ends a lock of any cause and forgets the failures. A name without a login can be
+// unlocked too. Unlock also forgets failures that have not locked yet, and everything
+// for which the user is refused for now, at every gateway on the store: the wrong
+// passwords of the day, and what sources have done to this account, which may try it
+// again. What a source has done to other accounts stays (see [Guard.AllowSource] for an
+// office).
 //
-// When nothing is held against an account, here and in the store, the error is
-// [auth.ErrNothingToDo]; with [Guard].Shared it is unlocked all the same, and the event
+// If nothing is held against the account, here and in the store, the error is
+// [auth.ErrNothingToDo]; with [Guard].Shared it is unlocked nevertheless, and the event
 // says [ForgivenEverywhere].
 func (g *Guard) Unlock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
 	rules, refused, owed := g.Rules(), g.LatelyRefused(name), g.owedOf(name)
 	var at time.Time
 	var sources []netip.Prefix
-	looked := false // at the counter that the name may share
+	looked := false // whether the name is refused by a shared counter
 	change := func(a *auth.Account, now time.Time) (auth.Event, error) {
 		if a.Blank() && !looked {
 			return auth.Event{}, errUnremembered
@@ -75,7 +75,7 @@ func (g *Guard) Unlock(ctx context.Context, name auth.Name, act auth.Act) (auth.
 	return a, err
 }
 
-// Lock locks an account until somebody unlocks it, and ends its live sessions.
+// Lock locks an account until an admin unlocks it, and ends its live sessions.
 func (g *Guard) Lock(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
 	a, err := g.act(ctx, name, act, func(a *auth.Account, now time.Time) (auth.Event, error) {
 		if !a.Known() {
@@ -89,14 +89,14 @@ func (g *Guard) Lock(ctx context.Context, name auth.Name, act auth.Act) (auth.Ac
 		return auth.Event{Kind: auth.AccountLocked, Before: before, After: "locked by admin"}, nil
 	})
 	if err == nil || errors.Is(err, auth.ErrNothingToDo) {
-		// Also when it is locked already: the lock before may have been made by a call
-		// whose answer was lost, and then its sessions go on.
+		// Also if it is locked already: the answer of an earlier call may have been lost
+		// after the lock was written, and then the sessions are still open.
 		g.endSessions(name)
 	}
 	return a, err
 }
 
-// Restore gives a revoked account back (Art. 5.3.c); its 12 months restart now.
+// Restore ends the revocation of an account (Art. 5.3.c); its 12 months restart now.
 // A dormant account that the sweep has not reached yet can be restored as well.
 func (g *Guard) Restore(ctx context.Context, name auth.Name, act auth.Act) (auth.Account, error) {
 	rules := g.Rules()
@@ -113,13 +113,13 @@ func (g *Guard) Restore(ctx context.Context, name auth.Name, act auth.Act) (auth
 	})
 }
 
-// Grace lets the account's password, expired or about to, go on for some days
-// from now, at most [auth.PasswordAge].MaxGrace. There is nothing to do where no
-// password would run out before that, or the same grace has been given already.
+// Grace lets the account use a password that has expired, or is about to, for some days
+// from now, at most [auth.PasswordAge].MaxGrace. There is nothing to do if no password
+// expires before that, or if the account already has the same grace.
 func (g *Guard) Grace(ctx context.Context, name auth.Name, days int, act auth.Act) (auth.Account, error) {
 	rules := g.Rules()
 	if err := g.clockInDoubt(); err != nil {
-		return auth.Account{}, err // until when would it be?
+		return auth.Account{}, err // the end of the grace would be wrong
 	}
 	most := int(rules.Password.MaxGrace / (24 * time.Hour))
 	if days < 1 || days > most {
@@ -131,11 +131,11 @@ func (g *Guard) Grace(ctx context.Context, name auth.Name, days int, act auth.Ac
 		}
 		until := now.Add(time.Duration(days) * 24 * time.Hour)
 		alone := *a
-		alone.GraceUntil = time.Time{} // which may be made shorter
+		alone.GraceUntil = time.Time{} // the new grace may be shorter
 		if !rules.AnyNearItsEnd(alone, until, false) {
 			return auth.Event{}, fmt.Errorf("%w: the password of %s does not run out within %d days", auth.ErrNothingToDo, a.Name, days)
 		}
-		// People are shown minutes: who gives the command twice has changed nothing.
+		// People read minutes: the same command twice changes nothing.
 		if until.Sub(a.GraceUntil).Abs() < time.Minute {
 			return auth.Event{}, fmt.Errorf("%w: %s has that grace already", auth.ErrNothingToDo, a.Name)
 		}
@@ -148,7 +148,7 @@ func (g *Guard) Grace(ctx context.Context, name auth.Name, days int, act auth.Ac
 	})
 }
 
-// act makes one change on purpose and its event.
+// act makes one change that an administrator asked for, and its event.
 func (g *Guard) act(ctx context.Context, name auth.Name, act auth.Act, change func(*auth.Account, time.Time) (auth.Event, error)) (auth.Account, error) {
 	g.init()
 	if strings.TrimSpace(act.Reason) == "" {
@@ -174,7 +174,7 @@ func (g *Guard) act(ctx context.Context, name auth.Name, act auth.Act, change fu
 		return a, refused
 	}
 	g.happened(happened, a.Known())
-	// Whoever waits for a slot of this account may go on, or be told.
-	g.gates.wakeAll(name)
+	// Attempts that wait for a slot of this account may now go on, or be refused.
+	g.waitQueues.wakeAll(name)
 	return a, nil
 }

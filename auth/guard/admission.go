@@ -12,11 +12,11 @@ import (
 	"congthu/auth/throttle"
 )
 
-// admit lets the try go on to the mail server, or says why not. Accepted means
-// "ask".
+// admit lets the try go on to the mail server, or returns the reason for a refusal.
+// Accepted means "ask the mail server".
 func (t *try) admit(ctx context.Context) auth.Verdict {
 	if t.good = t.isGood(); t.good {
-		// It needs no slot, and so does not stand in the queue, which is bounded.
+		// It needs no slot, so it does not wait in the queue, which is bounded.
 		if done, v := t.enter(ctx, false); done {
 			return v
 		}
@@ -24,24 +24,24 @@ func (t *try) admit(ctx context.Context) auth.Verdict {
 	if v := t.passThrottle(ctx); v.Outcome != auth.Accepted {
 		return v
 	}
-	w, ok := t.gates.enter(t.name)
+	w, ok := t.waitQueues.enter(t.name)
 	if !ok {
 		return t.busy(errors.New("too many attempts wait for this account"))
 	}
-	defer t.gates.leave(w)
-	var patience <-chan time.Time // most need none
+	defer t.waitQueues.leave(w)
+	var patience <-chan time.Time // most tries do not wait
 	for {
-		first := t.gates.first(w)
+		first := t.waitQueues.first(w)
 		t.good = t.isGood()
 		done, v := t.enter(ctx, first)
 		if done {
 			return v
 		}
-		if t.aside && !t.gates.stepAside(w) {
+		if t.aside && !t.waitQueues.stepAside(w) {
 			return t.busy(errors.New("too many attempts wait for a slot of this account that needs no grant"))
 		}
-		// Another replica's slot may become free without a word to this process.
-		// The head of the queue looks for it; who is not, is told of everything else.
+		// A slot may become free at another replica without an event in this process, so
+		// the head of the queue polls. The others are woken by every other change.
 		var poll <-chan time.Time
 		if first {
 			poll = time.After(100 * time.Millisecond)
@@ -60,8 +60,9 @@ func (t *try) admit(ctx context.Context) auth.Verdict {
 	}
 }
 
-// passThrottle lets the try's source pass, or waits for what it has under way:
-// only verdicts tell colleagues behind one address from a stranger.
+// passThrottle lets the try's source pass, or waits until attempts of the source that
+// are in progress have ended: only verdicts distinguish colleagues behind one address
+// from a guesser.
 func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 	var patience <-chan time.Time
 	for {
@@ -71,7 +72,7 @@ func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 			t.charged, t.passed = true, p
 			return auth.Verdict{}
 		case !t.looked:
-			// Not needed before: most sources have nothing against them.
+			// Not needed earlier: most sources have nothing against them.
 			t.forgiveEverywhere()
 			t.lookAt(ctx)
 			continue
@@ -91,7 +92,7 @@ func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 	}
 }
 
-// throttled is the try as the throttle sees it.
+// throttled returns the try as the throttle needs it.
 func (t *try) throttled() throttle.Attempt {
 	return throttle.Attempt{
 		Source: t.source, Known: t.network, Name: t.name, Tolerated: t.rules.Lockout.Tolerated, Seen: t.seen, Looked: t.looked,
@@ -99,9 +100,9 @@ func (t *try) throttled() throttle.Attempt {
 	}
 }
 
-// lookAt tells the throttle what the account remembers: whether it was logged in
-// to from here, and whether a login from anywhere has forgiven what was wrong. On
-// a day with too many wrong passwords none forgives here.
+// lookAt passes to the throttle what the account remembers: whether it was logged in to
+// from this source or near it, and whether a login from anywhere has forgiven the
+// failures. On a day with too many wrong passwords a login does not forgive here.
 func (t *try) lookAt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
@@ -109,10 +110,10 @@ func (t *try) lookAt(ctx context.Context) {
 	a, err := t.Store.Account(ctx, t.name)
 	t.looked = true
 	if err != nil {
-		return // not that we know
+		return // seen stays unknown
 	}
 	now := t.now()
-	t.account = a // should it be refused, the verdict tells whether it is one
+	t.account = a // if the try is refused, the verdict says whether the name is an account
 	t.seen = throttle.SeenNear(a.Seen, t.source, t.network, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {
@@ -126,8 +127,8 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 }
 
-// enter looks once whether the try may go on; first is set at the head of the
-// queue, where a slot may be taken.
+// enter checks once whether the try may go on; first is set at the head of the queue,
+// where it may take a slot.
 func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict) {
 	var err error
 	elsewhere := auth.Accepted
@@ -144,7 +145,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 		return false, v
 	}
 	if errors.Is(err, errUnwritten) {
-		return false, v // woken when it is written
+		return false, v // the try is woken when it is written
 	}
 	switch {
 	case err == nil || errors.Is(err, auth.ErrNoSlot):
@@ -156,9 +157,9 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 		return true, auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
 	if elsewhere == auth.Locked || t.rules.Locked(t.account, t.now()) {
-		// Perhaps by another gateway, whose event has not been heard yet.
+		// Perhaps locked by another gateway, whose event has not arrived yet.
 		t.void(t.name)
-		t.release(ctx) // a clock that was set back may have given it a slot before
+		t.release(ctx) // a clock that was set back may have given the try a slot before
 		return true, auth.Verdict{Outcome: auth.Locked}
 	}
 	if err == nil {
@@ -182,9 +183,9 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	return false, v
 }
 
-// free is how many wrong passwords of the account the try's source may come after
-// without a grant; limited is false where it needs none: see throttle.Throttle. Where an
-// admin has forgiven the account that is all but the one that locks it.
+// free is the number of wrong passwords of the account up to which the try's source may
+// try without a grant; limited is false where it needs no grant: see throttle.Throttle.
+// If an admin has forgiven the account, only the failure that locks needs a grant.
 func (t *try) free(a auth.Account, now time.Time) (n int, limited bool) {
 	switch {
 	case t.Throttle == nil, t.granted, t.passed.Proven, a.SeenFrom(t.source, now):
@@ -196,13 +197,13 @@ func (t *try) free(a auth.Account, now time.Time) (n int, limited bool) {
 }
 
 func (t *try) reserve(ctx context.Context) (auth.Account, auth.Reservation, error) {
-	if err := t.payHeard(ctx, t.name); err != nil {
+	if err := t.writeHeard(ctx, t.name); err != nil {
 		return auth.Account{}, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
 	t.counter = ""
-	beyond := false // the share of the source
+	beyond := false // the share of the source is used up
 	a, r, err := t.Store.Reserve(ctx, t.name, func(a auth.Account) int {
 		if beyond = a.Blank() && !t.takePlace(); beyond {
 			return 0
@@ -216,7 +217,7 @@ func (t *try) reserve(ctx context.Context) (auth.Account, auth.Reservation, erro
 	return a, r, err
 }
 
-// slots is how many attempts on the account may be with the mail server.
+// slots is the number of attempts on the account that may be at the mail server at once.
 func (t *try) slots(a auth.Account) int {
 	now := t.now()
 	switch {
@@ -233,8 +234,8 @@ func (t *try) slots(a auth.Account) int {
 	return t.rules.Slots(a, now)
 }
 
-// offlineGrace decides for a known-good password while the store is down, by
-// what this process last knew of the account.
+// offlineGrace decides on a known-good password while the store is down, by what this
+// process last knew of the account.
 func (t *try) offlineGrace() bool {
 	k, ok := t.known.Get(t.name)
 	now := t.now()
@@ -247,14 +248,14 @@ func (t *try) offlineGrace() bool {
 	}
 	o := t.fingerprinted(t.name, t.digest, k.account.Password.Salt)
 	if len(o.Fingerprint) == 0 && t.rules.Password.Mode == auth.Enforce && t.rules.AnyNearItsEnd(k.account, now, false) {
-		return false // it may be the one that has run out
+		return false // it may be the password that has expired
 	}
 	return !t.rules.PasswordExpired(k.account, k.account.Password.SinceOf(o.Fingerprint), now)
 }
 
-// hangs is how long whoever can go on without the store waits for it: one that
-// is cut off takes what it is asked and never answers, and mail programs give up
-// sooner than [Guard.StoreTimeout].
+// hangs is how long a try that can go on without the store waits for it: a store behind
+// a broken link accepts requests and never answers, and mail programs give up earlier
+// than [Guard].StoreTimeout.
 const hangs = 3 * time.Second
 
 // goodAccount reads the account of a password that is known to be good.
@@ -264,8 +265,8 @@ func (t *try) goodAccount(ctx context.Context) (auth.Account, error) {
 	return t.Store.Account(ctx, t.name)
 }
 
-// readTimeout is how long the try waits for what it reads before the mail server is
-// asked.
+// readTimeout is how long the try waits for each read of the store before the mail
+// server is asked.
 func (t *try) readTimeout() time.Duration {
 	if t.good && t.StoreGrace > 0 {
 		return min(t.storeTimeout(), hangs)
@@ -273,8 +274,9 @@ func (t *try) readTimeout() time.Duration {
 	return t.storeTimeout()
 }
 
-// busy is the verdict on a try that has waited long enough. Where a wrong password of
-// the account cannot be written, it is the store that it has waited for and not others.
+// busy is the verdict on a try that has waited for too long. If a wrong password of the
+// account cannot be written, the try has waited for the store and not for other
+// attempts.
 func (t *try) busy(err error) auth.Verdict {
 	if t.unwritten(t.name) {
 		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w: %w", errUnwritten, err)}

@@ -13,12 +13,12 @@ import (
 	"congthu/auth/throttle"
 )
 
-// ErrThrottleOff: no source is refused here, so that there is none to allow.
+// ErrThrottleOff: sources are not throttled here, so there is none to allow.
 var ErrThrottleOff = fmt.Errorf("%w: sources are not throttled", auth.ErrNothingToDo)
 
-// AllowSource lets the source of an address go on for a time from now, from
-// [auth.MinAllowance] to [auth.MaxAllowance], at every gateway on the store and over restarts.
-// It replaces what was allowed to the source before.
+// AllowSource exempts the source of an address from the throttle for a time d from now,
+// from [auth.MinAllowance] to [auth.MaxAllowance], at every gateway on the store and
+// across restarts. It replaces an earlier allowance of the source.
 func (g *Guard) AllowSource(ctx context.Context, addr netip.Addr, d time.Duration, act auth.Act) (auth.AllowedSource, error) {
 	if d < auth.MinAllowance || d > auth.MaxAllowance {
 		return auth.AllowedSource{}, fmt.Errorf("%w: a source is allowed for %d to %d hours", auth.ErrOutOfRange, auth.MinAllowance/time.Hour, auth.MaxAllowance/time.Hour)
@@ -28,8 +28,8 @@ func (g *Guard) AllowSource(ctx context.Context, addr netip.Addr, d time.Duratio
 	})
 }
 
-// EndAllowedSource ends what was allowed to the source of an address: it is
-// throttled again like any other, for what it has done meanwhile too.
+// EndAllowedSource ends the allowance of the source of an address: the source is
+// throttled again like any other, also for what it has done meanwhile.
 func (g *Guard) EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.Act) (auth.AllowedSource, error) {
 	return g.allowUntil(ctx, addr, act, func(before auth.AllowedSource, now time.Time) (time.Time, error) {
 		if before.Until.IsZero() {
@@ -39,8 +39,8 @@ func (g *Guard) EndAllowedSource(ctx context.Context, addr netip.Addr, act auth.
 	})
 }
 
-// allowUntil makes the event that a source is allowed until the time that f
-// returns; zero for no longer. What is allowed before is zero for nothing.
+// allowUntil writes the event that a source is allowed until the time that f returns;
+// zero means not any longer. before is the present allowance, zero for none.
 func (g *Guard) allowUntil(ctx context.Context, addr netip.Addr, act auth.Act, f func(before auth.AllowedSource, now time.Time) (time.Time, error)) (auth.AllowedSource, error) {
 	g.init()
 	source := auth.Source(addr)
@@ -69,8 +69,8 @@ func (g *Guard) allowUntil(ctx context.Context, addr netip.Addr, act auth.Act, f
 	return allowed, nil
 }
 
-// AllowedSources returns the sources that are allowed now, the one whose time ends
-// first first.
+// AllowedSources returns the sources that are allowed now, ordered by the end of their
+// allowance.
 func (g *Guard) AllowedSources() []auth.AllowedSource {
 	g.init()
 	now := g.now()
@@ -91,7 +91,7 @@ func (g *Guard) AllowedSources() []auth.AllowedSource {
 // RefusedSources returns the sources and networks that this process refuses now.
 func (g *Guard) RefusedSources() []throttle.RefusedSource { return g.Throttle.Refused(g.now()) }
 
-// allowedSource returns what is allowed to a source now; zero for nothing.
+// allowedSource returns the present allowance of a source; zero for none.
 func (g *Guard) allowedSource(source netip.Prefix, now time.Time) auth.AllowedSource {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -101,8 +101,8 @@ func (g *Guard) allowedSource(source netip.Prefix, now time.Time) auth.AllowedSo
 	return auth.AllowedSource{}
 }
 
-// applyAllowance does what an event tells of a source, unless a later one has told
-// of it: those of the time before a restart may be read after the first new one.
+// applyAllowance applies the allowance in an event, unless a later event was applied
+// before: after a restart the older events may be read after the first new one.
 func (g *Guard) applyAllowance(e auth.Event) {
 	a, ok := e.Allows()
 	if !ok || g.Throttle == nil {
@@ -111,7 +111,7 @@ func (g *Guard) applyAllowance(e auth.Event) {
 	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	// One that lies in the future is of a clock that was ahead: what follows came after it.
+	// A date in the future is from a clock that was ahead: this event came after it.
 	if last := g.allowed[a.Source].Since; a.Since.Before(last) && !last.After(now.Add(clockTolerance)) {
 		return
 	}
@@ -124,8 +124,8 @@ func (g *Guard) applyAllowance(e auth.Event) {
 	g.Throttle.Allow(a.Source, a.Until)
 }
 
-// redateAllowed lets no source go on for longer than one can be allowed from now: the
-// clock was ahead, and is right.
+// redateAllowed shortens allowances to the longest that is possible from now: the clock
+// was ahead, and is right again.
 func (g *Guard) redateAllowed(now time.Time) {
 	most := now.Add(auth.MaxAllowance)
 	g.mu.Lock()
@@ -139,8 +139,8 @@ func (g *Guard) redateAllowed(now time.Time) {
 	}
 }
 
-// RecallAllowed reads from the audit log which sources are allowed, for a process
-// that begins. Every event of the time in which one may still be is read.
+// RecallAllowed reads from the audit log which sources are allowed, when a process
+// begins. It reads all events that may still be in force.
 func (g *Guard) RecallAllowed(ctx context.Context, log interface {
 	Events(context.Context, auth.EventFilter) ([]auth.Event, error)
 }) error {

@@ -12,9 +12,9 @@ import (
 	"congthu/auth/throttle"
 )
 
-// Attempt decides one login: admit, verify, settle. Once it is called the
-// credentials are complete, so ctx must not end with the client's connection:
-// hanging up does not help a guesser.
+// Attempt decides one login: admit, verify, settle. The credentials are complete when it
+// is called, so ctx must not end with the client's connection: otherwise a guesser could
+// undo a guess by hanging up.
 func (g *Guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	g.init()
 	v := g.attempt(ctx, a, false)
@@ -22,7 +22,7 @@ func (g *Guard) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	return v
 }
 
-// attempt is Attempt; second is set when it is made because the first was in doubt.
+// attempt is Attempt without its record; second is set when the first was in doubt.
 func (g *Guard) attempt(ctx context.Context, a auth.Attempt, second bool) auth.Verdict {
 	t, v := g.begin(ctx, a)
 	if t == nil {
@@ -34,17 +34,17 @@ func (g *Guard) attempt(ctx context.Context, a auth.Attempt, second bool) auth.V
 	if answer.Judgement != auth.InDoubt || !answer.Again || second {
 		return t.settle(ctx, answer)
 	}
-	// I1: the mail server may judge both, so that both need a slot.
+	// I1: the mail server may judge both, so both need a slot.
 	v = g.attempt(ctx, a, true)
 	if v.Outcome == auth.Accepted {
-		answer.Judgement = auth.Unreached // the password was no wrong one
+		answer.Judgement = auth.Unreached // the password was not wrong
 	}
 	t.settle(ctx, answer)
 	v.Upstream += t.answered.Sub(t.asked)
 	return v
 }
 
-// record remembers how an attempt ended, and tells the recorder.
+// record remembers how an attempt ended, and passes it to the recorder.
 func (g *Guard) record(a auth.Attempt, v auth.Verdict) {
 	g.noteLately(a, v)
 	if g.Recorder != nil {
@@ -52,40 +52,40 @@ func (g *Guard) record(a auth.Attempt, v auth.Verdict) {
 	}
 }
 
-// try is one attempt on its way through the guard.
+// try is the state of one attempt in the guard.
 type try struct {
 	*Guard
 	auth.Attempt
 	rules  auth.Rules
 	strays *strays
 	source netip.Prefix
-	// network is the known one that the source lies in; invalid for none.
+	// network is the known network that contains the source; invalid for none.
 	network netip.Prefix
 	name    auth.Name
 	digest  auth.Digest
-	// started, asked and answered are when the try began, was admitted, and had an answer.
+	// The try began at started, was admitted at asked, and had an answer at answered.
 	started, asked, answered time.Time
 
-	account     auth.Account      // as of the admission; that of counter if there is one
-	reservation auth.Reservation  // none when good
-	settled     bool              // the reservation is, or is owed
-	counter     auth.Name         // that the name shares with others, for want of room; empty for none
-	place       place             // in the room for unknown names
-	good        bool              // the same password was accepted before
-	seen        int               // the account was logged in to from near this source lately: see throttled
-	looked      bool              // so that seen is known
-	charged     bool              // the throttle counts it as under way
-	passed      throttle.Decision // what the throttle said when it began to
+	account     auth.Account      // as read at the admission; the row of counter if there is one
+	reservation auth.Reservation  // 0 if good
+	settled     bool              // the reservation is settled, or its settlement is pending
+	counter     auth.Name         // shared counter of the name, if there was no room for the name; "" for none
+	place       place             // the place taken in the room for unknown names
+	good        bool              // this process has seen the password accepted
+	seen        int               // how near to this source the account was logged in to lately: see throttled
+	looked      bool              // seen has been read
+	charged     bool              // the throttle counts it as in progress
+	passed      throttle.Decision // the throttle's decision at that time
 	granted     bool              // the throttle has given it one of the source's grants
-	aside       bool              // it waits for a grant, or for a slot that needs none
-	ending      throttle.Ending   // and so when it is over
-	compared    auth.Digest       // the latest known-good digest when this try has missed
-	missedGood  bool              // there was one
-	offline     bool              // the store is down, and good will do
+	aside       bool              // it waits in the second queue: for a grant, or for a slot that needs none
+	ending      throttle.Ending   // what the throttle learns when the try ends
+	compared    auth.Digest       // the latest known-good digest at the time of a comparison that failed
+	missedGood  bool              // there was such a comparison
+	offline     bool              // the store is down, and StoreGrace accepts the password
 }
 
-// begin admits an attempt. Without a try the verdict is final; with one the mail
-// server is to be asked, and whoever has it calls settle, and then end.
+// begin admits an attempt. Without a try the verdict is final. With a try the caller
+// asks the mail server, then calls settle, and then end.
 func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*try, auth.Verdict) {
 	policy := g.policy.Load()
 	started := time.Now()
@@ -114,8 +114,8 @@ func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*try, auth.Verdict) 
 	case !a.SSO && (a.Password.IsZero() || len(a.Password.Reveal()) > auth.MaxPassword):
 		return nil, auth.Verdict{Outcome: auth.Malformed, Name: name, Err: auth.ErrMalformedPassword}
 	}
-	// Art. 13.8: acting as somebody else is refused, whoever asks. Aliases do not
-	// count: the answer would tell whose they are.
+	// Art. 13.8: acting as another user is refused, for every user. Aliases of the
+	// user's own account are refused too: the answer would reveal whose they are.
 	if a.Authorize != "" && a.Authorize != a.Login && !policy.Names.SameAddress(a.Authorize, a.Login) {
 		return nil, auth.Verdict{Outcome: auth.OtherIdentity, Name: name}
 	}
@@ -141,14 +141,13 @@ func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*try, auth.Verdict) 
 	return t, v
 }
 
-// about completes a verdict with what it is about.
+// about adds to a verdict which account it concerns.
 func (t *try) about(v auth.Verdict) auth.Verdict {
 	v.Name, v.Known, v.KnownGood, v.Shared = t.name, t.account.Known(), t.good, t.counter != ""
 	return v
 }
 
-// verify asks the mail server. A panic there costs this attempt, not the slot
-// for ever.
+// verify asks the mail server. A panic costs this attempt, but does not keep the slot.
 func (t *try) verify(ctx context.Context) (answer auth.Answer) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -162,18 +161,18 @@ func (t *try) verify(ctx context.Context) (answer auth.Answer) {
 	return t.Verify(ctx, t.name)
 }
 
-// answeredNow notes that the mail server was asked, and that what it said is known.
+// answeredNow notes that the mail server was asked and that its answer is known.
 func (t *try) answeredNow() {
 	t.answered = time.Now()
-	t.paid()
+	t.noteJudged()
 }
 
-// end gives back what the try has taken beside its slot. A slot that is not settled
-// by now never is: something has panicked on the way, and the password may have been
-// judged.
+// end releases everything that the try holds beside its slot. A slot that is not settled
+// by now never will be: a panic has interrupted the try, and the password may have been
+// judged, so it counts as a failure in doubt.
 func (t *try) end() {
 	if !t.settled && t.reservation != 0 {
-		t.owe(&debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Doubt)})
+		t.deferSettlement(&pendingSettlement{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Doubt)})
 	}
 	if t.charged {
 		t.Throttle.End(t.throttled(), t.ending, t.now())

@@ -12,51 +12,53 @@ import (
 
 // A wrong clock does lasting harm: one that is a year ahead for an hour revokes
 // accounts, and leaves last logins in the future, which nothing corrects, since a
-// last login never goes back. So the guard compares its clock with all that it can
-// ([Guard.WatchClock]), and while the clock is suspect it does nothing that rests
-// on the time alone: nothing is revoked, no password or lock runs out, no failure
-// is forgotten, and no instant that is known is replaced by a newer one. Logins go
-// on. It ends when a person has looked at the clock and says that it is right
-// ([Guard.AcceptClock]). That is an event of the audit log, as the beginning is:
-// neither a restart nor another gateway forgets it.
+// last login never goes back. So the guard compares its clock with everything that it can
+// ([Guard].WatchClock), and while the clock is suspect it does nothing that rests on the
+// time alone: no account is revoked, no password or lock expires, no failure is
+// forgotten, and no known instant is replaced by a newer one. Logins go on. The suspicion
+// ends when a person has looked at the clock and confirms that it is right
+// ([Guard.AcceptClock]). Beginning and end are events of the audit log: neither a
+// restart nor another gateway forgets them.
 //
-// Suspect is a clock that differs by more than [clockTolerance] from one of these:
+// The clock is suspect if it differs by more than [clockTolerance] from one of these:
 //
 //   - the newest event of the audit log, which must not be in the future, when the
 //     process starts;
-//   - this machine's monotonic clock, by which time passes evenly: the wall clock
+//   - this machine's monotonic clock, which runs evenly: if they differ, the wall clock
 //     was set, or the machine was suspended;
-//   - where [Guard.Now] is the database's clock: this machine's clock. This concerns
+//   - where [Guard].Now is the database's clock: this machine's clock. This concerns
 //     this gateway alone, and ends when the two agree.
 //
-// What none of them shows: a clock that was set ahead while no process ran, when
+// None of these shows a clock that was set ahead while no process ran, if there is no
+// clock of a database. It shows when the clock is set back.
 // no database has another. It shows when it is set back.
 
-// clockTolerance is how far two clocks may be apart. NTP keeps a machine within
-// less than a second; Kerberos, too, refuses at 5 minutes (RFC 4120 section 1.6).
+// clockTolerance is the largest permitted difference between two clocks. NTP keeps a
+// machine within less than a second; Kerberos, too, refuses at 5 minutes (RFC 4120
+// section 1.6).
 const clockTolerance = 5 * time.Minute
 
-// Suspicion is why the clock is suspect. The zero Suspicion is none.
+// Suspicion is the reason why the clock is suspect. The zero Suspicion means it is not.
 type Suspicion struct {
-	// Since is what the suspect clock showed when that was noticed.
+	// Since is the time that the suspect clock showed when the difference was noticed.
 	Since time.Time
-	// Why says in one sentence what disagrees, for the operator.
+	// Why is one sentence for the operator: which clocks disagree.
 	Why string
 }
 
-// IsZero reports whether there is none.
+// IsZero reports whether there is no suspicion.
 func (s Suspicion) IsZero() bool { return s.Why == "" }
 
-// suspicion is a Suspicion and whether the audit log has it.
+// suspicion is a Suspicion, and whether it is in the audit log.
 type suspicion struct {
 	Suspicion
 	written bool
 	// here is set when only this machine's clock differs from the database's, by which
-	// all decide. It is no other gateway's matter, and ends when they agree.
+	// all gateways decide. It concerns no other gateway, and ends when the clocks agree.
 	here bool
 }
 
-// Why a clock cannot be accepted, or an act not be done while it is suspect.
+// Errors of a clock that cannot be accepted, and of an act that a suspect clock forbids.
 var (
 	ErrClockSuspect = errors.New("the clock is suspect")
 	ErrClocksDiffer = errors.New("two clocks differ")
@@ -70,32 +72,32 @@ func (g *Guard) Suspicion() Suspicion {
 	return Suspicion{}
 }
 
-// clockInDoubt is the error of what must not be done while the clock is suspect.
+// clockInDoubt returns [ErrClockSuspect] while the clock is suspect.
 func (g *Guard) clockInDoubt() error {
 	g.init()
-	g.now() // look at the clock
+	g.now() // compares the clock
 	if s := g.suspicion.Load(); s != nil {
 		return fmt.Errorf("%w: %s; look at the clock, then: congthu clock accept", ErrClockSuspect, s.Why)
 	}
 	return nil
 }
 
-// watchClock compares an instant that the clock shows with what this process
-// knows of the time.
+// watchClock compares an instant that the clock shows with what this process knows of
+// the time.
 func (g *Guard) watchClock(shown time.Time) {
 	if !g.WatchClock {
 		return
 	}
-	// How far the clock is ahead of the time that has passed since the guard came
-	// into use: the same while the clock is not set. It may drift, so it is compared
-	// with what it was at the last look.
+	// ahead is how far the clock is ahead of the time that has passed since the guard
+	// was first used. It stays the same while the clock is not set, apart from drift, so
+	// it is compared with its value at the last look.
 	ahead := g.ahead(shown)
 	last := g.clockAhead.Load()
 	step := ahead - time.Duration(last)
 	if step <= clockTolerance && step >= -clockTolerance {
 		g.clockAhead.CompareAndSwap(last, int64(ahead)) // it drifts
 	} else {
-		// Perhaps shown was read before a step that another look has noticed since.
+		// shown may have been read before a step that another goroutine has noticed since.
 		shown = g.shows()
 		ahead = g.ahead(shown)
 		step = ahead - time.Duration(g.clockAhead.Load())
@@ -111,19 +113,19 @@ func (g *Guard) watchClock(shown time.Time) {
 	}
 	switch s := g.suspicion.Load(); {
 	case s != nil && !s.here:
-		// Why is said already: an attempt looks at the clock some ten times.
+		// The reason is known already: an attempt looks at the clock about ten times.
 	case s == nil:
 		if why := g.clocksDiffer(shown); why != "" {
 			g.suspectFor(&suspicion{Suspicion: Suspicion{Since: shown, Why: why}, written: true, here: true})
 		}
 	case !g.differs(shown) && g.suspicion.CompareAndSwap(s, nil):
 		g.Log.Info("the clock of this machine and the database's agree again")
-		wake(g.nudgeLogins) // last logins have waited
+		wake(g.wakeLogins) // last logins wait for it
 	}
 }
 
 // ahead is how far an instant that the clock has just shown is ahead of the time that
-// has passed since the guard came into use.
+// has passed since the guard was first used.
 func (g *Guard) ahead(shown time.Time) time.Duration {
 	return shown.Sub(g.began.Round(0)) - time.Since(g.began)
 }
@@ -131,7 +133,7 @@ func (g *Guard) ahead(shown time.Time) time.Duration {
 // clocksDiffer says how the clock differs from this machine's; "" when it does not.
 func (g *Guard) clocksDiffer(shown time.Time) string {
 	if g.Now == nil {
-		return "" // it is this machine's
+		return "" // it is this machine's clock
 	}
 	if !g.differs(shown) {
 		return ""
@@ -140,7 +142,7 @@ func (g *Guard) clocksDiffer(shown time.Time) string {
 	return fmt.Sprintf("the database's clock shows %s and this machine's %s", rules.Instant(shown), rules.Instant(g.machineNow()))
 }
 
-// differs reports whether the clock, where it is another's, differs from this
+// differs reports whether the clock, if it is not this machine's, differs from this
 // machine's.
 func (g *Guard) differs(shown time.Time) bool {
 	if g.Now == nil {
@@ -157,7 +159,7 @@ func (g *Guard) machineNow() time.Time {
 	return time.Now()
 }
 
-// suspect begins a suspicion, unless there is one.
+// suspect begins a suspicion that all gateways share, unless there is one.
 func (g *Guard) suspect(shown time.Time, why string) {
 	g.suspectFor(&suspicion{Suspicion: Suspicion{Since: shown, Why: why}})
 }
@@ -171,7 +173,7 @@ func (g *Guard) suspectFor(s *suspicion) {
 	why := s.Why
 	g.Log.Error("the clock is suspect: until it is accepted nothing is revoked and nothing runs out; look at the clock (timedatectl, chronyc tracking), then: congthu clock accept",
 		"why", why)
-	wake(g.nudgeLogins)
+	wake(g.wakeLogins)
 }
 
 // writeSuspicion makes a suspicion durable.
@@ -187,8 +189,8 @@ func (g *Guard) writeSuspicion(ctx context.Context) error {
 		return nil
 	}
 	e := auth.Event{At: s.Since, Kind: auth.ClockSuspected, Actor: auth.ByGateway, Reason: s.Why}
-	// It is of no account, and a blank one leaves no trace. A shutdown does not
-	// interrupt it, or it might be written twice.
+	// The event belongs to no account, and an account without a name and content leaves
+	// no row. A shutdown does not interrupt this, or the event might be written twice.
 	if _, err := g.storeUpdate(context.WithoutCancel(ctx), "", 0, func(*auth.Account) ([]auth.Event, bool) { return []auth.Event{e}, true }); err != nil {
 		return err
 	}
@@ -197,8 +199,8 @@ func (g *Guard) writeSuspicion(ctx context.Context) error {
 	return nil
 }
 
-// LearnClock compares the clock with the audit log, and goes on with a suspicion
-// that was not ended. It must be called before [Guard.Run] when WatchClock is set.
+// LearnClock compares the clock with the audit log, and resumes a suspicion that has not
+// ended. It must be called before [Guard.Run] when WatchClock is set.
 func (g *Guard) LearnClock(ctx context.Context, log auth.EventReader) error {
 	g.init()
 	told, err := log.Events(ctx, auth.EventFilter{Kinds: []auth.EventKind{auth.ClockSuspected, auth.ClockAccepted}, Limit: 1})
@@ -224,8 +226,9 @@ func (g *Guard) LearnClock(ctx context.Context, log auth.EventReader) error {
 	return nil
 }
 
-// heardOfClock is [Guard.OnRemoteEvent] for the events of the clock. They come in the order
-// of the audit log; a suspicion that it does not have yet is a later one.
+// heardOfClock is [Guard.OnRemoteEvent] for the events of the clock. They arrive in the
+// order of the audit log; a suspicion of this process that is not in the log yet is
+// later than they are.
 func (g *Guard) heardOfClock(e auth.Event) {
 	switch s := g.suspicion.Load(); {
 	case e.Kind == auth.ClockSuspected && (s == nil || s.here):
@@ -233,26 +236,26 @@ func (g *Guard) heardOfClock(e auth.Event) {
 	case e.Kind == auth.ClockAccepted && s != nil && s.written && !s.here:
 		if g.suspicion.CompareAndSwap(s, nil) {
 			g.redateAllowed(g.now())
-			wake(g.nudgeLogins) // last logins have waited
+			wake(g.wakeLogins) // last logins wait for it
 		}
 	}
 }
 
-// ClockAcceptance is what became of a clock that was accepted.
+// ClockAcceptance is the result of accepting the clock.
 type ClockAcceptance struct {
-	// Now is what the clock shows.
+	// Now is the time that the clock shows.
 	Now time.Time
-	// Was is the suspicion that has ended; zero when there was none.
+	// Was is the suspicion that has ended; zero if there was none.
 	Was Suspicion
-	// Redated are the accounts of which an instant was in the future, and is now.
+	// Redated are the accounts with an instant in the future that was changed to now.
 	Redated []auth.Name
 }
 
-// AcceptClock ends a suspicion: the actor has looked at the clock and says that it
-// is right. After that, and only then, what is known to have happened in the future
-// has happened now: each account that this changes has an event. Where there is
-// nothing suspect it only does that, so that an interrupted acceptance is finished
-// by another. With dry set it only tells what would be done.
+// AcceptClock ends a suspicion: the actor has looked at the clock and confirms that it
+// is right. After that, and only then, instants in the future are changed to now: each
+// account that this changes has an event. If the clock is not suspect, it only changes
+// these instants, so that an interrupted acceptance can be completed by another call. With
+// dry set it only returns what it would do.
 //
 // The error is [auth.ErrReasonMissing], [ErrClocksDiffer] while this machine's clock and
 // the database's still differ, or the store's.
@@ -266,8 +269,8 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 		return ClockAcceptance{}, fmt.Errorf("%w: %s: set the wrong one right first", ErrClocksDiffer, why)
 	}
 	done := ClockAcceptance{Now: now}
-	// What was done meanwhile has no other instant than the acceptance, be it an
-	// earlier one that this finishes.
+	// What was done while the clock was suspect gets the instant of the acceptance,
+	// which may be an earlier one that this call completes.
 	found, since, err := g.doubtfulSince(ctx, store)
 	if err != nil {
 		return done, err
@@ -276,7 +279,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 		since = now
 	}
 	if !dry {
-		// Or its beginning might come behind its end in the audit log.
+		// Otherwise its beginning might come after its end in the audit log.
 		if err := g.writeSuspicion(ctx); err != nil {
 			return done, fmt.Errorf("store: %w", err)
 		}
@@ -291,7 +294,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 			}
 			g.suspicion.CompareAndSwap(s, nil)
 			g.happened([]auth.Event{e}, false)
-			wake(g.nudgeLogins) // last logins have waited
+			wake(g.wakeLogins) // last logins wait for it
 		}
 	}
 	if !dry {
@@ -299,7 +302,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 	}
 	rules := g.policy.Load().Rules
 	err = auth.Scan(ctx, store, auth.Filter{Unknown: true}, func(a auth.Account) error {
-		// As of now: while this goes on people log in, and that is no future.
+		// The present time: logins during this scan are not in the future.
 		if _, changed := rules.Redate(&a, g.now(), found[a.Name], since, act); !changed {
 			return nil
 		}
@@ -326,8 +329,8 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 	return done, nil
 }
 
-// doubtfulSince returns what was done while the clock was suspect, the last time that
-// it was, and when it was accepted; zero if not yet.
+// doubtfulSince returns what was done while the clock was last suspect, and when that
+// clock was accepted; zero if not yet.
 func (g *Guard) doubtfulSince(ctx context.Context, log auth.EventReader) (found map[auth.Name]auth.Doubtful, accepted time.Time, err error) {
 	found = make(map[auth.Name]auth.Doubtful)
 	latest := func(kind auth.EventKind) (auth.Event, error) {

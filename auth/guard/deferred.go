@@ -12,35 +12,35 @@ import (
 	"congthu/auth"
 )
 
-// What an attempt leaves behind: settlements that the store would not take or
-// that wait for a lease to end, last logins from a time without a store, and
-// fingerprints that nobody had to wait for. [Guard.Run] works them off.
+// What an attempt leaves behind: settlements that the store did not accept or that wait
+// for a lease to end, last logins from a time without a store, and fingerprints that
+// are computed after the login. [Guard.Run] works them off.
 
-// debt is a settlement that must be made durable. It holds its slot until then.
-type debt struct {
+// pendingSettlement is a settlement that must be made durable. It holds its slot until then.
+type pendingSettlement struct {
 	name        auth.Name
 	reservation auth.Reservation
-	// change makes the store's change, with a place for its events. Each call
-	// gets one of its own, since a call whose outcome is unknown may still run.
+	// change returns the store's change, which puts its events in happened. Each call
+	// returns a new one, since a call whose outcome is unknown may still run.
 	change func(happened *[]auth.Event) auth.Change
-	// due is of the machine's monotonic clock: should the clock be set back by an
-	// hour, slots would stay taken for that hour.
+	// due is by the machine's monotonic clock: if the wall clock was set back by an
+	// hour, slots would otherwise stay taken for that hour.
 	due   time.Time
 	tries int
-	since time.Time // when it was owed first
-	// heard is set for a wrong password that the store does not know of yet: until
-	// it does, nobody may ask about the account.
+	since time.Time // when it was first deferred
+	// heard is set for a wrong password that the store does not have yet: until
+	// then no attempt may ask the mail server about the account.
 	heard bool
 
-	// Under Guard.mu, once it is owed:
-	paying   bool // somebody is making it
-	forgiven bool // meanwhile: should it fail, it only frees its slot
+	// Under Guard.mu, once it is deferred:
+	writing  bool // a goroutine is writing it
+	forgiven bool // while it was being written: if that fails, it only frees its slot
 }
 
-// Run works off what attempts leave behind until ctx ends, and then settles
-// what can be settled: slots without a verdict become failures at once, since
-// their leases end with the process. Call it once, for as long as the guard is
-// in use; it returns nil.
+// Run works off what attempts leave behind until ctx ends. Then it settles what can be
+// settled: slots without a verdict become failures at once, since their leases end with
+// the process. Call it once, and let it run as long as the guard is in use. It returns
+// nil.
 func (g *Guard) Run(ctx context.Context) error {
 	g.init()
 	var beside sync.WaitGroup
@@ -64,14 +64,14 @@ func (g *Guard) Run(ctx context.Context) error {
 			}
 		}
 	})
-	// By themselves: they do not wait for settlements that the store does not take.
+	// In a goroutine of their own: they do not wait for settlements that the store refuses.
 	beside.Go(func() {
-		g.repeat(ctx, g.nudgeLogins, g.untilLogins, func(ctx context.Context) {
+		g.repeat(ctx, g.wakeLogins, g.untilLogins, func(ctx context.Context) {
 			g.writeSuspicion(ctx)
 			g.writeLogins(ctx)
 		})
 	})
-	g.repeat(ctx, g.nudge, g.untilDue, func(ctx context.Context) { g.pay(ctx, time.Now()) })
+	g.repeat(ctx, g.wakeSettlements, g.untilDue, func(ctx context.Context) { g.writeDue(ctx, time.Now()) })
 	beside.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.storeTimeout())
 	defer cancel()
@@ -79,7 +79,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		g.writeSuspicion(last)
 		g.writeLogins(last)
 	})
-	g.pay(last, farFuture)
+	g.writeDue(last, farFuture)
 	beside.Wait()
 	if n := g.Owed(); n > 0 {
 		g.Log.Error("failures could not be written and are lost", "count", n)
@@ -87,14 +87,14 @@ func (g *Guard) Run(ctx context.Context) error {
 	return nil
 }
 
-// repeat does something whenever it is due or nudged, until ctx ends.
-func (g *Guard) repeat(ctx context.Context, nudge <-chan struct{}, until func() time.Duration, do func(context.Context)) {
+// repeat calls do whenever it is due or a signal arrives, until ctx ends.
+func (g *Guard) repeat(ctx context.Context, signal <-chan struct{}, until func() time.Duration, do func(context.Context)) {
 	for ctx.Err() == nil {
 		wake := time.NewTimer(until())
 		select {
 		case <-ctx.Done():
 		case <-wake.C:
-		case <-nudge:
+		case <-signal:
 		}
 		wake.Stop()
 		if ctx.Err() == nil {
@@ -103,23 +103,23 @@ func (g *Guard) repeat(ctx context.Context, nudge <-chan struct{}, until func() 
 	}
 }
 
-// farFuture is when every debt is due.
+// farFuture is an instant at which every settlement is due.
 var farFuture = time.Unix(1<<40, 0)
 
-// untilDue is how long there is no settlement to make.
+// untilDue is the time until the next settlement is due.
 func (g *Guard) untilDue() time.Duration {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	sleep := 24 * time.Hour
-	for _, d := range g.debts {
-		if !d.paying { // whoever makes it tells when that has failed
+	for _, d := range g.pending {
+		if !d.writing { // its writer wakes Run if it fails
 			sleep = min(sleep, time.Until(d.due))
 		}
 	}
 	return sleep
 }
 
-// untilLogins is how long there is neither a last login nor a suspicion to write.
+// untilLogins is the time until last logins or a suspicion are to be written.
 func (g *Guard) untilLogins() time.Duration {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -130,19 +130,19 @@ func (g *Guard) untilLogins() time.Duration {
 	return 24 * time.Hour
 }
 
-// Owed is how many settlements wait to be made: answers in doubt, and failures
-// that the store would not take.
+// Owed is the number of settlements that are not written yet: answers in doubt, and
+// failures that the store did not accept.
 func (g *Guard) Owed() int {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return len(g.debts)
+	return len(g.pending)
 }
 
-// owedOf is how many settlements of one account wait to be made.
+// owedOf is the number of such settlements of one account.
 func (g *Guard) owedOf(name auth.Name) (n int) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	for _, d := range g.debts {
+	for _, d := range g.pending {
 		if d.name == name {
 			n++
 		}
@@ -150,68 +150,68 @@ func (g *Guard) owedOf(name auth.Name) (n int) {
 	return n
 }
 
-// owe leaves a settlement for later; its slot stays taken.
-func (g *Guard) owe(d *debt) {
+// deferSettlement defers a settlement; its slot stays taken.
+func (g *Guard) deferSettlement(d *pendingSettlement) {
 	first := d.since.IsZero()
 	if first {
 		d.since = g.now()
 	}
 	g.mu.Lock()
 	if first {
-		g.debts = append(g.debts, d)
+		g.pending = append(g.pending, d)
 	}
-	if d.paying = false; d.forgiven {
+	if d.writing = false; d.forgiven {
 		d.forgive()
 	}
 	g.mu.Unlock()
-	wake(g.nudge)
+	wake(g.wakeSettlements)
 }
 
-// cleared notes that a settlement was made.
-func (g *Guard) cleared(d *debt) {
+// removePending removes a settlement that was written.
+func (g *Guard) removePending(d *pendingSettlement) {
 	if d.since.IsZero() {
-		return // it was never owed
+		return // it was never deferred
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.debts = slices.DeleteFunc(g.debts, func(o *debt) bool { return o == d })
+	g.pending = slices.DeleteFunc(g.pending, func(o *pendingSettlement) bool { return o == d })
 }
 
-// owing reports whether anything is owed. Every login comes here, and but for bad
-// times nothing is: they do not wait for each other to see that.
-func (g *Guard) owing() bool {
+// anyPending reports whether any settlement is pending. Every login calls it, and usually
+// there is none; a read lock is enough, so logins do not wait for each other.
+func (g *Guard) anyPending() bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return len(g.debts) > 0
+	return len(g.pending) > 0
 }
 
-func wake(nudge chan struct{}) {
+func wake(signal chan struct{}) {
 	select {
-	case nudge <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
 
-// noChange only frees the slot.
+// noChange changes nothing: the update only frees the slot.
 func noChange(*[]auth.Event) auth.Change {
 	return func(*auth.Account) ([]auth.Event, bool) { return nil, false }
 }
 
-// forgiveDebts makes failures that could not be written yet free their slots
-// and no more: a login or an unlock has come after them.
-func (g *Guard) forgiveDebts(name auth.Name) { g.forgiveDebtsOf(name, farFuture) }
+// forgivePending makes failures that are not written yet only free their slots: a login or
+// an unlock has come after them.
+func (g *Guard) forgivePending(name auth.Name) { g.forgivePendingUpTo(name, farFuture) }
 
-// forgiveDebtsOf does so for what was owed up to an instant.
-func (g *Guard) forgiveDebtsOf(name auth.Name, upto time.Time) {
-	if !g.owing() {
+// forgivePendingUpTo does so for the settlements that were deferred up to an instant.
+func (g *Guard) forgivePendingUpTo(name auth.Name, upto time.Time) {
+	if !g.anyPending() {
 		return
 	}
 	g.mu.Lock()
 	forgiven := false
-	for _, d := range g.debts {
+	for _, d := range g.pending {
 		switch {
 		case d.name != name || d.since.After(upto):
-		case d.paying: // it may count yet; not when it has to be made again
+		case d.writing: // it may still count, but not if it has to be repeated
 			d.forgiven = true
 		default:
 			d.forgive()
@@ -220,27 +220,27 @@ func (g *Guard) forgiveDebtsOf(name auth.Name, upto time.Time) {
 	}
 	g.mu.Unlock()
 	if forgiven {
-		wake(g.nudge)
+		wake(g.wakeSettlements)
 	}
 }
 
-func (d *debt) forgive() { d.change, d.due, d.heard = noChange, time.Time{}, false }
+func (d *pendingSettlement) forgive() { d.change, d.due, d.heard = noChange, time.Time{}, false }
 
-// payAtOnce bounds the accounts whose settlements are made at once: as many as a
-// store writes in one transaction.
-const payAtOnce = 64
+// writeAtOnce is the largest number of accounts whose settlements are written at the same
+// time: as many as a store writes in one transaction.
+const writeAtOnce = 64
 
-// pay makes the settlements that are due; those that fail again are due later.
-// Those of one account are made one by one, so that a login can forgive the ones
-// that it has not come to yet.
-func (g *Guard) pay(ctx context.Context, now time.Time) {
+// writeDue writes the settlements that are due; those that fail are due again later. Those of
+// one account are written one by one, so that a login can forgive those that are not
+// written yet.
+func (g *Guard) writeDue(ctx context.Context, now time.Time) {
 	names := g.due(now)
 	if len(names) == 0 {
 		return
 	}
 	err := g.probing(ctx, names, func(ctx context.Context, name auth.Name) error {
 		for {
-			d := g.take(func(d *debt) bool { return d.name == name && !d.due.After(now) })
+			d := g.take(func(d *pendingSettlement) bool { return d.name == name && !d.due.After(now) })
 			if d == nil {
 				return nil
 			}
@@ -252,10 +252,9 @@ func (g *Guard) pay(ctx context.Context, now time.Time) {
 	g.postpone(err)
 }
 
-// probing does something for one account, and only if that went well for the
-// others, many at once: a store that is away is asked once, and one that hangs
-// holds the caller for no more than twice the store's time. The error is the
-// first one's.
+// probing calls do for the first account, and only if that succeeds for the others, many
+// at once. So a store that is down is asked once, and one that hangs holds the caller
+// for at most twice StoreTimeout. The error is the one of the first account.
 func (g *Guard) probing(ctx context.Context, names []auth.Name, do func(context.Context, auth.Name) error) error {
 	if len(names) == 0 {
 		return nil
@@ -267,7 +266,7 @@ func (g *Guard) probing(ctx context.Context, names []auth.Name, do func(context.
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	limit := make(chan struct{}, payAtOnce)
+	limit := make(chan struct{}, writeAtOnce)
 	for _, name := range names[1:] {
 		select {
 		case limit <- struct{}{}:
@@ -276,20 +275,20 @@ func (g *Guard) probing(ctx context.Context, names []auth.Name, do func(context.
 		}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			do(ctx, name) // what fails is tried again
+			do(ctx, name) // failures are tried again
 		})
 	}
 	return nil
 }
 
-// due are the accounts with settlements that are due, those that have failed least
-// before the others: one that can never be written must not keep them.
+// due returns the accounts with settlements that are due, those with the fewest failures
+// first: an account that can never be written must not delay the others.
 func (g *Guard) due(now time.Time) (names []auth.Name) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	tries := make(map[auth.Name]int) // the fewest of each account
-	for _, d := range g.debts {
-		if d.paying || d.due.After(now) {
+	tries := make(map[auth.Name]int) // the fewest tries of each account
+	for _, d := range g.pending {
+		if d.writing || d.due.After(now) {
 			continue
 		}
 		if n, seen := tries[d.name]; !seen {
@@ -302,21 +301,22 @@ func (g *Guard) due(now time.Time) (names []auth.Name) {
 	return names
 }
 
-// take makes the caller the one to make the first settlement that it wants.
-func (g *Guard) take(want func(*debt) bool) *debt {
+// take reserves the first settlement that want accepts for the caller, who then writes
+// it.
+func (g *Guard) take(want func(*pendingSettlement) bool) *pendingSettlement {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, d := range g.debts {
-		if !d.paying && want(d) {
-			d.paying = true
+	for _, d := range g.pending {
+		if !d.writing && want(d) {
+			d.writing = true
 			return d
 		}
 	}
 	return nil
 }
 
-// postpone makes everything wait for a while that is due while the store takes
-// nothing: longer each time, at most 30 s.
+// postpone delays all settlements that are due while the store accepts none: longer each
+// time, at most 30 s.
 func (g *Guard) postpone(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -326,27 +326,27 @@ func (g *Guard) postpone(err error) {
 	}
 	g.refused++
 	until := time.Now().Add(backOff(g.refused))
-	for _, d := range g.debts {
-		if !d.paying && d.due.Before(until) {
+	for _, d := range g.pending {
+		if !d.writing && d.due.Before(until) {
 			d.due = until
 		}
 	}
 }
 
-// backOff is how long after how many failures another try is made.
+// backOff is the delay before the next try after this number of failures.
 func backOff(failures int) time.Duration { return min(time.Second<<min(failures, 5), 30*time.Second) }
 
-// errUnwritten: what the mail server has said here about an account is being
-// written by somebody else.
+// errUnwritten: a wrong password of the account that this process has heard of is being
+// written by another goroutine.
 var errUnwritten = errors.New("a wrong password of the account is being written")
 
-// payHeard writes what the mail server has said here about an account and the
-// store does not know yet, so that the next one to ask is counted with it. A
-// verdict may be known to nobody else: the slot that it holds lapses when this
-// process is taken for dead.
-func (g *Guard) payHeard(ctx context.Context, name auth.Name) error {
-	for g.owing() {
-		d := g.take(func(d *debt) bool { return d.name == name && d.heard })
+// writeHeard writes the wrong passwords of an account that the mail server has judged here
+// and the store does not have yet, so that the next attempt is counted with them. Only
+// this process may know them: their slots expire when other gateways treat this process
+// as dead.
+func (g *Guard) writeHeard(ctx context.Context, name auth.Name) error {
+	for g.anyPending() {
+		d := g.take(func(d *pendingSettlement) bool { return d.name == name && d.heard })
 		if d == nil {
 			if g.unwritten(name) {
 				return errUnwritten
@@ -360,16 +360,15 @@ func (g *Guard) payHeard(ctx context.Context, name auth.Name) error {
 	return nil
 }
 
-// unwritten reports whether the store does not know yet of a wrong password of an
-// account.
+// unwritten reports whether a wrong password of an account is not in the store yet.
 func (g *Guard) unwritten(name auth.Name) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return slices.ContainsFunc(g.debts, func(d *debt) bool { return d.name == name && d.heard })
+	return slices.ContainsFunc(g.pending, func(d *pendingSettlement) bool { return d.name == name && d.heard })
 }
 
-// update makes a settlement, or leaves it for later when the store fails.
-func (g *Guard) update(ctx context.Context, d *debt) error {
+// update writes a settlement, or defers it if the store fails.
+func (g *Guard) update(ctx context.Context, d *pendingSettlement) error {
 	var happened []auth.Event
 	a, err := g.storeUpdate(ctx, d.name, d.reservation, d.change(&happened))
 	if err != nil {
@@ -377,25 +376,26 @@ func (g *Guard) update(ctx context.Context, d *debt) error {
 			d.tries++
 			d.due = time.Now().Add(backOff(d.tries))
 			g.Log.Error("a settlement could not be written and is tried again", "tries", d.tries, "err", err)
-			g.owe(d)
+			g.deferSettlement(d)
 		}
 		return err
 	}
-	g.cleared(d)
+	g.removePending(d)
 	g.happened(happened, a.Known())
 	if g.Rules().Locked(a, g.now()) {
-		// By this settlement; or by an earlier call for it, of which the store gave no
-		// answer; or meanwhile. What was known before the lock is void.
+		// Locked by this settlement; or by an earlier call for it, to which the store
+		// gave no answer; or by someone else meanwhile. What was known before the lock
+		// is void.
 		g.void(d.name)
-		g.gates.wakeAll(d.name)
+		g.waitQueues.wakeAll(d.name)
 		return nil
 	}
-	g.gates.wake(d.name)
+	g.waitQueues.wake(d.name)
 	return nil
 }
 
-// writeLogins writes the last logins of the time when the store was down, or the
-// clock suspect.
+// writeLogins writes the last logins from the time when the store was down or the clock
+// suspect.
 func (g *Guard) writeLogins(ctx context.Context) {
 	now := g.now()
 	if g.suspicion.Load() != nil {
@@ -404,7 +404,7 @@ func (g *Guard) writeLogins(ctx context.Context) {
 	g.mu.RLock()
 	names := slices.Collect(maps.Keys(g.logins))
 	g.mu.RUnlock()
-	g.probing(ctx, names, func(ctx context.Context, name auth.Name) error { // what fails stays
+	g.probing(ctx, names, func(ctx context.Context, name auth.Name) error { // those that fail stay
 		g.mu.RLock()
 		noted := g.logins[name]
 		g.mu.RUnlock()
@@ -424,7 +424,7 @@ func (g *Guard) writeLogins(ctx context.Context) {
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.logins[name].Equal(noted) { // none has come since
+		if g.logins[name].Equal(noted) { // no newer one has come
 			delete(g.logins, name)
 		}
 		return nil

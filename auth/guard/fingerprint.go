@@ -23,11 +23,11 @@ type unobserved struct {
 	at       time.Time
 }
 
-// saltSize is that of RFC 9106 section 3.1.
+// saltSize is the salt length that RFC 9106 section 3.1 recommends, in octets.
 const saltSize = 16
 
-// observeLater compares an accepted password with the fingerprints of the
-// account, off the path of the login.
+// observeLater compares an accepted password with the fingerprints of the account, after
+// the login.
 func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	k, _ := g.known.Get(u.name)
 	if i := k.place(u.digest); i < 0 || len(k.accepted[i].observed.Fingerprint) > 0 || g.suspicion.Load() != nil {
@@ -55,7 +55,7 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	}
 	g.happened(happened, account.Known())
 	if !account.Password.SaltedWith(o.Salt) {
-		return // another one was written first
+		return // another salt was written first
 	}
 	g.known.Alter(u.name, func(k *knownGood) {
 		if i := k.place(u.digest); i >= 0 {
@@ -65,8 +65,8 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	})
 }
 
-// fingerprint makes the fingerprint of a password with the account's salt, or a
-// new one.
+// fingerprint computes the fingerprint of a password with the account's salt, or with a
+// new salt.
 func (g *Guard) fingerprint(ctx context.Context, a auth.Account, password auth.Secret) (auth.Observation, error) {
 	o := auth.Observation{Salt: a.Password.Salt}
 	if len(o.Salt) == 0 {
@@ -78,13 +78,13 @@ func (g *Guard) fingerprint(ctx context.Context, a auth.Account, password auth.S
 	return o, err
 }
 
-// digester makes digests; one is made when all others are in use.
+// digester computes digests; a new one is made when all others are in use.
 type digester struct {
 	mac  hash.Hash
 	text []byte
 }
 
-// digest names a password of an account in memory.
+// digest identifies a password of an account in memory.
 func (g *Guard) digest(name auth.Name, password auth.Secret) (d auth.Digest) {
 	m, ok := g.digesters.Get().(*digester)
 	if !ok {
@@ -93,7 +93,7 @@ func (g *Guard) digest(name auth.Name, password auth.Secret) (d auth.Digest) {
 	m.text = strconv.AppendInt(m.text[:0], int64(len(name)), 10)
 	m.text = append(append(append(append(m.text, ':'), name...), ':'), password.Reveal()...)
 	m.mac.Write(m.text)
-	clear(m.text) // no password stays here
+	clear(m.text) // leave no password in memory
 	m.text = m.mac.Sum(m.text[:0])
 	copy(d[:], m.text)
 	m.mac.Reset()

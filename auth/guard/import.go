@@ -10,52 +10,52 @@ import (
 	"congthu/auth"
 )
 
-// Importation is what an import has done, or would do.
+// Importation is the result of an import, or of a dry run.
 type Importation struct {
-	// New are names that became accounts, Changed accounts of which something
-	// else is known now, Unchanged those that were so before.
+	// New is the number of names that became accounts, Changed that of accounts that
+	// were changed, Unchanged that of accounts that the list describes as they were.
 	New, Changed, Unchanged int
-	// SeenHere are accounts whose password date was left aside, since this
-	// gateway has seen the password itself.
+	// SeenHere is the number of accounts whose password date in the list was ignored,
+	// since a gateway has seen the password itself.
 	SeenHere int
-	// Looked counts the accounts that are done: all of them, unless there was an
+	// Looked is the number of accounts that are done: all of them, unless there was an
 	// error.
 	Looked int
-	// Resumed is whether an import of the same list was begun before and not
-	// finished, Interrupted are the beginnings of those of other lists, which were
-	// interrupted or go on at another gateway.
+	// Resumed is whether an earlier import of the same list was begun and not
+	// finished. Interrupted are the events that began unfinished imports of other
+	// lists, which were interrupted or still run at another gateway.
 	Resumed     bool
 	Interrupted []auth.Event
-	// Events tell of each account that changes, in the order of the list.
-	// Their numbers and hashes are the store's.
+	// Events has one event for each account that changes, in the order of the list.
+	// The store sets their numbers and hashes.
 	Events []auth.Event
 	// States counts the accounts of the list by their state afterwards.
 	States map[auth.State]int
 }
 
-// ImportOptions say how a list is taken over.
+// ImportOptions are the options of an import.
 type ImportOptions struct {
-	// Digest is the SHA-256 of the list as it was sent, hexadecimal: by it the same
-	// list is known again.
+	// Digest is the SHA-256 of the list as it was sent, in hexadecimal. It identifies
+	// the list when it is imported again.
 	Digest string
-	// Dry changes nothing and tells what would change. It needs no reason.
+	// Dry changes nothing and returns what would change. It needs no reason.
 	Dry bool
 	// Progress is called with the number of accounts that are done; may be nil.
 	Progress func(done int)
 }
 
-// importBatch is how many accounts share a transaction. Whoever else writes waits
-// for at most one, some 10 ms.
+// importBatch is the number of accounts in one transaction. Other writers wait for at
+// most one batch, about 10 ms.
 const importBatch = 100
 
-// Import takes over a list of accounts, each at most once in it. The accounts are
-// changed in batches, each a transaction, with rests in between as long as the
-// batch took: half of the writer's time is left to logins. The audit log tells of
-// the beginning before the first batch, and of the end after the last.
+// Import imports a list of accounts, which contains each account at most once. It
+// changes the accounts in batches, each a transaction, with pauses as long as the batch
+// took: half of the writer's time is left to logins. The audit log has an event of the
+// beginning before the first batch, and one of the end after the last.
 //
-// An error leaves the batches before it made, and the result tells of those. The
-// same list again finds nothing to do there and does the rest: each account has
-// one event, as after an import that was not interrupted.
+// After an error the earlier batches stay written, and the result describes those. To
+// finish, import the same list again: it changes nothing there and does the rest. Each
+// account then has one event, as after an import that was not interrupted.
 func (g *Guard) Import(ctx context.Context, into auth.Importer, list []auth.Imported, act auth.Act, o ImportOptions) (Importation, error) {
 	g.init()
 	if !o.Dry && strings.TrimSpace(act.Reason) == "" {
@@ -95,7 +95,7 @@ func (g *Guard) Import(ctx context.Context, into auth.Importer, list []auth.Impo
 		if i.done.Looked == len(list) {
 			break
 		}
-		// Pause waits three times as long as it is told.
+		// Pause waits three times its argument.
 		if err := auth.Pause(ctx, time.Since(began)/3); err != nil {
 			return i.done, err
 		}
@@ -104,8 +104,8 @@ func (g *Guard) Import(ctx context.Context, into auth.Importer, list []auth.Impo
 		fmt.Sprintf("%d new, %d changed, %d as before", i.done.New, i.done.Changed, i.done.Unchanged))
 }
 
-// UnfinishedImports reads from the audit log which imports were begun and are not
-// finished; see [auth.UnfinishedImports].
+// UnfinishedImports reads from the audit log which imports were begun and not finished;
+// see [auth.UnfinishedImports].
 func UnfinishedImports(ctx context.Context, log auth.EventReader) ([]auth.Event, error) {
 	events, err := log.Events(ctx, auth.EventFilter{Kinds: []auth.EventKind{auth.ImportBegun, auth.ImportFinished}, Limit: auth.ImportsLookedAt})
 	if err != nil {
@@ -126,7 +126,7 @@ type importing struct {
 	done  Importation
 }
 
-// tell writes the beginning or the end into the audit log.
+// tell writes the event of the beginning or of the end.
 func (i *importing) tell(ctx context.Context, kind auth.EventKind, which auth.ListMark, after string) error {
 	if i.Dry {
 		return nil
@@ -142,14 +142,14 @@ func (i *importing) tell(ctx context.Context, kind auth.EventKind, which auth.Li
 	return nil
 }
 
-// batch takes over some accounts in one transaction.
+// batch imports some accounts in one transaction.
 func (i *importing) batch(ctx context.Context, names []auth.Name) error {
 	type result struct {
 		events        []auth.Event
 		new, seenHere bool
 		state         auth.State
 	}
-	results := make(map[auth.Name]result, len(names)) // of the latest run for each
+	results := make(map[auth.Name]result, len(names)) // of the latest run for each name
 	ctx, cancel := context.WithTimeout(ctx, i.storeTimeout())
 	defer cancel()
 	err := i.into.UpdateBatch(ctx, names, func(a *auth.Account) ([]auth.Event, bool) {

@@ -9,58 +9,60 @@ import (
 	"congthu/auth"
 )
 
-// knownGood is what is known of the passwords that were accepted for an account.
+// knownGood holds the passwords that were accepted for an account.
 type knownGood struct {
 	// accepted are the passwords, the latest first, at most goodPasswords.
 	accepted []goodPassword
-	// account is as the store last had it, for the time that the store is down.
+	// account is the account as last read from the store, for use while the store is
+	// down.
 	account auth.Account
-	// misses counts the other passwords that were compared with them, or judged
-	// without, since one was last accepted; missed is when the latest was.
+	// misses counts the wrong passwords since the last accepted one that were compared
+	// with accepted, or judged without a comparison; missed is the time of the latest.
 	misses int
 	missed time.Time
-	// unpaid are those of a day that the mail server was not asked about, so that
-	// nothing was counted on the account. No login resets them: the owner's own
-	// would buy a guesser new ones.
-	unpaid []auth.Digest
-	day    string
+	// unjudged are the passwords of one day that were compared but not yet judged by the
+	// mail server, so that they are not counted on the account. A login does not clear
+	// them: otherwise each login of the owner would give a guesser new comparisons.
+	unjudged []auth.Digest
+	day      string
 }
 
-// goodPassword is one of them. It is never changed, but replaced.
+// goodPassword is one accepted password. It is never changed in place but replaced.
 type goodPassword struct {
 	digest auth.Digest
-	// observed is its fingerprint; empty until it has been made.
+	// observed is its fingerprint; empty until it has been computed.
 	observed auth.Observation
-	// sources are the latest that it was accepted from, at most goodSources:
-	// nobody else's password is compared with it.
+	// sources are the latest sources that it was accepted from, at most goodSources:
+	// only passwords from these are compared with it.
 	sources []netip.Prefix
 }
 
-// goodPasswords is as many as work beside each other: a main password, and those
-// of some programs.
+// goodPasswords is the number of passwords that an account uses side by side: a main
+// password, and those of some programs.
 const (
 	goodPasswords = 4
 	goodSources   = 8
 )
 
-// place returns where a password is among the accepted; -1 where it is not.
+// place returns the index of a password in accepted; -1 if it is not there.
 func (k knownGood) place(d auth.Digest) int {
 	return slices.IndexFunc(k.accepted, func(p goodPassword) bool { return p.digest == d })
 }
 
-// comparable reports whether passwords from a source may be compared with any.
+// comparable reports whether a password from the source may be compared with any of
+// them.
 func (k knownGood) comparable(source netip.Prefix) bool {
 	return slices.ContainsFunc(k.accepted, func(p goodPassword) bool { return slices.Contains(p.sources, source) })
 }
 
-// isGood reports whether a password from a source is one of them.
+// isGood reports whether a password from the source is one of them.
 func (k knownGood) isGood(d auth.Digest, source netip.Prefix) bool {
 	i := k.place(d)
 	return i >= 0 && slices.Contains(k.accepted[i].sources, source)
 }
 
-// accept makes a password the latest, with its fingerprint if there is one. One that
-// was made with another salt than the account's is void.
+// accept makes a password the latest, with its fingerprint if there is one. A
+// fingerprint that was made with another salt than the account's is dropped.
 func (k *knownGood) accept(d auth.Digest, source netip.Prefix, o auth.Observation, account auth.Account) {
 	i := k.place(d)
 	p := goodPassword{digest: d, sources: []netip.Prefix{source}}
@@ -91,8 +93,8 @@ func (k *knownGood) drop(d auth.Digest) {
 	k.accepted = slices.DeleteFunc(slices.Clone(k.accepted), func(p goodPassword) bool { return p.digest == d })
 }
 
-// fingerprinted returns the fingerprint of a password, if this process has made it with
-// the salt.
+// fingerprinted returns the fingerprint of a password, if this process has computed it
+// with this salt.
 func (g *Guard) fingerprinted(name auth.Name, d auth.Digest, salt []byte) (o auth.Observation) {
 	k, ok := g.known.Get(name)
 	if i := k.place(d); ok && i >= 0 && bytes.Equal(k.accepted[i].observed.Salt, salt) {
@@ -101,48 +103,48 @@ func (g *Guard) fingerprinted(name auth.Name, d auth.Digest, salt []byte) (o aut
 	return o
 }
 
-// isGood reports whether the password is one of those accepted last. The comparison
-// is a judgement, and nobody may have it for nothing: it is made only for
-// sources that the password was accepted from, and no more passwords may miss
-// than are tolerated, nor on one day without the mail server being asked; beyond
-// that it is asked like for any other.
+// isGood reports whether the password is one of those accepted last. A comparison is a
+// judgement, so it must not be free for a guesser: passwords are compared only if they
+// come from a source that a password was accepted from, and no more of them may fail
+// than are tolerated, neither since the last login nor on one day without a verdict of
+// the mail server. Beyond that the mail server is asked as for any other password.
 func (t *try) isGood() (good bool) {
 	if _, wrong := t.entries.Get(t.digest); wrong {
-		return false // when it was counted; repeated, it takes no comparison
+		return false // known to be wrong; its repetition uses no comparison
 	}
 	most, now := t.rules.Lockout.Tolerated, t.now()
 	t.known.Alter(t.name, func(k *knownGood) {
-		if len(k.unpaid) > 0 && k.day != t.rules.Day(now) {
-			k.unpaid = nil
+		if len(k.unjudged) > 0 && k.day != t.rules.Day(now) {
+			k.unjudged = nil
 		}
 		switch {
-		case !k.comparable(t.source), k.misses > most, len(k.unpaid) > most, k.accepted[0].digest == t.compared:
+		case !k.comparable(t.source), k.misses > most, len(k.unjudged) > most, k.accepted[0].digest == t.compared:
 		case k.isGood(t.digest, t.source):
 			good = true
-		case slices.Contains(k.unpaid, t.digest): // the same again
+		case slices.Contains(k.unjudged, t.digest): // compared before
 		default:
 			t.compared, t.missedGood = k.accepted[0].digest, true
 			k.misses++
 			k.missed = now
-			k.day, k.unpaid = t.rules.Day(now), append(slices.Clone(k.unpaid), t.digest)
+			k.day, k.unjudged = t.rules.Day(now), append(slices.Clone(k.unjudged), t.digest)
 		}
 	})
 	return good
 }
 
-// paid notes that the mail server was asked about a password that was compared.
-func (t *try) paid() {
+// noteJudged notes that the mail server has judged a password that was compared.
+func (t *try) noteJudged() {
 	if !t.missedGood {
 		return
 	}
 	t.known.Alter(t.name, func(k *knownGood) {
-		k.unpaid = slices.DeleteFunc(slices.Clone(k.unpaid), func(d auth.Digest) bool { return d == t.digest })
+		k.unjudged = slices.DeleteFunc(slices.Clone(k.unjudged), func(d auth.Digest) bool { return d == t.digest })
 	})
 }
 
-// missed notes a wrong password that was counted without having been compared: it
-// is one less to compare.
-func (t *try) missed() {
+// noteUncompared notes a wrong password that was counted without a comparison: it uses up one
+// comparison.
+func (t *try) noteUncompared() {
 	if t.missedGood {
 		return
 	}

@@ -8,47 +8,48 @@ import (
 	"congthu/auth"
 )
 
-// What this process has seen of an account lately, for support staff: through which
-// door its owner came last, and which wrong passwords came from where. It is in
-// memory only, so that no login writes more than before; another gateway on the same
-// store has its own, and a restart forgets it.
+// What this process has seen of an account lately, for support staff: the service that
+// its owner used last, and the sources of wrong passwords. It is in memory only, so that
+// logins write no more than before. Another gateway on the same store has its own, and a
+// restart clears it.
 
-// maxOrigins is how many accounts have their last login remembered.
+// maxOrigins is the number of accounts whose last login is remembered.
 const maxOrigins = 16384
 
-// LastLogin is where the last login of an account through this process came from; zero
-// when it does not remember one.
+// LastLogin is the origin of the last login of an account through this process; zero if
+// the process does not remember one.
 func (g *Guard) LastLogin(name auth.Name) auth.Origin {
 	g.init()
 	o, _ := g.origins.Get(name)
 	return o
 }
 
-// Tried is one wrong password of an account as it came to this process from one
-// address through one door and program, however often.
+// Tried is one wrong password of an account as it came to this process from one address
+// through one protocol and mail program, any number of times.
 type Tried struct {
 	First, Last time.Time
 	Times       int
 	Source      netip.Addr
 	Protocol    auth.Protocol
 	Program     string
-	// Password tells equal passwords by equal numbers, from 1, and says nothing else
-	// of them.
+	// Password is a number, from 1: equal numbers are equal passwords. It says nothing else
+	// about them.
 	Password int
 }
 
-// triedPassword is one with the digest of its password. A list of them is not altered
-// but replaced, since it is read without a lock.
+// triedPassword is a Tried with the digest of its password. Lists of them are read
+// without a lock, so they are never changed in place but replaced.
 type triedPassword struct {
 	Tried
 	digest auth.Digest
 }
 
-// maxTried is how many are remembered of one account, the latest.
+// maxTried is the number of tries remembered for one account, the latest.
 const maxTried = 8
 
-// noteTried remembers a wrong password of an account. What a locked account is tried
-// with is not judged: it is remembered only where it is known to be wrong.
+// noteTried remembers a wrong password of an account. Passwords tried on a locked
+// account are not judged: they are remembered only if they are already known to be
+// wrong.
 func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict, now time.Time) {
 	if a.SSO || !v.Known {
 		return
@@ -74,10 +75,10 @@ func (g *Guard) noteTried(a auth.Attempt, v auth.Verdict, now time.Time) {
 	})
 }
 
-// same reports whether another try was with the same password.
+// same reports whether another try had the same password.
 func (p triedPassword) same(other triedPassword) bool { return p.digest == other.digest }
 
-// after returns a list of tries with one more, which takes the place of an equal one.
+// after returns the list with one more try, which replaces an equal one.
 func (p triedPassword) after(all []triedPassword) []triedPassword {
 	kept := make([]triedPassword, 0, len(all)+1)
 	for _, other := range all {
@@ -92,7 +93,7 @@ func (p triedPassword) after(all []triedPassword) []triedPassword {
 }
 
 // LatelyTried returns the wrong passwords that came to this process for an account
-// within a day, since it was unlocked last, in the order of their latest tries.
+// within a day and since its last unlock, in the order of their latest tries.
 func (g *Guard) LatelyTried(name auth.Name) []Tried {
 	g.init()
 	lately, _ := g.recent.Get(name)

@@ -19,7 +19,7 @@ func (m *memory) remembered(name auth.Name, d auth.Digest) map[string]bool {
 	_, origin := m.origins.Get(name)
 	_, alerted := m.alerted.Get(d)
 	return map[string]bool{
-		"known": len(known.accepted) > 0, "known, wrong": known.misses > 0 || len(known.unpaid) > 0,
+		"known": len(known.accepted) > 0, "known, wrong": known.misses > 0 || len(known.unjudged) > 0,
 		"recent, refused": len(recent.refused) > 0, "recent, unanswered": !recent.unanswered.IsZero(), "recent, tried": len(recent.tried) > 0,
 		"entries": entered, "forgiven": forgiven, "origins": origin, "alerted": alerted,
 	}
@@ -35,7 +35,7 @@ func filled(name auth.Name, d auth.Digest, at time.Time) *memory {
 
 func (m *memory) fill(name auth.Name, d auth.Digest, at time.Time) {
 	source := netip.MustParseAddrPort("203.0.113.7:40000")
-	m.known.Put(name, knownGood{accepted: []goodPassword{{digest: d}}, misses: 2, missed: at, unpaid: []auth.Digest{d}})
+	m.known.Put(name, knownGood{accepted: []goodPassword{{digest: d}}, misses: 2, missed: at, unjudged: []auth.Digest{d}})
 	m.recent.Put(name, recent{
 		refused: refusals{{At: at, Source: source}}, unanswered: Refusal{At: at, Source: source},
 		tried: []triedPassword{{Tried: Tried{Last: at}, digest: d}},

@@ -10,23 +10,23 @@ import (
 	"congthu/auth"
 )
 
-// Merged is an account that was joined, or would be, with what the store had of it
-// under other names.
+// Merged is an account that was joined, or would be joined, with its rows under other
+// names.
 type Merged struct {
-	// Account is as it is afterwards.
+	// Account is the account after the merge.
 	Account auth.Account
-	// From are the rows under other names, as they were.
+	// From are the rows under other names, as they were before.
 	From []auth.Account
 }
 
-// Merge joins an account with what the store has of it under names that are not its
-// own any more, and removes that. Nothing is forgiven: it keeps every lock and
-// revocation, and the most failures (see [auth.Rules.Merge]). The error is
-// ErrNothingToDo when there is no such name. With dry nothing is changed, and no
-// reason is needed.
+// Merge joins an account with the rows that the store has of it under names that no
+// longer mean an account of their own, and removes those rows. Nothing is forgiven: the
+// account keeps every lock and revocation, and the largest number of failures (see
+// [auth.Rules.Merge]). The error is ErrNothingToDo when there is no such row. With dry
+// nothing is changed, and no reason is needed.
 //
-// The account is written first. Should the gateway end before the other name is
-// removed, that one goes on to hold for the account, and merging again ends it.
+// The account is written first. If the gateway ends before the other row is removed,
+// that row still applies to the account, and another merge completes it.
 func (g *Guard) Merge(ctx context.Context, account auth.Name, act auth.Act, dry bool) (Merged, error) {
 	g.init()
 	if !dry && strings.TrimSpace(act.Reason) == "" {
@@ -60,9 +60,9 @@ func (g *Guard) Merge(ctx context.Context, account auth.Name, act auth.Act, dry 
 	return merged, nil
 }
 
-// MergeAll merges every account of which there is anything under other names, in
-// the order of their names. It goes on behind an account that somebody else has
-// merged meanwhile, and ends at the first failure of the store.
+// MergeAll merges every account that has rows under other names, in the order of their
+// names. It skips an account that was merged by another process meanwhile, and ends at
+// the first failure of the store.
 func (g *Guard) MergeAll(ctx context.Context, store auth.Lister, act auth.Act, dry bool) (all []Merged, err error) {
 	if !dry && strings.TrimSpace(act.Reason) == "" {
 		return nil, auth.ErrReasonMissing
@@ -83,9 +83,9 @@ func (g *Guard) MergeAll(ctx context.Context, store auth.Lister, act auth.Act, d
 	return all, nil
 }
 
-// merge joins an account with one row under another name and removes the row. A row
-// that somebody changes in between, a gateway that reads names as it was read
-// before, is joined again.
+// merge joins an account with one row under another name and removes the row. A row that
+// changes in between, because a gateway with an older configuration of names still uses
+// it, is joined again.
 func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, act auth.Act) (after auth.Account, err error) {
 	rules := g.Rules()
 	for range mergeTries {
@@ -97,14 +97,14 @@ func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, 
 		if err != nil {
 			return after, fmt.Errorf("store: %w", err)
 		}
-		// A lock must be known before its owner is asked for a password again.
+		// A lock must take effect before the next password of the owner is accepted.
 		g.void(account)
 		for _, e := range happened {
 			if e.Kind == auth.AccountLocked || e.Kind == auth.AccountRevoked {
 				g.endSessions(account)
 			}
 		}
-		g.gates.wakeAll(account)
+		g.waitQueues.wakeAll(account)
 		g.happened(happened, after.Known())
 
 		now, gone, was := g.now(), false, row
@@ -129,7 +129,7 @@ func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, 
 			return after, nil
 		}
 		if row.Blank() {
-			return after, nil // somebody else has done the same
+			return after, nil // another process has merged it
 		}
 	}
 	return after, fmt.Errorf("store: %s changes as fast as it can be merged: does another gateway still use it?", row.Name)

@@ -8,34 +8,34 @@ import (
 	"congthu/auth/internal/lru"
 )
 
-// gates are the queues before accounts whose slots are all taken: attempts
-// wait there, first come first served, instead of being refused, so that a mail
-// program opening twenty connections with the right password gets twenty
-// logins. Only the attempt at the head asks the store for a slot.
+// waitQueues are the queues of accounts whose slots are all taken. Attempts wait there,
+// first come first served, instead of being refused (I2), so that a mail program that
+// opens 20 connections with the right password gets 20 logins. Only the attempt at the
+// head asks the store for a slot.
 //
-// Who may use only some of the slots steps aside into a second queue: what keeps
-// it waiting does not keep those who may use all. The heads of both ask.
-type gates [lru.MaxShards]struct {
+// An attempt that may use only some of the slots moves to a second queue, so that it does
+// not delay those that may use all slots. The heads of both queues ask the store.
+type waitQueues [lru.MaxShards]struct {
 	mu     sync.Mutex
 	queues map[auth.Name]*queue
 }
 
-// queue is those who wait before one account: for any slot, and aside.
+// queue is the two queues of one account: those that wait for any slot, and those aside.
 type queue [2][]*waiter
 
-// maxWaiting bounds each of the queues of one account.
+// maxWaiting is the largest length of each queue.
 const maxWaiting = 512
 
-// waiter is one attempt before the gate of its account.
+// waiter is one attempt in a queue of its account.
 type waiter struct {
 	name  auth.Name
-	aside int // which queue of its account it is in: 1 aside
-	// wake has room for one signal: "look again".
+	aside int // index of its queue: 0 for any slot, 1 aside
+	// wake has room for one signal: "check again".
 	wake chan struct{}
 }
 
-// enter joins the queue of name; false when it is too long.
-func (all *gates) enter(name auth.Name) (*waiter, bool) {
+// enter joins the queue of name; false when the queue is full.
+func (all *waitQueues) enter(name auth.Name) (*waiter, bool) {
 	g := &all[lru.Shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -51,7 +51,7 @@ func (all *gates) enter(name auth.Name) (*waiter, bool) {
 	return w, q.join(w)
 }
 
-// join adds w to its queue; false when that is too long.
+// join adds w to its queue; false when the queue is full.
 func (q *queue) join(w *waiter) bool {
 	if len(q[w.aside]) >= maxWaiting {
 		return false
@@ -60,9 +60,9 @@ func (q *queue) join(w *waiter) bool {
 	return true
 }
 
-// stepAside moves w to the end of the second queue, if it is not there, and lets
-// the next one of the first look; false when the second is too long.
-func (all *gates) stepAside(w *waiter) bool {
+// stepAside moves w to the end of the second queue, if it is not there yet, and wakes
+// the next one of the first; false when the second queue is full.
+func (all *waitQueues) stepAside(w *waiter) bool {
 	g := &all[lru.Shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,14 +75,14 @@ func (all *gates) stepAside(w *waiter) bool {
 	return q.join(w)
 }
 
-// leave takes w out of its queue and lets the next one look.
-func (all *gates) leave(w *waiter) {
+// leave removes w from its queue and wakes the next one.
+func (all *waitQueues) leave(w *waiter) {
 	g := &all[lru.Shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	q := g.queues[w.name]
 	if q == nil {
-		return // it could not step aside, and all others have left meanwhile
+		return // the second queue was full for w, and all others have left meanwhile
 	}
 	q.remove(w)
 	q.wake()
@@ -91,7 +91,7 @@ func (all *gates) leave(w *waiter) {
 	}
 }
 
-// remove takes w out, if it is there.
+// remove removes w, if it is in its queue.
 func (q *queue) remove(w *waiter) {
 	if i := slices.Index(q[w.aside], w); i >= 0 {
 		q[w.aside] = slices.Delete(q[w.aside], i, i+1)
@@ -101,7 +101,7 @@ func (q *queue) remove(w *waiter) {
 	}
 }
 
-// wake lets the heads look.
+// wake wakes the heads of both queues.
 func (q *queue) wake() {
 	for _, waiting := range q {
 		if len(waiting) > 0 {
@@ -111,7 +111,7 @@ func (q *queue) wake() {
 }
 
 // first reports whether w is at the head of its queue.
-func (all *gates) first(w *waiter) bool {
+func (all *waitQueues) first(w *waiter) bool {
 	g := &all[lru.Shard(w.name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -119,8 +119,8 @@ func (all *gates) first(w *waiter) bool {
 	return len(waiting) > 0 && waiting[0] == w
 }
 
-// wake lets the heads of the queues look: a slot may be free.
-func (all *gates) wake(name auth.Name) {
+// wake wakes the heads of the queues of name: a slot may be free.
+func (all *waitQueues) wake(name auth.Name) {
 	g := &all[lru.Shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -129,9 +129,9 @@ func (all *gates) wake(name auth.Name) {
 	}
 }
 
-// wakeAll lets everybody look: the password may have become known good, or the
+// wakeAll wakes all attempts of name: the password may have become known good, or the
 // account locked or unlocked.
-func (all *gates) wakeAll(name auth.Name) {
+func (all *waitQueues) wakeAll(name auth.Name) {
 	g := &all[lru.Shard(name, len(all))]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -143,7 +143,7 @@ func (all *gates) wakeAll(name auth.Name) {
 }
 
 // waiting counts the attempts in all queues.
-func (all *gates) waiting() (n int) {
+func (all *waitQueues) waiting() (n int) {
 	for i := range all {
 		g := &all[i]
 		g.mu.Lock()

@@ -3,7 +3,7 @@ package guard
 import "testing"
 
 func TestWhoCannotStepAsideMayBeTheLastToLeave(t *testing.T) {
-	var all gates
+	var all waitQueues
 	var aside []*waiter
 	for range maxWaiting {
 		w, ok := all.enter("lan@example.vn")

@@ -9,34 +9,34 @@ import (
 	"congthu/auth"
 )
 
-// Refusal is an attempt that was refused for now: nothing of it is held against
-// the account, so nothing is stored. Support staff must see it all the same when
-// its user calls, so the process remembers the latest of each name.
+// Refusal is an attempt that was refused for now. It does not count against the account,
+// so nothing is stored. Support staff must see it when its user calls, so the process
+// remembers the latest refusals of each name.
 type Refusal struct {
 	At     time.Time
 	Source netip.AddrPort
-	// Outcome is Throttled or Busy where the mail server was not asked, Unavailable
-	// where it gave no verdict, and StoreUnavailable where the store failed.
+	// Outcome is Throttled or Busy if the mail server was not asked, Unavailable
+	// if it gave no verdict, and StoreUnavailable if the store failed.
 	Outcome auth.Outcome
-	// Unfamiliar is set when it was refused for the wrong passwords of the day on
-	// the account itself and not for its source: see [auth.Lockout].DailyFailureCap.
+	// Unfamiliar is set if the reason is the number of wrong passwords of the day on
+	// the account itself, and not its source: see [auth.Lockout].DailyFailureCap.
 	Unfamiliar bool
 }
 
-// IsZero reports whether there was none.
+// IsZero reports whether there was no refusal.
 func (r Refusal) IsZero() bool { return r.At.IsZero() }
 
-// ErrUnfamiliar: the account had too many wrong passwords today, and was not logged
-// in to from the source lately. Nothing is held against the source.
+// ErrUnfamiliar: the account had too many wrong passwords today, and no recent login
+// from the source. Nothing is held against the source itself.
 var ErrUnfamiliar = errors.New("too many wrong passwords for the account today, and no login from this source lately")
 
-// refusalMemory is how long a process remembers what support staff look for.
+// refusalMemory is how long a process remembers refusals and tries for support staff.
 const refusalMemory = 24 * time.Hour
 
-// noteLately remembers a refusal until the next login from its source or unlock, and
-// that the mail server gave no verdict until it gives one.
+// noteLately remembers a refusal until the next login from its source or the next
+// unlock, and remembers that the mail server gave no verdict until it gives one.
 //
-// It also remembers where logins and wrong passwords came from.
+// It also remembers the sources of logins and of wrong passwords.
 func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
 	if v.Name == "" {
 		return
@@ -70,9 +70,9 @@ func (g *Guard) noteLately(a auth.Attempt, v auth.Verdict) {
 	}
 }
 
-// LatelyRefused returns the latest attempt on the account that this process has
-// refused for now, without asking the mail server, within a day, if no login came
-// after it from the same source.
+// LatelyRefused returns the latest attempt on the account within a day that this process
+// has refused for now without asking the mail server, unless a login came after it from
+// the same source.
 func (g *Guard) LatelyRefused(name auth.Name) Refusal {
 	g.init()
 	r, _ := g.recent.Get(name)
@@ -80,8 +80,8 @@ func (g *Guard) LatelyRefused(name auth.Name) Refusal {
 }
 
 // LatelyUnanswered returns the latest attempt on the account within a day to which the
-// mail server gave this process no verdict, or that the store could not read or write,
-// if there was no verdict since. There is nothing about it to unlock.
+// mail server gave this process no verdict, or for which the store could not be read or
+// written, if there was no verdict since. An unlock does not help here.
 func (g *Guard) LatelyUnanswered(name auth.Name) Refusal {
 	g.init()
 	r, _ := g.recent.Get(name)
@@ -95,16 +95,16 @@ func (g *Guard) lately(r Refusal) Refusal {
 	return r
 }
 
-// refusals are the attempts on one name that a process has refused for now: the
-// latest of each source, the latest first, at most refusedSources. An unlock lets the
-// account be tried from there again, and its owner is one of them. A list is not altered
-// but replaced, since it is read without a lock.
+// refusals are the attempts on one name that a process has refused for now: the latest
+// of each source, the latest first, at most refusedSources. An unlock lets each of these
+// sources try the account again, and its owner is at one of them. A list is read without
+// a lock, so it is never changed in place but replaced.
 type refusals []Refusal
 
 // refusedSources bounds the sources of the refusals of one name.
 const refusedSources = 8
 
-// latest is the latest of them; zero for none.
+// latest returns the latest refusal; zero for none.
 func (r refusals) latest() Refusal {
 	if len(r) == 0 {
 		return Refusal{}
@@ -112,7 +112,7 @@ func (r refusals) latest() Refusal {
 	return r[0]
 }
 
-// sources are where they came from.
+// sources returns the sources of the refusals.
 func (r refusals) sources() []netip.Prefix {
 	all := make([]netip.Prefix, len(r))
 	for i, refusal := range r {
@@ -121,7 +121,7 @@ func (r refusals) sources() []netip.Prefix {
 	return all
 }
 
-// add notes one more.
+// add adds a refusal.
 func (r *refusals) add(latest Refusal) {
 	source := auth.Source(latest.Source.Addr())
 	others := slices.DeleteFunc(slices.Clone(*r), func(other Refusal) bool { return auth.Source(other.Source.Addr()) == source })
@@ -129,9 +129,9 @@ func (r *refusals) add(latest Refusal) {
 	*r = (*r)[:min(len(*r), refusedSources)]
 }
 
-// loggedIn drops what a login from a source has ended: what was refused there, and
-// what had waited too long for others. A login from elsewhere says nothing of a source
-// that is refused.
+// loggedIn removes the refusals that a login from a source has ended: those at that
+// source, and those that had waited too long for other attempts. A login from another
+// source says nothing about a source that is refused.
 func (r *refusals) loggedIn(source netip.Prefix) {
 	*r = slices.DeleteFunc(slices.Clone(*r), func(refusal Refusal) bool {
 		return refusal.Outcome == auth.Busy || auth.Source(refusal.Source.Addr()) == source

@@ -8,28 +8,28 @@ import (
 	"congthu/auth"
 )
 
-// repeatMemory is how long a wrong password is remembered that is not offered any more,
-// maxEntries how many are, of all accounts.
+// repeatMemory is how long a wrong password is remembered after it was last offered.
+// maxEntries is the number of wrong passwords remembered, of all accounts together.
 const (
 	repeatMemory = 24 * time.Hour
 	maxEntries   = 65536
 )
 
 // entry is what is remembered of one wrong password of an account. Durations are since
-// the guard came into use, by the machine's monotonic clock.
+// [Guard].began, by the machine's monotonic clock.
 type entry struct {
-	first    time.Time // when it was first counted, by the guard's clock: an unlock forgives what came before
+	first    time.Time // when it was first counted, by the guard's clock; an unlock after it forgives the entry
 	since    time.Duration
-	offered  time.Duration // the latest time
-	answered time.Duration // when the latest that counted was
-	written  chan struct{} // closed when that is; nil once it is
+	offered  time.Duration // when it was offered last
+	answered time.Duration // when the latest counted one was answered
+	written  chan struct{} // closed when the entry is in the store or has failed; nil after that
 }
 
-// same reports whether the password, offered now on a connection opened at an instant,
-// is an entry that has been counted.
+// same reports whether the password, offered now on a connection opened at connected, is
+// an entry that has already been counted.
 func (e entry) same(window auth.RepeatWindow, now, connected time.Duration) bool {
 	switch {
-	case e.written != nil: // not answered yet: the connection is open
+	case e.written != nil: // not answered yet: its connection is still open
 		return true
 	case now-e.since >= time.Duration(window):
 		return true
@@ -37,12 +37,13 @@ func (e entry) same(window auth.RepeatWindow, now, connected time.Duration) bool
 	return connected < e.answered
 }
 
-// running is how long the guard has been in use at an instant of this process.
+// running is the time from [Guard].began to an instant of this process.
 func (g *Guard) running(at time.Time) time.Duration { return at.Sub(g.began) }
 
 // enterWrong notes that a wrong password was offered and reports whether it is the same
-// entry as before. written is closed when the entry is in the store: for entered to do
-// when the entry is a new one, nil when it is there already.
+// entry as before. written is closed when the entry is in the store: if the entry is
+// new, the caller must pass it to entered. It is nil if the entry is already in the
+// store.
 func (t *try) enterWrong(now time.Time) (written chan struct{}, same bool) {
 	window := t.rules.Lockout.CountRepeats
 	if window == auth.AlwaysCountRepeats {
@@ -52,7 +53,7 @@ func (t *try) enterWrong(now time.Time) (written chan struct{}, same bool) {
 	forgiven, _ := t.forgiven.Get(t.name)
 	t.entries.Update(t.digest, func(e entry) entry {
 		if !e.first.After(forgiven) || at-e.offered >= repeatMemory {
-			e = entry{first: now, since: at} // entered for the first time, or anew
+			e = entry{first: now, since: at} // entered for the first time, or again after it was forgotten
 		} else if e.same(window, at, connected) {
 			same, written, e.offered = true, e.written, at
 			return e
@@ -64,8 +65,8 @@ func (t *try) enterWrong(now time.Time) (written chan struct{}, same bool) {
 	return written, same
 }
 
-// entered notes that an entry is about to be answered; counted is set when the store
-// has it, or will.
+// entered notes that an entry is about to be answered; counted is set if the store has
+// it or will have it.
 func (t *try) entered(written chan struct{}, counted bool) {
 	if written == nil {
 		return
@@ -82,11 +83,11 @@ func (t *try) entered(written chan struct{}, counted bool) {
 	close(written)
 }
 
-// errNotWritten: the entry that an attempt is a part of was not counted.
+// errNotWritten: the entry to which an attempt belongs was not counted.
 var errNotWritten = errors.New("the wrong password could not be written")
 
-// settleSame waits until the entry is on disk that the try is a part of: nobody must
-// read "wrong" before, on whichever connection.
+// settleSame waits until the entry of the try is on disk: I3, no client may read "wrong"
+// before, on any connection.
 func (t *try) settleSame(ctx context.Context, written <-chan struct{}) error {
 	t.release(ctx)
 	if written != nil {
@@ -99,5 +100,5 @@ func (t *try) settleSame(ctx context.Context, written <-chan struct{}) error {
 			return errNotWritten
 		}
 	}
-	return t.payHeard(ctx, t.holder())
+	return t.writeHeard(ctx, t.holder())
 }

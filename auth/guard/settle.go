@@ -14,13 +14,12 @@ import (
 
 func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, DefaultLoginWindow)) }
 
-// settle makes the account tell of the answer, frees the slot, and gives the
-// verdict.
+// settle records the answer on the account, frees the slot, and returns the verdict.
 func (t *try) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
 	return t.complete(t.apply(ctx, answer))
 }
 
-// complete notes that the slot is settled, and says what every verdict does.
+// complete notes that the slot is settled, and fills the fields that every verdict has.
 func (t *try) complete(v auth.Verdict) auth.Verdict {
 	t.settled = true
 	v = t.about(v)
@@ -29,7 +28,7 @@ func (t *try) complete(v auth.Verdict) auth.Verdict {
 	return v
 }
 
-// apply is settle without what every verdict says.
+// apply is settle without the fields that every verdict has.
 func (t *try) apply(ctx context.Context, answer auth.Answer) auth.Verdict {
 	switch answer.Judgement {
 	case auth.JudgedRight:
@@ -46,13 +45,13 @@ func (t *try) apply(ctx context.Context, answer auth.Answer) auth.Verdict {
 	return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
 }
 
-// settleDoubt leaves a failure in doubt, which is counted when it is due. The slot
-// stays taken until then.
+// settleDoubt leaves a failure in doubt, which counts at due. The slot stays taken until
+// then.
 func (t *try) settleDoubt(answer auth.Answer, due time.Time) auth.Verdict {
 	t.ending = throttle.EndedInDoubt
 	if t.reservation != 0 {
-		t.place.used.Store(true) // it will be
-		t.owe(&debt{name: t.holder(), reservation: t.reservation, due: due, change: t.counted(t.rules.Doubt)})
+		t.place.used.Store(true) // it will be used
+		t.deferSettlement(&pendingSettlement{name: t.holder(), reservation: t.reservation, due: due, change: t.counted(t.rules.Doubt)})
 	}
 	return auth.Verdict{Outcome: auth.Unavailable, Err: answer.Err}
 }
@@ -60,7 +59,7 @@ func (t *try) settleDoubt(answer auth.Answer, due time.Time) auth.Verdict {
 // lease is how long an attempt without a verdict keeps its slot.
 func (g *Guard) lease() time.Duration { return cmp.Or(g.Lease, 2*time.Minute) }
 
-// counted makes a store change of a rule that counts this try.
+// counted makes a store change from a rule that counts this try.
 func (t *try) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth.Event) func(*[]auth.Event) auth.Change {
 	judged := t.now()
 	return func(happened *[]auth.Event) auth.Change {
@@ -74,24 +73,24 @@ func (t *try) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth
 	}
 }
 
-// settleWrong counts a wrong password, unless the regulation does not mean it.
+// settleWrong counts a wrong password, unless it is one that does not count.
 func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict {
 	now := t.now()
 	if t.SSO {
-		// A token that does not verify is no wrong password.
+		// A token that does not verify is not a wrong password.
 		t.release(ctx)
 		return auth.Verdict{Outcome: auth.WrongPassword, Err: answer.Err}
 	}
 	t.Rejected.Add(t.digest, t.account.Known())
 	if t.good {
-		// It was right a moment ago: it has been changed at the mail server. Others
-		// that work beside it may not have been.
+		// It was accepted a moment ago, so it has been changed at the mail server. Other
+		// passwords of the account may still be right.
 		t.known.Alter(t.name, func(k *knownGood) { k.drop(t.digest) })
 	}
 	previous := t.isPrevious(ctx)
 	if previous && !t.rules.Lockout.CountPrevious {
 		if !t.good && !t.passed.Proven && !t.account.SeenFrom(t.source, now) {
-			t.ending = throttle.EndedPrevious // it proves nobody
+			t.ending = throttle.EndedPrevious // it does not prove the owner
 		}
 		t.noteStale(ctx, now)
 		return auth.Verdict{Outcome: auth.PreviousPassword, Err: answer.Err}
@@ -109,24 +108,24 @@ func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict 
 	counted := false
 	defer func() { t.entered(written, counted) }()
 	t.ending = throttle.EndedWrong
-	t.missed()
+	t.noteUncompared()
 	if !t.charged {
 		t.Throttle.Failed(t.throttled(), t.ending, now)
 	}
-	err := t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Reject), heard: true})
-	counted = err == nil || t.reservation != 0 // owed
+	err := t.update(ctx, &pendingSettlement{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Reject), heard: true})
+	counted = err == nil || t.reservation != 0 // written later
 	if err != nil {
 		if t.reservation != 0 {
-			t.place.used.Store(true) // it will be
+			t.place.used.Store(true) // it will be used
 		}
-		// The client must not read "wrong" for a failure that is not durable.
+		// I3: the client must not read "wrong" for a failure that is not durable.
 		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w", err)}
 	}
 	return auth.Verdict{Outcome: auth.WrongPassword, Err: answer.Err}
 }
 
-// isPrevious reports whether a rejected password is one that was right before. It
-// costs the same for every name, known or not.
+// isPrevious reports whether a rejected password was right before. It takes the same
+// time for every name, known or not.
 func (t *try) isPrevious(ctx context.Context) bool {
 	if t.Fingerprints == nil {
 		return t.good
@@ -144,14 +143,14 @@ func (t *try) isPrevious(ctx context.Context) bool {
 	return t.good || len(p.Salt) > 0 && p.Place(fingerprint) >= 0
 }
 
-// noteStale refunds the slot and notes, at most once an hour, that a device
-// still tries an earlier password: support staff look for it first.
+// noteStale releases the slot and notes, at most once an hour, that a device still uses
+// an earlier password: support staff look for it first.
 func (t *try) noteStale(ctx context.Context, now time.Time) {
 	if now.Sub(t.account.Stale.At) < time.Hour {
 		t.release(ctx)
 		return
 	}
-	t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: func(*[]auth.Event) auth.Change {
+	t.update(ctx, &pendingSettlement{name: t.holder(), reservation: t.reservation, change: func(*[]auth.Event) auth.Change {
 		return func(a *auth.Account) ([]auth.Event, bool) {
 			a.Stale = auth.Mistake{At: now, Source: t.Source}
 			return nil, true
@@ -167,7 +166,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 		CanAlert: t.Protocol == auth.IMAP,
 	}
 	if t.offline {
-		// A lock may have been heard of while the mail server was asked.
+		// The event of a lock may have arrived while the mail server was asked.
 		if !t.offlineGrace() {
 			return auth.Verdict{Outcome: auth.StoreUnavailable, Err: errors.New("store: unavailable, and the account has changed")}
 		}
@@ -179,8 +178,8 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 	alert := s.CanAlert && t.alertedOn() != t.rules.Day(now)
 	if !t.SSO && t.Fingerprints != nil && t.rules.Password.Mode != auth.Off && len(s.Observed.Fingerprint) == 0 &&
 		t.rules.AnyNearItsEnd(t.account, now, alert) {
-		// Only now does the login have to wait for the fingerprint: it matters
-		// which password this is, or whether it is a new one.
+		// The login waits for the fingerprint only here: it matters which password this
+		// is, or whether it is a new one.
 		o, err := t.fingerprint(ctx, t.account, t.Password)
 		if err != nil {
 			t.release(ctx)
@@ -189,11 +188,11 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 		s.Observed = o
 	}
 
-	// Nothing is accepted that was not settled.
+	// A login that was not settled is not accepted.
 	v := auth.Acceptance{Outcome: auth.StoreUnavailable}
 	own := t.reservation
 	if t.counter != "" {
-		own = 0 // the slot is the counter's
+		own = 0 // the slot belongs to the counter
 	}
 	generation := t.generation(t.name)
 	account := t.account
@@ -209,7 +208,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 		})
 	}
 	if v.Outcome == auth.Locked || v.Outcome == auth.Revoked {
-		// What the store has said of the account counts, whether or not it failed
+		// What the store has returned of the account is true, even if the store failed
 		// after that.
 		t.void(t.name)
 	}
@@ -222,7 +221,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 	}
 	if t.counter != "" || elsewhere != auth.Accepted {
 		// The slot was not settled. A login forgives nothing of a shared counter:
-		// others have guessed as well.
+		// failures of other names are counted there as well.
 		t.release(ctx)
 	}
 	t.happened(v.Events, account.Known())
@@ -234,15 +233,15 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 		return verdict
 	}
 	if v.Outcome != auth.Accepted {
-		t.gates.wake(t.name)
+		t.waitQueues.wake(t.name)
 		return verdict
 	}
 	t.accepted(account, generation, s.Observed)
 	return verdict
 }
 
-// tellToday reports whether the user is to be told now that the password runs out: once
-// a day through each mail program, since some show nothing of it, and others open
+// tellToday reports whether to tell the user now that the password expires soon: once a
+// day through each mail program, since some programs show nothing of it, and others open
 // several connections.
 func (t *try) tellToday(now time.Time) (tell bool) {
 	t.alerted.Update(t.listener(), func(last string) string {
@@ -253,14 +252,14 @@ func (t *try) tellToday(now time.Time) (tell bool) {
 	return tell
 }
 
-// alertedOn is the day on which the user was told last through this mail program.
+// alertedOn is the day on which the user was last told through this mail program.
 func (t *try) alertedOn() string {
 	day, _ := t.alerted.Get(t.listener())
 	return day
 }
 
-// listener names the account and the mail program, or where there is no name of one
-// the source, in memory.
+// listener is the digest of the account and the mail program, or of the account and the
+// source if the program is unknown. It exists in memory only.
 func (t *try) listener() auth.Digest {
 	program := t.Program
 	if program == "" {
@@ -269,16 +268,16 @@ func (t *try) listener() auth.Digest {
 	return t.Guard.digest(t.name, auth.NewSecret(program))
 }
 
-// settleOffline accepts a known-good password while the store is down; its last
-// login is written later.
+// settleOffline accepts a known-good password while the store is down; its last login is
+// written later.
 func (t *try) settleOffline(now time.Time) auth.Verdict {
 	t.noteLogin(now)
-	wake(t.nudgeLogins)
+	wake(t.wakeLogins)
 	return auth.Verdict{Outcome: auth.Accepted}
 }
 
-// noteLogin leaves a last login for later. While the clock is suspect it has no
-// instant: it is dated when the clock is accepted.
+// noteLogin keeps a last login to be written later. While the clock is suspect the login
+// has no instant: it gets the instant at which the clock is accepted.
 func (t *try) noteLogin(now time.Time) {
 	if t.suspicion.Load() != nil {
 		now = time.Time{}
@@ -288,11 +287,11 @@ func (t *try) noteLogin(now time.Time) {
 	t.mu.Unlock()
 }
 
-// accepted remembers the password as known good, unless what is known was made void
-// since generation, and lets everybody who waits with the same one pass.
+// accepted remembers the password as known good, unless the memory of the account was
+// made void since generation, and wakes all attempts that wait with the same password.
 func (t *try) accepted(account auth.Account, generation uint64, o auth.Observation) {
 	if t.SSO {
-		t.gates.wake(t.name)
+		t.waitQueues.wake(t.name)
 		return
 	}
 	k, remembered := t.remember(t.name, generation, func(k knownGood) knownGood {
@@ -300,24 +299,24 @@ func (t *try) accepted(account auth.Account, generation uint64, o auth.Observati
 		return k
 	})
 	t.entries.Remove(t.digest)
-	t.forgiveDebts(t.name)
+	t.forgivePending(t.name)
 	if t.rules.ClockSuspect {
 		t.noteLogin(t.now())
 	}
-	t.gates.wakeAll(t.name)
+	t.waitQueues.wakeAll(t.name)
 	t.Throttle.Succeeded(t.throttled(), t.now())
 	if remembered && len(k.accepted[0].observed.Fingerprint) == 0 && t.Fingerprints != nil {
 		select {
 		case t.Guard.observe <- unobserved{t.name, t.digest, t.Password, t.Source, t.now()}:
-		default: // busy; the next login offers it again
+		default: // the queue is full; the next login offers it again
 		}
 	}
 }
 
-// release frees the slot and changes nothing.
+// release frees the slot without any other change.
 func (t *try) release(ctx context.Context) {
 	if t.reservation == 0 {
 		return
 	}
-	t.update(ctx, &debt{name: t.holder(), reservation: t.reservation, change: noChange})
+	t.update(ctx, &pendingSettlement{name: t.holder(), reservation: t.reservation, change: noChange})
 }

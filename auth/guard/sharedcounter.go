@@ -16,27 +16,27 @@ import (
 	"congthu/auth/throttle"
 )
 
-// A name that nobody ever logged in with has failures of its own as long as the
-// store has room for such names, and the source its share of that room. Beyond the
-// room names share counters: a keyed hash of the name picks one of them. A counter
-// is an account of the store under a name that no address can have, so it is as
-// exact and as durable as an account: slots, group commit, replicas and what
-// becomes of an answer in doubt are the same. What differs is in [auth.Rules]: a full
-// counter refuses like a lock and is none, and it is emptied after a day.
+// A name without a login has failures of its own as long as the store has room for such
+// names, and its source a share of that room. Names for which there is no room share
+// counters: a keyed hash of the name selects one. A counter is an account of the store
+// under a name that no address can have, so it is as exact and as durable as an account:
+// slots, group commit, replicas and answers in doubt work in the same way. The
+// differences are in [auth.Rules]: a full counter refuses like a locked account but is
+// not locked, and it is emptied after a day.
 
-// sharedCounters is how many shared counters there are.
+// sharedCounters is the number of shared counters.
 const sharedCounters = 1 << 16
 
-// sharing is the key of the hash that spreads names over the shared counters.
+// sharing holds the key of the hash that distributes names over the shared counters.
 type sharing struct {
 	mu  sync.Mutex
 	key []byte
 }
 
-// sharedCounter returns the name of the counter that a name shares with others. The
-// hash is keyed, so that nobody can choose names that share one with somebody
-// else's. The key follows from that of the fingerprints: it is the same in all
-// replicas and after a restart, and no client learns it.
+// sharedCounter returns the counter that a name shares with other names. The hash is
+// keyed, so that a guesser cannot choose names that share a counter with a given name.
+// The key is derived from that of the fingerprints: it is the same in all replicas and
+// after a restart, and no client learns it.
 func (g *Guard) sharedCounter(ctx context.Context, name auth.Name) (auth.Name, error) {
 	key := g.key[:]
 	if g.Fingerprints != nil {
@@ -63,14 +63,14 @@ func (t *try) reserveShared(ctx context.Context) (auth.Account, auth.Reservation
 		return auth.Account{}, 0, err
 	}
 	t.counter = counter
-	if err := t.payHeard(ctx, counter); err != nil {
+	if err := t.writeHeard(ctx, counter); err != nil {
 		return auth.Account{}, 0, err
 	}
 	return t.Store.Reserve(ctx, counter, t.slots)
 }
 
-// holder is what the try's slot is of, and its failure is counted on: the account,
-// or the counter that its name shares.
+// holder is the name to which the try's slot belongs and on which its failure is
+// counted: the account, or the counter that its name shares.
 func (t *try) holder() auth.Name {
 	if t.counter != "" {
 		return t.counter
@@ -78,8 +78,8 @@ func (t *try) holder() auth.Name {
 	return t.name
 }
 
-// emptyShared takes the shared counters out of the store whose failures the rules
-// have forgotten.
+// emptyShared removes the shared counters from the store whose failures the rules have
+// forgotten.
 func (g *Guard) emptyShared(ctx context.Context, store auth.Lister) error {
 	rules := g.Rules()
 	return auth.Scan(ctx, store, auth.Filter{Shared: true}, func(a auth.Account) error {
@@ -100,9 +100,9 @@ func (g *Guard) emptyShared(ctx context.Context, store auth.Lister) error {
 	})
 }
 
-// SharedFull reports until when a name is refused like a locked one because the
-// counter that it shares is full; the zero time when it is not. A name about which
-// the store remembers something shares none.
+// SharedFull returns until when a name is refused like a locked one because the counter
+// that it shares is full; zero when it is not. A name of which the store remembers
+// anything has no shared counter.
 func (g *Guard) SharedFull(ctx context.Context, name auth.Name) (until time.Time, err error) {
 	g.init()
 	ctx, cancel := context.WithTimeout(ctx, g.storeTimeout())
@@ -128,15 +128,15 @@ func (g *Guard) SharedFull(ctx context.Context, name auth.Name) (until time.Time
 	return until, nil
 }
 
-// ErrSharedFull: the name is refused like a locked one, but nothing is held against
-// it that could be taken back.
+// ErrSharedFull: the name is refused like a locked one, but there is nothing of its own
+// that an unlock could take back.
 var ErrSharedFull = errors.New("too many wrong passwords for names that nobody has logged in with yet")
 
-// errUnremembered: nothing is remembered of the name itself.
+// errUnremembered: the store remembers nothing of the name itself.
 var errUnremembered = errors.New("nothing is remembered of the name")
 
 // refuseUnlock says why a name that is refused because of a shared counter is not
-// unlocked, and what lets its owner in.
+// unlocked, and how its owner can log in.
 func (g *Guard) refuseUnlock(ctx context.Context, name auth.Name) error {
 	until, err := g.SharedFull(ctx, name)
 	switch {
@@ -150,26 +150,26 @@ func (g *Guard) refuseUnlock(ctx context.Context, name auth.Name) error {
 		auth.ErrNothingToDo, ErrSharedFull, name, g.Rules().Instant(until))
 }
 
-// The room for names that nobody ever logged in with is shared out: what one source
-// adds to it in a day is bounded, and so is what all sources of a network add
-// together. Names beyond a share share counters, as those beyond the room do.
+// The room for names without a login is divided: each source may add only a limited
+// number of names to it in a day, and so may all sources of a network together. Names
+// beyond a share use shared counters, like those beyond the room.
 
-// A source may take one in sourcePart of the room a day. A network above it may
-// take twice as much as what is in it, by the steps of [throttle.NetworksAbove].
+// A source may take one in sourcePart of the room in a day. Each network above it may
+// take twice as much as the one below, by the steps of [throttle.NetworksAbove].
 const sourcePart = 64
 
-// maxShares is how many sources and networks have their share remembered. Networks
-// are used with each of their sources, and so are the last to be forgotten.
+// maxShares is the number of sources and networks whose share is remembered. A network
+// is used with each of its sources, so it is forgotten last.
 const maxShares = 65536
 
-// share is what a source or a network has taken of the room within a day.
+// share is the number of places that a source or a network has taken within a day.
 type share struct {
 	since time.Time
 	taken int
 }
 
-// of returns the share as it is now: a new one begins a day after the old one, and
-// when the clock was set back.
+// of returns the present share: a new one begins a day after the old one, and also if
+// the clock was set back.
 func (s share) of(now time.Time) share {
 	if age := now.Sub(s.since); age >= auth.SharedFor || age < 0 {
 		return share{since: now}
@@ -177,15 +177,14 @@ func (s share) of(now time.Time) share {
 	return s
 }
 
-// place is one place in the room for unknown names, for as long as the try that
-// took it may need it.
+// place is one place in the room for unknown names, held by the try that may need it.
 type place struct {
 	taken bool
-	used  atomic.Bool // its name has become one that the store remembers
+	used  atomic.Bool // the store remembers the name, or will
 }
 
-// takePlace takes a place for the try's name, and reports false when a share that
-// it would be of is used up.
+// takePlace takes a place for the try's name. It reports false if the share of the
+// source or of a network above it is used up.
 func (t *try) takePlace() bool {
 	if t.place.taken || t.MaxUnknown <= 0 || !t.source.IsValid() {
 		return true
@@ -207,7 +206,7 @@ func (t *try) takePlace() bool {
 	return true
 }
 
-// leavePlace gives back a place that was not needed.
+// leavePlace returns a place that was not used.
 func (t *try) leavePlace() {
 	if !t.place.taken || t.place.used.Load() {
 		return

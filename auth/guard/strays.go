@@ -10,22 +10,22 @@ import (
 	"congthu/auth"
 )
 
-// A store may remember something under a name that is no account's own any more:
-// it has become an alias since, or the domain is one of several that the mail
-// server takes for one. Such a name is a stray of the account that it means now.
-// Nobody logs in under it, but a lock or a revocation that it has holds for the
-// account, until [Guard.Merge] makes one of the two.
+// A store may hold a row under a name that is no longer an account of its own: it has
+// become an alias, or its domain is one of several that the mail server treats as one.
+// Such a row is a stray of the account that its name now means. No login uses the row, but
+// its lock or revocation applies to the account, until [Guard.Merge] makes one row of
+// the two.
 
-// strays are the strays in the store, by the account that they mean.
+// strays are the strays in the store, by the account that their names mean.
 type strays struct {
 	names *auth.Namer
 
 	mu      sync.RWMutex
-	learned bool // all of them are in of
+	learned bool // of is complete
 	of      map[auth.Name][]auth.Name
 }
 
-// straysOf returns what knows of no stray yet; nil where there can be none.
+// straysOf returns strays that are not learned yet; nil if names can have none.
 func straysOf(names *auth.Namer) *strays {
 	if names == nil || len(names.Aliases) == 0 && !names.FoldsDomains() {
 		return nil
@@ -33,16 +33,16 @@ func straysOf(names *auth.Namer) *strays {
 	return &strays{names: names, of: make(map[auth.Name][]auth.Name)}
 }
 
-// existing returns the account that a login name with letters beyond ASCII means, if
-// it is known from before such names were refused: its owner must not be told that
-// the password is wrong. Otherwise the outcome is not Accepted.
+// existing returns the account that a login name with letters beyond ASCII means, if the
+// account is from before such names were refused: its owner must not read that the
+// password is wrong. Otherwise the outcome is not Accepted.
 func (t *try) existing(ctx context.Context, names *auth.Namer) (auth.Name, auth.Outcome, error) {
 	name, err := names.Existing(t.Login)
 	if err != nil {
 		return "", auth.Malformed, err
 	}
 	if _, good := t.known.Get(name); good {
-		return name, auth.Accepted, nil // and needs no store
+		return name, auth.Accepted, nil // without reading the store
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
@@ -56,8 +56,8 @@ func (t *try) existing(ctx context.Context, names *auth.Namer) (auth.Name, auth.
 	return name, auth.Accepted, nil
 }
 
-// namesOf returns the rows that may have something to say about an account: its
-// strays or, until they are known, whatever could be one.
+// namesOf returns the rows that may apply to an account: its strays or, until they are
+// learned, all names that could be strays of it.
 func (s *strays) namesOf(account auth.Name) []auth.Name {
 	if s == nil {
 		return nil
@@ -70,7 +70,7 @@ func (s *strays) namesOf(account auth.Name) []auth.Name {
 	return s.of[account]
 }
 
-// add notes a row; it reports of which account it is a stray, if it is one.
+// add notes a row, and returns the account of which it is a stray, if it is one.
 func (s *strays) add(row auth.Name) (account auth.Name, stray bool) {
 	if s == nil {
 		return row, false
@@ -102,7 +102,7 @@ func (s *strays) remove(row auth.Name) {
 	s.of[account] = left
 }
 
-// accounts are the accounts that have strays, in the order of their names.
+// accounts returns the accounts that have strays, in the order of their names.
 func (s *strays) accounts() (accounts []auth.Name) {
 	if s == nil {
 		return nil
@@ -116,19 +116,19 @@ func (s *strays) accounts() (accounts []auth.Name) {
 	return accounts
 }
 
-// NamesLearned is what [Guard.LearnNames] has found.
+// NamesLearned is the result of [Guard.LearnNames].
 type NamesLearned struct {
-	// Strays are rows whose name means another account.
+	// Strays is the number of rows whose name means another account.
 	Strays int
-	// NotASCII are accounts with letters beyond ASCII in the part before the @,
-	// while [auth.Namer].Unicode is not set: they go on, and no others can begin.
+	// NotASCII is the number of accounts with letters beyond ASCII in the part before the @,
+	// while [auth.Namer].Unicode is not set: these still work, and no new ones can begin.
 	NotASCII int
 }
 
-// LearnNames reads all rows of the store once and notes which have a name that
-// means another account now. It is called after the start and after each
-// [Guard.SetPolicy]; until it has come to its end every login of an account that
-// could have such rows looks for each of them.
+// LearnNames reads all rows of the store once and notes those whose name now means
+// another account. Call it after the start and after each [Guard.SetPolicy]; until it
+// has finished, every login of an account that could have such rows looks for each of
+// them.
 func (g *Guard) LearnNames(ctx context.Context, store auth.Lister) (found NamesLearned, err error) {
 	g.init()
 	policy := g.policy.Load()
@@ -155,11 +155,11 @@ func (g *Guard) LearnNames(ctx context.Context, store auth.Lister) (found NamesL
 	return found, nil
 }
 
-// sameNames reports whether two policies read names alike.
+// sameNames reports whether two policies treat names alike.
 func sameNames(one, other *auth.Namer) bool { return reflect.DeepEqual(one, other) }
 
-// OtherNames returns what the store has of an account under names that are not its
-// own any more.
+// OtherNames returns the rows that the store has of an account under names that no
+// longer mean an account of their own.
 func (g *Guard) OtherNames(ctx context.Context, account auth.Name) ([]auth.Account, error) {
 	g.init()
 	ctx, cancel := context.WithTimeout(ctx, g.storeTimeout())
@@ -167,7 +167,7 @@ func (g *Guard) OtherNames(ctx context.Context, account auth.Name) ([]auth.Accou
 	return g.rows(ctx, g.policy.Load().strays.namesOf(account))
 }
 
-// rows reads the rows of these names that there are.
+// rows returns those rows of these names that exist.
 func (g *Guard) rows(ctx context.Context, names []auth.Name) (rows []auth.Account, err error) {
 	for _, name := range names {
 		a, err := g.Store.Account(ctx, name)
@@ -181,7 +181,7 @@ func (g *Guard) rows(ctx context.Context, names []auth.Name) (rows []auth.Accoun
 	return rows, nil
 }
 
-// elsewhere reads the strays of the try's account and judges them.
+// elsewhere reads the strays of the try's account and applies the rules to them.
 func (t *try) elsewhere(ctx context.Context) (auth.Outcome, error) {
 	names := t.strays.namesOf(t.name)
 	if len(names) == 0 {
@@ -195,7 +195,7 @@ func (t *try) elsewhere(ctx context.Context) (auth.Outcome, error) {
 	}
 	outcome := t.rules.Elsewhere(rows, t.now())
 	if i := slices.IndexFunc(rows, auth.Account.Known); outcome == auth.Locked && i >= 0 && !t.account.Known() {
-		t.account = rows[i] // the name is that of an account
+		t.account = rows[i] // so that the verdict says that the name is an account
 	}
 	return outcome, nil
 }

@@ -8,32 +8,32 @@ import (
 	"congthu/auth"
 )
 
-// Swept is what a sweep has found.
+// Swept is the result of a sweep.
 type Swept struct {
-	// Dormant accounts were found that had no mark of it.
+	// Dormant are the dormant accounts that were not marked as revoked.
 	Dormant []auth.Name
-	// Revoked is how many of them were marked.
+	// Revoked is the number of them that were revoked.
 	Revoked int
 	// States counts all accounts by their state after the sweep.
 	States map[auth.State]int
 }
 
-// ErrManyDormant: more accounts at once have become dormant than time does by
-// itself, and none was revoked. Either the clock is wrong, or the sweep looks at
-// them for the first time: somebody must look and say so.
+// ErrManyDormant: more accounts have become dormant at once than in the normal course of
+// time, and none was revoked. Either the clock is wrong, or this is the first sweep of
+// these accounts: an admin must check and confirm.
 var ErrManyDormant = errors.New("too many accounts at once would be revoked")
 
-// A sweep revokes by itself up to 20 accounts, or one in ten.
+// A sweep revokes up to 20 accounts, or one in ten of all, without a confirmation.
 const (
 	sweepFew   = 20
 	sweepShare = 10
 )
 
-// Sweep revokes the accounts that have been unused for too long (Art. 5.3.c),
-// ends their sessions, and counts all accounts by state. The login of a dormant
-// account is refused without it; the sweep is what marks the account, with an
-// event of the audit log. When that would be more than 20 accounts and more than
-// one in ten it revokes none and returns [ErrManyDormant].
+// Sweep revokes the accounts that have been unused for too long (Art. 5.3.c), ends their
+// sessions, and counts all accounts by state. The login of a dormant account is refused
+// even before; the sweep marks the account, with an event in the audit log. If that
+// would be more than 20 accounts and more than one in ten, it revokes none and returns
+// [ErrManyDormant].
 func (g *Guard) Sweep(ctx context.Context, accounts auth.Scanner) (Swept, error) {
 	if err := g.clockInDoubt(); err != nil {
 		return Swept{}, err
@@ -49,13 +49,13 @@ func (g *Guard) Sweep(ctx context.Context, accounts auth.Scanner) (Swept, error)
 	return g.revokeDormant(ctx, swept, auth.Act{Actor: auth.ByGateway})
 }
 
-// Dormant is what a sweep would do now, and does nothing.
+// Dormant returns what a sweep would find now, and changes nothing.
 func (g *Guard) Dormant(ctx context.Context, accounts auth.Scanner) (Swept, error) {
 	swept, _, err := g.dormant(ctx, accounts)
 	return swept, err
 }
 
-// ForceSweep is a Sweep on somebody's responsibility, of as many as there are.
+// ForceSweep is a Sweep without that limit, on the responsibility of the actor.
 func (g *Guard) ForceSweep(ctx context.Context, accounts auth.Scanner, act auth.Act) (Swept, error) {
 	if act.Reason == "" {
 		return Swept{}, auth.ErrReasonMissing
@@ -70,7 +70,7 @@ func (g *Guard) ForceSweep(ctx context.Context, accounts auth.Scanner, act auth.
 	return g.revokeDormant(ctx, swept, act)
 }
 
-// dormant looks at all accounts.
+// dormant reads all accounts.
 func (g *Guard) dormant(ctx context.Context, accounts auth.Scanner) (swept Swept, known int, err error) {
 	g.init()
 	rules, now := g.Rules(), g.now()
@@ -80,8 +80,8 @@ func (g *Guard) dormant(ctx context.Context, accounts auth.Scanner) (swept Swept
 		known++
 		swept.States[rules.State(a, now)]++
 		if _, stray := strays.add(a.Name); stray {
-			// Nobody logs in under it: it grows dormant, and its account with it,
-			// however much that one is used.
+			// No login uses this name: it becomes dormant even if its account is used,
+			// and must not revoke that account.
 			return nil
 		}
 		if a.Revocation.IsZero() && rules.Dormancy.Mode != auth.Off && rules.Dormant(a, now) {
@@ -95,7 +95,7 @@ func (g *Guard) dormant(ctx context.Context, accounts auth.Scanner) (swept Swept
 	return swept, known, nil
 }
 
-// revokeDormant marks what was found, unless the rule only watches.
+// revokeDormant marks the dormant accounts, unless the rule is in mode warn or off.
 func (g *Guard) revokeDormant(ctx context.Context, swept Swept, act auth.Act) (Swept, error) {
 	rules := g.Rules()
 	if rules.Dormancy.Mode != auth.Enforce {
@@ -113,7 +113,7 @@ func (g *Guard) revokeDormant(ctx context.Context, swept Swept, act auth.Act) (S
 	return swept, nil
 }
 
-// revoke marks one account, unless it has logged in meanwhile.
+// revoke marks one account, unless a login has come meanwhile.
 func (g *Guard) revoke(ctx context.Context, name auth.Name, rules auth.Rules, act auth.Act) (revoked bool, err error) {
 	var happened []auth.Event
 	_, err = g.storeUpdate(ctx, name, 0, func(a *auth.Account) ([]auth.Event, bool) {
@@ -128,15 +128,15 @@ func (g *Guard) revoke(ctx context.Context, name auth.Name, rules auth.Rules, ac
 	if err != nil || len(happened) == 0 {
 		return false, err
 	}
-	g.happened(happened, true) // others are not dormant
+	g.happened(happened, true) // only accounts are dormant
 	g.endSessions(name)
 	return true, nil
 }
 
-// ForgetUnknown makes room: it forgets the names that nobody ever logged in with
-// and about which the rules want nothing remembered any more, and returns how
-// many. No lock is ever forgotten. The counters that such names share are emptied
-// as well, when their day is over; they are not in the number.
+// ForgetUnknown makes room: it forgets the names without a login about which the rules
+// need nothing any more, and returns their number. No lock is ever forgotten. The
+// counters that such names share are emptied as well when their day is over; they are
+// not in the number.
 func (g *Guard) ForgetUnknown(ctx context.Context, store auth.Lister) (forgotten int, err error) {
 	g.init()
 	rules := g.Rules()

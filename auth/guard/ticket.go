@@ -10,44 +10,44 @@ import (
 	"congthu/auth"
 )
 
-// Ticket is an attempt that [Guard.Begin] has admitted: the mail server may be asked
-// about it, and [Ticket.Settle] says what it answered. Until then it holds a slot of
-// the account, unless its password is known to be good.
+// Ticket is an attempt that [Guard.Begin] has admitted: the caller may ask the mail
+// server about it, and passes the answer to [Ticket.Settle]. Until then the ticket holds
+// a slot of the account, unless its password is known to be good.
 //
 // A ticket is abandoned when the context that it began with ends, or when it was not
 // settled within [Guard].Lease. Then its password may have been judged, and becomes a
-// failure in doubt like an attempt to which the mail server gave no answer: the slot
-// stays taken until the lease ends, and then counts, but never locks by itself. The
-// recorder is told of an attempt that ended as [auth.Unavailable].
+// failure in doubt, like an attempt to which the mail server gave no answer: the slot
+// stays taken until the lease ends, and then counts as a failure, which never locks by
+// itself. The recorder gets an attempt with the outcome [auth.Unavailable].
 //
-// A ticket may be used by several goroutines at once.
+// Several goroutines may use a ticket at the same time.
 type Ticket struct {
 	try *try
 
 	mu    sync.Mutex
-	ended error // why it cannot be settled any more; nil while it can
-	// lease and unwatch stop what abandons it.
+	ended error // why it cannot be settled any more; nil while it is open
+	// lease and unwatch stop the timer and the watch that abandon it.
 	lease   *time.Timer
 	unwatch func() bool
 }
 
 var (
-	// ErrSettled: the ticket was settled before. Nothing was changed.
+	// ErrSettled: the ticket was already settled. Nothing was changed.
 	ErrSettled = errors.New("the attempt was settled before")
 	// ErrAbandoned: the ticket was abandoned before it was settled. Nothing was changed:
 	// the attempt is counted as a failure in doubt.
 	ErrAbandoned = errors.New("the attempt was abandoned before it was settled")
 )
 
-// Begin admits one login. Without a ticket the verdict is final. With one the mail
-// server is to be asked about [Ticket.Name], and its answer is for [Ticket.Settle],
-// whose verdict is final; the one beside the ticket has the outcome
-// [auth.Unavailable], so that nobody is let in by a caller that overlooks the ticket.
+// Begin admits one login. Without a ticket the verdict is final. With a ticket the
+// caller asks the mail server about [Ticket.Name] and passes its answer to
+// [Ticket.Settle], whose verdict is final. The verdict that comes with a ticket has the
+// outcome [auth.Unavailable], so that a caller that ignores the ticket lets no user in.
 //
-// It is [Guard.Attempt] for callers to whom the mail server's answer comes by another
-// way than a function: [auth.Attempt].Verify is not used. As there, ctx must not end
-// with the client's connection, and it must outlast the call: when it ends, the ticket
-// is abandoned. [auth.Attempt].Mistakes is used until the ticket is settled.
+// Begin is [Guard.Attempt] for callers that do not get the mail server's answer from a
+// function: [auth.Attempt].Verify is not used. As with Attempt, ctx must not end with
+// the client's connection. It must also outlast the call: when it ends, the ticket is
+// abandoned. [auth.Attempt].Rejected is used until the ticket is settled.
 func (g *Guard) Begin(ctx context.Context, a auth.Attempt) (*Ticket, auth.Verdict) {
 	g.init()
 	t, v := g.begin(ctx, a)
@@ -56,7 +56,7 @@ func (g *Guard) Begin(ctx context.Context, a auth.Attempt) (*Ticket, auth.Verdic
 		return nil, v
 	}
 	k := &Ticket{try: t}
-	k.mu.Lock() // either may abandon it at once
+	k.mu.Lock() // the timer or the context may abandon it at once
 	defer k.mu.Unlock()
 	k.lease = time.AfterFunc(g.lease(), func() {
 		// The slot was held for the whole lease.
@@ -67,29 +67,29 @@ func (g *Guard) Begin(ctx context.Context, a auth.Attempt) (*Ticket, auth.Verdic
 	return k, v
 }
 
-// Name is the account that the mail server is to be asked about.
+// Name is the account about which the caller asks the mail server.
 func (k *Ticket) Name() auth.Name { return k.try.name }
 
-// Settle makes the account tell of the mail server's answer and returns the verdict
-// on the attempt. Nobody may be let in who has another verdict than [auth.Accepted],
+// Settle records the mail server's answer on the account and returns the verdict on the
+// attempt. The caller must not let the user in unless the verdict is [auth.Accepted],
 // whatever the mail server said.
 //
-// Only the first call counts. Later ones, and those for a ticket that was abandoned,
+// Only the first call counts. Later calls, and calls for a ticket that was abandoned,
 // change nothing: their verdict is [auth.Unavailable] with [ErrSettled] or
-// [ErrAbandoned]. [auth.Answer].Again has no meaning here: an attempt that is to be
-// made again begins with a ticket of its own.
+// [ErrAbandoned]. [auth.Answer].Again has no meaning here: a second try of the same
+// attempt needs a ticket of its own.
 func (k *Ticket) Settle(ctx context.Context, answer auth.Answer) auth.Verdict {
 	return k.end(ErrSettled, func() auth.Verdict { return k.try.settle(ctx, answer) })
 }
 
-// abandon ends the ticket without an answer. It counts when it is due.
+// abandon ends the ticket without an answer. It counts as a failure in doubt at due.
 func (k *Ticket) abandon(due time.Time, why error) {
 	k.end(ErrAbandoned, func() auth.Verdict {
 		return k.try.complete(k.try.settleDoubt(auth.Answer{Err: fmt.Errorf("%w: %w", ErrAbandoned, why)}, due))
 	})
 }
 
-// end settles the ticket if nobody has; what comes later reads ended.
+// end settles the ticket if it is open, and sets ended as the error of later calls.
 func (k *Ticket) end(ended error, settle func() auth.Verdict) auth.Verdict {
 	t := k.try
 	k.mu.Lock()
