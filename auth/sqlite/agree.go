@@ -11,9 +11,9 @@ import (
 
 const selectAgreed = `SELECT value FROM agreed WHERE what = ?`
 
-// Agree makes sure that all processes that ever use the database have the same
-// value of something. The first one's holds; for any other it returns
-// [auth.ErrDisagreement]. The value is stored as it is, so it must be no secret.
+// Agree makes sure that all processes that ever use the database have the same value for
+// what. The value of the first one is stored; for any other value the error is
+// [auth.ErrDisagreement]. The value is stored as it is, so it must not be a secret.
 func (s *Store) Agree(ctx context.Context, what, value string) error {
 	if agreed, _, err := s.Agreed(ctx, what); err == nil && agreed == value && value != "" {
 		return nil
@@ -25,8 +25,8 @@ func (s *Store) Agree(ctx context.Context, what, value string) error {
 	return nil
 }
 
-// Agreed returns what was agreed on. An empty value that is known: there is one,
-// and an older version has not noted it.
+// Agreed returns the value that was agreed on. If known is set and the value is empty,
+// there is a value, but an older version of the program did not store it.
 func (s *Store) Agreed(ctx context.Context, what string) (value string, known bool, err error) {
 	if err := s.usable(); err != nil {
 		return "", false, err

@@ -12,8 +12,8 @@ import (
 	"congthu/auth/storetest"
 )
 
-// BenchmarkUpdate shows the group commit: what a durable change costs when 1 to
-// 64 callers make changes at once, and how many share a commit.
+// BenchmarkUpdate shows the group commit: the cost of a durable change when 1 to 64
+// callers make changes at once, and the number of changes in a commit.
 func BenchmarkUpdate(b *testing.B) {
 	for _, callers := range []int{1, 2, 4, 8, 16, 32, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
@@ -29,13 +29,13 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
-// BenchmarkAttempt is a whole login, but for the mail server.
+// BenchmarkAttempt is a complete login without the mail server.
 func BenchmarkAttempt(b *testing.B) {
 	var n storetest.Recorder
 	storetest.Attempts(b, open(b, Options{Recorder: &n}), nil, n.Commits)
 }
 
-// BenchmarkReserve is what admission costs: one slot taken and given back.
+// BenchmarkReserve is the cost of admission: one slot taken and released.
 func BenchmarkReserve(b *testing.B) {
 	s := open(b, Options{})
 	nothing := func(*auth.Account) ([]auth.Event, bool) { return nil, false }
@@ -54,7 +54,7 @@ func BenchmarkReserve(b *testing.B) {
 	})
 }
 
-// BenchmarkAccount is the read of the usual login.
+// BenchmarkAccount is the read that the usual login makes.
 func BenchmarkAccount(b *testing.B) {
 	s := open(b, Options{})
 	if _, err := s.Update(b.Context(), "n@congthu.test", 0, fail); err != nil {
@@ -71,7 +71,7 @@ func BenchmarkAccount(b *testing.B) {
 	})
 }
 
-// BenchmarkOpen is a start with 100,000 accounts, the check for damage included.
+// BenchmarkOpen is a start with 100,000 accounts, including the check for damage.
 func BenchmarkOpen(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "congthu.db")
 	s := open(b, Options{Path: path})
@@ -102,7 +102,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkSizes shows what more accounts cost.
+// BenchmarkSizes shows the cost of more accounts.
 func BenchmarkSizes(b *testing.B) {
 	storetest.Sizes(b, func(t testing.TB) storetest.Store { return open(t, Options{}) }, harness.Fill)
 }

@@ -7,38 +7,38 @@ import (
 	"congthu/auth"
 )
 
-// cache is a copy of the rows of accounts that were lately read or written, so
-// that the usual login, which changes nothing, needs no query. It is exact: what
-// it answers is what a query at that moment would have read.
+// cache is a copy of the rows of accounts that were read or written lately, so that
+// the usual login, which changes nothing, needs no query. It is exact: it returns what
+// a query at that moment would have read.
 //
-// Why. Only the writer changes rows; another process may not ([ErrInUse]). Before
-// it commits it takes the names that it has changed out of the cache and bars
-// them (hold); when the outcome is known it puts the new rows in, or nothing
-// (settle), and only then hears its caller of it, or is a slot free. So there is
-// never a copy of a row with a change on its way: whoever asks for it then reads
-// the file, as if there were no cache. A copy that is made of a row read before
-// such a change would be stale: hold and settle both count, and put refuses what
-// was read before the count moved.
+// Proof. Only the writer changes rows; another process may not ([ErrInUse]). Before it
+// commits, it removes the names that it has changed from the cache and blocks them
+// (beginCommit). When the outcome is known it stores the new rows, or nothing
+// (endCommit). Only after that does its caller get the result, and is a slot free. So
+// there is never a copy of a row that is being changed: a reader then reads the file, as
+// if there were no cache. A copy of a row that was read before such a change would be
+// stale: beginCommit and endCommit both increment version, and put refuses a row that
+// was read at an older version.
 //
-// Should another program write to the file all the same, as people do with a
-// database shell, it is noticed within othersSeenWithin, and the cache is emptied.
+// If another program writes to the file nevertheless, as people do with a database shell,
+// the writer notices within othersSeenWithin and empties the cache.
 //
-// Names that nobody ever logged in with are not kept, since anybody can make them
-// up, and neither is that there is no row. What has to make room is whatever the
-// map gives first: all that it costs is one more query.
+// Names without a login are not cached, since any client can make them up, and neither
+// is the fact that there is no row. When the cache is full an arbitrary account is
+// removed: that costs one more query.
 type cache struct {
 	seed  maphash.Seed
-	parts [32]part // one lock for all accounts would be everybody's
+	parts [32]part // so that accounts do not share one lock
 }
 
-// maxCached bounds the copies; each takes 1 KiB, 2 at most.
+// maxCached is the largest number of copies; each takes 1 KiB, at most 2 KiB.
 const maxCached = 8192
 
 type part struct {
 	mu       sync.Mutex
 	accounts map[auth.Name]*auth.Account
 	held     map[auth.Name]bool // being committed, or in doubt
-	moves    uint64             // of hold and settle
+	version  uint64             // number of calls of beginCommit and endCommit
 }
 
 func newCache() *cache {
@@ -54,21 +54,21 @@ func (c *cache) part(name auth.Name) *part {
 	return &c.parts[maphash.String(c.seed, string(name))%uint64(len(c.parts))]
 }
 
-// get returns the caller's own copy of an account. When there is none, moves is
-// what put wants to be told after the row was read.
-func (c *cache) get(name auth.Name) (a auth.Account, ok bool, moves uint64) {
+// get returns the caller's own copy of an account. If there is none, the caller passes
+// version to put after it has read the row.
+func (c *cache) get(name auth.Name) (a auth.Account, ok bool, version uint64) {
 	p := c.part(name)
 	p.mu.Lock()
-	cached, moves := p.accounts[name], p.moves
+	cached, version := p.accounts[name], p.version
 	p.mu.Unlock()
 	if cached == nil {
-		return a, false, moves
+		return a, false, version
 	}
-	return cached.Clone(), true, moves // nobody ever alters what is cached
+	return cached.Clone(), true, version // cached accounts are never changed in place
 }
 
-// put keeps a copy of an account, unless it may have been changed since get.
-func (c *cache) put(a auth.Account, moves uint64) {
+// put stores a copy of an account, unless the account may have changed since get.
+func (c *cache) put(a auth.Account, version uint64) {
 	if !a.Known() {
 		return
 	}
@@ -76,7 +76,7 @@ func (c *cache) put(a auth.Account, moves uint64) {
 	p := c.part(a.Name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.moves == moves && !p.held[a.Name] {
+	if p.version == version && !p.held[a.Name] {
 		p.keep(&a)
 	}
 }
@@ -92,25 +92,25 @@ func (p *part) keep(a *auth.Account) {
 	p.accounts[a.Name] = a
 }
 
-// hold is called before a commit that changes the accounts.
-func (c *cache) hold(changed map[auth.Name]*auth.Account) {
+// beginCommit is called before a commit that changes the accounts.
+func (c *cache) beginCommit(changed map[auth.Name]*auth.Account) {
 	for name := range changed {
 		p := c.part(name)
 		p.mu.Lock()
-		p.moves++
+		p.version++
 		delete(p.accounts, name)
 		p.held[name] = true
 		p.mu.Unlock()
 	}
 }
 
-// settle is called when it is known whether the accounts were changed: to what
-// the map has, or nil for nothing to keep.
-func (c *cache) settle(changed map[auth.Name]*auth.Account, made bool) {
+// endCommit is called when it is known whether the accounts were changed: to those in
+// the map, or nil for an account that is not to be cached.
+func (c *cache) endCommit(changed map[auth.Name]*auth.Account, made bool) {
 	for name, a := range changed {
 		p := c.part(name)
 		p.mu.Lock()
-		p.moves++
+		p.version++
 		delete(p.held, name)
 		if made && a != nil && a.Known() {
 			p.keep(a)
@@ -119,12 +119,12 @@ func (c *cache) settle(changed map[auth.Name]*auth.Account, made bool) {
 	}
 }
 
-// empty forgets all accounts.
+// empty removes all accounts.
 func (c *cache) empty() {
 	for i := range c.parts {
 		p := &c.parts[i]
 		p.mu.Lock()
-		p.moves++
+		p.version++
 		clear(p.accounts)
 		p.mu.Unlock()
 	}

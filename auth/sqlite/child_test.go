@@ -18,8 +18,8 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// children are the processes that tests kill, limit, or take privileges from; each
-// is given the path of a database.
+// children are the processes that tests kill, limit, or take privileges from; each gets
+// the path of a database.
 var children = storetest.Children{Variable: "CONGTHU_SQLITE_TEST_CHILD", Roles: map[string]func(path string){
 	"guess":    guess,
 	"serve":    serve,
@@ -37,7 +37,7 @@ func child(t *testing.T, role, path string) (*exec.Cmd, *bufio.Scanner) {
 
 var say, must, line = storetest.Say, storetest.Must, storetest.Line
 
-// guess makes wrong passwords until it is killed.
+// guess enters wrong passwords until it is killed.
 func guess(path string) {
 	say("start")
 	s, err := Open(context.Background(), Options{Path: path})
@@ -54,8 +54,8 @@ func hold(path string) {
 	select {}
 }
 
-// limited writes until the file may grow no more, shows that reading goes on,
-// and writes again when it may.
+// limited writes until the file has reached its limit, shows that reads still work, and
+// writes again when the limit is raised.
 func limited(path string) {
 	ctx := context.Background()
 	signal.Ignore(syscall.SIGXFSZ)
@@ -89,7 +89,7 @@ func limited(path string) {
 	must(s.Close())
 }
 
-// readonly opens a database as somebody who may not write it.
+// readonly opens a database as a user that may not write it.
 func readonly(path string) {
 	if os.Getuid() == 0 {
 		must(syscall.Setgroups(nil))
@@ -115,13 +115,13 @@ func TestOnlyOneProcessOwnsTheDatabase(t *testing.T) {
 	}
 	cmd.Wait()
 	s := open(t, Options{Path: path})
-	// Nor two stores of one process.
+	// Two stores of one process cannot both own it either.
 	if _, err := Open(t.Context(), Options{Path: path}); !errors.Is(err, ErrInUse) ||
 		!strings.Contains(err.Error(), fmt.Sprintf("process %d;", os.Getpid())) {
 		t.Fatalf("error %v, want one that names this process, %d", err, os.Getpid())
 	}
 	if _, err := s.Account(t.Context(), "n@congthu.test"); err != nil {
-		t.Fatalf("the store suffers from the second: %v", err)
+		t.Fatalf("the second Open disturbed the store: %v", err)
 	}
 }
 
@@ -155,14 +155,14 @@ func TestAnUnwritableDatabaseSaysWhatToDo(t *testing.T) {
 			chmod(t, path, 0o400)
 			give(t, path, path+".lock", filepath.Dir(path))
 		},
-		"somebody else's file": func(t *testing.T, path string) {
+		"a file of another user": func(t *testing.T, path string) {
 			shut(t, open(t, Options{Path: path}))
 			chmod(t, path, 0o000)
 			give(t, path+".lock", filepath.Dir(path))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Below t.TempDir others may not go.
+			// Other users may not enter t.TempDir.
 			dir := testenv.Dir(t)
 			t.Cleanup(func() { chmod(t, dir, 0o700) })
 			path := filepath.Join(dir, "congthu.db")
@@ -177,7 +177,7 @@ func TestAnUnwritableDatabaseSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// give gives files to whom the child will be.
+// give gives files to the user that the child will be.
 func give(t *testing.T, paths ...string) {
 	t.Helper()
 	if os.Getuid() != 0 {

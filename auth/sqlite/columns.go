@@ -11,8 +11,8 @@ import (
 	"congthu/auth"
 )
 
-// A column and the field that it holds are named once, here: the same list of
-// pointers is what a row is scanned into and what a statement is given.
+// Columns and fields are listed together, here: a row is scanned into the same list of
+// pointers that a statement gets as its arguments.
 
 const accountColumns = `name, registered, first_login, last_login, failures, mistakes,
 	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
@@ -42,7 +42,7 @@ func eventFields(e *auth.Event) []any {
 	}
 }
 
-// places is the "(?, ?, ...)" for the columns.
+// places returns "(?, ?, ...)" for the columns.
 func places(columns string) string {
 	return "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
 }
@@ -131,7 +131,7 @@ func (c *lockCause) Scan(v any) error {
 	return fmt.Errorf("unknown lock cause %q", text)
 }
 
-// octets are NULL when there are none.
+// octets are NULL when empty.
 type octets []byte
 
 func (o *octets) Value() (driver.Value, error) {
@@ -153,10 +153,10 @@ func (o *octets) Scan(v any) error {
 	return nil
 }
 
-// The fingerprints of passwords are in passwords (JSON, NULL for none), and the latest
-// two in columns of their own as well, which were there first: see
-// [auth.Password.Recall]. They are scanned in the order of accountColumns: latest
-// and before leave what they find to passwords, the last of them.
+// The fingerprints of passwords are in the column passwords (JSON, NULL for none). The
+// latest two are also in columns of their own, which are older: see
+// [auth.Password.Recall]. They are scanned in the order of accountColumns: latest and
+// before leave their values for passwords, which comes last.
 type (
 	latest    auth.Password
 	before    auth.Password

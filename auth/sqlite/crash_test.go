@@ -10,9 +10,9 @@ import (
 	"congthu/auth/storetest"
 )
 
-// TestNothingAcknowledgedIsLostBySIGKILL kills a process that writes, over and
-// over, after a random number of lines from it: while it starts, writes, or has
-// the write-ahead log put back into the database.
+// TestNothingAcknowledgedIsLostBySIGKILL kills a writing process repeatedly, after a
+// random number of lines from it: while it starts, writes, or copies the write-ahead log
+// into the database.
 func TestNothingAcknowledgedIsLostBySIGKILL(t *testing.T) {
 	rounds := storetest.Rounds(10, 500)
 	path := filepath.Join(t.TempDir(), "congthu.db")
@@ -23,7 +23,7 @@ func TestNothingAcknowledgedIsLostBySIGKILL(t *testing.T) {
 		cmd, said := child(t, "guess", path)
 		lines := rand.N(600)
 		if round%5 == 0 {
-			lines = rand.N(3) // while it opens
+			lines = rand.N(3) // kill it while it opens
 		}
 		for n := 0; said.Scan(); n++ {
 			what, name, _ := strings.Cut(said.Text(), " ")
@@ -43,7 +43,7 @@ func TestNothingAcknowledgedIsLostBySIGKILL(t *testing.T) {
 		}
 		cmd.Wait()
 		if round%3 == 1 {
-			continue // let the next one find what this one left
+			continue // the next one opens what this one left
 		}
 
 		s := open(t, Options{Path: path})
@@ -64,7 +64,7 @@ func TestNothingAcknowledgedIsLostBySIGKILL(t *testing.T) {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if head.Seq != int64(total) {
-			t.Fatalf("round %d: %d events tell of %d failures", round, head.Seq, total)
+			t.Fatalf("round %d: %d events for %d failures", round, head.Seq, total)
 		}
 		shut(t, s)
 	}

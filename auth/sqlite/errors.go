@@ -12,8 +12,8 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// What can be wrong with a database that somebody must put right. The message
-// around each says how.
+// States of a database that an admin must correct. The message around each error says
+// how.
 var (
 	ErrInUse       = errors.New("the database is in use by another process")
 	ErrNewerSchema = errors.New("the database was written by a newer version")
@@ -23,13 +23,13 @@ var (
 	ErrReadOnly    = errors.New("the database cannot be written")
 	// ErrMissing: the file was there at an earlier start.
 	ErrMissing = errors.New("the database is missing")
-	// ErrFilesLost: it can no longer be used, until the next start.
+	// ErrFilesLost: the store cannot be used until the next start.
 	ErrFilesLost = errors.New("a file of the database was removed or replaced while the gateway ran")
 	ErrClosed    = errors.New("the database is closed")
 )
 
-// explain adds to an error of SQLite or the file system what an operator can do
-// about it.
+// explain adds to an error of SQLite or the file system what an operator can do about
+// it.
 func explain(path string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

@@ -14,16 +14,16 @@ import (
 	"time"
 )
 
-// An open file goes on working when its name is removed or given to another file,
-// and SQLite goes on writing to it: what it confirms is gone with the process. So
-// the names are compared with the files that were opened, by device and inode,
-// after every commit and before its callers hear of it, and four times a second.
-// An inode that is open is not given to another file.
+// An open file still works when its name is removed or given to another file, and SQLite
+// continues to write to it: what it confirms is lost when the process ends. So the store
+// compares the names with the files that it opened, by device and inode, after every
+// commit and before the callers get their results, and four times a second. The inode of
+// an open file is not given to another file.
 //
-// The first difference ends the use of the database for the life of the process.
-// Going on with a file that has come back would be going on with an older state.
+// After the first difference the store refuses all work for the life of the process: a
+// file that has come back may contain an older state.
 
-// checkEvery is how often the files are looked at while nobody writes.
+// checkEvery is the interval between checks of the files while there are no commits.
 const checkEvery = 250 * time.Millisecond
 
 // files are the files of an open database.
@@ -37,17 +37,17 @@ type files struct {
 	// index is the index of the write-ahead log. It is closed after SQLite's own
 	// files, since closing it drops the locks that the process holds on it (fcntl(2)).
 	index *os.File
-	size  int64 // of the database file, when it was last looked at
-	ended bool  // the store is being closed, and SQLite removes some itself
+	size  int64 // size of the database file at the last check
+	ended bool  // the store is being closed, and SQLite itself removes some files
 
 	quit, stopped chan struct{}
 }
 
-// suffixes are those of the names of the files, the lock's first: should all be
-// gone, the error is about the database.
+// suffixes are the suffixes of the names of the files, that of the lock first: if all
+// are gone, the error is about the database.
 var suffixes = []string{".lock", "-shm", "-wal", ""}
 
-// noteFiles notes which files were opened: all must be.
+// noteFiles notes the files that were opened; all of them must exist.
 func noteFiles(path string, log *slog.Logger) (*files, error) {
 	// A relative path names other files when the process changes its directory.
 	abs, err := filepath.Abs(path)
@@ -70,7 +70,7 @@ func noteFiles(path string, log *slog.Logger) (*files, error) {
 	return f, nil
 }
 
-// watch looks at the files until end.
+// watch checks the files until end.
 func (f *files) watch() {
 	defer close(f.stopped)
 	tick := time.NewTicker(checkEvery)
@@ -84,7 +84,7 @@ func (f *files) watch() {
 	}
 }
 
-// end is for the beginning of the store's end: from now on nobody looks at the files.
+// end is called when the store begins to close: the files are not checked any more.
 func (f *files) end() {
 	if f == nil {
 		return
@@ -104,7 +104,7 @@ func (f *files) close() error {
 	return f.index.Close()
 }
 
-// problem is why the database cannot be used, as far as is known; nil if it can.
+// problem returns the known reason why the database cannot be used; nil if there is none.
 func (f *files) problem() error {
 	if f == nil {
 		return nil
@@ -115,7 +115,7 @@ func (f *files) problem() error {
 	return nil
 }
 
-// check looks at the files: a few microseconds.
+// check checks the files, which takes a few microseconds.
 func (f *files) check() error {
 	if err := f.problem(); err != nil || f == nil {
 		return err
@@ -132,7 +132,7 @@ func (f *files) check() error {
 	return f.problem()
 }
 
-// compare returns what is wrong with the files.
+// compare returns the difference between the names and the opened files.
 func (f *files) compare() (err error) {
 	sizes := make(map[string]int64, len(suffixes))
 	for _, suffix := range suffixes {
@@ -149,18 +149,18 @@ func (f *files) compare() (err error) {
 		}
 	}
 	if err != nil {
-		return err // about the last one, the database, if there are several
+		return err // if several are gone, the error is about the last one, the database
 	}
 	return f.measure(sizes[""], sizes["-wal"])
 }
 
-// measure finds files that were cut. The index of the write-ahead log tells how
-// long they must be (https://www.sqlite.org/walformat.html section 2.1): the log
-// has its frames before the index tells of them.
+// measure finds files that were cut. The index of the write-ahead log contains the
+// length that they must have (https://www.sqlite.org/walformat.html section 2.1): frames
+// are in the log before they are in the index.
 func (f *files) measure(size, wal int64) error {
 	var header [48]byte
 	if _, err := f.index.ReadAt(header[:], 0); err != nil {
-		return nil // it has none yet
+		return nil // the index has no header yet
 	}
 	frames := int64(binary.NativeEndian.Uint32(header[16:]))
 	pages := int64(binary.NativeEndian.Uint32(header[20:]))
@@ -170,15 +170,15 @@ func (f *files) measure(size, wal int64) error {
 	}
 	const logHeader, frameHeader = 32, 24
 	if frames > 0 && wal < logHeader+frames*(frameHeader+page) {
-		// The log may have begun anew between the two looks.
+		// The log may have been restarted between the two reads.
 		info, err := os.Stat(f.path + "-wal")
 		if _, again := f.index.ReadAt(header[:], 0); again == nil && err == nil &&
 			int64(binary.NativeEndian.Uint32(header[16:])) >= frames && info.Size() < logHeader+frames*(frameHeader+page) {
 			return f.gone("-wal", "was cut", restore)
 		}
 	}
-	// The file grows when the log is copied into it, and gets shorter only with the
-	// database itself.
+	// The file grows when the log is copied into it, and becomes shorter only when the
+	// database does.
 	if size < f.size && (pages == 0 || size < pages*page) {
 		return f.gone("", "was cut", restore)
 	}
@@ -186,15 +186,15 @@ func (f *files) measure(size, wal int64) error {
 	return nil
 }
 
-// advice is what to do.
+// advice is what the operator should do.
 type advice uint8
 
 const (
-	byName  advice = iota // which of the files it is says what
-	restore               // the content is lost
+	byName  advice = iota // depends on which file it is
+	restore               // content is lost: restore a backup
 )
 
-// gone describes a file that is not what it was.
+// gone returns the error for a file that has changed, with the advice.
 func (f *files) gone(suffix, what string, a ...advice) error {
 	err := fmt.Errorf("%w: %s%s %s", ErrFilesLost, f.path, suffix, what)
 	switch {
@@ -206,7 +206,7 @@ func (f *files) gone(suffix, what string, a ...advice) error {
 	return fmt.Errorf("%w. Stop the gateway without kill -9: as it ends it writes into the database what the file held; then start again", err)
 }
 
-// plain is an error without the name of the system call.
+// plain returns the text of an error without the name of the system call.
 func plain(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -215,21 +215,19 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// hold opens a connection that nobody uses. While there is one SQLite neither
-// removes the write-ahead log nor makes another, so that whoever does is somebody
-// else.
-func (s *Store) hold(ctx context.Context) error {
+// keepOpen opens a connection that is not used. As long as it exists SQLite neither
+// removes nor creates the write-ahead log, so any such change comes from outside.
+func (s *Store) keepOpen(ctx context.Context) error {
 	s.anchor = connect(s.path, true)
 	s.anchor.SetMaxOpenConns(1)
 	s.anchor.SetConnMaxIdleTime(0)
 	s.anchor.SetConnMaxLifetime(0)
-	// A connection has the log open once it has read something.
+	// A connection opens the log at its first read.
 	var n int
 	return s.anchor.QueryRowContext(ctx, `SELECT count(*) FROM head`).Scan(&n)
 }
 
-// usable returns why the database cannot be used; nil if it can, as far as is
-// known.
+// usable returns the known reason why the database cannot be used; nil if there is none.
 func (s *Store) usable() error {
 	if s.writer.isClosed() {
 		return ErrClosed
@@ -240,8 +238,8 @@ func (s *Store) usable() error {
 // lost returns why the files can no longer be used; nil while they can.
 func (s *Store) lost() error { return s.files.problem() }
 
-// explain is what an operator can do about an error: files that were removed make
-// all kinds of them.
+// explain adds to an error what an operator can do about it. Removed files cause all
+// kinds of errors, so it checks them first.
 func (s *Store) explain(err error) error {
 	if err == nil {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"congthu/auth"
 )
 
-// used opens a database in a directory of its own, with a failure of n in it.
+// used opens a database in a directory of its own, with failures of n in it.
 func used(t *testing.T) (s *Store, dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "data")
@@ -35,7 +35,7 @@ func used(t *testing.T) (s *Store, dir string) {
 	return s, dir
 }
 
-// replace puts another file, with the same content, under a name.
+// replace puts another file with the same content in place of a file.
 func replace(t *testing.T, name string) {
 	t.Helper()
 	content := read(t, name)
@@ -47,8 +47,8 @@ func replace(t *testing.T, name string) {
 	}
 }
 
-// What is done to the files of a database under a running gateway, and a part of
-// what it must say.
+// Each damage to the files of a database while the gateway runs, and a part of the error
+// that it must cause.
 var mishaps = map[string]struct {
 	happen func(t *testing.T, path string)
 	advice string
@@ -98,17 +98,17 @@ func truncate(t *testing.T, name string, size int64) {
 	}
 }
 
-func TestNothingIsDurableAnyMoreWhenTheFilesAreGone(t *testing.T) {
+func TestNoWriteIsConfirmedAfterTheFilesAreGone(t *testing.T) {
 	for name, m := range mishaps {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, dir := used(t)
 			path := filepath.Join(dir, "congthu.db")
 			if strings.HasPrefix(name, "the file is") {
-				checkpoint(t, path) // so that the file has something to lose
+				checkpoint(t, path) // so that the file has content to lose
 			}
 			m.happen(t, path)
-			// The very next write must not pass for durable.
+			// The next write must not be confirmed.
 			_, err := s.Update(t.Context(), "n@congthu.test", 0, fail)
 			t.Log(err)
 			if err == nil {
@@ -119,7 +119,7 @@ func TestNothingIsDurableAnyMoreWhenTheFilesAreGone(t *testing.T) {
 	}
 }
 
-func TestFilesThatAreGoneAreNoticedWithoutAnyLogin(t *testing.T) {
+func TestLostFilesAreNoticedWithoutALogin(t *testing.T) {
 	for name, m := range mishaps {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +131,7 @@ func TestFilesThatAreGoneAreNoticedWithoutAnyLogin(t *testing.T) {
 			m.happen(t, path)
 			for s.lost() == nil {
 				if t.Context().Err() != nil {
-					t.Fatal("it was not noticed")
+					t.Fatal("the loss was not noticed")
 				}
 				time.Sleep(time.Millisecond)
 			}
@@ -140,13 +140,13 @@ func TestFilesThatAreGoneAreNoticedWithoutAnyLogin(t *testing.T) {
 	}
 }
 
-// checkpoint moves what is in the write-ahead log into the file.
+// checkpoint copies the content of the write-ahead log into the file.
 func checkpoint(t *testing.T, path string) {
 	t.Helper()
 	raw(t, path, `PRAGMA wal_checkpoint(PASSIVE)`)
 }
 
-// wantLost checks that every operation fails and says why, and what to do.
+// wantLost checks that every operation fails with the reason and the advice.
 func wantLost(t *testing.T, s *Store, advice string) {
 	t.Helper()
 	ctx := t.Context()
@@ -174,7 +174,7 @@ func wantLost(t *testing.T, s *Store, advice string) {
 	}
 }
 
-func TestOrdinaryUseOfTheFilesIsNoMishap(t *testing.T) {
+func TestOrdinaryUseOfTheFilesIsNoLoss(t *testing.T) {
 	s, dir := used(t)
 	path := filepath.Join(dir, "congthu.db")
 	ctx := t.Context()
@@ -182,7 +182,7 @@ func TestOrdinaryUseOfTheFilesIsNoMishap(t *testing.T) {
 	for i := range names {
 		names[i] = auth.Name(fmt.Sprintf("many%04d@congthu.test", i))
 	}
-	if err := s.UpdateBatch(ctx, names, fail); err != nil { // longer than the log gets before it begins anew
+	if err := s.UpdateBatch(ctx, names, fail); err != nil { // more than the log holds before it restarts
 		t.Fatal(err)
 	}
 	for range 50 {
@@ -193,13 +193,13 @@ func TestOrdinaryUseOfTheFilesIsNoMishap(t *testing.T) {
 	if err := s.Backup(ctx, filepath.Join(dir, "backup.db")); err != nil {
 		t.Fatal(err)
 	}
-	// People have a database shell: a file that gets shorter by itself.
+	// People use database shells: VACUUM makes the file shorter.
 	raw(t, path, `CREATE TABLE ballast AS SELECT randomblob(1000000)`, `PRAGMA wal_checkpoint(TRUNCATE)`)
 	if err := s.files.check(); err != nil {
 		t.Fatal(err)
 	}
 	raw(t, path, `DROP TABLE ballast`, `VACUUM`, `PRAGMA wal_checkpoint(TRUNCATE)`)
-	// A failed transaction closes the writer's connection, and readers may have none.
+	// A failed transaction closes the writer's connection, and readers may have no connection.
 	s.readers.SetMaxIdleConns(0)
 	s.writer.faults.Store(&faults{before: errInjected})
 	if _, err := s.Update(ctx, "n@congthu.test", 0, fail); !errors.Is(err, errInjected) {
@@ -216,7 +216,7 @@ func TestOrdinaryUseOfTheFilesIsNoMishap(t *testing.T) {
 	}
 }
 
-// The advice to stop the gateway is worth what it promises.
+// The advice to stop the gateway keeps its promise.
 func TestAnOrderlyEndSavesWhatARemovedLogHeld(t *testing.T) {
 	for _, suffix := range []string{"-wal", "-shm"} {
 		s, dir := used(t)
@@ -243,7 +243,7 @@ func TestAnOrderlyEndSavesWhatARemovedLogHeld(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatIsGoneIsNoFirstStart(t *testing.T) {
+func TestAMissingDatabaseIsNotAFirstStart(t *testing.T) {
 	for name, vanish := range map[string]func(path string) error{
 		"removed": os.Remove,
 		"emptied": func(path string) error { return os.Truncate(path, 0) },
@@ -255,16 +255,16 @@ func TestADatabaseThatIsGoneIsNoFirstStart(t *testing.T) {
 		if err := vanish(path); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the refusal forgets nothing
+		for range 2 { // a refused start does not forget it
 			_, err := Open(t.Context(), Options{Path: path})
 			if !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), path+".lock") || !strings.Contains(err.Error(), "backup") {
 				t.Fatalf("%s: error %v, want %v with what to do", name, err, ErrMissing)
 			}
 		}
 		if after, err := os.ReadFile(path); len(after) > 0 || name == "removed" && err == nil {
-			t.Errorf("%s: something new was left in its place", name)
+			t.Errorf("%s: a new file was left in its place", name)
 		}
-		// One fix: the backup.
+		// The first solution: restore the backup.
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -273,14 +273,14 @@ func TestADatabaseThatIsGoneIsNoFirstStart(t *testing.T) {
 			t.Errorf("%s: %v, error %v", name, a, err)
 		}
 		shut(t, s)
-		// The other fix: to begin anew.
+		// The second solution: begin with an empty database.
 		remove(t, path, path+".lock")
 		s = open(t, Options{Path: path})
 		shut(t, s)
 	}
 }
 
-// A database of before is remembered from its first start on.
+// A database of an older version is recorded in the lock file at its first start.
 func TestADatabaseOfAnOlderVersionIsRememberedAtItsFirstStart(t *testing.T) {
 	path := populated(t)
 	if err := os.WriteFile(path+".lock", []byte("4711\n"), 0o600); err != nil {
@@ -296,7 +296,7 @@ func TestADatabaseOfAnOlderVersionIsRememberedAtItsFirstStart(t *testing.T) {
 	}
 }
 
-func TestAFirstStartThatWasCutShortIsBegunAgain(t *testing.T) {
+func TestAnInterruptedFirstStartIsRepeated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "congthu.db")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -328,8 +328,8 @@ func TestTheFirstValueIsAgreedOn(t *testing.T) {
 	}
 }
 
-// An account with a fingerprint tells that there was a pepper; which, the first
-// start says.
+// An account with a fingerprint shows that there was a pepper; the first start stores
+// which one.
 func TestAnOlderDatabaseTakesThePepperOfItsFirstStart(t *testing.T) {
 	for fingerprint, known := range map[string]bool{"NULL": false, "x'00'": true} {
 		path := older(t, 3)
@@ -349,7 +349,7 @@ func TestAnOlderDatabaseTakesThePepperOfItsFirstStart(t *testing.T) {
 	}
 }
 
-// older makes an empty database as an older program has left it.
+// older makes an empty database as an older version left it.
 func older(t *testing.T, version int64) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "congthu.db")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// SQLite removes its files as the store is closed: that is no loss.
+// SQLite removes some of its files when the store is closed: that is not a loss.
 func TestTheFilesOfAStoreThatIsClosedAreNotLost(t *testing.T) {
 	for range 20 {
 		var log bytes.Buffer
@@ -16,7 +16,7 @@ func TestTheFilesOfAStoreThatIsClosedAreNotLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		closed, looked := make(chan struct{}), make(chan error)
-		go func() { // as a request for its health does
+		go func() { // as a health check does
 			var err error
 			for {
 				select {

@@ -20,9 +20,9 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// The guard over the file: what a client was told is what counts.
+// The guard over the SQLite store: a reply that a client has read must stay true.
 
-// guarded returns a guard over a store that runs until stop is called.
+// guarded returns a guard over a store; the guard runs until stop is called.
 func guarded(s *Store) (g *guard.Guard, stop func()) {
 	g = &guard.Guard{Store: s, Patience: 50 * time.Millisecond}
 	rules := auth.DefaultRules()
@@ -34,7 +34,7 @@ func guarded(s *Store) (g *guard.Guard, stop func()) {
 	return g, func() { cancel(); wg.Wait() }
 }
 
-// login makes one attempt; the mail server judges, after it has called asked.
+// login makes one attempt; the mail server calls asked, and then judges.
 func login(g *guard.Guard, name auth.Name, password string, asked func()) auth.Verdict {
 	return g.Attempt(context.Background(), auth.Attempt{
 		Login: string(name), Password: auth.NewSecret(password), Source: netip.MustParseAddrPort("203.0.113.7:50312"),
@@ -48,15 +48,15 @@ func login(g *guard.Guard, name auth.Name, password string, asked func()) auth.V
 	})
 }
 
-// serve is a gateway that works until it is killed, for three kinds of people: the
-// password of "guessed" is guessed, and an admin unlocks when it is locked;
-// "careless" mistypes twice after each login; "careful" never does. One after the
-// other happens to each; what happens is told, before and after:
+// serve is a gateway that works until it is killed, with three kinds of users: the
+// password of "guessed" is guessed, and an admin unlocks it when it is locked;
+// "careless" mistypes twice after each login; "careful" never does. The steps of one
+// user come one after the other. The child writes a line before and after each:
 //
-//	asked NAME     the mail server is asked about a wrong password
-//	no NAME        the client reads that it was wrong
-//	trying NAME    there will be a login, or an unlock
-//	done NAME      there was
+//	asked NAME     the mail server judges a wrong password
+//	no NAME        the client has read that it was wrong
+//	trying NAME    a login or an unlock begins
+//	done NAME      the login or unlock has ended
 func serve(path string) {
 	say("start")
 	s, err := Open(context.Background(), Options{Path: path})
@@ -85,7 +85,7 @@ func serve(path string) {
 					_, err := g.Unlock(context.Background(), name, auth.Act{Actor: "An", Reason: "test"})
 					must(err)
 				} else {
-					if kind == "careful" && n%100 > 0 { // whose logins write nothing: too many to tell of
+					if kind == "careful" && n%100 > 0 { // its logins write nothing: report one in a hundred
 						want(login(g, name, "right", func() {}), auth.Accepted)
 						continue
 					}
@@ -99,13 +99,13 @@ func serve(path string) {
 	wg.Wait()
 }
 
-// What a client was told survives SIGKILL at any time, what it was not told was
-// not counted for anything else, and nobody is locked who should not be.
+// A reply that a client has read survives SIGKILL at any time; other attempts count at
+// most as wrong passwords; and no account is locked without enough of them.
 func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "congthu.db")
 	type person struct {
-		asked, told int  // since the last reset, those of before a restart included
-		trying      bool // to reset it
+		asked, told int  // since the last reset, including those before a restart
+		trying      bool // a reset is in progress
 		known       bool
 	}
 	everybody := make(map[string]*person)
@@ -116,11 +116,11 @@ func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 		cmd, said := child(t, "serve", path)
 		lines := rand.N(200)
 		if round%6 == 0 {
-			lines = rand.N(4) // while it opens
+			lines = rand.N(4) // kill it while it opens
 		}
 		for n := 0; said.Scan(); {
 			what, name, _ := strings.Cut(said.Text(), " ")
-			if !strings.HasPrefix(name, "careful") { // who is many times quicker than the others
+			if !strings.HasPrefix(name, "careful") { // it is many times faster than the others
 				n++
 			}
 			p := everybody[name]
@@ -139,7 +139,7 @@ func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 				guessed := strings.HasPrefix(name, "guessed")
 				*p = person{known: !guessed}
 				if guessed {
-					locks++ // and an unlock
+					locks++ // each is followed by an unlock
 				} else {
 					logins++
 				}
@@ -187,7 +187,7 @@ func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
 	t.Logf("%d rounds: %d logins, %d locks", round, logins, locks)
 }
 
-// tmpfs mounts a file system of a few kilobytes.
+// tmpfs mounts a file system of a few kilobytes in memory.
 func tmpfs(t *testing.T, size string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -202,10 +202,11 @@ func tmpfs(t *testing.T, size string) (dir string) {
 	return dir
 }
 
-// A disk runs full under a gateway at work: what was told stays, what cannot be
-// written is answered "try again later", and nobody gets guesses for nothing; with
-// room again everything owed is counted once.
-func TestADiskThatRunsFullUnderTheGatewayLosesNothingAndGivesNoGuesses(t *testing.T) {
+// The disk becomes full under a running gateway: replies that were sent stay true, a
+// failure that cannot be written is answered "try again later", and no password is
+// judged beyond the limit; when there is room again, all pending failures are counted
+// once.
+func TestAFullDiskUnderTheGatewayLosesNothingAndGivesNoGuesses(t *testing.T) {
 	dir := tmpfs(t, "2m")
 	s := open(t, Options{Path: filepath.Join(dir, "congthu.db")})
 	g, stop := guarded(s)
@@ -227,7 +228,7 @@ func TestADiskThatRunsFullUnderTheGatewayLosesNothingAndGivesNoGuesses(t *testin
 	full := false
 	for i := range 50 {
 		switch v := login(g, auth.Name(fmt.Sprintf("n%d@congthu.test", i)), "wrong", none); {
-		case v.Outcome == auth.WrongPassword: // there was a page left
+		case v.Outcome == auth.WrongPassword: // there was still a free page
 		case v.Outcome == auth.StoreUnavailable && errors.Is(v.Err, ErrDiskFull) && strings.Contains(v.Err.Error(), "free some on the file system"):
 			full = true
 		default:
@@ -246,9 +247,9 @@ func TestADiskThatRunsFullUnderTheGatewayLosesNothingAndGivesNoGuesses(t *testin
 		}
 	}
 	if asked > 3 {
-		t.Errorf("%d guesses were judged that cannot be counted, want 3 at most", asked)
+		t.Errorf("%d guesses were judged but cannot be counted, want at most 3", asked)
 	}
-	// Whoever is known to be right writes nothing, and goes on.
+	// A login with a password that is known to be good writes nothing, and works.
 	if v := login(g, "owner@congthu.test", "right", none); v.Outcome != auth.Accepted {
 		t.Errorf("the owner, on a full disk: %v, %v", v.Outcome, v.Err)
 	}
@@ -258,9 +259,9 @@ func TestADiskThatRunsFullUnderTheGatewayLosesNothingAndGivesNoGuesses(t *testin
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	stop() // pays what is owed
+	stop() // writes the pending settlements
 	if n := g.Owed(); n != 0 {
-		t.Errorf("%d settlements are still owed", n)
+		t.Errorf("%d settlements are still pending", n)
 	}
 	a, err := s.Account(t.Context(), victim)
 	if err != nil || a.Failures != 3+asked {
@@ -273,7 +274,7 @@ func TestADiskThatRunsFullUnderTheGatewayLosesNothingAndGivesNoGuesses(t *testin
 
 const victim auth.Name = "victim@congthu.test"
 
-// fillUp writes a file until there is no room.
+// fillUp writes a file until the file system is full.
 func fillUp(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)

@@ -9,8 +9,8 @@ import (
 	"congthu/auth/storetest"
 )
 
-// One process owns the file, so there is one gateway at a time; what it had with
-// the mail server when it was killed is nowhere noted.
+// One process owns the file, so there is one gateway at a time. The attempts that it had
+// in flight when it was killed are recorded nowhere.
 func TestEveryHistoryKeepsTheInvariantsOnSQLite(t *testing.T) {
 	dir, n := t.TempDir(), 0
 	storetest.Gateways(t, storetest.Cluster{

@@ -14,7 +14,7 @@ func BenchmarkImport(b *testing.B) {
 	storetest.Imports(b, func() storetest.Store { return open(b, Options{}) })
 }
 
-// importOn imports a list, and tells how far it is.
+// importOn imports a list, and writes how far it is.
 func importOn(path string) {
 	s, err := Open(context.Background(), Options{Path: path})
 	must(err)

@@ -12,21 +12,21 @@ import (
 	"congthu/auth"
 )
 
-// Report is what [Inspect] has found.
+// Report is the result of [Inspect].
 type Report struct {
 	// Exists is whether there is a database.
 	Exists bool
-	// Agreed is the value of what was asked for, Known whether there is one; see
+	// Agreed is the value that was asked for, Known whether there is one; see
 	// [Store.Agreed].
 	Agreed string
 	Known  bool
-	// Imports are the beginnings of imports that are not finished; see
+	// Imports are the events that began unfinished imports; see
 	// [auth.UnfinishedImports].
 	Imports []auth.Event
 }
 
-// Inspect looks at a database, which a gateway may be using, and changes nothing.
-// One that was there at an earlier start and is not is [ErrMissing].
+// Inspect reads a database, which a gateway may be using, and changes nothing. The error
+// is [ErrMissing] if the database existed at an earlier start and does not now.
 func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 	defer func() { err = explain(path, err) }()
 	if err := Vanished(path); err != nil {
@@ -39,7 +39,7 @@ func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 	case err != nil:
 		return r, err
 	case info.Size() == 0:
-		return r, nil // a first start was cut short
+		return r, nil // a first start was interrupted
 	}
 	r.Exists = true
 	db, err := openToLook(path)
@@ -49,7 +49,7 @@ func Inspect(ctx context.Context, path, agreed string) (r Report, err error) {
 	defer db.Close()
 	var tables int
 	err = db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name = 'agreed'`).Scan(&tables)
-	if err != nil || tables == 0 { // of an older version, which noted nothing
+	if err != nil || tables == 0 { // an older version, which stored nothing
 		return r, err
 	}
 	if r.Imports, err = unfinishedImports(ctx, db); err != nil {
@@ -84,12 +84,12 @@ func unfinishedImports(ctx context.Context, db *sql.DB) ([]auth.Event, error) {
 	return auth.UnfinishedImports(events), rows.Err()
 }
 
-// openToLook opens a database, which a gateway may be using, and can change nothing.
+// openToLook opens a database read-only; a gateway may be using it.
 func openToLook(path string) (*sql.DB, error) {
 	q := url.Values{"mode": {"ro"}, "_busy_timeout": {"5000"}, "_query_only": {"1"}}
 	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
-		// Nobody uses it: then reading must not make the files beside it either,
-		// which could be another user's.
+		// The database is not in use: then reading must not create the files beside it,
+		// which might belong to another user.
 		q.Set("immutable", "1")
 	}
 	return sql.Open("sqlite", dsn(path, q))

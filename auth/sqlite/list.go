@@ -13,7 +13,7 @@ import (
 	"congthu/auth/audit"
 )
 
-// List returns the accounts that the filter wants, in the order of names.
+// List returns the accounts that match the filter, in the order of names.
 func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, err error) {
 	defer s.operated(auth.OpList, s.now(), &err)
 	where, args := []string{"name > ?"}, []any{string(want.After)}
@@ -49,8 +49,8 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	return accounts, nil
 }
 
-// UnknownNames is how many names are remembered that nobody ever logged in with:
-// see [Options.MaxUnknown].
+// UnknownNames is the number of names in the store that have never had a login: see
+// [Options].MaxUnknown.
 func (s *Store) UnknownNames(context.Context) (int, error) {
 	if err := s.usable(); err != nil {
 		return 0, err
@@ -65,7 +65,7 @@ func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
 	return auth.Scan(ctx, s, auth.Filter{}, f)
 }
 
-// Events returns the events that the filter wants, newest first.
+// Events returns the events that match the filter, newest first.
 func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Event, err error) {
 	defer s.operated(auth.OpEvents, s.now(), &err)
 	var where []string
@@ -94,14 +94,14 @@ func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Eve
 	return events, nil
 }
 
-// selectBounds takes all at one moment.
+// selectBounds reads all values in one statement, so at one moment.
 const selectBounds = `SELECT h.seq, h.hash, r.seq, r.hash, r.at,
 	(SELECT coalesce(min(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM events) FROM head h, removed r`
 
-// Verify walks the audit log from the first event and checks that none is
-// missing and each has the hash that it must; progress may be nil. Events that
-// are appended meanwhile are left for the next time. An [*audit.BrokenChain]
-// says where somebody tampered with the log.
+// Verify reads the audit log from the first event and checks that no event is missing
+// and that each has the right hash; progress may be nil. Events that are appended
+// meanwhile are not checked. An [*audit.BrokenChain] says at which event the log was
+// tampered with.
 func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at audit.Head, err error) {
 	defer s.operated(auth.OpVerify, s.now(), &err)
 	if err := s.usable(); err != nil {

@@ -11,10 +11,10 @@ import (
 	"syscall"
 )
 
-// lock is the file beside the database by which one process at a time owns it. It
-// stays when the process ends, and remembers that there is a database: without
-// that memory a database that was removed would look like a first start, and
-// everything would be forgotten without a word.
+// lock is the file beside the database by which one process at a time owns it. It stays
+// when the process ends, and records that there is a database: otherwise a database that
+// was removed would look like a first start, and all accounts would be forgotten without
+// an error.
 type lock struct {
 	file *os.File
 	made bool // a database was there at an earlier start
@@ -23,11 +23,11 @@ type lock struct {
 // lockMark is the second line of a lock file beside which a database was made.
 const lockMark = "a database was made beside this file: without it the gateway does not start\n"
 
-// lockFile takes the lock beside the database, which one process at a time can
-// hold; it ends with the file or the process. It is a file of its own: closing
-// the database file itself would drop the locks that SQLite holds on it
-// (fcntl(2)). The lock file stays; removing it would let two processes lock
-// two files of one name.
+// lockFile takes the lock beside the database, which one process at a time can hold; it
+// ends with the file descriptor or the process. The lock needs a file of its own:
+// closing the database file would drop the locks that SQLite holds on it (fcntl(2)). The
+// lock file stays: if it were removed, two processes could lock two files of the same
+// name.
 func lockFile(path string) (*lock, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
@@ -47,8 +47,8 @@ func lockFile(path string) (*lock, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	l := &lock{file: f, made: strings.Contains(text, lockMark)}
-	// For people and for the error of the next process only: on a full disk the lock
-	// holds all the same. The mark is there, or remember writes it.
+	// Only for people and for the error message of the next process: on a full disk the
+	// lock holds without it. The mark is already there, or remember writes it.
 	l.write()
 	return l, nil
 }
@@ -58,8 +58,8 @@ func readLock(r io.Reader) (string, error) {
 	return string(text), err
 }
 
-// write writes the process id and the mark. The mark is never away in between: the
-// file is written over, and then cut.
+// write writes the process id and the mark. The file contains the mark at every moment:
+// the text is written over the old one, and then the file is truncated.
 func (l *lock) write() error {
 	text := strconv.Itoa(os.Getpid()) + "\n"
 	if l.made {
@@ -71,7 +71,7 @@ func (l *lock) write() error {
 	return l.file.Truncate(int64(len(text)))
 }
 
-// remember notes, durably, that there is a database.
+// remember records durably that there is a database.
 func (l *lock) remember() error {
 	if l.made {
 		return nil
@@ -85,7 +85,7 @@ func (l *lock) remember() error {
 
 func (l *lock) close() error { return l.file.Close() }
 
-// refuseVanished refuses to begin anew where there was a database.
+// refuseVanished refuses to make a new database if there was one before.
 func (s *Store) refuseVanished() error {
 	if !s.lock.made {
 		return nil
@@ -101,9 +101,9 @@ func missing(path, why string) error {
 		"To begin anew instead, with every account, lock and event forgotten, remove %s.lock while no gateway runs", ErrMissing, path, why, path)
 }
 
-// Vanished reports whether there was a database at path at an earlier start and is
-// none now, in the words of [ErrMissing]; nil otherwise. It changes nothing, and a
-// gateway may be running.
+// Vanished returns [ErrMissing], with an explanation, if a database existed at path at
+// an earlier start and does not now; nil otherwise. It changes nothing, and a gateway
+// may be running.
 func Vanished(path string) error {
 	text, err := os.ReadFile(path + ".lock")
 	if err != nil || !strings.Contains(string(text), lockMark) {
@@ -119,7 +119,7 @@ func Vanished(path string) error {
 	return nil
 }
 
-// holder says who holds the lock.
+// holder names the process that holds the lock.
 func holder(f *os.File) string {
 	text, _ := readLock(f)
 	first, _, _ := strings.Cut(text, "\n")

@@ -10,8 +10,8 @@ import (
 	"congthu/auth"
 )
 
-// Health reports whether accounts can be read, and written as far as is known:
-// after a write that failed it tries another.
+// Health reports whether accounts can be read, and whether the last write succeeded. If
+// it failed, Health tries another write.
 func (s *Store) Health(ctx context.Context) error {
 	if _, _, err := s.readRow(ctx, ""); err != nil {
 		return err
@@ -23,8 +23,8 @@ func (s *Store) Health(ctx context.Context) error {
 	return err
 }
 
-// Backup writes a copy of the database, as of one moment, to a new file while
-// the store is in use. The copy is a database of its own that Open takes.
+// Backup writes a copy of the database, as of one moment, to a new file while the store
+// is in use. Open accepts the copy as a database.
 func (s *Store) Backup(ctx context.Context, path string) (err error) {
 	defer func() {
 		if err != nil {
@@ -40,7 +40,7 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 		}
 		return err
 	}
-	// Under its name there is only ever a whole backup.
+	// A file with the final name is always a complete backup.
 	partial := path + ".partial"
 	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -69,8 +69,8 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 	return syncDirectory(path)
 }
 
-// Contents counts the accounts, with the names that nobody ever logged in with,
-// and gives what is in the database a name: another one after any change.
+// Contents counts the accounts, including names without a login, and returns a text that
+// identifies the content of the database: it is different after any change.
 func (s *Store) Contents(ctx context.Context) (state string, accounts int64, err error) {
 	if err := s.usable(); err != nil {
 		return "", 0, err
@@ -81,6 +81,6 @@ func (s *Store) Contents(ctx context.Context) (state string, accounts int64, err
 	if err != nil {
 		return "", 0, fmt.Errorf("read head: %w", s.explain(err))
 	}
-	// Transactions are counted, so that one without an event shows too.
+	// The number of transactions shows changes without an event as well.
 	return fmt.Sprintf("%d:%d:%s", h.commits, h.Seq, h.Hash), accounts, nil
 }

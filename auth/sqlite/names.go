@@ -9,9 +9,9 @@ import (
 	"congthu/auth"
 )
 
-// EachName calls f for every name of which a database has anything, which a gateway
-// may be using, in the order of the names, until f returns an error, which is
-// returned. Nothing is changed. Where there is no database there is no name.
+// EachName calls f for every name in a database, in the order of the names, until f
+// returns an error, which is returned. A gateway may be using the database; nothing is
+// changed. If there is no database there are no names.
 func EachName(ctx context.Context, path string, f func(auth.KeptName) error) (err error) {
 	defer func() { err = explain(path, err) }()
 	info, err := os.Stat(path)

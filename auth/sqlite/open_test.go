@@ -15,7 +15,7 @@ import (
 	"congthu/auth"
 )
 
-// population is a database with 200 accounts and as many events.
+// population is a database with 200 accounts and 200 events.
 var population []byte
 
 // populated returns the path of a closed copy of population.
@@ -39,7 +39,7 @@ func populated(t *testing.T) string {
 	return path
 }
 
-// raw runs statements on a database file behind the store's back.
+// raw runs statements on a database file without the store.
 func raw(t testing.TB, path string, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -63,8 +63,8 @@ func read(t *testing.T, path string) []byte {
 	return content
 }
 
-// wantRefused checks that a database is not opened, for that reason and with
-// that advice, and that it is left as it is.
+// wantRefused checks that Open refuses a database with this reason and advice, and
+// leaves it unchanged.
 func wantRefused(t *testing.T, path string, reason error, advice string) {
 	t.Helper()
 	before := read(t, path)
@@ -133,7 +133,7 @@ func TestDamageWhileInUseIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// All but the first page, which every connection has read.
+	// Every page except the first, which every connection has read.
 	size := int64(len(read(t, path)))
 	_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, int(size-4096)), 4096)
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -169,7 +169,7 @@ func TestADirectoryInPlaceOfTheFileIsRefused(t *testing.T) {
 	os.Remove(dir + ".lock")
 }
 
-func TestNobodyElseMayReadTheFiles(t *testing.T) {
+func TestOnlyTheOwnerMayReadTheFiles(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := filepath.Join(t.TempDir(), "congthu.db")
 	wantPrivate := func() {
@@ -190,7 +190,7 @@ func TestNobodyElseMayReadTheFiles(t *testing.T) {
 	}
 	wantPrivate()
 	shut(t, s)
-	chmod(t, path, 0o644) // restored from a backup, say
+	chmod(t, path, 0o644) // for example after a restore from a backup
 	s = open(t, Options{Path: path})
 	if _, err := s.Update(t.Context(), "n@congthu.test", 0, fail); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestAnyFileNameWillDo(t *testing.T) {
 	}
 }
 
-// TestCommitsReachTheDisk: what SQLite is told is what durability rests on.
+// TestCommitsReachTheDisk: durability depends on these settings of SQLite.
 func TestCommitsReachTheDisk(t *testing.T) {
 	s := open(t, Options{})
 	if _, err := s.Update(t.Context(), "n@congthu.test", 0, fail); err != nil {
@@ -233,7 +233,7 @@ func TestCommitsReachTheDisk(t *testing.T) {
 	}
 }
 
-// TestTheUsualQueriesUseAnIndex: the path of a login is one indexed query.
+// TestTheUsualQueriesUseAnIndex: a login makes at most one query, with an index.
 func TestTheUsualQueriesUseAnIndex(t *testing.T) {
 	s := open(t, Options{})
 	for query, want := range map[string]string{

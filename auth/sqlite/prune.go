@@ -30,7 +30,7 @@ func scanHead(row *sql.Row, h *audit.Head) error {
 	return row.Scan(&h.Seq, &h.Hash, (*instant)(&h.At))
 }
 
-// selectOlder looks at no more than the old events and one.
+// selectOlder reads only the old events and one more.
 const selectOlder = `SELECT seq, hash, at FROM events
 	WHERE seq > ?1 AND seq < coalesce((SELECT seq FROM events WHERE seq > ?1 AND at >= ?2 ORDER BY seq LIMIT 1), 9223372036854775807)
 	ORDER BY seq DESC LIMIT 1`
@@ -52,8 +52,8 @@ func (s *Store) Older(ctx context.Context, before time.Time) (at audit.Head, err
 	return at, nil
 }
 
-// RemoveEvents implements [audit.Prunable]. It is a transaction of its own, like
-// those of many accounts: nobody else's change fails with it.
+// RemoveEvents implements [audit.Prunable]. It is a transaction of its own, like a batch
+// of accounts: changes of other callers do not fail with it.
 func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (at audit.Head, err error) {
 	defer s.operated(auth.OpPrune, s.now(), &err)
 	p := &pruning{announced: announced, most: most}
@@ -63,15 +63,15 @@ func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (at
 	return p.gone, nil
 }
 
-// pruning is one step of the removal of events.
+// pruning is one step of a removal of events.
 type pruning struct {
 	announced int64
 	most      int
 	gone      audit.Head // the last event removed, afterwards
 }
 
-// prune removes events. What is found before anything is written is the request's
-// own error.
+// prune removes events. An error that is found before anything is written is the
+// request's own error.
 func (t *transaction) prune(q *request) error {
 	ctx, conn, p := context.Background(), t.conn.conn, q.prune
 	if err := scanHead(conn.QueryRowContext(ctx, selectRemoved), &p.gone); err != nil {

@@ -13,7 +13,7 @@ import (
 	"congthu/auth/storetest"
 )
 
-// pruneOn removes old events and says how far it has come.
+// pruneOn removes old events and writes how far it has come.
 func pruneOn(path string) {
 	s, err := Open(context.Background(), Options{Path: path})
 	must(err)
@@ -21,8 +21,8 @@ func pruneOn(path string) {
 	must(s.Close())
 }
 
-// TestALogOfAnOlderSchemaIsKeptAndCanBePruned: a database as the program before
-// has left it is one of which nothing was removed.
+// TestALogOfAnOlderSchemaIsKeptAndCanBePruned: in a database of the version before,
+// nothing has been removed.
 func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	path := populated(t)
 	raw(t, path, `DROP TRIGGER events_stay`, `DROP TABLE removed`, `DROP TABLE agreed`, `ALTER TABLE accounts DROP COLUMN passwords`, `DELETE FROM goose_db_version WHERE version_id > 2`,

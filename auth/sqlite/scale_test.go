@@ -20,7 +20,7 @@ func TestALoginCostsTheSameWithAMillionAccounts(t *testing.T) {
 	storetest.Scale(t, stores, 50, 100*time.Millisecond)
 }
 
-// octetsOf is what a database takes on the disk.
+// octetsOf is the size of a database on the disk.
 func octetsOf(t *testing.T, path string) (octets int64) {
 	t.Helper()
 	for _, file := range []string{path, path + "-wal"} {

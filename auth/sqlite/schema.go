@@ -19,13 +19,13 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// applicationID marks our files; the first migration writes it.
+// applicationID marks the files of this program; the first migration writes it.
 const applicationID = 1668247143
 
-// connect returns a pool of connections that opens none yet.
+// connect returns a pool of connections; it opens none yet.
 func connect(path string, readOnly bool) *sql.DB {
 	q := url.Values{
-		// A file of the path's name must not spring into being after Open.
+		// SQLite must not create the file after Open.
 		"mode":          {"rw"},
 		"_busy_timeout": {"5000"},
 		"_foreign_keys": {"1"},
@@ -60,8 +60,8 @@ func dsn(path string, q url.Values) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }
 
-// makePrivate makes the file when it is missing, and readable for nobody else:
-// fingerprints of passwords are in it. SQLite gives its other files the same mode.
+// makePrivate creates the file if it is missing, readable by its owner only: it contains
+// fingerprints of passwords. SQLite gives its other files the same mode.
 func (s *Store) makePrivate() error {
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
@@ -86,7 +86,7 @@ func (s *Store) makePrivate() error {
 	return nil
 }
 
-// syncDirectory makes a new name in the directory of path durable.
+// syncDirectory makes a new file name in the directory of path durable.
 func syncDirectory(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -95,8 +95,8 @@ func syncDirectory(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// prepare checks that the file is ours, not newer and sound, and migrates it
-// forward.
+// prepare checks that the file belongs to this program, is not newer than it and is not
+// damaged, and migrates it.
 func prepare(ctx context.Context, path string, made bool, log *slog.Logger) error {
 	db := connect(path, false)
 	defer db.Close()
@@ -135,7 +135,7 @@ func prepare(ctx context.Context, path string, made bool, log *slog.Logger) erro
 				ErrNewerSchema, have, want)
 		}
 	}
-	// Persistent in the file. Readers and the writer then do not wait for each other.
+	// The mode is stored in the file. Readers and the writer then do not wait for each other.
 	var mode string
 	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
 		return err
@@ -149,8 +149,7 @@ func prepare(ctx context.Context, path string, made bool, log *slog.Logger) erro
 	return nil
 }
 
-// check looks for damage, so that it is found before the first login and not
-// during one.
+// check looks for damage, so that it is found at the start and not during a login.
 func check(ctx context.Context, db *sql.DB, path string) error {
 	var found string
 	if err := db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&found); err != nil {

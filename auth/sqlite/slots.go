@@ -8,54 +8,54 @@ import (
 	"congthu/auth"
 )
 
-// slots are the reservations, in memory: one process owns the file, and an
-// attempt ends with the process that makes it.
+// slots are the reservations, in memory: one process owns the file, and an attempt ends
+// with its process.
 //
-// Why no more wrong passwords can be judged than Reserve's callback allows. Let
+// Proof that no more wrong passwords are judged than Reserve's callback allows. Let
 // the callback return limit - failures, and call an attempt "in flight" from
 // the moment its slot is counted to the moment it is released. [Store.Reserve]
 //
 //  1. counts n, the attempts in flight and itself,
 //  2. then reads the account, in a transaction that begins after 1, or from
 //     memory, which has what such a transaction would read (see cache),
-//  3. then lets the attempt through only if n <= limit - failures,
+//  3. then admits the attempt only if n <= limit - failures,
 //
 // and a slot is released only after the commit of its change, which every
-// transaction that begins later sees. Take the last attempt that is let
-// through. Any attempt let through before it is at step 1 either still in
-// flight, and then in n, or released, and then its failure is in what step 2
-// reads. So all attempts that ever fail are at most n + failures <= limit.
-// (Read first, count second, and an attempt that settles in between is in
-// neither.) An attempt that settles between 1 and 2 is in both, which errs on
-// the safe side; Reserve then looks again rather than refuse.
+// transaction that begins later sees. Take the last attempt that is admitted. Any
+// attempt admitted before it is, at step 1, either still in flight, and then included
+// in n, or released, and then its failure is included in what step 2 reads. So all
+// attempts that ever fail are at most n + failures <= limit.
+// (With read first and count second, an attempt that settles in between would be
+// included in neither.) An attempt that settles between 1 and 2 is included in both,
+// which errs on the safe side; Reserve then repeats the steps instead of refusing.
 type slots struct {
-	max int // of unknown names
+	max int // largest number of unknown names
 
 	mu    sync.Mutex
 	last  auth.Reservation
 	taken map[auth.Reservation]*slot
 	names map[auth.Name]*entry
-	// unknown is how many rows have names that nobody ever logged in with,
-	// newcomers how many names without a row have been promised one.
+	// unknown is the number of rows of names without a login, newcomers the number of
+	// names without a row for which room is reserved.
 	unknown, newcomers int
 }
 
 // slot is one taken slot.
 type slot struct {
 	*entry
-	// settling is set while the writer has a change for it whose outcome is
-	// not known: nobody else may release it then.
+	// settling is set while the writer has a change for the slot whose outcome is
+	// unknown: no other caller may release it then.
 	settling bool
 }
 
-// entry is a name with attempts in flight, or about to be.
+// entry is a name with attempts that are in flight or being reserved.
 type entry struct {
 	name     auth.Name
-	turn     chan struct{} // holds one: whoever put it there may reserve
+	turn     chan struct{} // a lock for reserving; it ends with a context
 	inFlight int
-	released uint64 // how many slots were released, ever
-	users    int    // whoever has entered and not left
-	newcomer bool   // has been promised a row
+	released uint64 // number of slots released so far
+	users    int    // callers between enter and leave
+	newcomer bool   // room for its row is reserved
 }
 
 // enter returns the entry of name, which stays until leave.
@@ -78,7 +78,7 @@ func (s *slots) leave(e *entry) {
 	s.forget(e)
 }
 
-// forget drops an entry that nobody needs, and what it was promised.
+// forget removes an entry that is not in use, and its reserved room.
 func (s *slots) forget(e *entry) {
 	if e.users > 0 || e.inFlight > 0 {
 		return
@@ -89,15 +89,15 @@ func (s *slots) forget(e *entry) {
 	delete(s.names, e.name)
 }
 
-// reserve is [Store.Reserve] given a way to read accounts.
+// reserve is [Store.Reserve], with a function that reads accounts.
 func (s *slots) reserve(
 	ctx context.Context, name auth.Name, limit func(auth.Account) int,
 	read func(context.Context, auth.Name) (a auth.Account, exists bool, err error),
 ) (auth.Account, auth.Reservation, error) {
 	e := s.enter(name)
 	defer s.leave(e)
-	// One at a time for each name: a reservation that will be refused must not
-	// be counted by another that need not be.
+	// One at a time for each name: a reservation that will be refused must not be
+	// counted by another one, which might then be refused wrongly.
 	select {
 	case e.turn <- struct{}{}:
 		defer func() { <-e.turn }()
@@ -114,7 +114,7 @@ func (s *slots) reserve(
 			r, err := s.take(e, exists)
 			return a, r, err
 		}
-		// Ends: each round needs a release, and nobody can take a slot meanwhile.
+		// This loop ends: each round needs a release, and no other caller can take a slot meanwhile.
 		if _, now := s.count(e); now == released {
 			return a, 0, auth.ErrNoSlot
 		}
@@ -127,8 +127,8 @@ func (s *slots) count(e *entry) (inFlight int, released uint64) {
 	return e.inFlight, e.released
 }
 
-// take takes a slot. A name without a row is promised one, so that the attempt
-// can be settled.
+// take takes a slot. If the name has no row, room for one is reserved, so that the
+// attempt can be settled.
 func (s *slots) take(e *entry, exists bool) (auth.Reservation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,8 +141,8 @@ func (s *slots) take(e *entry, exists bool) (auth.Reservation, error) {
 	return s.last, nil
 }
 
-// promise promises a row to a name without one; the promise ends with the
-// entry, or when the row is there.
+// promise reserves room for the row of a name without one, until the entry ends or the
+// row exists.
 func (s *slots) promise(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,8 +161,8 @@ func (s *slots) room(e *entry) bool {
 	return true
 }
 
-// stored notes that the row of e was committed, or its removal, by which the
-// number of rows of unknown names changed.
+// stored notes that the row of e was committed, or its removal; change is the change of
+// the number of rows of unknown names.
 func (s *slots) stored(e *entry, exists bool, change int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,24 +172,24 @@ func (s *slots) stored(e *entry, exists bool, change int) {
 		e.newcomer = false
 		s.newcomers--
 	case !exists && !e.newcomer && e.inFlight > 0 && !e.name.Shared():
-		// Those in flight may need a row again.
+		// The attempts in flight may need a row again.
 		e.newcomer = true
 		s.newcomers++
 	}
 }
 
-// claim is what the writer finds of a reservation that it is to settle.
+// claim is what the writer finds for a reservation that it must settle.
 type claim uint8
 
 const (
-	claimed claim = iota // or there is none to settle: go on
-	settled              // it was settled before, or is being
+	claimed claim = iota // or r is 0, and there is nothing to settle
+	settled              // it was settled before, or is being settled
 	foreign              // it is the reservation of another account
 )
 
 var errForeign = errors.New("the reservation is another account's")
 
-// look tells what claim would.
+// look returns what claim would return, and claims nothing.
 func (s *slots) look(r auth.Reservation, name auth.Name) claim {
 	if r == 0 {
 		return claimed // the usual login: it needs no slot, and so no lock
@@ -205,7 +205,7 @@ func (s *slots) look(r auth.Reservation, name auth.Name) claim {
 	return claimed
 }
 
-// claim makes the caller the one to settle r, until release or unclaim.
+// claim reserves the settlement of r for the caller, until release or unclaim.
 func (s *slots) claim(r auth.Reservation, name auth.Name) claim {
 	if found := s.look(r, name); found != claimed || r == 0 {
 		return found
@@ -220,7 +220,7 @@ func (s *slots) claim(r auth.Reservation, name auth.Name) claim {
 	return claimed
 }
 
-// unclaim leaves the slot taken.
+// unclaim ends a claim; the slot stays taken.
 func (s *slots) unclaim(r auth.Reservation) {
 	if r == 0 {
 		return

@@ -14,8 +14,8 @@ func newSlots(max int) *slots {
 
 func one(auth.Account) int { return 1 }
 
-// TestASlotThatComesFreeMeanwhileIsTaken: an attempt that settles while another
-// reserves is counted there though it has left; that must not refuse the other.
+// TestASlotThatComesFreeMeanwhileIsTaken: an attempt that settles during a reservation
+// of another is counted by it although it has ended; this must not refuse the other.
 func TestASlotThatComesFreeMeanwhileIsTaken(t *testing.T) {
 	s := newSlots(10)
 	const name auth.Name = "n@congthu.test"
@@ -42,8 +42,8 @@ func TestASlotThatComesFreeMeanwhileIsTaken(t *testing.T) {
 	s.release(second)
 }
 
-// TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed: it is neither in what
-// was read, nor in flight any more when somebody looks after that.
+// TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed: such a failure is neither
+// in the account that was read, nor in flight any more after that.
 func TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed(t *testing.T) {
 	s := newSlots(1)
 	const name auth.Name = "n@congthu.test"
@@ -58,16 +58,16 @@ func TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed(t *testing.T) {
 	}
 	_, _, err = s.reserve(t.Context(), name, limit, func(ctx context.Context, name auth.Name) (auth.Account, bool, error) {
 		a, exists, err := read(ctx, name)
-		failures = 1 // committed a moment too late
+		failures = 1 // committed after the read
 		s.release(first)
 		return a, exists, err
 	})
 	if !errors.Is(err, auth.ErrNoSlot) {
-		t.Fatalf("error %v, want ErrNoSlot: one wrong password was allowed, and judged", err)
+		t.Fatalf("error %v, want ErrNoSlot: one wrong password was allowed, and it was judged", err)
 	}
 }
 
-// TestNothingIsLeftOfAttemptsThatEnded: names come and go without number.
+// TestNothingIsLeftOfAttemptsThatEnded: the number of names over time has no limit.
 func TestNothingIsLeftOfAttemptsThatEnded(t *testing.T) {
 	s := newSlots(2)
 	unseen := func(_ context.Context, name auth.Name) (auth.Account, bool, error) {
@@ -91,7 +91,7 @@ func TestNothingIsLeftOfAttemptsThatEnded(t *testing.T) {
 			t.Errorf("error %v, want ErrNoSlot", err)
 		}
 		if _, _, err := s.reserve(t.Context(), "a@congthu.test", one, down); !errors.Is(err, errInjected) {
-			t.Errorf("error %v, want that of reading", err)
+			t.Errorf("error %v, want the error of the read", err)
 		}
 		holder := s.enter("a@congthu.test")
 		holder.turn <- struct{}{}

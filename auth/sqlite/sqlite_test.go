@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	children.Be()
-	flag.Set("rapid.checks", "5") // unless somebody asks for more: time is real here
+	flag.Set("rapid.checks", "5") // unless the flag asks for more: these tests run in real time
 	goleak.VerifyTestMain(m)
 }
 
@@ -61,7 +61,7 @@ func TestSQLiteKeepsTheContract(t *testing.T) {
 	storetest.Run(t, harness)
 }
 
-// options are ours for those of the contract.
+// options converts the options of the contract.
 func options(of storetest.Options) Options {
 	o := Options{MaxUnknown: of.MaxUnknown}
 	if of.Recorder != nil {
@@ -85,7 +85,7 @@ var harness = storetest.Harness{
 		if m == storetest.BeforeCommit {
 			store.writer.faults.Store(&faults{before: errInjected})
 		} else {
-			// Unless the database cannot be read either, the store finds out.
+			// As long as the database can be read, the store finds out.
 			store.writer.faults.Store(&faults{after: errInjected, connect: errInjected})
 		}
 		return func() { store.writer.faults.Store(nil) }

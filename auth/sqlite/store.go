@@ -16,29 +16,29 @@ import (
 	"congthu/auth"
 )
 
-// Options say where the database is and whom it tells how it fares.
+// Options are the options of [Open].
 type Options struct {
-	// Path is the database file. It is made when it is missing; its directory
+	// Path is the database file. It is made if it is missing; its directory
 	// is not. Required.
 	Path string
-	// MaxUnknown bounds the names that nobody ever logged in with.
+	// MaxUnknown is the largest number of names without a login.
 	// 0: [auth.DefaultMaxUnknown].
 	MaxUnknown int
-	// Recorder is told how long operations take; nil: nobody is.
+	// Recorder records how long operations take; nil: they are not recorded.
 	Recorder Recorder
 	// Log is for the operator; nil: discarded.
 	Log *slog.Logger
-	// Now is the clock by which operations are timed; nil: time.Now.
+	// Now is the clock that measures operations; nil: time.Now.
 	Now func() time.Time
 }
 
-// Recorder is told of the work of a store, for metrics. It must not block.
+// Recorder records the work of a store, for metrics. It must not block.
 type Recorder interface {
-	// ObserveStoreOp tells of one operation. A slot that is not free is no error.
+	// ObserveStoreOp records one operation. If no slot is free, err is nil.
 	ObserveStoreOp(op auth.StoreOp, took time.Duration, err error)
-	// Committed tells of one transaction and how many changes shared it.
+	// Committed records one transaction with this number of changes.
 	Committed(batch int, took time.Duration)
-	// Queued tells how many changes wait for the writer.
+	// Queued records the number of changes that wait for the writer.
 	Queued(depth int)
 }
 
@@ -50,8 +50,8 @@ type Store struct {
 	now      func() time.Time
 
 	lock    *lock
-	files   *files  // nil until they are open
-	anchor  *sql.DB // one connection that keeps them open
+	files   *files  // nil until the files are open
+	anchor  *sql.DB // a connection that keeps the files open; see keepOpen
 	readers *sql.DB
 	account *sql.Stmt // reads one account
 	cache   *cache
@@ -59,7 +59,7 @@ type Store struct {
 	writer  *writer
 
 	closing sync.Once
-	closed  error // of the first Close
+	closed  error // error of the first Close
 }
 
 var (
@@ -67,8 +67,8 @@ var (
 	_ auth.Importer = (*Store)(nil)
 )
 
-// Open opens the database, brings its schema up to date and checks that it is
-// sound. The error says what to do: see the Err variables.
+// Open opens the database, migrates its schema to the present version, and checks the
+// file for damage. The error says what to do: see the Err variables.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{path: o.Path, recorder: o.Recorder, log: o.Log, now: o.Now, cache: newCache()}
 	if s.recorder == nil {
@@ -104,7 +104,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.lock.remember(); err != nil {
 		return nil, err
 	}
-	if err := s.hold(ctx); err != nil {
+	if err := s.keepOpen(ctx); err != nil {
 		return nil, err
 	}
 	s.readers = connect(o.Path, true)
@@ -135,8 +135,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close waits for the changes under way and closes the database. Whatever
-// comes later gets [ErrClosed].
+// Close waits for the changes in progress and closes the database. Later calls get
+// [ErrClosed].
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		close(s.writer.quit)
@@ -146,7 +146,7 @@ func (s *Store) Close() error {
 	return s.closed
 }
 
-// release gives back what Open took, the lock last.
+// release closes what Open opened, the lock last.
 func (s *Store) release() error {
 	var errs []error
 	s.files.end()
@@ -179,9 +179,9 @@ func (s *Store) Reserve(ctx context.Context, name auth.Name, limit func(auth.Acc
 	return s.slots.reserve(ctx, name, limit, s.read)
 }
 
-// Update implements [auth.Store]. change never runs after Update has returned.
-// When ctx ends while the change is being committed the caller gets the error
-// of ctx and the change is made or not, wholly.
+// Update implements [auth.Store]. change never runs after Update has returned. If ctx
+// ends while the change is being committed, the caller gets the error of ctx, and the
+// change is either written completely or not at all.
 func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (_ auth.Account, err error) {
 	defer s.operated(auth.OpUpdate, s.now(), &err)
 	a, _, err := s.read(ctx, name)
@@ -194,8 +194,8 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	case foreign:
 		return a, errForeign
 	}
-	// Most settlements of accepted logins write nothing; they must not wait for
-	// the disk. The writer asks again, on the account as it is then.
+	// Most settlements of accepted logins write nothing; they must not wait for the
+	// disk. The writer runs the change again, on the account as it is then.
 	tried := a.Clone()
 	_, write, err := s.try(change, &tried)
 	if err != nil {
@@ -224,8 +224,8 @@ func (s *Store) UpdateBatch(ctx context.Context, names []auth.Name, change auth.
 	return s.writer.updateBatch(ctx, batch)
 }
 
-// removeStage removes the file in which a release before this one prepared an
-// import, and which it has left when it was killed: there are fingerprints in it.
+// removeStage removes the file in which an earlier release prepared an import, and which
+// it leaves behind if it is killed: the file contains fingerprints.
 func removeStage(path string) error {
 	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
 		if err := os.Remove(path + ".import" + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -243,16 +243,16 @@ func (s *Store) read(ctx context.Context, name auth.Name) (auth.Account, bool, e
 	if err := ctx.Err(); err != nil {
 		return auth.Account{}, false, err
 	}
-	// While the disk fails it must show, also to those whose accounts are in memory.
-	// This comes first: what is read after it is no older than it says.
+	// If the disk fails, readers must see it, even if their accounts are in memory. This
+	// comes first: then what is read after it is at least as new as current says.
 	current := s.writer.failed.Load() == nil && s.writer.sawOthers()
-	a, ok, moves := s.cache.get(name)
+	a, ok, version := s.cache.get(name)
 	if ok && current {
 		return a, true, nil
 	}
 	a, exists, err := s.readRow(ctx, name)
 	if err == nil {
-		s.cache.put(a, moves)
+		s.cache.put(a, version)
 	}
 	return a, exists, err
 }
@@ -289,7 +289,7 @@ func readAccount(ctx context.Context, stmt *sql.Stmt, name auth.Name) (a auth.Ac
 	return a, true, nil
 }
 
-// try runs change; a panic of it is an error of its caller only.
+// try runs change; a panic in it is an error of its caller only.
 func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -301,7 +301,7 @@ func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, w
 	return events, write, nil
 }
 
-// operated is deferred with the time at which an operation began.
+// operated records an operation; it is deferred, with the time at which the operation began.
 func (s *Store) operated(op auth.StoreOp, began time.Time, err *error) {
 	e := *err
 	if errors.Is(e, auth.ErrNoSlot) {

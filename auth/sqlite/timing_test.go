@@ -16,11 +16,12 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// TestUnknownNamesTakeAsLongAsAccounts: the time of an answer must not tell
-// whether an account exists. The mail server answers at once here, so that
-// nothing hides what the g does: a wrong password of an account is compared
-// with its previous one, and that of a name nobody knows with nothing, at the
-// same cost, and so is that of a name for which there is no room. Only medians of many tries say anything on a busy machine.
+// TestUnknownNamesTakeAsLongAsAccounts: the time of an answer must not show whether an
+// account exists. The mail server answers at once here, so that nothing hides the time
+// of the guard. A wrong password of an account is compared with its previous password.
+// For an unknown name, and for a name for which there is no room, the guard makes a
+// comparison of the same cost. Only medians of many tries are meaningful on a busy
+// machine.
 func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	testenv.NeedSoak(t)
 	const tries = 200
@@ -53,7 +54,7 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	for i := range tries {
 		attempt(fmt.Sprint("known", i), "Mat-khau-1", auth.JudgedRight)
 	}
-	for i := range tries { // until all fingerprints are there
+	for i := range tries { // until all fingerprints are stored
 		for {
 			a, err := g.Store.Account(ctx, auth.Name(fmt.Sprintf("known%d@example.vn", i)))
 			if err != nil {
@@ -80,7 +81,7 @@ func TestUnknownNamesTakeAsLongAsAccounts(t *testing.T) {
 	t.Logf("medians of %d: accounts %v, unknown names %v, names beyond the room %v", tries, k, u, b)
 	for _, other := range []time.Duration{u, b} {
 		if r := float64(k) / float64(other); r < 0.8 || r > 1.25 {
-			t.Errorf("the time tells them apart: accounts %v, unknown names %v, names beyond the room %v", k, u, b)
+			t.Errorf("the times differ: accounts %v, unknown names %v, names beyond the room %v", k, u, b)
 		}
 	}
 }

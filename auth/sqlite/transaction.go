@@ -18,25 +18,25 @@ import (
 type connection struct {
 	db    *sql.DB
 	conn  *sql.Conn
-	stmts []*sql.Stmt // all of the following
-	// head is that of the last commit.
+	stmts []*sql.Stmt // all statements below
+	// head is the head after the last commit.
 	head head
 
 	begin, commit, rollback        *sql.Stmt
 	account, write, remove, append *sql.Stmt
 	advance, probe, version        *sql.Stmt
-	// others is what version last said: it moves with the commits of others.
+	// others is the last result of version, which changes with commits of other connections.
 	others int64
 }
 
-// head is the end of the chain of events, and how many transactions there were.
+// head is the end of the chain of events, and the number of transactions so far.
 type head struct {
 	audit.Head
 	commits int64
 }
 
-// selectHead takes what is newer, should the one row of head have been set back:
-// the chain then goes on, and verification tells.
+// selectHead takes the newest event if the row of head was set back to an older one: the
+// chain then continues, and verification reports it.
 const selectHead = `SELECT
 	CASE WHEN e.seq > h.seq THEN e.seq ELSE h.seq END,
 	CASE WHEN e.seq > h.seq THEN e.hash ELSE h.hash END,
@@ -67,8 +67,8 @@ func newConnection(path string) (_ *connection, err error) {
 		{&c.remove, `DELETE FROM accounts WHERE name = ?`},
 		{&c.append, `INSERT INTO events (` + eventColumns + `) VALUES ` + places(eventColumns)},
 		{&c.advance, `UPDATE head SET seq = ?, hash = ?, commits = ?`},
-		// As much as a few changes take, so that one page that is left on a disk
-		// does not pass for room.
+		// As much as a few changes need, so that one free page on a full disk does not
+		// count as room.
 		{&c.probe, `REPLACE INTO probe VALUES (1, randomblob(32768))`},
 		{&c.version, `PRAGMA data_version`},
 	} {
@@ -84,7 +84,7 @@ func newConnection(path string) (_ *connection, err error) {
 	if err := c.version.QueryRowContext(ctx).Scan(&c.others); err != nil {
 		return nil, fmt.Errorf("read data_version: %w", err)
 	}
-	// SQLite opens a file that it may only read, and says so at the first write.
+	// SQLite also opens a read-only file, and reports an error only at the first write.
 	if err := run(c.begin); err != nil {
 		return nil, err
 	}
@@ -97,12 +97,12 @@ func newConnection(path string) (_ *connection, err error) {
 	return c, nil
 }
 
-// close ends a transaction that is left, which SQLite would not do as long as
-// there are statements.
+// close also ends an open transaction; SQLite would not, as long as there are
+// statements.
 func (c *connection) close() error {
 	var errs []error
 	if c.conn != nil {
-		c.conn.ExecContext(context.Background(), `ROLLBACK`) // an error: there is none
+		c.conn.ExecContext(context.Background(), `ROLLBACK`) // it fails if there is no transaction
 	}
 	for _, s := range c.stmts {
 		errs = append(errs, s.Close())
@@ -116,30 +116,30 @@ func (c *connection) close() error {
 // transaction is one transaction of many changes.
 type transaction struct {
 	*writer
-	next       head // the head after it
-	changes    int  // that are written
-	writes     bool // there is anything to commit
-	committing bool // its outcome is in doubt if it fails now
+	next       head // the head after the transaction
+	changes    int  // number of changes that are written
+	writes     bool // there is something to commit
+	committing bool // if it fails now, its outcome is in doubt
 	made       bool // set by settle
 
 	claims []auth.Reservation
 	rows   []row
-	// changed is what the accounts become, for the cache; nil: nothing to keep.
+	// changed holds the new accounts, for the cache; nil: do not cache.
 	changed map[auth.Name]*auth.Account
 }
 
-// row is a row that a transaction makes, alters or removes.
+// row is a row that a transaction inserts, updates or removes.
 type row struct {
 	*entry
-	exists  bool // afterwards
-	unknown int  // by which the number of unknown names changes
+	exists  bool // after the transaction
+	unknown int  // change of the number of unknown names
 }
 
 // make applies the changes and commits.
 func (t *transaction) make(batch []*request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			// A mistake in this package: it costs one batch, not the gateway.
+			// A bug in this package costs one batch, not the gateway.
 			t.log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("writer panicked: %s", auth.PanicText(p))
 		}
@@ -171,7 +171,7 @@ func (t *transaction) make(batch []*request) (err error) {
 	if err := t.wanted().before; err != nil {
 		return err
 	}
-	t.cache.hold(t.changed)
+	t.cache.beginCommit(t.changed)
 	t.committing = true
 	if err := run(t.conn.commit); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (t *transaction) make(batch []*request) (err error) {
 	if err := t.wanted().after; err != nil {
 		return err
 	}
-	// Nothing is confirmed that is in a file without a name.
+	// Confirm nothing that is in a file without a name.
 	if err := t.files.check(); err != nil {
 		return err
 	}
@@ -187,8 +187,8 @@ func (t *transaction) make(batch []*request) (err error) {
 	return nil
 }
 
-// apply makes one change. What is wrong with that change alone becomes its own
-// error; the error returned is everybody's.
+// apply makes one change. An error of that change alone is set in q; an error that is
+// returned fails the whole batch.
 func (t *transaction) apply(q *request) error {
 	if q.prune != nil {
 		return t.prune(q)
@@ -232,8 +232,8 @@ func (t *transaction) apply(q *request) error {
 	return nil
 }
 
-// write stores an account and its events. It either fails before anything is
-// written, which is a matter of this change (own), or spoils the transaction.
+// write stores an account and its events. It either fails before anything is written,
+// which is an error of this change (own), or spoils the transaction.
 func (t *transaction) write(before, after auth.Account, exists bool, events []auth.Event) (spoilt, own error) {
 	next, err := t.next.Append(events)
 	if err != nil {
@@ -272,8 +272,8 @@ func (t *transaction) write(before, after auth.Account, exists bool, events []au
 	return nil, nil
 }
 
-// unknown is 1 for a row that takes of the room for names that nobody ever logged
-// in with. A shared counter takes none.
+// unknown is 1 for a row that takes room among the names without a login, else 0. A
+// shared counter takes none.
 func unknown(exists bool, a auth.Account) int {
 	if exists && !a.Known() && !a.Name.Shared() {
 		return 1
@@ -281,12 +281,12 @@ func unknown(exists bool, a auth.Account) int {
 	return 0
 }
 
-// settle does what is to be done in memory when it is known whether the
-// transaction was made: only then are slots free again.
+// settle updates the memory when it is known whether the transaction was committed:
+// slots are free only then.
 func (t *transaction) settle(made bool) {
 	t.made = made
-	// Before any slot is free and any caller hears of it.
-	t.cache.settle(t.changed, made)
+	// Before any slot is free and any caller gets its result.
+	t.cache.endCommit(t.changed, made)
 	for _, r := range t.rows {
 		if made {
 			t.slots.stored(r.entry, r.exists, r.unknown)
@@ -302,15 +302,15 @@ func (t *transaction) settle(made bool) {
 	}
 }
 
-// run executes a statement. The writer's own statements end by themselves: no
-// caller's context interrupts what others share.
+// run executes a statement. The writer's statements have no caller's context: a caller
+// must not interrupt a transaction that it shares with others.
 func run(s *sql.Stmt, args ...any) error {
 	_, err := s.ExecContext(context.Background(), args...)
 	return err
 }
 
-// ofOneRow reports whether a statement failed for what it was given, which has
-// left nothing behind; everything else may fail the next statement too.
+// ofOneRow reports whether a statement failed because of its values, which leaves the
+// transaction as it was; every other error may also fail the next statement.
 func ofOneRow(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {

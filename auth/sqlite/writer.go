@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// maxBatch is how many changes share one transaction, and so one fsync.
+	// maxBatch is the largest number of changes in one transaction, and so in one fsync.
 	maxBatch = 64
-	// maxQueue is how many changes wait for the writer; further callers wait
+	// maxQueue is the number of changes that wait for the writer; further callers wait
 	// before the queue.
 	maxQueue = 1024
 )
 
-// writer is the one goroutine that writes. It takes all changes that have
-// queued while the disk was busy with the last transaction, and makes them in
-// the next: the more callers, the fewer fsyncs each costs. Every caller waits
-// for its own result.
+// writer is the one goroutine that writes. It takes all changes that have queued while
+// the disk was busy with the last transaction, and makes them in the next one: the more
+// callers there are, the fewer fsyncs each of them costs. Every caller waits for its own
+// result.
 //
-// Nothing in memory is believed after a transaction that failed: the
-// connection is closed, and the next one reads the head of the chain again.
-// The head counts transactions, which tells whether one in doubt was made.
+// After a transaction that failed nothing in memory is trusted: the connection is
+// closed, and the next one reads the head of the chain again. The head counts
+// transactions, which shows whether one in doubt was committed.
 type writer struct {
 	path     string
 	files    *files
@@ -38,27 +38,27 @@ type writer struct {
 	faults   atomic.Pointer[faults]
 
 	queue   chan *request
-	batches chan []*request // each a transaction of its own
+	batches chan []*request // each becomes a transaction of its own
 	quit    chan struct{}   // closed by Close
 	stopped chan struct{}   // closed when run has returned
 
-	// failed is why the last transaction failed; nil after one that did not.
+	// failed is the error of the last transaction; nil if it succeeded.
 	failed atomic.Pointer[error]
 
-	// look asks run to look for changes by others; looked is when it last did, in
-	// nanoseconds since began.
+	// look asks run to check for changes by other programs; looked is the time of the
+	// last check, in nanoseconds since began.
 	look   chan struct{}
 	began  time.Time
 	looked atomic.Int64
 
 	// Only run uses these.
 	conn  *connection  // nil after a failure
-	doubt *transaction // a commit with an unknown outcome; else nil
-	blind bool         // others could not be looked for, and the log was told
+	doubt *transaction // a transaction whose commit has an unknown outcome; else nil
+	blind bool         // changes by others cannot be checked for, and this is in the log
 }
 
-// faults are errors that tests want around a commit: before makes it fail,
-// after makes its outcome unknown, connect makes that last.
+// faults are errors that tests inject around a commit: before makes the commit fail,
+// after makes its outcome unknown, connect makes the doubt last.
 type faults struct {
 	before, after, connect error
 }
@@ -70,26 +70,26 @@ func (w *writer) wanted() faults {
 	return faults{}
 }
 
-// request is a change on its way to the writer.
+// request is a change for the writer.
 type request struct {
 	name        auth.Name
 	reservation auth.Reservation
 	change      auth.Change
-	probe       bool      // no change: find out whether a commit is possible
+	probe       bool      // no change: test whether a commit is possible
 	prune       *pruning  // instead of name, reservation and change
-	agree       *agreeing // likewise
+	agree       *agreeing // instead of name, reservation and change
 
 	state   atomic.Int32
-	applied chan struct{} // closed when change will not run again
-	done    chan struct{} // closed when the result is there
+	applied chan struct{} // closed when change cannot run any more
+	done    chan struct{} // closed when the result is set
 
 	// The result. The writer sets these and closes done.
 	account auth.Account
 	err     error
 }
 
-// The states of a request. Whoever moves it away from waiting decides what
-// becomes of it.
+// The states of a request. The goroutine that moves it away from waiting decides its
+// result.
 const (
 	waiting   = iota
 	running   // the writer has it
@@ -104,7 +104,7 @@ func newWriter(s *Store) *writer {
 	}
 }
 
-// isClosed is also true of the writer that Open has not made yet.
+// isClosed is also true for nil, the writer before Open has made it.
 func (w *writer) isClosed() bool {
 	if w == nil {
 		return true
@@ -117,7 +117,7 @@ func (w *writer) isClosed() bool {
 	}
 }
 
-// update hands a change to the writer and waits for what becomes of it.
+// update passes a change to the writer and waits for its result.
 func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
 	if err := w.files.problem(); err != nil {
 		return auth.Account{}, err
@@ -139,8 +139,8 @@ func (w *writer) update(ctx context.Context, q *request) (auth.Account, error) {
 	return w.await(ctx, q)
 }
 
-// updateBatch hands changes to the writer that are to be one transaction, and
-// waits for what becomes of each; the error is that of the first that has one.
+// updateBatch passes changes to the writer as one transaction and waits for the result
+// of each; it returns the first error among them.
 func (w *writer) updateBatch(ctx context.Context, batch []*request) error {
 	if err := w.files.problem(); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (w *writer) updateBatch(ctx context.Context, batch []*request) error {
 	return first
 }
 
-// await waits for what becomes of a request that the writer has.
+// await waits for the result of a request that was passed to the writer.
 func (w *writer) await(ctx context.Context, q *request) (auth.Account, error) {
 	select {
 	case <-q.done:
@@ -172,8 +172,8 @@ func (w *writer) await(ctx context.Context, q *request) (auth.Account, error) {
 		if q.state.CompareAndSwap(waiting, abandoned) {
 			return auth.Account{}, ctx.Err()
 		}
-		// The change may be running, and its caller's variables are its own
-		// again only when it has ended. The disk need not be waited for.
+		// The change may be running and use its caller's variables, so wait until it has
+		// ended. It is not necessary to wait for the disk.
 		<-q.applied
 		select {
 		case <-q.done:
@@ -189,7 +189,7 @@ func (w *writer) await(ctx context.Context, q *request) (auth.Account, error) {
 	return q.account, q.err
 }
 
-// finish gives a request its result: its own error, or that of the batch.
+// finish sets the result of a request: its own error, or that of the batch.
 func (q *request) finish(err error) {
 	if q.err == nil {
 		q.err = err
@@ -198,7 +198,7 @@ func (q *request) finish(err error) {
 	close(q.done)
 }
 
-// ran tells that change will not run again. Only the writer calls it.
+// ran notes that change will not run again. Only the writer calls it.
 func (q *request) ran() {
 	select {
 	case <-q.applied:
@@ -207,7 +207,7 @@ func (q *request) ran() {
 	}
 }
 
-// run makes transactions until Close, and then those for what is queued.
+// run makes transactions until Close, and then writes what is queued.
 func (w *writer) run() {
 	defer close(w.stopped)
 	defer w.disconnect()
@@ -228,30 +228,30 @@ func (w *writer) run() {
 	}
 }
 
-// othersSeenWithin is how long a change that another program has made to the file
-// may be missed. None should: but people have a database shell.
+// othersSeenWithin is the longest time for which a change by another program may go
+// unnoticed. No program should write to the file, but people use database shells.
 const othersSeenWithin = time.Second
 
-// sawOthers reports whether changes by others, of some time ago, are known to the
-// cache; if not it has them looked for.
+// sawOthers reports whether the last check for changes by other programs is recent
+// enough; if not, it asks run for another.
 func (w *writer) sawOthers() bool {
 	if at := w.looked.Load(); at != 0 && time.Since(w.began)-time.Duration(at) < othersSeenWithin {
 		return true
 	}
 	select {
 	case w.look <- struct{}{}:
-	default: // it will
+	default: // already asked
 	}
 	return false
 }
 
-// lookForOthers empties the cache when another program has written to the file.
+// lookForOthers empties the cache if another program has written to the file.
 func (w *writer) lookForOthers() {
 	at := time.Since(w.began)
 	if w.conn == nil || w.doubt != nil {
-		return // after a failure nothing is read from memory until the next transaction
+		return // after a failure nothing is read from memory until the next transaction succeeds
 	}
-	var version int64 // moves with the commits of others, not with those of this connection
+	var version int64 // changes with commits of other connections, not of this one
 	if err := w.conn.version.QueryRow().Scan(&version); err != nil {
 		if !w.blind {
 			w.blind = true
@@ -268,7 +268,7 @@ func (w *writer) lookForOthers() {
 	w.looked.Store(int64(at))
 }
 
-// drain returns first and what else is queued, as much as goes into a batch.
+// drain returns first and the requests that are queued, up to a full batch.
 func (w *writer) drain(first *request) []*request {
 	batch := []*request{first}
 	for len(batch) < maxBatch {
@@ -282,7 +282,7 @@ func (w *writer) drain(first *request) []*request {
 	return batch
 }
 
-// process makes one transaction of a batch and tells every caller.
+// process makes one transaction of a batch and returns the result to every caller.
 func (w *writer) process(batch []*request) {
 	began := w.now()
 	w.recorder.Queued(len(batch) + len(w.queue))
@@ -318,7 +318,7 @@ func (w *writer) process(batch []*request) {
 		}
 		err = fmt.Errorf("write: %w", explain(w.path, err))
 		if w.failed.Swap(&err) == nil {
-			// Once, not for every batch until it is mended.
+			// Log it once, not for every batch.
 			w.log.Error("the database cannot be written", "file", w.path, "err", err)
 		}
 	}
@@ -329,14 +329,14 @@ func (w *writer) process(batch []*request) {
 	}
 }
 
-// connect makes sure that there is a connection; with a new one it finds out
-// what became of a transaction in doubt.
+// connect makes sure that there is a connection; a new one shows whether a transaction
+// in doubt was committed.
 func (w *writer) connect() error {
 	if w.conn != nil {
 		return nil
 	}
 	if err := w.files.check(); err != nil {
-		return err // a new connection could be to another file
+		return err // a new connection might open another file
 	}
 	if err := w.wanted().connect; err != nil {
 		return err
@@ -346,7 +346,7 @@ func (w *writer) connect() error {
 		return err
 	}
 	w.conn = conn
-	w.cache.empty() // what others have written meanwhile the new connection cannot tell
+	w.cache.empty() // a new connection cannot see what others have written before it
 	if t := w.doubt; t != nil {
 		w.doubt = nil
 		t.settle(conn.head.commits == t.next.commits)
@@ -355,7 +355,7 @@ func (w *writer) connect() error {
 	return nil
 }
 
-// disconnect closes the connection, and with it any transaction.
+// disconnect closes the connection, which ends any transaction.
 func (w *writer) disconnect() {
 	if w.conn == nil {
 		return

@@ -26,7 +26,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	wg.Go(func() {
 		_, err := s.Update(ctx, "n@congthu.test", 0, func(a *auth.Account) ([]auth.Event, bool) { close(tried); return fail(a) })
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("before a full queue: %v, want context.Canceled", err)
+			t.Errorf("at a full queue: %v, want context.Canceled", err)
 		}
 	})
 	<-tried
@@ -38,14 +38,14 @@ func TestTheQueueIsBounded(t *testing.T) {
 	}
 }
 
-func TestACommitInDoubtIsFoundOutAbout(t *testing.T) {
+func TestTheOutcomeOfACommitInDoubtIsFound(t *testing.T) {
 	s := open(t, Options{})
 	_, r, err := s.Reserve(t.Context(), "n@congthu.test", func(auth.Account) int { return 1 })
 	if err != nil {
 		t.Fatal(err)
 	}
-	// COMMIT reports an error although it was made: the store looks, and tells
-	// the caller the truth.
+	// COMMIT reports an error although the transaction was committed: the store checks,
+	// and the caller gets the true result.
 	s.writer.faults.Store(&faults{after: errInjected})
 	a, err := s.Update(t.Context(), "n@congthu.test", r, fail)
 	if err != nil || a.Failures != 1 {
@@ -63,8 +63,8 @@ func TestACommitInDoubtIsFoundOutAbout(t *testing.T) {
 	}
 }
 
-// TestASlotInDoubtStaysTaken: as long as nobody knows whether the failure was
-// written, nobody may guess in its place.
+// TestASlotInDoubtStaysTaken: as long as it is not known whether the failure was
+// written, no other guess may use its slot.
 func TestASlotInDoubtStaysTaken(t *testing.T) {
 	s := open(t, Options{})
 	one := func(auth.Account) int { return 1 }
@@ -87,6 +87,6 @@ func TestASlotInDoubtStaysTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a, _, err := s.Reserve(t.Context(), "n@congthu.test", one); err != nil || a.Failures != 1 {
-		t.Errorf("with the doubt gone: %d failures, error %v", a.Failures, err)
+		t.Errorf("after the doubt: %d failures, error %v", a.Failures, err)
 	}
 }
