@@ -44,8 +44,8 @@ with your name and the reason you give.`,
 	return cmd
 }
 
-// accounts are the commands on accounts; they share where the gateway is and
-// how the answer is printed.
+// accounts holds what all account commands share: the address of the gateway and the
+// output format.
 type accounts struct {
 	at     connection
 	output output
@@ -86,7 +86,7 @@ of the address does, aliases too.`,
 	}
 }
 
-// act is a command that changes an account.
+// act returns a command that changes an account.
 func (a *accounts) act(verb, short, long, example string) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
@@ -139,7 +139,7 @@ func (a *accounts) grace() *cobra.Command {
 	return cmd
 }
 
-// reasonFlag adds --reason; when says when it is required.
+// reasonFlag adds --reason; when says in which cases it is required.
 func reasonFlag(cmd *cobra.Command, reason *string, when string) {
 	cmd.Flags().StringVar(reason, "reason", "", "`TEXT` that says why, for the audit log; "+when)
 	must(cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions))
@@ -156,7 +156,7 @@ func checkReason(cmd *cobra.Command, names []string, reason, example, more strin
 	return usage(cmd, "say why, since an auditor will read it:\n  %s --reason %s", strings.Join(words, " "), inReasons(example))
 }
 
-// addresses wants one address at least.
+// addresses requires at least one address.
 func addresses(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return usage(cmd, "say which account: %s an@example.org", cmd.CommandPath())
@@ -167,8 +167,8 @@ func addresses(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// each does something for each name, goes on after a failure, and fails in the
-// end when one did.
+// each runs do for every name. It continues after a failure, and fails at the end if
+// one of the names failed.
 func (a *accounts) each(cmd *cobra.Command, names []string, do func(context.Context, *client, string) error) error {
 	c, err := a.at.client()
 	if err != nil {
@@ -188,13 +188,13 @@ func (a *accounts) each(cmd *cobra.Command, names []string, do func(context.Cont
 		case errors.As(err, &r):
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", clean(name), err))
 		default:
-			return err // the gateway itself: the next name would fare no better
+			return err // the gateway itself failed: the next name would fail as well
 		}
 	}
 	return failed
 }
 
-// post does one act and says how the account is now.
+// post performs one act and prints the new state of the account.
 func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name, verb string, body any) error {
 	var account admin.Account
 	answer, err := c.post(ctx, accountPath(name)+"/"+verb, body, &account)
@@ -222,8 +222,8 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 
 func accountPath(name string) string { return "/accounts/" + url.PathEscape(name) }
 
-// printAnswer says first what somebody on the telephone needs: why, what to do,
-// what to say.
+// printAnswer prints first what support staff need during a telephone call: the reason,
+// the action to take, and what to tell the user.
 func (c *client) printAnswer(w io.Writer, a admin.Account) {
 	for i, why := range a.Why {
 		lead := tr("also")
@@ -238,7 +238,7 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 		if source := why.AllowSource; source != "" {
 			rows = append(rows, []string{"", trf("or, for an office of yours there: congthu source allow %s --hours 4%s --reason \"...\"", quote(source), c.flags)})
 		}
-		// That all is well otherwise is no second answer to the user.
+		// After another answer, "all is well" would be a second answer to the user.
 		well := i > 0 && i == len(a.Why)-1 && why.Outcome == auth.Accepted.String()
 		if tell := either(why.TellEN, why.TellVI); tell != "" && !well {
 			rows = append(rows, []string{tr("Tell:"), tell})
@@ -250,7 +250,7 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 	}
 }
 
-// fix is the command that ends what an outcome stands for.
+// fix returns the command that ends the cause of an outcome.
 func (c *client) fix(a admin.Account, outcome string) string {
 	for _, other := range a.OtherNames {
 		if outcome == auth.Locked.String() && a.Locked == nil && other.Locked != nil || outcome == auth.Revoked.String() && a.Revoked == nil && other.Revoked != nil {
@@ -280,7 +280,7 @@ func (c *client) command(verb, address, more string) string {
 	return fmt.Sprintf(`congthu account %s %s%s%s --reason "..."`, verb, quote(address), more, c.flags)
 }
 
-// printDetails prints what is remembered of an account.
+// printDetails prints the stored facts of an account.
 func (c *client) printDetails(w io.Writer, a admin.Account) {
 	rows := [][]string{{tr("state"), stateInWords(a.State)}, {tr("wrong passwords"), strconv.Itoa(a.Failures)}, {tr("sessions"), sessionsHere(a)}}
 	if a.Unit != "" {
@@ -294,7 +294,7 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 	if l := a.Locked; l != nil {
 		reason, at := orDash(reasonInWords(l.Reason, l.By, c.zone)), when(l.At, c.zone)
 		locked := trf("%s by %s (%s): %s", at, actor(l.By), tr(l.Cause), reason)
-		if actor(l.By) != l.By && l.By != auth.ByGateway { // it says already what he is
+		if actor(l.By) != l.By && l.By != auth.ByGateway { // the name in the other language already contains the role
 			locked = trf("%s by %s: %s", at, actor(l.By), reason)
 		}
 		rows = append(rows, []string{tr("locked"), locked})
@@ -338,7 +338,7 @@ func (c *client) printDetails(w io.Writer, a admin.Account) {
 	}
 }
 
-// eventRows are events as rows of a table, with a heading.
+// eventRows returns events as the rows of a table, with a heading.
 func (c *client) eventRows(events []admin.Event, account bool) [][]string {
 	rows := [][]string{heading("SEQ", "AT", "KIND", "ACCOUNT", "BY", "FROM", "WHAT")}
 	for _, e := range events {
@@ -352,7 +352,7 @@ func (c *client) eventRows(events []admin.Event, account bool) [][]string {
 	return rows
 }
 
-// stateWords are the states as --state has them.
+// stateWords returns the states as --state accepts them.
 func stateWords() (words []string) {
 	for _, s := range auth.States() {
 		words = append(words, s.String())
@@ -360,7 +360,7 @@ func stateWords() (words []string) {
 	return words
 }
 
-// stateUsage is the help of --state.
+// stateUsage is the help text of --state.
 var stateUsage = "only accounts in this `STATE`: " + strings.Join(stateWords(), ", ")
 
 func (a *accounts) list() *cobra.Command {
@@ -414,10 +414,10 @@ the wrong place. Pass them on to nobody who need not see them.`,
 	return cmd
 }
 
-// pageSize is the most that the gateway gives at once.
+// pageSize is the largest number of accounts that the gateway returns in one answer.
 const pageSize = 1000
 
-// printList collects pages until there are enough or no more.
+// printList fetches pages until it has enough accounts or there are no more.
 func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains string, limit int) error {
 	found, more, err := c.accounts(cmd.Context(), state, contains, limit)
 	if err != nil {
@@ -454,7 +454,7 @@ func (a *accounts) printList(cmd *cobra.Command, c *client, state, contains stri
 	return nil
 }
 
-// printUnknown lists names that are no accounts, under a heading of their own.
+// printUnknown lists names that are not accounts, under a separate heading.
 func (a *accounts) printUnknown(cmd *cobra.Command, c *client, locked bool, contains string, limit int) error {
 	query := url.Values{}
 	if contains != "" {
@@ -503,8 +503,8 @@ They are no accounts and may be mistyped passwords: keep them to yourself.
 	return nil
 }
 
-// accounts asks for accounts, page after page; limit 0 is all. more is not
-// empty when there are more than that.
+// accounts fetches accounts page by page, up to limit; 0 means all. more is not empty
+// when further accounts exist.
 func (c *client) accounts(ctx context.Context, state, contains string, limit int) (found []json.RawMessage, more string, err error) {
 	query := url.Values{}
 	if state != "" {
@@ -516,7 +516,7 @@ func (c *client) accounts(ctx context.Context, state, contains string, limit int
 	return c.pages(ctx, "/accounts", "accounts", query, limit)
 }
 
-// printPages prints what pages have found as one list.
+// printPages prints the contents of several pages as one list.
 func printPages(w io.Writer, field string, found []json.RawMessage, more string) error {
 	if found == nil {
 		found = []json.RawMessage{}
@@ -532,8 +532,8 @@ func printPages(w io.Writer, field string, found []json.RawMessage, more string)
 	return printJSON(w, encoded)
 }
 
-// pages asks for what is in a field of one list, page after page; limit 0 is all.
-// more is not empty when there are more than that.
+// pages fetches one field of a list page by page, up to limit entries; 0 means all.
+// more is not empty when further entries exist.
 func (c *client) pages(ctx context.Context, path, field string, query url.Values, limit int) (found []json.RawMessage, more string, err error) {
 	for {
 		size := pageSize
@@ -568,7 +568,8 @@ func (c *client) pages(ctx context.Context, path, field string, query url.Values
 	}
 }
 
-// hurried is the time for a completion: whoever pressed a key waits.
+// hurried returns a context with a short time limit for a completion: the user has
+// pressed a key and waits.
 func hurried(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 	ctx := cmd.Context()
 	if ctx == nil {
@@ -577,7 +578,7 @@ func hurried(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, 2*time.Second)
 }
 
-// complete offers the names of accounts to a shell.
+// complete offers account names for shell completion.
 func (a *accounts) complete(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	c, err := a.at.client()
 	if err != nil {

@@ -41,7 +41,7 @@ type audit struct {
 	output output
 }
 
-// kindWords are the kinds of events as --kind has them.
+// kindWords returns the kinds of events as --kind accepts them.
 func kindWords() (words []string) {
 	for _, k := range auth.EventKinds() {
 		words = append(words, string(k))
@@ -49,7 +49,7 @@ func kindWords() (words []string) {
 	return words
 }
 
-// kindsUsage is the help of --kind.
+// kindsUsage is the help text of --kind.
 var kindsUsage = "only events of these `KINDS`, joined by commas: " + strings.Join(kindWords(), ", ")
 
 func (a *audit) list() *cobra.Command {
@@ -132,9 +132,9 @@ func (a *audit) list() *cobra.Command {
 	return cmd
 }
 
-// events asks for the newest events before one, page after page until there are
-// enough: a page of one source may be short and have a next one. The answer is what
-// the gateway said, or what it would have said of all pages together.
+// events fetches the newest events before a given one, page by page until it has
+// enough: a page of one source can be short although another page follows. answer is
+// the gateway's answer, or the answer that it would give if all pages were one.
 func (c *client) events(ctx context.Context, query url.Values, before int64, limit int) (all admin.EventList, answer []byte, err error) {
 	all.Events = make([]admin.Event, 0)
 	for pages := 1; ; pages++ {
@@ -202,10 +202,10 @@ Fails (exit code 1) when the log was changed.`,
 	return cmd
 }
 
-// errBroken is an audit log that was changed.
+// errBroken reports an audit log that was changed from outside.
 var errBroken = sentence("the audit log was changed from outside: keep a copy of the store as it is, and find out who could write to it")
 
-// errTooLate is a head that was noted too long ago.
+// errTooLate reports a head that was noted too long ago.
 var errTooLate = sentence("the noted head is older than the audit log, which is whole: note a newer one, and more often than audit.keep_days")
 
 func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
@@ -265,8 +265,8 @@ func (a *audit) runVerify(cmd *cobra.Command, c *client, noted []string) error {
 	return nil
 }
 
-// isNoted reports whether the event that was noted is still the same, or is gone
-// because of its age.
+// isNoted reports whether the noted event is unchanged (same), or was deleted because
+// of its age (gone).
 func (c *client) isNoted(ctx context.Context, r admin.ChainReport, noted []string) (same, gone bool, err error) {
 	seq, err := strconv.ParseInt(noted[1], 10, 64)
 	if err != nil {
@@ -308,9 +308,9 @@ func (c *client) printReport(w io.Writer, r admin.ChainReport) {
 	}
 }
 
-// progress shows that something goes on, until the returned function is called:
-// on a terminal a bar that moves with the time taken, elsewhere one line. How
-// far the gateway has come it does not say.
+// progress shows that work goes on until the returned function is called: a moving bar
+// on a terminal, one line elsewhere. It cannot show how much is done, because the
+// gateway does not report it.
 func progress(w io.Writer, what string) (done func()) {
 	what = tr(what)
 	file, ok := w.(*os.File)
@@ -337,7 +337,7 @@ func progress(w io.Writer, what string) (done func()) {
 	return func() { close(stop); <-stopped }
 }
 
-// bar is a block that goes to and fro.
+// bar draws a block that moves back and forth.
 func bar(i int) string {
 	const width, block = 24, 6
 	at := i % (2 * (width - block))

@@ -21,19 +21,19 @@ import (
 	"congthu/gateway/demo"
 )
 
-// What support staff read when somebody calls, of a gateway that runs with a mail server
-// behind it: one file for each call in testdata/calls, with what was typed and what was
-// on the screen. Times, ports and numbers of events are replaced by words.
+// What support staff read while a user calls, from a running gateway with a mail server
+// behind it. Each call has one file in testdata/calls, with the commands and their
+// output. Words replace times, ports and numbers of events.
 
-// desk is a gateway, a mail server and somebody who answers the telephone.
+// desk is a gateway, a mail server and a member of support staff on the telephone.
 type desk struct {
 	*process
-	imap string // where the gateway takes logins
-	// transcript is what was on the screen.
+	imap string // the gateway's address for logins
+	// transcript is the text on the screen.
 	transcript bytes.Buffer
 }
 
-// call plays a call for support staff of each language.
+// call plays a call in each language of the support staff.
 func call(t *testing.T, play func(t *testing.T)) {
 	for language, locale := range map[string]string{"en": "C.UTF-8", "vi": "vi_VN.UTF-8"} {
 		t.Run(language, func(t *testing.T) {
@@ -46,7 +46,8 @@ func call(t *testing.T, play func(t *testing.T)) {
 
 const deskPassword = "Mat-khau-1"
 
-// newDesk runs a gateway. accounts are there before; up is whether the mail server is.
+// newDesk runs a gateway. accounts exist before the start; up says whether the mail
+// server runs.
 func newDesk(t *testing.T, up bool, accounts ...func(*auth.Account, time.Time)) *desk {
 	t.Helper()
 	upstream := "127.0.0.1:1"
@@ -89,7 +90,7 @@ store: { last_login_window: 0s }
 	return d
 }
 
-// deskServer runs a mail server of which any account has the same password.
+// deskServer runs a mail server at which all accounts have the same password.
 func deskServer(t *testing.T) (address string) {
 	t.Helper()
 	imap, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,7 +117,7 @@ func deskServer(t *testing.T) (address string) {
 	return imap.Addr().String()
 }
 
-// person is an account that was used yesterday.
+// person is an account that logged in yesterday.
 func person(local string, more ...func(*auth.Account, time.Time)) func(*auth.Account, time.Time) {
 	return func(a *auth.Account, now time.Time) {
 		a.Name = auth.Name(local + "@example.vn")
@@ -170,7 +171,7 @@ func (d *desk) wrong(program, local, password string) {
 	}
 }
 
-// types is what support staff type, and what they read.
+// types runs a command of support staff and records its output.
 func (d *desk) types(code int, args ...string) {
 	d.t.Helper()
 	var out, err bytes.Buffer
@@ -190,7 +191,7 @@ func (d *desk) types(code int, args ...string) {
 	fmt.Fprintf(&d.transcript, "= %d\n\n", got)
 }
 
-// changing is what differs from run to run.
+// changing matches what differs from run to run.
 var changing = []struct {
 	pattern *regexp.Regexp
 	word    string
@@ -214,7 +215,7 @@ var changing = []struct {
 	{regexp.MustCompile(`(?m)^  \d+  LÚC`), "  N  LÚC"},
 }
 
-// screen compares what was on the screen with a file.
+// screen compares the text on the screen with a file.
 func (d *desk) screen(name string) {
 	d.t.Helper()
 	got := d.transcript.String()
@@ -240,8 +241,9 @@ func (d *desk) screen(name string) {
 	}
 }
 
-// 1 and 2. Somebody has entered wrong passwords; unlocked, a telephone locks it again.
-func TestACallFromSomebodyWhoIsLockedAndLockedAgainByATelephone(t *testing.T) {
+// 1 and 2. A user has entered wrong passwords; after the unlock, a telephone locks the
+// account again.
+func TestACallFromAUserWhoIsLockedAndLockedAgainByATelephone(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an"))
 		for i := range 6 {
@@ -254,7 +256,7 @@ func TestACallFromSomebodyWhoIsLockedAndLockedAgainByATelephone(t *testing.T) {
 		for range 6 {
 			d.wrong("K-9 Mail", "nguyenvan.an", "mat-khau-cu")
 		}
-		d.wrong("K-9 Mail", "nguyenvan.an", "mat-khau-cu") // it does not stop
+		d.wrong("K-9 Mail", "nguyenvan.an", "mat-khau-cu") // it keeps trying
 		d.types(0, "account", "show", "nguyenvan.an")
 		d.types(0, "account", "unlock", "nguyenvan.an", "--reason", "the telephone is switched off now")
 		d.types(0, "account", "show", "nguyenvan.an")
@@ -262,8 +264,8 @@ func TestACallFromSomebodyWhoIsLockedAndLockedAgainByATelephone(t *testing.T) {
 	})
 }
 
-// 3. The password has run out.
-func TestACallFromSomebodyWhosePasswordHasRunOut(t *testing.T) {
+// 3. The password has expired.
+func TestACallFromAUserWhosePasswordHasRunOut(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an", func(a *auth.Account, now time.Time) { a.Password.Since = auth.AddMonths(now, -4) }))
 		d.types(0, "account", "show", "nguyenvan.an")
@@ -274,8 +276,8 @@ func TestACallFromSomebodyWhosePasswordHasRunOut(t *testing.T) {
 	})
 }
 
-// 4. It runs out soon.
-func TestACallFromSomebodyWhosePasswordRunsOutSoon(t *testing.T) {
+// 4. The password will expire soon.
+func TestACallFromAUserWhosePasswordRunsOutSoon(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an", func(a *auth.Account, now time.Time) { a.Password.Since = auth.AddMonths(now, -3).AddDate(0, 0, 4) }))
 		d.types(0, "account", "show", "nguyenvan.an")
@@ -284,7 +286,7 @@ func TestACallFromSomebodyWhosePasswordRunsOutSoon(t *testing.T) {
 }
 
 // 5. The account was revoked.
-func TestACallFromSomebodyWhoseAccountIsRevoked(t *testing.T) {
+func TestACallFromAUserWhoseAccountIsRevoked(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an", func(a *auth.Account, now time.Time) {
 			a.LastLogin = auth.AddMonths(now, -14)
@@ -298,8 +300,8 @@ func TestACallFromSomebodyWhoseAccountIsRevoked(t *testing.T) {
 	})
 }
 
-// 6. A newcomer, whose mailbox was imported.
-func TestACallFromSomebodyWhoHasNeverLoggedIn(t *testing.T) {
+// 6. A new user, whose mailbox was imported.
+func TestACallFromAUserWhoHasNeverLoggedIn(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true)
 		list := d.path("list.csv")
@@ -333,7 +335,7 @@ func TestACallWithAMisspeltAddress(t *testing.T) {
 	})
 }
 
-// 8. An office behind one address is refused.
+// 8. The source of an office is refused.
 func TestACallFromAnOfficeThatIsThrottled(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an"))
@@ -359,7 +361,7 @@ func TestACallWhileTheMailServerIsDown(t *testing.T) {
 	})
 }
 
-// 9, the other one. The gateway has lost its store, or has ended.
+// 9, second case. The gateway has lost its store, or has ended.
 func TestACallWhileTheGatewayHasAFault(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an"))
@@ -376,7 +378,7 @@ func TestACallWhileTheGatewayHasAFault(t *testing.T) {
 }
 
 // 10. A telephone was stolen.
-func TestACallFromSomebodyWhoseTelephoneWasStolen(t *testing.T) {
+func TestACallFromAUserWhoseTelephoneWasStolen(t *testing.T) {
 	call(t, func(t *testing.T) {
 		d := newDesk(t, true, person("nguyenvan.an"))
 		conn, answer := d.logIn("K-9 Mail", "nguyenvan.an", deskPassword)

@@ -11,7 +11,7 @@ import (
 	"congthu/gateway/admin"
 )
 
-// unlock unlocks accounts that are named, or all that one cause has locked.
+// unlock unlocks the named accounts, or all accounts that one cause has locked.
 func (a *accounts) unlock() *cobra.Command {
 	const example = `"called 0912345678, identity checked"`
 	cmd := a.act("unlock", "End a lock and forget the wrong passwords",
@@ -117,7 +117,7 @@ func (a *accounts) unlockCause(cmd *cobra.Command, cause, reason string, dryRun 
 	return nil
 }
 
-// causes lists what has locked accounts.
+// causes lists the causes of locks.
 func (a *accounts) causes() *cobra.Command {
 	return &cobra.Command{
 		Use:   "causes",
@@ -180,7 +180,7 @@ names it has locked that nobody ever logged in with.`,
 	}
 }
 
-// some writes the first of a few words, and how many more there are.
+// some joins the first few words and adds the number of the others.
 func some(words []string) string {
 	switch {
 	case len(words) == 0:
@@ -191,7 +191,7 @@ func some(words []string) string {
 	return trf("%s, %s and %d more", words[0], words[1], len(words)-2)
 }
 
-// completeCauses offers the causes to a shell.
+// completeCauses offers causes for shell completion.
 func (a *accounts) completeCauses(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	c, err := a.at.client()
 	if err != nil {

@@ -86,12 +86,12 @@ server, since whether a reply counts as a wrong password decides who is locked.`
 	return cmd
 }
 
-// check prints what it finds, one line each.
+// check prints its findings, one line each.
 type check struct {
 	out    io.Writer
 	config *config.Config
 	failed bool
-	// away are the servers that cannot be used, at which no password is tried.
+	// away holds the servers that cannot be used; check tries no password there.
 	away map[auth.Protocol]bool
 	// silence replaces the constant in tests.
 	silence time.Duration
@@ -102,8 +102,8 @@ func (k *check) say(result, what, found string) {
 	fmt.Fprintf(k.out, "%-8s %-14s %s\n", tr(result), tr(what), tr(found))
 }
 
-// certificate fails for one that clients refuse, with which the gateway starts
-// all the same.
+// certificate reports a certificate that clients refuse. The gateway starts with it all
+// the same.
 func (k *check) certificate(what string, cert *config.Certificate) {
 	if err := cert.Valid(time.Now()); err != nil {
 		k.say("failed", what, err.Error())
@@ -112,7 +112,8 @@ func (k *check) certificate(what string, cert *config.Certificate) {
 	k.say("ok", what, trf("runs out on %s", day(cert.NotAfter().Local())))
 }
 
-// knownNetworks says what is known to be an office, and how it differs.
+// knownNetworks prints the networks that are configured as offices, and how their
+// limits differ.
 func (k *check) knownNetworks() {
 	known := k.config.Throttle.Known()
 	if len(known) == 0 {
@@ -152,8 +153,7 @@ func (k *check) imap(ctx context.Context, server *upstream.Server) {
 	} else if server.PassClient == upstream.PassID && !caps.Has(imap.CapID) {
 		k.say("warning", "imap", "pass_client is id, but the mail server does not offer ID: it will see one address for everybody")
 	} else if likeDovecot(caps) {
-		// It cannot be seen from here whether it is on; it is unless somebody has
-		// switched it off.
+		// check cannot see from here whether the setting is on; it is on by default.
 		knows := tr("which is told the clients' addresses; whether it believes them cannot be seen from here: log in once, and where rip= in its log is this machine add that to login_trusted_networks. When it does,")
 		if server.PassClient == upstream.PassPROXY {
 			knows = tr("which knows the clients' addresses from the PROXY header:")
@@ -165,12 +165,13 @@ func (k *check) imap(ctx context.Context, server *upstream.Server) {
 	}
 }
 
-// header says whether a server that was probed in vain, with a PROXY header or
-// without, can be probed the other way. The server is of no other use afterwards.
+// header tries a server that failed the other way: with a PROXY header if it was probed
+// without one, and the reverse. It returns what to do, or "". The caller must not use
+// the server afterwards.
 func (k *check) header(ctx context.Context, p auth.Protocol, server *upstream.Server, why error, probe probe) string {
 	var failed *net.OpError
 	if errors.As(why, &failed) && failed.Op == "dial" {
-		return "" // nobody is there to expect anything
+		return "" // nothing listens there
 	}
 	setting, own, setup := p.String()+".upstream.pass_client", protocolChecks[p].own, protocolChecks[p].header()
 	if server.PassClient == upstream.PassPROXY {
@@ -187,9 +188,9 @@ func (k *check) header(ctx context.Context, p auth.Protocol, server *upstream.Se
 	return ""
 }
 
-// likeDovecot guesses by a capability (RFC 2221) that Dovecot offers before login
-// and hardly any other server does: its greeting and what it says of itself in ID
-// can be set to anything.
+// likeDovecot guesses from a capability (RFC 2221) that Dovecot offers before login and
+// hardly any other server offers. The greeting and the ID reply are no evidence: both
+// are configurable.
 func likeDovecot(caps imap.CapSet) bool { return caps.Has("LOGIN-REFERRALS") }
 
 func (k *check) smtp(ctx context.Context, server *upstream.Server) {
@@ -224,16 +225,16 @@ func (k *check) smtp(ctx context.Context, server *upstream.Server) {
 	}
 }
 
-// anIPv6Client is nobody (RFC 3849).
+// anIPv6Client is a documentation address (RFC 3849): no real client has it.
 var anIPv6Client = upstream.Client{Address: netip.MustParseAddrPort("[2001:db8::1]:40000")}
 
-// judge tries one right and one wrong password at each mail server.
+// judge tries one right and one wrong password on each mail server.
 func (k *check) judge(ctx context.Context, account string, password auth.Secret) error {
 	name, err := k.config.Namer().Canonical(account)
 	if err != nil {
 		return fmt.Errorf("--account: %w", err)
 	}
-	// No user's password, and no word list has it.
+	// This is no user's password, and no word list contains it.
 	wrong := auth.NewSecret("congthu-check-" + rand.Text())
 	for _, try := range []struct {
 		what     string
@@ -243,7 +244,7 @@ func (k *check) judge(ctx context.Context, account string, password auth.Secret)
 		for _, p := range auth.Protocols() {
 			answer, served := k.login(ctx, p, name, try.password)
 			if !served {
-				continue // or cannot be used, which has been said
+				continue // or cannot be used, which is reported already
 			}
 			result, found := "ok", trf("%s: understood as %q", try.what, judged(answer.Judgement))
 			if answer.Err != nil {
@@ -260,8 +261,8 @@ func (k *check) judge(ctx context.Context, account string, password auth.Secret)
 }
 
 // mistaken says what to look at when a password was not judged as expected, the
-// likeliest first. A server that cannot say which password is right is no reason to
-// write patterns.
+// likeliest cause first. It suggests patterns only where they help: a server that
+// cannot verify passwords needs none.
 func (k *check) mistaken(p auth.Protocol, name auth.Name, want, got auth.Judgement) string {
 	patterns := trf("see %s.upstream.wrong and not_wrong (%s)", p, k.config.Where(p.String()+".upstream"))
 	expected := trf("expected %q", judged(want))
@@ -279,7 +280,7 @@ func (k *check) mistaken(p auth.Protocol, name auth.Name, want, got auth.Judgeme
 	return expected + ": " + patterns
 }
 
-// judged is what an answer means, in words.
+// judged returns the meaning of a judgement in words.
 func judged(j auth.Judgement) string {
 	return map[auth.Judgement]string{
 		auth.Unreached:        tr("no verdict, not counted"),

@@ -9,7 +9,7 @@ import (
 	"congthu/gateway/mailtest"
 )
 
-// A mistyped password is commoner than a server whose replies are not understood.
+// A mistyped password is more common than a server whose replies are not understood.
 func TestCheckTakesARightPasswordThatIsRefusedForATypingMistakeFirst(t *testing.T) {
 	for name, test := range map[string]struct {
 		typed      string

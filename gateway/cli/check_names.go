@@ -10,11 +10,13 @@ import (
 	"congthu/gateway/config"
 )
 
-// shownNames is how many names of a kind are listed: the rest is a number.
+// shownNames is the number of names of each kind that are listed; for the others only
+// the number is printed.
 const shownNames = 20
 
-// names looks for rows of the store that the configuration does not take for
-// accounts of their own, and for accounts that go on for their age only.
+// names looks for rows of the store that the configuration does not treat as accounts
+// of their own, and for accounts that are accepted only because they are older than the
+// rule.
 func (k *check) names(ctx context.Context) {
 	names := k.config.Namer()
 	var strays, accented []string

@@ -16,8 +16,8 @@ import (
 	"congthu/gateway/config"
 )
 
-// directories checks that serve can make the directories that it needs, or use
-// those that there are, and makes none.
+// directories checks that serve can create its directories or use the existing ones. It
+// creates none itself.
 func (k *check) directories() {
 	c := k.config
 	seen := make(map[string]bool)
@@ -41,15 +41,15 @@ func (k *check) directories() {
 	}
 }
 
-// What should be left on the disk: below the first nothing can be written soon, and
-// then only those can log in whose password is known; the second is a day of a large
-// gateway's audit log.
+// Free space that the disk should have. Below noRoom the gateway will soon be unable to
+// write, and then only users whose password is known can log in. The second figure is
+// the audit log of a large gateway for one day.
 const (
 	noRoom     = 1 << 20
 	littleRoom = 100 << 20
 )
 
-// room checks that there is room on the disk of a directory.
+// room checks the free space on the disk of a directory.
 func (k *check) room(setting, path string) {
 	at, err := nearest(path)
 	var disk unix.Statfs_t
@@ -68,7 +68,8 @@ func (k *check) room(setting, path string) {
 	}
 }
 
-// nearest is a directory, or the nearest one above it that there is.
+// nearest returns the path itself if it exists, otherwise the nearest existing
+// directory above it.
 func nearest(path string) (at string, err error) {
 	for at = path; ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
@@ -84,8 +85,8 @@ func nearest(path string) (at string, err error) {
 	}
 }
 
-// usable reports why files cannot be made in a directory, or in the nearest one
-// above it that there is.
+// usable reports why files cannot be created in a directory, or in the nearest existing
+// directory above it.
 func usable(path string) error {
 	at, err := nearest(path)
 	if err != nil {
@@ -97,8 +98,8 @@ func usable(path string) error {
 	return nil
 }
 
-// addresses checks that serve can listen. A gateway that runs with this
-// configuration has its addresses, and so may systemd for it.
+// addresses checks that serve can listen. A running gateway with this configuration
+// already holds its addresses, and systemd may hold them for it.
 func (k *check) addresses() {
 	running := runningAt(k.config.Admin.Socket)
 	for _, failed := range gateway.TryAddresses(k.config) {
@@ -119,7 +120,7 @@ func (k *check) addresses() {
 				fix = tr("stop that program or move it to another address; root is told which it is")
 			}
 		case errors.Is(failed, os.ErrPermission):
-			// The service may have what this user has not.
+			// The service may have permissions that this user lacks.
 			k.say("warning", "listen", fmt.Sprintf("%v (%s)", listening(failed), k.config.Where(failed.Setting)))
 			continue
 		default:
@@ -129,7 +130,8 @@ func (k *check) addresses() {
 	}
 }
 
-// runningAt is the process that listens on an admin socket; 0 if there is none.
+// runningAt returns the id of the process that listens on an admin socket; 0 if there
+// is none.
 func runningAt(socket string) int {
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
@@ -151,8 +153,8 @@ func runningAt(socket string) int {
 	return pid
 }
 
-// holder finds who listens on a TCP port, as far as this user may see it: proc(5),
-// /proc/net/tcp and /proc/PID/fd. 0: it is not known.
+// holder finds the process that listens on a TCP port, as far as this user may see it:
+// proc(5), /proc/net/tcp and /proc/PID/fd. 0 means unknown.
 func holder(address string) (pid int, program string) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -166,7 +168,7 @@ func holder(address string) (pid int, program string) {
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		text, err := os.ReadFile(table)
 		if err != nil {
-			continue // a machine without IPv6, or without proc
+			continue // a machine without IPv6 or without /proc
 		}
 		const listening = "0A"
 		for line := range strings.Lines(string(text)) {
@@ -183,7 +185,7 @@ func holder(address string) (pid int, program string) {
 	}
 	for _, file := range files {
 		if target, err := os.Readlink(file); err != nil || !sockets[target] {
-			continue // gone, another's, or something else
+			continue // closed meanwhile, of another process, or not a socket
 		}
 		process := filepath.Dir(filepath.Dir(file))
 		name, err := os.ReadFile(filepath.Join(process, "comm"))

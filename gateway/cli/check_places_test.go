@@ -15,7 +15,7 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// lines are those of check that begin with a result and a subject.
+// lines returns the lines of check with a result and a subject.
 func (s *site) lines(result, what string) (found []string) {
 	s.t.Helper()
 	code, out := s.command("check", "-c", s.file)
@@ -98,9 +98,9 @@ func TestADirectoryThatMayNotBeWrittenInIsNotUsable(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if os.Geteuid() == 0 { // who may write everywhere
+		if os.Geteuid() == 0 { // root may write everywhere
 			const nobody = 65534
-			runtime.LockOSThread() // the thread is this user from now on, and ends with this goroutine
+			runtime.LockOSThread() // the thread has this user from now on, and ends with this goroutine
 			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 				err = fmt.Errorf("setresuid: %w", errno)
 				return
@@ -114,7 +114,7 @@ func TestADirectoryThatMayNotBeWrittenInIsNotUsable(t *testing.T) {
 	}
 }
 
-// write writes the configuration as it is given.
+// write writes the configuration exactly as given.
 func (s *site) write(text string) {
 	s.t.Helper()
 	if err := os.WriteFile(s.file, []byte(text), 0o600); err != nil {

@@ -9,8 +9,8 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// pop3 looks at the mail server for POP3: whether it can be used, and by what it says
-// that a password is wrong.
+// pop3 checks the mail server for POP3: whether it can be used, and which of its
+// replies mean a wrong password.
 func (k *check) pop3(ctx context.Context, server *upstream.Server) {
 	var caps upstream.Capabilities
 	probe := func(ctx context.Context, to *upstream.Server) error {

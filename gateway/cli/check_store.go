@@ -16,10 +16,11 @@ import (
 	"congthu/gateway/config"
 )
 
-// slowJourney is from where on every login feels the way to the database.
+// slowJourney is the round-trip time to the database from which users notice a delay at
+// every login.
 const slowJourney = 10 * time.Millisecond
 
-// store looks at the database, if there is one, and changes nothing in it.
+// store checks the database, if there is one, and changes nothing in it.
 func (k *check) store(ctx context.Context) {
 	if k.config.Store.Driver != config.StorePostgres {
 		k.sqlite(ctx)
@@ -27,7 +28,7 @@ func (k *check) store(ctx context.Context) {
 	}
 	r, err := postgres.Inspect(ctx, postgresOptions(k.config), pepper)
 	if err != nil {
-		k.say("failed", "store", strings.Join(strings.Fields(err.Error()), " ")) // one line for each host, otherwise
+		k.say("failed", "store", strings.Join(strings.Fields(err.Error()), " ")) // otherwise the error has one line for each host
 		return
 	}
 	k.say("ok", "store", trf("PostgreSQL %s answers in %s; %s", r.Server, milliseconds(r.Latency), gateways(r)))
@@ -65,8 +66,8 @@ func (k *check) store(ctx context.Context) {
 	k.pepper(ctx, r.Agreed, r.Agreed != "")
 }
 
-// session checks that a connection has the settings that it was given, and keeps
-// them; [postgres.Inspect] refuses a pooler that does not keep sessions at all.
+// session checks that a connection gets the configured settings and keeps them;
+// [postgres.Inspect] refuses a pooler that does not keep sessions at all.
 func (k *check) session(r postgres.Report) {
 	bounds := fmt.Sprintf("statement_timeout %s, lock_timeout %s, idle_in_transaction_session_timeout %s", r.StatementTimeout, r.LockTimeout, r.IdleInTransactionTimeout)
 	switch {
@@ -112,14 +113,14 @@ func (k *check) rules(r postgres.Report) {
 	}
 }
 
-// others reports whether gateways run that are not the one of this machine, whose
-// configuration this is.
+// others reports whether gateways run besides the one of this machine, to which this
+// configuration belongs.
 func (k *check) others(r postgres.Report) bool {
 	host, err := os.Hostname()
 	return err != nil || len(r.Gateways) > 1 || len(r.Gateways) == 1 && !strings.HasPrefix(r.Gateways[0], host+":")
 }
 
-// sqlite looks at the database file, which a gateway may be using.
+// sqlite checks the database file, which a gateway may be using at the moment.
 func (k *check) sqlite(ctx context.Context) {
 	path := k.config.Store.Path
 	r, err := sqlite.Inspect(ctx, path, pepper)
@@ -136,7 +137,7 @@ func (k *check) sqlite(ctx context.Context) {
 	k.pepper(ctx, r.Agreed, r.Known)
 }
 
-// imports tells of imports that stopped in the middle.
+// imports reports imports that stopped before their end.
 func (k *check) imports(begun []auth.Event) {
 	for _, e := range begun {
 		list, _ := e.List()
@@ -145,8 +146,8 @@ func (k *check) imports(begun []auth.Event) {
 	}
 }
 
-// pepper checks that fingerprints made here are those in the store. agreed is what
-// was noted of the key, known whether there is one.
+// pepper checks that fingerprints made with this key match those in the store. agreed
+// is the mark of the key in the store; known reports whether there is one.
 func (k *check) pepper(ctx context.Context, agreed string, known bool) {
 	file := k.config.Store.PepperFile
 	fingerprints, err := password.Read(file)
@@ -156,7 +157,7 @@ func (k *check) pepper(ctx context.Context, agreed string, known bool) {
 			"Copy it from the backup or from another gateway, with its mode 0600", file))
 		return
 	case errors.Is(err, fs.ErrNotExist):
-		return // the first gateway makes it
+		return // the first gateway creates it
 	case err != nil:
 		k.say("failed", "pepper", err.Error())
 		return

@@ -12,8 +12,8 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// A mail server that sees one address for everybody has limits that somebody
-// must know of before the users meet them.
+// A mail server that sees one address for all users applies its limits per address to
+// all of them together. The administrator must know this before the users notice.
 func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 	listen := []config.Listener{{Address: "127.0.0.1:0", TLS: upstream.Implicit}}
 	withID := []string{"IMAP4rev1", "AUTH=PLAIN", "ID"}
@@ -30,7 +30,7 @@ func TestCheckWarnsOfAMailServerThatSeesOneAddressForEverybody(t *testing.T) {
 		{"passed on", withID, true, true, false, [2]string{}},
 		{"passed on in a header", withID[:2], false, true, true, [2]string{}},
 		{"passed on to Dovecot", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, false, [2]string{"anvil-auth-penalty"}},
-		// Whether it believes what ID says is not seen before a login.
+		// Only a login shows whether the server believes the address in ID.
 		{"passed on to Dovecot, believed or not", append([]string{"LOGIN-REFERRALS"}, withID...), true, true, false, [2]string{"whether it believes them cannot be seen from here"}},
 		{"passed on to Dovecot in a header", append([]string{"LOGIN-REFERRALS"}, withID...), false, true, true, [2]string{"knows the clients' addresses from the PROXY header"}},
 	} {

@@ -16,23 +16,23 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// silence is after how long without an answer check looks whether the server waits
-// for TLS. Together with silentHandshake it is 5 s; imap.upstream.timeout is 30 s.
+// check waits this long for a greeting before it tests whether the server waits for
+// TLS. Together with silentHandshake that is 5 s; imap.upstream.timeout is 30 s.
 const (
 	silence         = 3 * time.Second
 	silentHandshake = 2 * time.Second
 )
 
-// errSilentTLS is a server that waits for a TLS handshake while it is expected to
-// greet.
+// errSilentTLS reports a server that waits for a TLS handshake although a greeting is
+// expected.
 var errSilentTLS = sentence("the server does not greet: it waits for TLS")
 
-// probe is one of the probes of a server; what it finds it keeps.
+// probe is one of the probes of a server. It keeps what it finds.
 type probe func(ctx context.Context, server *upstream.Server) error
 
-// ask probes a server. When that takes long it looks whether the server waits for
-// TLS, which does not show otherwise: both sides then wait for the other. One
-// connection at a time, since there are servers that take no more.
+// ask probes a server. If the probe takes long, ask tests whether the server waits for
+// TLS; nothing else shows that, since both sides then wait for each other. It uses one
+// connection at a time, because some servers accept no more.
 func (k *check) ask(ctx context.Context, server *upstream.Server, probe probe) error {
 	if server.TLS == upstream.Implicit {
 		return probe(ctx, server)
@@ -47,12 +47,12 @@ func (k *check) ask(ctx context.Context, server *upstream.Server, probe probe) e
 	if speaksTLS(ctx, server, probe) {
 		return errSilentTLS
 	}
-	return probe(ctx, server) // it is slow
+	return probe(ctx, server) // the server is only slow
 }
 
-// speaksTLS reports whether the server answers a TLS handshake as the first thing
-// that it is sent. Whose certificate it has does not matter: nothing else is sent
-// when that cannot be verified.
+// speaksTLS reports whether the server answers a TLS handshake as the first bytes of a
+// connection. Its certificate does not matter: nothing else is sent if it cannot be
+// verified.
 func speaksTLS(ctx context.Context, server *upstream.Server, probe probe) bool {
 	host, _, err := net.SplitHostPort(server.Address)
 	if err != nil {
@@ -67,11 +67,12 @@ func speaksTLS(ctx context.Context, server *upstream.Server, probe probe) bool {
 	return err == nil || errors.As(err, &unverified) || errors.As(err, &alert)
 }
 
-// advice is what to do about a server that cannot be used: in which field of its
-// group, what its error means, and the fix. Empty: the error says it all.
+// advice says what to do about a server that cannot be used: which field of its group
+// is wrong, what the error means, and the fix. All empty: the error needs no
+// explanation.
 type advice struct{ field, means, fix string }
 
-// advise knows the usual mistakes.
+// advise recognizes the usual mistakes.
 func advise(err error, p auth.Protocol, u config.Upstream) advice {
 	tlsPort, plainPort := protocolChecks[p].tlsPort, protocolChecks[p].plainPort
 	var (
@@ -130,8 +131,8 @@ func advise(err error, p auth.Protocol, u config.Upstream) advice {
 	return advice{}
 }
 
-// unusable says why a server cannot be used, which setting it is about, where that
-// stands, and what to do.
+// unusable prints why a server cannot be used, the setting concerned, its place in the
+// file, and the fix.
 func (k *check) unusable(ctx context.Context, p auth.Protocol, u config.Upstream, server *upstream.Server, why error, probe probe) {
 	if k.away == nil {
 		k.away = make(map[auth.Protocol]bool)
@@ -144,7 +145,7 @@ func (k *check) unusable(ctx context.Context, p auth.Protocol, u config.Upstream
 	}
 	setting := strings.TrimSuffix(p.String()+".upstream."+a.field, ".")
 	found += fmt.Sprintf(" (%s, %s)", setting, k.config.Where(setting))
-	// A server that does not know the header can begin in clear text to complain of it.
+	// A server that does not know the header may answer with a complaint in clear text.
 	var clear tls.RecordHeaderError
 	if header := server.PassClient == upstream.PassPROXY && errors.As(why, &clear); a.fix != "" && !header {
 		found += trf(". Fix: %s", tr(a.fix))

@@ -16,16 +16,16 @@ import (
 	"congthu/gateway/mailtest"
 )
 
-// Each way in which a mail server cannot be used is told with the setting, its
-// place in the file and what to write there.
-func TestCheckTellsWhatToWriteForAMailServerThatCannotBeUsed(t *testing.T) {
+// For each fault of a mail server, check names the setting, its place in the file and
+// the correct value.
+func TestCheckSuggestsTheFixForAMailServerThatCannotBeUsed(t *testing.T) {
 	noTLS := func(*tls.Config) *tls.Config { return nil }
 	withTLS := func(c *tls.Config) *tls.Config { return c }
 	for name, test := range map[string]struct {
 		tls      func(*tls.Config) *tls.Config
 		implicit bool
-		bare     bool   // no way to log in before TLS
-		address  string // in place of the server's
+		bare     bool   // no login before TLS
+		address  string // replaces the server's
 		upstream string // %s is the address
 		place    string // of the setting
 		says     []string
@@ -69,7 +69,8 @@ func TestCheckTellsWhatToWriteForAMailServerThatCannotBeUsed(t *testing.T) {
 					address = test.address
 				}
 				k, out := checkOf(t, door, fmt.Sprintf(test.upstream, `"`+address+`"`))
-				// The server is not waited for: the time-out of its settings is an hour.
+				// The test does not wait for the server: its timeout setting is an
+				// hour.
 				k.silence = 50 * time.Millisecond
 				map[string]func(){"imap": func() { k.mailServer(t.Context(), auth.IMAP) }, "smtp": func() { k.mailServer(t.Context(), auth.SMTP) }}[door]()
 				place := strings.ReplaceAll(fmt.Sprintf(test.place, door), "FILE", k.config.File)
@@ -86,7 +87,7 @@ func TestCheckTellsWhatToWriteForAMailServerThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// Postfix can wait some seconds before it greets.
+// Postfix may wait some seconds before it greets.
 func TestCheckWaitsForASlowServer(t *testing.T) {
 	imap := &mailtest.IMAP{Misbehave: func(s mailtest.Step) mailtest.Misdeed {
 		if s == "greeting" {
@@ -100,13 +101,14 @@ func TestCheckWaitsForASlowServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	k, out := checkOf(t, "imap", `{ address: "`+address+`", tls: none }`)
-	k.silence = 50 * time.Millisecond // a busy machine takes more than one to connect
+	k.silence = 50 * time.Millisecond // a busy machine needs more than a moment to connect
 	if k.mailServer(t.Context(), auth.IMAP); k.failed || !strings.Contains(out.String(), "answers: ") {
 		t.Error(out)
 	}
 }
 
-// checkOf is a check of a configuration with one door, whose upstream is in line 6.
+// checkOf returns a check of a configuration with one listener, whose upstream is on
+// line 6.
 func checkOf(t *testing.T, door, upstream string) (*check, *bytes.Buffer) {
 	t.Helper()
 	dir := t.TempDir()

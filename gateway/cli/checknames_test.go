@@ -33,7 +33,7 @@ func (s *site) remember(rows ...auth.Account) {
 	}
 }
 
-// found is what check says of the names.
+// found returns what check says about names.
 func (s *site) found() (code int, lines []string) {
 	s.t.Helper()
 	var out, errOut bytes.Buffer
@@ -81,7 +81,7 @@ func TestCheckListsWhatTheConfigurationTakesForOtherNames(t *testing.T) {
 		"warning front@example.vn is another name of lan@example.vn, and it is locked",
 		"warning 2 rows under another name of an account, 1 of them locked or revoked")
 
-	// And while the gateway runs, which owns the file.
+	// check also works while the gateway runs and owns the file.
 	s.configure("names: { unicode: true }\naliases: { front@example.vn: lan@example.vn }\n")
 	p := s.run()
 	if code, lines := s.found(); len(lines) != 2 || code != 1 { // there is no mail server
@@ -111,7 +111,7 @@ func TestCheckSaysThatALockInAnotherDomainHolds(t *testing.T) {
 	}
 }
 
-// local makes the mail server know accounts by the part before the @.
+// local configures the mail server to know accounts by the part before the @.
 func (s *site) local() {
 	s.t.Helper()
 	text, err := os.ReadFile(s.file)

@@ -35,7 +35,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Setenv("LC_ALL", "C") // not the locale of whoever runs the tests
+	os.Setenv("LC_ALL", "C") // not the tester's locale
 	code := m.Run()
 	pgtest.Stop()
 	os.Exit(code)
@@ -184,7 +184,7 @@ func (f *fake) handler() http.Handler {
 			if a.Address <= q.Get("cursor") || q.Get("state") != "" && a.State != q.Get("state") || !strings.Contains(a.Address, strings.ToLower(q.Get("q"))) {
 				continue
 			}
-			// Two to a page, whatever was asked: a page may be short.
+			// Two entries per page, whatever the limit: a page may be short.
 			if len(list.Accounts) == min(limit, 2) {
 				list.Next = list.Accounts[len(list.Accounts)-1].Address
 				break
@@ -443,7 +443,7 @@ func TestAccountsAreListedPageAfterPage(t *testing.T) {
 	})
 }
 
-func TestAnActNeedsAReasonAndSaysHowTheAccountIsNow(t *testing.T) {
+func TestAnActNeedsAReasonAndShowsTheNewState(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		t.Setenv(socketVariable, f.socket)
@@ -488,7 +488,7 @@ func TestTheAccountsOfACauseAreUnlockedTogether(t *testing.T) {
 	})
 }
 
-func TestNamesThatNobodyLoggedInWithAreListedByThemselves(t *testing.T) {
+func TestNamesThatNeverLoggedInAreListedSeparately(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		t.Setenv(socketVariable, f.socket)
@@ -525,7 +525,7 @@ func TestOtherNamesOfAnAccountAreShownAndMerged(t *testing.T) {
 	})
 }
 
-func TestASweepIsLookedAtAndForced(t *testing.T) {
+func TestASweepIsShownAndForced(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		t.Setenv(socketVariable, f.socket)
@@ -538,7 +538,7 @@ func TestASweepIsLookedAtAndForced(t *testing.T) {
 	})
 }
 
-func TestAClockIsLookedAtAndAccepted(t *testing.T) {
+func TestAClockIsShownAndAccepted(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		t.Setenv(socketVariable, f.socket)
@@ -553,7 +553,7 @@ func TestAClockIsLookedAtAndAccepted(t *testing.T) {
 	})
 }
 
-func TestWrongUseIsSaidWithAnExample(t *testing.T) {
+func TestAUsageErrorShowsAnExample(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		t.Setenv(socketVariable, f.socket)
@@ -632,7 +632,8 @@ func TestTheAuditLogIsVerified(t *testing.T) {
 func TestTheSocketIsFoundByFlagThenVariableThenConfiguration(t *testing.T) {
 	f := newFake(t)
 	file := filepath.Join(f.dir, "congthu.yaml")
-	// Not right as a configuration: support staff need not be able to read it all.
+	// The configuration is invalid on purpose: support staff may be unable to read all
+	// of it.
 	if err := os.WriteFile(file, []byte("data_dir: .\nrules: { time_zone: UTC }\ntls: { key: /nonexistent }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -654,7 +655,7 @@ func TestTheSocketIsFoundByFlagThenVariableThenConfiguration(t *testing.T) {
 	}
 }
 
-func TestWithoutAWordTheSocketThatIsThereIsTaken(t *testing.T) {
+func TestWithoutAFlagTheExistingSocketIsUsed(t *testing.T) {
 	dir := t.TempDir()
 	run, data := filepath.Join(dir, "run.sock"), filepath.Join(dir, "data.sock")
 	if got := usualSocket([]string{run, data}); got != run {
@@ -678,7 +679,7 @@ func TestAGatewayThatIsNotThereIsExplained(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		f.expect(1, "account", "show", "an", "--socket", filepath.Join(f.dir, "none.sock"))
-		// A socket that a process left behind.
+		// A socket left behind by a dead process.
 		left, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(f.dir, "left.sock"), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
@@ -699,7 +700,7 @@ func TestAGatewayThatIsNotThereIsExplained(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotCongthuIsSaidSo(t *testing.T) {
+func TestAServerThatIsNotCongthuIsReported(t *testing.T) {
 	for body, want := range map[string]string{"<html>": "does not answer like congthu", "": "does not answer like congthu"} {
 		dir := testenv.Dir(t)
 		listener, err := net.Listen("unix", filepath.Join(dir, "s"))
@@ -721,7 +722,7 @@ func TestWhatIsNotCongthuIsSaidSo(t *testing.T) {
 	}
 }
 
-func TestWhatOthersWroteCannotSteerTheTerminal(t *testing.T) {
+func TestTextFromOutsideCannotControlTheTerminal(t *testing.T) {
 	f := newFake(t)
 	t.Setenv(socketVariable, f.socket)
 	f.accounts[0].Why[0].EN = "Locked \x1b[2J\x07since\tyesterday\n"
@@ -782,7 +783,7 @@ func TestEveryCommandHasHelpInTheLanguageOfTheUser(t *testing.T) {
 	}
 }
 
-// On a terminal something moves, and nothing is left of it in the end.
+// A terminal shows progress, and nothing of it remains at the end.
 func TestProgressIsShownOnATerminalAndWipedAway(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -805,8 +806,7 @@ func TestProgressIsShownOnATerminalAndWipedAway(t *testing.T) {
 	if err := screen.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// The terminal gives what was written in pieces, and EIO when nobody has it
-	// open any more.
+	// The terminal returns the output in pieces, and EIO when no process has it open.
 	written, err := io.ReadAll(terminal)
 	if err != nil && !errors.Is(err, unix.EIO) {
 		t.Fatal(err)
@@ -833,7 +833,7 @@ func TestTheVersionIsPrinted(t *testing.T) {
 	}
 }
 
-// "string" says nothing about what to write.
+// The type name "string" does not say what to write.
 func TestEveryFlagNamesWhatItWants(t *testing.T) {
 	var look func(cmd *cobra.Command)
 	look = func(cmd *cobra.Command) {
@@ -859,8 +859,9 @@ func TestEveryFlagNamesWhatItWants(t *testing.T) {
 	}
 }
 
-// Whoever reads one mistake in the log and reloads, reads the next one, and so on.
-func TestARefusedReloadTellsEveryMistake(t *testing.T) {
+// With one mistake per reload, an administrator would have to reload once for each
+// mistake.
+func TestARefusedReloadLogsEveryMistake(t *testing.T) {
 	_, err := config.Parse("congthu.yaml", []byte("domian: example.vn\nimap: { upstrem: \"127.0.0.1:10143\" }\nrules: { lockout: { tolerated: 0 } }\n"))
 	var mistakes *config.Error
 	if !errors.As(err, &mistakes) || len(mistakes.Problems) < 4 {
@@ -876,12 +877,12 @@ func TestARefusedReloadTellsEveryMistake(t *testing.T) {
 	}
 	unknown, missing := strings.Index(log, "did you mean `domain`"), strings.Index(log, "`domain` is missing")
 	if unknown < 0 || missing < unknown {
-		t.Errorf("what is missing is told before what is mistyped:\n%s", log)
+		t.Errorf("what is missing is reported before what is mistyped:\n%s", log)
 	}
 }
 
-// A reload that comes while the database is opened, which may take long, must
-// neither end the process nor find a gateway that is not there yet.
+// A reload that arrives while the database is being opened, which may take long, must
+// not end the process and must not call a gateway that does not exist yet.
 func TestAReloadDuringTheStartComesAfterIt(t *testing.T) {
 	dir := testenv.Dir(t)
 	if err := demoCertificate(dir); err != nil {

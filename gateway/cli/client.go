@@ -23,18 +23,19 @@ import (
 	"congthu/gateway/config"
 )
 
-// socketVariable says where the socket of the admin interface is.
+// socketVariable names the environment variable with the path of the admin socket.
 const socketVariable = "CONGTHU_SOCKET"
 
-// usualSockets are where it is otherwise: in the directory that systemd makes,
-// as the configuration of the package has it, and in that of the data.
+// usualSockets are the default paths: in the directory that systemd creates, as the
+// package's configuration has it, and in the data directory.
 var usualSockets = []string{"/run/congthu/admin.sock", "/var/lib/congthu/admin.sock"}
 
-// socketUsage is the help of --socket.
+// socketUsage is the help text of --socket.
 var socketUsage = "the gateway's admin `SOCKET` (default $" + socketVariable + ", or " + strings.Join(usualSockets, ", or ") + ")"
 
-// usualSocket is the first that is there, or may be: whoever may not look is
-// told so when they try. Where there is none it is the package's.
+// usualSocket returns the first candidate that exists or that this user may not look
+// at: connecting then reports the missing permission. If none exists, it is the
+// package's path.
 func usualSocket(candidates []string) string {
 	for _, name := range candidates {
 		if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
@@ -44,29 +45,29 @@ func usualSocket(candidates []string) string {
 	return candidates[0]
 }
 
-// defaultZone is used for times where no configuration says another.
+// defaultZone is the time zone when no configuration names one.
 const defaultZone = "Asia/Ho_Chi_Minh"
 
-// patience is how long the gateway may take for an answer.
+// patience is the time limit for an answer of the gateway.
 const patience = 40 * time.Second
 
-// maxAnswer bounds what is read of one answer.
+// maxAnswer limits the size of one answer.
 const maxAnswer = 64 << 20
 
-// client speaks to the running gateway over its admin socket.
+// client calls the running gateway through its admin socket.
 type client struct {
 	socket string
-	// flags are those that led to the socket, for the commands that are
-	// suggested to the user.
+	// flags are the flags that selected the socket. Commands suggested to the user
+	// repeat them.
 	flags string
-	// usual: nobody has said where the socket is.
+	// usual reports that the socket's path is a default, not one that was given.
 	usual bool
-	// zone is for times.
+	// zone is the time zone in which times are printed.
 	zone *time.Location
 	http http.Client
 }
 
-// connection is where the flags of a command say that the gateway is.
+// connection holds the flags of a command that say where the gateway is.
 type connection struct{ socket, file string }
 
 func (c *connection) addFlags(cmd *cobra.Command) {
@@ -76,7 +77,7 @@ func (c *connection) addFlags(cmd *cobra.Command) {
 	must(cmd.MarkPersistentFlagFilename("config", "yaml", "yml"))
 }
 
-// client finds the socket: --socket, -c, the variable, the default.
+// client selects the socket: --socket, -c, the environment variable, the default.
 func (c *connection) client() (*client, error) {
 	cl := &client{socket: usualSocket(usualSockets)}
 	zone, err := time.LoadLocation(defaultZone)
@@ -109,7 +110,7 @@ func (c *connection) client() (*client, error) {
 	return cl, nil
 }
 
-// quote quotes a word for a shell where that is needed.
+// quote quotes a word for a shell if necessary.
 func quote(word string) string {
 	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
 		return !(r == '/' || r == '.' || r == '-' || r == '_' || r == '@' || r == '+' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
@@ -130,8 +131,8 @@ func (c *client) post(ctx context.Context, path string, body, into any) (json.Ra
 	return c.do(ctx, http.MethodPost, path, body, into)
 }
 
-// do makes one request and decodes the answer; the answer itself is returned
-// too, for those who want it as it came.
+// do makes one request and decodes the answer. It also returns the answer unchanged,
+// for --output json.
 func (c *client) do(ctx context.Context, method, path string, body, into any) (json.RawMessage, error) {
 	var content io.Reader
 	kind := ""
@@ -145,7 +146,7 @@ func (c *client) do(ctx context.Context, method, path string, body, into any) (j
 	return c.send(ctx, method, path, kind, content, into)
 }
 
-// send is do with a body of any kind.
+// send is do with a body of any content type.
 func (c *client) send(ctx context.Context, method, path, kind string, content io.Reader, into any) (json.RawMessage, error) {
 	r, err := newRequest(ctx, method, path, content)
 	if err != nil {
@@ -164,8 +165,8 @@ func (c *client) send(ctx context.Context, method, path, kind string, content io
 	return data, nil
 }
 
-// answer makes a request and returns what the gateway has answered to it, which is
-// an error unless it is 200.
+// answer makes a request and returns the body of the answer. A status other than 200 is
+// an error.
 func (c *client) answer(r *http.Request) ([]byte, error) {
 	status, data, err := c.ask(r)
 	if err == nil && status != http.StatusOK {
@@ -174,7 +175,7 @@ func (c *client) answer(r *http.Request) ([]byte, error) {
 	return data, err
 }
 
-// ask makes a request, whatever the answer.
+// ask makes a request and returns the answer with any status.
 func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
 	answer, err := c.http.Do(r)
 	if err != nil {
@@ -187,7 +188,7 @@ func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
 	return answer.StatusCode, data, nil
 }
 
-// newRequest is a request to the API. The name of the host plays no part on a Unix
+// newRequest returns a request to the API. The host name has no meaning on a Unix
 // socket.
 func newRequest(ctx context.Context, method, path string, content io.Reader) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://congthu/api/v1"+path, content)
@@ -195,12 +196,12 @@ func newRequest(ctx context.Context, method, path string, content io.Reader) (*h
 		return nil, errorf("make request: %w", err)
 	}
 	if name := os.Getenv("SUDO_USER"); name != "" {
-		r.Header.Set(admin.SudoHeader, name) // an auditor wants to know which administrator it was
+		r.Header.Set(admin.SudoHeader, name) // for the audit: the administrator who used sudo
 	}
 	return r, nil
 }
 
-// downError is of a gateway that does not run, or does not answer.
+// downError reports a gateway that does not run or does not answer.
 type downError struct{ error }
 
 func (e downError) Unwrap() error { return e.error }
@@ -214,7 +215,7 @@ func (c *client) unreached(err error) error {
 		err = u.Err
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && c.usual: // it may run well with a socket elsewhere
+	case errors.Is(err, fs.ErrNotExist) && c.usual: // the gateway may run with its socket at another path
 		return errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
 	case errors.Is(err, fs.ErrNotExist):
 		return down("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
@@ -228,13 +229,13 @@ func (c *client) unreached(err error) error {
 	return errorf("reach the gateway at %s: %w", c.socket, err)
 }
 
-// whoMay says who may use a socket, as far as this user may know.
+// whoMay says which users may use a socket, as far as this user may know.
 func whoMay(socket string) string {
 	owner, group := tr("the user that the gateway runs as"), ""
 	if info, err := os.Stat(socket); err == nil {
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 			owner = trf("user %s", userName(stat.Uid))
-			if stat.Gid != 0 { // nobody should be put into the group of root for this
+			if stat.Gid != 0 { // no user should join the group root for this
 				group = groupName(stat.Gid)
 			}
 		}
@@ -268,24 +269,24 @@ func currentUser() string {
 	return "$USER"
 }
 
-// refusal is what the gateway says when it will not do something (RFC 9457).
+// refusal is the gateway's reason for refusing a request (RFC 9457).
 type refusal struct {
 	status int
 	answer json.RawMessage
 	Title  string `json:"title"`
 	Detail string `json:"detail"`
-	// What to tell the user meanwhile; see admin.Account.
+	// What to tell the user in the meantime; see admin.Account.
 	TellEN string `json:"tell_en"`
 	TellVI string `json:"tell_vi"`
-	// A gateway of a version before says it in English only.
+	// An older gateway has no Vietnamese text.
 	DetailVI string `json:"detail_vi"`
-	// Stopped is set of an import that stopped in the middle; see admin.Server.
+	// Stopped is set for an import that stopped before its end; see admin.Server.
 	Stopped bool `json:"stopped"`
 	Errors  []struct {
 		Location  string `json:"location"`
 		Message   string `json:"message"`
 		MessageVI string `json:"message_vi"`
-		// Of a list of accounts; see admin.ListError.
+		// Set for a list of accounts; see admin.ListError.
 		Line   int    `json:"line"`
 		Column int    `json:"column"`
 		Field  string `json:"field"`

@@ -30,7 +30,7 @@ func TestAGatewayWhoseClockWasAheadSaysSoUntilItIsAccepted(t *testing.T) {
 		}
 	}
 	write()
-	for range 2 { // a restart forgets nothing
+	for range 2 { // a restart keeps the warning
 		p := s.run()
 		_, body := p.get("/readyz")
 		if !strings.Contains(body, `"clock":{"ok":true,"warning":"`) || !strings.Contains(body, "congthu clock accept") {
@@ -50,7 +50,7 @@ func TestAGatewayWhoseClockWasAheadSaysSoUntilItIsAccepted(t *testing.T) {
 		t.Errorf("clock accept ends with %d: %s", code, out)
 	}
 	code, out := s.command(append([]string{"account", "show", string(name), "--output", "json"}, socket...)...)
-	// The audit log keeps what it has.
+	// The audit log keeps its events.
 	if account, _, _ := strings.Cut(out, `"events"`); code != 0 || strings.Contains(account, ahead.Format("2006-01")) {
 		t.Errorf("account show ends with %d, and something is in the future still: %s", code, out)
 	}

@@ -13,8 +13,7 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// newcomer is somebody who runs the demo with temporary files in a directory of
-// their own.
+// newcomer runs the demo with temporary files in a directory of its own.
 type newcomer struct {
 	*testing.T
 	temporary string
@@ -36,7 +35,7 @@ func (n *newcomer) take() (address string) {
 	return l.Addr().String()
 }
 
-// demo runs the demo, which has to end by itself or when its guide was printed.
+// demo runs the demo until it ends by itself or has printed its guide.
 func (n *newcomer) demo(flags ...string) (code int, said, failed string) {
 	n.Helper()
 	ctx, cancel := context.WithCancel(n.Context())
@@ -82,7 +81,7 @@ func (n *newcomer) nothingLeft() {
 	}
 }
 
-// elsewhere moves every listener of the demo to a port that is free.
+// elsewhere moves every listener of the demo to a free port.
 func elsewhere(n *newcomer) (flags []string) {
 	n.Helper()
 	s := new(demoSetup)
@@ -91,7 +90,7 @@ func elsewhere(n *newcomer) (flags []string) {
 		if err != nil {
 			n.Fatal(err)
 		}
-		defer l.Close() // all at once, so that no two are the same
+		defer l.Close() // all at once, so that no two are equal
 		flags = append(flags, "--"+a.flag, l.Addr().String())
 	}
 	return flags
@@ -106,7 +105,7 @@ func TestTheDemoLeavesNothingBehind(t *testing.T) {
 	n.nothingLeft()
 }
 
-func TestTheDemoKeepsWhatItIsToldToKeep(t *testing.T) {
+func TestTheDemoKeepsTheDataItIsAskedToKeep(t *testing.T) {
 	n := newNewcomer(t)
 	dir, err := os.MkdirTemp(n.temporary, "kept")
 	if err != nil {
@@ -123,7 +122,7 @@ func TestTheDemoKeepsWhatItIsToldToKeep(t *testing.T) {
 
 func TestTheDemoNamesTheFlagOfEachTakenPort(t *testing.T) {
 	n := newNewcomer(t)
-	imap, imaps, admin := n.take(), n.take(), n.take() // before the free ones, which may be given out again
+	imap, imaps, admin := n.take(), n.take(), n.take() // before the free ports, which the system may hand out again
 	flags := elsewhere(n)
 	flags[1], flags[3], flags[13] = imap, imaps, admin
 	code, _, failed := n.demo(flags...)

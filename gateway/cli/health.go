@@ -14,7 +14,8 @@ import (
 	"congthu/gateway/admin"
 )
 
-// healthPatience is shorter than what supervisors grant: they should hear why.
+// healthPatience is shorter than the time limits of supervisors, so that they receive
+// the reason.
 const healthPatience = 8 * time.Second
 
 func newHealthCommand() *cobra.Command {
@@ -76,7 +77,7 @@ servers and the store. Restarting the gateway mends neither.`,
 	return cmd
 }
 
-// probe asks for one of the pages that are outside of the API.
+// probe requests one of the pages outside the API.
 func (c *client) probe(ctx context.Context, path string) (status int, body []byte, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://congthu"+path, nil)
 	if err != nil {

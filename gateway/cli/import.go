@@ -30,7 +30,7 @@ func newImportCommand() *cobra.Command {
 	return cmd
 }
 
-// imports is the command that imports accounts.
+// imports holds the flags of the command that imports accounts.
 type imports struct {
 	at     connection
 	output output
@@ -97,11 +97,11 @@ Interrupting this command does not stop the import.`,
 	return cmd
 }
 
-// maxList is the largest list that the gateway takes.
+// maxList is the size of the largest list that the gateway accepts.
 const maxList = 32 << 20
 
-// importPatience is how long an import may take: 200,000 accounts take less than
-// a minute on two cores.
+// importPatience is the time limit for an import: 200,000 accounts take less than a
+// minute on two cores.
 const importPatience = time.Hour
 
 func (i *imports) run(cmd *cobra.Command, file string) error {
@@ -174,7 +174,7 @@ func readListFile(stdin io.Reader, file string) ([]byte, error) {
 	return list, nil
 }
 
-// print says how much changes, and in a dry run what.
+// print prints how much changes, and in a dry run what changes.
 func (i *imports) print(w io.Writer, r admin.ImportReport, zone *time.Location) {
 	if i.dry {
 		for _, change := range r.Changes {
@@ -232,8 +232,8 @@ func (i *imports) print(w io.Writer, r admin.ImportReport, zone *time.Location) 
 	}
 }
 
-// showImport shows how far an import comes, until the returned function is
-// called: a bar on a terminal, nothing elsewhere.
+// showImport shows the progress of an import until the returned function is called: a
+// bar on a terminal, nothing elsewhere.
 func (c *client) showImport(ctx context.Context, w io.Writer, dry bool) (done func()) {
 	if !isTerminal(w) {
 		return func() {}
@@ -263,13 +263,13 @@ func (c *client) showImport(ctx context.Context, w io.Writer, dry bool) (done fu
 				what = tr("looking at accounts")
 			}
 			bar.Describe(what)
-			bar.Set(max(0, p.Looked-1)) // a full bar would be over
+			bar.Set(max(0, p.Looked-1)) // a full bar would end
 		}
 	}()
 	return func() { cancel(); <-stopped }
 }
 
-// newBar is a bar on a terminal that leaves nothing behind.
+// newBar returns a progress bar for a terminal that erases itself at the end.
 func newBar(w io.Writer, total int, what string) *progressbar.ProgressBar {
 	return progressbar.NewOptions(total,
 		progressbar.OptionSetWriter(w),
@@ -278,7 +278,7 @@ func newBar(w io.Writer, total int, what string) *progressbar.ProgressBar {
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
-		// Otherwise a goroutine of the library's turns the spinner, beside ours.
+		// Without this, a goroutine of the library turns the spinner as well.
 		progressbar.OptionSetSpinnerChangeInterval(0),
 	)
 }

@@ -26,8 +26,7 @@ import (
 	"congthu/gateway/config"
 )
 
-// served is the admin socket of a gateway with a store of its own, without the
-// gateway.
+// served is an admin socket with a store of its own and without a gateway.
 type served struct {
 	*fake
 	store *sqlite.Store
@@ -124,7 +123,7 @@ func TestAListIsImportedOnceAndAllItsErrorsAreShown(t *testing.T) {
 	})
 }
 
-func TestAnImportThatStopsInTheMiddleIsToldUntilItIsFinished(t *testing.T) {
+func TestAnInterruptedImportIsReportedUntilItIsFinished(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		s := newServed(t)
 		t.Setenv(socketVariable, s.socket)
@@ -134,7 +133,7 @@ func TestAnImportThatStopsInTheMiddleIsToldUntilItIsFinished(t *testing.T) {
 			fmt.Fprintf(&text, "n%d@example.org\n", i)
 		}
 		list, small := s.file("accounts.csv", text.String()), s.file("small.csv", "address\nan@example.org\n")
-		// Its digest is in the transcripts: the file's, as sha256sum tells it.
+		// The transcripts contain its digest, as sha256sum prints it.
 		s.interrupt = true
 		s.expect(exitFailed, "import", "accounts", list, "--reason", "công văn 12/CV")
 		s.expect(exitFailed, "import", "accounts", list, "--reason", "công văn 12/CV", "-o", "json")
@@ -192,7 +191,7 @@ func onTerminal(t *testing.T, f func(screen *os.File)) string {
 	}
 	written := make(chan string)
 	go func() {
-		all, _ := io.ReadAll(terminal) // ends with EIO when nobody has it open any more
+		all, _ := io.ReadAll(terminal) // ends with EIO when no process has it open
 		written <- string(all)
 	}()
 	f(screen)

@@ -12,18 +12,17 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// The commands speak one language at a time: Vietnamese where the locale of the
-// user says so, English otherwise. In the code a text stands in English; the
-// catalogue (the files texts_*.go) has the Vietnamese beside it, and tests see that
-// none is missing, that both have the same arguments and that no text for people
-// goes around it.
+// The commands speak one language at a time: Vietnamese if the user's locale says so,
+// otherwise English. The code contains the English texts; the catalogue (the files
+// texts_*.go) has the Vietnamese beside each. Tests check that no translation is
+// missing, that both have the same arguments, and that every text for people is in the
+// catalogue.
 //
-// What programs read is the same in every language: exit codes, --output json, CSV,
-// the words of commands, flags and settings, kinds of events, states as --state has
-// them, lines of the log. Errors of the operating system and of libraries stay as
-// they are.
+// What programs read is the same in every language: exit codes, --output json, CSV, the
+// words of commands, flags and settings, kinds of events, states as --state accepts
+// them, log lines. Errors of the operating system and of libraries are not translated.
 
-// language is one that the commands speak.
+// language is a language of the commands.
 type language int
 
 const (
@@ -31,11 +30,11 @@ const (
 	vietnamese
 )
 
-// languageOf is the language of a locale: the first that is set of LC_ALL,
-// LC_MESSAGES and LANG (POSIX.1-2017, XBD section 8.2). LANGUAGE, a list that GNU
-// programs put before these, is not read: one variable decides, and the same one that
-// decides for the rest of the system. A Vietnamese locale of another code than UTF-8
-// (vi_VN.TCVN) is English, since its terminal could not show the letters.
+// languageOf returns the language of a locale: of LC_ALL, LC_MESSAGES and LANG the
+// first that is set decides (POSIX.1-2017, XBD section 8.2). LANGUAGE, a list that GNU
+// programs read before these, is ignored: one variable decides, the same one as for the
+// rest of the system. A Vietnamese locale with an encoding other than UTF-8
+// (vi_VN.TCVN) means English, since such a terminal could not show the letters.
 func languageOf(getenv func(string) string) language {
 	for _, name := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
 		locale := getenv(name)
@@ -54,14 +53,14 @@ func languageOf(getenv func(string) string) language {
 	return english
 }
 
-// spoken is the language of whoever runs this process.
+// spoken returns the language of the user who runs this process.
 func spoken() language { return languageOf(os.Getenv) }
 
-// text is a text for people with its translation. Both have the same verbs of
-// package fmt; where the order differs they are numbered.
+// text is a text for people with its translation. Both contain the same verbs of
+// package fmt, numbered where the order differs.
 type text struct{ en, vi string }
 
-// catalogue finds the Vietnamese of a text.
+// catalogue maps each English text to its Vietnamese.
 var catalogue = sync.OnceValue(func() map[string]string {
 	found := make(map[string]string)
 	for _, some := range allTexts() {
@@ -72,11 +71,10 @@ var catalogue = sync.OnceValue(func() map[string]string {
 	return found
 })
 
-// tr is a text in the language of the user. White space around it is no part of the
-// text.
+// tr returns a text in the user's language. Leading and trailing white space is kept.
 func tr(en string) string { return spoken().of(en) }
 
-// of is a text in a language.
+// of returns a text in the given language.
 func (l language) of(en string) string {
 	if l == english {
 		return en
@@ -88,8 +86,8 @@ func (l language) of(en string) string {
 	return en
 }
 
-// either is the one of two texts that is in the language of the user: the gateway
-// answers in both. One that is missing is not held against the other.
+// either returns one of two texts, in the user's language: the gateway answers in both.
+// If one is empty, it returns the other.
 func either(en, vi string) string {
 	if spoken() == vietnamese && vi != "" || en == "" {
 		return vi
@@ -97,7 +95,7 @@ func either(en, vi string) string {
 	return en
 }
 
-// trf is fmt.Sprintf in the language of the user.
+// trf is fmt.Sprintf in the user's language.
 func trf(format string, args ...any) string {
 	if false {
 		_ = fmt.Sprintf(format, args...) // so that go vet checks the arguments
@@ -105,7 +103,7 @@ func trf(format string, args ...any) string {
 	return fmt.Sprintf(tr(format), args...)
 }
 
-// say is fmt.Fprintf in the language of the user.
+// say is fmt.Fprintf in the user's language.
 func say(w io.Writer, format string, args ...any) {
 	if false {
 		_ = fmt.Sprintf(format, args...) // so that go vet checks the arguments
@@ -113,7 +111,7 @@ func say(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, tr(format), args...)
 }
 
-// errorf is fmt.Errorf in the language of the user.
+// errorf is fmt.Errorf in the user's language.
 func errorf(format string, args ...any) error {
 	if false {
 		_ = fmt.Errorf(format, args...) // so that go vet checks the arguments
@@ -121,14 +119,14 @@ func errorf(format string, args ...any) error {
 	return fmt.Errorf(tr(format), args...)
 }
 
-// sentence is an error that is one text.
+// sentence is an error that consists of one text.
 type sentence string
 
-// Error is the text in the language of the user.
+// Error returns the text in the user's language.
 func (s sentence) Error() string { return tr(string(s)) }
 
-// translate puts the texts of a command, of its flags and of those below it into a
-// language. Cobra's own texts are among them.
+// translate translates the texts of a command, of its flags and of its subcommands.
+// Cobra's own texts are among them.
 func translate(root *cobra.Command, l language) {
 	if l == english {
 		return
@@ -139,7 +137,7 @@ func translate(root *cobra.Command, l language) {
 	for _, t := range usageTexts {
 		template = strings.ReplaceAll(template, t.en, t.vi)
 	}
-	// What the library writes itself.
+	// The library's own texts.
 	cobra.AddTemplateFunc("inVietnamese", func(text string) string {
 		for _, t := range flagWords {
 			text = strings.ReplaceAll(text, t.en, t.vi)
@@ -153,7 +151,7 @@ func translate(root *cobra.Command, l language) {
 	translateCommand(root, l)
 }
 
-// inReasons puts the reasons in an example into the language of the user.
+// inReasons translates the reasons in an example.
 func inReasons(example string) string {
 	if spoken() == vietnamese {
 		for _, t := range exampleReasons {
@@ -175,8 +173,8 @@ func translateCommand(cmd *cobra.Command, l language) {
 	}
 }
 
-// ours is an error in the language of the user, where the package that it comes from
-// says it in both.
+// ours returns an error in the user's language, if the package that made it has both
+// languages.
 func ours(err error) error {
 	var both interface {
 		error

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// inBothLanguages runs a test in English and in Vietnamese; its golden file in
-// Vietnamese is that of English with .vi in its name.
+// inBothLanguages runs a test in English and in Vietnamese. The Vietnamese golden file
+// has .vi in its name.
 func inBothLanguages(t *testing.T, test func(*testing.T)) {
 	t.Helper()
 	for name, locale := range map[string]string{"en": "C.UTF-8", "vi": "vi_VN.UTF-8"} {
@@ -59,7 +59,8 @@ func TestTheLanguageIsThatOfTheLocale(t *testing.T) {
 	}
 }
 
-// verbs are those of package fmt in a text, each with the number of its argument.
+// verbs returns the verbs of package fmt in a text, each with the number of its
+// argument.
 func verbs(format string) []string {
 	var found []string
 	next := 1
@@ -115,13 +116,13 @@ func TestEachTextHasBothLanguagesWithTheSameArguments(t *testing.T) {
 	}
 }
 
-// translating are the functions whose texts go through the catalogue, with the
-// place of the first argument that is one.
+// translating lists the functions whose texts go through the catalogue, with the
+// position of their first text argument.
 var translating = map[string]int{
 	"tr": 0, "trf": 0, "say": 1, "errorf": 0, "down": 0, "usage": 1, "sentence": 0, "progress": 1, "plural": 1, "heading": 0, "wrong": 1, "instant": 0,
 }
 
-// notForPeople are texts that stay as they are, each with the reason.
+// notForPeople lists texts that are not translated, each with the reason.
 var notForPeople = map[string]string{
 	demoYAMLText: "a configuration file",
 	"LANG":       "a variable",
@@ -138,14 +139,14 @@ var notForPeople = map[string]string{
 	`"attack blocked, ticket 17"`:                          "an example of a reason",
 }
 
-// source is a text of the sources, and where it stands.
+// source is a text in the source code, with its position.
 type source struct {
 	text  string
 	place string
-	// through is set when it goes through the catalogue.
+	// through is set if the text goes through the catalogue.
 	through bool
-	// exempt is set when people do not read it as it stands, or it is the same in
-	// every language.
+	// exempt is set if people do not read the text in this form, or if it is the same
+	// in every language.
 	exempt bool
 	// label is set for a word in a row of a table.
 	label bool
@@ -171,7 +172,7 @@ func textsInSources(t *testing.T) []source {
 		files = append(files, file)
 	}
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}
-	// Other packages are not looked at: only constants of this one are of interest.
+	// Other packages are not read: only constants of this package matter.
 	check := types.Config{Error: func(error) {}, Importer: importer.ForCompiler(set, "none", nil), FakeImportC: true}
 	check.Check("cli", set, files, info)
 
@@ -211,8 +212,8 @@ func textsInSources(t *testing.T) []source {
 	return found
 }
 
-// constantText is the value of a text. The types of other packages are not known, so
-// that the checker does not look into everything.
+// constantText returns the value of a text. The checker does not load the types of
+// other packages, to save time.
 func constantText(info *types.Info, e ast.Expr) (string, bool) {
 	if v := info.Types[e].Value; v != nil && v.Kind() == constant.String {
 		return constant.StringVal(v), true
@@ -236,7 +237,7 @@ func isSum(e ast.Expr) bool {
 	return ok && b.Op == token.ADD
 }
 
-// place says what becomes of a text, from what is around it.
+// place decides about a text by the code around it.
 func place(stack []ast.Node, at ast.Expr) (s source) {
 	inner := ast.Node(at)
 	for _, n := range slices.Backward(stack) {
@@ -259,14 +260,15 @@ func place(stack []ast.Node, at ast.Expr) (s source) {
 			from, through := translating[name]
 			switch {
 			case through && (on == "" || on == "k") && index >= from, on == "k" && name == "say":
-				// Arguments of a text are no texts, unless each is one.
+				// Arguments that fill a text are not texts themselves, unless each is
+				// one.
 				s.through = s.through || index == from || name == "heading" || on == "k" && index <= 2
 			case slices.Contains([]string{"act", "checkReason", "reasonFlag"}, name):
 				s.exempt = true // examples, and texts of commands
 			case on == "log" || name == "panic" || on == "cobra":
 				s.exempt = true
 			case slices.Contains([]string{"StringVar", "StringVarP", "BoolVar", "BoolVarP", "IntVar", "Int64Var", "StringSliceVar", "VarP", "Bool"}, name):
-				s.exempt = true // the test of the commands sees to them
+				s.exempt = true // the test of the commands covers them
 			}
 			if on != "fmt" || name != "Sprintf" {
 				return s
@@ -302,7 +304,7 @@ func place(stack []ast.Node, at ast.Expr) (s source) {
 		case *ast.ValueSpec:
 			s.exempt = s.exempt || len(stack) > 0 && isConstant(stack)
 			if len(n.Names) == 1 && strings.HasSuffix(n.Names[0].Name, "Usage") {
-				s.exempt = true // the test of the commands sees to it
+				s.exempt = true // the test of the commands covers it
 			}
 			return s
 		case *ast.AssignStmt:
@@ -318,8 +320,8 @@ func place(stack []ast.Node, at ast.Expr) (s source) {
 	return s
 }
 
-// isConstant reports whether a declaration is one of constants: these are looked
-// at where they are used.
+// isConstant reports whether a declaration declares constants: these are checked where
+// they are used.
 func isConstant(stack []ast.Node) bool {
 	for _, n := range slices.Backward(stack) {
 		if d, ok := n.(*ast.GenDecl); ok {
@@ -337,7 +339,7 @@ func isString(e ast.Expr) bool {
 	return ok && id.Name == "string"
 }
 
-// commandTexts are the texts of the commands and of their flags.
+// commandTexts returns the texts of the commands and of their flags.
 func commandTexts(cmd *cobra.Command, found map[string]string) {
 	for _, text := range []string{cmd.Short, cmd.Long} {
 		if text != "" {

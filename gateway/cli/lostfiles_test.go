@@ -22,7 +22,7 @@ func TestAGatewayWhoseDatabaseFileIsGoneSaysSo(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, "")
 			p := s.run()
-			// The mail server of the site does not answer, the store does.
+			// The site's mail server does not answer; its store does.
 			if _, body := p.get("/readyz"); !strings.Contains(body, `"store":{"ok":true}`) {
 				t.Fatal(body)
 			}
@@ -112,7 +112,7 @@ func TestALostPepperStopsTheStart(t *testing.T) {
 				t.Errorf("check: %s", out)
 			}
 
-			// What the error advises when every copy is lost.
+			// The advice of the error for the case that every copy is lost.
 			s.remove("pepper.key")
 			engine, name := "sqlite", s.path("congthu.db")
 			if driver == "postgres" {

@@ -10,7 +10,7 @@ import (
 	"congthu/gateway/admin"
 )
 
-// merge joins accounts with what is kept of them under other names.
+// merge merges accounts with the counters stored under their other names.
 func (a *accounts) merge() *cobra.Command {
 	const example = `"one mailbox, document 45/STTTT"`
 	var reason string
@@ -94,7 +94,7 @@ afterwards: congthu account unlock, or restore. Merging again is no mistake.`,
 	return cmd
 }
 
-// printMerged prints a line for each other name, and how many accounts there are.
+// printMerged prints one line for each other name, and the number of accounts.
 func (c *client) printMerged(w io.Writer, report admin.MergeReport) {
 	rows := [][]string{heading("ACCOUNT", "STATE", "OTHER NAME", "HELD AGAINST IT")}
 	for _, m := range report.Merged {
@@ -116,7 +116,7 @@ func (c *client) printMerged(w io.Writer, report admin.MergeReport) {
 	say(w, "%s merged.\n", plural(len(report.Merged), "account"))
 }
 
-// held says what is held against another name of an account.
+// held describes what is held against another name of an account.
 func (c *client) held(o admin.OtherName) string {
 	var held []string
 	if l := o.Locked; l != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// output is how an answer is printed: for people, or as the gateway gave it.
+// output is the output format: for people, or the gateway's JSON.
 type output string
 
 const (
@@ -44,7 +44,7 @@ func outputFlag(cmd *cobra.Command, flags *pflag.FlagSet, o *output) {
 	must(cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 }
 
-// printJSON prints an answer of the gateway, indented and otherwise untouched.
+// printJSON prints an answer of the gateway, indented and otherwise unchanged.
 func printJSON(w io.Writer, answer json.RawMessage) error {
 	var b bytes.Buffer
 	if err := json.Indent(&b, bytes.TrimSpace(answer), "", "  "); err != nil {
@@ -72,7 +72,7 @@ func table(w io.Writer, indent string, rows [][]string) {
 	}
 }
 
-// clean makes text of others safe for a terminal and for a table.
+// clean makes text from outside safe for a terminal and for a table.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || r == '\n' {
@@ -85,16 +85,16 @@ func clean(text string) string {
 	}, text)
 }
 
-// How instants are written in Vietnamese, in the time zone of Vietnam and in another.
+// Formats of instants in Vietnamese, in the time zone of Vietnam and in another.
 const (
 	instantVietnamese   = "15:04 ngày 02/01/2006"
 	elsewhereVietnamese = "15:04 -07 ngày 02/01/2006"
 )
 
-// when writes an instant in the time zone of the regulation; a dash for never. Midnight
-// is a date: lists of accounts have no more, and a password expires with a day. In
-// Vietnamese it is written as in the sentences of the gateway, whose zone is that of
-// Vietnam unless it is given.
+// when formats an instant in the time zone of the regulation; a dash means never.
+// Midnight is printed as a date: lists of accounts contain only dates, and a password
+// expires at midnight. In Vietnamese the format is that of the gateway's sentences, and
+// the zone is printed unless it is that of Vietnam.
 func when(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return "-"
@@ -112,7 +112,7 @@ func when(t time.Time, zone *time.Location) string {
 	return t.Format(instantVietnamese)
 }
 
-// day writes a date.
+// day formats a date.
 func day(t time.Time) string {
 	if spoken() == english {
 		return t.Format(time.DateOnly)
@@ -120,7 +120,7 @@ func day(t time.Time) string {
 	return t.Format("02/01/2006")
 }
 
-// plural writes 1 account, 2 accounts. In Vietnamese a noun has no plural.
+// plural returns "1 account", "2 accounts". A Vietnamese noun has no plural form.
 func plural(n int, one string) string {
 	if n == 1 || spoken() == vietnamese {
 		return fmt.Sprintf("%d %s", n, tr(one))
@@ -128,7 +128,7 @@ func plural(n int, one string) string {
 	return fmt.Sprintf("%d %ss", n, one)
 }
 
-// heading is the first row of a table.
+// heading returns the first row of a table.
 func heading(words ...string) []string {
 	for i, word := range words {
 		words[i] = tr(word)
@@ -136,7 +136,7 @@ func heading(words ...string) []string {
 	return words
 }
 
-// orDash writes a dash for nothing.
+// orDash returns a dash for an empty string.
 func orDash(s string) string {
 	if s == "" {
 		return "-"

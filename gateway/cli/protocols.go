@@ -8,24 +8,24 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// protocolCheck is what check knows of a protocol.
+// protocolCheck contains what check needs to know about a protocol.
 type protocolCheck struct {
-	// look probes a mail server and says what it finds.
+	// look probes a mail server and prints what it finds.
 	look func(*check, context.Context, *upstream.Server)
-	// login has a password judged. The connection is nil unless that is right.
+	// login tries a password. The connection is nil unless the password is right.
 	login func(context.Context, *upstream.Server, auth.Name, auth.Secret) (io.Closer, auth.Answer)
-	// own is the protocol's own way to tell the server the client's address, as
-	// pass_client has it, and header says how a server is set up for a PROXY header.
+	// own is the protocol's own way to pass the client's address to the server, as in
+	// pass_client. header says how to configure a server for a PROXY header.
 	own    upstream.PassClient
 	header func() string
 	// tlsPort and plainPort are the usual ports of a mail server.
 	tlsPort, plainPort string
 }
 
-// protocolChecks has an entry for each protocol.
+// protocolChecks has one entry for each protocol.
 var protocolChecks map[auth.Protocol]protocolCheck
 
-// The functions of the entries look into the table, so it is filled in afterwards.
+// The functions of the entries read the table, so init fills it.
 func init() {
 	protocolChecks = map[auth.Protocol]protocolCheck{
 		auth.IMAP: {
@@ -52,8 +52,8 @@ func init() {
 	}
 }
 
-// loginBy is the login of a protocol with its connection as what can be closed; nil
-// where there is none.
+// loginBy adapts the login function of a protocol: it returns the connection as an
+// io.Closer, or nil if there is none.
 func loginBy[C interface {
 	comparable
 	io.Closer
@@ -67,7 +67,7 @@ func loginBy[C interface {
 	}
 }
 
-// dovecotHeader says how Dovecot is set up for a PROXY header.
+// dovecotHeader says how to configure Dovecot for a PROXY header.
 func dovecotHeader() string {
 	return tr("haproxy = yes in the inet_listener, and this machine in haproxy_trusted_networks")
 }
@@ -75,7 +75,7 @@ func dovecotHeader() string {
 // postfixHeader is a line for main.cf.
 const postfixHeader = "smtpd_upstream_proxy_protocol = haproxy"
 
-// mailServer looks at the mail server of a protocol.
+// mailServer checks the mail server of a protocol.
 func (k *check) mailServer(ctx context.Context, p auth.Protocol) {
 	settings := k.config.Mail(p)
 	if len(settings.Listen) == 0 {
@@ -90,8 +90,8 @@ func (k *check) mailServer(ctx context.Context, p auth.Protocol) {
 	protocolChecks[p].look(k, ctx, server)
 }
 
-// login has a password judged by the mail server of a protocol; served is false when
-// there is none, or none that can be used.
+// login has the mail server of a protocol judge a password. served is false if there is
+// no such server or it cannot be used.
 func (k *check) login(ctx context.Context, p auth.Protocol, name auth.Name, password auth.Secret) (answer auth.Answer, served bool) {
 	settings := k.config.Mail(p)
 	server, err := settings.Upstream.Server()

@@ -1,12 +1,11 @@
-// Package cli is the congthu command: every subcommand in a file of its own.
+// Package cli is the congthu command. Every subcommand has its own file.
 //
-// The commands that look at accounts or change them know no rules and no
-// store. They speak to the gateway that is running, through the Unix socket of
-// its admin interface, so that there is one memory and one audit log, and the
-// kernel vouches for who is asking.
+// The commands that show or change accounts contain no rules and open no store. They
+// call the running gateway through the Unix socket of its admin interface: so there is
+// one memory and one audit log, and the kernel vouches for the identity of the caller.
 //
-// Exit codes: 0 done, 1 failed, 64 wrong usage, 78 a configuration that is not
-// right (the numbers of sysexits.h).
+// Exit codes: 0 success, 1 failure, 64 wrong usage, 78 invalid configuration (the
+// numbers of sysexits.h).
 package cli
 
 import (
@@ -107,7 +106,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// exitError is an error with an exit code of its own.
+// exitError is an error with its own exit code.
 type exitError struct {
 	code int
 	err  error
@@ -116,17 +115,17 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// badConfig marks an error as one of the configuration. All mistakes are shown
-// when there are several.
+// badConfig marks an error as one of the configuration. If there are several mistakes,
+// all are shown.
 func badConfig(err error) error { return &exitError{exitConfig, err} }
 
-// usage is the error of a command that was called in a wrong way.
+// usage returns the error for a command that was called in a wrong way.
 func usage(cmd *cobra.Command, format string, args ...any) error {
 	err := errorf(format, args...)
 	return &exitError{exitUsage, errorf("%w\nsee %s --help", err, cmd.CommandPath())}
 }
 
-// configFlag adds -c FILE, which the command cannot do without.
+// configFlag adds the required flag -c FILE.
 func configFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVarP(file, "config", "c", "", "the configuration `FILE`")
 	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
@@ -138,8 +137,8 @@ func configFlag(cmd *cobra.Command, file *string) {
 	}
 }
 
-// flagError is an error of package pflag in the language of the user. English stays
-// as the package has it.
+// flagError returns an error of package pflag in the user's language. The English text
+// is the package's own.
 func flagError(err error) error {
 	var unknown *pflag.NotExistError
 	var empty *pflag.ValueRequiredError
@@ -162,8 +161,8 @@ func flagError(err error) error {
 	return err
 }
 
-// finish makes wrong arguments an error of usage in every command, and a
-// command that only groups others say so when it is called by itself.
+// finish makes wrong arguments a usage error in every command. A command that only
+// groups others reports one when it is called alone.
 func finish(cmd *cobra.Command) {
 	if cmd.HasSubCommands() && !cmd.Runnable() {
 		cmd.Args = cobra.ArbitraryArgs
@@ -196,7 +195,7 @@ func finish(cmd *cobra.Command) {
 	}
 }
 
-// must is for what can only go wrong by a mistake in this package.
+// must panics on an error that only a mistake in this package can cause.
 func must(err error) {
 	if err != nil {
 		panic(fmt.Sprintf("cli: %v", err))

@@ -103,7 +103,7 @@ gateway. The gateway must be running; when none runs, start one: it adopts its o
 	return cmd
 }
 
-// printRules says where the gateway and its file differ.
+// printRules prints the differences between the gateway and its file.
 func printRules(w io.Writer, r admin.Rules) {
 	list := func(differences []auth.Difference) {
 		for _, d := range differences {

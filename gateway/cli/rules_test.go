@@ -9,13 +9,13 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// replicas are sites on one database, with the lease that their tests wait for.
+// replicas are sites on one database, with the lease for which the tests wait.
 func replicas(t *testing.T, n int) (sites []*site, more string) {
 	t.Helper()
 	more = fmt.Sprintf("store: { driver: postgres, postgres: { dsn: %q, lease: 5s, statement_timeout: 3s, lock_timeout: 1s } }\n", pgtest.Database(t))
 	for i := range n {
 		s := newSite(t, more)
-		if i > 0 { // the pepper is one for all
+		if i > 0 { // all share one pepper
 			s.share(sites[0])
 		}
 		sites = append(sites, s)
@@ -26,7 +26,7 @@ func replicas(t *testing.T, n int) (sites []*site, more string) {
 	return sites, more
 }
 
-// share takes the pepper of another site.
+// share copies the pepper of another site.
 func (s *site) share(from *site) {
 	s.t.Helper()
 	content, err := os.ReadFile(from.path("pepper.key"))
@@ -61,7 +61,7 @@ func TestAGatewayWithOtherRulesDoesNotStartBesideOthers(t *testing.T) {
 	if _, out := b.command("check", "-c", b.file); !strings.Contains(out, "warning  rules") || !strings.Contains(out, "rules.lockout.tolerated is 50 here, agreed is 5") {
 		t.Errorf("check: %s", out)
 	}
-	// Alone it may, and the audit log tells.
+	// A gateway alone on the store may change them, and the audit log records it.
 	first.stop()
 	second := b.run()
 	if _, events := second.get("/api/v1/events?kind=rules.adopted"); !strings.Contains(events, `"before":"rules.lockout.tolerated 5"`) ||
@@ -88,14 +88,14 @@ func TestAReloadWithOtherRulesIsRefusedAndAnAdoptionIsFollowed(t *testing.T) {
 		t.Error("what was refused is in force")
 	}
 	if _, metrics := a.get("/metrics"); !strings.Contains(metrics, "congthu_config_last_reload_successful 0") {
-		t.Error("the metric of the reload does not tell")
+		t.Error("the metric of the reload does not show it")
 	}
-	// A reload of what is not agreed on is nobody else's business.
+	// A reload that changes other settings does not concern the other gateways.
 	b.configure(more + "limits: { connections: 1000 }\n")
 	if err := b.server.gateway.Reload(); err != nil {
 		t.Errorf("reload of something else: %v", err)
 	}
-	// b has the file of a, c has not.
+	// b has the same file as a, c has not.
 	b.rules = laxer
 	b.configure(more)
 	socket := a.path("admin.sock")
@@ -137,12 +137,12 @@ func TestAReloadWithOtherRulesIsRefusedAndAnAdoptionIsFollowed(t *testing.T) {
 	c.eventually("it is behind no longer", c.behind(false))
 }
 
-// The lease is agreed on, and a reload does not change it.
+// The gateways have agreed on the lease, and a reload does not change it.
 func TestAGatewayThatNeedsARestartForTheRulesSaysSo(t *testing.T) {
 	sites, more := replicas(t, 1)
 	p := sites[0].run()
 	p.configure(strings.Replace(more, "lease: 5s", "lease: 6s", 1))
-	if err := p.server.gateway.Reload(); err != nil { // it is alone
+	if err := p.server.gateway.Reload(); err != nil { // no other gateway uses the store
 		t.Fatal(err)
 	}
 	p.eventually("it is behind", p.behind(true))

@@ -18,18 +18,18 @@ import (
 	"congthu/gateway/config"
 )
 
-// site is a directory with a configuration, in which gateways are run.
+// site is a directory with a configuration, in which a test runs gateways.
 type site struct {
 	t    *testing.T
 	dir  string
 	file string
-	// prepare is called with the store before the gateway listens; nil: not.
+	// prepare is called with the store before the gateway listens, unless it is nil.
 	prepare func(context.Context, auth.Store, auth.Fingerprinter) error
 	// rules are further fields of the rules: ", lockout: { tolerated: 5 }".
 	rules string
 }
 
-// newSite makes one; more is YAML that is added to the configuration.
+// newSite makes a site; more is YAML that is added to the configuration.
 func newSite(t *testing.T, more string) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "congthu") // short, for the socket
@@ -45,7 +45,7 @@ func newSite(t *testing.T, more string) *site {
 	return s
 }
 
-// configure writes the configuration anew.
+// configure writes the configuration again.
 func (s *site) configure(more string) {
 	s.t.Helper()
 	text := `domain: example.vn
@@ -63,7 +63,7 @@ rules: { password: { mode: off }` + s.rules + ` }
 	}
 }
 
-// path is a file of the site.
+// path returns the path of a file of the site.
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
 
 // has reports whether the site has a file.
@@ -81,7 +81,7 @@ func (s *site) remove(names ...string) {
 	}
 }
 
-// process is a gateway that runs, as congthu serve runs it.
+// process is a running gateway, as congthu serve runs it.
 type process struct {
 	*site
 	server *server
@@ -90,7 +90,7 @@ type process struct {
 	log    *lockedBuffer
 }
 
-// start runs a gateway until the end of the test; the error is that of a start
+// start runs a gateway until the end of the test. The error is the reason of a start
 // that was refused.
 func (s *site) start() (*process, error) {
 	s.t.Helper()
@@ -121,7 +121,7 @@ func (s *site) start() (*process, error) {
 	}
 }
 
-// run is start, where a refusal is a mistake of the test.
+// run is start; a refusal fails the test.
 func (s *site) run() *process {
 	s.t.Helper()
 	p, err := s.start()
@@ -131,7 +131,7 @@ func (s *site) run() *process {
 	return p
 }
 
-// stop ends the gateway in good order.
+// stop ends the gateway in the regular way.
 func (p *process) stop() error {
 	p.end()
 	err := <-p.done
@@ -139,7 +139,7 @@ func (p *process) stop() error {
 	return err
 }
 
-// wantRefused checks that a start is refused with words of advice.
+// wantRefused checks that the gateway refuses to start, with the given advice.
 func (s *site) wantRefused(advice ...string) {
 	s.t.Helper()
 	p, err := s.start()
@@ -156,7 +156,7 @@ func (s *site) wantRefused(advice ...string) {
 	}
 }
 
-// get asks the admin socket.
+// get requests a page at the admin socket.
 func (p *process) get(path string) (status int, body string) {
 	p.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -174,7 +174,7 @@ func (p *process) get(path string) (status int, body string) {
 	return r.StatusCode, string(text)
 }
 
-// eventually waits until something is so.
+// eventually waits until a condition holds.
 func (s *site) eventually(what string, so func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
@@ -184,7 +184,7 @@ func (s *site) eventually(what string, so func() bool) {
 	}
 }
 
-// command runs a command of the program at the site.
+// command runs a congthu command at the site.
 func (s *site) command(args ...string) (code int, output string) {
 	s.t.Helper()
 	var out, err bytes.Buffer
@@ -192,7 +192,7 @@ func (s *site) command(args ...string) (code int, output string) {
 	return code, out.String() + err.String()
 }
 
-// lockedBuffer is a log that is read while it is written.
+// lockedBuffer is a log that can be read while it is written.
 type lockedBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -10,17 +10,18 @@ import (
 	"congthu/gateway/admin"
 )
 
-// What support staff see of an account beside the reasons: where its logins come from,
-// what is open now, which wrong passwords are one program's, and what to do next.
+// What support staff see of an account beside the reasons: the sources of its logins,
+// its open sessions, which repeated wrong passwords come from one program, and what to
+// do next.
 
-// What to tell a user while the gateway itself cannot be asked.
+// What to tell a user while the gateway itself cannot answer.
 const (
 	tellGatewayEN = "The mail gateway is not in order at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
 	tellGatewayVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đừng đổi mật khẩu, hãy thử lại sau ít phút; chúng tôi đang xử lý."
 )
 
-// printTellMeanwhile says what to tell the user on the telephone when the gateway, or
-// its store, does not answer.
+// printTellMeanwhile prints what to tell the user on the telephone when the gateway or
+// its store does not answer.
 func printTellMeanwhile(w io.Writer, name string, err error) {
 	en, vi := tellGatewayEN, tellGatewayVI
 	var r *refusal
@@ -30,16 +31,16 @@ func printTellMeanwhile(w io.Writer, name string, err error) {
 		en, vi = r.TellEN, r.TellVI
 	case errors.As(err, &d):
 	default:
-		return // it is the address that is wrong, or the caller may not ask
+		return // the address is wrong, or the caller lacks the permission
 	}
 	say(w, "%s: the gateway cannot be asked at the moment; the account may be in order.\n", clean(name))
 	table(w, "  ", wrapRows(w, tellRows(en, vi)))
 }
 
-// tellRows are what to tell the user.
+// tellRows returns the rows with what to tell the user.
 func tellRows(en, vi string) [][]string { return [][]string{{tr("Tell:"), either(en, vi)}} }
 
-// printDone says what an act has made true, and what to tell the user.
+// printDone prints the result of an act, and what to tell the user.
 func printDone(w io.Writer, a admin.Account) {
 	paragraph(w, clean(strings.TrimSpace(either(a.DoneEN, a.DoneVI)+" "+either(a.NoteEN, a.NoteVI))))
 	if a.TellEN != "" {
@@ -47,7 +48,7 @@ func printDone(w io.Writer, a admin.Account) {
 	}
 }
 
-// printAdvice says which accounts may be meant.
+// printAdvice prints which accounts the caller may have meant.
 func (c *client) printAdvice(w io.Writer, a admin.Account) {
 	var rows [][]string
 	for i, address := range a.Similar {
@@ -60,7 +61,7 @@ func (c *client) printAdvice(w io.Writer, a admin.Account) {
 	table(w, "  ", rows)
 }
 
-// sessionsHere counts the live sessions, and says where others may be.
+// sessionsHere returns the number of live sessions, and says where others may be.
 func sessionsHere(a admin.Account) string {
 	if a.ThisGatewayOnly {
 		return trf("%d at this gateway; the others have their own", a.Sessions)
@@ -68,7 +69,7 @@ func sessionsHere(a admin.Account) string {
 	return strconv.Itoa(a.Sessions)
 }
 
-// loginRows say where logins came from.
+// loginRows returns rows with the origins of logins.
 func (c *client) loginRows(a admin.Account) (rows [][]string) {
 	if o := a.LastLoginFrom; o != nil {
 		rows = append(rows, []string{tr("last login from"), from(*o) + ", " + when(o.At, c.zone)})
@@ -83,7 +84,7 @@ func (c *client) loginRows(a admin.Account) (rows [][]string) {
 	return rows
 }
 
-// from is where a login came from, through which door and by which program.
+// from describes the origin of a login: source, protocol and program.
 func from(o admin.Origin) string {
 	place := trf("%s over %s", orDash(o.Source), strings.ToUpper(o.Protocol))
 	if o.Program != "" {
@@ -92,7 +93,7 @@ func from(o admin.Origin) string {
 	return place
 }
 
-// printSessions prints what is open now.
+// printSessions prints the open sessions.
 func (c *client) printSessions(w io.Writer, a admin.Account) {
 	if len(a.OpenSessions) == 0 {
 		c.printStolen(w, a)
@@ -114,11 +115,11 @@ func (c *client) printSessions(w io.Writer, a admin.Account) {
 	c.printStolen(w, a)
 }
 
-// printStolen says what to do about a lost or stolen device, whether or not it is
-// connected at the moment. The command stands alone on its line, to be copied whole.
+// printStolen prints what to do about a lost or stolen device, whether or not it is
+// connected now. The command has a line to itself, so that it can be copied whole.
 func (c *client) printStolen(w io.Writer, a admin.Account) {
 	if a.Registered.IsZero() || a.Locked != nil || a.Revoked != nil {
-		return // no device can log in, or is likely to have the password
+		return // no device can log in, or none is likely to have the password
 	}
 	rows := [][]string{{tr("Lost or stolen device:"), c.command("lock", a.Address, "")}}
 	switch {
@@ -132,7 +133,7 @@ func (c *client) printStolen(w io.Writer, a admin.Account) {
 	table(w, "  ", append(rows, []string{"", tr("then change the password at the mail server, and unlock")}))
 }
 
-// printTried prints which wrong passwords are the same, and whose.
+// printTried prints which wrong passwords are repetitions, and their origin.
 func (c *client) printTried(w io.Writer, a admin.Account) {
 	if len(a.Tried) == 0 {
 		return

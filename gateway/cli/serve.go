@@ -67,26 +67,26 @@ clients then wait while the gateway is restarted, and are not refused.`,
 	return cmd
 }
 
-// server is a gateway with everything it needs, in this process.
+// server is a gateway in this process, with everything it needs.
 type server struct {
 	log  *slog.Logger
 	load func() (*config.Config, error)
-	// prepare is called with the open store before anything listens.
+	// run calls prepare with the open store before anything listens.
 	prepare func(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter) error
-	// ready is called when everything listens.
+	// run calls ready when everything listens.
 	ready func()
-	// sockets were opened by systemd.
+	// sockets are those that systemd has opened.
 	sockets []gateway.Socket
-	// gateway is what run runs; it is of use when ready is called.
+	// gateway is the gateway that run serves. It is set when ready is called.
 	gateway *gateway.Gateway
-	// supervise is set when systemd is to be told, if it has started this process.
+	// supervise turns on the notifications to systemd, if systemd started this process.
 	supervise bool
 }
 
 // run opens the store and serves until ctx ends.
 func (s *server) run(ctx context.Context, c *config.Config) (err error) {
-	// A signal that nobody has asked for would end the process. One that comes
-	// during the start is kept for the gateway.
+	// An unhandled signal would end the process. One that arrives during the start is
+	// kept for the gateway.
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
@@ -154,8 +154,9 @@ func (s *server) run(ctx context.Context, c *config.Config) (err error) {
 	return err
 }
 
-// tellMistakes writes a line for each mistake of a configuration that was to be
-// reloaded: whoever mends one after the other reloads as often.
+// tellMistakes logs one line for each mistake in a configuration that was to be
+// reloaded. With one mistake at a time, the administrator would have to reload once for
+// each.
 func tellMistakes(log *slog.Logger, err error) {
 	log.Error("configuration", "err", err)
 	var mistakes *config.Error
@@ -168,7 +169,7 @@ func tellMistakes(log *slog.Logger, err error) {
 	}
 }
 
-// newLogger makes the log that the configuration asks for.
+// newLogger returns the log as configured.
 func newLogger(w io.Writer, l config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: l.Level}
 	if l.Format == config.LogText {
@@ -177,7 +178,7 @@ func newLogger(w io.Writer, l config.Log) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-// observer is the metrics as the gateway and its parts see them.
+// observer adapts the metrics to the interfaces of the gateway and its parts.
 type observer struct {
 	*metrics.Metrics
 	registry *prometheus.Registry
@@ -185,7 +186,7 @@ type observer struct {
 
 var _ gateway.Metrics = observer{}
 
-// submissions says how the results of package smtp are counted.
+// submissions maps the results of package smtp to those of package metrics.
 var submissions = map[smtp.Result]metrics.Submission{
 	smtp.Accepted:    metrics.SubmissionAccepted,
 	smtp.Refused:     metrics.SubmissionRefused,

@@ -35,8 +35,8 @@ and the reason you give.`,
 	return cmd
 }
 
-// sources are the commands on sources; they share where the gateway is and how the
-// answer is printed.
+// sources holds what all source commands share: the address of the gateway and the
+// output format.
 type sources struct {
 	at     connection
 	output output
@@ -119,7 +119,7 @@ func (c *client) printSources(w io.Writer, list admin.SourceList) {
 	}
 }
 
-// hoursUsage is the help of --hours.
+// hoursUsage is the help text of --hours.
 var (
 	mostHours  = strconv.Itoa(int(auth.MaxAllowance.Hours()))
 	hoursUsage = "for `N` hours from now, 1 to " + mostHours + " (7 days)"
@@ -186,7 +186,7 @@ An IPv6 address stands for its /64.`,
 	return cmd
 }
 
-// act allows a source, or ends that, and says how it is now.
+// act grants or ends the exemption of a source, and prints its new state.
 func (s *sources) act(cmd *cobra.Command, address string, hours int, end bool, reason string) error {
 	c, err := s.at.client()
 	if err != nil {
@@ -214,7 +214,7 @@ func (s *sources) act(cmd *cobra.Command, address string, hours int, end bool, r
 	return nil
 }
 
-// complete offers the sources that are refused or allowed to a shell.
+// complete offers the refused and the exempted sources for shell completion.
 func (s *sources) complete(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	c, err := s.at.client()
 	if err != nil || len(args) > 0 {

@@ -9,7 +9,7 @@ import (
 	"congthu/gateway/admin"
 )
 
-// handleSources answers for sources as the gateway does.
+// handleSources answers requests about sources as the gateway does.
 func (f *fake) handleSources(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/sources", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, f.sources) })
 	mux.HandleFunc("POST /api/v1/sources/{address}/{verb}", func(w http.ResponseWriter, r *http.Request) {
@@ -68,14 +68,14 @@ func TestSourcesAreListedAndAllowed(t *testing.T) {
 				t.Errorf("%q has no %q", out, line)
 			}
 		}
-		// Neither a network nor an attacker is offered.
+		// Completion offers neither a network nor an attacker.
 		if strings.Contains(out, "192.0.2.0") || strings.Contains(out, "203.0.113.5") {
 			t.Errorf("%q", out)
 		}
 	})
 }
 
-func TestASourceThatIsWrittenWronglyIsSaidWithAHint(t *testing.T) {
+func TestAMalformedSourceIsRefusedWithAHint(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)
 		t.Setenv(socketVariable, f.socket)
@@ -100,7 +100,8 @@ func TestASourceThatIsWrittenWronglyIsSaidWithAHint(t *testing.T) {
 	})
 }
 
-// Who was refused for now goes on by an unlock; an office is not the attacker.
+// An unlock ends a temporary refusal. So does allowing the source, if it is an office and
+// not an attacker.
 func TestAThrottledAccountIsShownWithBothWays(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		f := newFake(t)

@@ -17,8 +17,8 @@ import (
 	"congthu/gateway/config"
 )
 
-// openStore opens the store that the configuration names, and gives it to the
-// gateway with all that comes with it.
+// openStore opens the configured store and gives it to the gateway, with all that
+// belongs to it.
 func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts observer) (closeStore func() error, err error) {
 	if c.Store.Driver == config.StoreSQLite {
 		store, err := sqlite.Open(ctx, sqlite.Options{
@@ -38,7 +38,7 @@ func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts
 	var now func() time.Time
 	opened := make(chan struct{})
 	o.ReservationExpired = func(a *auth.Account) ([]auth.Event, bool) {
-		<-opened // the store's goroutines may be quicker than Open
+		<-opened // the store's goroutines may start before Open returns
 		rules, running := g.Rules()
 		if !running {
 			rules = c.Rules()
@@ -58,36 +58,37 @@ func openStore(ctx context.Context, c *config.Config, g *gateway.Gateway, counts
 	return store.Close, nil
 }
 
-// postgresOptions are what the configuration says of the database.
+// postgresOptions returns the database settings of the configuration.
 func postgresOptions(c *config.Config) postgres.Options {
 	p := c.Store.Postgres
 	return postgres.Options{
 		DSN: p.DSN.Reveal(), MaxUnknown: c.Store.MaxUnknownNames, Lease: p.Lease,
 		MaxConns: p.MaxConnections, ConnectTimeout: p.ConnectTimeout, StatementTimeout: p.StatementTimeout, LockTimeout: p.LockTimeout,
-		// Shorter than the wait of the others, so that a gateway which loses its
-		// power within a transaction makes none of theirs fail.
+		// This is shorter than lock_timeout of the others, so that a gateway that loses
+		// power within a transaction does not make theirs fail.
 		IdleInTransactionTimeout: p.LockTimeout * 3 / 4,
 		Poll:                     p.Poll,
 	}
 }
 
-// pepper is the name of what gateways on one store agree on.
+// pepper is the key under which all gateways on one store agree on the pepper.
 const pepper = "pepper"
 
-// agreement is what was agreed on in a store.
+// agreement is the part of a store that keeps what its gateways agreed on.
 type agreement interface {
 	Agree(ctx context.Context, what, value string) error
 	Agreed(ctx context.Context, what string) (value string, known bool, err error)
 }
 
-// errPepper: the key of the fingerprints in the store is not there.
+// errPepper reports that the key for the fingerprints in the store is missing or
+// different.
 var errPepper = sentence("the key of the password fingerprints is not the one that the store was used with")
 
-// openPepper reads the key that the fingerprints in the store were made with, and
-// makes one for a store that knows none. With another one each login would be taken
-// for a change of the password: its age (Art. 9) would begin anew, and with several
-// gateways every time, and never end. So a key that is missing or another stops the
-// start, and nothing is left in its place, which would pass for the key later.
+// openPepper reads the key that made the fingerprints in the store, and creates one for
+// a store without any. With a different key each login would look like a change of the
+// password: its age (Art. 9) would begin anew, and with several gateways this would
+// repeat at every login. So a missing or different key stops the start. openPepper
+// leaves no new key behind in that case: a later start would take it for the right one.
 func openPepper(ctx context.Context, store agreement, file, forget string) (*password.Fingerprinter, error) {
 	fingerprints, err := password.Read(file)
 	made := false
@@ -112,7 +113,7 @@ func openPepper(ctx context.Context, store agreement, file, forget string) (*pas
 		return fingerprints, nil
 	}
 	if made {
-		err = errors.Join(err, os.Remove(file)) // another gateway was quicker
+		err = errors.Join(err, os.Remove(file)) // another gateway was faster
 	}
 	if errors.Is(err, auth.ErrDisagreement) {
 		return nil, fmt.Errorf("%w: %s: %s", errPepper, file, howToHavePepper(file, forget))
@@ -125,7 +126,7 @@ func howToHavePepper(file, forget string) string {
 		"If every copy is lost: %s; the next start makes a new key, and the age of every password begins anew", file, forget)
 }
 
-// howToForgetIn is the command that makes a store forget which key it was used with.
+// howToForgetIn returns the command that makes a store forget its key.
 func howToForgetIn(c *config.Config) string {
 	const statement = `"DELETE FROM agreed WHERE what = '` + pepper + `'"`
 	if c.Store.Driver == config.StorePostgres {
@@ -134,8 +135,8 @@ func howToForgetIn(c *config.Config) string {
 	return "sqlite3 " + c.Store.Path + " " + statement
 }
 
-// pepperMark tells one pepper from another and gives neither away: it costs as
-// much to search through as any fingerprint, and 2^256 of them.
+// pepperMark returns a value that identifies a pepper without revealing it: finding the
+// pepper from it costs one fingerprint for each of 2^256 candidates.
 func pepperMark(ctx context.Context, fingerprints auth.Fingerprinter) (string, error) {
 	mark, err := fingerprints.Fingerprint(ctx, []byte("congthu: one pepper for all"), auth.NewSecret("congthu"))
 	return hex.EncodeToString(mark), err

@@ -28,9 +28,9 @@ func newStoreCommand() *cobra.Command {
 	return cmd
 }
 
-// storeCopy is the command that copies an SQLite file into PostgreSQL.
+// storeCopy holds the flags of the command that copies an SQLite file into PostgreSQL.
 type storeCopy struct {
-	file string // the configuration
+	file string // the configuration file
 	from string
 	to   string
 }
@@ -84,7 +84,7 @@ func (s *storeCopy) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	// Opening would make one.
+	// Opening would create the file.
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return errorf("there is no SQLite file %s: say where it is with --from FILE", path)
 	}
@@ -122,8 +122,8 @@ func (s *storeCopy) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	return nil
 }
 
-// readDSN returns a connection string, or the first line of the file that is
-// named in its place.
+// readDSN returns the connection string, or the first line of the file named in its
+// place.
 func readDSN(to string) (string, error) {
 	if strings.Contains(to, "=") || strings.Contains(to, "://") {
 		return to, nil
@@ -139,8 +139,7 @@ func readDSN(to string) (string, error) {
 	return string(line), nil
 }
 
-// steps shows one step after the other: a bar each on a terminal, a line
-// elsewhere.
+// steps shows successive steps: one bar each on a terminal, one line each elsewhere.
 type steps struct {
 	w    io.Writer
 	step postgres.CopyStep
@@ -163,7 +162,7 @@ func (s *steps) progress(step postgres.CopyStep, done, total int64) {
 		}
 	}
 	if s.bar != nil {
-		s.bar.Set(int(min(done, max(0, total-1)))) // a full bar would be over
+		s.bar.Set(int(min(done, max(0, total-1)))) // a full bar would end
 	}
 }
 

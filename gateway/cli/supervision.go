@@ -9,17 +9,17 @@ import (
 	"congthu/gateway/systemd"
 )
 
-// supervision tells systemd how a gateway is, if systemd has started it.
+// supervision reports the state of a gateway to systemd, if systemd has started it.
 type supervision struct {
 	server  *server
 	gateway *gateway.Gateway
 }
 
-// statusEvery is how often `systemctl status` gets a new line.
+// statusEvery is the interval between new status lines for `systemctl status`.
 const statusEvery = 10 * time.Second
 
-// run tells until ctx ends: that the gateway is ready, how many sessions it has,
-// that it stops, and that it is alive.
+// run notifies systemd until ctx ends: that the gateway is ready, the number of its
+// sessions, that it stops, and that it is alive.
 func (s supervision) run(ctx context.Context, stopping, ready <-chan struct{}) {
 	select {
 	case <-ctx.Done():

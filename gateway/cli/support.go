@@ -48,7 +48,7 @@ clients. The gateway must be running: its admin socket is used.`,
 			if names {
 				query += "?names=true"
 			}
-			// It is no JSON.
+			// The answer is not JSON.
 			r, err := newRequest(ctx, http.MethodGet, query, nil)
 			if err != nil {
 				return err
@@ -78,7 +78,7 @@ clients. The gateway must be running: its admin socket is used.`,
 	return cmd
 }
 
-// writeNew writes a file that was not there before, for its owner only.
+// writeNew writes a new file that only its owner can read. It fails if the file exists.
 func writeNew(name string, content []byte) (err error) {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -86,7 +86,7 @@ func writeNew(name string, content []byte) (err error) {
 	}
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(name) // half a bundle is none
+		os.Remove(name) // an incomplete bundle is useless
 		return errorf("write bundle: %w; say where else with --file", err)
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 	"congthu/gateway/support"
 )
 
-// noStore is a memory that is out of order.
+// noStore is a store that fails.
 type noStore struct{}
 
 func (noStore) Events(context.Context, auth.EventFilter) ([]auth.Event, error) {
@@ -72,7 +72,7 @@ func TestABundleIsWrittenForItsOwnerAndSaysWhatIsInIt(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	// What is there is not written over.
+	// An existing file is not overwritten.
 	if code, _, errOut := run("--file", file); code != 1 || !strings.Contains(errOut, "--file") {
 		t.Errorf("%d %s", code, errOut)
 	}

@@ -1,7 +1,7 @@
 package cli
 
-// allTexts is the whole catalogue: each text once, with its Vietnamese beside it, in
-// a list for each part of the commands.
+// allTexts is the whole catalogue: each text once, with its Vietnamese, in one list for
+// each group of commands.
 func allTexts() [][]text {
 	return [][]text{
 		valueTexts, generalTexts, accountTexts, sourceTexts, auditTexts, choresTexts, storeTexts, checkTexts, helpTexts, flagTexts,
@@ -9,8 +9,8 @@ func allTexts() [][]text {
 	}
 }
 
-// valueTexts are words that come in the gateway's answers, or are put together, so
-// that they stand nowhere in the commands.
+// valueTexts are words that the gateway's answers contain or that are composed, so that
+// the code of the commands does not contain them.
 var valueTexts = []text{
 	// States.
 	{"active", "hoạt động"},
@@ -30,15 +30,15 @@ var valueTexts = []text{
 	{"hours", "số giờ"},
 	{"source", "nguồn"},
 	{"reason", "lý do"},
-	// Who locks, and why.
+	// Who locks an account, and why.
 	{"gateway", "cổng thư"},
 	{"wrong_passwords", "nhập sai mật khẩu"},
 	{"admin", "quản trị viên"},
-	// Words that are the same.
+	// Words that are equal in both languages.
 	{"pepper", "pepper"},
-	// What /readyz looks at.
+	// Checks of /readyz.
 	{"clock", "đồng hồ"},
-	// Of a support bundle.
+	// Parts of a support bundle.
 	{"the program and how it was built", "chương trình và cách dựng"},
 	{"the configuration in force, with defaults, without secrets", "cấu hình đang dùng, kể cả giá trị mặc định, không có bí mật"},
 	{"what /readyz finds", "kết quả của /readyz"},
@@ -72,13 +72,13 @@ var usageTexts = []text{
 	{`--help" for more information about a command.`, `--help" để xem thêm về một lệnh.`},
 }
 
-// flagWords are what the library of the flags writes of itself.
+// flagWords are texts of the flag library.
 var flagWords = []text{
 	{"[flags]", "[tùy chọn]"},
 	{"(default ", "(mặc định "},
 }
 
-// generalTexts are of no command alone.
+// generalTexts belong to no single command.
 var generalTexts = []text{
 	{"write table or json", "hãy ghi table hoặc json"},
 	{"%w\nsee %s --help", "%w\nxem %s --help"},

@@ -1,6 +1,6 @@
 package cli
 
-// accountTexts are those of `account` and what is below it.
+// accountTexts are the texts of `account` and its subcommands.
 var accountTexts = []text{
 	{"say for how many days: congthu account grace %s --days 3 --reason %s", "hãy cho biết số ngày: congthu account grace %s --days 3 --reason %s"},
 	{"say why, since an auditor will read it:\n  %s --reason %s", "hãy ghi lý do, vì người kiểm tra sẽ đọc:\n  %s --reason %s"},
@@ -112,7 +112,7 @@ var accountTexts = []text{
 	{"revoked %s by %s", "thu hồi %s do %s"},
 }
 
-// sourceTexts are those of `source`.
+// sourceTexts are the texts of `source`.
 var sourceTexts = []text{
 	{"no source is allowed.", "không có nguồn nào được cho phép."},
 	{"ALLOWED", "ĐƯỢC PHÉP"},

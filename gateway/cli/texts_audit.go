@@ -1,6 +1,6 @@
 package cli
 
-// auditTexts are those of `audit`.
+// auditTexts are the texts of `audit`.
 var auditTexts = []text{
 	{"there is no kind %q: write some of %s", "không có loại %q: hãy ghi một số trong %s"},
 	{"--limit is a number from 1 to %d; --before SEQ goes on from there", "--limit là số từ 1 đến %d; --before SEQ xem tiếp từ đó"},

@@ -1,6 +1,6 @@
 package cli
 
-// checkTexts are those of `check`.
+// checkTexts are the texts of `check`.
 var checkTexts = []text{
 	{"configuration", "cấu hình"},
 	{"%s: domain %s, profile %s", "%s: miền %s, hồ sơ %s"},

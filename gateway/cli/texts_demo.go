@@ -2,7 +2,7 @@ package cli
 
 import "strings"
 
-// demoTexts are the words of the demo's guide; what is between them are commands.
+// demoTexts are the words of the demo's guide; the lines between them are commands.
 var demoTexts = []text{
 	{"congthu demo: a mail server in memory, and the gateway in front of it", "congthu demo: máy chủ thư thử nghiệm trong bộ nhớ, và cổng thư đứng trước nó"},
 	{"submission  {{", "gửi thư     {{"},
@@ -27,7 +27,7 @@ var demoTexts = []text{
 	{"Stop with Ctrl-C.", "Dừng bằng Ctrl-C."},
 }
 
-// demoGuideIn is the demo's guide in a language.
+// demoGuideIn returns the demo's guide in a language.
 func demoGuideIn(l language) string {
 	guide := demoGuideText
 	if l == vietnamese {

@@ -2,7 +2,7 @@ package cli
 
 import "regexp"
 
-// What texts of the gateway begin with, and how they are told from a person's.
+// How texts of the gateway begin, and how they differ from a person's.
 const (
 	unitText   = "unit "
 	mergedText = "merged with "
@@ -10,19 +10,21 @@ const (
 )
 
 var (
-	// importedField follows the name of a unit.
+	// importedField matches what follows the name of a unit.
 	importedField = regexp.MustCompile(`^(registered|last login|password since) \d{4}-`)
-	// ownReason begins the reason of a revocation, which an administrator may have added to.
+	// ownReason matches the beginning of the reason of a revocation, to which an
+	// administrator may have added.
 	ownReason = regexp.MustCompile(`^` + unusedText + `(\d{4}-\d\d-\d\d \d\d:\d\d [-+]\d\d:\d\d)(?:: (.*))?$`)
-	// tooShort is what the API says of a text that is too short.
+	// tooShort is the API's answer to a text that is too short.
 	tooShort = regexp.MustCompile(`^expected length >= (\d+)$`)
 )
 
-// eventTexts are what the gateway writes into events, which stays English there since
-// hashes are made of it. %s stands for names, figures and instants, in the same order in
-// both languages. They are found by what a finished text says: the first that fits.
+// eventTexts are the texts that the gateway writes into events. The events stay English
+// because hashes cover them. %s stands for names, figures and instants, in the same
+// order in both languages. A finished text is recognized by its form: the first pattern
+// that matches is used.
 var eventTexts = []text{
-	// What became of it; what follows the colon is one of these texts again.
+	// The result of an act; what follows the colon is one of these texts.
 	{"merged with another name: %s", "đã hợp nhất với một tên khác: %s"},
 	{"merged with %s: %s", "đã hợp nhất với %s: %s"},
 	{"merged into %s", "đã hợp nhất vào %s"},
@@ -32,7 +34,7 @@ var eventTexts = []text{
 	{"begun", "đã bắt đầu"},
 	{"%s new, %s changed, %s as before", "%s mới, %s thay đổi, %s giữ nguyên"},
 
-	// How an account is.
+	// The state of an account.
 	{"no account", "chưa có tài khoản"},
 	{"nothing known", "chưa ghi nhận gì"},
 	{"unknown", "chưa biết"},
@@ -59,7 +61,7 @@ var eventTexts = []text{
 	{"from %s", "từ %s"},
 	{"the lock ended by itself after %s", "khóa tự hết hạn sau %s"},
 
-	// What is known of it.
+	// The known facts of an account.
 	{"unit %s", "đơn vị %s"},
 	{"registered %s", "cấp ngày %s"},
 	{"last login %s", "đăng nhập gần nhất %s"},
@@ -68,7 +70,7 @@ var eventTexts = []text{
 	{"no grace", "không có gia hạn"},
 	{"grace until %s", "gia hạn đến %s"},
 
-	// Why.
+	// The reasons.
 	{"the mail server gave no answer after the password was sent", "máy chủ thư không trả lời sau khi nhận mật khẩu"},
 	{"the gateway ended before it could note what the mail server answered", "cổng thư dừng trước khi ghi được câu trả lời của máy chủ thư"},
 	{"a login with another password than before", "đăng nhập bằng mật khẩu khác trước"},
@@ -78,11 +80,11 @@ var eventTexts = []text{
 	{"%s events are removed, the last of them of %s: the audit log is kept for %s days", "đã xóa %s sự kiện, sự kiện cuối trong số đó lúc %s: nhật ký kiểm toán được giữ %s ngày"},
 	{"account of the demo", "tài khoản của bản chạy thử"},
 
-	// Of sources.
+	// Sources.
 	{"%s not allowed", "%s không được cho phép"},
 	{"%s allowed until %s", "%s được phép đến %s"},
 
-	// Of the clock.
+	// The clock.
 	{"the clock was set ahead by %s, or the machine was suspended for that long", "đồng hồ bị chỉnh nhanh thêm %s, hoặc máy tạm ngừng lâu như vậy"},
 	{"the clock was set back by %s", "đồng hồ bị chỉnh lùi %s"},
 	{"the database's clock shows %s and this machine's %s", "đồng hồ của cơ sở dữ liệu là %s và của máy này là %s"},
@@ -90,8 +92,8 @@ var eventTexts = []text{
 	{"the clock is right", "đồng hồ đúng"},
 }
 
-// failureTexts are what the operating system and the libraries say of a failure, in words.
-// They are found within what else was said.
+// failureTexts translate failures reported by the operating system and by libraries.
+// They are found inside a longer text.
 var failureTexts = []struct{ found, en, vi string }{
 	{`(?:connect: )?dial tcp ([^\s]+): (?:connect: )?connection refused`, "no program listens at $1 (connection refused)", "không có chương trình nào nghe ở $1 (connection refused)"},
 	{`(?:connect: )?dial tcp ([^\s]+): (?:i/o timeout|connect: connection timed out)`, "$1 does not answer in time", "$1 không trả lời kịp"},
@@ -102,7 +104,7 @@ var failureTexts = []struct{ found, en, vi string }{
 	{`context deadline exceeded`, "there was no answer in time", "không có câu trả lời kịp"},
 }
 
-// listenTexts are why an address cannot be listened on.
+// listenTexts are the reasons why the gateway cannot listen on an address.
 var listenTexts = []text{
 	{"cannot listen on %s (%s): another program has that address", "không nghe được ở %s (%s): một chương trình khác đang dùng địa chỉ đó"},
 	{"cannot listen on %s (%s): not permitted (ports below 1024 need congthu.socket or CAP_NET_BIND_SERVICE)", "không nghe được ở %s (%s): không được phép (cổng dưới 1024 cần congthu.socket hoặc CAP_NET_BIND_SERVICE)"},

@@ -2,7 +2,7 @@ package cli
 
 import "strings"
 
-// helpTexts are the help of the commands.
+// helpTexts are the help texts of the commands.
 var helpTexts = []text{
 	{"A gateway that enforces the official-mail regulation in front of a mail server", "Cổng thư công vụ: thực thi quy chế thư điện tử trước máy chủ thư"},
 	{`congthu stands in front of a mail server. Mail clients connect to it as if it were
@@ -359,7 +359,7 @@ thử. Mọi thứ chỉ nghe trên máy này. Không cần gì ngoài chương 
 Với --dir, trạng thái được giữ lại: chứng thư, tài khoản, các lần sai và khóa. Thư của máy
 chủ thư thì không. Không có tùy chọn này thì không để lại gì.`},
 
-	// What cobra says of its own commands.
+	// Cobra's texts about its own commands.
 	{"Help about any command", "Trợ giúp về một lệnh"},
 	{"Help provides help for any command in the application.\nSimply type congthu help [path to command] for full details.", "Hiển thị trợ giúp của một lệnh bất kỳ.\nHãy gõ congthu help [lệnh] để xem chi tiết."},
 	{"Generate the autocompletion script for the specified shell", "Tạo đoạn mã gợi ý lệnh cho shell"},
@@ -375,8 +375,8 @@ chủ thư thì không. Không có tùy chọn này thì không để lại gì.
 	{"Generate the autocompletion script for powershell.\n\nTo load completions in your current shell session:\n\n\tcongthu completion powershell | Out-String | Invoke-Expression\n\nTo load completions for every new session, add the output of the above command\nto your powershell profile.", "Tạo đoạn mã gợi ý lệnh cho powershell.\n\nĐể dùng ngay trong phiên này:\n\n\tcongthu completion powershell | Out-String | Invoke-Expression\n\nĐể dùng trong mọi phiên mới, hãy thêm kết quả của lệnh trên vào tệp\nprofile của powershell."},
 }
 
-// exampleReasons are the reasons in examples. An auditor reads what is entered in their
-// place.
+// exampleReasons are the reasons in examples. Auditors read the reasons that are
+// entered in their place.
 var exampleReasons = []text{
 	{"called 0912345678, identity checked", "gọi từ 0912345678, đã xác minh danh tính"},
 	{"left the agency on 1 December", "thôi việc tại cơ quan từ ngày 01/12"},
@@ -394,7 +394,7 @@ var exampleReasons = []text{
 	{"accounts of the old system, document 123/STTTT", "tài khoản của hệ thống cũ, văn bản 123/STTTT"},
 }
 
-// flagTexts are the help of the flags.
+// flagTexts are the help texts of the flags.
 var flagTexts = []text{
 	{"help for this command", "trợ giúp cho lệnh này"},
 	{"print the version", "in phiên bản"},

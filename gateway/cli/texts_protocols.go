@@ -1,7 +1,7 @@
 package cli
 
-// protocolTexts are the texts of single protocols; those of their names and of what
-// /readyz looks at come in the gateway's answers.
+// protocolTexts are the texts that concern single protocols. Those for their names and
+// for the checks of /readyz come with the gateway's answers.
 var protocolTexts = []text{
 	{"imap", "imap"},
 	{"smtp", "smtp"},

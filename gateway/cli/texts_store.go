@@ -1,6 +1,6 @@
 package cli
 
-// choresTexts are those of `clock`, `rules`, `sweep`, `health`, `support-bundle`,
+// choresTexts are the texts of `clock`, `rules`, `sweep`, `health`, `support-bundle`,
 // `serve` and `demo`.
 var choresTexts = []text{
 	{"Fix: look at the clock (timedatectl, chronyc tracking). When it is right: congthu clock accept --reason TEXT", "Xử lý: kiểm tra đồng hồ (timedatectl, chronyc tracking). Khi đồng hồ đã đúng: congthu clock accept --reason TEXT"},
@@ -52,7 +52,7 @@ var choresTexts = []text{
 	{"%w; move it with --%s HOST:PORT, or stop the other program", "%w; hãy chuyển bằng --%s HOST:PORT, hoặc dừng chương trình kia"},
 }
 
-// storeTexts are those of `import` and `store`, and of opening the store.
+// storeTexts are the texts of `import` and `store`, and of opening the store.
 var storeTexts = []text{
 	{"say which list: %s accounts.csv", "hãy cho biết danh sách: %s accounts.csv"},
 	{"read the list: %w", "đọc danh sách: %w"},

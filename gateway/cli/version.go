@@ -15,7 +15,7 @@ import (
 //	go build -ldflags "-X congthu/gateway/cli.release=v1.2.3 -X congthu/gateway/cli.commit=$(git rev-parse HEAD)"
 var release, commit string
 
-// version is the version of this program: that of the release, of the module,
+// version returns the version of this program: that of the release, that of the module,
 // or "devel".
 func version() string {
 	if release != "" {
@@ -27,8 +27,8 @@ func version() string {
 	return "devel"
 }
 
-// revision is the commit that the program was built from, with "+changes" when
-// the files differed from it; "unknown" when the build did not note it.
+// revision returns the commit that the program was built from, with "+changes" if the
+// files differed from it, or "unknown" if the build did not record it.
 func revision() string {
 	if commit != "" {
 		return commit
@@ -55,7 +55,7 @@ func revision() string {
 	return noted
 }
 
-// versionLine is what people are shown of the version.
+// versionLine is the version as people see it.
 func versionLine() string {
 	return fmt.Sprintf("congthu %s, revision %s, %s %s/%s", version(), revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// People try --version before they look for a command of that name.
+// People try --version before they look for a command with that name.
 func TestVersionIsAFlagAsWell(t *testing.T) {
 	run := func(args ...string) string {
 		t.Helper()

@@ -16,17 +16,17 @@ import (
 	"congthu/gateway/admin"
 )
 
-// What the gateway has written into events is put into the language of the user here,
-// where it is shown: the events themselves stay as their hashes have them. What a person
-// has written stays as it is.
+// Texts that the gateway wrote into events are translated here, when they are shown:
+// the events themselves stay unchanged, because hashes cover them. Texts that people
+// wrote are not translated.
 
-// pattern finds a text in its finished form.
+// pattern matches a text with its arguments filled in.
 type pattern struct {
 	text
 	form *regexp.Regexp
 }
 
-// patternsOf are the texts as they are found, in the same order.
+// patternsOf returns patterns for the texts, in the same order.
 func patternsOf(texts []text, argument string) []pattern {
 	found := make([]pattern, len(texts))
 	for i, t := range texts {
@@ -36,13 +36,14 @@ func patternsOf(texts []text, argument string) []pattern {
 	return found
 }
 
-// eventPatterns are those of eventTexts. An argument has no comma: commas join texts.
+// eventPatterns are the patterns of eventTexts. An argument contains no comma: commas
+// join texts.
 var eventPatterns = sync.OnceValue(func() []pattern { return patternsOf(eventTexts, `([^,]+?)`) })
 
 var listenPatterns = sync.OnceValue(func() []pattern { return patternsOf(listenTexts, `(.+?)`) })
 
-// inWords is what the gateway has written into an event, in the language of the user,
-// with its instants in the time zone of the regulation.
+// inWords returns what the gateway wrote into an event, in the user's language, with
+// instants in the time zone of the regulation.
 func inWords(own string, zone *time.Location) string {
 	if own == "" {
 		return ""
@@ -53,7 +54,8 @@ func inWords(own string, zone *time.Location) string {
 	parts := strings.Split(own, ", ")
 	inUnit := false
 	for i, part := range parts {
-		// The name of a unit may have commas, and what follows them is not the gateway's.
+		// The name of a unit may contain commas; the part after one is not the
+		// gateway's text.
 		if inUnit && !importedField.MatchString(part) {
 			continue
 		}
@@ -63,7 +65,8 @@ func inWords(own string, zone *time.Location) string {
 	return strings.Join(parts, ", ")
 }
 
-// oneText is one text of the gateway; ok is false when it is none, and is as it was.
+// oneText translates one text of the gateway. If it is not a text of the gateway, ok is
+// false and the text is returned unchanged.
 func oneText(own string, zone *time.Location) (words string, ok bool) {
 	for _, p := range eventPatterns() {
 		found := p.form.FindStringSubmatch(own)
@@ -86,7 +89,7 @@ func oneText(own string, zone *time.Location) (words string, ok bool) {
 	return own, false
 }
 
-// argumentInWords writes an instant, a date or an address as the rest of the screen does.
+// argumentInWords formats an instant, a date or an address like the rest of the screen.
 func argumentInWords(word string, zone *time.Location) string {
 	for _, layout := range []string{"2006-01-02 15:04 -07:00", time.RFC3339} {
 		if t, err := time.Parse(layout, word); err == nil {
@@ -104,8 +107,8 @@ func argumentInWords(word string, zone *time.Location) string {
 	return actor(word)
 }
 
-// reasonInWords is the reason of an event or of a mark: the gateway's own in the language
-// of the user, a person's as it was written.
+// reasonInWords returns the reason of an event or of a mark: the gateway's own reason
+// in the user's language, a person's as it was written.
 func reasonInWords(reason, by string, zone *time.Location) string {
 	if m := ownReason.FindStringSubmatch(reason); m != nil {
 		words := inWords(unusedText+m[1], zone)
@@ -120,7 +123,7 @@ func reasonInWords(reason, by string, zone *time.Location) string {
 	return reason
 }
 
-// whatHappened is what an event tells.
+// whatHappened describes an event.
 func whatHappened(e admin.Event, zone *time.Location) string {
 	what := reasonInWords(e.Reason, e.Actor, zone)
 	if e.Before != "" || e.After != "" {
@@ -135,8 +138,8 @@ func whatHappened(e admin.Event, zone *time.Location) string {
 
 var systemUser = regexp.MustCompile(`^uid:\d+ \((.+)\)$`)
 
-// actor is who did something: the gateway and the user have names of their own in
-// Vietnamese, and a user of the system is an administrator there.
+// actor names who did something: in Vietnamese the gateway and the user have names of
+// their own, and a user of the system is called an administrator.
 func actor(by string) string {
 	if spoken() != vietnamese {
 		return by
@@ -161,7 +164,7 @@ var failurePatterns = sync.OnceValue(func() []*regexp.Regexp {
 	return found
 })
 
-// plainly puts what the operating system and libraries say of a failure into words.
+// plainly translates failures reported by the operating system and by libraries.
 func plainly(said string) string {
 	for i, p := range failurePatterns() {
 		said = p.ReplaceAllString(said, either(failureTexts[i].en, failureTexts[i].vi))
@@ -169,7 +172,8 @@ func plainly(said string) string {
 	return said
 }
 
-// listening is why an address cannot be listened on, in the language of the user.
+// listening returns the reason why the gateway cannot listen on an address, in the
+// user's language.
 func listening(err error) error {
 	for _, p := range listenPatterns() {
 		if found := p.form.FindStringSubmatch(err.Error()); found != nil && spoken() == vietnamese {
@@ -183,7 +187,7 @@ func listening(err error) error {
 	return err
 }
 
-// exitAs is an error in other words.
+// exitAs is an error with another text.
 type exitAs struct {
 	error
 	words string
@@ -192,7 +196,8 @@ type exitAs struct {
 func (e *exitAs) Error() string { return e.words }
 func (e *exitAs) Unwrap() error { return e.error }
 
-// columns is the width of a terminal; 0 for what is none, where lines are not wrapped.
+// columns returns the width of a terminal, or 0 for anything else; lines are not
+// wrapped then.
 func columns(w io.Writer) int {
 	switch w := w.(type) {
 	case interface{ Columns() int }:
@@ -205,7 +210,7 @@ func columns(w io.Writer) int {
 	return 0
 }
 
-// wrap divides a text into lines of so many letters, at spaces. A word that is longer has
+// wrap breaks a text at spaces into lines of at most width letters. A longer word gets
 // a line of its own.
 func wrap(text string, width int) []string {
 	var lines []string
@@ -224,7 +229,7 @@ func wrap(text string, width int) []string {
 	return append(lines, line)
 }
 
-// paragraph prints a text, on a terminal in lines that it has room for.
+// paragraph prints a text, wrapped to the width of a terminal.
 func paragraph(w io.Writer, text string) {
 	width := columns(w)
 	if width < narrowest {
@@ -239,11 +244,11 @@ func paragraph(w io.Writer, text string) {
 	}
 }
 
-// narrowest is the width of a terminal below which wrapping helps nobody.
+// narrowest is the smallest width of a terminal at which lines are wrapped.
 const narrowest = 40
 
-// wrapRows divides the second cell of rows into more rows on a terminal. A command stays
-// in one line, so that it can be copied.
+// wrapRows wraps the second cell of each row on a terminal. A command stays on one
+// line, so that it can be copied.
 func wrapRows(w io.Writer, rows [][]string) [][]string {
 	width := columns(w)
 	if width < narrowest {
@@ -270,11 +275,11 @@ func wrapRows(w io.Writer, rows [][]string) [][]string {
 	return wrapped
 }
 
-// stateInWords is a state for people; --state and JSON have its code.
+// stateInWords returns a state for people; --state and JSON use its code.
 func stateInWords(state string) string { return strings.ReplaceAll(tr(state), "_", " ") }
 
-// otherName says that an account was asked for under another name, such as an alias;
-// empty when it was not.
+// otherName says that the caller asked for an account under another name, such as an
+// alias; it is empty otherwise.
 func otherName(asked, address string) string {
 	local, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(asked)), "@")
 	local, _, _ = strings.Cut(local, "+")

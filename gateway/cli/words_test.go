@@ -75,8 +75,8 @@ func TestAPersonsOwnReasonStaysAsItWasWritten(t *testing.T) {
 	}
 }
 
-// The sentences that package auth writes into events, as its sources have them: each
-// has its Vietnamese, so that a new one is not forgotten.
+// The sentences that package auth writes into events, read from its source code: each
+// has a Vietnamese translation, so that a new sentence cannot be forgotten.
 func TestEachSentenceOfAnEventHasItsVietnamese(t *testing.T) {
 	found := map[string]string{}
 	for _, dir := range []string{"../../auth", "../../auth/guard", "../../auth/audit", "../demo"} {
@@ -146,7 +146,7 @@ func TestEachSentenceOfAnEventHasItsVietnamese(t *testing.T) {
 			continue
 		}
 		example := regexp.MustCompile(`%[ds]`).ReplaceAllString(strings.TrimPrefix(strings.Trim(text, " :"), ", "), "7")
-		for _, more := range []string{"", " X"} { // one that goes on, such as "unit "
+		for _, more := range []string{"", " X"} { // a text that continues, such as "unit "
 			if inWords(example+more, hanoi) != example+more {
 				example = ""
 				break
@@ -158,7 +158,7 @@ func TestEachSentenceOfAnEventHasItsVietnamese(t *testing.T) {
 	}
 }
 
-// literals are the texts in an expression.
+// literals returns the texts in an expression.
 func literals(e ast.Node) (texts []string) {
 	ast.Inspect(e, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -178,7 +178,7 @@ func literals(e ast.Node) (texts []string) {
 	return texts
 }
 
-// returned are what a function returns.
+// returned returns what a function returns.
 func returned(body *ast.BlockStmt) (found []ast.Expr) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		if r, ok := n.(*ast.ReturnStmt); ok {
@@ -204,7 +204,7 @@ func TestTheTextsOfEventsHaveBothLanguages(t *testing.T) {
 	}
 }
 
-// What the rules really write.
+// The texts that the rules write in reality.
 func TestWhatTheRulesWriteIsAllInVietnamese(t *testing.T) {
 	t.Setenv("LC_ALL", "vi_VN.UTF-8")
 	rules := auth.DefaultRules()
@@ -226,7 +226,7 @@ func TestWhatTheRulesWriteIsAllInVietnamese(t *testing.T) {
 	}
 }
 
-func TestFailuresAreSaidInWords(t *testing.T) {
+func TestFailuresAreTranslated(t *testing.T) {
 	for _, c := range []struct{ said, en, vi string }{
 		{"connect: dial tcp 127.0.0.1:26143: connect: connection refused", "no program listens at 127.0.0.1:26143 (connection refused)", "không có chương trình nào nghe ở 127.0.0.1:26143 (connection refused)"},
 		{"x (context deadline exceeded)", "x (there was no answer in time)", "x (không có câu trả lời kịp)"},
@@ -247,7 +247,7 @@ func TestFailuresAreSaidInWords(t *testing.T) {
 	}
 }
 
-func TestAShortReasonIsRefusedInWords(t *testing.T) {
+func TestTheRefusalOfAShortReasonIsTranslated(t *testing.T) {
 	inBothLanguages(t, func(t *testing.T) {
 		err := refused(422, []byte(`{"title":"Unprocessable Entity","detail":"validation failed","errors":[{"location":"body.reason","message":"expected length >= 3"}]}`))
 		want := "the reason must have at least 3 characters"
@@ -282,7 +282,7 @@ func TestInstantsOnOneScreenAreAlike(t *testing.T) {
 	}
 }
 
-// narrow is a terminal.
+// narrow is a terminal with few columns.
 type narrow struct {
 	bytes.Buffer
 	width int
