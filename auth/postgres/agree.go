@@ -17,14 +17,14 @@ import (
 
 const selectAgreed = `SELECT value FROM agreed WHERE what = $1`
 
-// Agree makes sure that all processes on this database have the same value of
-// something. The first one's holds; for any other it returns [auth.ErrDisagreement].
-// The value is stored as it is, so it must be no secret.
+// Agree makes sure that all processes on this database have the same value for what. The
+// value of the first one is stored; for any other value the error is
+// [auth.ErrDisagreement]. The value is stored as it is, so it must not be a secret.
 func (s *Store) Agree(ctx context.Context, what, value string) error {
 	var agreed string
 	err := s.apart(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// It writes what is there as well: what was seen may be lacking on the standby,
-		// and is there when this commit is confirmed.
+		// It also writes an existing value: the value that was read may be missing on
+		// the standby, and is there when this commit is confirmed.
 		return tx.QueryRow(ctx, `INSERT INTO agreed (what, value) VALUES ($1, $2)
 			ON CONFLICT (what) DO UPDATE SET value = agreed.value RETURNING value`, what, value).Scan(&agreed)
 	})
@@ -37,7 +37,7 @@ func (s *Store) Agree(ctx context.Context, what, value string) error {
 	return nil
 }
 
-// Agreed returns what was agreed on; known is false for nothing yet.
+// Agreed returns the value that was agreed on; known is false if there is none yet.
 func (s *Store) Agreed(ctx context.Context, what string) (value string, known bool, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
 		err := s.pool.QueryRow(ctx, selectAgreed, what).Scan(&value)
@@ -50,33 +50,33 @@ func (s *Store) Agreed(ctx context.Context, what string) (value string, known bo
 	return value, known, nil
 }
 
-// agreedOn returns what the processes of a database have agreed on; "" for
-// nothing yet.
+// agreedOn returns the value on which the processes of a database have agreed; "" if
+// there is none yet.
 func agreedOn(ctx context.Context, conn *pgx.Conn, what string) (value string, err error) {
 	err = conn.QueryRow(ctx, selectAgreed, what).Scan(&value)
 	return value, none(err)
 }
 
-// rules is the name under which the settings are agreed on that gateways have in
-// common.
+// rules is the key of the agreement on the settings that all gateways share.
 const rules = "rules"
 
-// Rules returns the settings that the gateways on this database have agreed on; ""
-// for none yet.
+// Rules returns the settings on which the gateways on this database have agreed; "" if
+// there are none yet.
 func (s *Store) Rules(ctx context.Context) (string, error) {
 	text, _, err := s.Agreed(ctx, rules)
 	return text, err
 }
 
-// AgreeOnRules lets decide say what is agreed on from now on, given what is and how
-// many other processes work by settings that they have come with. What it returns
-// is stored, with its events, in one transaction, and so is that this process works
-// by its settings; no other process decides meanwhile. decide may run more than
-// once. Its error is returned, and nothing is changed.
+// AgreeOnRules lets decide choose the settings that are agreed on from now on. decide
+// gets the present ones, and the number of other processes that have registered
+// settings. The result is stored with its events in one transaction, which also stores
+// that this process works by its settings; no other process decides meanwhile. decide
+// may run more than once. If it returns an error, that error is returned and nothing is
+// changed.
 //
-// A process that was killed counts for a lease as if it ran. If decide refuses, and
-// none of the others is seen to live, AgreeOnRules asks again until they are taken
-// for dead, at the most for twice the longest lease.
+// A process that was killed counts as running for one lease. If decide refuses, and none
+// of the others shows a heartbeat, AgreeOnRules asks again until they are treated as
+// dead, for at most twice the longest lease.
 func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(agreed string, others int) (next string, events []auth.Event, err error)) error {
 	seen := make(map[int64]heartbeat)
 	for began := time.Now(); ; {
@@ -91,7 +91,7 @@ func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(a
 		}
 		if own == nil {
 			name := nameOf(settings)
-			s.rules.Store(&name) // should this process have to register again
+			s.rules.Store(&name) // for a new registration of this process
 			return nil
 		}
 		if !errors.Is(own, auth.ErrDisagreement) || living(seen, others) || time.Since(began) > 2*longest(s.o.Lease, others) {
@@ -104,8 +104,7 @@ func (s *Store) AgreeOnRules(ctx context.Context, settings string, decide func(a
 	}
 }
 
-// living notes the counters of processes, and reports whether one of them was seen
-// to go on.
+// living stores the counters of processes, and reports whether a counter has changed.
 func living(seen, now map[int64]heartbeat) (yes bool) {
 	for id, p := range now {
 		before, known := seen[id]
@@ -115,7 +114,7 @@ func living(seen, now map[int64]heartbeat) (yes bool) {
 	return yes
 }
 
-// longest is the longest lease.
+// longest returns the longest of these leases.
 func longest(lease time.Duration, others map[int64]heartbeat) time.Duration {
 	for _, p := range others {
 		lease = max(lease, p.lease)
@@ -123,10 +122,10 @@ func longest(lease time.Duration, others map[int64]heartbeat) time.Duration {
 	return lease
 }
 
-// decide is one decision; own is the error of f.
+// decide makes one decision; own is the error of f.
 func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(string, int) (string, []auth.Event, error)) (others map[int64]heartbeat, own, err error) {
-	// Before anything is read. Who holds it takes the head of the audit log, as who
-	// appends to it does; nobody takes it the other way round.
+	// This lock comes first. Its holder then takes the head of the audit log, as every
+	// transaction that appends an event; none takes the two in the other order.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("agree:"+rules)); err != nil {
 		return nil, nil, err
 	}
@@ -162,9 +161,9 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, settings string, f func(s
 	return others, nil, appendEvents(ctx, tx, events)
 }
 
-// appendEvents appends events that are of no account to the audit log.
+// appendEvents appends events that belong to no account to the audit log.
 func appendEvents(ctx context.Context, tx pgx.Tx, events []auth.Event) error {
-	// As every change of accounts does.
+	// As in every change of accounts.
 	if _, err := tx.Exec(ctx, shareChanges, lockKey("changes")); err != nil {
 		return err
 	}
@@ -188,7 +187,7 @@ func appendEvents(ctx context.Context, tx pgx.Tx, events []auth.Event) error {
 	return err
 }
 
-// nameOf is a name for settings.
+// nameOf returns a short digest that identifies settings.
 func nameOf(settings string) string {
 	sum := sha256.Sum256([]byte(settings))
 	return hex.EncodeToString(sum[:8])

@@ -13,9 +13,9 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// TestWhatIsAgreedOrRemovedIsNotCancelledWhileItWaits: a commit that waits for the
-// standby becomes visible when its wait is cancelled, though the standby lacks it.
-func TestWhatIsAgreedOrRemovedIsNotCancelledWhileItWaits(t *testing.T) {
+// TestAgreementsAndRemovalsThatWaitAreNotCancelled: a commit that waits for the standby
+// becomes visible when its wait is cancelled, although the standby does not have it.
+func TestAgreementsAndRemovalsThatWaitAreNotCancelled(t *testing.T) {
 	t.Parallel()
 	primary, second, between, dsn := standby(t)
 	o := Options{DSN: dsn, Lease: time.Minute, StatementTimeout: 10 * time.Second, LockTimeout: 500 * time.Millisecond}
@@ -52,7 +52,7 @@ func TestWhatIsAgreedOrRemovedIsNotCancelledWhileItWaits(t *testing.T) {
 			t.Errorf("%s: confirmed without the standby", name)
 		}
 	}
-	// Once the driver has had time to cancel.
+	// After the driver has had time to cancel.
 	if err := s.Agree(t.Context(), "pepper", "one"); err == nil {
 		t.Error("confirmed without the standby")
 	}
@@ -82,7 +82,7 @@ func TestWhatIsAgreedOrRemovedIsNotCancelledWhileItWaits(t *testing.T) {
 	}
 }
 
-// TestAnAgreementThatIsCancelledWhileItWaitsIsInDoubt: PostgreSQL shows it as made.
+// TestAnAgreementThatIsCancelledWhileItWaitsIsInDoubt: PostgreSQL shows it as committed.
 func TestAnAgreementThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	t.Parallel()
 	primary, _, between, dsn := standby(t)
@@ -92,7 +92,7 @@ func TestAnAgreementThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	go func() { done <- s.Agree(context.Background(), "pepper", "one") }()
 	eventually(t, "the commit waits", func() bool { return waiting(t, primary) > 0 })
 	primary.Count(t, cancelWaits)
-	// It is made again, and each try is cancelled as well.
+	// It is repeated, and each try is cancelled as well.
 	var err error
 	for waits := true; waits; {
 		select {
@@ -115,9 +115,9 @@ func TestAnAgreementThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 
 const cancelWaits = `SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`
 
-// TestARemovalOfManyEventsAndAWaitForAgreementTakeOneConnection: it is not made anew
-// for each transaction.
-func TestARemovalOfManyEventsAndAWaitForAgreementTakeOneConnection(t *testing.T) {
+// TestARemovalAndAWaitForAgreementTakeOneConnection: no new connection is made for each
+// transaction.
+func TestARemovalAndAWaitForAgreementTakeOneConnection(t *testing.T) {
 	t.Parallel()
 	w := route(t, pgtest.Shared(t).Socket())
 	s := open(t, Options{DSN: w.through(database(t)), Lease: shortLease})
@@ -144,8 +144,8 @@ func TestARemovalOfManyEventsAndAWaitForAgreementTakeOneConnection(t *testing.T)
 	}
 }
 
-// announceRemoval makes 21 events and, as number 22, one that tells of the removal
-// of the first 20.
+// announceRemoval makes 21 events, and a 22nd one that announces the removal of the
+// first 20.
 func announceRemoval(t *testing.T, s *Store) {
 	t.Helper()
 	for range 21 {
@@ -162,8 +162,8 @@ func announceRemoval(t *testing.T, s *Store) {
 	})
 }
 
-// TestCloseWaitsForTheCallsUnderWay: else what they leave to others is left behind.
-func TestCloseWaitsForTheCallsUnderWay(t *testing.T) {
+// TestCloseWaitsForCallsInProgress: otherwise the commits that they pass on would be left behind.
+func TestCloseWaitsForCallsInProgress(t *testing.T) {
 	t.Parallel()
 	for name, call := range map[string]func(s *Store, busy func()) error{
 		"rules": func(s *Store, busy func()) error {
@@ -181,7 +181,7 @@ func TestCloseWaitsForTheCallsUnderWay(t *testing.T) {
 				done <- call(s, func() {
 					close(begun)
 					<-s.life.Done()
-					time.Sleep(50 * time.Millisecond) // or Close might be right by luck
+					time.Sleep(50 * time.Millisecond) // so that a Close that does not wait is found
 					left.Store(true)
 				})
 			}()
@@ -197,7 +197,7 @@ func TestCloseWaitsForTheCallsUnderWay(t *testing.T) {
 	}
 }
 
-// TestCloseGivesUpACommitThatWaits, however long it would be waited for.
+// TestCloseGivesUpACommitThatWaits: however long the commit would wait.
 func TestCloseGivesUpACommitThatWaits(t *testing.T) {
 	t.Parallel()
 	primary, _, between, dsn := standby(t)
@@ -223,9 +223,9 @@ func TestCloseGivesUpACommitThatWaits(t *testing.T) {
 	}
 }
 
-// TestASpareConnectionThatIsGoneCostsNothing: the server, or a pooler, may end one that
-// is idle.
-func TestASpareConnectionThatIsGoneCostsNothing(t *testing.T) {
+// TestALostSpareConnectionCausesNoError: the server, or a pooler, may end an idle
+// connection.
+func TestALostSpareConnectionCausesNoError(t *testing.T) {
 	t.Parallel()
 	w := route(t, pgtest.Shared(t).Socket())
 	s := open(t, Options{DSN: w.through(database(t))})
@@ -243,7 +243,7 @@ func TestASpareConnectionThatIsGoneCostsNothing(t *testing.T) {
 	agree(0)
 	s.spare.PgConn().Conn().Close()
 	agree(1)
-	s.spareSince = s.spareSince.Add(-2 * spareIdle) // it may be one that nothing answers
+	s.spareSince = s.spareSince.Add(-2 * spareIdle) // older than spareIdle: the peer may not answer any more
 	old := s.spare
 	agree(1)
 	if !old.IsClosed() {

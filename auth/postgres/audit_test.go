@@ -9,7 +9,7 @@ import (
 
 var allowTampering = []string{`DROP TRIGGER events_stay ON events`, `DROP TRIGGER events_stay_until_removed ON events`}
 
-// populated returns a store with 200 accounts and events.
+// populated returns a store with 200 accounts and 200 events.
 func populated(t *testing.T) *Store {
 	t.Helper()
 	s := open(t, Options{})

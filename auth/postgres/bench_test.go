@@ -9,7 +9,7 @@ import (
 	"congthu/auth/storetest"
 )
 
-// inParallel has b.N things done by a number of callers of some stores.
+// inParallel runs b.N operations from a number of callers, on the stores in turn.
 func inParallel(b *testing.B, callers int, stores []*Store, do func(s *Store, i int) error) {
 	storetest.Callers(b, callers, func(caller, i int) error { return do(stores[caller%len(stores)], i) })
 }
@@ -20,7 +20,7 @@ func replicas(b *testing.B, n int, o Options) (stores []*Store) {
 	for range n {
 		s := open(b, o)
 		stores = append(stores, s)
-		for i := range 3 { // connections and statements
+		for i := range 3 { // make connections and prepare statements
 			name := auth.Name(fmt.Sprintf("warm%d@congthu.test", i))
 			if _, r, err := s.Reserve(b.Context(), name, allow(1)); err != nil {
 				b.Fatal(err)
@@ -34,8 +34,9 @@ func replicas(b *testing.B, n int, o Options) (stores []*Store) {
 
 func numbered(i int) auth.Name { return auth.Name(fmt.Sprintf("n%d@congthu.test", i%1000)) }
 
-// BenchmarkUpdate shows the group commit: what a durable change costs when 1 to
-// 64 callers make changes at once on 1 or 3 replicas, and how many share a commit.
+// BenchmarkUpdate shows the group commit: the cost of a durable change when 1 to 64
+// callers make changes at once on 1 or 3 replicas, and the number of changes in a
+// commit.
 func BenchmarkUpdate(b *testing.B) {
 	for _, n := range []int{1, 3} {
 		for _, callers := range []int{1, 8, 64} {
@@ -54,14 +55,14 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
-// BenchmarkAttempt is a whole login, but for the mail server.
+// BenchmarkAttempt is a complete login without the mail server.
 func BenchmarkAttempt(b *testing.B) {
 	var n storetest.Recorder
 	s := replicas(b, 1, Options{Recorder: &n})[0]
 	storetest.Attempts(b, s, s.Now, n.Commits)
 }
 
-// BenchmarkReserve is what admission costs: one slot taken and given back.
+// BenchmarkReserve is the cost of admission: one slot taken and released.
 func BenchmarkReserve(b *testing.B) {
 	for _, n := range []int{1, 3} {
 		for _, callers := range []int{1, 8, 64} {
@@ -79,8 +80,8 @@ func BenchmarkReserve(b *testing.B) {
 	}
 }
 
-// BenchmarkFailure is a wrong password as the store sees it: a slot, and its
-// settlement with an event.
+// BenchmarkFailure is the store's work for a wrong password: a slot, and its settlement
+// with an event.
 func BenchmarkFailure(b *testing.B) {
 	for _, n := range []int{1, 3} {
 		for _, callers := range []int{1, 64} {
@@ -98,7 +99,7 @@ func BenchmarkFailure(b *testing.B) {
 	}
 }
 
-// BenchmarkAccount is the read of the usual login.
+// BenchmarkAccount is the read that the usual login makes.
 func BenchmarkAccount(b *testing.B) {
 	stores := replicas(b, 1, Options{})
 	b.ReportAllocs()
@@ -113,7 +114,7 @@ func BenchmarkAccount(b *testing.B) {
 	})
 }
 
-// BenchmarkSizes shows what more accounts cost.
+// BenchmarkSizes shows the cost of more accounts.
 func BenchmarkSizes(b *testing.B) {
 	storetest.Sizes(b, func(testing.TB) storetest.Store { return replicas(b, 1, Options{})[0] }, harness.Fill)
 }

@@ -9,27 +9,27 @@ import (
 	"congthu/auth"
 )
 
-// channel is that of LISTEN and NOTIFY. What is sent is the number of an event:
-// whoever else may listen learns nothing from it.
+// channel is the channel of LISTEN and NOTIFY. The payload is the number of an event:
+// other listeners learn nothing from it.
 const channel = "congthu"
 
-// toldEvents are the changes that other replicas are told of: all that
-// [guard.Guard.OnRemoteEvent] does something about, and the rules that gateways agree on.
+// toldEvents are the kinds of events that other replicas must receive: those for which
+// [guard.Guard.OnRemoteEvent] does something, and the rules on which gateways agree.
 var toldEvents = []auth.EventKind{
 	auth.AccountLocked, auth.NameLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored,
 	auth.AccountMerged, auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted, auth.RulesAdopted,
 }
 
 // Changes calls f for every event that locks, unlocks, revokes, restores or merges an
-// account, allows a source, doubts or accepts the clock, or changes the rules that
-// gateways agree on, on this replica or another, in their order, from now on and
-// until ctx ends or the store is closed; then it returns nil. It is for what must
-// happen in every replica: to end the sessions of an account that an admin has
-// locked, to wake whoever waits.
+// account, allows a source, doubts or accepts the clock, or changes the rules on which
+// gateways agree, on this replica or another. It calls f in the order of the events, from
+// now on and until ctx ends or the store is closed; then it returns nil. It is for work
+// that every replica must do: end the sessions of an account that an admin has locked,
+// wake waiting attempts.
 //
-// It is told at once by NOTIFY, and looks every [Options.Poll] all the same.
-// While the database is away it waits, and misses nothing: events are committed
-// in the order of their numbers, so that it can go on from the last one it saw.
+// NOTIFY reports events at once; in addition Changes reads the log every [Options].Poll.
+// While the database is down it waits, and misses nothing: events are committed in the
+// order of their numbers, so it continues after the last event that it has read.
 func (s *Store) Changes(ctx context.Context, f func(auth.Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -60,10 +60,10 @@ func wait(ctx context.Context, d time.Duration) {
 type follower struct {
 	*Store
 	f    func(auth.Event)
-	last int64 // number of the last event that it was shown
+	last int64 // number of the last event that it has read
 }
 
-// follow follows over one connection.
+// follow follows the log over one connection.
 func (w *follower) follow(ctx context.Context) error {
 	conn, err := w.connect(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func (w *follower) follow(ctx context.Context) error {
 	}
 }
 
-// look shows what is new.
+// look reads the new events and calls f.
 func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*w.o.StatementTimeout)
 	defer cancel()
@@ -96,8 +96,8 @@ func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if w.last > newest {
-		// Another server has taken over, or a backup was restored: what follows is
-		// numbered anew from where that one was.
+		// Another server has taken over, or a backup was restored: new events are
+		// numbered from the end of that log.
 		w.o.Log.Warn("the audit log is shorter than it was: changes by other replicas may have been missed", "was", w.last, "is", newest)
 		w.last = newest
 	}
@@ -111,7 +111,7 @@ func (w *follower) look(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 		if len(events) == 0 {
-			w.last = newest // somebody has tampered with the log: Verify tells
+			w.last = newest // the log was tampered with: Verify reports it
 		}
 		for _, e := range events {
 			w.last = e.Seq

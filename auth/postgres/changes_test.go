@@ -12,7 +12,7 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// locked is a change that locks an account, told by its kind.
+// locked is a change that locks an account, with the event of that.
 func locked(kind auth.EventKind) auth.Change {
 	return func(a *auth.Account) ([]auth.Event, bool) {
 		a.Lock = auth.Lock{Mark: auth.Mark{At: noon, By: "admin"}, Cause: auth.ByAdmin}
@@ -20,7 +20,7 @@ func locked(kind auth.EventKind) auth.Change {
 	}
 }
 
-// told remembers what Changes says.
+// told stores the events that Changes passes.
 type told struct {
 	mu     sync.Mutex
 	events []auth.Event
@@ -63,7 +63,7 @@ func follow(t *testing.T, s *Store) *told {
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	// It begins with what comes after it has looked for the first time.
+	// It begins with the events after its first read.
 	eventually(t, "it listens", func() bool { return followers() > before })
 	return &l
 }
@@ -86,10 +86,10 @@ func changeLocks(t *testing.T, s *Store) {
 		auth.AccountLocked, auth.AccountUnlocked, auth.AccountRevoked, auth.AccountRestored, auth.NameLocked,
 		auth.AccountMerged,
 	} {
-		update(t, s, numbered(i), 0, fail) // is not told
+		update(t, s, numbered(i), 0, fail) // not an event that Changes passes
 		update(t, s, numbered(i), 0, locked(kind))
 	}
-	// Of no account.
+	// An event of no account.
 	for _, kind := range []auth.EventKind{auth.SourceAllowed, auth.ClockSuspected, auth.ClockAccepted, auth.RulesAdopted} {
 		update(t, s, "", 0, func(*auth.Account) ([]auth.Event, bool) {
 			return []auth.Event{{At: noon, Kind: kind, Actor: "admin"}}, true
@@ -97,10 +97,10 @@ func changeLocks(t *testing.T, s *Store) {
 	}
 }
 
-func TestChangesOfOneReplicaAreToldToAllAtOnce(t *testing.T) {
+func TestChangesOfOneReplicaReachAllAtOnce(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
-	o := Options{DSN: dsn, Poll: time.Hour} // only what was notified
+	o := Options{DSN: dsn, Poll: time.Hour} // no polls, only notifications
 	update(t, open(t, o), "before@congthu.test", 0, locked(auth.AccountLocked))
 	a, b := open(t, o), open(t, o)
 	there, here := follow(t, b), follow(t, a)
@@ -108,33 +108,33 @@ func TestChangesOfOneReplicaAreToldToAllAtOnce(t *testing.T) {
 	eventually(t, "both were told", func() bool { return there.said() == wanted && here.said() == wanted })
 }
 
-// The connection that follows may be made later than the first login: a lock in
-// between ends that login's session.
-func TestChangesSinceTheStoreWasOpenedAreTold(t *testing.T) {
+// The connection that follows the log may be made after the first login: a lock in
+// between must end the session of that login.
+func TestChangesSinceTheStoreWasOpenedArrive(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn})
 	update(t, a, "n0@congthu.test", 0, locked(auth.AccountLocked))
 	l := follow(t, b)
 	update(t, a, "n1@congthu.test", 0, locked(auth.AccountLocked))
-	eventually(t, "the second was told", func() bool { return strings.Contains(l.said(), "n1@") })
+	eventually(t, "the event reached the second", func() bool { return strings.Contains(l.said(), "n1@") })
 	if l.said() != "n0@congthu.test account.locked\nn1@congthu.test account.locked\n" {
 		t.Error(l.said())
 	}
 }
 
-func TestChangesAreSeenWithoutBeingNotified(t *testing.T) {
+func TestChangesAreSeenWithoutNotifications(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Poll: 20 * time.Millisecond})
 	l := follow(t, s)
-	// As when the notification was lost.
+	// As if the notification was lost.
 	conn := connected(t, s)
 	execute(t, conn, `INSERT INTO events VALUES (1, now(), 'account.locked', 'n0@congthu.test', '', '', '', '', '', '')`)
 	execute(t, conn, `UPDATE head SET seq = 1`)
-	eventually(t, "it was told", func() bool { return l.said() == "n0@congthu.test account.locked\n" })
+	eventually(t, "the event arrived", func() bool { return l.said() == "n0@congthu.test account.locked\n" })
 }
 
-func TestNoChangeIsMissedWhileTheDatabaseIsAway(t *testing.T) {
+func TestNoChangeIsMissedDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	server := unstable(t)
 	dsn := server.Database(t)
@@ -142,13 +142,13 @@ func TestNoChangeIsMissedWhileTheDatabaseIsAway(t *testing.T) {
 	way := route(t, server.Socket())
 	l := follow(t, open(t, Options{DSN: way.through(dsn), Poll: 20 * time.Millisecond}))
 	update(t, s, "n0@congthu.test", 0, locked(auth.AccountLocked))
-	eventually(t, "it was told", func() bool { return l.said() != "" })
+	eventually(t, "the event arrived", func() bool { return l.said() != "" })
 	way.closed.Store(true)
 	way.cut()
 	changeLocks(t, s)
 	server.Restart(t, pgtest.Immediate)
 	way.closed.Store(false)
-	eventually(t, "it was told of all", func() bool { return l.said() == "n0@congthu.test account.locked\n"+wanted })
+	eventually(t, "all events arrived", func() bool { return l.said() == "n0@congthu.test account.locked\n"+wanted })
 }
 
 func TestChangesEndWithTheStore(t *testing.T) {
@@ -162,7 +162,7 @@ func TestChangesEndWithTheStore(t *testing.T) {
 	}
 }
 
-func TestTheClockIsTheDatabasesAndSmallStepsBackOnlySlowIt(t *testing.T) {
+func TestTheClockIsTheDatabasesAndIsSlowedBySmallStepsBack(t *testing.T) {
 	t.Parallel()
 	var c clock
 	if d := time.Since(c.now()); d < 0 || d > time.Minute {
@@ -174,13 +174,13 @@ func TestTheClockIsTheDatabasesAndSmallStepsBackOnlySlowIt(t *testing.T) {
 	if now := c.now(); now.Before(noon) || now.Sub(noon) > time.Minute || now.Location() != time.UTC {
 		t.Errorf("it shows %v, the database %v", now, noon)
 	}
-	// Forward at once.
+	// Forward: at once.
 	later := at.Add(10 * time.Second)
 	c.heard(noon.Add(time.Hour), later, later)
 	if got := c.at(later); got != noon.Add(time.Hour) {
 		t.Errorf("it shows %v, the database an hour more", got)
 	}
-	// Back at half the pace: it goes on, and the other catches up.
+	// Back: it runs at half speed until the other has caught up.
 	before := c.at(later.Add(20 * time.Second))
 	back := noon.Add(time.Hour - 4*time.Minute)
 	c.heard(back, later.Add(20*time.Second), later.Add(20*time.Second))
@@ -196,7 +196,7 @@ func TestTheClockIsTheDatabasesAndSmallStepsBackOnlySlowIt(t *testing.T) {
 		}
 		shown = now
 	}
-	// Half of the way that a message takes is half of the uncertainty.
+	// The uncertainty is half of the round trip.
 	c = clock{}
 	c.heard(noon, at, at.Add(2*time.Second))
 	if got := c.at(at.Add(time.Second)); got != noon {
@@ -204,7 +204,7 @@ func TestTheClockIsTheDatabasesAndSmallStepsBackOnlySlowIt(t *testing.T) {
 	}
 }
 
-func TestTheClockFollowsTheDatabasesThatWasWrong(t *testing.T) {
+func TestTheClockFollowsADatabaseWhoseClockWasWrong(t *testing.T) {
 	t.Parallel()
 	var c clock
 	at := time.Now()

@@ -9,7 +9,7 @@ import (
 	"congthu/auth/storetest"
 )
 
-// children are the processes that tests kill; each is given a connection string.
+// children are the processes that tests kill; each gets a connection string.
 var children = storetest.Children{Variable: "CONGTHU_POSTGRES_TEST_CHILD", Roles: map[string]func(dsn string){
 	"hold":   hold,
 	"guess":  guess,
@@ -26,7 +26,7 @@ func child(t *testing.T, role, dsn string) (*exec.Cmd, *bufio.Scanner) {
 
 var say, must, line = storetest.Say, storetest.Must, storetest.Line
 
-// guess makes wrong passwords until it is killed.
+// guess enters wrong passwords until it is killed.
 func guess(dsn string) {
 	s, err := Open(context.Background(), Options{DSN: dsn, Lease: shortLease})
 	must(err)

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// setBack is the most by which the database's clock can be set back and this one
-// goes on: more than that makes it suspect (see [guard.Guard.WatchClock]), and it
-// could not be accepted before both agree.
+// setBack is the largest step by which the database's clock can be set back while this
+// clock continues. A larger step makes the clock suspect (see [guard.Guard].WatchClock),
+// and it could not be accepted before the two agree.
 const setBack = 5 * time.Minute
 
-// clock follows the database's. The zero clock is this machine's.
+// clock follows the database's clock. The zero clock is this machine's.
 type clock struct {
 	mu sync.Mutex
-	// here and there are the same instant, as this machine's monotonic clock
-	// and as the shared one.
+	// here and there are the same instant, by this machine's monotonic clock
+	// and by the shared clock.
 	here, there time.Time
-	last        time.Time // what now returned
+	last        time.Time // the last result of now
 }
 
-// now never returns less than it did before, unless the database's clock was set
+// now never returns an earlier time than before, unless the database's clock was set
 // back by more than setBack.
 func (c *clock) now() time.Time {
 	c.mu.Lock()
@@ -32,7 +32,7 @@ func (c *clock) now() time.Time {
 	return now
 }
 
-// at is what the clock shows at an instant of this machine.
+// at returns the time of the clock at an instant of this machine.
 func (c *clock) at(here time.Time) time.Time {
 	if c.here.IsZero() {
 		return here.UTC()
@@ -40,8 +40,8 @@ func (c *clock) at(here time.Time) time.Time {
 	return c.there.Add(here.Sub(c.here)).UTC()
 }
 
-// heard tells the clock that the database's showed a time between two instants
-// of this machine.
+// heard sets the clock: the database's clock showed a time between two instants of this
+// machine.
 func (c *clock) heard(shown, asked, answered time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,11 +50,11 @@ func (c *clock) heard(shown, asked, answered time.Time) {
 		passed := here.Sub(c.here)
 		switch slowest := c.there.Add(passed / 2); {
 		case c.there.Add(passed).Sub(shown) > setBack:
-			// It was wrong, and catching up would take as long as it was ahead, twice. The
-			// guard takes the clock for suspect.
+			// The clock was wrong, and catching up would take twice as long as it was
+			// ahead. The guard treats the clock as suspect.
 			c.last = shown
 		case shown.Before(slowest):
-			// Go at half the pace rather than stop.
+			// Run at half speed instead of stopping.
 			shown = slowest
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"congthu/auth"
 )
 
-// A column and the field that it holds are named once, here: the same list of
-// pointers is what a row is scanned into and what a statement is given.
+// Columns and fields are listed together, here: a row is scanned into the same list of
+// pointers that a statement gets as its arguments.
 
 const accountColumns = `name, registered, first_login, last_login, failures, mistakes,
 	stale_at, stale_source, lock_cause, locked_at, locked_by, lock_reason,
@@ -44,7 +44,7 @@ func eventFields(e *auth.Event) []any {
 	}
 }
 
-// places is the "($1, $2, ...)" for the columns.
+// places returns "($1, $2, ...)" for the columns.
 func places(columns string) string {
 	var b strings.Builder
 	for i := range strings.Count(columns, ",") + 1 {
@@ -132,10 +132,10 @@ func (c *lockCause) ScanText(v pgtype.Text) error {
 	return fmt.Errorf("unknown lock cause %q", v.String)
 }
 
-// The fingerprints of passwords are in passwords (JSON, NULL for none), and the latest
-// two in columns of their own as well, which gateways of earlier versions go by: see
-// [auth.Password.Recall]. They are scanned in the order of accountColumns: latest
-// and before leave what they find to passwords, the last of them.
+// The fingerprints of passwords are in the column passwords (JSON, NULL for none). The
+// latest two are also in columns of their own, which gateways of earlier versions use:
+// see [auth.Password.Recall]. They are scanned in the order of accountColumns: latest
+// and before leave their values for passwords, which comes last.
 type (
 	latest    auth.Password
 	before    auth.Password

@@ -16,43 +16,43 @@ import (
 	"congthu/auth/audit"
 )
 
-// What can be wrong with a database that is to become a copy.
+// Errors of a database that cannot become a copy.
 var (
 	ErrOccupied   = errors.New("the database has other data")
 	ErrHalfCopied = errors.New("the database is half a copy")
 	ErrUnequal    = errors.New("the copy is not equal to what was copied")
 )
 
-// Source is a store that nobody else uses while it is copied.
+// Source is a store that is not in use while it is copied.
 type Source interface {
-	// List and Events are as those of any store.
+	// List and Events are those of a store.
 	List(context.Context, auth.Filter) ([]auth.Account, error)
 	Events(context.Context, auth.EventFilter) ([]auth.Event, error)
 	// Removed returns the last event that was removed because of its age.
 	Removed(context.Context) (audit.Head, error)
-	// Verify walks the audit log.
+	// Verify checks the audit log.
 	Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error)
-	// Contents counts the accounts, names that nobody ever logged in with among
-	// them, and gives what is there a name: another one after any change.
+	// Contents counts the accounts, including names without a login, and returns a
+	// text that identifies the content: it is different after any change.
 	Contents(context.Context) (state string, accounts int64, err error)
-	// Agreed returns what was agreed on: see [Store.Agreed]. An empty value that is
-	// known was not noted.
+	// Agreed returns what was agreed on: see [Store.Agreed]. If known is set and the
+	// value is empty, an older version did not store it.
 	Agreed(ctx context.Context, what string) (value string, known bool, err error)
 }
 
-// copiedAgreements are what a copy takes over of what was agreed on.
+// copiedAgreements are the agreements that are copied.
 var copiedAgreements = []string{"pepper"}
 
-// Copied is what a copy has.
+// Copied is the content of a copy.
 type Copied struct {
-	Accounts int64 // with the names that nobody ever logged in with
-	Unknown  int64 // those
+	Accounts int64 // including names without a login
+	Unknown  int64 // names without a login
 	Head     audit.Head
-	// Already says that it was there: nothing was to be done.
+	// Already is set if the copy was complete before: there was nothing to do.
 	Already bool
 }
 
-// CopyStep is a part of the work of [Copy], in their order.
+// CopyStep is a step of [Copy]. The steps are in their order.
 type CopyStep string
 
 const (
@@ -63,11 +63,11 @@ const (
 	Comparing       CopyStep = "comparing accounts"
 )
 
-// copyPage is how many rows are copied in one transaction.
+// copyPage is the number of rows copied in one transaction.
 const copyPage = 2000
 
-// A row in a table of its own marks a database that is half a copy, until it is
-// whole; [Open] refuses it. It also tells what was copied so far.
+// A row in a table of its own marks a database that is an unfinished copy; [Open] refuses
+// such a database. The row also records the progress.
 const (
 	marked     = `SELECT to_regclass('congthu_copy') IS NOT NULL`
 	makeMark   = `CREATE TABLE congthu_copy (source text NOT NULL, accounts_to text NOT NULL)`
@@ -85,12 +85,12 @@ const (
 	countAll    = `SELECT count(*), count(*) FILTER (WHERE registered IS NULL) FROM accounts WHERE NOT ` + isShared
 )
 
-// Copy makes the database a copy of another store: accounts and names that
-// nobody ever logged in with, and the audit log with its numbers and hashes. It
-// may be interrupted at any moment and called again, and goes on; when the source
-// has changed since, the accounts are copied anew. When it returns without an
-// error every account was compared and the audit log was verified. Until then no
-// gateway opens the database. Slots are not copied: they end with their process.
+// Copy makes the database a copy of another store: accounts, names without a login, and
+// the audit log with its numbers and hashes. It may be interrupted at any moment;
+// another call continues it. If the source has changed since, the accounts are copied
+// again. When it returns without an error, every account was compared and the audit log
+// was verified. Until then no gateway opens the database. Slots are not copied: they end
+// with their process.
 //
 // progress may be nil.
 func Copy(ctx context.Context, from Source, o Options, progress func(step CopyStep, done, total int64)) (_ Copied, err error) {
@@ -124,7 +124,7 @@ func Copy(ctx context.Context, from Source, o Options, progress func(step CopySt
 	return Copied{}, fmt.Errorf("copy: %w", explain(ctx, err))
 }
 
-// errSource marks errors that the database is not to blame for.
+// errSource marks errors of the source, not of the database.
 var errSource = errors.New("read the source")
 
 // copier is one call of Copy.
@@ -140,7 +140,7 @@ type copier struct {
 }
 
 func (c *copier) connectAll(ctx context.Context) error {
-	// Each transaction is short, but nobody else waits for it either.
+	// Each transaction is short, but no other process waits for it, so allow it more time.
 	c.o.StatementTimeout *= 10
 	config, err := c.configure()
 	if err != nil {
@@ -155,8 +155,8 @@ func (c *copier) connectAll(ctx context.Context) error {
 		err = c.prepare(ctx, conn)
 	}
 	if err == nil {
-		// Of the session: it ends with the process. A process that was killed may
-		// keep it for a moment.
+		// A lock of the session: it ends with the process. The lock of a process that
+		// was killed may last a moment longer.
 		_, err = conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey("copy"))
 	}
 	if err == nil {
@@ -196,7 +196,7 @@ func (c *copier) copy(ctx context.Context) (Copied, error) {
 	if already {
 		return done, nil
 	}
-	// Last of all: from here on a gateway may open it.
+	// The last step: from here on a gateway may open the database.
 	return done, pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 		for _, what := range copiedAgreements {
 			if err := c.copyAgreement(ctx, tx, what); err != nil {
@@ -212,8 +212,8 @@ func (c *copier) copy(ctx context.Context) (Copied, error) {
 	})
 }
 
-// copyAgreement makes the database know what the source knows, in place of what a
-// gateway may have noted while the database was empty.
+// copyAgreement stores the agreement of the source, in place of one that a gateway may
+// have stored while the database was empty.
 func (c *copier) copyAgreement(ctx context.Context, tx pgx.Tx, what string) error {
 	value, _, err := c.from.Agreed(ctx, what)
 	if err != nil {
@@ -226,8 +226,8 @@ func (c *copier) copyAgreement(ctx context.Context, tx pgx.Tx, what string) erro
 	return err
 }
 
-// claim marks an empty database, or finds what an earlier call has done: the name
-// up to which accounts were copied, or that it may be a copy already.
+// claim marks an empty database, or returns the progress of an earlier call: the name up
+// to which accounts were copied, or that the database may be a complete copy.
 func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err error) {
 	err = pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 		var half, empty bool
@@ -250,7 +250,7 @@ func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err 
 			return err
 		}
 		if !empty {
-			already = true // if it is the same
+			already = true // to be compared with the source
 			return nil
 		}
 		if _, err := tx.Exec(ctx, makeMark); err != nil {
@@ -262,8 +262,8 @@ func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err 
 	if err != nil || already {
 		return after, already, err
 	}
-	// A gateway looks for the mark after it has made itself known: one of us sees
-	// the other.
+	// A gateway looks for the mark after it has registered: one of the two sees the
+	// other.
 	var used, still bool
 	if err := c.conn.QueryRow(ctx, inUse, (2 * c.o.Lease).Microseconds()).Scan(&used); err != nil {
 		return "", false, err
@@ -277,7 +277,7 @@ func (c *copier) claim(ctx context.Context) (after auth.Name, already bool, err 
 	return after, false, nil
 }
 
-// copyEvents goes on behind the newest event of the copy.
+// copyEvents copies the events after the newest event of the copy.
 func (c *copier) copyEvents(ctx context.Context) error {
 	var at audit.Head
 	if err := c.conn.QueryRow(ctx, `SELECT seq, hash FROM head`).Scan(&at.Seq, &at.Hash); err != nil {
@@ -289,7 +289,7 @@ func (c *copier) copyEvents(ctx context.Context) error {
 	}
 	switch {
 	case at.Seq == 0 && gone.Seq > 0:
-		// The chain of the copy begins where that of the source does.
+		// The chain of the copy begins where the chain of the source begins.
 		err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, moveRemoved, gone.Seq, gone.Hash, instant(gone.At)); err != nil {
 				return err
@@ -323,7 +323,7 @@ func (c *copier) copyEvents(ctx context.Context) error {
 		events := make([]*auth.Event, len(page))
 		for i := range page {
 			e := &page[i]
-			// What is not chained is not worth copying; [auth.Store] never has it.
+			// Copy only a chain; every [auth.Store] has one.
 			if e.Seq != at.Seq+1 || e.Hash != audit.Chain(at.Hash, *e) {
 				return &audit.BrokenChain{Seq: at.Seq + 1, Why: "the source was changed while it was copied"}
 			}
@@ -347,7 +347,7 @@ func (c *copier) copyEvents(ctx context.Context) error {
 	return nil
 }
 
-// copyAccounts makes the accounts behind a name those of the source.
+// copyAccounts copies the accounts after a name.
 func (c *copier) copyAccounts(ctx context.Context, after auth.Name) error {
 	var done int64
 	if err := c.conn.QueryRow(ctx, `SELECT count(*) FROM accounts WHERE name <= $1`, string(after)).Scan(&done); err != nil {
@@ -386,7 +386,7 @@ func (c *copier) copyAccounts(ctx context.Context, after auth.Name) error {
 	}
 }
 
-// compare reads all of the copy and compares it with the source.
+// compare reads the whole copy and compares it with the source.
 func (c *copier) compare(ctx context.Context) error {
 	head, err := c.Verify(ctx, func(n, of int64) { c.progress(CheckingEvents, n, of) })
 	switch {
@@ -411,7 +411,7 @@ func (c *copier) compare(ctx context.Context) error {
 			return fmt.Errorf("%w: it has more or fewer accounts", ErrUnequal)
 		}
 		for i := range ours {
-			// Without the name: it may be one that nobody ever logged in with.
+			// Without the name: a name without a login may be a mistyped password.
 			if !reflect.DeepEqual(ours[i].Normalized(), theirs[i].Normalized()) {
 				return fmt.Errorf("%w: account %d in the order of names differs", ErrUnequal, done+int64(i)+1)
 			}
@@ -423,7 +423,7 @@ func (c *copier) compare(ctx context.Context) error {
 	}
 }
 
-// refuseHalfCopy is called when the database knows this process.
+// refuseHalfCopy refuses an unfinished copy. It is called after this process has registered.
 func (s *Store) refuseHalfCopy(ctx context.Context, conn *pgx.Conn) error {
 	var half bool
 	if err := conn.QueryRow(ctx, marked).Scan(&half); err != nil {
@@ -438,8 +438,8 @@ func (s *Store) refuseHalfCopy(ctx context.Context, conn *pgx.Conn) error {
 	return fmt.Errorf("%w of an SQLite file: finish it by the same command again (congthu store copy), or empty the database", ErrHalfCopied)
 }
 
-// copyRows sends rows to a table, by the columns and fields that all statements
-// of this package go by.
+// copyRows sends rows to a table, with the columns and fields that all statements of
+// this package use.
 func copyRows[T any](ctx context.Context, conn *pgx.Conn, table, columns string, rows []*T, fields func(*T) []any) error {
 	names := strings.FieldsFunc(columns, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') })
 	_, err := conn.CopyFrom(ctx, pgx.Identifier{table}, names,

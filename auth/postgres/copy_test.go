@@ -18,10 +18,10 @@ import (
 	"congthu/auth/storetest"
 )
 
-// sourceVariable names the SQLite file that a child copies.
+// sourceVariable is the environment variable with the SQLite file that a child copies.
 const sourceVariable = "CONGTHU_POSTGRES_TEST_SOURCE"
 
-// copyOn copies and says so.
+// copyOn copies and writes its progress.
 func copyOn(dsn string) {
 	from, err := sqlite.Open(context.Background(), sqlite.Options{Path: os.Getenv(sourceVariable)})
 	must(err)
@@ -31,7 +31,7 @@ func copyOn(dsn string) {
 	say("done")
 }
 
-// filled is an SQLite file with accounts of all kinds and a log; it is closed.
+// filled returns a closed SQLite file with accounts of all kinds and a log.
 func filled(t *testing.T, accounts int) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "congthu.db")
@@ -46,7 +46,7 @@ func filled(t *testing.T, accounts int) (path string) {
 		fmt.Sscanf(string(a.Name), "n%d@", &n)
 		events, _ := storetest.Imported(a)
 		switch n % 4 {
-		case 0: // a name that nobody ever logged in with, and its lock
+		case 0: // a name without a login, with its lock
 			*a = auth.Account{Name: a.Name, Failures: 6, Lock: auth.Lock{Mark: auth.Mark{At: noon, By: auth.ByGateway}, Cause: auth.ByWrongPasswords}}
 			events[0].Kind = auth.NameLocked
 		case 1:
@@ -77,7 +77,7 @@ func change(t *testing.T, s *sqlite.Store, change auth.Change, names ...auth.Nam
 	}
 }
 
-// wantEqual compares all that two stores have.
+// wantEqual compares the complete contents of two stores.
 func wantEqual(t *testing.T, got *Store, want *sqlite.Store) {
 	t.Helper()
 	ctx := t.Context()
@@ -109,7 +109,7 @@ func wantEqual(t *testing.T, got *Store, want *sqlite.Store) {
 	}
 }
 
-func TestACopyHasEverythingAndGoesOnAsAStore(t *testing.T) {
+func TestACopyIsCompleteAndWorksAsAStore(t *testing.T) {
 	t.Parallel()
 	from := opened(t, filled(t, 4500))
 	dsn := database(t)
@@ -128,7 +128,7 @@ func TestACopyHasEverythingAndGoesOnAsAStore(t *testing.T) {
 	if want := []CopyStep{CheckingSource, CopyingEvents, CopyingAccounts, CheckingEvents, Comparing}; !reflect.DeepEqual(steps, want) {
 		t.Errorf("steps %q", steps)
 	}
-	// The bound on unknown names knows of them.
+	// The limit on unknown names counts the copied ones.
 	s := open(t, Options{DSN: dsn, MaxUnknown: 1127})
 	wantEqual(t, s, from)
 	if _, err := s.Update(t.Context(), "new@congthu.test", 0, fail); !errors.Is(err, auth.ErrFull) {
@@ -169,7 +169,7 @@ func TestACopyIsRefusedWhereThereIsOtherData(t *testing.T) {
 			if _, err := Copy(t.Context(), from, Options{DSN: dsn}, nil); !errors.Is(err, ErrOccupied) {
 				t.Fatalf("error %v, want ErrOccupied", err)
 			}
-			open(t, Options{DSN: dsn}) // and it is not marked
+			open(t, Options{DSN: dsn}) // the refused database is not marked
 		})
 	}
 }
@@ -181,15 +181,15 @@ func copied(t *testing.T, from *sqlite.Store, dsn string) {
 	}
 }
 
-// silently changes an account without an event, as a login does.
+// silently changes an account without an event, as most logins do.
 func silently(a *auth.Account) ([]auth.Event, bool) {
 	a.LastLogin = noon.Add(1e6 * time.Hour)
 	return nil, true
 }
 
-// TestACopyThatWasKilledGoesOn kills a process that copies, at random moments,
-// and looks at what it leaves; now and then the source changes in between.
-func TestACopyThatWasKilledGoesOn(t *testing.T) {
+// TestAKilledCopyContinues kills a process that copies, at random moments, and checks
+// what it leaves; sometimes the source changes in between.
+func TestAKilledCopyContinues(t *testing.T) {
 	path := filled(t, 6000)
 	t.Setenv(sourceVariable, path)
 	var took time.Duration
@@ -271,15 +271,15 @@ func TestACopyFollowsASourceThatChangedAfterAnInterruption(t *testing.T) {
 	if _, err := Copy(t.Context(), other, Options{DSN: dsn}, nil); !errors.Is(err, ErrOccupied) {
 		t.Fatalf("onto half a copy of another source: %v, want ErrOccupied", err)
 	}
-	// The last name, and one in between, are forgotten.
+	// Remove the last name, and one in between.
 	change(t, from, func(a *auth.Account) ([]auth.Event, bool) { *a = auth.Account{}; return nil, true }, "đỗ.mười@congthu.test", "n00012@congthu.test")
 	copied(t, from, dsn)
 	wantEqual(t, open(t, Options{DSN: dsn}), from)
 }
 
-// A gateway that starts on the copy with another pepper than the source had must
-// be refused, as on the source.
-func TestACopyKnowsThePepperOfItsSource(t *testing.T) {
+// A gateway that starts on the copy with another pepper than the source had must be
+// refused, as on the source.
+func TestACopyHasThePepperOfItsSource(t *testing.T) {
 	for _, noted := range []string{"", "the source's"} {
 		path := filled(t, 4)
 		from := opened(t, path)
@@ -289,7 +289,7 @@ func TestACopyKnowsThePepperOfItsSource(t *testing.T) {
 			}
 		}
 		dsn := pgtest.Database(t)
-		// A gateway was there before, when the database was empty.
+		// A gateway used the database before the copy, when it was empty.
 		early := open(t, Options{DSN: dsn})
 		if err := early.Agree(t.Context(), "pepper", "an early gateway's"); err != nil {
 			t.Fatal(err)
@@ -316,8 +316,8 @@ func TestACopyKnowsThePepperOfItsSource(t *testing.T) {
 	}
 }
 
-// A copy takes the shared counters along, or whoever has filled one could begin
-// anew; they are counted neither as accounts nor as names.
+// A copy includes the shared counters; otherwise a guesser that has filled one could
+// begin again. They are counted neither as accounts nor as names.
 func TestACopyHasTheSharedCounters(t *testing.T) {
 	t.Parallel()
 	from := opened(t, filled(t, 8))

@@ -13,8 +13,8 @@ import (
 	"congthu/auth"
 )
 
-// What can be wrong with a database that somebody must put right. The message
-// around each says how.
+// States of a database that an admin must correct. The message around each error says
+// how.
 var (
 	ErrMalformed   = errors.New("the connection string is malformed")
 	ErrNewerSchema = errors.New("the database was written by a newer version")
@@ -22,17 +22,17 @@ var (
 	ErrEncoding    = errors.New("the database does not store text as UTF-8")
 	ErrUnreachable = errors.New("the database cannot be reached")
 	ErrRefused     = errors.New("the database refuses the gateway")
-	// ErrPooled: a pooler is in between, and not by sessions.
+	// ErrPooled: a pooler is in between, and its pool mode is not session.
 	ErrPooled   = errors.New("the pooler in front of the database does not give each connection a session of its own")
 	ErrDiskFull = errors.New("no space left for the database")
 	ErrReadOnly = errors.New("the database cannot be written")
-	// ErrUnconfirmed: it is not known whether what was committed lasts.
+	// ErrUnconfirmed: it is not known whether a committed change is durable.
 	ErrUnconfirmed = errors.New("the database does not confirm what it commits")
 	ErrClosed      = errors.New("the database is closed")
 )
 
-// errLeaseExpired: the row of this process is gone, since another has not heard
-// of it for a whole lease.
+// errLeaseExpired: another process has removed the row of this process, since it has
+// seen no heartbeat for a whole lease.
 var errLeaseExpired = errors.New("this process was taken for dead")
 
 // SQLSTATE codes (PostgreSQL documentation, appendix A).
@@ -51,11 +51,11 @@ func sqlState(err error) string {
 	return ""
 }
 
-// unsupported are the words of PgBouncer for a parameter that it refuses.
+// unsupported is the text of PgBouncer for a parameter that it refuses.
 const unsupported = "unsupported startup parameter"
 
-// explain adds to an error what an operator can do about it. An error that ctx
-// is the cause of stays as it is.
+// explain adds to an error what an operator can do about it. It does not change an error
+// that is caused by ctx.
 func explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil, ctx.Err() != nil:
@@ -81,7 +81,7 @@ func explain(ctx context.Context, err error) error {
 	case code == "42501":
 		return fmt.Errorf("%w: its user must own the tables (ALTER DATABASE ... OWNER TO, GRANT CREATE ON SCHEMA public): %w", ErrRefused, err)
 	case code == "08P01" && strings.Contains(err.Error(), unsupported):
-		// Of PgBouncer, which does not know it.
+		// From PgBouncer, which does not know the parameter.
 		_, parameter, _ := strings.Cut(err.Error(), unsupported)
 		parameter, _, _ = strings.Cut(strings.TrimPrefix(parameter, " in options"), " (")
 		parameter = strings.Trim(parameter, ": ")
@@ -99,8 +99,8 @@ func explain(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
-// lost reports whether an error means that the connection is gone, or could not
-// be made; another may do.
+// lost reports whether an error means that the connection is gone, or could not be made,
+// so that another connection may work.
 func lost(err error) bool {
 	if err == nil || errors.Is(err, errLeaseExpired) || errors.Is(err, ErrUnconfirmed) || errors.Is(err, errWarned) {
 		return false
@@ -112,12 +112,12 @@ func lost(err error) bool {
 	return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08") || e.Code == idleInTransaction
 }
 
-// errOwn marks an error that neither PostgreSQL nor the connection to it is to
-// blame for, but what was to be written or was read.
+// errOwn marks an error that is caused neither by PostgreSQL nor by the connection to
+// it, but by a value that was to be written or was read.
 var errOwn = errors.New("unusable value")
 
-// again reports whether a transaction that failed and was not made may succeed
-// when it is made once more.
+// again reports whether a failed transaction that was not committed may succeed when it
+// is repeated.
 func again(err error) bool {
 	switch sqlState(err) {
 	case serializationFailure, deadlockDetected:
@@ -126,21 +126,21 @@ func again(err error) bool {
 	if errors.Is(err, errLeaseExpired) || errors.Is(err, errWarned) && !errors.Is(err, ErrUnconfirmed) {
 		return true
 	}
-	// Nobody to talk to is for the caller to wait out; a server that has just
-	// gone may be back at once.
+	// If no server answers, the caller has to wait; a server that has just gone may be
+	// back at once.
 	return lost(err) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// certain reports whether an error of a commit tells that nothing was
-// committed: the server itself says so, and goes on to talk. With a fatal error
-// (it shuts down) the commit may have been made before.
+// certain reports whether an error of a commit shows that nothing was committed: the
+// server itself says so, and keeps the connection. With a fatal error (a shutdown) the
+// commit may have been made before.
 func certain(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && e.SeverityUnlocalized == "ERROR"
 }
 
-// ofOneChange reports whether a statement failed for what it was given, which
-// the other changes of a batch need not suffer from.
+// ofOneChange reports whether a statement failed because of its values, so that the
+// other changes of the batch can be made.
 func ofOneChange(err error) bool {
 	if errors.Is(err, errOwn) {
 		return true

@@ -16,13 +16,13 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// The guard over replicas: what the mail server is asked is what counts.
+// The guard over replicas: the mail server counts the passwords that it judges.
 
 // mailServer judges passwords, and counts the wrong ones since the last right one.
 type mailServer struct {
 	mu    sync.Mutex
 	wrong int
-	worst int // the most there were
+	worst int // the largest value of wrong so far
 	right int
 	delay time.Duration
 	told  func() // called for every wrong password
@@ -49,7 +49,7 @@ func (m *mailServer) verify(password string) auth.Verify {
 
 const rightPassword = "Mat-khau-1"
 
-// guarded returns a guard over a store that runs until stop is called.
+// guarded returns a guard over a store; the guard runs until stop is called.
 func guarded(s *Store) (g *guard.Guard, stop func()) {
 	g = &guard.Guard{Store: s, Now: s.Now}
 	g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: victim.Domain()}, Rules: auth.DefaultRules()})
@@ -91,7 +91,7 @@ func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 		var tried atomic.Int64
 		for i := range 300 {
 			wg.Go(func() {
-				// Whoever is told to come again does, as a mail program would.
+				// An attempt with a temporary outcome is repeated, as a mail program does.
 				for range 4 {
 					tried.Add(1)
 					if v := attempt(guards[i%3], m, fmt.Sprintf("wrong-%d-%d", round, i)); !v.Outcome.Temporary() {
@@ -102,7 +102,7 @@ func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 			})
 		}
 		if round < 2 {
-			eventually(t, "somebody has guessed", func() bool { return tried.Load() > 0 })
+			eventually(t, "a guess was made", func() bool { return tried.Load() > 0 })
 			server.Restart(t, []pgtest.Shutdown{pgtest.Immediate, pgtest.Fast}[round])
 		}
 		wg.Wait()
@@ -116,10 +116,10 @@ func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 		if worst > 6 {
 			t.Fatalf("%d wrong passwords were judged", worst)
 		}
-		// What was judged is counted, no more and no less.
+		// Exactly what was judged is counted.
 		wantFailures(t, storeOf(guards[0]), victim, wrong)
 		if wrong < 6 {
-			// The outage has kept some away.
+			// The outage has prevented some guesses.
 			for i := wrong; i < 6; i++ {
 				attempt(guards[i%3], m, fmt.Sprintf("wrong-%d-more-%d", round, i))
 			}
@@ -129,7 +129,7 @@ func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 				t.Fatalf("round %d, replica %d: %v, want locked", round, i, v.Outcome)
 			}
 		}
-		// An unlock on one replica is one on all.
+		// An unlock on one replica works on all.
 		if _, err := guards[round].Unlock(t.Context(), victim, auth.Act{Actor: "admin", Reason: "test"}); err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func TestSixtyRightPasswordsOverThreeReplicasAreSixtyLogins(t *testing.T) {
 	t.Parallel()
 	guards := replicated(t, 3, Options{DSN: database(t)})
 	m := &mailServer{delay: 5 * time.Millisecond}
-	for range 5 { // as many mistakes as are tolerated: one slot is left
+	for range 5 { // as many failures as are tolerated: one slot is left
 		attempt(guards[0], m, fmt.Sprint("wrong", m.wrong))
 	}
 	var wg sync.WaitGroup
@@ -164,9 +164,9 @@ func TestSixtyRightPasswordsOverThreeReplicasAreSixtyLogins(t *testing.T) {
 	wantFailures(t, storeOf(guards[0]), victim, 0)
 }
 
-// TestAKilledReplicaGivesAtMostOneMoreGuess: its attempts in flight become
-// failures in doubt, which never by themselves lock; so at the cap one more may
-// be judged than without the crash.
+// TestAKilledReplicaGivesAtMostOneMoreGuess: its attempts in flight become failures in
+// doubt, which never lock by themselves. So at the limit one more password may be judged
+// than without the crash.
 func TestAKilledReplicaGivesAtMostOneMoreGuess(t *testing.T) {
 	t.Parallel()
 	for round := range 3 {
@@ -178,7 +178,7 @@ func TestAKilledReplicaGivesAtMostOneMoreGuess(t *testing.T) {
 		}
 		m := &mailServer{delay: 5 * time.Millisecond}
 		var wg sync.WaitGroup
-		if round > 0 { // in round 0 it has all the slots for itself
+		if round > 0 { // in round 0 it has all slots
 			for i := range 40 {
 				wg.Go(func() { attempt(guards[i%2], m, fmt.Sprint("wrong", i)) })
 			}
@@ -211,7 +211,7 @@ func TestAKilledReplicaGivesAtMostOneMoreGuess(t *testing.T) {
 	}
 }
 
-// attack guesses, and tells of each verdict before it can be settled.
+// attack guesses, and writes a line for each verdict before it can be settled.
 func attack(dsn string) {
 	s, err := Open(context.Background(), Options{DSN: dsn, Lease: shortLease})
 	must(err)
@@ -227,9 +227,9 @@ func attack(dsn string) {
 	select {}
 }
 
-// TestReplicasHearThatTheClockIsSuspectAndAccepted: over the real way from one gateway
-// to another.
-func TestReplicasHearThatTheClockIsSuspectAndAccepted(t *testing.T) {
+// TestReplicasReceiveASuspectClockAndItsAcceptance: over the real connection between two
+// gateways.
+func TestReplicasReceiveASuspectClockAndItsAcceptance(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	var ahead atomic.Int64

@@ -15,7 +15,7 @@ func TestEveryHistoryKeepsTheInvariantsOverReplicas(t *testing.T) {
 		Begin: func() (func() storetest.Member, func()) {
 			dsn := database(t)
 			living := make(map[*Store]bool)
-			// lapsed waits until no slot has a holder that is gone.
+			// lapsed waits until no slot has a dead holder.
 			lapsed := func() {
 				for other := range living {
 					other.leases.wake()

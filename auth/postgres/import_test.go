@@ -14,7 +14,7 @@ func BenchmarkImport(b *testing.B) {
 	storetest.Imports(b, func() storetest.Store { return open(b, Options{}) })
 }
 
-// importOn imports a list, and tells how far it is.
+// importOn imports a list, and writes how far it is.
 func importOn(dsn string) {
 	s, err := Open(context.Background(), Options{DSN: dsn})
 	must(err)
@@ -33,8 +33,8 @@ func TestAnImportThatSIGKILLInterruptsIsFinishedByAnother(t *testing.T) {
 				return open(t, Options{}), func() {}
 			}
 			s := open(t, Options{DSN: dsn})
-			// PostgreSQL notices that the process is gone when it next speaks to it:
-			// whoever takes the lock of its lane's names waits until then.
+			// PostgreSQL notices the end of a process when it next writes to it: until
+			// then other transactions wait for the locks of the names in its lane.
 			if err := s.UpdateBatch(t.Context(), names(storetest.List()), nothing); err != nil {
 				t.Fatal(err)
 			}
@@ -49,8 +49,8 @@ func names(list []auth.Imported) (names []auth.Name) {
 	return names
 }
 
-// A gateway of the release before takes the lock that changes share for itself alone
-// while it writes an import.
+// A gateway of the release before takes the lock that changes share exclusively while it
+// writes an import.
 func TestChangesWaitForAnImportOfTheReleaseBefore(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})

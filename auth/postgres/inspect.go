@@ -11,54 +11,53 @@ import (
 	"congthu/auth"
 )
 
-// Report is what [Inspect] has found.
+// Report is the result of [Inspect].
 type Report struct {
 	// Server is the version of PostgreSQL.
 	Server string
-	// Schema is the version of the database's, 0 for none yet; Newest is the one
-	// that this program makes.
+	// Schema is the version of the database's schema, 0 for none yet; Newest is the one
+	// that this program creates.
 	Schema, Newest int64
-	// Imports are the beginnings of imports that are not finished; see
+	// Imports are the events that began unfinished imports; see
 	// [auth.UnfinishedImports].
 	Imports []auth.Event
-	// Fsync, FullPageWrites and SynchronousCommit say whether what is confirmed
-	// is on disk: all must be on. Standbys are the synchronous ones, as
-	// synchronous_standby_names has them.
+	// Fsync, FullPageWrites and SynchronousCommit say whether confirmed changes are
+	// on disk: all must be on. Standbys is the list of synchronous standbys, as in
+	// synchronous_standby_names.
 	Fsync, FullPageWrites, SynchronousCommit, Standbys string
-	// Pooler is whether there is one in between; Deaf whether no notice comes through
-	// it, so that changes by other gateways are seen when [Options.Poll] is over.
+	// Pooler is whether there is a pooler; Deaf whether no notification comes through
+	// it, so that changes by other gateways are seen at the next [Options].Poll.
 	Pooler, Deaf bool
-	// StatementTimeout, LockTimeout and IdleInTransactionTimeout are what is in force,
-	// as PostgreSQL writes it; "0" is none.
+	// StatementTimeout, LockTimeout and IdleInTransactionTimeout are the values in force,
+	// as PostgreSQL writes them; "0" is none.
 	StatementTimeout, LockTimeout, IdleInTransactionTimeout string
-	// Ignored are the parameters that were set and are not in force.
+	// Ignored are the parameters that were set but are not in force.
 	Ignored []string
-	// Latency is one journey to the server and back, the median of some.
+	// Latency is the median time of a round trip to the server.
 	Latency time.Duration
-	// MaxConnections is how many the server takes in all, Connections how many
-	// there are to this database, and Wanted how many one gateway may open.
+	// MaxConnections is the limit of the server, Connections the number of connections
+	// to this database, and Wanted the largest number that one gateway opens.
 	MaxConnections, Connections, Wanted int
-	// Encrypted is whether the connection is; Local whether it is a socket of
+	// Encrypted is whether the connection is encrypted; Local whether it is a socket of
 	// this machine.
 	Encrypted, Local bool
-	// MayCreate is whether the user can make the tables.
+	// MayCreate is whether the user can create the tables.
 	MayCreate bool
 	// Gateways are the processes that use the database: host:process.
 	Gateways []string
-	// Agreed is the value of what was asked for; see [Store.Agree].
+	// Agreed is the value that was asked for; see [Store.Agree].
 	Agreed string
-	// Rules are the settings that gateways have agreed on: see [Store.Rules].
+	// Rules are the settings on which gateways have agreed: see [Store.Rules].
 	Rules string
 }
 
-// Durable reports whether a crash of the server loses nothing that it has
-// confirmed.
+// Durable reports whether a crash of the server loses no change that it has confirmed.
 func (r Report) Durable() bool {
 	return r.Fsync == "on" && r.FullPageWrites == "on" && r.SynchronousCommit != "off" && r.SynchronousCommit != "local"
 }
 
-// Inspect looks at a database and changes nothing. What it cannot be used for
-// at all is an error, which says what to do; agreed names what Report.Agreed
+// Inspect examines a database and changes nothing. If the database cannot be used at
+// all, the error says what to do. agreed is the key of the agreement that Report.Agreed
 // shows.
 func Inspect(ctx context.Context, o Options, agreed string) (r Report, err error) {
 	s := &Store{o: o.withDefaults()}
@@ -142,7 +141,7 @@ func encrypted(ctx context.Context, conn *pgx.Conn) (yes bool) {
 	return err == nil && yes
 }
 
-// latency is the median of eleven journeys.
+// latency is the median of eleven round trips.
 func latency(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	var took [11]time.Duration
 	for i := range took {

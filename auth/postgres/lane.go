@@ -14,19 +14,19 @@ import (
 )
 
 const (
-	// maxBatch is how many requests share one transaction, and so one commit.
+	// maxBatch is the largest number of requests in one transaction, and so in one commit.
 	maxBatch = 64
-	// maxQueue is how many requests wait for a lane; further callers wait
+	// maxQueue is the number of requests that wait for a lane; further callers wait
 	// before the queue.
 	maxQueue = 1024
-	// patience is how long a lane asks what became of a commit.
+	// patience is how long a lane tries to find the outcome of a commit.
 	patience = 3 * time.Second
 )
 
-// lane is one goroutine that writes, over a connection of its own. It takes all
-// requests that have queued while the last transaction was made, and makes
-// them in the next: the more callers, the fewer commits each costs. Every
-// caller waits for its own result.
+// lane is one goroutine that writes, over a connection of its own. It takes all requests
+// that have queued during the last transaction, and makes them in the next one: the more
+// callers there are, the fewer commits each of them costs. Every caller waits for its
+// own result.
 type lane struct {
 	*Store
 	name   string
@@ -34,10 +34,10 @@ type lane struct {
 	faults atomic.Pointer[faults]
 
 	queue   chan *request
-	batches chan []*request // each a transaction of its own
+	batches chan []*request // each becomes a transaction of its own
 	stopped chan struct{}   // closed when run has returned
 
-	// failed is why the last transaction failed; nil after one that did not.
+	// failed is the error of the last transaction; nil if it succeeded.
 	failed atomic.Pointer[error]
 
 	conn *link // nil after a failure; only run uses it
@@ -50,8 +50,8 @@ const (
 	numLanes
 )
 
-// faults are errors that tests want around a commit: before makes it fail,
-// after makes its outcome unknown, ask makes it stay so.
+// faults are errors that tests inject around a commit: before makes the commit fail,
+// after makes its outcome unknown, ask makes the doubt last.
 type faults struct {
 	before, after, ask error
 }
@@ -63,22 +63,22 @@ func (l *lane) wanted() faults {
 	return faults{}
 }
 
-// kind is what a request wants.
+// kind is the kind of a request.
 type kind uint8
 
 const (
-	reserving kind = iota // a slot
-	changing              // a change of an account, and to settle a reservation
-	lapsing               // to turn the reservation of a dead holder into a failure in doubt
-	probing               // to know whether a commit is possible
+	reserving kind = iota // take a slot
+	changing              // change an account and settle a reservation
+	lapsing               // turn the reservation of a dead holder into a failure in doubt
+	probing               // test whether a commit is possible
 )
 
-// request is something to be written, on its way through a lane.
+// request is a change for a lane.
 type request struct {
 	kind  kind
 	name  auth.Name
 	slots func(auth.Account) int // when reserving
-	// reservation is the one to settle or to let lapse; when reserving, the one
+	// reservation is the one to settle or to let expire; when reserving, the one
 	// that was taken.
 	reservation auth.Reservation
 	change      auth.Change
@@ -86,10 +86,10 @@ type request struct {
 
 	// mu is held while a function of the caller runs.
 	mu      sync.Mutex
-	started bool // it has run, and may be part of a transaction
-	gone    bool // the caller has given up: it must not run any more
+	started bool // a function has run, and its result may be part of a transaction
+	gone    bool // the caller has given up: its functions must not run any more
 
-	done chan struct{} // closed when the result is there
+	done chan struct{} // closed when the result is set
 
 	// The result. The lane sets these and closes done.
 	account auth.Account
@@ -106,8 +106,8 @@ func (q *request) run(f func()) {
 	}
 }
 
-// leave gives up, as soon as no function of the caller runs. Who waits for a
-// slot cannot leave once it may have been taken.
+// leave gives up the request, as soon as no function of the caller runs. A caller that
+// waits for a slot cannot leave once the slot may have been taken.
 func (q *request) leave() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -125,7 +125,7 @@ func newLane(s *Store, name string, number int) *lane {
 	}
 }
 
-// do hands a request to the lane and waits for what becomes of it.
+// do passes a request to the lane and waits for its result.
 func (l *lane) do(ctx context.Context, q *request) (auth.Account, error) {
 	if l.isClosed() {
 		return auth.Account{}, ErrClosed
@@ -144,8 +144,8 @@ func (l *lane) do(ctx context.Context, q *request) (auth.Account, error) {
 	return l.await(ctx, q)
 }
 
-// doBatch hands requests to the lane that are to be one transaction, and waits for
-// what becomes of each; the error is that of the first that has one.
+// doBatch passes requests to the lane as one transaction and waits for the result of
+// each; it returns the first error among them.
 func (l *lane) doBatch(ctx context.Context, batch []*request) error {
 	if l.isClosed() {
 		return ErrClosed
@@ -169,7 +169,7 @@ func (l *lane) doBatch(ctx context.Context, batch []*request) error {
 	return first
 }
 
-// await waits for what becomes of a request that the lane has.
+// await waits for the result of a request that was passed to the lane.
 func (l *lane) await(ctx context.Context, q *request) (auth.Account, error) {
 	select {
 	case <-q.done:
@@ -190,7 +190,7 @@ func (l *lane) await(ctx context.Context, q *request) (auth.Account, error) {
 	}
 }
 
-// run makes transactions until Close, and then those for what is queued.
+// run makes transactions until Close, and then writes what is queued.
 func (l *lane) run() {
 	defer close(l.stopped)
 	defer l.disconnect()
@@ -209,7 +209,7 @@ func (l *lane) run() {
 	}
 }
 
-// drain returns first and what else is queued, as much as goes into a batch.
+// drain returns first and the requests that are queued, up to a full batch.
 func (l *lane) drain(first *request) []*request {
 	batch := []*request{first}
 	for len(batch) < maxBatch {
@@ -223,16 +223,16 @@ func (l *lane) drain(first *request) []*request {
 	return batch
 }
 
-// depth is how many callers wait for both lanes.
+// depth is the number of callers that wait for the lanes.
 func (s *Store) depth() int { return len(s.admit.queue) + len(s.settle.queue) }
 
-// serve makes one transaction of a batch and tells every caller.
+// serve makes one transaction of a batch and returns the result to every caller.
 func (l *lane) serve(batch []*request) {
 	l.o.Recorder.Queued(len(batch) + l.depth())
 	defer func() { l.o.Recorder.Queued(l.depth()) }()
 	err := l.process(batch)
 	if err != nil && len(batch) > 1 && ofOneChange(err) {
-		// One of them cannot be written; the others need not suffer for it.
+		// One of them cannot be written; write the others separately.
 		for _, q := range batch {
 			l.finish([]*request{q}, l.process([]*request{q}))
 		}
@@ -241,7 +241,7 @@ func (l *lane) serve(batch []*request) {
 	l.finish(batch, err)
 }
 
-// finish gives the requests their results: the batch's error, or their own.
+// finish sets the results of the requests: the batch's error, or their own.
 func (l *lane) finish(batch []*request, err error) {
 	if err == nil {
 		if l.failed.Swap(nil) != nil {
@@ -250,7 +250,7 @@ func (l *lane) finish(batch []*request, err error) {
 	} else {
 		err = fmt.Errorf("write: %w", explain(context.Background(), err))
 		if l.failed.Swap(&err) == nil {
-			// Once, not for every batch until it is mended.
+			// Log it once, not for every batch.
 			l.o.Log.Error("the database cannot be written", "lane", l.name, "err", err)
 		}
 	}
@@ -262,8 +262,8 @@ func (l *lane) finish(batch []*request, err error) {
 	}
 }
 
-// process makes the batch, and makes it again while it is known not to have been
-// made and there is hope.
+// process makes the batch, and repeats it while it is certain that it was not committed
+// and another try may succeed.
 func (l *lane) process(batch []*request) error {
 	began := time.Now()
 	for try := 1; ; try++ {
@@ -328,7 +328,7 @@ func (l *lane) rollback() {
 	}
 }
 
-// disconnect closes the connection, and with it any transaction.
+// disconnect closes the connection, which ends any transaction.
 func (l *lane) disconnect() {
 	if l.conn != nil {
 		closeConn(l.conn.Conn)
@@ -336,11 +336,11 @@ func (l *lane) disconnect() {
 	}
 }
 
-// ask finds out whether a transaction was made whose commit has not been
-// confirmed. Its lane's row tells: the transaction has advanced it, and holds it
-// as long as it lives, so that the answer is final. It is believed only when a
-// commit of its own is confirmed: what was committed before is then where that is,
-// on the standby as well.
+// ask finds out whether a transaction was committed whose commit has not been confirmed.
+// The row of its lane shows it: the transaction has incremented the row's counter, and
+// locks the row as long as it is open, so the answer is final. The answer is trusted
+// only after ask's own commit is confirmed: everything committed before is then where
+// that commit is, on the standby as well.
 func (l *lane) ask(t *transaction) (made bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience+l.o.LockTimeout)
 	defer cancel()

@@ -11,8 +11,8 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// TestAChangeThatCannotBeWrittenFailsAlone: the database takes no time before
-// its own beginning.
+// TestAChangeThatCannotBeWrittenFailsAlone: PostgreSQL refuses times before its first
+// date.
 func TestAChangeThatCannotBeWrittenFailsAlone(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
@@ -44,12 +44,12 @@ func TestAChangeThatCannotBeWrittenFailsAlone(t *testing.T) {
 	reserve(t, s, victim, allow(1))
 }
 
-func TestACommitInDoubtIsFoundOutAbout(t *testing.T) {
+func TestTheOutcomeOfACommitInDoubtIsFound(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	r := reserve(t, s, victim, allow(1))
-	// COMMIT reports an error although it was made: the store asks, and tells the
-	// caller the truth.
+	// COMMIT reports an error although the transaction was committed: the store asks,
+	// and the caller gets the true result.
 	s.settle.faults.Store(&faults{after: errInjected})
 	if a := update(t, s, victim, r, fail); a.Failures != 1 {
 		t.Fatalf("%d failures", a.Failures)
@@ -63,9 +63,9 @@ func TestACommitInDoubtIsFoundOutAbout(t *testing.T) {
 	wantEvents(t, s, 2)
 }
 
-// TestASlotOfWhichNobodyLearntIsFreed: Reserve has failed, so that nobody will
-// settle what it took.
-func TestASlotOfWhichNobodyLearntIsFreed(t *testing.T) {
+// TestASlotWithoutACallerIsFreed: Reserve has failed, so no caller will settle the slot
+// that it took.
+func TestASlotWithoutACallerIsFreed(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Lease: shortLease})
 	s.admit.faults.Store(&faults{after: errInjected, ask: errInjected})
@@ -80,14 +80,14 @@ func TestASlotOfWhichNobodyLearntIsFreed(t *testing.T) {
 	wantNoSlot(t, s, victim, allow(1))
 }
 
-func TestADeadlockIsTriedAgain(t *testing.T) {
+func TestADeadlockIsRetried(t *testing.T) {
 	t.Parallel()
 	testenv.NeedRealClock(t, "under libfaketime no timeout of PostgreSQL ends, so that it looks for no deadlock: see testenv.ClockEnvironment")
 	s := open(t, Options{})
 	conn := connected(t, s)
 	update(t, s, victim, 0, fail)
-	// Somebody works on the tables by hand, and takes them in another order.
-	execute(t, conn, `SET deadlock_timeout = '10s'`) // the store is the one to notice
+	// A person works on the tables by hand, and locks them in another order.
+	execute(t, conn, `SET deadlock_timeout = '10s'`) // the store notices the deadlock, not this connection
 	execute(t, conn, `BEGIN`)
 	execute(t, conn, `SELECT FROM accounts WHERE name = $1 FOR UPDATE`, string(victim))
 	done := make(chan error)

@@ -13,16 +13,16 @@ import (
 	"congthu/auth"
 )
 
-// identity is how the database knows this process. The process gets a new one after
-// its lease has expired.
+// identity is the identity of this process in the database. The process gets a new one
+// after its lease has expired.
 type identity struct {
 	holder int64
 	lanes  [numLanes]int64
 }
 
-// commitHere has commits not wait for a standby, for the whole session or for the
-// transaction: heartbeats and the cleanup of slots promise nothing to a client, and
-// must go on while a standby is away.
+// commitHere makes commits not wait for a standby, for the whole session or for the
+// transaction: heartbeats and the removal of slots promise nothing to a client, and must
+// work while a standby is down.
 const commitHere = `SELECT set_config('synchronous_commit', 'local', $1) WHERE current_setting('synchronous_commit') <> 'off'`
 
 // register makes the process known to the database, in place of old, whose lease has
@@ -87,19 +87,19 @@ func (s *Store) register(ctx context.Context, conn *pgx.Conn, old *identity) err
 type leaseManager struct {
 	*Store
 	every   time.Duration
-	nudge   chan struct{} // asks for a heartbeat
+	nudge   chan struct{} // requests a heartbeat
 	stopped chan struct{} // closed when run has returned
 	looks   atomic.Int64  // heartbeats that succeeded
 
 	// Only run uses these.
 	conn   *pgx.Conn
-	failed bool      // the last heartbeat
-	stuck  bool      // the last reservations that were to expire
-	looked time.Time // when it last saw the others
+	failed bool      // the last heartbeat failed
+	stuck  bool      // the last expiry of reservations failed
+	looked time.Time // when it last read the others
 	others map[int64]lastHeartbeat
 }
 
-// lastHeartbeat is what is known of another process.
+// lastHeartbeat is the last known heartbeat of another process.
 type lastHeartbeat struct {
 	beats int64
 	since time.Time // when this count was first seen
@@ -112,7 +112,7 @@ func newLeaseManager(s *Store, conn *pgx.Conn) *leaseManager {
 	}
 }
 
-// wake asks for a heartbeat now.
+// wake requests a heartbeat now.
 func (k *leaseManager) wake() {
 	select {
 	case k.nudge <- struct{}{}:
@@ -144,23 +144,23 @@ func (k *leaseManager) run() {
 	}
 }
 
-// bounded is a context for some statements, which Close does not interrupt.
+// bounded returns a context for a few statements, which Close does not interrupt.
 func (k *leaseManager) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 2*k.o.StatementTimeout)
 }
 
-// seen is what a heartbeat finds in the database.
+// seen is what a heartbeat reads from the database.
 type seen struct {
-	alive   bool                // this process
-	others  map[int64]heartbeat // of the others
+	alive   bool                // this process is registered
+	others  map[int64]heartbeat // heartbeats of the other processes
 	own     []int64             // slots of this process
 	orphans []orphan
 }
 
-// heartbeat is what the row of another process shows.
+// heartbeat is the content of the row of another process.
 type heartbeat struct {
 	beats int64
-	// lease is its own: with a shorter one this process would expire it between two
+	// lease is the other's own lease: with a shorter one this process would expire it between two
 	// heartbeats. 0: not known.
 	lease time.Duration
 }
@@ -235,7 +235,7 @@ func (k *leaseManager) look(ctx context.Context, id *identity) (seen, error) {
 		_, err := pgx.ForEachRow(rows, []any{&o.id, &o.account}, func() error { found.orphans = append(found.orphans, o); return nil })
 		return err
 	})
-	// A holder that comes back within a day can still settle what has lapsed.
+	// A holder that comes back within a day can still settle expired reservations.
 	b.Queue(`DELETE FROM reservations WHERE lapsed < clock_timestamp() - interval '1 day'`)
 	b.Queue(`DELETE FROM holders WHERE gone < clock_timestamp() - interval '1 day'`)
 	b.Queue(`DELETE FROM settlements WHERE id IN (SELECT id FROM settlements WHERE at < clock_timestamp() - interval '1 day'
@@ -271,7 +271,7 @@ func (k *leaseManager) free(ctx context.Context, own []int64) error {
 func (k *leaseManager) expireSilent(ctx context.Context, pulses map[int64]heartbeat) error {
 	now := time.Now()
 	if now.Sub(k.looked) > 3*k.every {
-		clear(k.others) // it has not seen what happened meanwhile
+		clear(k.others) // it has not observed the others meanwhile
 	}
 	k.looked = now
 	for id := range k.others {
@@ -325,8 +325,8 @@ func (k *leaseManager) expireReservations(orphans []orphan) {
 	k.stuck = err != nil
 }
 
-// leave removes the row of this process. The last connection may be broken
-// without a sign of it.
+// leave removes the row of this process. It tries twice: the present connection may be
+// broken without an error so far.
 func (k *leaseManager) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), k.o.ConnectTimeout)
 	defer cancel()

@@ -12,12 +12,12 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// shortLease is long enough for a busy machine to beat within it.
+// shortLease is long enough for a heartbeat on a busy machine.
 const shortLease = 1200 * time.Millisecond
 
 const victim auth.Name = "victim@congthu.test"
 
-// doubt counts a try without a verdict, as the rules do: never up to the lock.
+// doubt counts a try without a verdict, as the rules do: it never locks.
 func doubt(a *auth.Account) ([]auth.Event, bool) {
 	if a.Failures >= 5 {
 		return nil, false
@@ -32,13 +32,13 @@ func login(a *auth.Account) ([]auth.Event, bool) {
 	return []auth.Event{{At: noon, Kind: auth.FirstLogin, Account: a.Name, Actor: auth.ByUser}}, true
 }
 
-// kill takes a process for dead, as others do when it is silent.
+// kill treats a process as dead, as others do when it sends no heartbeats.
 func kill(t *testing.T, s *Store) {
 	t.Helper()
 	execute(t, connected(t, s), `UPDATE holders SET gone = now() WHERE id = $1`, s.identity.Load().holder)
 }
 
-func TestSlotsOfAKilledProcessLapseAndCountOnce(t *testing.T) {
+func TestSlotsOfAKilledProcessExpireAndCountOnce(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	a := open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
@@ -61,21 +61,21 @@ func TestSlotsOfAKilledProcessLapseAndCountOnce(t *testing.T) {
 		}
 		return err == nil
 	})
-	// The last look of all replicas may be under way.
+	// The last heartbeats of the replicas may still be in progress.
 	for range 3 {
 		wantFailures(t, a, victim, 3)
 		wantEvents(t, a, 3)
 	}
-	// The slots of those that live are as they were.
+	// The slots of live processes are as they were.
 	wantNoSlot(t, a, victim, allow(1))
 	update(t, a, victim, mine, fail)
 	wantFailures(t, a, victim, 4)
 }
 
-func TestSlotsThatAreHeldAtCloseLapseAtOnce(t *testing.T) {
+func TestSlotsHeldAtCloseExpireAtOnce(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
-	// A lease of half a minute: nobody waits for it.
+	// The lease is half a minute, but the test does not wait for it.
 	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn, ReservationExpired: doubt})
 	reserve(t, a, victim, allow(6))
 	wantNoSlot(t, b, victim, allow(1))
@@ -106,14 +106,14 @@ func TestADoubtNeverLocks(t *testing.T) {
 	wantEvents(t, b, 5)
 }
 
-// TestAProcessThatWasTakenForDeadSettlesAllTheSame: its verdicts are true, late
-// as they are; what its lapsed slots have counted is not counted again.
-func TestAProcessThatWasTakenForDeadSettlesAllTheSame(t *testing.T) {
+// TestAProcessTreatedAsDeadStillSettles: its verdicts are true although they are late; a
+// failure that its expired slot has counted is not counted again.
+func TestAProcessTreatedAsDeadStillSettles(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
-	quiet := Options{DSN: dsn, Lease: time.Hour} // does not notice by itself
+	quiet := Options{DSN: dsn, Lease: time.Hour} // expires no other process by itself
 	a, b := open(t, quiet), open(t, Options{DSN: dsn, Lease: shortLease, ReservationExpired: doubt})
-	const full auth.Name = "full@congthu.test" // as many failures as a doubt may reach
+	const full auth.Name = "full@congthu.test" // as many failures as doubts can cause
 	for range 5 {
 		update(t, b, full, 0, fail)
 	}
@@ -140,22 +140,22 @@ func TestAProcessThatWasTakenForDeadSettlesAllTheSame(t *testing.T) {
 	}
 	update(t, a, "free@congthu.test", free, nothing)
 	wantFailures(t, b, "free@congthu.test", 1)
-	// Once more, as after an answer that was lost.
+	// Again, as after a lost answer.
 	update(t, a, full, uncounted, fail)
 	wantFailures(t, b, full, 6)
 	wantEvents(t, b, 10)
-	// And it goes on under another identity.
+	// The process continues under another identity.
 	r := reserve(t, a, victim, allow(1))
 	wantNoSlot(t, b, victim, allow(1))
 	update(t, a, victim, r, fail)
 	wantFailures(t, b, victim, 2)
 }
 
-func TestSlotsThatNobodyHoldsAreFreed(t *testing.T) {
+func TestSlotsWithoutAHolderAreFreed(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Lease: shortLease})
 	held := reserve(t, s, victim, allow(2))
-	// As after a transaction of which this process never learnt that it was made.
+	// As after a committed transaction whose outcome this process never learnt.
 	execute(t, connected(t, s), takeSlots, []int64{4711}, []string{string(victim)}, s.identity.Load().holder)
 	wantNoSlot(t, s, victim, allow(2))
 	eventually(t, "the slot is free", func() bool {
@@ -170,9 +170,9 @@ func TestSlotsThatNobodyHoldsAreFreed(t *testing.T) {
 	wantFailures(t, s, victim, 1)
 }
 
-// TestNobodyIsDeadBecauseTheDatabaseWas: silence counts only while the observer
-// could have heard something.
-func TestNobodyIsDeadBecauseTheDatabaseWas(t *testing.T) {
+// TestAnOutageOfTheDatabaseExpiresNoProcess: silence counts only while the observer
+// could read heartbeats.
+func TestAnOutageOfTheDatabaseExpiresNoProcess(t *testing.T) {
 	t.Parallel()
 	server := unstable(t)
 	o := Options{DSN: server.Database(t), Lease: shortLease, ReservationExpired: doubt}
@@ -191,8 +191,8 @@ func TestNobodyIsDeadBecauseTheDatabaseWas(t *testing.T) {
 	wantEvents(t, a, 2)
 }
 
-// TestAProcessThatStoodStillComesBack: all of it stops, as with a virtual
-// machine that is moved; the others go on without it, and it without them.
+// TestAProcessThatStoodStillComesBack: the whole process stops, as when a virtual
+// machine is moved; the others continue without it.
 func TestAProcessThatStoodStillComesBack(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
@@ -200,7 +200,7 @@ func TestAProcessThatStoodStillComesBack(t *testing.T) {
 	cmd, said := child(t, "guess", dsn)
 	line(t, said)
 	go func() {
-		for said.Scan() { // it must not wait for a reader
+		for said.Scan() { // so that it does not wait for a reader
 			if strings.HasPrefix(said.Text(), "unexpected") {
 				t.Error(said.Text())
 			}
@@ -268,7 +268,7 @@ func TestAnExpiredThatPanicsCostsNothingElse(t *testing.T) {
 	}
 }
 
-func TestAClosedStoreIsGone(t *testing.T) {
+func TestAClosedStoreHasNoRegistration(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	conn := connected(t, s)

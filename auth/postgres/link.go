@@ -15,10 +15,10 @@ import (
 // link is a connection over which changes are committed.
 //
 // A COMMIT that waits for a synchronous standby is already on the disk of this
-// server. If its wait is cancelled it becomes visible and comes back as a success,
-// with a warning that the standby may lack it. So nothing here cancels it, neither
-// a time-out nor a connection that breaks (the driver would send a cancel request
-// for that), and a warning makes it a commit in doubt.
+// server. If its wait is cancelled it becomes visible and returns as a success, with a
+// warning that the standby may not have it. So this package never cancels a COMMIT,
+// neither by a time-out nor when a connection breaks (the driver would send a cancel
+// request then), and a warning makes it a commit in doubt.
 type link struct {
 	*pgx.Conn
 	warning atomic.Pointer[pgconn.Notice] // the latest one
@@ -27,10 +27,10 @@ type link struct {
 // errNoCancel keeps the driver from sending a cancel request.
 var errNoCancel = errors.New("what is being committed is not cancelled")
 
-// link makes one, with these settings of its session.
+// link makes a link with these settings of its session.
 func (s *Store) link(ctx context.Context, session settings) (*link, error) {
 	l := new(link)
-	// Or a setting of the role could keep the warnings from us.
+	// Otherwise a setting of the role could suppress the warnings.
 	config := s.configWith(session.but(settings{"client_min_messages": "warning"}))
 	var made atomic.Bool
 	dial := config.DialFunc
@@ -60,7 +60,7 @@ const mendStandby = "look at pg_stat_replication; bring the standby back, or tak
 // errWarned: a commit came back with a warning.
 var errWarned = errors.New("the database has committed with a warning")
 
-// warned is that warning, if there is one.
+// warned returns the latest warning as an error; nil if there is none.
 func (l *link) warned() error {
 	if n := l.warning.Load(); n != nil {
 		return fmt.Errorf("%w: %s", errWarned, n.Message)
@@ -69,8 +69,8 @@ func (l *link) warned() error {
 }
 
 // commit sends a batch, with COMMIT as its last statement, and waits for the answer
-// until ctx ends or the time-out of statements is over. With [ErrUnconfirmed] the
-// answer is still awaited, by somebody else, who has the link from then on.
+// until ctx ends or the time-out of statements is over. If it returns [ErrUnconfirmed],
+// another goroutine waits for the answer, and owns the link from then on.
 func (s *Store) commit(ctx context.Context, l *link, b *pgx.Batch) error {
 	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != "COMMIT" {
@@ -96,8 +96,8 @@ func (s *Store) commit(ctx context.Context, l *link, b *pgx.Batch) error {
 	return fmt.Errorf("%w: it does not answer, or waits for a synchronous standby: %s", ErrUnconfirmed, mendStandby)
 }
 
-// call begins a call that Close waits for. Its context ends with Close: a commit of it
-// that waits for the standby is then given up, before Close looks for those.
+// call begins a call for which Close waits. Its context ends with Close: a commit of the
+// call that waits for the standby is then given up, before Close waits for such commits.
 func (s *Store) call(ctx context.Context) (_ context.Context, end func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,9 +114,10 @@ func (s *Store) call(ctx context.Context) (_ context.Context, end func(), err er
 	}, nil
 }
 
-// apart makes a transaction over a link of its own, for what is rare and in no lane, and
-// makes it again while there is hope. f may run more than once, and must write whatever
-// it finds: a commit that came back in doubt is confirmed by one that writes after it.
+// apart makes a transaction over a link of its own, for rare work that belongs to no
+// lane, and repeats it while that may help. f may run more than once. It must also write
+// values that it finds unchanged: a commit that came back in doubt is confirmed by one
+// that writes after it.
 func (s *Store) apart(ctx context.Context, f func(context.Context, pgx.Tx) error) error {
 	ctx, end, err := s.call(ctx)
 	if err != nil {
@@ -134,7 +135,7 @@ func (s *Store) apart(ctx context.Context, f func(context.Context, pgx.Tx) error
 		switch {
 		case err == nil:
 			s.putSpare(l)
-		case !errors.Is(err, ErrUnconfirmed): // or somebody else has it
+		case !errors.Is(err, ErrUnconfirmed): // with ErrUnconfirmed another goroutine owns the link
 			closeConn(l.Conn)
 		}
 		return err
@@ -165,12 +166,12 @@ func (s *Store) begin(ctx context.Context) (*link, pgx.Tx, error) {
 	return l, tx, nil
 }
 
-// spareIdle is for how long a link that is not used is believed to work. Old events are
-// removed and settings are agreed on in many transactions, one right after the other; by
-// the next night a firewall may have forgotten the connection, and nothing would answer.
+// spareIdle is how long an unused link is trusted. Removals of old events and agreements
+// take many transactions, one right after the other. By the next night a firewall may
+// have dropped the connection, and nothing would answer.
 const spareIdle = time.Minute
 
-// takeSpare returns the spare link, nil for none. Who has it puts it back or closes it.
+// takeSpare returns the spare link, nil for none. The caller puts it back or closes it.
 func (s *Store) takeSpare() *link {
 	s.mu.Lock()
 	l, since := s.spare, s.spareSince
@@ -183,7 +184,7 @@ func (s *Store) takeSpare() *link {
 	return l
 }
 
-// putSpare keeps a link of which the last commit was confirmed. One is enough.
+// putSpare keeps a link whose last commit was confirmed. One spare is enough.
 func (s *Store) putSpare(l *link) {
 	s.mu.Lock()
 	l, s.spare, s.spareSince = s.spare, l, time.Now()
@@ -193,9 +194,9 @@ func (s *Store) putSpare(l *link) {
 	}
 }
 
-// await keeps a connection open until its commit is answered. The transaction keeps
-// its locks until then, so that whoever wants something of the same accounts, or of
-// the same lane, waits and fails.
+// await keeps a connection open until its commit is answered. The transaction keeps its
+// locks until then, so that other transactions on the same accounts, or in the same
+// lane, wait and fail.
 func (s *Store) await(l *link, done <-chan error) {
 	select {
 	case err := <-done:

@@ -14,16 +14,16 @@ import (
 	"congthu/auth/audit"
 )
 
-// page is how many events are read at once where all are wanted.
+// page is the number of events in one query of a scan of all events.
 const page = 500
 
-// query is a statement with its arguments, as it is put together.
+// query is a statement that is being built, with its arguments.
 type query struct {
 	where []string
 	args  []any
 }
 
-// want adds a condition in which ? is the next argument.
+// want adds a condition; each ? in it stands for the next argument.
 func (q *query) want(condition string, args ...any) {
 	for _, a := range args {
 		q.args = append(q.args, a)
@@ -32,7 +32,7 @@ func (q *query) want(condition string, args ...any) {
 	q.where = append(q.where, condition)
 }
 
-// limited ends a query that begins with text.
+// limited returns the query that begins with text, with its order and limit.
 func (q *query) limited(text, order string, limit int) string {
 	if len(q.where) > 0 {
 		text += ` WHERE ` + strings.Join(q.where, " AND ")
@@ -41,7 +41,7 @@ func (q *query) limited(text, order string, limit int) string {
 	return text + fmt.Sprintf(` ORDER BY %s LIMIT $%d`, order, len(q.args))
 }
 
-// List returns the accounts that the filter wants, in the order of names.
+// List returns the accounts that match the filter, in the order of names.
 func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, err error) {
 	defer s.operated(auth.OpList, time.Now(), &err)
 	var q query
@@ -82,8 +82,8 @@ func (s *Store) List(ctx context.Context, want auth.Filter) (_ []auth.Account, e
 	return accounts, nil
 }
 
-// UnknownNames is how many names are remembered that nobody ever logged in with:
-// see [Options.MaxUnknown].
+// UnknownNames is the number of names in the store that have never had a login: see
+// [Options].MaxUnknown.
 func (s *Store) UnknownNames(ctx context.Context) (n int, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `SELECT unknown FROM counts`).Scan(&n)
@@ -92,19 +92,19 @@ func (s *Store) UnknownNames(ctx context.Context) (n int, err error) {
 }
 
 const (
-	// countWrong tells by how much the count of unknown names is wrong, at one
-	// moment: whoever adds or takes one alters the count in the same transaction.
+	// countWrong is the error of the count of unknown names, at one moment: a
+	// transaction that adds or removes such a name changes the count as well.
 	countWrong  = `SELECT unknown - (SELECT count(*) FROM accounts WHERE registered IS NULL AND NOT ` + isShared + `) FROM counts`
 	mendUnknown = `UPDATE counts SET unknown = unknown - $1`
 )
 
-// mendCount sets the count of unknown names right. A gateway of a version that does
-// not know shared counters takes them for such names, when a slot of one lapses or
-// it forgets one. It takes no lock that a login waits for but that of the count,
-// and only when that is wrong.
+// mendCount corrects the count of unknown names. A gateway of a version that does not
+// know shared counters counts them as such names when a slot of one expires or it
+// forgets one. mendCount takes no lock for which a login waits except that of the count,
+// and that only if the count is wrong.
 func (s *Store) mendCount(ctx context.Context, conn *pgx.Conn) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		// One after the other: two would take the same away twice.
+		// One after the other: two at once would both correct the same error.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("recount")); err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ func (s *Store) Each(ctx context.Context, f func(auth.Account) error) error {
 	return auth.Scan(ctx, s, auth.Filter{}, f)
 }
 
-// Events returns the events that the filter wants, newest first.
+// Events returns the events that match the filter, newest first.
 func (s *Store) Events(ctx context.Context, want auth.EventFilter) (_ []auth.Event, err error) {
 	defer s.operated(auth.OpEvents, time.Now(), &err)
 	var q query
@@ -152,14 +152,14 @@ func scanEvent(row pgx.CollectableRow) (e auth.Event, err error) {
 	return e, err
 }
 
-// selectBounds takes all at one moment.
+// selectBounds reads all values in one statement, so at one moment.
 const selectBounds = `SELECT h.seq, h.hash, r.seq, r.hash, r.at,
 	(SELECT coalesce(min(seq), 0) FROM events), (SELECT coalesce(max(seq), 0) FROM events) FROM head h, removed r`
 
-// Verify walks the audit log from the first event and checks that none is
-// missing and each has the hash that it must; progress may be nil. Events that
-// are appended meanwhile are left for the next time. An [*audit.BrokenChain]
-// says where somebody tampered with the log.
+// Verify reads the audit log from the first event and checks that no event is missing
+// and that each has the right hash; progress may be nil. Events that are appended
+// meanwhile are not checked. An [*audit.BrokenChain] says at which event the log was
+// tampered with.
 func (s *Store) Verify(ctx context.Context, progress func(checked, total int64)) (at audit.Head, err error) {
 	defer s.operated(auth.OpVerify, time.Now(), &err)
 	at, err = audit.Verify(audit.Reader{

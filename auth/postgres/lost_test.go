@@ -18,19 +18,19 @@ import (
 	"congthu/auth/storetest"
 )
 
-// What the database has lost is counted all the same, and what it only seems to
-// have is not believed.
+// A change that the database has lost is counted nevertheless, and a change that it only
+// seems to have is not trusted.
 
-func TestAReservationThatIsGoneCountsAllTheSame(t *testing.T) {
+func TestALostReservationStillCounts(t *testing.T) {
 	t.Parallel()
 	var n storetest.Recorder
 	s := open(t, Options{Recorder: &n, Lease: time.Hour})
 	conn := connected(t, s)
 	r := reserve(t, s, victim, allow(1))
 	execute(t, conn, `DELETE FROM reservations`)
-	// Its attempt may be with the mail server.
+	// Its attempt may be at the mail server.
 	wantNoSlot(t, s, victim, allow(1))
-	for range 2 { // also the duplicate, as after an answer that was lost
+	for range 2 { // also the duplicate, as after a lost answer
 		if a := update(t, s, victim, r, fail); a.Failures != 1 {
 			t.Fatalf("%d failures", a.Failures)
 		}
@@ -46,9 +46,9 @@ func TestAReservationThatIsGoneCountsAllTheSame(t *testing.T) {
 	}
 }
 
-// TestEveryNoIsCountedWhileReservationsAreDeleted: somebody empties the table again
-// and again, and the mail server judges.
-func TestEveryNoIsCountedWhileReservationsAreDeleted(t *testing.T) {
+// TestFailuresAreCountedWhileReservationsAreDeleted: the table is emptied repeatedly
+// while the mail server judges.
+func TestFailuresAreCountedWhileReservationsAreDeleted(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Lease: time.Hour})
 	g, stop := guarded(s)
@@ -80,8 +80,8 @@ func TestEveryNoIsCountedWhileReservationsAreDeleted(t *testing.T) {
 	}
 }
 
-// TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne: the receipt tells.
-func TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne(t *testing.T) {
+// TestASettlementWhoseAnswerWasLostCountsOnce: the receipt shows that it was settled.
+func TestASettlementWhoseAnswerWasLostCountsOnce(t *testing.T) {
 	t.Parallel()
 	var n storetest.Recorder
 	s := open(t, Options{Recorder: &n})
@@ -94,7 +94,7 @@ func TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne(t *testing.T) {
 	if !s.held.has(r) {
 		t.Error("a slot in doubt is not held")
 	}
-	// Neither is it in the way: its failure is in the account.
+	// It takes no slot either: its failure is in the account.
 	other := reserve(t, s, victim, allow(1))
 	update(t, s, victim, other, nothing)
 	update(t, s, victim, r, fail)
@@ -105,7 +105,7 @@ func TestASettlementOfWhichTheAnswerWasLostIsNotTakenForALostOne(t *testing.T) {
 	}
 }
 
-// TestReceiptsAreKeptForADay: the keeper removes older ones.
+// TestReceiptsAreKeptForADay: the lease manager removes older ones.
 func TestReceiptsAreKeptForADay(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
@@ -122,9 +122,9 @@ func TestReceiptsAreKeptForADay(t *testing.T) {
 	})
 }
 
-// TestAProcessThatWasTakenForDeadCountsWhatItStillHas: its slot has lapsed and did
-// not count, since the account is at the cap; the attempt is with the mail server.
-func TestAProcessThatWasTakenForDeadCountsWhatItStillHas(t *testing.T) {
+// TestAProcessTreatedAsDeadCountsTheSlotsItHolds: its slot has expired without counting,
+// since the account is at the limit; the attempt is still at the mail server.
+func TestAProcessTreatedAsDeadCountsTheSlotsItHolds(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	a := open(t, Options{DSN: dsn, Lease: time.Hour})
@@ -133,7 +133,7 @@ func TestAProcessThatWasTakenForDeadCountsWhatItStillHas(t *testing.T) {
 		update(t, b, victim, 0, fail)
 	}
 	r := reserve(t, a, victim, tolerate(6))
-	for range 3 { // flaps
+	for range 3 { // the link goes up and down three times
 		kill(t, a)
 		b.leases.wake()
 		eventually(t, "the slot has lapsed", func() bool {
@@ -151,31 +151,31 @@ func TestAProcessThatWasTakenForDeadCountsWhatItStillHas(t *testing.T) {
 	wantFailures(t, b, victim, 6)
 }
 
-// standby returns a primary and its synchronous standby, whose connection goes a way
-// of its own, and a connection string for both.
+// standby returns a primary and its synchronous standby, which are connected through a
+// link that the test controls, and a connection string for both.
 func standby(t *testing.T) (primary, second *pgtest.Server, between *way, dsn string) {
 	t.Helper()
 	primary = pgtest.Start(t, pgtest.Options{})
 	between = route(t, primary.Socket())
-	// PostgreSQL is another user than the tests where these are root.
+	// PostgreSQL runs as another user if the tests run as root.
 	if err := errors.Join(os.Chmod(between.dir, 0o755), os.Chmod(filepath.Join(between.dir, filepath.Base(primary.Socket())), 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	second = primary.Standby(t, between.dir)
 	dsn = primary.With(primary.Database(t), second)
-	t.Cleanup(func() { // or nothing can be cleaned up
+	t.Cleanup(func() { // otherwise the cleanup would wait
 		between.silent.Store(false)
 		between.cut()
 	})
 	return primary, second, between, dsn
 }
 
-// takeOver ends the primary, and makes the standby what it was; what had not reached
-// it is lost.
+// takeOver ends the primary and promotes the standby; changes that had not reached the
+// standby are lost.
 func takeOver(t *testing.T, primary, second *pgtest.Server, between *way) {
 	t.Helper()
 	between.closed.Store(true)
-	between.cut() // or a try of the standby to connect, of which nothing comes, keeps the primary for a minute
+	between.cut() // otherwise a pending connection of the standby keeps the primary running for a minute
 	primary.Stop(t, pgtest.Immediate)
 	second.Promote(t)
 }
@@ -186,8 +186,8 @@ func waiting(t *testing.T, s *pgtest.Server) (n int) {
 	return s.Count(t, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'congthu'`)
 }
 
-// TestSixGuessesWhileTheStandbyStallsAndTakesOver: none of them is lost with the
-// primary, and none is judged beside them.
+// TestSixGuessesWhileTheStandbyStallsAndTakesOver: no failure is lost with the primary,
+// and no more passwords are judged.
 func TestSixGuessesWhileTheStandbyStallsAndTakesOver(t *testing.T) {
 	t.Parallel()
 	primary, second, between, dsn := standby(t)
@@ -238,7 +238,7 @@ func TestSixGuessesWhileTheStandbyStallsAndTakesOver(t *testing.T) {
 	noSlotLeaks(t, second, s)
 }
 
-// noSlotLeaks waits until nobody has a slot.
+// noSlotLeaks waits until no slot is taken.
 func noSlotLeaks(t *testing.T, server *pgtest.Server, stores ...*Store) {
 	t.Helper()
 	conn := connected(t, stores[0])
@@ -256,12 +256,12 @@ func noSlotLeaks(t *testing.T, server *pgtest.Server, stores ...*Store) {
 	})
 }
 
-// TestACommitThatIsCancelledWhileItWaitsIsInDoubt: it comes back as a success, and
-// another session reads it, but the standby that takes over lacks it.
+// TestACommitThatIsCancelledWhileItWaitsIsInDoubt: it returns as a success, and another
+// session reads it, but the standby that takes over does not have it.
 func TestACommitThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	t.Parallel()
 	primary, second, between, dsn := standby(t)
-	primary.Exec(t, `ALTER ROLE congthu SET client_min_messages = error`) // also then
+	primary.Exec(t, `ALTER ROLE congthu SET client_min_messages = error`) // it must work with this setting too
 	s := open(t, Options{DSN: dsn, Lease: shortLease, StatementTimeout: 2 * time.Second, LockTimeout: time.Second})
 	r := reserve(t, s, victim, allow(1))
 	between.silent.Store(true)
@@ -275,7 +275,7 @@ func TestACommitThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("a commit that the standby lacks was confirmed")
 	}
-	// It is visible here, and is not believed.
+	// It is visible here, but is not trusted.
 	wantFailures(t, s, victim, 1)
 	if _, err := s.Update(t.Context(), victim, r, fail); err == nil {
 		t.Error("a receipt that the standby lacks was believed")
@@ -289,9 +289,9 @@ func TestACommitThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	noSlotLeaks(t, second, s)
 }
 
-// TestAStandbyThatComesBackConfirmsWhatHasWaited: nothing was cancelled meanwhile,
-// and nothing is counted twice.
-func TestAStandbyThatComesBackConfirmsWhatHasWaited(t *testing.T) {
+// TestAReturningStandbyConfirmsWaitingCommits: no commit was cancelled meanwhile, and
+// none counts twice.
+func TestAReturningStandbyConfirmsWaitingCommits(t *testing.T) {
 	t.Parallel()
 	primary, _, between, dsn := standby(t)
 	s := open(t, Options{DSN: dsn, Lease: shortLease, StatementTimeout: 300 * time.Millisecond, LockTimeout: 200 * time.Millisecond})
@@ -300,7 +300,7 @@ func TestAStandbyThatComesBackConfirmsWhatHasWaited(t *testing.T) {
 	if _, err := s.Update(t.Context(), victim, r, fail); !errors.Is(err, ErrUnconfirmed) {
 		t.Errorf("update: %v, want ErrUnconfirmed", err)
 	}
-	// Nobody is held up for ever, whatever it is about.
+	// No caller waits forever, on any account.
 	for range 3 {
 		if _, err := s.Update(t.Context(), "other@congthu.test", 0, fail); err == nil {
 			t.Error("written")
@@ -325,10 +325,9 @@ func TestAStandbyThatComesBackConfirmsWhatHasWaited(t *testing.T) {
 	noSlotLeaks(t, primary, s)
 }
 
-// TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost has guesses, over
-// three gateways, while the way to the standby stalls and comes back, waits of
-// commits are cancelled, sessions are ended, and the standby takes over, at any
-// moment.
+// TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost makes guesses over three
+// gateways while the link to the standby stalls and recovers, waiting commits are
+// cancelled, sessions are ended, and the standby takes over, at any moment.
 func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T) {
 	t.Parallel()
 	for round := range storetest.Rounds(2, 60) {
@@ -387,7 +386,7 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 			return guards[0].Owed()+guards[1].Owed()+guards[2].Owed() == 0
 		})
 		noSlotLeaks(t, second, stores...)
-		for i := 0; m.wrong < 6; i++ { // the stalls have kept some away
+		for i := 0; m.wrong < 6; i++ { // the stalls have prevented some guesses
 			attempt(guards[i%3], m, fmt.Sprint("more", round, i))
 		}
 		if v := attempt(guards[round%3], m, rightPassword); v.Outcome != auth.Locked {
@@ -408,7 +407,7 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 	}
 }
 
-// TestAConnectionThatBreaksCancelsNoCommitThatWaits: the driver would, over another.
+// TestAConnectionThatBreaksCancelsNoCommitThatWaits: the driver would cancel it over another connection.
 func TestAConnectionThatBreaksCancelsNoCommitThatWaits(t *testing.T) {
 	t.Parallel()
 	primary, _, between, _ := standby(t)
@@ -426,7 +425,7 @@ func TestAConnectionThatBreaksCancelsNoCommitThatWaits(t *testing.T) {
 	eventually(t, "the commit waits", func() bool { return waiting(t, primary) > 0 })
 	link.cut()
 	if err := <-done; err == nil {
-		t.Error("what nobody has confirmed was")
+		t.Error("an unconfirmed commit was reported as confirmed")
 	}
 	if waiting(t, primary) == 0 || failures(t, direct, victim) != 0 {
 		t.Error("the commit was cancelled and is visible")

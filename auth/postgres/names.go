@@ -6,9 +6,9 @@ import (
 	"congthu/auth"
 )
 
-// EachName calls f for every name of which a database has anything, in the order of
-// the names, until f returns an error, which is returned. Nothing is changed. Where
-// there are no tables yet there is no name.
+// EachName calls f for every name in a database, in the order of the names, until f
+// returns an error, which is returned. Nothing is changed. If there are no tables yet
+// there are no names.
 func EachName(ctx context.Context, o Options, f func(auth.KeptName) error) (err error) {
 	s := &Store{o: o.withDefaults()}
 	defer func() { err = explain(ctx, err) }()

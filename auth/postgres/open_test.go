@@ -16,8 +16,7 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// wantRefused checks that a database is not opened, for that reason and with
-// that advice.
+// wantRefused checks that Open refuses a database with this reason and advice.
 func wantRefused(t *testing.T, dsn string, reason error, advice string) {
 	t.Helper()
 	s, err := Open(t.Context(), Options{DSN: dsn})
@@ -40,7 +39,7 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefused(t, s.o.DSN, ErrNewerSchema, fmt.Sprintf("its schema is version 999, this program knows up to %d: install the newer version again", newest))
-	// Those that run already go on.
+	// Gateways that already run continue.
 	update(t, s, victim, 0, fail)
 }
 
@@ -49,14 +48,14 @@ func TestAnotherProgramsDatabaseIsRefused(t *testing.T) {
 	dsn := pgtest.Database(t)
 	behind(t, dsn, `CREATE TABLE accounts (iban text)`)
 	wantRefused(t, dsn, ErrForeign, "a schema (search_path), of its own")
-	// Which is true.
+	// The error states the truth.
 	behind(t, dsn, `CREATE SCHEMA congthu`)
 	s := open(t, Options{DSN: dsn + " search_path=congthu"})
 	update(t, s, victim, 0, fail)
 	wantFailures(t, s, victim, 1)
 }
 
-func TestADatabaseThatWillNotDoIsRefusedWithAdvice(t *testing.T) {
+func TestAnUnsuitableDatabaseIsRefusedWithAdvice(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
 	server.Exec(t, `CREATE ROLE clerk LOGIN`)
@@ -78,8 +77,8 @@ func TestADatabaseThatWillNotDoIsRefusedWithAdvice(t *testing.T) {
 	}
 }
 
-// TestNoErrorTellsThePassword: connection strings come with one.
-func TestNoErrorTellsThePassword(t *testing.T) {
+// TestNoErrorContainsThePassword: connection strings contain one.
+func TestNoErrorContainsThePassword(t *testing.T) {
 	t.Parallel()
 	const canary = "kanari/@:vogel"
 	dir := t.TempDir()
@@ -133,8 +132,8 @@ func TestReplicasThatStartAtOnceMakeOneSchema(t *testing.T) {
 	wantEvents(t, s, 1)
 }
 
-// TestEveryConnectionHasItsSettings: what PostgreSQL is told is what durability
-// and the time-outs rest on.
+// TestEveryConnectionHasItsSettings: durability and the time-outs depend on these
+// settings of PostgreSQL.
 func TestEveryConnectionHasItsSettings(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{
@@ -157,7 +156,7 @@ func TestEveryConnectionHasItsSettings(t *testing.T) {
 			t.Errorf("%s is %s and %s, want %s", name, pooled, single, value)
 		}
 	}
-	// The connection string goes first.
+	// The connection string takes precedence.
 	s = open(t, Options{DSN: dsn + " application_name=replica-2 statement_timeout=100"})
 	var name, timeout string
 	err := s.pool.QueryRow(t.Context(), `SELECT current_setting('application_name'), current_setting('statement_timeout')`).Scan(&name, &timeout)
@@ -166,12 +165,12 @@ func TestEveryConnectionHasItsSettings(t *testing.T) {
 	}
 }
 
-// TestTheUsualQueriesUseAnIndex: the path of a login is one indexed query.
+// TestTheUsualQueriesUseAnIndex: a login makes one query, with an index.
 func TestTheUsualQueriesUseAnIndex(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	conn := connected(t, s)
-	// With this few rows a look at all of them would be the quickest.
+	// With so few rows PostgreSQL would prefer to scan all of them.
 	execute(t, conn, `SET enable_seqscan = off`)
 	execute(t, conn, `SET plan_cache_mode = force_generic_plan`)
 	for i, c := range []struct{ query, types, want string }{
@@ -204,9 +203,9 @@ func TestTheUsualQueriesUseAnIndex(t *testing.T) {
 	}
 }
 
-// TestALostReleaseIsMadeUpFor is how a release may skip the disk:
-// taken again by a crash, the slot is freed by the keeper.
-func TestALostReleaseIsMadeUpFor(t *testing.T) {
+// TestALostReleaseIsRepeated shows why a release need not reach the disk: if a crash
+// takes the slot again, the lease manager frees it.
+func TestALostReleaseIsRepeated(t *testing.T) {
 	t.Parallel()
 	server := unstable(t)
 	s := open(t, Options{DSN: server.Database(t), Lease: shortLease})
@@ -240,7 +239,7 @@ func behind(t *testing.T, dsn, statement string) {
 	execute(t, connected(t, s), statement)
 }
 
-// field is the value of a setting of a connection string.
+// field returns the value of a setting of a connection string.
 func field(dsn, name string) string {
 	for _, f := range strings.Fields(dsn) {
 		if value, ok := strings.CutPrefix(f, name+"="); ok {
@@ -250,9 +249,9 @@ func field(dsn, name string) string {
 	panic(fmt.Sprintf("no %s in %s", name, filepath.Base(dsn)))
 }
 
-// A gateway of an older version takes shared counters for names that nobody ever
-// logged in with, and counts them.
-func TestACountOfUnknownNamesThatIsWrongIsMended(t *testing.T) {
+// A gateway of an older version takes shared counters for names without a login, and
+// counts them.
+func TestAWrongCountOfUnknownNamesIsCorrected(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{MaxUnknown: 3})
 	for _, name := range []auth.Name{"@00ff", "@0100", "a@congthu.test", "b@congthu.test"} {
@@ -260,7 +259,7 @@ func TestACountOfUnknownNamesThatIsWrongIsMended(t *testing.T) {
 	}
 	for _, wrong := range []string{"unknown + 2", "unknown - 7", "unknown"} {
 		execute(t, connected(t, s), `UPDATE counts SET unknown = `+wrong)
-		replicas := make([]*Store, 4) // that start at once
+		replicas := make([]*Store, 4) // started at the same time
 		var wg sync.WaitGroup
 		for i := range replicas {
 			wg.Go(func() {

@@ -18,23 +18,23 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// load is what some callers did to a few accounts of several replicas while the
-// database came and went.
+// load records what callers did to a few accounts on several replicas while the database
+// went down and came back.
 type load struct {
 	stores []*Store
 	stop   chan struct{}
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
-	settled  map[auth.Name]int // by reservation: each settled until the store took it
-	tried    map[auth.Name]int // without reservation
-	did      map[auth.Name]int // of those, acknowledged
+	settled  map[auth.Name]int // with a reservation: each repeated until the store accepted it
+	tried    map[auth.Name]int // without a reservation
+	did      map[auth.Name]int // those without a reservation that were acknowledged
 	reserved int
 	errors   int
 }
 
-// start has callers guess until stop is closed: half of them by reservation, of
-// which each failure must count once, half without.
+// start starts callers that guess until stop is closed: half of them with a reservation,
+// whose failures must count exactly once, half without.
 func start(t *testing.T, stores ...*Store) *load {
 	l := &load{stores: stores, stop: make(chan struct{}), settled: make(map[auth.Name]int), tried: make(map[auth.Name]int), did: make(map[auth.Name]int)}
 	for i := range 12 {
@@ -76,14 +76,14 @@ func (l *load) note(f func()) {
 	f()
 }
 
-// guess takes a slot and settles it until the store takes it, as the guard does.
+// guess takes a slot and repeats its settlement until the store accepts it, as the guard does.
 func (l *load) guess(t *testing.T, s *Store, name auth.Name) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_, r, err := s.Reserve(ctx, name, allow(1000))
 	if err != nil {
 		l.note(func() { l.errors++ })
-		time.Sleep(time.Millisecond) // an outage is not to be hammered at
+		time.Sleep(time.Millisecond) // do not try too often during an outage
 		return
 	}
 	l.note(func() { l.reserved++ })
@@ -105,8 +105,8 @@ func (l *load) settle(s *Store, name auth.Name, r auth.Reservation) error {
 	return err
 }
 
-// fail counts a failure without a reservation; when that is not acknowledged it
-// may have been made or not.
+// fail counts a failure without a reservation; if it is not acknowledged it may have
+// been written or not.
 func (l *load) fail(s *Store, name auth.Name) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -119,7 +119,7 @@ func (l *load) fail(s *Store, name auth.Name) {
 	l.note(func() { l.did[name]++ })
 }
 
-// check compares what was acknowledged with what is there.
+// check compares what was acknowledged with what is stored.
 func (l *load) check(t *testing.T) {
 	t.Helper()
 	l.end()
@@ -137,7 +137,7 @@ func (l *load) check(t *testing.T) {
 	if l.reserved == 0 {
 		t.Error("the load did nothing")
 	}
-	// No slot is left behind: the keepers see to it.
+	// No slot is left behind: the lease managers free them.
 	conn := connected(t, s)
 	for _, s := range l.stores {
 		s.leases.wake()
@@ -184,16 +184,16 @@ func TestARestartOfTheDatabaseLosesNothingAndCountsNothingTwice(t *testing.T) {
 	}
 }
 
-// TestConnectionsThatBreakLoseNothingAndCountNothingTwice breaks them at any
-// moment: also when the database has committed and nobody is told.
+// TestConnectionsThatBreakLoseNothingAndCountNothingTwice breaks connections at any
+// moment: also after the database has committed and before its answer arrives.
 func TestConnectionsThatBreakLoseNothingAndCountNothingTwice(t *testing.T) {
 	t.Parallel()
 	way := route(t, pgtest.Shared(t).Socket())
-	// Few connections: PostgreSQL takes its time to make them.
+	// Few connections, since PostgreSQL needs time to make them.
 	o := Options{DSN: way.through(database(t)), Lease: shortLease, MaxConns: 2}
 	l := start(t, open(t, o), open(t, o))
 	for range 20 {
-		time.Sleep(rand.N(300 * time.Millisecond)) // any moment
+		time.Sleep(rand.N(300 * time.Millisecond)) // a random moment
 		way.cut()
 	}
 	l.progress(t)
@@ -222,7 +222,7 @@ func TestAnOutageIsAnErrorAndHealsByItself(t *testing.T) {
 			"verify":  func() error { _, err := s.Verify(ctx, nil); return err },
 			"health":  func() error { return s.Health(ctx) },
 		} {
-			// Not the context's error: the store itself gives up long before.
+			// Not the context's error: the store itself gives up much earlier.
 			if err := do(); !errors.Is(err, ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: %v, want ErrUnreachable", name, err)
 			}
@@ -254,9 +254,9 @@ func TestAnOutageIsAnErrorAndHealsByItself(t *testing.T) {
 	followed.Wait()
 }
 
-// TestADatabaseThatIsSilentDoesNotHoldAnybodyForEver: no connection is refused,
-// and nothing answers.
-func TestADatabaseThatIsSilentDoesNotHoldAnybodyForEver(t *testing.T) {
+// TestASilentDatabaseHoldsNoCallerForever: connections are accepted, and nothing
+// answers.
+func TestASilentDatabaseHoldsNoCallerForever(t *testing.T) {
 	t.Parallel()
 	way := route(t, pgtest.Shared(t).Socket())
 	s := open(t, Options{
@@ -273,7 +273,7 @@ func TestADatabaseThatIsSilentDoesNotHoldAnybodyForEver(t *testing.T) {
 			t.Errorf("%s: %v, want ErrUnreachable", name, err)
 		}
 	}
-	// Callers with less patience than the store are not kept.
+	// Callers with a shorter timeout than the store's are not held.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Account(ctx, victim); !errors.Is(err, context.Canceled) {
@@ -286,20 +286,20 @@ func TestADatabaseThatIsSilentDoesNotHoldAnybodyForEver(t *testing.T) {
 	reserve(t, s, victim, allow(1))
 }
 
-// way is the network between a store and the database, which can fail.
+// way is the network between a store and the database; it can fail.
 type way struct {
 	dir    string
 	socket net.Listener
-	silent atomic.Bool // what is sent gets lost
-	closed atomic.Bool // nobody gets through
+	silent atomic.Bool // everything that is sent gets lost
+	closed atomic.Bool // no connection gets through
 
-	made atomic.Int64 // connections, in all
+	made atomic.Int64 // number of connections so far
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 }
 
-// route makes a way to a socket of PostgreSQL.
+// route makes a way to PostgreSQL's socket.
 func route(t *testing.T, to string) *way {
 	t.Helper()
 	w := &way{dir: testenv.Dir(t), conns: make(map[net.Conn]bool)}
@@ -338,7 +338,7 @@ func route(t *testing.T, to string) *way {
 	return w
 }
 
-// carry takes octets from one end to the other.
+// carry copies octets from one end to the other.
 func (w *way) carry(from, to net.Conn) {
 	defer w.end(from)
 	defer w.end(to)
@@ -372,7 +372,7 @@ func (w *way) cut() {
 	}
 }
 
-// through is a connection string that goes this way.
+// through returns a connection string that uses this way.
 func (w *way) through(dsn string) string {
 	fields := strings.Fields(dsn)
 	for i, f := range fields {

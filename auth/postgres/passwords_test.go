@@ -9,8 +9,8 @@ import (
 	"congthu/auth"
 )
 
-// A gateway of an earlier version beside this one knows two passwords, and none of
-// the column in which they all are.
+// A gateway of an earlier version beside this one knows two passwords, and does not know
+// the column that contains all of them.
 func TestPasswordsStayInStepWithGatewaysOfEarlierVersions(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{DSN: database(t)})
@@ -37,7 +37,7 @@ func TestPasswordsStayInStepWithGatewaysOfEarlierVersions(t *testing.T) {
 		update(t, s, name, 0, func(a *auth.Account) ([]auth.Event, bool) { remember(a, known...); return nil, true })
 		want(name, known...)
 	}
-	// What it reads.
+	// What the earlier version reads.
 	put("a@x.vn", password("A", 0), password("B", 1), password("C", 2))
 	var latest, before string
 	var since time.Time
@@ -46,15 +46,15 @@ func TestPasswordsStayInStepWithGatewaysOfEarlierVersions(t *testing.T) {
 	if err != nil || latest != "C" || before != "B" || !since.Equal(day(2)) {
 		t.Errorf("it reads %q, %q since %s, %v; want C, B since %s", latest, before, since, err, day(2))
 	}
-	// What it writes.
+	// What the earlier version writes.
 	write := func(name auth.Name, password, before string, n int) {
 		t.Helper()
 		execute(t, conn, `UPDATE accounts SET password = $2::text::bytea, password_before = $3::text::bytea, password_since = $4 WHERE name = $1`,
 			string(name), password, before, day(n))
 	}
-	write("a@x.vn", "D", "C", 30) // a new one
+	write("a@x.vn", "D", "C", 30) // a new password
 	want("a@x.vn", password("A", 0), password("B", 1), password("C", 2), password("D", 30))
-	write("a@x.vn", "A", "D", 40) // one that comes back is as old as it is; nobody else saw D
+	write("a@x.vn", "A", "D", 40) // an earlier password keeps its age; only the earlier version saw D
 	want("a@x.vn", password("A", 0), password("B", 1), password("C", 2), password("D", 40))
 	write("a@x.vn", "C", "D", 1) // the clock was set right
 	want("a@x.vn", password("A", 0), password("B", 1), password("C", 1), password("D", 1))
@@ -63,7 +63,7 @@ func TestPasswordsStayInStepWithGatewaysOfEarlierVersions(t *testing.T) {
 	execute(t, conn, `UPDATE accounts SET password = NULL, password_before = NULL, password_since = NULL WHERE name = 'a@x.vn'`)
 	want("a@x.vn", password("A", 0), password("B", 1), password("C", 1), password("D", 1))
 
-	// Rows that it makes, one by one and in an import.
+	// Rows that the earlier version makes, one by one and in an import.
 	old := strings.TrimSuffix(accountColumns, ", passwords")
 	put("b@x.vn", password("A", 0), password("B", 1))
 	execute(t, conn, `CREATE TEMPORARY TABLE stage (LIKE accounts)`)
@@ -71,7 +71,7 @@ func TestPasswordsStayInStepWithGatewaysOfEarlierVersions(t *testing.T) {
 	execute(t, conn, `UPDATE stage SET name = 'c@x.vn'`)
 	execute(t, conn, `INSERT INTO accounts (`+old+`) SELECT `+old+` FROM stage`)
 	want("c@x.vn", password("A", 1), password("B", 1))
-	// And one with a date only, of which no password was seen.
+	// A row with a date only, whose password was never seen.
 	execute(t, conn, `UPDATE accounts SET password = NULL, password_before = NULL, password_since = $1 WHERE name = 'c@x.vn'`, day(5))
 	a, err := s.Account(t.Context(), "c@x.vn")
 	if err != nil || len(a.Password.Known) > 0 || !a.Password.Since.Equal(day(5)) {

@@ -19,8 +19,8 @@ import (
 	"congthu/auth/storetest"
 )
 
-// TestPgBouncerBySessionsKeepsTheContract: with the settings that PgBouncer has by
-// itself, but for room for all the tests beside each other and the replicas of each.
+// TestPgBouncerBySessionsKeepsTheContract: with the default settings of PgBouncer, apart
+// from enough connections for all parallel tests and their replicas.
 func TestPgBouncerBySessionsKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	pooler := pgtest.Shared(t).Pool(t, "max_client_conn = 2000", "default_pool_size = 100")
@@ -33,8 +33,8 @@ func TestPgBouncerBySessionsKeepsTheContract(t *testing.T) {
 	t.Run("contract", func(t *testing.T) { storetest.Run(t, through) })
 }
 
-// One gateway fits into PgBouncer's own settings, from an empty database on.
-func TestPgBouncersOwnSettingsWillDo(t *testing.T) {
+// One gateway works with PgBouncer's default settings, also on an empty database.
+func TestPgBouncersDefaultSettingsSuffice(t *testing.T) {
 	t.Parallel()
 	pooler := pgtest.Shared(t).Pool(t)
 	dsn := pooler.Through(pgtest.Database(t))
@@ -46,7 +46,7 @@ func TestPgBouncersOwnSettingsWillDo(t *testing.T) {
 	told := follow(t, s)
 	update(t, s, victim, 0, locked(auth.AccountLocked))
 	eventually(t, "a lock is heard of, long before the next look", func() bool { return told.said() != "" })
-	// Only one process does a chore; import and settings as without a pooler.
+	// Only one process does a job at a time; imports and settings work as without a pooler.
 	if ran, err := s.Alone(t.Context(), "chore", func(ctx context.Context) error {
 		again, err := s.Alone(ctx, "chore", func(context.Context) error { return nil })
 		if again {
@@ -87,8 +87,8 @@ func wantInForce(t *testing.T, s *Store) {
 	}
 }
 
-// A pooler that was told to ignore parameters does so without a word; those that
-// were named in the connection string were not in force either.
+// A pooler that is configured to ignore parameters does so silently; then parameters of
+// the connection string were not in force either.
 func TestSettingsAreInForceWherePgBouncerIgnoresThem(t *testing.T) {
 	t.Parallel()
 	pooler := pgtest.Shared(t).Pool(t, "ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,synchronous_commit,extra_float_digits")
@@ -101,7 +101,7 @@ func TestSettingsAreInForceWherePgBouncerIgnoresThem(t *testing.T) {
 	if err != nil || timeouts != "5s 500ms" {
 		t.Errorf("%q, %v", timeouts, err)
 	}
-	// A schema of its own is named there as well.
+	// The schema (search_path) is also set there.
 	behind(t, dsn, `CREATE SCHEMA apart`)
 	s = open(t, Options{DSN: pooler.Through(dsn) + " search_path=apart"})
 	update(t, s, victim, 0, fail)
@@ -115,7 +115,7 @@ func TestAParameterThatPgBouncerRefusesIsNamed(t *testing.T) {
 	wantRefused(t, dsn+" options='-c work_mem=1MB'", ErrRefused, "out of the connection string")
 }
 
-// TestAStandbyBehindPgBouncerIsRefused: the pooler does not know which server it is.
+// TestAStandbyBehindPgBouncerIsRefused: the pooler does not say that the server is a standby.
 func TestAStandbyBehindPgBouncerIsRefused(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Database(t)
@@ -129,7 +129,7 @@ func TestAPoolerThatSharesSessionsIsRefusedByName(t *testing.T) {
 	for _, c := range []struct {
 		name, advice string
 		settings     []string
-		busy         int // other clients, each of which always has a transaction under way or just ended
+		busy         int // other clients, each with a transaction that is open or has just ended
 	}{
 		{"transactions", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction"}, 0},
 		{"transactions, in turn", "it pools by transactions (pool_mode=transaction)", []string{"pool_mode = transaction", "server_round_robin = 1"}, 0},
@@ -179,7 +179,7 @@ func (emptySource) Verify(context.Context, func(checked, total int64)) (audit.He
 	return audit.Head{}, nil
 }
 
-// Nobody is refused for a pooler that keeps sessions, whatever else it does.
+// A pooler that keeps sessions is accepted, with any other settings.
 func TestAPoolerThatKeepsSessionsIsNotRefused(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
@@ -212,8 +212,8 @@ func TestAPoolerWithoutRoomIsNamed(t *testing.T) {
 	}
 }
 
-// TestADatabaseThatGoesDownBetweenTwoConnectionsIsNotTheirPoolersFault.
-func TestADatabaseThatGoesDownBetweenTwoConnectionsIsNotTheirPoolersFault(t *testing.T) {
+// TestAnOutageBetweenTwoConnectionsIsNotBlamedOnThePooler: the error names the database.
+func TestAnOutageBetweenTwoConnectionsIsNotBlamedOnThePooler(t *testing.T) {
 	t.Parallel()
 	for name, broken := range map[string]error{
 		"unreachable":   &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED},
@@ -223,7 +223,7 @@ func TestADatabaseThatGoesDownBetweenTwoConnectionsIsNotTheirPoolersFault(t *tes
 	} {
 		s := open(t, Options{DSN: pgtest.Shared(t).Pool(t).Through(database(t))})
 		first := connected(t, s)
-		behind := &Store{o: s.o, config: s.config.Copy(), session: s.session} // its own, or the store connects with it
+		behind := &Store{o: s.o, config: s.config.Copy(), session: s.session} // a copy, since the store uses its config
 		behind.config.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, broken }
 		_, err := behind.findPooler(t.Context(), first)
 		if err = explain(t.Context(), err); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrRefused) {
@@ -232,7 +232,7 @@ func TestADatabaseThatGoesDownBetweenTwoConnectionsIsNotTheirPoolersFault(t *tes
 	}
 }
 
-// TestTheStoreOutlivesItsPooler: what was told stays, and it goes on by itself.
+// TestTheStoreOutlivesItsPooler: confirmed changes stay, and the store recovers by itself.
 func TestTheStoreOutlivesItsPooler(t *testing.T) {
 	t.Parallel()
 	server := unstable(t)
@@ -250,7 +250,7 @@ func TestTheStoreOutlivesItsPooler(t *testing.T) {
 	pooler.Start(t)
 	update(t, s, victim, r, fail)
 	wantFailures(t, s, victim, 2)
-	// And the server behind it, by a crash: the pooler has its old connections still.
+	// The server behind the pooler crashes too: the pooler still has its old connections.
 	server.Restart(t, pgtest.Immediate)
 	eventually(t, "it can be written again", func() bool {
 		_, err := s.Update(t.Context(), victim, 0, fail)
@@ -259,7 +259,7 @@ func TestTheStoreOutlivesItsPooler(t *testing.T) {
 	wantInForce(t, s)
 }
 
-// TestACancelComesThroughPgBouncer: a read whose caller has gone ends at the server.
+// TestACancelComesThroughPgBouncer: a read whose caller has given up ends at the server.
 func TestACancelComesThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Shared(t).Pool(t).Through(database(t))
@@ -281,8 +281,8 @@ func TestACancelComesThroughPgBouncer(t *testing.T) {
 	eventually(t, "it sleeps no more", func() bool { return !sleeping() })
 }
 
-// TestWhatIsNotInForceIsFound: whatever undoes it.
-func TestWhatIsNotInForceIsFound(t *testing.T) {
+// TestSettingsNotInForceAreFound: for any reason.
+func TestSettingsNotInForceAreFound(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	conn := connected(t, s)
@@ -295,7 +295,7 @@ func TestWhatIsNotInForceIsFound(t *testing.T) {
 	if got := strings.Join(names, " "); got != "lock_timeout synchronous_commit" || err != nil {
 		t.Errorf("ignored: %q, %v", got, err)
 	}
-	// Looking has changed nothing.
+	// The check has changed nothing.
 	if names, err := s.session.ignored(t.Context(), conn); len(names) != 2 || err != nil {
 		t.Errorf("then: %v, %v", names, err)
 	}

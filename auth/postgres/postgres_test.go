@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	children.Be()
-	flag.Set("rapid.checks", "4") // unless somebody asks for more: time is real here
+	flag.Set("rapid.checks", "4") // unless the flag asks for more: these tests run in real time
 	code := m.Run()
 	pgtest.Stop()
 	if another.server != nil {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// database returns the connection string of a new database with our schema.
+// database returns the connection string of a new database with the present schema.
 func database(t testing.TB) (dsn string) {
 	t.Helper()
 	server := pgtest.Shared(t)
@@ -51,15 +51,15 @@ func database(t testing.TB) (dsn string) {
 	return server.Copy(t, templateName)
 }
 
-// unstable returns a server that the test may stop and restart, alone with it. It
-// is shared by such tests, one after the other.
+// unstable returns a server that one test alone may stop and restart. Such tests share
+// it, one after the other.
 func unstable(t *testing.T) *pgtest.Server {
 	t.Helper()
 	another.Lock()
 	t.Cleanup(another.Unlock)
 	if another.server == nil {
 		server, err := pgtest.New(pgtest.Options{Settings: map[string]string{
-			"wal_writer_delay": "10s", // a commit that does not wait for the log is lost in a crash
+			"wal_writer_delay": "10s", // so that a crash loses commits that do not wait for the log
 		}})
 		if err != nil {
 			pgtest.Fail(t, err)
@@ -74,13 +74,13 @@ var another struct {
 	server *pgtest.Server
 }
 
-// Most tests use copies of one database: that is quicker than to make the schema
+// Most tests use copies of one database: that is faster than making the schema
 // for each.
 const templateName = "migrated"
 
 var template sync.Once
 
-// open opens a database that the test closes, a new one unless it is given.
+// open opens the database of o, or a new one if there is none; the test closes it.
 func open(t testing.TB, o Options) *Store {
 	t.Helper()
 	if o.DSN == "" {
@@ -109,7 +109,7 @@ func nothing(*auth.Account) ([]auth.Event, bool) { return nil, false }
 // allow is a Reserve callback that allows n attempts at once.
 func allow(n int) func(auth.Account) int { return func(auth.Account) int { return n } }
 
-// tolerate is one that allows n wrong passwords in all, as the rules do.
+// tolerate is a Reserve callback that allows n wrong passwords in all, as the rules do.
 func tolerate(n int) func(auth.Account) int {
 	return func(a auth.Account) int { return n - a.Failures }
 }
@@ -123,7 +123,7 @@ func TestPostgreSQLKeepsTheContract(t *testing.T) {
 	storetest.Run(t, harness)
 }
 
-// options are ours for those of the contract.
+// options converts the options of the contract.
 func options(of storetest.Options) Options {
 	o := Options{MaxUnknown: of.MaxUnknown}
 	if of.Recorder != nil {
@@ -150,7 +150,7 @@ var harness = storetest.Harness{
 		if m == storetest.BeforeCommit {
 			settle.faults.Store(&faults{before: errInjected})
 		} else {
-			// Unless the database cannot be asked either, the store finds out.
+			// As long as the database answers, the store finds out.
 			settle.faults.Store(&faults{after: errInjected, ask: errInjected})
 		}
 		return func() { settle.faults.Store(nil) }
@@ -195,7 +195,7 @@ func connected(t testing.TB, s *Store) *pgx.Conn {
 	return conn
 }
 
-// execute runs a statement behind the store's back.
+// execute runs a statement without the store.
 func execute(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
 	t.Helper()
 	if _, err := conn.Exec(context.Background(), statement, args...); err != nil {
@@ -203,11 +203,10 @@ func execute(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
 	}
 }
 
-// eventually waits for something that another process or goroutine does and of
-// which nothing tells.
+// eventually waits for a result of another process or goroutine that sends no signal.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for range 3000 { // a minute
+	for range 3000 { // one minute
 		if is() {
 			return
 		}
@@ -257,7 +256,7 @@ func wantNoSlot(t testing.TB, s *Store, name auth.Name, slots func(auth.Account)
 	}
 }
 
-// wantEvents checks the chain from end to end and that it has n events.
+// wantEvents verifies the whole chain and checks that it has n events.
 func wantEvents(t testing.TB, s *Store, n int) {
 	t.Helper()
 	head, err := s.Verify(context.Background(), nil)

@@ -17,7 +17,7 @@ var _ audit.Prunable = (*Store)(nil)
 const (
 	selectRemoved = `SELECT seq, hash, at FROM removed`
 	selectLink    = `SELECT seq, hash, at FROM events WHERE seq = $1`
-	// selectOlder looks at no more than the old events and one.
+	// selectOlder reads only the old events and one more.
 	selectOlder = `SELECT seq, hash, at FROM events
 		WHERE seq > $1 AND seq < coalesce((SELECT seq FROM events WHERE seq > $1 AND at >= $2 ORDER BY seq LIMIT 1), 9223372036854775807)
 		ORDER BY seq DESC LIMIT 1`
@@ -57,9 +57,9 @@ func (s *Store) Older(ctx context.Context, before time.Time) (at audit.Head, err
 	return at, nil
 }
 
-// RemoveEvents implements [audit.Prunable]. It takes no lock that a login
-// needs. Should it be made twice, because the first answer was lost, the second goes on
-// from the first.
+// RemoveEvents implements [audit.Prunable]. It takes no lock that a login needs. If it
+// is made twice, because the first answer was lost, the second continues after the
+// first.
 func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (gone audit.Head, err error) {
 	defer s.operated(auth.OpPrune, time.Now(), &err)
 	var own error
@@ -104,9 +104,9 @@ func (s *Store) RemoveEvents(ctx context.Context, announced int64, most int) (go
 	return gone, nil
 }
 
-// Alone implements [audit.Prunable], by a lock of a session of its own: it ends
-// with the process. Should the connection be lost in between, another may begin,
-// which is a waste and no more.
+// Alone implements [audit.Prunable], by a lock of a session of its own, which ends with
+// the process. If the connection is lost meanwhile, another process may begin the same
+// work, which costs time but does no harm.
 func (s *Store) Alone(ctx context.Context, chore string, f func(context.Context) error) (ran bool, err error) {
 	if s.isClosed() {
 		return false, ErrClosed
@@ -120,7 +120,7 @@ func (s *Store) Alone(ctx context.Context, chore string, f func(context.Context)
 		return false, explain(ctx, err)
 	}
 	defer func() {
-		// Not only by the end of the connection, which PostgreSQL may notice later.
+		// Unlock explicitly: PostgreSQL may notice the end of the connection later.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)

@@ -12,7 +12,7 @@ import (
 	"congthu/auth/storetest"
 )
 
-// pruneOn removes old events and says how far it has come.
+// pruneOn removes old events and writes how far it has come.
 func pruneOn(dsn string) {
 	s, err := Open(context.Background(), Options{DSN: dsn, Lease: shortLease})
 	must(err)
@@ -20,8 +20,8 @@ func pruneOn(dsn string) {
 	must(s.Close())
 }
 
-// TestALogOfAnOlderSchemaIsKeptAndCanBePruned: a database as the program before
-// has left it is one of which nothing was removed.
+// TestALogOfAnOlderSchemaIsKeptAndCanBePruned: in a database of the version before,
+// nothing has been removed.
 func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	t.Parallel()
 	s := populated(t)
@@ -52,7 +52,7 @@ func TestALogOfAnOlderSchemaIsKeptAndCanBePruned(t *testing.T) {
 	wantEvents(t, s, 201)
 }
 
-// TestOneReplicaRemovesAtATime: the others leave it to the one that has begun.
+// TestOneReplicaRemovesAtATime: the others leave the work to the one that has begun.
 func TestOneReplicaRemovesAtATime(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
@@ -76,8 +76,8 @@ func TestOneReplicaRemovesAtATime(t *testing.T) {
 	}
 }
 
-// TestACopyBeginsWhereTheSourceDoes: the events that are gone cannot be copied,
-// and the chain of the copy goes on from the same one.
+// TestACopyBeginsWhereTheSourceDoes: removed events cannot be copied, and the chain of
+// the copy begins at the same event.
 func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	t.Parallel()
 	from := populated(t)
@@ -109,7 +109,7 @@ func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	}
 }
 
-// contents is a store with what [Source] wants of an SQLite file.
+// contents is a store with the methods that [Source] needs.
 type contents struct{ *Store }
 
 func (c contents) Contents(context.Context) (string, int64, error) { return "same", 1, nil }

@@ -13,13 +13,13 @@ import (
 	"congthu/auth/postgres/pgtest"
 )
 
-// Every gateway sweeps at the same time of day.
+// All gateways sweep at the same time of day.
 func TestThreeSweepsAtOnceRevokeEachAccountOnce(t *testing.T) {
 	t.Parallel()
 	guards := replicated(t, 3, Options{DSN: database(t)})
 	s := storeOf(guards[0])
 	longAgo := auth.AddMonths(s.Now(), -24)
-	const dormant = 20 // more at once are left to an admin
+	const dormant = 20 // more at once need an admin's confirmation
 	for i := range dormant + 10 {
 		update(t, s, numbered(i), 0, func(a *auth.Account) ([]auth.Event, bool) {
 			a.Registered, a.FirstLogin, a.LastLogin = longAgo, longAgo, longAgo
@@ -47,7 +47,7 @@ func TestThreeSweepsAtOnceRevokeEachAccountOnce(t *testing.T) {
 	}
 }
 
-func TestAllAgreeOnTheFirstOnesValue(t *testing.T) {
+func TestAllAgreeOnTheFirstValue(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	a, b := open(t, Options{DSN: dsn}), open(t, Options{DSN: dsn})
@@ -65,22 +65,22 @@ func TestAllAgreeOnTheFirstOnesValue(t *testing.T) {
 	}
 }
 
-// After a failover to a server that had not heard the latest, or a restored
-// backup, numbers are given again; nothing that is told then may be missed.
-func TestChangesGoOnWhenTheLogIsShorterThanItWas(t *testing.T) {
+// After a failover to a server that had not received the latest changes, or with a
+// restored backup, numbers are assigned again; no event after that may be missed.
+func TestChangesContinueWhenTheLogIsShorterThanBefore(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Poll: 20 * time.Millisecond})
 	l := follow(t, s)
 	for i := range 5 {
 		update(t, s, numbered(i), 0, locked(auth.AccountLocked))
 	}
-	eventually(t, "it was told of five", func() bool { return strings.Count(l.said(), "\n") == 5 })
+	eventually(t, "five events arrived", func() bool { return strings.Count(l.said(), "\n") == 5 })
 	conn := connected(t, s)
 	for _, statement := range allowTampering {
 		execute(t, conn, statement)
 	}
 	execute(t, conn, `WITH gone AS (DELETE FROM events WHERE seq > 2) UPDATE head SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)`)
-	// Seen to be shorter before it grows again; more than so many polls.
+	// Wait for more than one poll, so that the shorter log is seen before it grows.
 	watched := connected(t, s)
 	eventually(t, "it has looked", func() bool {
 		var n int
@@ -90,10 +90,10 @@ func TestChangesGoOnWhenTheLogIsShorterThanItWas(t *testing.T) {
 		return err == nil && n > 0
 	})
 	update(t, s, "after@congthu.test", 0, locked(auth.AccountLocked))
-	eventually(t, "it was told of the sixth", func() bool { return strings.Contains(l.said(), "after@congthu.test") })
+	eventually(t, "the sixth event arrived", func() bool { return strings.Contains(l.said(), "after@congthu.test") })
 }
 
-func TestALookAtADatabaseTellsWhatMattersAndChangesNothing(t *testing.T) {
+func TestInspectReportsWhatMattersAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	empty := pgtest.Database(t)
 	newest, err := newestVersion()
@@ -131,18 +131,18 @@ func TestALookAtADatabaseTellsWhatMattersAndChangesNothing(t *testing.T) {
 	another := strings.Replace(server.Database(t), "user=congthu", "user=guest", 1)
 	for _, dsn := range []string{another, another + " search_path=nowhere"} {
 		if r, err = Inspect(t.Context(), Options{DSN: dsn}, "pepper"); err != nil || r.MayCreate {
-			t.Errorf("as somebody who may not make tables: %+v, %v", r, err)
+			t.Errorf("as a user that may not create tables: %+v, %v", r, err)
 		}
 	}
 	if _, err := Inspect(context.Background(), Options{DSN: "host=" + t.TempDir() + " dbname=x user=y"}, "pepper"); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("no server: %v", err)
 	}
 }
 
-// The keeper and the writers of others lock the same reservations: waiting for
-// one of them while holding another could be a circle, and would delay the beat
-// by which this process lives.
-func TestTheKeeperWaitsForNobodysReservation(t *testing.T) {
+// The lease manager and the writers of other processes lock the same reservations:
+// waiting for one of them while it holds another could be a deadlock, and would delay
+// the heartbeat of this process.
+func TestTheLeaseManagerWaitsForNoReservation(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Lease: shortLease})
 	s.held.take(4711, victim)
@@ -168,14 +168,14 @@ func TestTheKeeperWaitsForNobodysReservation(t *testing.T) {
 		return n
 	}
 	looks := s.leases.looks.Load()
-	eventually(t, "the other one is free, and the keeper beats", func() bool { return left(4712) == 0 && s.leases.looks.Load() > looks+2 })
+	eventually(t, "the other one is free, and heartbeats continue", func() bool { return left(4712) == 0 && s.leases.looks.Load() > looks+2 })
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "this one is free as well", func() bool { return left(4711) == 0 })
 }
 
-// joins lets a process with its settings come to the database.
+// joins lets a process register with its settings.
 func joins(t *testing.T, s *Store, tolerated string) error {
 	t.Helper()
 	mine := auth.Agreement{"rules.lockout.tolerated": tolerated}
@@ -204,21 +204,21 @@ func wantRules(t *testing.T, s *Store, tolerated string, events int) {
 	}
 }
 
-func TestWhoDiffersFromThoseThatRunIsRefused(t *testing.T) {
+func TestAProcessWithOtherSettingsIsRefused(t *testing.T) {
 	dsn := database(t)
 	a, b := open(t, Options{DSN: dsn, Lease: 2 * time.Second}), open(t, Options{DSN: dsn, Lease: 2 * time.Second})
-	for _, s := range []*Store{a, b} { // both have registered before the first has said how it works
+	for _, s := range []*Store{a, b} { // both have registered before the first has stored its settings
 		if err := joins(t, s, "5"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// With a shorter lease it must not take the two for dead between their beats.
+	// With a shorter lease it must not expire the two between their heartbeats.
 	c := open(t, Options{DSN: dsn, Lease: 60 * time.Millisecond})
 	if err := joins(t, c, "50"); !errors.Is(err, auth.ErrDisagreement) || !strings.Contains(err.Error(), "tolerated is 50 here, agreed is 5") {
 		t.Errorf("another beside two: %v", err)
 	}
 	wantRules(t, c, "5", 0)
-	// Whoever was refused is no other: the two go, and it is alone.
+	// A refused process does not count as another: the two end, and it is alone.
 	for _, s := range []*Store{a, b} {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -230,9 +230,9 @@ func TestWhoDiffersFromThoseThatRunIsRefused(t *testing.T) {
 	wantRules(t, c, "50", 1)
 }
 
-// Two that start at once with other settings than before, which is how people
-// restart them: the first makes them the agreed ones, the second has the same.
-func TestThoseThatStartAtOnceWithNewSettingsAgree(t *testing.T) {
+// Two processes start at the same time with new settings, as when people restart them:
+// the first makes its settings the agreed ones, the second has the same.
+func TestProcessesThatStartTogetherWithNewSettingsAgree(t *testing.T) {
 	dsn := database(t)
 	first := open(t, Options{DSN: dsn})
 	if err := joins(t, first, "5"); err != nil {
@@ -257,7 +257,7 @@ func TestThoseThatStartAtOnceWithNewSettingsAgree(t *testing.T) {
 	wantRules(t, stores[0], "6", 1)
 }
 
-// One that was killed counts for a lease, and no longer.
+// A killed process counts for one lease, and no longer.
 func TestAKilledProcessKeepsItsSettingsForALease(t *testing.T) {
 	dsn := database(t)
 	s := open(t, Options{DSN: dsn, Lease: 300 * time.Millisecond})
@@ -269,7 +269,7 @@ func TestAKilledProcessKeepsItsSettingsForALease(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeConn(conn)
-	// As a process that beats no more leaves it.
+	// The state that a process without heartbeats leaves.
 	_, err = conn.Exec(t.Context(), `WITH dead AS (INSERT INTO holders (name, rules) VALUES ('dead:1', 'x') RETURNING id) INSERT INTO lanes (holder) SELECT id FROM dead`)
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +280,7 @@ func TestAKilledProcessKeepsItsSettingsForALease(t *testing.T) {
 	wantRules(t, s, "6", 1)
 }
 
-// A process that was taken for dead, and is back, works by the same settings.
+// A process that was treated as dead and is back has the same settings.
 func TestAProcessThatIsBackCountsAgain(t *testing.T) {
 	dsn := database(t)
 	a, b := open(t, Options{DSN: dsn, Lease: 200 * time.Millisecond}), open(t, Options{DSN: dsn, Lease: time.Minute})

@@ -18,18 +18,18 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// versions is the table in which goose notes the schema's version.
+// versions is the table in which goose stores the schema's version.
 const versions = "congthu_schema"
 
-// configure makes the settings of all connections. What the connection string
-// says of them goes before what the options do.
+// configure makes the settings of all connections. Settings in the connection string
+// take precedence over the options.
 func (s *Store) configure() (*pgxpool.Config, error) {
 	if s.o.DSN == "" {
 		return nil, fmt.Errorf("%w: it is missing", ErrMalformed)
 	}
 	c, err := pgxpool.ParseConfig(s.o.DSN)
 	if err != nil {
-		// Without the cause, which may repeat a part of the password.
+		// Without the cause, which may contain a part of the password.
 		return nil, fmt.Errorf("%w: want postgres://USER@HOST/DATABASE?sslmode=verify-full, all that is special in it percent-encoded, or host=HOST user=USER dbname=DATABASE",
 			ErrMalformed)
 	}
@@ -43,7 +43,7 @@ func (s *Store) configure() (*pgxpool.Config, error) {
 	if c.ConnConfig.ValidateConnect == nil {
 		c.ConnConfig.ValidateConnect = refuseStandby
 	}
-	// Poolers know these two.
+	// Poolers support these two.
 	for name, value := range map[string]string{"application_name": "congthu", "client_encoding": "UTF8"} {
 		if _, set := c.ConnConfig.RuntimeParams[name]; !set {
 			c.ConnConfig.RuntimeParams[name] = value
@@ -53,7 +53,7 @@ func (s *Store) configure() (*pgxpool.Config, error) {
 		"statement_timeout":                   milliseconds(s.o.StatementTimeout),
 		"lock_timeout":                        milliseconds(s.o.LockTimeout),
 		"idle_in_transaction_session_timeout": milliseconds(s.o.IdleInTransactionTimeout),
-		// A commit is on disk when it returns, whatever the database's default.
+		// A commit is on disk when it returns, whatever the default of the database is.
 		"synchronous_commit": "on",
 	}
 	for _, name := range inSession {
@@ -68,8 +68,8 @@ func (s *Store) configure() (*pgxpool.Config, error) {
 	return c, nil
 }
 
-// refuseStandby ends a connection to a server that cannot be written: it may
-// show accounts as they were.
+// refuseStandby ends a connection to a server that cannot be written: its accounts may
+// be out of date.
 func refuseStandby(ctx context.Context, conn *pgconn.PgConn) error {
 	if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
@@ -81,20 +81,20 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
 }
 
-// connect makes a connection beside the pool.
+// connect makes a connection outside the pool.
 func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, s.config.Copy())
 }
 
-// closeConn says goodbye to PostgreSQL, if it listens.
+// closeConn closes a connection, and waits up to 1 s for PostgreSQL.
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	conn.Close(ctx)
 }
 
-// prepare checks that the database is ours, and not newer, and migrates it
-// forward.
+// prepare checks that the database belongs to this program and is not newer than it, and
+// migrates it.
 func (s *Store) prepare(ctx context.Context, conn *pgx.Conn) error {
 	if err := fitting(ctx, conn); err != nil {
 		return err
@@ -130,7 +130,7 @@ func newer(have, want int64) error {
 		ErrNewerSchema, have, want)
 }
 
-// schemaVersion is 0 for a database that is empty.
+// schemaVersion returns the version of the schema; 0 for an empty database.
 func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int64, err error) {
 	var ours, theirs bool
 	err = conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL,
@@ -148,7 +148,7 @@ func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int64, err erro
 	return version, err
 }
 
-// newestVersion is the schema that this program makes.
+// newestVersion is the version of the schema that this program creates.
 func newestVersion() (newest int64, err error) {
 	files, err := migrations.ReadDir("migrations")
 	for _, f := range files {
@@ -161,8 +161,8 @@ func newestVersion() (newest int64, err error) {
 	return newest, err
 }
 
-// migrate brings the schema forward. Replicas that start at once do so one after
-// the other.
+// migrate migrates the schema to the newest version. Replicas that start at the same
+// time do so one after the other.
 func (s *Store) migrate(ctx context.Context) error {
 	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer closeConn(first) // and with it ends the lock
+	defer closeConn(first) // which also releases the lock
 	if _, err := first.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey("schema")); err != nil {
 		return fmt.Errorf("wait for another replica's migration: %w", err)
 	}

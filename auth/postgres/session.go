@@ -14,28 +14,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// settings are what a session of PostgreSQL is told, by the name of the parameter.
+// settings are the parameters of a session of PostgreSQL, by name.
 //
-// They are set when the connection is there, not asked for with it: PgBouncer
-// refuses a connection that asks for a parameter which it does not know, and it
-// knows few; told to ignore one (ignore_startup_parameters) it does so without a
-// word, and a time-out would not be in force.
+// They are set after the connection is made, not in its startup message: PgBouncer
+// refuses a startup message with a parameter that it does not know, and it knows few. If
+// it is configured to ignore one (ignore_startup_parameters) it does so silently, and a
+// time-out would not be in force.
 type settings map[string]string
 
-// inSession are the parameters that a connection string may have and that are set
-// in this way as well.
+// inSession are the parameters that a connection string may contain and that are also
+// set in this way.
 var inSession = []string{
 	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit", "search_path",
 }
 
-// but returns other settings in place of these.
+// but returns a copy of the settings with those of others in place.
 func (s settings) but(others settings) settings {
 	s = maps.Clone(s)
 	maps.Copy(s, others)
 	return s
 }
 
-// apply tells a session.
+// apply sets them in a session.
 func (s settings) apply(ctx context.Context, conn *pgconn.PgConn) error {
 	names := slices.Sorted(maps.Keys(s))
 	values := make([][]byte, len(names))
@@ -48,8 +48,8 @@ func (s settings) apply(ctx context.Context, conn *pgconn.PgConn) error {
 	return err
 }
 
-// ignored are the names of the settings that are not in force. What they would be
-// PostgreSQL says, which writes 4000 as 4s.
+// ignored returns the names of the settings that are not in force. PostgreSQL normalizes
+// the wanted values for the comparison, since it writes 4000 as 4s.
 func (s settings) ignored(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	var names, values []string
 	for _, name := range slices.Sorted(maps.Keys(s)) {
@@ -63,7 +63,7 @@ func (s settings) ignored(ctx context.Context, conn *pgx.Conn) ([]string, error)
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// configWith are the settings of a connection, those of its session among them.
+// configWith returns the settings of a connection, including those of its session.
 func (s *Store) configWith(session settings) *pgx.ConnConfig {
 	c := s.config.Copy()
 	c.AfterConnect = s.afterConnect(session)
@@ -72,27 +72,27 @@ func (s *Store) configWith(session settings) *pgx.ConnConfig {
 
 func (s *Store) afterConnect(session settings) pgconn.AfterConnectFunc {
 	return func(ctx context.Context, conn *pgconn.PgConn) error {
-		ctx, cancel := context.WithTimeout(ctx, s.o.ConnectTimeout) // which does not bound what comes after it
+		ctx, cancel := context.WithTimeout(ctx, s.o.ConnectTimeout) // ConnectTimeout bounds only this step
 		defer cancel()
 		return session.apply(ctx, conn)
 	}
 }
 
-// pooling is what is between this process and PostgreSQL.
+// pooling describes a pooler between this process and PostgreSQL.
 type pooling struct {
 	// pooler is whether there is a pooler.
 	pooler bool
-	// deaf is whether a notice did not come through it. Changes by other processes are
-	// then seen when [Options.Poll] is over, and not at once.
+	// deaf is set if a notification did not come through it. Changes by other processes
+	// are then seen at the next [Options].Poll, and not at once.
 	deaf bool
 }
 
-// wanted is how many connections one process may open.
+// wanted is the largest number of connections of one process.
 func (s *Store) wanted() int {
-	return s.o.MaxConns + int(numLanes) + 4 // those of the lease manager, of Changes, of Alone and of apart
+	return s.o.MaxConns + int(numLanes) + 4 // for the lease manager, Changes, Alone and apart
 }
 
-// admitPooler is findPooler at the start of a gateway.
+// admitPooler calls findPooler at the start of a gateway, and warns.
 func (s *Store) admitPooler(ctx context.Context, conn *pgx.Conn) error {
 	p, err := s.findPooler(ctx, conn)
 	if p.deaf {
@@ -101,25 +101,25 @@ func (s *Store) admitPooler(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// noticeWait is for how long a notice is waited for, which comes in no time.
+// noticeWait bounds the wait for a notification, which normally comes at once.
 const noticeWait = 3 * time.Second
 
-// errShared: both connections had the same session, or one had two.
+// errShared: two connections had the same session, or one connection had two.
 var errShared = errors.New("two connections had one session, or one had two")
 
 // findPooler finds out whether there is a pooler, and returns [ErrPooled] unless each
-// connection has a session of its own: locks of a session, LISTEN, what is prepared
-// and all settings are lost with it, or others get them.
+// connection has a session of its own. Otherwise locks of a session, LISTEN, prepared
+// statements and all settings get lost, or reach other connections.
 //
-// A pooler gives its clients numbers of its own for their sessions, by which they
-// cancel: where PostgreSQL knows the session by the same one there is none. What a
-// pooler does with sessions it does not tell; so it is tried, with two connections. A
-// session that both have had, or a connection that has had two, proves that they are
-// shared. A notice that comes over a connection which has nothing under way proves
-// that they are not: a pooler knows whom it is for only while it keeps the session for
-// that connection. Where neither shows nothing is refused.
+// A pooler gives its clients session numbers of its own, which they use for cancel
+// requests: if PostgreSQL knows the session by the same number, there is no pooler. A
+// pooler does not say how it assigns sessions, so this function tries it, with two
+// connections. A session that both had, or a connection that had two, proves that
+// sessions are shared. A notification that reaches a connection without a transaction
+// proves that they are not: a pooler can deliver it only while it keeps the session for
+// that connection. If neither happens, the connection is accepted.
 func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*s.o.StatementTimeout+noticeWait) // or with one session for all it would wait for itself
+	ctx, cancel := context.WithTimeout(ctx, 2*s.o.StatementTimeout+noticeWait) // with a single session for all it would wait for itself
 	defer cancel()
 	first := conn.PgConn()
 	if p.pooler, err = pooled(ctx, first); err != nil || !p.pooler {
@@ -127,7 +127,7 @@ func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err 
 	}
 	other, err := s.connect(ctx)
 	if err != nil && !noRoom(err) {
-		return p, err // the database has gone down meanwhile, or the pooler
+		return p, err // the database or the pooler has gone down meanwhile
 	}
 	if err != nil {
 		return p, fmt.Errorf("%w: the pooler in front of it gives no second connection: give it room for all that the gateways may open, %d each (PgBouncer: default_pool_size, max_client_conn): %w",
@@ -154,10 +154,10 @@ func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err 
 		if heard {
 			break
 		}
-		p.deaf = true // look more closely
+		p.deaf = true // test more often
 	}
-	// What one leaves behind the next must not find: prepared statements of the same
-	// name, locks, tables.
+	// The next connection must not find what an earlier one left: prepared statements of
+	// the same name, locks, tables.
 	if _, err := other.PgConn().Exec(ctx, `SELECT set_config('congthu.left', 'behind', false)`).ReadAll(); err != nil {
 		return p, err
 	}
@@ -175,7 +175,7 @@ func (s *Store) findPooler(ctx context.Context, conn *pgx.Conn) (p pooling, err 
 }
 
 // noRoom reports whether a pooler had no room for one more connection. It says so, or
-// lets the connection wait for a session until the time-out is over.
+// lets the connection wait for a session until the time-out.
 func noRoom(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return true
@@ -184,12 +184,12 @@ func noRoom(err error) bool {
 	if !ok {
 		return false
 	}
-	// PgBouncer 1.18 has one SQLSTATE, 08P01, for whatever it says itself.
+	// PgBouncer 1.18 uses one SQLSTATE, 08P01, for all its own errors.
 	return e.Code == "53300" || slices.ContainsFunc([]string{"no more connections allowed", "query_wait_timeout", "_client_conn"},
 		func(words string) bool { return strings.Contains(e.Message, words) })
 }
 
-// shared explains errors that only sessions that are shared bring about.
+// shared explains errors that only shared sessions cause.
 func shared(err error) error {
 	switch {
 	case err == nil:
@@ -210,9 +210,9 @@ func pooled(ctx context.Context, conn *pgconn.PgConn) (bool, error) {
 	return pid != fmt.Sprint(conn.PID()), err
 }
 
-// differ returns errShared when both connections have the same session, or the first
-// one another than before, while the second is within a transaction and otherwise. A
-// pooler hands out the session that was used last, or the one that was used first.
+// differ returns errShared if both connections have the same session, or if the session
+// of the first one changes, while the second is in a transaction and while it is not. A
+// pooler assigns the session that was used last, or the one that was used first.
 func differ(ctx context.Context, first, second *pgconn.PgConn) error {
 	before, err := backend(ctx, first)
 	if err != nil {
@@ -242,13 +242,13 @@ func differ(ctx context.Context, first, second *pgconn.PgConn) error {
 	return nil
 }
 
-// backend is the number of the process of PostgreSQL that has the session.
+// backend returns the process number of PostgreSQL's side of the session.
 func backend(ctx context.Context, conn *pgconn.PgConn) (pid string, err error) {
 	return value(ctx, conn, `SELECT pg_backend_pid()`)
 }
 
-// value is what a query yields. Nothing is prepared for it: another session would not
-// have it, or have it already.
+// value returns the single value of a query. It prepares no statement: another session
+// would not have it, or have it already.
 func value(ctx context.Context, conn *pgconn.PgConn, query string) (string, error) {
 	results, err := conn.Exec(ctx, query).ReadAll()
 	if err == nil && (len(results) != 1 || len(results[0].Rows) != 1) {
@@ -260,7 +260,7 @@ func value(ctx context.Context, conn *pgconn.PgConn, query string) (string, erro
 	return string(results[0].Rows[0][0]), nil
 }
 
-// hears reports whether a notice of the other comes to a connection.
+// hears reports whether a notification sent over other reaches conn.
 func hears(ctx context.Context, conn, other *pgx.Conn) (bool, error) {
 	name := "congthu_" + strings.ToLower(rand.Text())
 	if _, err := conn.PgConn().Exec(ctx, `LISTEN `+name).ReadAll(); err != nil {

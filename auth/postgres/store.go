@@ -18,37 +18,36 @@ import (
 	"congthu/auth/postgres/defaults"
 )
 
-// Options say where the database is and how to use it. The zero value of each
-// is documented with it; the defaults suit three replicas and some ten thousand
-// accounts.
+// Options are the options of [Open]. The zero value of each is documented with it; the
+// defaults suit three replicas and some ten thousand accounts.
 type Options struct {
-	// DSN is the connection string, as libpq has it: a URL
+	// DSN is the connection string in the form of libpq: a URL
 	// (postgres://congthu@db.internal/congthu?sslmode=verify-full) or settings
-	// (host=/run/postgresql dbname=congthu). Several hosts may be named: the one
-	// that can be written is taken. Required. A pooler in between must give each
-	// connection a session of its own.
+	// (host=/run/postgresql dbname=congthu). If it names several hosts, the one that
+	// can be written is used. Required. A pooler in between must give each connection
+	// a session of its own.
 	DSN string
 
-	// MaxUnknown bounds the names without an accepted login, of all replicas
+	// MaxUnknown is the largest number of names without a login, of all replicas
 	// together. 0: [auth.DefaultMaxUnknown].
 	MaxUnknown int
 	// ReservationExpired is the change of an account one of whose reservations has expired:
 	// its process died while the mail server judged a password, so the judgement is
 	// lost. It is the rule for an attempt without an answer, which counts but never
-	// locks by itself. It is called from the store's own goroutines, from
-	// Open on. nil: the slot becomes free and nothing is counted.
+	// locks by itself. The store's own goroutines call it, from Open on. nil: the slot
+	// becomes free and nothing is counted.
 	ReservationExpired auth.Change
 	// Lease is how long the slots of a silent process stay taken; a process sends six
 	// heartbeats in that time. Use the same value in all replicas. 0: [defaults.Lease].
 	Lease time.Duration
 
-	// MaxConns bounds the connections for reading. Three more are used for
-	// writing and for telling that this process lives, and one for each [Store.Changes],
-	// [Store.Alone], agreement and removal of events. 0: [defaults.MaxConns].
+	// MaxConns is the largest number of connections for reading. Three more are used
+	// for writing and for heartbeats, and one for each [Store.Changes], [Store.Alone],
+	// agreement and removal of events. 0: [defaults.MaxConns].
 	MaxConns int
-	// ConnLifetime is how old a connection for reading gets. 0: 1 h.
+	// ConnLifetime is the largest age of a connection for reading. 0: 1 h.
 	ConnLifetime time.Duration
-	// ConnIdleTime is how long one is kept that is not used. 0: 30 min.
+	// ConnIdleTime is how long an unused connection is kept. 0: 30 min.
 	ConnIdleTime time.Duration
 	// ConnectTimeout bounds the making of a connection. 0: [defaults.ConnectTimeout].
 	ConnectTimeout time.Duration
@@ -56,16 +55,15 @@ type Options struct {
 	// StatementTimeout bounds each statement (statement_timeout). 0: [defaults.StatementTimeout].
 	StatementTimeout time.Duration
 	// LockTimeout bounds the wait for other replicas (lock_timeout). It must be
-	// longer than IdleInTransactionTimeout, or one replica that loses its power
-	// within a transaction makes the transactions of others fail. 0: [defaults.LockTimeout].
+	// longer than IdleInTransactionTimeout; otherwise one replica that loses its power
+	// in a transaction makes the transactions of others fail. 0: [defaults.LockTimeout].
 	LockTimeout time.Duration
-	// IdleInTransactionTimeout is after how long PostgreSQL gives up a
-	// transaction of which nothing more comes
-	// (idle_in_transaction_session_timeout); ours never wait for anything but
-	// the network. 0: 3 s.
+	// IdleInTransactionTimeout is the time after which PostgreSQL ends a transaction
+	// whose client sends nothing (idle_in_transaction_session_timeout). Transactions of
+	// this package wait only for the network. 0: 3 s.
 	IdleInTransactionTimeout time.Duration
-	// Poll is how often [Store.Changes] looks, whether it was notified or not.
-	// 0: [defaults.Poll].
+	// Poll is the interval at which [Store.Changes] reads the log without a
+	// notification. 0: [defaults.Poll].
 	Poll time.Duration
 
 	// Recorder receives the duration of each operation; nil: none.
@@ -74,7 +72,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// withDefaults returns the options with nothing left at zero.
+// withDefaults returns the options with the defaults in place of zero values.
 func (o Options) withDefaults() Options {
 	setDefault(&o.MaxUnknown, auth.DefaultMaxUnknown)
 	setDefault(&o.Lease, defaults.Lease)
@@ -103,14 +101,14 @@ func setDefault[T int | time.Duration](v *T, otherwise T) {
 
 // Recorder receives the work of a store, for metrics. Its methods must not block.
 type Recorder interface {
-	// ObserveStoreOp records one operation. A slot that is not free is no error.
+	// ObserveStoreOp records one operation. If no slot is free, err is nil.
 	ObserveStoreOp(op auth.StoreOp, took time.Duration, err error)
-	// Committed records one transaction for batch callers.
+	// Committed records one transaction with batch changes.
 	Committed(batch int, took time.Duration)
-	// Queued sets how many callers wait for the writers.
+	// Queued records the number of callers that wait for the writers.
 	Queued(depth int)
 	// SlotsLost records n slots that were gone from the database before their answers
-	// were written: the database has lost what it had confirmed.
+	// were written: the database has lost changes that it had confirmed.
 	SlotsLost(n int)
 }
 
@@ -118,25 +116,25 @@ type Recorder interface {
 type Store struct {
 	o       Options
 	config  *pgx.ConnConfig
-	session settings // of connections, unless they need others
+	session settings // settings of every session, apart from exceptions
 	pool    *pgxpool.Pool
-	resets  atomic.Int64 // of the pool
+	resets  atomic.Int64 // number of resets of the pool
 	clock   clock
 
 	identity    atomic.Pointer[identity]
 	opened      int64 // number of the newest event at the start: see [Store.Changes]
 	registering sync.Mutex
-	rules       atomic.Pointer[string] // a name for the settings that this process works by; nil: not said yet
+	rules       atomic.Pointer[string] // digest of the settings of this process; nil: not agreed on yet
 	held        held
 
 	// admit takes slots, settle makes changes.
 	admit, settle *lane
 	leases        *leaseManager
-	awaiting      sync.WaitGroup // for commits that were given up
-	calls         sync.WaitGroup // that commit in the goroutine of their caller
+	awaiting      sync.WaitGroup // goroutines that wait for commits whose callers have given up
+	calls         sync.WaitGroup // calls that commit in the goroutine of their caller
 
-	mu         sync.Mutex // none of calls begins while Close does
-	spare      *link      // of [Store.apart]; nil: in use, or not made
+	mu         sync.Mutex // no new call may begin while Close does
+	spare      *link      // the link of [Store.apart]; nil: in use, or not made
 	spareSince time.Time
 
 	closing sync.Once
@@ -149,8 +147,8 @@ var (
 	_ auth.Importer = (*Store)(nil)
 )
 
-// Open connects to the database, brings its schema up to date and tells it that
-// this process is there. The error says what to do: see the Err variables.
+// Open connects to the database, migrates its schema to the present version, and
+// registers this process. The error says what to do: see the Err variables.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{o: o.withDefaults()}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -210,10 +208,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close waits for the changes under way, gives up an import and what is being agreed
-// on or removed, tells the others that this process is
-// gone and closes its connections. Slots that are still taken lapse at once.
-// Whatever comes later gets [ErrClosed].
+// Close waits for the changes in progress, abandons imports, agreements and removals of
+// events that are in progress, removes the registration of this process, and closes its
+// connections. Slots that are still taken expire at once. Later calls get [ErrClosed].
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.mu.Lock()
@@ -222,7 +219,7 @@ func (s *Store) Close() error {
 		<-s.admit.stopped
 		<-s.settle.stopped
 		<-s.leases.stopped
-		s.calls.Wait() // before awaiting, to which they add
+		s.calls.Wait() // before awaiting, since calls add to it
 		s.awaiting.Wait()
 		if l := s.takeSpare(); l != nil {
 			closeConn(l.Conn)
@@ -236,11 +233,12 @@ func (s *Store) isClosed() bool {
 	return s.life.Err() != nil
 }
 
-// Now is the clock that all replicas share: the database's, as heard every few
-// seconds and told on by this machine's in between. It never goes back; when
-// the database's does, this one goes slower until the other has caught up.
-// Nothing in this package depends on it: it is for the guard, so that instants
-// which replicas compare, such as the end of a lock, are of one clock.
+// Now is the clock that all replicas share: the database's clock, read every few seconds
+// and extrapolated by this machine's clock in between. It never goes back: if the
+// database's clock is set back, this one runs slower until the other has caught up,
+// unless it was set back by more than 5 min. Nothing in this package depends on it. The
+// guard uses it, so that instants which replicas compare, such as the end of a lock,
+// come from one clock.
 func (s *Store) Now() time.Time { return s.clock.now() }
 
 // Account implements [auth.Store].
@@ -256,9 +254,9 @@ func (s *Store) Account(ctx context.Context, name auth.Name) (a auth.Account, er
 	return a, nil
 }
 
-// Reserve implements [auth.Store]. Once the account is locked in the database a
-// ctx that ends does not end the call: the database's answer, which the time-outs
-// bound, is waited for.
+// Reserve implements [auth.Store]. Once the account is locked in the database, the end
+// of ctx does not end the call: Reserve waits for the database's answer, which the
+// time-outs bound.
 func (s *Store) Reserve(ctx context.Context, name auth.Name, slots func(auth.Account) int) (_ auth.Account, _ auth.Reservation, err error) {
 	defer s.operated(auth.OpReserve, time.Now(), &err)
 	q := &request{kind: reserving, name: name, slots: slots}
@@ -269,9 +267,9 @@ func (s *Store) Reserve(ctx context.Context, name auth.Name, slots func(auth.Acc
 	return a, q.reservation, nil
 }
 
-// Update implements [auth.Store]. change never runs after Update has returned.
-// When ctx ends while the change is being committed the caller gets the error
-// of ctx and the change is made or not, wholly.
+// Update implements [auth.Store]. change never runs after Update has returned. If ctx
+// ends while the change is being committed, the caller gets the error of ctx, and the
+// change is either written completely or not at all.
 func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (_ auth.Account, err error) {
 	defer s.operated(auth.OpUpdate, time.Now(), &err)
 	a, found, err := s.look(ctx, name, r)
@@ -281,12 +279,12 @@ func (s *Store) Update(ctx context.Context, name auth.Name, r auth.Reservation, 
 	switch {
 	case r == 0:
 	case found == "" && !s.held.has(r):
-		return a, nil // settled before
+		return a, nil // it was settled before
 	case found != "" && found != name:
 		return a, errForeign
 	}
-	// Most settlements of accepted logins write nothing; they must not wait for
-	// the disk. The writer asks again, on the account as it is then.
+	// Most settlements of accepted logins write nothing; they must not wait for the
+	// disk. The writer runs the change again, on the account as it is then.
 	tried := a.Normalized()
 	events, write, err := s.try(change, &tried)
 	if err != nil {
@@ -321,8 +319,8 @@ func (s *Store) UpdateBatch(ctx context.Context, names []auth.Name, change auth.
 
 var errForeign = errors.New("the reservation is another account's")
 
-// Health reports whether accounts can be read, and written as far as is known:
-// after a write that failed it tries another.
+// Health reports whether accounts can be read, and whether the last write succeeded. If
+// it failed, Health tries another write.
 func (s *Store) Health(ctx context.Context) error {
 	if _, err := s.Account(ctx, ""); err != nil {
 		return err
@@ -338,16 +336,16 @@ func (s *Store) Health(ctx context.Context) error {
 	return nil
 }
 
-// look reads an account, and the name that a reservation is of: none if it is no
-// longer there.
+// look reads an account, and the name of the account to which a reservation belongs:
+// none if the reservation no longer exists.
 func (s *Store) look(ctx context.Context, name auth.Name, r auth.Reservation) (a auth.Account, of auth.Name, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
 		if r == 0 {
 			a, err = readAccount(ctx, s.pool, name)
 			return err
 		}
-		// In this order: whoever finds the reservation settled is shown what it
-		// was settled with.
+		// The order matters: a caller that finds the reservation settled must also see
+		// the change that settled it.
 		var b pgx.Batch
 		b.Queue(`SELECT account FROM reservations WHERE id = $1`, int64(r)).QueryRow(func(row pgx.Row) error {
 			of = ""
@@ -362,9 +360,8 @@ func (s *Store) look(ctx context.Context, name auth.Name, r auth.Reservation) (a
 	return a, of, err
 }
 
-// release frees a slot about which there is nothing to write. It need not reach
-// the disk: should the database crash and the slot be taken again, the lease manager
-// frees it.
+// release frees a slot without a change to write. It need not reach the disk: if the
+// database crashes and the slot is taken again, the lease manager frees it.
 func (s *Store) release(ctx context.Context, r auth.Reservation) error {
 	name, isHeld := s.held.holder(r)
 	s.held.leave(r)
@@ -399,7 +396,7 @@ func scanAccount(row pgx.Row, name auth.Name) (auth.Account, error) {
 	return a.Normalized(), nil
 }
 
-// none takes "no rows" for no error.
+// none returns nil for the error "no rows".
 func none(err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
@@ -407,8 +404,8 @@ func none(err error) error {
 	return err
 }
 
-// read runs something that may be run twice: again when the connection was lost,
-// as all those in the pool are after a restart of the database.
+// read runs f, which may run more than once: again if the connection was lost, as all
+// connections of the pool are after a restart of the database.
 func (s *Store) read(ctx context.Context, f func(context.Context) error) error {
 	for try := 1; ; try++ {
 		if s.isClosed() {
@@ -428,7 +425,7 @@ func (s *Store) read(ctx context.Context, f func(context.Context) error) error {
 		case try == maxTries || !again(err):
 			return explain(ctx, err)
 		}
-		// One caller drops the connections, not each that suffered from them.
+		// Only one of the callers with a lost connection resets the pool.
 		if lost(err) && s.resets.CompareAndSwap(resets, resets+1) {
 			s.pool.Reset()
 		}
@@ -438,11 +435,10 @@ func (s *Store) read(ctx context.Context, f func(context.Context) error) error {
 	}
 }
 
-// maxTries bounds what is tried again.
+// maxTries is the largest number of tries.
 const maxTries = 4
 
-// pause waits before another try: 20, 40, 80 ms; false if there is no point in
-// waiting.
+// pause waits before another try: 20, 40, 80 ms; false if another try makes no sense.
 func (s *Store) pause(ctx context.Context, try int) bool {
 	timer := time.NewTimer(10 * time.Millisecond << try)
 	defer timer.Stop()
@@ -455,7 +451,7 @@ func (s *Store) pause(ctx context.Context, try int) bool {
 	return false
 }
 
-// try runs change; a panic of it is an error of its caller only.
+// try runs change; a panic in it is an error of its caller only.
 func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, write bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -467,7 +463,7 @@ func (s *Store) try(change auth.Change, a *auth.Account) (events []auth.Event, w
 	return events, write, nil
 }
 
-// operated is deferred with the time at which an operation began.
+// operated records an operation; it is deferred, with the time at which the operation began.
 func (s *Store) operated(op auth.StoreOp, began time.Time, err *error) {
 	e := *err
 	if errors.Is(e, auth.ErrNoSlot) {
@@ -483,12 +479,12 @@ func (unrecorded) Committed(int, time.Duration)                      {}
 func (unrecorded) Queued(int)                                        {}
 func (unrecorded) SlotsLost(int)                                     {}
 
-// held are the reservations of this process that are not settled. What the
-// database has beyond them is nobody's, and the lease manager frees it.
+// held are the reservations of this process that are not settled. Other reservations in
+// the database under this process are left over, and the lease manager frees them.
 type held struct {
 	mu    sync.Mutex
 	all   map[auth.Reservation]auth.Name
-	names map[auth.Name][]auth.Reservation // but for those that are being released
+	names map[auth.Name][]auth.Reservation // without those that are being released
 }
 
 func (h *held) take(r auth.Reservation, name auth.Name) {
@@ -503,8 +499,8 @@ func (h *held) take(r auth.Reservation, name auth.Name) {
 	}
 }
 
-// leave no longer has the reservation take a slot that is gone from the database:
-// it is being released.
+// leave notes that a reservation is being released: if it is missing in the database, it
+// does not count as a lost slot any more.
 func (h *held) leave(r auth.Reservation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -544,7 +540,7 @@ func (h *held) of(name auth.Name) []auth.Reservation {
 	return slices.Clone(h.names[name])
 }
 
-// ids returns all.
+// ids returns all reservations.
 func (h *held) ids() []int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

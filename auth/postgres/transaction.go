@@ -15,77 +15,76 @@ import (
 	"congthu/auth/audit"
 )
 
-// transaction is one transaction of many requests. It takes two journeys to the
-// database: one that locks and reads all that the requests are about, one that
-// writes and commits. In between the callers' functions run.
+// transaction is one transaction of many requests. It takes two round trips to the
+// database: one that locks and reads the rows of the requests, and one that writes and
+// commits. In between the callers' functions run.
 //
-// Why no more wrong passwords can be judged than Reserve's callback allows, by
-// whatever replicas. Let the callback return limit - failures. Whoever takes a
-// slot of an account, or changes the account, holds the lock of its name from
-// before it reads until its commit can be seen by everybody. So all of these
-// happen one after the other, and each sees all before it. Slots are also
-// freed without that lock, but only where nothing is written, which can only
-// make the count too high. Take the last attempt that is let through: any let
-// through before it has its reservation in the count, or was settled and then
-// its failure is in the account. So all attempts that ever fail are at most the
-// count, this one, and the failures, which is at most limit. As reservations
-// and failures are on disk, and on a synchronous standby, when their commits are
-// confirmed, a crash of the database or a takeover takes none of them away. What
-// this process holds and the database does not know takes a slot as well: see
-// unseen.
+// Proof that no more wrong passwords are judged than Reserve's callback allows, on any
+// number of replicas. Let the callback return limit - failures. A transaction that takes
+// a slot of an account, or changes the account, holds the lock of its name from
+// before it reads until its commit is visible to all. So these transactions happen one
+// after the other, and each sees all before it. Slots are also freed without that lock,
+// but only where nothing is written, which can only make the count too high. Take the
+// last attempt that is admitted: any attempt admitted before it either has its
+// reservation in the count, or was settled, and then its failure is in the account. So
+// all attempts that ever fail are at most the count, this one, and the failures, which
+// is at most limit. Reservations and failures are on disk, and on a synchronous standby,
+// when their commits are confirmed, so a crash of the database or a takeover loses
+// none of them. A slot that this process holds and the database does not have counts as
+// well: see unseen.
 //
-// Locks are taken in one order everywhere, so that nobody waits in a circle:
+// Locks are taken in one order everywhere, so that there is no deadlock:
 // the row of the lane, the lock that changes share (see shareChanges), the names in the
 // order of their keys, reservations in the order of their ids, the head of the
 // audit log, the count of unknown names.
 type transaction struct {
 	*lane
 	identity *identity
-	commits  int64 // of the lane, with this one
+	commits  int64 // number of transactions of the lane, with this one
 
 	rows map[auth.Name]*row
 
 	head    *audit.Head // nil until it is locked
 	unknown *room       // nil until it is locked
-	delta   int64       // by which the number of unknown names changes
+	delta   int64       // change of the number of unknown names
 
-	// What is to be written beside the rows.
+	// What is written beside the rows.
 	writes  bool
 	events  []auth.Event
 	taken   []int64
 	takers  []string
 	settled []int64
-	lost    int // of settled, which the database did not know
+	lost    int // number of settled reservations that the database did not have
 	lapsed  []int64
-	counted []int64 // some of lapsed
+	counted []int64 // those of lapsed that counted as a failure
 	notify  bool    // the state of a lock changes
 
-	committing bool // its outcome is in doubt if it fails now
+	committing bool // if it fails now, its outcome is in doubt
 }
 
-// row is one account with its reservations, as the transaction has it.
+// row is the state of one account and its reservations in the transaction.
 type row struct {
-	account auth.Account // always normal
+	account auth.Account // always normalized
 	stored  bool         // there is a row now
-	exists  bool         // there will be
+	exists  bool         // there will be a row
 	dirty   bool
 	slots   map[auth.Reservation]*slot
 }
 
 // slot is a reservation that is not settled.
 type slot struct {
-	lapsed  bool // its holder was taken for dead
-	counted bool // and that counted as a failure
-	alive   bool // its holder is there
+	lapsed  bool // its holder was treated as dead
+	counted bool // its expiry counted as a failure
+	alive   bool // its holder is alive
 }
 
-// room is what bounds the names that nobody ever logged in with.
+// room is the room that names without a login take.
 type room struct {
 	unknown  int64              // rows of such names
 	promised map[auth.Name]bool // names without a row that may need one
 }
 
-// inFlight counts the slots that are taken.
+// inFlight is the number of slots that are taken.
 func (r *row) inFlight() (n int) {
 	for _, s := range r.slots {
 		if !s.lapsed {
@@ -95,14 +94,14 @@ func (r *row) inFlight() (n int) {
 	return n
 }
 
-// make makes the transaction. When it fails nothing was committed, unless
-// committing is set.
+// make makes the transaction. If it fails, nothing was committed, unless committing is
+// set.
 func (t *transaction) make(batch []*request) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*t.o.StatementTimeout)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			// A mistake in this package: it costs one batch, not the gateway.
+			// A bug in this package costs one batch, not the gateway.
 			t.o.Log.Error("the writer panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: writer panicked: %s", errOwn, auth.PanicText(p))
 		}
@@ -131,25 +130,25 @@ func (t *transaction) make(batch []*request) (err error) {
 	return t.commit()
 }
 
-// holderLives tells of a reservation r whether its holder was not taken for dead.
+// holderLives is true for a reservation r whose holder was not treated as dead.
 const holderLives = `EXISTS (SELECT FROM holders h WHERE h.id = r.holder AND h.gone IS NULL)`
 
 const (
 	advanceLane = `UPDATE lanes l SET commits = commits + 1 FROM holders h
 		WHERE l.id = $1 AND h.id = l.holder AND h.gone IS NULL RETURNING commits`
-	// shareChanges is held by every transaction that changes an account: a gateway
-	// of the release before, which may run beside this one during an upgrade, takes
-	// that lock for itself alone while it writes an import, and would overwrite what
-	// others change meanwhile.
+	// shareChanges is held by every transaction that changes an account. During an
+	// upgrade a gateway of the release before may run beside this one: while it writes
+	// an import it takes this lock exclusively, and it would overwrite changes of others
+	// made meanwhile.
 	shareChanges = `SELECT pg_advisory_xact_lock_shared($1)`
 	lockNames    = `SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k`
 	readAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE name = ANY($1)`
-	// readSlots of the settling lane also locks them, against being released
+	// readSlots in the settling lane also locks the slots, so that they are not released
 	// at the same time.
 	readSlots = `SELECT r.account, r.id, r.lapsed IS NOT NULL, r.counted, ` + holderLives + `
 		FROM reservations r WHERE r.account = ANY($1)`
-	// lockHead takes what is newer, should the one row of head have been set back:
-	// the chain then goes on, and verification tells.
+	// lockHead takes the newest event if the row of head was set back to an older one:
+	// the chain then continues, and verification reports it.
 	lockHead = `SELECT CASE WHEN e.seq > h.seq THEN e.seq ELSE h.seq END, CASE WHEN e.seq > h.seq THEN e.hash ELSE h.hash END
 		FROM head h LEFT JOIN (SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1) e ON true FOR UPDATE OF h`
 	lockCounts = `SELECT FROM counts FOR UPDATE`
@@ -177,15 +176,15 @@ var (
 	writeEvent = appendEvent + places(eventColumns)
 )
 
-// lockKey is the key of an advisory lock. Two names that share one wait for each
-// other, and no more.
+// lockKey is the key of an advisory lock. If two names have the same key, their
+// transactions wait for each other, which does no other harm.
 func lockKey(of string) int64 {
 	h := fnv.New64a()
 	h.Write([]byte("congthu:" + of))
 	return int64(h.Sum64())
 }
 
-// begin locks and reads what the requests are about.
+// begin locks and reads the rows of the requests.
 func (t *transaction) begin(ctx context.Context, batch []*request) error {
 	t.rows = make(map[auth.Name]*row)
 	var names []string
@@ -219,7 +218,7 @@ func (t *transaction) begin(ctx context.Context, batch []*request) error {
 		b.Queue(shareChanges, lockKey("changes"))
 	}
 	b.Queue(lockNames, slices.Compact(keys))
-	// Each statement from here on sees all that was committed under these locks.
+	// Each statement from here on sees every commit that was made under these locks.
 	b.Queue(readAccounts, names).Query(t.scanAccounts)
 	b.Queue(slots, names).Query(t.scanSlots)
 	if tells {
@@ -258,8 +257,8 @@ func (t *transaction) scanHead(r pgx.Row) error {
 	return r.Scan(&t.head.Seq, &t.head.Hash)
 }
 
-// apply does what one request wants. What is wrong with that request alone
-// becomes its own error; the error returned is everybody's.
+// apply executes one request. An error of that request alone is set in q; an error that
+// is returned fails the whole batch.
 func (t *transaction) apply(ctx context.Context, q *request) error {
 	q.err = nil
 	if q.kind == probing {
@@ -304,7 +303,7 @@ func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
 		q.err = auth.ErrFull
 		return nil
 	}
-	// Nobody else has it: one in 2^63.
+	// Unique, apart from a chance of one in 2^63.
 	q.reservation = auth.Reservation(rand.Int64N(1<<63-1) + 1)
 	t.held.take(q.reservation, q.name)
 	r.slots[q.reservation] = &slot{alive: true}
@@ -314,10 +313,10 @@ func (t *transaction) reserve(ctx context.Context, q *request, r *row) error {
 	return nil
 }
 
-// unseen counts the slots of an account that this process holds and that are not
-// taken in the database: they have lapsed without having counted, since the process
-// was taken for dead, or were lost with a server. Their attempts are with the mail
-// server all the same, or their verdicts are not written yet.
+// unseen counts the slots of an account that this process holds and that are not taken
+// in the database: they expired without a failure, since other processes treated this
+// one as dead, or they were lost with a server. Their attempts are at the mail server,
+// or their verdicts are not written yet, so they still count.
 func (t *transaction) unseen(ctx context.Context, name auth.Name, r *row) (n int, err error) {
 	var gone []int64
 	for _, id := range t.held.of(name) {
@@ -332,11 +331,11 @@ func (t *transaction) unseen(ctx context.Context, name auth.Name, r *row) (n int
 		return n, nil
 	}
 	settled := 0
-	err = t.conn.QueryRow(ctx, countReceipts, gone).Scan(&settled) // the lane is about to hear of it
+	err = t.conn.QueryRow(ctx, countReceipts, gone).Scan(&settled) // the lane gets the error
 	return n + len(gone) - settled, err
 }
 
-// limit calls a caller's function.
+// limit calls a caller's function, and returns a panic as an error.
 func (t *transaction) limit(slots func(auth.Account) int, a auth.Account) (n int, err error) {
 	_, _, err = t.try(func(a *auth.Account) ([]auth.Event, bool) { n = slots(*a); return nil, false }, &a)
 	return n, err
@@ -360,7 +359,7 @@ func (t *transaction) change(ctx context.Context, q *request, r *row) error {
 		return nil
 	}
 	if s != nil && s.counted && changed.Failures > r.account.Failures {
-		// The failure was counted when the slot lapsed.
+		// The failure was counted when the slot expired.
 		events, write = nil, false
 	}
 	if write {
@@ -380,10 +379,11 @@ func (t *transaction) change(ctx context.Context, q *request, r *row) error {
 }
 
 // isLost reports whether a reservation that the database does not have was never
-// settled: its server was lost, or somebody has deleted it. The change is then made
-// all the same. What this process does not hold it has settled before, and knows
-// that it lasts. Otherwise a receipt tells; it is believed when this transaction,
-// which comes after it, is confirmed.
+// settled: it was lost with a server, or deleted by hand. The change is then made
+// nevertheless. If this process does not hold the reservation, it has settled it before,
+// and knows that the settlement is durable. Otherwise a receipt in the table settlements
+// decides; the receipt is trusted when this transaction, which comes after it, is
+// confirmed.
 func (t *transaction) isLost(ctx context.Context, r auth.Reservation) (bool, error) {
 	if !t.held.has(r) || slices.Contains(t.settled, int64(r)) {
 		return false, nil
@@ -401,7 +401,7 @@ func (t *transaction) isLost(ctx context.Context, r auth.Reservation) (bool, err
 func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
 	s := r.slots[q.reservation]
 	if s == nil || s.lapsed || s.alive {
-		return nil // somebody else was first, or the holder is back
+		return nil // another process was first, or the holder is back
 	}
 	changed := r.account.Normalized()
 	var events []auth.Event
@@ -425,8 +425,8 @@ func (t *transaction) lapse(ctx context.Context, q *request, r *row) error {
 	return nil
 }
 
-// write notes what an account becomes, and the events that tell of it. When it
-// sets q.err it has done nothing.
+// write notes the new state of an account and its events. If it sets q.err it has
+// changed nothing.
 func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.Account, events []auth.Event, promised bool) error {
 	after.Name = q.name
 	after = after.Normalized()
@@ -464,8 +464,8 @@ func (t *transaction) write(ctx context.Context, q *request, r *row, after auth.
 	return nil
 }
 
-// unknown is 1 for a row that takes of the room for names that nobody ever logged
-// in with. A shared counter takes none.
+// unknown is 1 for a row that takes room among the names without a login, else 0. A
+// shared counter takes none.
 func unknown(exists bool, a auth.Account) int64 {
 	if exists && !a.Known() && !a.Name.Shared() {
 		return 1
@@ -473,8 +473,8 @@ func unknown(exists bool, a auth.Account) int64 {
 	return 0
 }
 
-// fits reports whether the name may have something remembered: it has already,
-// or was promised it by a slot, or there is room for one more unknown name.
+// fits reports whether the store may remember something for the name: it already does,
+// or a slot has reserved room for it, or there is room for one more unknown name.
 func (t *transaction) fits(ctx context.Context, r *row, promised bool) (bool, error) {
 	if r.exists || promised || r.inFlight() > 0 || r.account.Name.Shared() {
 		return true, nil
@@ -502,7 +502,7 @@ func (t *transaction) fits(ctx context.Context, r *row, promised bool) (bool, er
 func (t *transaction) measure(ctx context.Context) error {
 	var b pgx.Batch
 	if t.number == settling && t.head == nil {
-		b.Queue(lockHead).QueryRow(t.scanHead) // in order: see transaction
+		b.Queue(lockHead).QueryRow(t.scanHead) // keeps the order of locks: see transaction
 	}
 	b.Queue(lockCounts)
 	m := room{promised: make(map[auth.Name]bool)}
@@ -521,7 +521,7 @@ func (t *transaction) measure(ctx context.Context) error {
 	return nil
 }
 
-// commit writes it all.
+// commit writes all changes and commits.
 func (t *transaction) commit() error {
 	var b pgx.Batch
 	for name, r := range t.rows {
@@ -546,7 +546,7 @@ func (t *transaction) commit() error {
 		b.Queue(takeSlots, t.taken, t.takers, t.identity.holder)
 	}
 	if len(t.lapsed) > 0 {
-		b.Queue(letSlotsLapse, t.lapsed, append([]int64{}, t.counted...)) // none is not NULL
+		b.Queue(letSlotsLapse, t.lapsed, append([]int64{}, t.counted...)) // an empty array, not NULL
 	}
 	if len(t.settled) > 0 {
 		b.Queue(freeSlots, t.settled)
@@ -560,7 +560,7 @@ func (t *transaction) commit() error {
 	t.committing = true
 	err := t.Store.commit(context.Background(), t.conn, &b)
 	if errors.Is(err, ErrUnconfirmed) {
-		t.conn = nil // somebody else has it now
+		t.conn = nil // Store.await has it now
 	}
 	if err != nil {
 		return err
@@ -568,7 +568,7 @@ func (t *transaction) commit() error {
 	return t.wanted().after
 }
 
-// settle does what is to be done in memory when the transaction was made.
+// settle updates the memory after the transaction was committed.
 func (t *transaction) settle() {
 	for _, r := range t.settled {
 		t.held.drop(auth.Reservation(r))
@@ -579,15 +579,15 @@ func (t *transaction) settle() {
 	}
 }
 
-// abandon does that when it was not, or nobody knows: the lease manager frees slots that
-// were taken all the same.
+// abandon updates the memory after the transaction was not committed, or may not have
+// been: the lease manager frees slots that were taken nevertheless.
 func (t *transaction) abandon() {
 	for _, r := range t.taken {
 		t.held.drop(auth.Reservation(r))
 	}
 }
 
-// excluded is the columns as an INSERT wanted them (INSERT, ON CONFLICT).
+// excluded returns the columns with the prefix "excluded." (INSERT, ON CONFLICT).
 func excluded(columns string) string {
 	var b []byte
 	word := false

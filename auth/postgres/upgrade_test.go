@@ -16,7 +16,7 @@ func TestADatabaseOfTheFirstVersionLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Without parameters it may have many statements.
+	// Without parameters one call may have many statements.
 	if _, err := conn.PgConn().Exec(t.Context(), string(storetest.InstalledFile(t, "postgres.sql"))).ReadAll(); err != nil {
 		t.Fatal(err)
 	}

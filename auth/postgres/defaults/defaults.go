@@ -1,6 +1,5 @@
-// Package defaults has the figures of package postgres that hold where none are
-// given. It is a package of its own so that the configuration can have them without
-// the driver.
+// Package defaults has the default figures of package postgres. It is a package of its
+// own so that the configuration can use them without the database driver.
 package defaults
 
 import "time"

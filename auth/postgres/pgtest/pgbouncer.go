@@ -13,9 +13,9 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// Pooler is a real PgBouncer in front of a server, of the Debian package pgbouncer. It
-// has the defaults of PgBouncer but for what is asked for, and listens, as the server
-// does, on a Unix socket and nowhere else.
+// Pooler is a real PgBouncer in front of a server, from the Debian package pgbouncer. It
+// has PgBouncer's defaults apart from the settings of the test, and listens on a Unix
+// socket only, as the server does.
 type Pooler struct {
 	server *Server
 	dir    string
@@ -26,8 +26,8 @@ type Pooler struct {
 
 var pgbouncer = missing{"PgBouncer", "pgbouncer"}
 
-// Pool starts a PgBouncer for one test, with these lines in its section [pgbouncer]
-// beside those that it cannot do without.
+// Pool starts a PgBouncer for one test, with these lines in its section [pgbouncer] in
+// addition to those that it needs.
 func (s *Server) Pool(t testing.TB, settings ...string) *Pooler {
 	t.Helper()
 	p := &Pooler{server: s}
@@ -42,7 +42,7 @@ func (s *Server) Pool(t testing.TB, settings ...string) *Pooler {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(name, 0o644); err != nil { // whatever the umask
+		if err := os.Chmod(name, 0o644); err != nil { // independent of the umask
 			t.Fatal(err)
 		}
 	}
@@ -58,13 +58,13 @@ func (s *Server) Pool(t testing.TB, settings ...string) *Pooler {
 func (p *Pooler) file() string  { return filepath.Join(p.dir, "pgbouncer.ini") }
 func (p *Pooler) users() string { return filepath.Join(p.dir, "users.txt") }
 
-// Through is a connection string of the server, by way of the pooler.
+// Through returns the connection string dsn of the server, changed to go through the pooler.
 func (p *Pooler) Through(dsn string) string {
 	dsn = strings.Replace(dsn, "host="+p.server.dir, "host="+p.dir, 1)
 	return strings.Replace(dsn, "port=5432", "port=6432", 1)
 }
 
-// Log is what the pooler has said.
+// Log returns the log of the pooler.
 func (p *Pooler) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,12 +74,12 @@ func (p *Pooler) Log() string {
 	return p.process.log.String()
 }
 
-// Start starts a pooler that was stopped, and waits until it takes connections.
+// Start starts a pooler that was stopped, and waits until it accepts connections.
 func (p *Pooler) Start(t testing.TB) {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		program = "/usr/sbin/pgbouncer" // which is not in everybody's path
+		program = "/usr/sbin/pgbouncer" // not in the path of every user
 		if _, err := os.Stat(program); err != nil {
 			Fail(t, pgbouncer)
 		}
@@ -89,14 +89,14 @@ func (p *Pooler) Start(t testing.TB) {
 	cmd := exec.Command(program, p.file())
 	cmd.Dir = p.dir
 	cmd.Env = append([]string{"LC_ALL=C", "PATH=/usr/bin:/bin"}, p.server.clock...)
-	// It refuses to be root, as PostgreSQL does.
+	// It refuses to run as root, as PostgreSQL does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.server.account, Pdeathsig: syscall.SIGKILL}
 	process := &process{cmd: cmd, log: &logged{says: []byte("process up"), ready: make(chan struct{})}, ended: make(chan struct{})}
 	cmd.Stderr = process.log
 	started := make(chan error)
 	go func() {
 		defer close(process.ended)
-		// Pdeathsig is sent when the thread ends that started the process.
+		// Pdeathsig is sent when the thread that started the process ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -121,9 +121,9 @@ func (p *Pooler) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.process != nil {
-		p.process.cmd.Process.Kill() // an error: it has ended by itself
+		p.process.cmd.Process.Kill() // it fails if the pooler has ended by itself
 		<-p.process.ended
-		os.Remove(filepath.Join(p.dir, ".s.PGSQL.6432")) // or it takes another one for running
+		os.Remove(filepath.Join(p.dir, ".s.PGSQL.6432")) // otherwise the next one takes this one for running
 		p.process = nil
 	}
 }

@@ -1,7 +1,6 @@
-// Package pgtest runs a real PostgreSQL for tests, from nothing and as plain
-// processes: a new cluster in a temporary directory that listens on a Unix
-// socket there and nowhere else. It uses the programs of the Debian package
-// postgresql-15 (or newer ones) and no cluster of the system.
+// Package pgtest runs a real PostgreSQL for tests, as plain processes: a new cluster in
+// a temporary directory, which listens on a Unix socket there only. It uses the programs
+// of the Debian package postgresql-15 (or newer ones) and no cluster of the system.
 //
 //	func TestMain(m *testing.M) { code := m.Run(); pgtest.Stop(); os.Exit(code) }
 //
@@ -10,9 +9,8 @@
 //
 // A test that stops or restarts the server starts one of its own, with [Start].
 //
-// The server does not sync its files unless asked to: what it has written
-// survives its own death at any moment, as the kernel lives on, and tests are
-// spared the disk.
+// By default the server does not sync its files, to save time: what it has written
+// survives the death of the server at any moment, as long as the kernel runs.
 package pgtest
 
 import (
@@ -39,7 +37,7 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// Options are how a server differs from the usual one.
+// Options are the options of a server.
 type Options struct {
 	// Sync makes commits reach the disk, for benchmarks.
 	Sync bool
@@ -50,9 +48,9 @@ type Options struct {
 // Server is one PostgreSQL.
 type Server struct {
 	o       Options
-	dir     string   // with data, and the socket
-	bin     string   // of the programs
-	clock   []string // of its environment, to have the clock of the tests
+	dir     string   // contains the data and the socket
+	bin     string   // the directory of the programs
+	clock   []string // environment that gives it the clock of the tests
 	account *syscall.Credential
 
 	databases atomic.Int64
@@ -68,21 +66,21 @@ type Server struct {
 type process struct {
 	cmd   *exec.Cmd
 	log   *logged
-	ended chan struct{} // closed when it and all that it started have ended
+	ended chan struct{} // closed when it and its children have ended
 }
 
-// Shutdown is how a server is stopped.
+// Shutdown is a way to stop a server.
 type Shutdown syscall.Signal
 
 const (
-	// Fast ends the sessions and closes the files well.
+	// Fast ends the sessions and closes the files properly.
 	Fast = Shutdown(syscall.SIGINT)
-	// Immediate is a crash: nothing is written any more, and the next start
+	// Immediate is like a crash: the server writes nothing more, and the next start
 	// recovers from the write-ahead log.
 	Immediate = Shutdown(syscall.SIGQUIT)
 )
 
-// owner owns the databases; it is a superuser.
+// owner is the owner of the databases, a superuser.
 const owner = "congthu"
 
 var shared struct {
@@ -98,8 +96,8 @@ func Database(t testing.TB) (dsn string) {
 	return Shared(t).Database(t)
 }
 
-// Shared returns the server that all tests of the process share, which the
-// first of them starts. [Stop] ends it.
+// Shared returns the server that all tests of the process share; the first of them
+// starts it. [Stop] ends it.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	shared.Lock()
@@ -124,7 +122,7 @@ func Stop() {
 	}
 }
 
-// Start starts a server for one test; it is gone when the test ends.
+// Start starts a server for one test; it is removed when the test ends.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := New(o)
@@ -135,8 +133,8 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// missing is the error of a machine without something: its name, and that of the
-// Debian package which has it.
+// missing is the error of a machine on which something is missing: its name, and that of
+// the Debian package that contains it.
 type missing struct{ what, pkg string }
 
 func (m missing) Error() string {
@@ -145,8 +143,8 @@ func (m missing) Error() string {
 
 var postgres = missing{"PostgreSQL", "postgresql-15"}
 
-// Fail ends a test that has no server, with the error of [New]: for want of a
-// program as [testenv.Missing] does, and as a failure for anything else.
+// Fail ends a test that has no server, with the error of [New]: as [testenv.Missing] if
+// a program is missing, and as a failure in any other case.
 func Fail(t testing.TB, err error) {
 	t.Helper()
 	if errors.As(err, new(missing)) {
@@ -161,9 +159,9 @@ func (s *Server) Database(t testing.TB) (dsn string) {
 	return s.Copy(t, "template1")
 }
 
-// Standby makes and starts a standby that this server waits for with every commit.
-// Its connection goes through a directory that has a socket like this server's. It
-// is gone when the test ends.
+// Standby makes and starts a synchronous standby: this server waits for it at every
+// commit. Its connection goes through a directory with a socket like this server's. It
+// is removed when the test ends.
 func (s *Server) Standby(t testing.TB, through string) *Server {
 	t.Helper()
 	second := &Server{o: s.o, bin: s.bin, account: s.account}
@@ -200,21 +198,21 @@ func (s *Server) Standby(t testing.TB, through string) *Server {
 	return nil
 }
 
-// Promote makes a standby a server of its own, which takes changes and waits for no
-// other, and waits until it is one.
+// Promote makes a standby a primary, which accepts changes and waits for no standby, and
+// waits until this is done.
 func (s *Server) Promote(t testing.TB) {
 	t.Helper()
 	s.Exec(t, `SELECT pg_promote()`)
 }
 
-// With is the connection string of a database of this server for whichever of the
-// two servers can be written.
+// With returns the connection string of a database for whichever of the two servers can
+// be written.
 func (s *Server) With(dsn string, other *Server) string {
 	dsn = strings.Replace(dsn, "host="+s.dir, "host="+s.dir+","+other.dir, 1)
 	return strings.Replace(dsn, "port=5432", "port=5432,5432", 1)
 }
 
-// Count returns the number that a query in the database postgres yields.
+// Count returns the number that a query in the database postgres returns.
 func (s *Server) Count(t testing.TB, query string) (n int) {
 	t.Helper()
 	ctx := context.Background()
@@ -229,12 +227,12 @@ func (s *Server) Count(t testing.TB, query string) (n int) {
 	return n
 }
 
-// Copy returns the connection string of a new database that is like another one,
-// to which nobody may be connected.
+// Copy returns the connection string of a new database that is like another one, which
+// must have no connections.
 func (s *Server) Copy(t testing.TB, database string) (dsn string) {
 	t.Helper()
 	name := fmt.Sprintf("test%d", s.databases.Add(1))
-	// Copied as files, which takes a third of the time of the usual way by the log.
+	// Copying files takes a third of the time of the usual copy by the write-ahead log.
 	s.Exec(t, "CREATE DATABASE "+name+" TEMPLATE "+database+" STRATEGY FILE_COPY")
 	t.Cleanup(func() {
 		if s.Running() {
@@ -244,15 +242,15 @@ func (s *Server) Copy(t testing.TB, database string) (dsn string) {
 	return s.DSN(name)
 }
 
-// DSN is the connection string of a database of the server.
+// DSN returns the connection string of a database of the server.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("host=%s port=5432 user=%s dbname=%s sslmode=disable", s.dir, owner, database)
 }
 
-// Socket is the path of the server's socket.
+// Socket returns the path of the server's socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL.5432") }
 
-// Exec runs a statement in the database postgres as the owner, over a connection that is kept.
+// Exec runs a statement in the database postgres as the owner, over a connection that stays open.
 func (s *Server) Exec(t testing.TB, statement string) {
 	t.Helper()
 	ctx := context.Background()
@@ -292,7 +290,7 @@ func (s *Server) Stop(t testing.TB, how Shutdown) {
 	}
 }
 
-// Start starts a server that was stopped, and waits until it takes connections.
+// Start starts a server that was stopped, and waits until it accepts connections.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	if err := s.run(); err != nil {
@@ -300,21 +298,21 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
-// Pause makes the server stand still, with all its connections, as one behind a
-// broken network does: it takes what is sent and answers nothing.
+// Pause stops all processes of the server, so that it behaves like a server behind a
+// broken network: it accepts requests and answers none.
 func (s *Server) Pause(t testing.TB) {
 	t.Helper()
 	s.signalAll(t, syscall.SIGSTOP)
 }
 
-// Resume lets a server go on that was paused.
+// Resume resumes a server that was paused.
 func (s *Server) Resume(t testing.TB) {
 	t.Helper()
 	s.signalAll(t, syscall.SIGCONT)
 }
 
-// signalAll sends a signal to the postmaster and to its children, of which each
-// session is one.
+// signalAll sends a signal to the postmaster and to its children; each session is one
+// child.
 func (s *Server) signalAll(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	s.mu.Lock()
@@ -323,7 +321,7 @@ func (s *Server) signalAll(t testing.TB, signal syscall.Signal) {
 		t.Fatal("PostgreSQL does not run")
 	}
 	postmaster := s.process.cmd.Process.Pid
-	if err := syscall.Kill(postmaster, signal); err != nil { // first: it then starts no more
+	if err := syscall.Kill(postmaster, signal); err != nil { // first, so that it starts no more children
 		t.Fatal(err)
 	}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", postmaster))
@@ -351,10 +349,10 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	var ok bool
-	if s.clock, ok = testenv.ClockEnvironment(); !ok { // its clock is the one of the stores
+	if s.clock, ok = testenv.ClockEnvironment(); !ok { // it needs the same clock as the stores
 		return nil, missing{"libfaketime", "faketime"}
 	}
-	// On a disk the files of some hundred databases take most of the tests' time.
+	// On a disk, writing the files of some hundred databases takes most of the tests' time.
 	place := testenv.MakeMemoryDir
 	if o.Sync {
 		place = testenv.MakeDir
@@ -382,12 +380,12 @@ func New(o Options) (_ *Server, err error) {
 // programs returns the directory with PostgreSQL's programs.
 func programs() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err != nil { // the others need not have a link beside it
+		if path, err = filepath.EvalSymlinks(path); err != nil { // the other programs may have no link there
 			return "", err
 		}
 		return filepath.Dir(path), nil
 	}
-	// Debian keeps them out of the path, one directory for each version.
+	// On Debian they are not in the path; each version has its directory.
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
 		return "", postgres
@@ -395,11 +393,11 @@ func programs() (string, error) {
 	return filepath.Dir(slices.MinFunc(found, func(a, b string) int { return strings.Compare(version(a), version(b)) })), nil
 }
 
-// version is the "15" of /usr/lib/postgresql/15/bin/initdb.
+// version returns the "15" of /usr/lib/postgresql/15/bin/initdb.
 func version(path string) string { return filepath.Base(filepath.Dir(filepath.Dir(path))) }
 
-// unprivileged returns whom PostgreSQL runs as when the tests run as root, whom
-// it refuses; otherwise nil.
+// unprivileged returns the user for PostgreSQL, which refuses to run as root, if the
+// tests run as root; otherwise nil.
 func unprivileged() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -424,7 +422,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run starts the postmaster and waits until it says that it is ready.
+// run starts the postmaster and waits until it reports that it is ready.
 func (s *Server) run() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -433,8 +431,8 @@ func (s *Server) run() error {
 	}
 	args := []string{"-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "shared_buffers=32MB", "-c", "max_connections=200", "-c", "jit=off", "-c", "max_wal_size=128MB"}
 	if !s.o.Sync {
-		// Nothing lives for long enough to be vacuumed, and some hundred databases would
-		// be looked through all the time.
+		// The databases do not live long enough to need a vacuum, and autovacuum would
+		// scan some hundred databases all the time.
 		args = append(args, "-c", "fsync=off", "-c", "autovacuum=off")
 	}
 	for name, value := range s.o.Settings {
@@ -442,13 +440,13 @@ func (s *Server) run() error {
 	}
 	p := &process{cmd: s.command("postgres", args...), log: &logged{says: []byte("database system is ready to accept "), ready: make(chan struct{})}, ended: make(chan struct{})}
 	p.cmd.Stderr = p.log
-	p.cmd.WaitDelay = 10 * time.Second // for what holds stderr after the postmaster
-	// Should the tests be killed, the server must not stay behind.
+	p.cmd.WaitDelay = 10 * time.Second // for children that hold stderr after the postmaster has ended
+	// If the tests are killed, the server must end as well.
 	p.cmd.SysProcAttr.Pdeathsig = syscall.Signal(Immediate)
 	started := make(chan error)
 	go func() {
 		defer close(p.ended)
-		// That signal is sent when the thread ends that started the process.
+		// Pdeathsig is sent when the thread that started the process ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
@@ -476,7 +474,7 @@ func (s *Server) stop(how Shutdown) error {
 	if p == nil {
 		return errors.New("PostgreSQL does not run")
 	}
-	syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT) // or a paused one would not hear
+	syscall.Kill(p.cmd.Process.Pid, syscall.SIGCONT) // a paused process would not receive the signal
 	if err := p.cmd.Process.Signal(syscall.Signal(how)); err != nil {
 		return fmt.Errorf("stop PostgreSQL: %w\n%s", err, p.log)
 	}
@@ -485,19 +483,19 @@ func (s *Server) stop(how Shutdown) error {
 	return nil
 }
 
-// Remove ends the server and everything of it.
+// Remove ends the server and removes its files.
 func (s *Server) Remove() {
 	if s.conn != nil {
 		s.conn.Close(context.Background())
 	}
-	s.stop(Immediate) // an error: it does not run
+	s.stop(Immediate) // it fails if the server does not run
 	os.RemoveAll(s.dir)
 }
 
-// logged is what a server writes to its standard error: the end of it, and whether
-// it has said that it is ready.
+// logged holds the end of what a server writes to its standard error, and notes when
+// the server reports that it is ready.
 type logged struct {
-	says  []byte // when it is ready
+	says  []byte // text that reports that it is ready
 	mu    sync.Mutex
 	text  []byte
 	once  sync.Once
