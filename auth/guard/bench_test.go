@@ -71,6 +71,19 @@ func (plainFingerprints) Fingerprint(_ context.Context, salt []byte, p auth.Secr
 	return fmt.Appendf(nil, "%x|%s", salt, p.Reveal()), nil
 }
 
+// watchedFingerprints are counted, and take a while.
+type watchedFingerprints struct {
+	plainFingerprints
+	made  atomic.Int32
+	delay time.Duration
+}
+
+func (w *watchedFingerprints) Fingerprint(ctx context.Context, salt []byte, p auth.Secret) ([]byte, error) {
+	w.made.Add(1)
+	time.Sleep(w.delay)
+	return w.plainFingerprints.Fingerprint(ctx, salt, p)
+}
+
 // recorder keeps what the guard tells.
 type recorder struct {
 	mu       sync.Mutex
@@ -172,6 +185,16 @@ func inBubble(t *testing.T, change func(*guard.Guard, *auth.Rules), test func(*b
 		defer cancel()
 		test(b)
 	})
+}
+
+// process is the guard of another process on the same store, with the same rules.
+func (b *bench) process(change func(*guard.Guard)) *guard.Guard {
+	g := &guard.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
+	if change != nil {
+		change(g)
+	}
+	setRules(g, b.guard.Rules())
+	return g
 }
 
 func (b *bench) setRules(rules auth.Rules) { setRules(b.guard, rules) }

@@ -150,9 +150,7 @@ func TestAClockThatIsBehindTheAuditLogIsSuspectAfterARestart(t *testing.T) {
 // restarted is a new process on the same store.
 func restarted(b *bench, clock *wallClock) *guard.Guard {
 	b.t.Helper()
-	g := &guard.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
-	clock.watched(g, nil)
-	g.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
+	g := b.process(func(g *guard.Guard) { clock.watched(g, nil) })
 	if err := g.LearnClock(context.Background(), b.store); err != nil {
 		b.t.Fatal(err)
 	}

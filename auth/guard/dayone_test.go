@@ -225,24 +225,7 @@ func TestWhatKnownNetworksLockInADay(t *testing.T) {
 			inBubble(t, withThrottle, func(b *bench) {
 				b.server.delay, b.guard.Fingerprints = 0, nil
 				b.knowNetworks(c.known...)
-				guesses, next, locked := 0, 0, make(map[int]bool)
-				for range 12 { // every other hour of a day
-					for account := range 150 {
-						for refused := 0; !locked[account] && refused < 12; guesses++ {
-							switch b.from(c.sources(next), fmt.Sprint("user", account), fmt.Sprint("guess", guesses)).Outcome {
-							case auth.Locked:
-								locked[account] = true
-							case auth.Throttled:
-								refused++
-								next++
-							}
-						}
-					}
-					time.Sleep(2*time.Hour - time.Second)
-				}
-				if len(locked) != c.want || b.locked() != c.want {
-					t.Errorf("%d accounts are locked, want %d", b.locked(), c.want)
-				}
+				b.guessForADay(c.sources, c.want)
 				if b.server.worst > toLock {
 					t.Errorf("%d wrong passwords of one account were judged", b.server.worst)
 				}

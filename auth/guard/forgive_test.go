@@ -16,12 +16,9 @@ import (
 
 // another is another gateway on the same store, with the same policy.
 func (b *bench) another() *guard.Guard {
-	g := &guard.Guard{
-		Store: b.store, Fingerprints: plainFingerprints{}, Throttle: new(throttle.Throttle), Recorder: b.told, Shared: true,
-		StoreGrace: b.guard.StoreGrace,
-	}
-	setRules(g, b.guard.Rules())
-	return g
+	return b.process(func(g *guard.Guard) {
+		g.Throttle, g.Shared, g.StoreGrace = new(throttle.Throttle), true, b.guard.StoreGrace
+	})
 }
 
 // at runs f with attempts at another gateway.

@@ -64,6 +64,30 @@ func (b *bench) spendGrants(source netip.AddrPort) {
 	}
 }
 
+// guessForADay has sources guess at 150 accounts every other hour of a day, the next
+// one where one is refused, until the account is locked: they lock so many.
+func (b *bench) guessForADay(source func(int) netip.AddrPort, want int) {
+	b.t.Helper()
+	guesses, next, locked := 0, 0, make(map[int]bool)
+	for range 12 {
+		for account := range 150 {
+			for refused := 0; !locked[account] && refused < 12; guesses++ {
+				switch b.from(source(next), fmt.Sprint("user", account), fmt.Sprint("guess", guesses)).Outcome {
+				case auth.Locked:
+					locked[account] = true
+				case auth.Throttled:
+					refused++
+					next++
+				}
+			}
+		}
+		time.Sleep(2*time.Hour - time.Second)
+	}
+	if len(locked) != want || b.locked() != want {
+		b.t.Errorf("%d accounts are locked, want %d", b.locked(), want)
+	}
+}
+
 // A few sources together guess all day at 150 accounts, each at whichever it may.
 // What they lock in a day grows with them, and no network has more than its share.
 func TestWhatSourcesLockInADay(t *testing.T) {
@@ -93,25 +117,7 @@ func TestWhatSourcesLockInADay(t *testing.T) {
 			inBubble(t, withThrottle, func(b *bench) {
 				b.server.delay = 0
 				b.guard.Fingerprints = nil
-				guesses, next, locked := 0, 0, make(map[int]bool)
-				for range 12 { // every other hour of a day
-					for account := range 150 {
-						// The next source goes on where one is refused.
-						for refused := 0; !locked[account] && refused < 12; guesses++ {
-							switch b.from(c.source(next), fmt.Sprint("user", account), fmt.Sprint("guess", guesses)).Outcome {
-							case auth.Locked:
-								locked[account] = true
-							case auth.Throttled:
-								refused++
-								next++
-							}
-						}
-					}
-					time.Sleep(2*time.Hour - time.Second)
-				}
-				if len(locked) != c.want || b.locked() != c.want {
-					t.Errorf("%d accounts are locked, want %d", b.locked(), c.want)
-				}
+				b.guessForADay(c.source, c.want)
 			})
 		})
 	}

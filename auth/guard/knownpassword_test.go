@@ -191,7 +191,7 @@ func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
 func TestALateFingerprintBringsNothingBack(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		withGrace(g, r)
-		g.Fingerprints = &slowFingerprints{delay: time.Second}
+		g.Fingerprints = &watchedFingerprints{delay: time.Second}
 	}, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.server.during = func() {
@@ -203,17 +203,6 @@ func TestALateFingerprintBringsNothingBack(t *testing.T) {
 		}
 		b.want(b.try("lan", good), auth.StoreUnavailable)
 	})
-}
-
-// slowFingerprints take a while.
-type slowFingerprints struct {
-	plainFingerprints
-	delay time.Duration
-}
-
-func (s *slowFingerprints) Fingerprint(ctx context.Context, salt []byte, p auth.Secret) ([]byte, error) {
-	time.Sleep(s.delay)
-	return s.plainFingerprints.Fingerprint(ctx, salt, p)
 }
 
 func TestAKnownGoodPasswordGoesOnForAWhileWithoutTheStore(t *testing.T) {

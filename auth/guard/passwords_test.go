@@ -26,14 +26,7 @@ func (b *bench) right(password string) auth.Verdict {
 }
 
 // restart goes on with another process on the same store.
-func (b *bench) restart(change func(*guard.Guard)) {
-	rules := b.guard.Rules()
-	b.guard = &guard.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
-	if change != nil {
-		change(b.guard)
-	}
-	b.setRules(rules)
-}
+func (b *bench) restart(change func(*guard.Guard)) { b.guard = b.process(change) }
 
 // Article 9: a password is refused when it is older than 3 months, whatever other
 // passwords are accepted beside it.
@@ -145,26 +138,15 @@ func TestTheThrottleCountsEarlierPasswordsOfSourcesThatAreNotProven(t *testing.T
 	})
 }
 
-// counted counts the fingerprints that are made.
-type counted struct {
-	plainFingerprints
-	made *atomic.Int32
-}
-
-func (c counted) Fingerprint(ctx context.Context, salt []byte, p auth.Secret) ([]byte, error) {
-	c.made.Add(1)
-	return c.plainFingerprints.Fingerprint(ctx, salt, p)
-}
-
 func TestPasswordsInTurnCostNoFingerprint(t *testing.T) {
-	var made atomic.Int32
-	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Fingerprints = counted{made: &made} }, func(b *bench) {
+	var fingerprints watchedFingerprints
+	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Fingerprints = &fingerprints }, func(b *bench) {
 		turns := []string{"main", "phone", "tablet"}
 		for day := range 120 { // the first have run out at the end
 			for _, p := range turns {
 				b.right(p)
 			}
-			if n := made.Load(); int(n) != len(turns) {
+			if n := fingerprints.made.Load(); int(n) != len(turns) {
 				b.t.Fatalf("day %d: %d fingerprints made of %d passwords", day, n, len(turns))
 			}
 			time.Sleep(24 * time.Hour)

@@ -254,14 +254,6 @@ func TestTheSameEntryIsNotAnsweredBeforeItIsWritten(t *testing.T) {
 	})
 }
 
-// slowUpdates is a store whose changes take a second.
-type slowUpdates struct{ auth.Store }
-
-func (s slowUpdates) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
-	time.Sleep(time.Second)
-	return s.Store.Update(ctx, name, r, change)
-}
-
 // I3: a password that was good a moment ago has no slot, so that it is not owed either
 // when the store fails; who has entered it at the same time is not told "wrong" for it.
 func TestAnEntryThatCouldNotBeWrittenIsNoEntryForOthers(t *testing.T) {
@@ -269,7 +261,9 @@ func TestAnEntryThatCouldNotBeWrittenIsNoEntryForOthers(t *testing.T) {
 		b.want(b.try("lan", good), auth.Accepted)
 		synctest.Wait()
 		b.server.password[lan] = "Mat-khau-2"
-		b.guard.Store = slowUpdates{b.guard.Store}
+		slow := &slowWrites{Store: b.guard.Store}
+		slow.delay.Store(int64(time.Second))
+		b.guard.Store = slow
 		b.broken.Store(&failure{only: []auth.StoreOp{auth.OpUpdate}})
 		var wg sync.WaitGroup
 		for range 2 {

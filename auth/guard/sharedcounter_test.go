@@ -30,11 +30,6 @@ func inNetwork(network netip.Prefix, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(octets), 40000)
 }
 
-// desk returns the i-th source that has nothing to do with others.
-func desk(i int) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{20 + byte(i>>8), byte(i), 1, 1}), 40000)
-}
-
 // guessFromANetwork guesses at made-up names from all over a /43, two passwords at
 // each, for some windows of the throttle.
 func (b *bench) guessFromANetwork(windows int) {
@@ -62,13 +57,13 @@ func (b *bench) newcomersGetIn(n int, shared bool) {
 	for i := range n {
 		name := fmt.Sprint("new-colleague", i)
 		b.server.password[auth.Name(name+"@example.vn")] = good
-		v := b.from(desk(i), name, "mistyped")
+		v := b.from(botnet(i), name, "mistyped")
 		b.want(v, auth.WrongPassword)
 		if v.Shared != shared {
 			b.t.Errorf("newcomer %d: shared %v, want %v", i, v.Shared, shared)
 		}
-		b.want(b.from(desk(i), name, good), auth.Accepted)
-		b.want(b.from(desk(i), name, good), auth.Accepted)
+		b.want(b.from(botnet(i), name, good), auth.Accepted)
+		b.want(b.from(botnet(i), name, good), auth.Accepted)
 	}
 }
 
@@ -112,7 +107,7 @@ func TestHowManyNewcomersAnAttackKeepsOut(t *testing.T) {
 		for source := range sources {
 			for n := range 9 {
 				for i := range 7 {
-					b.from(desk(source), fmt.Sprintf("phantom-%d-%d", source, n), fmt.Sprint("guess", i))
+					b.from(botnet(source), fmt.Sprintf("phantom-%d-%d", source, n), fmt.Sprint("guess", i))
 				}
 			}
 		}
@@ -189,7 +184,7 @@ func TestNamesThatShareACounterGetSixVerdictsADayTogether(t *testing.T) {
 		logins, counter := b.sharing(4)
 		var wg sync.WaitGroup
 		for i := range 100 {
-			wg.Go(func() { b.from(desk(i), logins[i%4], fmt.Sprint("guess", i)) })
+			wg.Go(func() { b.from(botnet(i), logins[i%4], fmt.Sprint("guess", i)) })
 		}
 		wg.Wait()
 		if n := b.server.asked - asked; n != 6 {
@@ -376,14 +371,14 @@ func TestAFailureOfASharedCounterIsWrittenBeforeItIsToldOf(t *testing.T) {
 // beyond it.
 func TestTheRoomDoesNotShowWhoExists(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
-		b.want(b.from(desk(1), "lan", good), auth.Accepted)
+		b.want(b.from(botnet(1), "lan", good), auth.Accepted)
 		b.store.MaxUnknown = 1
 		// A name in the room, one beyond it, and an account; each from places of
 		// its own.
 		said := make(map[string][]auth.Outcome)
 		for n, login := range []string{"in-the-room", "beyond-it", "lan"} {
 			for i := range 40 {
-				v := b.from(desk(1000*(n+1)+i%4), login, fmt.Sprint("guess", i))
+				v := b.from(botnet(1000*(n+1)+i%4), login, fmt.Sprint("guess", i))
 				said[login] = append(said[login], v.Outcome)
 			}
 		}
@@ -526,7 +521,7 @@ func TestOneSourceTakesAShareOfTheRoom(t *testing.T) {
 		}
 		b.server.password["new-colleague@example.vn"] = good
 		b.want(b.from(elsewhere, "new-colleague", good), auth.Accepted)
-		if wrong(b, desk(1), "elsewhere") {
+		if wrong(b, botnet(1), "elsewhere") {
 			b.t.Error("another source has no share left")
 		}
 		// A day later there is a new share.

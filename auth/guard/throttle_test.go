@@ -39,8 +39,9 @@ func (b *bench) employ(prefix string, n int) (logins []string) {
 // password and no source.
 func (b *bench) restarted() {
 	old := b.guard
-	b.guard = &guard.Guard{Store: old.Store, Fingerprints: old.Fingerprints, Recorder: old.Recorder, EndSessions: old.EndSessions, Throttle: new(throttle.Throttle)}
-	b.setRules(old.Rules())
+	b.restart(func(g *guard.Guard) {
+		g.Store, g.Fingerprints, g.EndSessions, g.Throttle = old.Store, old.Fingerprints, old.EndSessions, new(throttle.Throttle)
+	})
 }
 
 // locked counts the accounts and names that wrong passwords have locked.
