@@ -22,6 +22,7 @@ import (
 	"congthu/auth/postgres"
 	"congthu/auth/postgres/pgtest"
 	"congthu/auth/sqlite"
+	"congthu/gateway/mailtest"
 	"congthu/gateway/smtp"
 	"congthu/metrics"
 )
@@ -67,14 +68,23 @@ func (a alarms) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 func (a alarms) WithGroup(name string) slog.Handler { return alarms{a.Handler.WithGroup(name), a.told} }
 
-// house is a gateway with all that one has: four doors, the log, the metrics, and
+// The protocols, in the order of a house's doors.
+const (
+	spokenIMAP = iota
+	spokenSMTP
+	spokenPOP3
+	spoken // how many there are
+)
+
+// house is a gateway with all that one has: six doors, the log, the metrics, and
 // a store on a disk.
 type house struct {
 	*office
 	store   Store
 	counted *counted
 	alarms  alarms
-	doors   [4]string // the addresses: IMAP and submission in clear text, then with TLS
+	pop3    mailtest.POP3
+	doors   [2 * spoken]string // the addresses of the protocols in clear text, then with TLS
 }
 
 func newHouse(t testing.TB, open func(testing.TB, *slog.Logger) (Store, func() error)) *house {
@@ -90,8 +100,9 @@ func newHouse(t testing.TB, open func(testing.TB, *slog.Logger) (Store, func() e
 	h.store = store
 	h.counted = &counted{counts: h.office.counts, real: metrics.New(prometheus.NewRegistry(), metrics.Build{})}
 	h.gateway.Store, h.gateway.Metrics, h.gateway.Log = h.store, h.counted, slog.New(h.alarms)
-	h.doors = [4]string{freeAddress(t), freeAddress(t), h.address, h.submit}
-	for i, address := range h.doors[2:] {
+	pop3 := h.addPOP3(t, &h.pop3)
+	h.doors = [2 * spoken]string{freeAddress(t), freeAddress(t), freeAddress(t), h.address, h.submit, pop3}
+	for i, address := range h.doors[spoken:] {
 		clear := fmt.Sprintf("listen: [ { address: %q, tls: starttls }, { address: %q, tls: implicit } ]", h.doors[i], address)
 		h.settings = strings.Replace(h.settings, fmt.Sprintf("listen: [ { address: %q, tls: implicit } ]", address), clear, 1)
 	}
@@ -119,6 +130,10 @@ func onPostgres(t testing.TB, log *slog.Logger) (Store, func() error) {
 	return s, s.Close
 }
 
+// kinds are how a door can be come to: in clear text, with TLS, and with TLS that a
+// command has begun.
+const kinds = 3 * spoken
+
 // visit says something at a door, in pieces, and reads until the end.
 func (h *house) visit(t testing.TB, door, pieces uint8, said []byte) {
 	t.Helper()
@@ -130,21 +145,21 @@ func (h *house) visit(t testing.TB, door, pieces uint8, said []byte) {
 			t.Fatal(err)
 		}
 	}
-	kind := int(door) % 6 // 4 and 5: STARTTLS first
-	conn, err := net.Dial("tcp", h.doors[kind%4])
+	kind := int(door) % kinds
+	conn, err := net.Dial("tcp", h.doors[kind%len(h.doors)])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	if kind >= 4 {
-		starttls(t, conn, kind == 4)
+	if kind >= len(h.doors) {
+		starttls(t, conn, kind%spoken)
 	}
 	var speak interface {
 		io.ReadWriter
 		CloseWrite() error
 	} = conn.(*net.TCPConn)
-	if kind >= 2 {
+	if kind >= spoken {
 		secured := tls.Client(conn, &tls.Config{RootCAs: h.roots, ServerName: "127.0.0.1"})
 		if err := secured.Handshake(); err != nil {
 			t.Fatal(err)
@@ -183,7 +198,7 @@ func (h *house) visit(t testing.TB, door, pieces uint8, said []byte) {
 }
 
 // starttls goes as far as the handshake.
-func starttls(t testing.TB, conn net.Conn, imap bool) {
+func starttls(t testing.TB, conn net.Conn, protocol int) {
 	t.Helper()
 	hear := func(end string) {
 		t.Helper()
@@ -195,15 +210,14 @@ func starttls(t testing.TB, conn net.Conn, imap bool) {
 			line = append(line, octet[0])
 		}
 	}
-	if imap {
-		hear("* OK ")
-		io.WriteString(conn, "s STARTTLS\r\n")
-		hear("s OK ")
-		return
-	}
-	hear("220 ")
-	io.WriteString(conn, "STARTTLS\r\n")
-	hear("220 ")
+	begin := [spoken]struct{ greeting, command, ready string }{
+		spokenIMAP: {"* OK ", "s STARTTLS", "s OK "},
+		spokenSMTP: {"220 ", "STARTTLS", "220 "},
+		spokenPOP3: {"+OK ", "STLS", "+OK"},
+	}[protocol]
+	hear(begin.greeting)
+	io.WriteString(conn, begin.command+"\r\n")
+	hear(begin.ready)
 }
 
 // aVisit is what is said at a door.
@@ -215,9 +229,16 @@ type aVisit struct {
 // visits are what the doors are tried with first.
 func visits() (all []aVisit) {
 	for i, said := range sayings() {
-		for _, door := range []uint8{0, 1, 2, 3, 4, 5} {
-			if strings.HasPrefix(said, "EHLO") == (door%2 == 0) && i%8 > 0 {
-				continue // the other protocol's door: few of them
+		protocol := spokenIMAP
+		switch word, _, _ := strings.Cut(said, " "); word {
+		case "EHLO":
+			protocol = spokenSMTP
+		case "USER", "PASS", "AUTH", "APOP", "CAPA":
+			protocol = spokenPOP3
+		}
+		for door := range uint8(kinds) {
+			if int(door)%spoken != protocol && i%16 > 0 {
+				continue // the other protocols' doors: few of them
 			}
 			all = append(all, aVisit{door, uint8(i % 3), said})
 		}
@@ -236,7 +257,10 @@ func sayings() (said []string) {
 				"a AUTHENTICATE PLAIN "+encode("\x00"+name+"\x00"+password)+"\r\nb NOOP\r\n",
 				"a AUTHENTICATE LOGIN\r\n"+encode(name)+"\r\n"+encode(password)+"\r\nb LOGOUT\r\nb LOGOUT\r\n",
 				"EHLO x\r\nAUTH PLAIN "+encode("\x00"+name+"\x00"+password)+"\r\nMAIL FROM:<lan@example.vn>\r\nQUIT\r\nMAIL FROM:<a@a.test>\r\n",
-				"EHLO x\r\nAUTH LOGIN\r\n"+encode(name)+"\r\n"+encode(password)+"\r\nQUIT\r\nAUTH LOGIN\r\n")
+				"EHLO x\r\nAUTH LOGIN\r\n"+encode(name)+"\r\n"+encode(password)+"\r\nQUIT\r\nAUTH LOGIN\r\n",
+				"USER "+name+"\r\nPASS "+password+"\r\nSTAT\r\nQUIT\r\nUSER lan\r\n",
+				"AUTH PLAIN "+encode("\x00"+name+"\x00"+password)+"\r\nLIST\r\n",
+				"AUTH LOGIN "+encode(name)+"\r\n"+encode(password)+"\r\nECHO\r\n\xff\x00")
 		}
 	}
 	login := "EHLO x\r\nAUTH PLAIN " + encode("\x00lan\x00Mat-khau-1") + "\r\n"
@@ -248,6 +272,8 @@ func sayings() (said []string) {
 		login+"MAIL FROM:<lan@example.vn> BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<b@example.vn> NOTIFY=NEVER ORCPT=rfc822;b\r\nBDAT 3\r\nabcBDAT 0 LAST\r\nQUIT\r\nBDAT 3 LAST\r\nabc",
 		login+"MAIL FROM:<lan@example.vn>\r\nRCPT TO:<b@example.vn>\r\nBDAT 99999 LAST\r\nabc", login+"BDAT 3 LAST\r\nabcDATA\r\n.\r\nNOOP\r\n", login+login+"RSET\r\nVRFY lan\r\nHELP\r\n",
 		login+"MAIL FROM:<>\r\nRCPT TO:<b@example.vn>\r\nDATA\r\nFrom: =?utf-8?q?l?= <lan@example.vn>\r\nSender: \xfd\r\nTo: @\r\n\r\n.\n.\r\n\r\n.\r\n", login+"QUIT\r\n"+login,
+		"USER lan\r\nPASS Mat-khau-1\r\nECHO\r\n\xff\x00\r\n", "CAPA \r\nSTLS\r\nUSER lan\r\nPASS Mat-khau-1\r\n", "AUTH PLAIN\r\n*\r\nAUTH\r\nAUTH X\r\nPASS x\r\n",
+		"AUTH PLAIN\r\n"+strings.Repeat("A", 13_000)+"\r\n", "APOP lan 0123456789abcdef0123456789abcdef\r\nQUIT\r\nCAPA\r\n", strings.Repeat("USER lan\r\nPASS x\r\n", 12), "USER \xfd\r\nPASS \xfd\r\nUSER\r\nPASS\r\n",
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "")
 }
 
@@ -303,6 +329,11 @@ func TestTheDoorsOnPostgres(t *testing.T) {
 		h.visit(t, v.door, v.pieces, []byte(v.said))
 		if t.Failed() {
 			t.Fatalf("door %d, pieces %d: %q", v.door, v.pieces, v.said)
+		}
+	}
+	for name, v := range map[string]mailtest.Verdicts{"IMAP": h.imap.Verdicts(lan), "SMTP": h.smtp.Verdicts(lan), "POP3": h.pop3.Verdicts(lan)} {
+		if v.Right == 0 || v.Wrong == 0 {
+			t.Errorf("the visitors have shown the mail server %+v passwords over %s: no door was open", v, name)
 		}
 	}
 }

@@ -15,6 +15,14 @@ import (
 func withPOP3(t *testing.T, fake *mailtest.POP3) (o *office, address string) {
 	t.Helper()
 	o = newOffice(t)
+	address = o.addPOP3(t, fake)
+	o.write("")
+	return o, address
+}
+
+// addPOP3 has the mail read over POP3 as well, in the settings that are written next.
+func (o *office) addPOP3(t testing.TB, fake *mailtest.POP3) (address string) {
+	t.Helper()
 	if fake.Accounts == nil {
 		fake.Accounts = map[string]string{lan: "Mat-khau-1"}
 	}
@@ -25,8 +33,7 @@ func withPOP3(t *testing.T, fake *mailtest.POP3) (o *office, address string) {
 	t.Cleanup(func() { fake.Close() })
 	address = freeAddress(t)
 	o.settings += fmt.Sprintf("pop3: { listen: [ { address: %q, tls: implicit } ], upstream: { address: %q, tls: none, not_wrong: [ \"(?i)locked\" ] } }\n", address, behind)
-	o.write("")
-	return o, address
+	return address
 }
 
 // The rules are the account's: guesses over three protocols at once are judged as often
