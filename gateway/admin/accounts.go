@@ -18,11 +18,11 @@ import (
 	"congthu/gateway/scope"
 )
 
-// latestEvents is how many events an account is shown with.
+// latestEvents is the number of events shown with an account.
 const latestEvents = 20
 
-// AddressInput is what every operation on an account takes. It is exported
-// because huma does not fill embedded structs that are not.
+// AddressInput is the input of every operation on an account. It is exported because
+// huma does not fill embedded structs of unexported types.
 type AddressInput struct {
 	Address string `path:"address" maxLength:"320" doc:"The address, or the name without its domain, percent-encoded; any spelling of it, and aliases."`
 }
@@ -84,7 +84,8 @@ func (s *Server) getAccount(ctx context.Context, in *AddressInput) (*accountOutp
 	return &accountOutput{shown}, nil
 }
 
-// lately is what is known of an account beside itself; events are the latest.
+// lately collects what is known of an account beside its row; events are its latest
+// events.
 func (s *Server) lately(ctx context.Context, a auth.Account, events []auth.Event) (Lately, error) {
 	l := Lately{
 		Refused: s.Guard.LatelyRefused(a.Name), Unanswered: s.Guard.LatelyUnanswered(a.Name),
@@ -119,7 +120,8 @@ func (s *Server) lately(ctx context.Context, a auth.Account, events []auth.Event
 	return l, nil
 }
 
-// cautious takes back the advice to allow a source of which an attack is suspected.
+// cautious withdraws the advice to allow a source if that source is suspected of an
+// attack.
 func cautious(w *Why, causes []incident.Incident) {
 	addr, err := ParseSource(w.AllowSource)
 	if err != nil || !suspected(causes, auth.Source(addr)) {
@@ -130,8 +132,8 @@ func cautious(w *Why, causes []incident.Incident) {
 	w.VI += " Từ đó có tài khoản bị khóa nghi do tấn công: không cho phép địa chỉ này; chỉ mở khóa tài khoản này nếu biết chắc người dùng đang ở đó."
 }
 
-// account shows one account in full; rows are what the store has of it under other
-// names.
+// account shows one account in full; rows are those that the store has for it under
+// other names.
 func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Event, beside Lately) Account {
 	rules, now := s.Guard.Rules(), s.now()
 	why := Explain(a, rules, beside, now, s.changePassword())
@@ -149,8 +151,8 @@ func (s *Server) account(a auth.Account, rows []auth.Account, events []auth.Even
 	}
 }
 
-// tellKnownNetworks adds to what tells of wrong passwords, or of a refusal, which of
-// the addresses lie in offices of the organisation.
+// tellKnownNetworks adds to reasons about wrong passwords or refusals which of their
+// addresses lie in offices of the organisation.
 func (s *Server) tellKnownNetworks(why []Why, a auth.Account) {
 	for i := range why {
 		var sources []netip.AddrPort
@@ -176,8 +178,8 @@ func (s *Server) tellKnownNetworks(why []Why, a auth.Account) {
 	}
 }
 
-// canonical returns the account that an address means, or a problem with the
-// field that it came from.
+// canonical returns the account that an address means, or a problem that names the
+// field with the address.
 func (s *Server) canonical(location, address string) (auth.Name, error) {
 	name, err := s.Canonical(address)
 	switch {
@@ -191,7 +193,7 @@ func (s *Server) canonical(location, address string) (auth.Name, error) {
 	return "", invalid(location, "is no address: want local@domain")
 }
 
-// storeFailed logs why, and tells the caller to come back.
+// storeFailed logs the error and asks the caller to try again later.
 func (s *Server) storeFailed(doing string, err error) error {
 	s.log().Error("admin request failed", "doing", doing, "err", err)
 	return comeBack(&advice{
@@ -280,7 +282,8 @@ func (s *Server) grace(ctx context.Context, in *graceInput) (*accountOutput, err
 	return out, err
 }
 
-// noGrace says why some days of grace would be none; nil where that is not known.
+// noGrace explains why a number of days of grace would have no effect; nil if that is
+// unknown.
 func (s *Server) noGrace(ctx context.Context, name auth.Name, days int) error {
 	a, err := s.Accounts.Account(ctx, name)
 	if err != nil {
@@ -300,7 +303,8 @@ func (s *Server) noGrace(ctx context.Context, name auth.Name, days int) error {
 	return nil
 }
 
-// changePassword tells a user how to change the password; empty where nobody has said.
+// changePassword is the sentence that tells a user how to change the password; empty if
+// none is configured.
 func (s *Server) changePassword() string {
 	if s.ChangePassword == nil {
 		return ""
@@ -308,7 +312,7 @@ func (s *Server) changePassword() string {
 	return s.ChangePassword()
 }
 
-// act does one thing to an account and answers with the account after it.
+// act performs one act on an account and answers with the account after it.
 func (s *Server) act(ctx context.Context, address, reason string, do func(context.Context, auth.Name, auth.Act) (auth.Account, error)) (*accountOutput, error) {
 	name, err := s.canonical("path.address", address)
 	if err != nil {
@@ -319,8 +323,8 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 		return nil, badReason()
 	}
 	who := callerOf(ctx)
-	// An act that has begun is finished, whether or not the caller waits for it:
-	// nobody should have to guess whether it happened.
+	// An act that has begun is finished, whether or not the caller waits for it: the
+	// administrator must not have to guess whether it happened.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	a, err := do(ctx, name, auth.Act{Actor: who.actor, Source: who.source, Reason: reason})
@@ -329,7 +333,7 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 	}
 	events, err := s.Accounts.Events(ctx, auth.EventFilter{Account: name, Limit: latestEvents})
 	if err != nil {
-		// The act is done: it must not look as if it had failed.
+		// The act is done: an error here must not make it look failed.
 		s.log().Error("admin request failed", "doing", "read events", "err", err)
 	}
 	rows, err := s.Guard.OtherNames(ctx, name)
@@ -341,7 +345,8 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 		s.log().Error("admin request failed", "doing", "read events", "err", err)
 	}
 	shown := s.account(a, rows, events, beside)
-	// Who may act and not read is told what has to be said, not where the user is.
+	// A caller who may act but not read gets the text for the user, but not where the
+	// user logs in.
 	if slices.Contains(who.scopes, scope.Read) {
 		s.showLately(&shown, a)
 	}
@@ -349,7 +354,7 @@ func (s *Server) act(ctx context.Context, address, reason string, do func(contex
 	return &accountOutput{shown}, nil
 }
 
-// actFailed says why an act was not done.
+// actFailed explains why an act was not done.
 func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error {
 	switch {
 	case errors.Is(err, guard.ErrSharedFull):
@@ -357,7 +362,7 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 		if err != nil {
 			return s.storeFailed("read shared counter", err)
 		}
-		if until.IsZero() { // it has been emptied since
+		if until.IsZero() { // the store was emptied in the meantime
 			return problem(http.StatusConflict, "nothing to do")
 		}
 		full := sharedFull(until, s.Guard.Rules())
@@ -396,8 +401,8 @@ func badReason() error {
 	return invalid("body.reason", "must be one line of 3 to 500 printable characters")
 }
 
-// tidyReason returns the reason without the spaces around it, and whether it
-// will do: an auditor must be able to read it on one line of a log.
+// tidyReason returns the reason without leading and trailing spaces, and whether it is
+// acceptable: an auditor must be able to read it on one line of a log.
 func tidyReason(reason string) (string, bool) {
 	reason = strings.TrimSpace(reason)
 	if n := utf8.RuneCountInString(reason); n < 3 || n > 500 || !utf8.ValidString(reason) {

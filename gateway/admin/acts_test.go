@@ -23,7 +23,7 @@ func TestAnUnlockedAccountCanLogInAgain(t *testing.T) {
 		a.Events[0].Actor != "Nguyễn Văn A" || a.Events[0].Source != "192.0.2.7:5050" || a.Events[0].Before == "" {
 		t.Errorf("%+v", a.Events)
 	}
-	// Once more there is nothing to do, and the answer says how it stands.
+	// The second time there is nothing to do, and the answer shows the state.
 	p := decode[Problem](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"lần nữa"}`), 409)
 	if !strings.HasPrefix(p.Detail, "nothing to do: Nothing stands in the way: it can log in; the last login was at 2025-06-14") {
 		t.Errorf("%+v", p)
@@ -122,8 +122,8 @@ func TestGraceIsSomeDaysAtMost(t *testing.T) {
 	}
 }
 
-// An act that has begun is finished: a caller who hangs up must find it done or
-// not begun, and one whose answer cannot be completed must not believe it failed.
+// An act that has begun is finished: a caller who hangs up must find it done or not
+// begun, and one whose answer cannot be completed must not believe that it failed.
 func TestAnActIsDoneThoughTheCallerHungUp(t *testing.T) {
 	f := newFixture(t)
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -217,11 +217,11 @@ func TestABodyIsTakenAsCurlSendsIt(t *testing.T) {
 	}
 }
 
-// A newcomer is refused because of what others have guessed, and has nothing that
-// could be unlocked: support is told why, until when, and what helps.
+// A new user who is refused because of the guesses of others has nothing that could be
+// unlocked: support staff learn the reason, the end, and what helps.
 func TestANewcomerRefusedByASharedCounterIsExplained(t *testing.T) {
 	f := newFixture(t)
-	for i := range 1 << 16 { // whichever is the newcomer's
+	for i := range 1 << 16 { // one of them is the new user's
 		a := auth.Account{Name: auth.Name(fmt.Sprintf("@%04x", i)), Failures: 6}
 		for range 6 {
 			a.Mistakes = append(a.Mistakes, from("203.0.113.5:40000", "2025-06-15 09:00"))
@@ -244,7 +244,7 @@ func TestANewcomerRefusedByASharedCounterIsExplained(t *testing.T) {
 	if len(f.store.events) > 0 {
 		t.Errorf("audit log: %+v", f.store.events)
 	}
-	// An account is none of it, and a counter is none either.
+	// Neither an account nor a counter is one.
 	if a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200); a.Why[0].Outcome != "accepted" {
 		t.Errorf("%+v", a.Why)
 	}

@@ -1,37 +1,37 @@
-// Package admin is the door for the people who run the gateway: a JSON API to
-// find out why somebody cannot log in and to do something about it, the audit
-// log, health, and the metrics.
+// Package admin is the interface for the people who run the gateway: a JSON API that
+// shows why a user cannot log in and offers the acts that help, the audit log, health,
+// and the metrics.
 //
-// # Who may come in
+// # Authentication
 //
-// There are two ways in, and both name a person, since every act goes into the
-// audit log under that name. Over TCP it is a bearer token (RFC 6750): one
-// token, one person, with the scopes that the configuration grants. Over the
-// Unix socket it is the owner of the process at the other end, as the kernel
-// tells it (SO_PEERCRED); the permissions of the socket's file say who may
-// connect at all, and whoever can has every scope.
+// There are two ways to authenticate, and both identify a person, since the audit log
+// records every act under that name. Over TCP it is a bearer token (RFC 6750): one
+// token for one person, with the scopes that the configuration grants. Over the Unix
+// socket it is the owner of the process at the other end, as the kernel reports it
+// (SO_PEERCRED); the permissions of the socket's file decide who may connect, and every
+// process that can connect has every scope.
 //
-// /healthz, /readyz, /metrics and the OpenAPI document need no name. They tell
-// nothing of any account. Over the loopback interface the first three answer only
-// to names of this machine, so that no page in a browser can read them by pointing
+// /healthz, /readyz, /metrics and the OpenAPI document need no authentication. They
+// contain nothing about any account. Over the loopback interface the first three answer
+// only to names of this machine, so that no page in a browser can read them by pointing
 // its own name there (DNS rebinding); the API needs a token, which no page has.
 //
 // # What an answer may contain
 //
-// A password may turn up anywhere: typed into the field for the address, sent as
-// a query parameter by a script gone wrong. So nothing that was refused is
-// repeated, neither in the answer nor in the log. Answers to bad input say which
-// field is wrong and what is wanted instead (RFC 9457).
+// A password can appear anywhere: typed into the field for the address, or sent as a
+// query parameter by a faulty script. So refused input is repeated neither in the
+// answer nor in the log. Answers to bad input say which field is wrong and what it
+// should contain (RFC 9457).
 //
-// # What goes through
+// # Profiles, reads and changes
 //
 // Profiles of the process ([runtime/pprof]) and the support bundle need a scope of
-// their own and are at the listeners for admins only; net/http/pprof, which would
-// put itself into http.DefaultServeMux, is not used.
+// their own and are available at the listeners for administrators only; net/http/pprof
+// is not used, since it would register itself in http.DefaultServeMux.
 //
-// Reading goes to [Accounts], which a store satisfies; every change goes through
-// [Guard], which makes it together with its audit event. This package decides
-// nothing; it explains ([Explain]) and it asks for a reason.
+// Reads go to [Accounts], which a store satisfies; every change goes through [Guard],
+// which makes it together with its audit event. This package decides nothing: it
+// explains ([Explain]) and requires a reason.
 package admin
 
 import (
@@ -49,58 +49,60 @@ import (
 	"congthu/auth/throttle"
 )
 
-// Server answers the requests of admins. The fields must not change once one of
-// its handlers is in use, but for the tokens ([Server.SetTokens]).
+// Server answers the requests of administrators. Its fields must not change once one of
+// its handlers is in use; for the tokens use [Server.SetTokens].
 type Server struct {
-	// Accounts is where accounts and events are read. Required.
+	// Accounts reads accounts and events. Required.
 	Accounts Accounts
 	// Guard makes the changes and knows the rules. Required.
 	Guard Guard
-	// Canonical turns an address, however it is spelt, into the name of the
-	// account: [guard.Guard.Canonical]. Required.
+	// Canonical returns the name of the account for any spelling of an address:
+	// [guard.Guard.Canonical]. Required.
 	Canonical func(address string) (auth.Name, error)
-	// Own returns the account that has this very address, and no alias of one:
+	// Own returns the account that has exactly this address; an alias is an error:
 	// [guard.Guard.Own]. Required for Import.
 	Own func(address string) (auth.Name, error)
-	// Import takes over a list of accounts, in batches:
-	// [guard.Guard.Import] into the store; nil: none can be.
+	// Import imports a list of accounts in batches: [guard.Guard.Import] into the
+	// store. nil: imports are not available.
 	Import func(context.Context, []auth.Imported, auth.Act, guard.ImportOptions) (guard.Importation, error)
-	// Sessions knows the live sessions; nil: none are shown.
+	// Sessions reports the live sessions; nil: none are shown.
 	Sessions Sessions
-	// Shared is set when other gateways use the same store: live sessions, and what
-	// came lately, are of this gateway only.
+	// Shared says that other gateways use the same store: live sessions and recent
+	// attempts are then those of this gateway only.
 	Shared bool
-	// Tokens open the API over TCP; none: nothing does. A token that is not valid
-	// ([Token.Validate]) opens nothing and is reported in the log.
+	// Tokens are the tokens of the API over TCP; without any, every request is refused.
+	// An invalid token ([Token.Validate]) is ignored and reported in the log.
 	Tokens []Token
 	// Metrics answers /metrics; nil: 404.
 	Metrics http.Handler
-	// Checks decide about /readyz; none: always ready.
+	// Checks decide the answer of /readyz; none: always ready.
 	Checks []Check
-	// Warnings are shown by /readyz and do not decide: users can log in all the
-	// same, and a load balancer that looks elsewhere would not help.
+	// Warnings appear in /readyz but do not change its result: users can still log in,
+	// and sending them to another gateway would not help.
 	Warnings []Check
-	// ChangePassword tells a user how to change the password: one sentence or the
-	// address of a page. Nil, or empty: "ask the helpdesk".
+	// ChangePassword returns how a user changes the password: one sentence or the
+	// address of a page. Nil or empty means "ask the helpdesk".
 	ChangePassword func() string
-	// Bundle makes a support bundle, a tar.gz, with the names of people in clear or
-	// not; nil: there is none.
+	// Bundle makes a support bundle (tar.gz). names says whether names of people are in
+	// clear; otherwise they are pseudonyms. nil: bundles are not available.
 	Bundle func(ctx context.Context, names bool) ([]byte, error)
-	// ShowRules tells which settings the gateways on the store have agreed on. Required
-	// with AdoptRules, which makes those of this gateway's configuration file the agreed
-	// ones: an error is [ErrConfiguration], [auth.ErrNothingToDo], or the store's. nil:
-	// there are none, and whoever asks gets 409.
+	// ShowRules returns the settings that the gateways on the store have agreed on.
+	// AdoptRules makes the settings of this gateway's configuration file the agreed
+	// ones; its error is [ErrConfiguration], [auth.ErrNothingToDo], or one of the
+	// store. AdoptRules requires ShowRules. nil: there are no agreed settings, and the
+	// answer is 409.
 	ShowRules  func(ctx context.Context) (Rules, error)
 	AdoptRules func(ctx context.Context, act auth.Act) (Rules, error)
-	// Log is told of every request and of what fails; nil: nobody is.
+	// Log receives every request and every failure; nil: nothing is logged.
 	Log *slog.Logger
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
-	// Panicked is called for every panic that was caught, to count it; nil: not.
+	// Panicked is called for every panic that was caught, to count it; nil: panics are
+	// not counted.
 	Panicked func()
-	// Hostname is the name of this machine that /metrics, /healthz and /readyz answer
-	// to over the loopback interface, besides IP addresses, localhost and the name that
-	// the system has for it; empty: no other.
+	// Hostname is a further name of this machine to which /metrics, /healthz and
+	// /readyz answer over the loopback interface, besides IP addresses, localhost and
+	// the system's host name; empty: no further name.
 	Hostname string
 	// Version of the program, for the OpenAPI document; empty: "unknown".
 	Version string
@@ -108,27 +110,27 @@ type Server struct {
 	once      sync.Once
 	mux       *http.ServeMux
 	tokens    atomic.Pointer[[]Token]
-	verifying sync.Mutex // held by the one verification of the audit log that may run
-	importing sync.Mutex // held by the one import that may run
+	verifying sync.Mutex // held by the only verification of the audit log that may run
+	importing sync.Mutex // held by the only import that may run
 	imported  importProgress
 	readiness readiness
 	draining  atomic.Bool
 }
 
-// Accounts reads what the gateway remembers. A store satisfies it.
+// Accounts reads the gateway's accounts and events. A store satisfies it.
 type Accounts interface {
 	auth.Scanner
-	// Account reads one account; a name never seen reads as one with only its
+	// Account reads one account. For an unknown name it returns an account with only
 	// Name set.
 	Account(ctx context.Context, name auth.Name) (auth.Account, error)
 	// List returns known accounts in the order of the octets of their names.
 	List(ctx context.Context, f auth.Filter) ([]auth.Account, error)
 	// Events returns audit events, newest first.
 	Events(ctx context.Context, f auth.EventFilter) ([]auth.Event, error)
-	// Removed returns the last event that was removed because of its age; zero
-	// for none.
+	// Removed returns the last event that was removed because of its age, or zero if
+	// there is none.
 	Removed(ctx context.Context) (audit.Head, error)
-	// Verify walks the whole audit log; see [audit.BrokenChain].
+	// Verify checks the whole audit log; see [audit.BrokenChain].
 	Verify(ctx context.Context, progress func(checked, total int64)) (audit.Head, error)
 }
 
@@ -164,24 +166,24 @@ type Guard interface {
 // Sessions knows the live sessions of an account.
 type Sessions interface {
 	Len(name auth.Name) int
-	// Of returns where they came from, the oldest first.
+	// Of returns the origins of the sessions, the oldest first.
 	Of(name auth.Name) []auth.Origin
 }
 
-// Handler answers over TCP: /api/v1 to whoever has a token, health and metrics
-// to everybody.
+// Handler answers over TCP: /api/v1 for callers with a token, health and metrics for
+// everyone.
 func (s *Server) Handler() http.Handler { return s.handler(s.bearer) }
 
-// SocketHandler answers over the Unix socket. It must be served by
-// [Server.HTTPServer], which asks the kernel who is at the other end.
+// SocketHandler answers over the Unix socket. It must be served by [Server.HTTPServer],
+// which asks the kernel for the identity of the peer.
 func (s *Server) SocketHandler() http.Handler { return s.handler(peer) }
 
-// MetricsHandler answers /metrics, /healthz and /readyz and nothing else, for a
-// listener of their own.
+// MetricsHandler answers only /metrics, /healthz and /readyz, for a listener of their
+// own.
 func (s *Server) MetricsHandler() http.Handler {
 	mux := http.NewServeMux()
 	s.handleHealth(mux)
-	return s.outer(mux, nobody)
+	return s.outer(mux, anonymous)
 }
 
 func (s *Server) handler(identify identify) http.Handler {
@@ -189,8 +191,8 @@ func (s *Server) handler(identify identify) http.Handler {
 	return s.outer(s.mux, identify)
 }
 
-// SetTokens replaces the tokens, as a reload of the configuration does. Requests
-// under way go on.
+// SetTokens replaces the tokens, as a reload of the configuration does. Requests in
+// progress continue.
 func (s *Server) SetTokens(tokens []Token) {
 	valid := make([]Token, 0, len(tokens))
 	for _, t := range tokens {

@@ -23,7 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The tokens of the tests: all scopes, one, and none that is known.
+// The tokens of the tests: one with all scopes, one with a single scope, and an unknown
+// one.
 const (
 	master = "master-token-0123456789"
 	reader = "reader-token-0123456789"
@@ -49,7 +50,7 @@ func (f *fixture) Of(name auth.Name) []auth.Origin {
 
 func (f *fixture) Len(name auth.Name) int { return f.live[name] }
 
-// logged is everything that was logged.
+// logged is the whole log.
 type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -99,7 +100,7 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// add remembers an account that has logged in yesterday, unless it says otherwise.
+// add stores an account that logged in yesterday, unless it says otherwise.
 func (f *fixture) add(a auth.Account) {
 	if a.Registered.IsZero() {
 		a.Registered = auth.AddMonths(f.now, -12)
@@ -114,7 +115,7 @@ func (f *fixture) add(a auth.Account) {
 	f.store.accounts[a.Name] = a
 }
 
-// lockedByGuessing is what six wrong passwords make of an account.
+// lockedByGuessing returns an account after six wrong passwords.
 func (f *fixture) lockedByGuessing(name auth.Name) {
 	a := auth.Account{Name: name, Failures: 6}
 	for i := range 6 {
@@ -125,7 +126,7 @@ func (f *fixture) lockedByGuessing(name auth.Name) {
 	f.add(a)
 }
 
-// request is one request with the master token, unless a header says otherwise.
+// request makes one request with the master token, unless a header says otherwise.
 func (f *fixture) request(method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.RemoteAddr = "192.0.2.7:5050"
@@ -144,7 +145,7 @@ func (f *fixture) request(method, target, body string, header ...string) *httpte
 	return w
 }
 
-// decode reads an answer that must have a status.
+// decode decodes an answer that must have a given status.
 func decode[T any](t *testing.T, w *httptest.ResponseRecorder, status int) (body T) {
 	t.Helper()
 	if w.Code != status {
@@ -218,7 +219,7 @@ func TestTheShapeOfAnAccountIsWhatClientsRelyOn(t *testing.T) {
 	}
 }
 
-func TestAnAddressNobodyHasLoggedInWithIsExplained(t *testing.T) {
+func TestAnAddressWithoutLoginsIsExplained(t *testing.T) {
 	f := newFixture(t)
 	f.store.accounts["ai@x.vn"] = auth.Account{Name: "ai@x.vn", Failures: 2}
 	a := decode[Account](t, f.request("GET", base+"/accounts/ai@x.vn", ""), 200)
@@ -245,7 +246,7 @@ func TestAddressesThatCanBeNoAccountAreRefused(t *testing.T) {
 	}
 }
 
-func TestAStoreThatIsDownIsSaidSoWithoutItsInternals(t *testing.T) {
+func TestAStoreThatIsDownIsReportedWithoutItsInternals(t *testing.T) {
 	f := newFixture(t)
 	f.store.fail = errDisk
 	for _, c := range []struct{ method, target, body string }{

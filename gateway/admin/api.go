@@ -19,7 +19,7 @@ import (
 	"congthu/gateway/scope"
 )
 
-// base is where the API begins.
+// base is the path prefix of the API.
 const base = "/api/v1"
 
 // handleAPI registers every operation and the document that describes them.
@@ -30,8 +30,8 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 	}
 	config := huma.DefaultConfig("congthu admin API", version)
 	config.Info.Description = "Why somebody cannot log in, and what to do about it. Every change needs a reason and goes into the audit log under the caller's name."
-	// The document is made once, below: huma makes it at the first request,
-	// without a lock. Its documentation page loads scripts from elsewhere.
+	// The document is built once, below: huma builds it at the first request, without a
+	// lock. Its documentation page loads scripts from other sites.
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	config.RejectUnknownQueryParameters = true
 	config.Transformers = []huma.Transformer{discreet}
@@ -191,15 +191,15 @@ func (s *Server) handleAPI(mux *http.ServeMux) {
 	})
 }
 
-// operation describes one operation; without a scope there is none.
+// operation describes one operation. An empty scope means that none is needed.
 type operation struct {
 	id, method, path, tag string
 	summary, detail       string
 	scope                 scope.Scope
 	errors                []int
 	slow                  bool  // no time limit for the answer
-	raw                   bool  // the body is no JSON
-	body                  int64 // the most octets of it; 0: maxBody
+	raw                   bool  // the body is not JSON
+	body                  int64 // its largest size in octets; 0: maxBody
 }
 
 func register[I, O any](s *Server, api huma.API, o operation, handler func(context.Context, *I) (*O, error)) {
@@ -210,7 +210,7 @@ func register[I, O any](s *Server, api huma.API, o operation, handler func(conte
 		Summary:     o.summary,
 		Description: strings.TrimSpace(o.detail + "\n\nScope: `" + string(o.scope) + "`."),
 		Tags:        []string{o.tag},
-		// HTTP bearer schemes list their scopes since OpenAPI 3.1.
+		// HTTP bearer schemes can list scopes since OpenAPI 3.1.
 		Security:        []map[string][]string{{"bearer": {string(o.scope)}}},
 		MaxBodyBytes:    cmp.Or(o.body, maxBody),
 		BodyReadTimeout: 10 * time.Second,
@@ -233,16 +233,16 @@ func register[I, O any](s *Server, api huma.API, o operation, handler func(conte
 	huma.Register(api, op, handler)
 }
 
-// problemSchema adds to the document what problems have in Vietnamese; huma knows its
-// own fields.
+// problemSchema adds the Vietnamese fields of problems to the document; huma knows only
+// its own fields.
 func problemSchema(api huma.API) {
 	schemas := api.OpenAPI().Components.Schemas.Map()
 	schemas["ErrorModel"].Properties["detail_vi"] = &huma.Schema{Type: huma.TypeString, Description: "The detail in Vietnamese; left out where a library says it."}
 	schemas["ErrorDetail"].Properties["message_vi"] = &huma.Schema{Type: huma.TypeString, Description: "The message in Vietnamese; left out where a library says it."}
 }
 
-// enumerate says which values a query parameter takes, in the document and when
-// it is validated: struct tags cannot ask package auth.
+// enumerate lists the permitted values of a query parameter, for the document and for
+// validation: struct tags cannot call package auth.
 func enumerate(api huma.API, path, name string, values []any) {
 	for _, p := range api.OpenAPI().Paths[base+path].Get.Parameters {
 		if p.Name != name {
@@ -259,7 +259,7 @@ func enumerate(api huma.API, path, name string, values []any) {
 	panic("no parameter " + name)
 }
 
-// anyOf are the names of the values of an enum.
+// anyOf returns the names of the values of an enum.
 func anyOf[E any](values []E) []any {
 	names := make([]any, 0, len(values))
 	for _, v := range values {
@@ -268,7 +268,7 @@ func anyOf[E any](values []E) []any {
 	return names
 }
 
-// bodyFields are the JSON names of the fields of the input's Body.
+// bodyFields returns the JSON names of the fields of the input's Body.
 func bodyFields(input reflect.Type) (names []string) {
 	body, ok := input.FieldByName("Body")
 	if !ok {
@@ -282,15 +282,15 @@ func bodyFields(input reflect.Type) (names []string) {
 	return names
 }
 
-// require lets callers with a scope through, before anything else of the request
-// is looked at.
+// require passes on requests of callers with a scope. It runs before any other part of
+// the request is read.
 func require(needed scope.Scope) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		_, w := humago.Unwrap(ctx)
 		id := callerOf(ctx.Context())
 		switch {
 		case id.err != nil:
-			// RFC 6750 section 3: no error code when there was no token at all.
+			// RFC 6750 section 3: no error code if there was no token at all.
 			challenge := `Bearer realm="congthu"`
 			if id.err != errNoToken {
 				challenge += `, error="invalid_token"`
@@ -307,8 +307,8 @@ func require(needed scope.Scope) func(huma.Context, func(huma.Context)) {
 	}
 }
 
-// strictQuery refuses queries that could be read in two ways: huma takes the
-// first of repeated parameters and skips over malformed ones.
+// strictQuery refuses ambiguous queries: huma uses the first of repeated parameters and
+// skips malformed ones.
 func strictQuery(ctx huma.Context, next func(huma.Context)) {
 	_, w := humago.Unwrap(ctx)
 	u := ctx.URL()
@@ -331,8 +331,8 @@ func strictQuery(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
-// takeJSON takes what curl -d sends for what it is: curl says of any body that it
-// is a form. No browser can be made to send it, since the token is in a header.
+// takeJSON accepts the body that curl -d sends: curl labels any body as a form.
+// Browsers cannot be abused for this, since the token is in a header.
 func takeJSON(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
 	if r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
@@ -341,12 +341,12 @@ func takeJSON(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
-// unhurried lifts the time limits of the server for this request. The limit on
-// reading would otherwise end the context of a request that takes long.
+// unhurried lifts the server's time limits for this request. Otherwise the read limit
+// would end the context of a long request.
 func unhurried(ctx huma.Context, next func(huma.Context)) {
 	_, w := humago.Unwrap(ctx)
 	c := http.NewResponseController(w)
-	// Not supported by a recorder in a test, which has no limits either.
+	// A test's recorder does not support this, and has no limits.
 	_ = c.SetReadDeadline(time.Time{})
 	_ = c.SetWriteDeadline(time.Time{})
 	next(ctx)

@@ -71,7 +71,7 @@ func TestEventsAreListedNewestFirstAndByPages(t *testing.T) {
 	}
 }
 
-func TestEveryKindAndEveryStateCanBeAskedFor(t *testing.T) {
+func TestEveryKindAndEveryStateIsAFilter(t *testing.T) {
 	f := newFixture(t)
 	for _, kind := range auth.EventKinds() {
 		decode[EventList](t, f.request("GET", base+"/events?kind="+string(kind), ""), 200)
@@ -79,7 +79,7 @@ func TestEveryKindAndEveryStateCanBeAskedFor(t *testing.T) {
 	for _, state := range auth.States() {
 		decode[AccountList](t, f.request("GET", base+"/accounts?state="+state.String(), ""), 200)
 	}
-	// And the document says so.
+	// The document says so as well.
 	document := f.request("GET", base+"/openapi.json", "").Body.String()
 	for _, values := range [][]any{
 		anyOf(auth.EventKinds()), anyOf(auth.States()), append(anyOf(auth.States()), "unknown"), anyOf(auth.LockCauses()),
@@ -150,8 +150,8 @@ func TestOneVerificationRunsAtATimeAndEndsWithItsCaller(t *testing.T) {
 	decode[ChainReport](t, f.request("GET", base+"/audit/verify", ""), 200)
 }
 
-// The server's time limits are for slow clients. A verification of years of
-// events must outlast them.
+// The server's time limits are meant for slow clients. A verification of years of
+// events must be able to take longer.
 func TestAVerificationOutlastsTheTimeLimitsOfTheServer(t *testing.T) {
 	f := newFixture(t)
 	const limit = time.Second // the request has to be read within it, on a busy machine too

@@ -14,7 +14,8 @@ import (
 	"congthu/gateway/scope"
 )
 
-// Cause is what locks made by wrong passwords have in common; see [incident.Incident].
+// Cause is what several locks by wrong passwords have in common; see
+// [incident.Incident].
 type Cause struct {
 	ID        string    `json:"id" doc:"Names the cause as long as the first of its accounts is locked."`
 	First     time.Time `json:"first" doc:"When the first of its accounts was locked."`
@@ -23,18 +24,19 @@ type Cause struct {
 	Ended     bool      `json:"ended" doc:"It has locked nothing for a day: nothing is added to it any more. What it has locked stays locked."`
 	Sources   []string  `json:"sources" nullable:"false" doc:"Where the wrong passwords came from, the source that most accounts have first: IPv4 addresses and IPv6 /64 networks."`
 	Accounts  []string  `json:"accounts" nullable:"false" doc:"The locked accounts, in the order in which they were locked."`
-	// Unknown is for those who may unlock, since a name may be a mistyped password.
+	// Only callers who may unlock receive Unknown, since a name may be a mistyped
+	// password.
 	Unknown []string `json:"unknown_names,omitempty" doc:"Names that nobody ever logged in with and that the same has locked; they may be mistyped passwords. Only for the scope unlock; left out when there are none."`
 	EN      string   `json:"en" doc:"The same in a sentence, in English."`
 	VI      string   `json:"vi" doc:"The same in a sentence, in Vietnamese."`
 }
 
-// CauseList is all causes, the latest first.
+// CauseList contains all causes, the latest first.
 type CauseList struct {
 	Causes []Cause `json:"causes" nullable:"false"`
 }
 
-// CauseUnlocked is what became of the accounts of a cause.
+// CauseUnlocked is the result of unlocking the accounts of a cause.
 type CauseUnlocked struct {
 	Cause    Cause     `json:"cause" doc:"As it was before."`
 	DryRun   bool      `json:"dry_run"`
@@ -43,14 +45,14 @@ type CauseUnlocked struct {
 	Failed   []Failure `json:"failed" nullable:"false" doc:"Accounts and names that were not, and why."`
 }
 
-// Failure is an account for which something could not be done.
+// Failure is an account for which an act failed.
 type Failure struct {
 	Address string `json:"address"`
 	Why     string `json:"why"`
 	WhyVI   string `json:"why_vi,omitempty" doc:"The same in Vietnamese."`
 }
 
-// failure is one with a text of [problemTexts].
+// failure returns a Failure with a text of [problemTexts].
 func failure(name auth.Name, why string) Failure {
 	return Failure{string(name), why, inVietnamese(why)}
 }
@@ -101,7 +103,7 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 		}
 		out := CauseUnlocked{Cause: causeOf(c, s.Guard.Rules()), DryRun: in.Body.DryRun, Unlocked: make([]string, 0), Failed: make([]Failure, 0)}
 		out.Cause.Ended = c.Ended(s.now())
-		// What has begun is finished, as for one account.
+		// An act that has begun is finished, as for one account.
 		ctx := context.WithoutCancel(ctx)
 		of := fmt.Sprintf("cause %s, %s", c.ID, fmt.Sprintf("%d accounts", len(c.Accounts)))
 		if n := len(c.Unknown); n > 0 {
@@ -133,7 +135,7 @@ func (s *Server) unlockCause(ctx context.Context, in *unlockCauseInput) (*unlock
 	return nil, problem(http.StatusNotFound, "no such cause: its first account may have been unlocked meanwhile; list the causes again")
 }
 
-// causes finds what has locked the accounts that are locked now.
+// causes finds the causes of the locks that are in force now.
 func (s *Server) causes(ctx context.Context) ([]incident.Incident, error) {
 	return incident.Find(ctx, s.Accounts)
 }
@@ -157,7 +159,7 @@ func causeOf(c incident.Incident, rules auth.Rules) Cause {
 	fromEN, fromVI := sourcesText(c.Sources)
 	whenEN, whenVI := "at "+e.en(c.First), "lúc "+e.vi(c.First)
 	if e.en(c.First) != e.en(c.Last) {
-		// Not "from ... to": they are still locked.
+		// The text avoids "from ... to": the accounts are still locked.
 		whenEN = fmt.Sprintf("between %s and %s", e.en(c.First), e.en(c.Last))
 		whenVI = fmt.Sprintf("trong khoảng %s – %s", e.vi(c.First), e.vi(c.Last))
 	}
@@ -180,7 +182,8 @@ func causeOf(c incident.Incident, rules auth.Rules) Cause {
 	return v
 }
 
-// sourceName writes an IPv4 source as the address that it is.
+// sourceName formats a source; a single IPv4 address is written without a prefix
+// length.
 func sourceName(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()
@@ -188,7 +191,7 @@ func sourceName(p netip.Prefix) string {
 	return p.String()
 }
 
-// sourcesText names a few sources, and how many there are.
+// sourcesText names a few sources and the number of all.
 func sourcesText(sources []netip.Prefix) (en, vi string) {
 	switch len(sources) {
 	case 0:
@@ -200,9 +203,8 @@ func sourcesText(sources []netip.Prefix) (en, vi string) {
 		fmt.Sprintf("%d địa chỉ, nhiều nhất từ %s", len(sources), sourceName(sources[0]))
 }
 
-// alongside adds to the reason of a lock what else was locked by the same cause:
-// whether one user has mistyped or somebody attacks is what support staff must
-// know first.
+// alongside adds to the reason of a lock what else the same cause has locked: support
+// staff must know first whether one user mistyped or an attacker guesses.
 func alongside(w *Why, name auth.Name, causes []incident.Incident) (id string) {
 	for _, c := range causes {
 		for _, n := range c.Accounts {

@@ -56,7 +56,7 @@ func TestLocksOfOneCauseAreListedTogether(t *testing.T) {
 	}
 }
 
-func TestALockIsToldAsAMomentAndSeveralAsATime(t *testing.T) {
+func TestOneLockHasAnInstantAndSeveralHaveAPeriod(t *testing.T) {
 	first := instant("2025-06-15 21:48")
 	for last, want := range map[time.Time][2]string{
 		first:                       {"1 account locked at 2025-06-15 21:48 by", "1 tài khoản bị khóa lúc 21:48 ngày 15/06/2025 do"},
@@ -96,7 +96,7 @@ func TestTheAccountsOfOneCauseAreUnlockedTogether(t *testing.T) {
 	decode[Problem](t, f.request("POST", base+"/causes/"+id+"/unlock", `{"reason":"lần nữa"}`), 404)
 }
 
-func TestACauseIsUnlockedForAReasonOnlyAndByWhoMay(t *testing.T) {
+func TestUnlockingACauseNeedsAReasonAndTheScope(t *testing.T) {
 	f := attacked(t, 12)
 	id := decode[CauseList](t, f.request("GET", base+"/causes", ""), 200).Causes[0].ID
 	decode[Problem](t, f.request("POST", base+"/causes/"+id+"/unlock", `{}`), 422)
@@ -145,7 +145,7 @@ func TestASweepStopsBeforeManyAndIsForcedForAReason(t *testing.T) {
 	}
 }
 
-func TestNamesThatNobodyLoggedInWithAreFreedWithTheirCause(t *testing.T) {
+func TestNamesWithoutLoginsAreUnlockedWithTheirCause(t *testing.T) {
 	f := attacked(t, 12)
 	var names []string
 	for i := range 3 {

@@ -10,7 +10,7 @@ import (
 	"congthu/auth/guard"
 )
 
-// Clock is what the gateway's clock shows.
+// Clock describes the gateway's clock.
 type Clock struct {
 	Now     time.Time  `json:"now" doc:"What the clock shows."`
 	Suspect bool       `json:"suspect" doc:"Whether it disagrees with something. Then nothing is revoked and nothing runs out."`
@@ -39,7 +39,7 @@ type acceptClockInput struct {
 	}
 }
 
-// ClockReport is what became of a clock that was accepted.
+// ClockReport is the result of accepting a clock.
 type ClockReport struct {
 	DryRun  bool     `json:"dry_run"`
 	Clock   Clock    `json:"clock" doc:"The clock, as it was before."`
@@ -55,7 +55,7 @@ func (s *Server) acceptClock(ctx context.Context, in *acceptClockInput) (*accept
 		return nil, badReason()
 	}
 	out := ClockReport{DryRun: in.Body.DryRun, Clock: s.clock(), Redated: make([]string, 0)}
-	// What has begun is finished.
+	// An act that has begun is finished.
 	done, err := s.Guard.AcceptClock(context.WithoutCancel(ctx), s.Accounts,
 		auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, in.Body.DryRun)
 	switch {

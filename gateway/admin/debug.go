@@ -18,14 +18,14 @@ type profileInput struct {
 	Text    bool   `query:"text" doc:"Readable text in place of the format of go tool pprof; not for cpu."`
 }
 
-// fileOutput is an answer that is no JSON.
+// fileOutput is an answer that is not JSON.
 type fileOutput struct {
 	ContentType string `header:"Content-Type"`
 	Body        []byte
 }
 
-// profile answers with a profile of the process. The text of the stacks is the one
-// without arguments: those could be anything.
+// profile answers with a profile of the process. Stacks are printed without arguments,
+// which could contain anything.
 func (s *Server) profile(ctx context.Context, in *profileInput) (*fileOutput, error) {
 	var b bytes.Buffer
 	out := &fileOutput{ContentType: "application/octet-stream"}
@@ -46,7 +46,7 @@ func (s *Server) profile(ctx context.Context, in *profileInput) (*fileOutput, er
 		format, out.ContentType = 1, "text/plain; charset=utf-8"
 	}
 	if in.Profile == "heap" {
-		runtime.GC() // what is there now, and not at the latest collection
+		runtime.GC() // the heap as it is now, and not at the latest collection
 	}
 	if err := pprof.Lookup(in.Profile).WriteTo(&b, format); err != nil {
 		return nil, s.debugFailed("profile", err)
@@ -63,7 +63,7 @@ func (s *Server) bundle(ctx context.Context, in *bundleInput) (*fileOutput, erro
 	if s.Bundle == nil {
 		return nil, problem(http.StatusNotFound, "there is no support bundle here")
 	}
-	// Who helps with the process need not know who works where.
+	// A person who examines the process does not need the names of users.
 	if in.Names && !slices.Contains(callerOf(ctx).scopes, scope.Read) {
 		return nil, problemf(http.StatusForbidden, "names are for tokens with the scope %q as well", scope.Read)
 	}

@@ -15,14 +15,14 @@ import (
 	"congthu/gateway/scope"
 )
 
-func TestTheProcessIsProfiledForWhoeverMayDebug(t *testing.T) {
+func TestProfilesAreForTheScopeDebug(t *testing.T) {
 	f := newFixture(t)
 	for _, profile := range []string{"allocs", "goroutine", "heap", "threadcreate", "cpu"} {
 		w := f.request("GET", base+"/debug/pprof/"+profile+map[bool]string{true: "?seconds=1"}[profile == "cpu"], "")
 		if w.Code != 200 || w.Header().Get("Content-Type") != "application/octet-stream" {
 			t.Fatalf("%s: %d %s %s", profile, w.Code, w.Header(), w.Body)
 		}
-		z, err := gzip.NewReader(w.Body) // that is the format of go tool pprof
+		z, err := gzip.NewReader(w.Body) // the format of go tool pprof
 		if err != nil {
 			t.Fatalf("%s: %v", profile, err)
 		}
@@ -41,9 +41,9 @@ func TestTheProcessIsProfiledForWhoeverMayDebug(t *testing.T) {
 	}
 }
 
-// go tool pprof and curious people look at the usual place; nothing is there, at
-// no listener, and the listener for metrics has nothing at the other either.
-func TestNoProfileIsToldToWhoeverMayNot(t *testing.T) {
+// go tool pprof and the curious request the usual path. No listener has anything there,
+// and the listener for metrics has no profile at the other path either.
+func TestProfilesAreRefusedWithoutTheScope(t *testing.T) {
 	f := newFixture(t)
 	for name, h := range map[string]http.Handler{"admin": f.Handler(), "socket": f.SocketHandler(), "metrics": f.MetricsHandler(), "default": http.DefaultServeMux} {
 		for _, target := range []string{"/debug/pprof/", "/debug/pprof/heap", base + "/debug/pprof/heap", base + "/debug/bundle"} {
@@ -85,8 +85,8 @@ func TestABundleIsMadeAsItIsAskedFor(t *testing.T) {
 	}
 }
 
-// Whoever helps with the process, a vendor perhaps, is no reader of accounts.
-func TestNamesAreForWhoeverMayReadThem(t *testing.T) {
+// A person who examines the process, a vendor perhaps, may not read accounts.
+func TestNamesInABundleNeedTheScopeRead(t *testing.T) {
 	f := newFixture(t)
 	asked := 0
 	f.Bundle = func(context.Context, bool) ([]byte, error) { asked++; return []byte("a bundle"), nil }

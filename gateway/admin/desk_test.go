@@ -14,8 +14,9 @@ import (
 	"congthu/gateway/scope"
 )
 
-// Anybody may call his mail program what he likes: what users hear has no word of it.
-func TestNoStrangerWritesWhatUsersHear(t *testing.T) {
+// Anyone can choose the name of a mail program: the text for users contains no word of
+// it.
+func TestTextForUsersContainsNoTextOfClients(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	a := auth.Account{
 		Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30"),
@@ -62,8 +63,8 @@ func TestNoStrangerWritesWhatUsersHear(t *testing.T) {
 	}
 }
 
-// An unlock of what was not locked does not speak of a lock.
-func TestAnUnlockSpeaksOfNoLockThatWasNot(t *testing.T) {
+// The answer to an unlock of an account without a lock does not mention a lock.
+func TestAnUnlockWithoutALockMentionsNone(t *testing.T) {
 	f := newFixture(t)
 	f.store.accounts["hoa.tv@x.vn"] = auth.Account{Name: "hoa.tv@x.vn", Failures: 3, Mistakes: []auth.Mistake{from("203.0.113.5:40000", "2025-06-15 09:00")}}
 	f.add(auth.Account{Name: "hoa.vt@x.vn", Failures: 3, Mistakes: []auth.Mistake{from("203.0.113.5:40000", "2025-06-15 09:00")}})
@@ -109,8 +110,8 @@ func TestNothingToUnlockIsNotAllWellWhileTheMailServerIsDown(t *testing.T) {
 	}
 }
 
-// A grace that ends before the password does is none, and one that changes nothing is
-// not written.
+// A grace that ends before the password does is refused, and one that changes nothing
+// is not written.
 func TestAGraceThatGivesNothingIsNotGranted(t *testing.T) {
 	f := newFixture(t)
 	f.add(auth.Account{Name: "chi.lt@x.vn", Password: auth.Password{Since: instant("2025-03-20 09:00")}}) // until 21 June
@@ -129,11 +130,11 @@ func TestAGraceThatGivesNothingIsNotGranted(t *testing.T) {
 	if p.Detail != "nothing to do: grace until Sunday 22 June 2025 10:00 is granted already" || p.DetailVI != "không cần xử lý: đã gia hạn đến 10:00 Chủ nhật, ngày 22/06/2025" || len(f.store.events) != 1 {
 		t.Errorf("%+v, %+v", p, f.store.events)
 	}
-	// It can be made shorter, as long as it is one.
+	// It can be made shorter, as long as some grace remains.
 	decode[Account](t, f.request("POST", base+"/accounts/chi.lt@x.vn/grace", `{"reason":"về sớm","days":6}`), 200)
 }
 
-// A lock for a stolen telephone does not lead in a circle.
+// The advice for a lock after a theft does not lead in a circle.
 func TestALockByAnAdminSaysThatThePasswordIsStillTheOld(t *testing.T) {
 	f := newFixture(t)
 	decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/lock", `{"reason":"mất điện thoại"}`), 200)
@@ -164,9 +165,9 @@ func TestAdminsHaveNamesInVietnamese(t *testing.T) {
 	}
 }
 
-// One who may unlock and not read is not told where the user logs in from and is logged
-// in now.
-func TestAnActShowsNoSessionsToOneWhoMayNotRead(t *testing.T) {
+// A caller who may unlock but not read does not learn where the user logs in and is
+// logged in now.
+func TestAnActShowsNoSessionsWithoutTheScopeRead(t *testing.T) {
 	f := newFixture(t)
 	const unlocker = "token-of-one-who-may-only-unlock"
 	f.SetTokens([]Token{
@@ -185,8 +186,8 @@ func TestAnActShowsNoSessionsToOneWhoMayNotRead(t *testing.T) {
 	}
 }
 
-// A mail server that answers at no door is one reason with one answer.
-func TestAServerThatIsDownAtTwoDoorsIsOneReason(t *testing.T) {
+// A mail server that answers on no protocol is one reason with one answer.
+func TestAServerThatIsDownOnTwoProtocolsIsOneReason(t *testing.T) {
 	f := newFixture(t)
 	f.Checks = []Check{
 		{Name: "imap upstream", Run: func(context.Context) error { return errors.New("refused") }},
@@ -198,8 +199,9 @@ func TestAServerThatIsDownAtTwoDoorsIsOneReason(t *testing.T) {
 	}
 }
 
-// What is known of logins before the gateway is said to be so, and why it revokes nothing.
-func TestAnImportedAccountIsNotSaidToBeUnused(t *testing.T) {
+// What is known of logins before the gateway existed is shown as such, with the reason
+// why it revokes nothing.
+func TestAnImportedAccountIsNotCalledUnused(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	for last, want := range map[string][2]string{
 		"2025-06-01 08:00": {"the last login before, as it was imported, was at 2025-06-01 08:00.", "theo danh sách đã nhập, lúc 08:00 ngày 01/06/2025."},
@@ -213,8 +215,8 @@ func TestAnImportedAccountIsNotSaidToBeUnused(t *testing.T) {
 	}
 }
 
-// When the store is well again the fault is past.
-func TestAFaultThatIsOverIsToldInThePast(t *testing.T) {
+// When the store works again, the fault is described in the past tense.
+func TestAFaultThatIsOverIsInThePastTense(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	a := auth.Account{Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30")}
 	why := Explain(a, auth.DefaultRules(), Lately{Unanswered: guard.Refusal{Outcome: auth.StoreUnavailable, At: instant("2025-06-15 09:00")}}, now, "")[0]

@@ -9,11 +9,11 @@ import (
 	"congthu/auth"
 )
 
-// What an act has made true, in sentences: for the one who did it, and for the user
-// on the telephone.
+// The result of an act in sentences: for the administrator, and for the user on the
+// telephone.
 
-// stands is the first reason that an account cannot be logged in to; ok is false where
-// nothing stands in the way.
+// stands returns the first reason why no login to the account succeeds; ok is false if
+// there is none.
 func stands(v *Account) (why Why, ok bool) {
 	for _, w := range v.Why {
 		switch w.Outcome {
@@ -25,7 +25,7 @@ func stands(v *Account) (why Why, ok bool) {
 	return Why{}, false
 }
 
-// standsNow says whether somebody can log in now.
+// standsNow says whether a login succeeds now.
 func standsNow(v *Account) (en, vi string) {
 	if w, ok := stands(v); ok {
 		return "it cannot be logged in to yet: " + w.EN, "nhưng chưa đăng nhập được: " + w.VI
@@ -33,8 +33,7 @@ func standsNow(v *Account) (en, vi string) {
 	return "it can be logged in to at once", "có thể đăng nhập ngay"
 }
 
-// unlocked says what an unlock has done to the account that e explains as it was
-// before.
+// unlocked describes what an unlock changed; e explains the account as it was before.
 func (e explainer) unlocked(v *Account) {
 	nowEN, nowVI := standsNow(v)
 	v.DoneEN, v.DoneVI = fmt.Sprintf("%s is unlocked: %s.", v.Address, sentence(nowEN)), fmt.Sprintf("%s đã được mở khóa, %s.", v.Address, sentence(nowVI))
@@ -99,7 +98,8 @@ func (e explainer) unlocked(v *Account) {
 	v.TellVI += fmt.Sprintf(" Đề nghị quý vị sửa mật khẩu đã lưu trên %s.", program.device.vi)
 }
 
-// lockDone says what a lock has done; open sessions were live at this gateway.
+// lockDone describes what a lock changed; open is the number of sessions that were live
+// at this gateway.
 func lockDone(v *Account, open int, shared bool) {
 	v.DoneEN = fmt.Sprintf("%s is locked until somebody unlocks it: nobody can log in, whatever the password. %s ended", v.Address, counted(open, "live session is", "live sessions are"))
 	v.DoneVI = fmt.Sprintf("%s đã bị khóa cho đến khi được mở khóa: không ai đăng nhập được, dù mật khẩu đúng. %d phiên đang mở đã kết thúc", v.Address, open)
@@ -113,7 +113,7 @@ func lockDone(v *Account, open int, shared bool) {
 	v.TellVI = "Hộp thư của quý vị đã bị khóa, mọi phần mềm đã bị đăng xuất. Chúng tôi sẽ mở khóa ngay khi quý vị có mật khẩu mới."
 }
 
-// restoreDone says what giving an account back has done.
+// restoreDone describes what restoring an account changed.
 func restoreDone(v *Account) {
 	w, refused := stands(v)
 	if !refused {
@@ -124,7 +124,7 @@ func restoreDone(v *Account) {
 	v.TellEN, v.TellVI = w.TellEN, w.TellVI
 }
 
-// graceGranted says until when a password may go on.
+// graceGranted says until when a password stays valid.
 func (e explainer) graceGranted(v *Account, days int) {
 	howEN, howVI := e.how()
 	v.DoneEN = fmt.Sprintf("The password of %s is accepted for %s more, until %s; after that it is refused until it is changed.", v.Address, count(days, "day"), e.dateEN(e.GraceUntil))
@@ -138,14 +138,14 @@ func (e explainer) graceGranted(v *Account, days int) {
 	}
 }
 
-// troubles are what nobody can log in for at the moment: what is not ready is
-// everybody's reason.
+// troubles returns the reasons why no user can log in at present: a failed readiness
+// check concerns every account.
 func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 	if s.draining.Load() {
 		return nil
 	}
 	ready := s.ready(ctx)
-	var away place // the doors at which the mail server does not answer
+	var away place // the protocols on which the mail server does not answer
 	for _, check := range s.Checks {
 		condition := ready.Checks[check.Name]
 		if condition.OK || condition.unprobed {
@@ -179,8 +179,8 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 	return troubles
 }
 
-// showTroubles adds the troubles of everybody to an account. They come first, but after
-// what has the account refused whatever the state of the servers.
+// showTroubles adds these reasons to an account. They come first, but after a reason
+// that refuses the account whatever the state of the servers.
 func (s *Server) showTroubles(ctx context.Context, v *Account) {
 	troubles := s.troubles(ctx)
 	if len(troubles) == 0 {

@@ -16,13 +16,13 @@ import (
 	"congthu/auth"
 )
 
-// Check is one thing that must work before the gateway can serve users.
+// Check is one condition for serving users.
 type Check struct {
-	// Name is shown to whoever asks: "store", "imap upstream".
+	// Name appears in the answer: "store", "imap upstream".
 	Name string
-	// Run returns why it does not work. It must return when ctx ends, at the
-	// latest after 5 s, and be cheap: anybody may ask. Answers are kept for a
-	// second.
+	// Run returns the reason if the check fails. It must return when ctx ends, at the
+	// latest after 5 s, and it must be cheap, since anyone may request /readyz. Answers
+	// are kept for one second.
 	Run func(ctx context.Context) error
 }
 
@@ -36,25 +36,25 @@ type Readiness struct {
 type Condition struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
-	// Warning is what somebody should look at although users can log in.
+	// Warning is a condition that needs attention although users can log in.
 	Warning string `json:"warning,omitempty"`
-	// unprobed: the check has no result yet, so nothing is known to have a fault.
+	// unprobed says that the check has no result yet, so no fault is known.
 	unprobed bool
 }
 
-// ErrNotProbed is the error of a check that has no result yet, in the first moments
-// after a start: the gateway is not ready, but no server is known to be down.
+// ErrNotProbed is the error of a check without a result, in the first moments after a
+// start: the gateway is not ready, but no server is known to be down.
 var ErrNotProbed = errors.New("not probed yet")
 
-// unnamedRoutes are open to everybody and asked for every few seconds.
+// unnamedRoutes need no authentication and are requested every few seconds.
 var unnamedRoutes = map[string]struct{}{"GET /healthz": {}, "GET /readyz": {}, "GET /metrics": {}}
 
 func (s *Server) handleHealth(mux *http.ServeMux) {
-	// Alive: the process answers. A supervisor restarts it when it does not.
+	// Alive: the process answers. A supervisor restarts a process that does not.
 	mux.HandleFunc("GET /healthz", s.here(func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]bool{"ok": true})
 	}))
-	// Ready: users can log in. A load balancer looks elsewhere when it is not.
+	// Ready: users can log in. If not, a load balancer chooses another gateway.
 	mux.HandleFunc("GET /readyz", s.here(func(w http.ResponseWriter, r *http.Request) {
 		ready := leaving
 		if !s.draining.Load() {
@@ -71,7 +71,7 @@ func (s *Server) handleHealth(mux *http.ServeMux) {
 	}
 }
 
-// ready runs the checks, or knows them from less than a second ago.
+// ready runs the checks, or returns their results if these are younger than a second.
 func (s *Server) ready(ctx context.Context) Readiness {
 	return s.readiness.get(ctx, s.Checks, s.Warnings, s.now, func(p any) {
 		s.log().Error("a readiness check panicked", "panic", auth.PanicText(p), "stack", string(debug.Stack()))
@@ -81,19 +81,19 @@ func (s *Server) ready(ctx context.Context) Readiness {
 	})
 }
 
-// storeCheck is the name of the check of the store.
+// storeCheck is the name of the store's check.
 const storeCheck = "store"
 
-// leaving is the answer of a gateway that is shutting down. It does not wait
-// for the checks, nor for the end of the second that an answer is kept.
+// leaving is the answer of a gateway that is shutting down. It waits neither for the
+// checks nor for a cached answer to become old.
 var leaving = Readiness{Checks: map[string]Condition{"gateway": {Error: "shutting down: no new connections are accepted"}}}
 
-// Drain makes /readyz say that nobody should be sent here any more; there is no
-// way back. /healthz goes on, or a supervisor would end the sessions that may
-// still finish.
+// Drain makes /readyz report that this gateway accepts no new users. It cannot be
+// undone. /healthz still reports success: otherwise a supervisor would end sessions
+// that may still finish.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// readiness runs the checks, at most once a second whoever asks.
+// readiness runs the checks at most once a second, however many callers there are.
 type readiness struct {
 	mu    sync.Mutex
 	at    time.Time
@@ -106,7 +106,7 @@ func (c *readiness) get(ctx context.Context, checks, warnings []Check, now func(
 	if age := now().Sub(c.at); !c.at.IsZero() && age >= 0 && age < time.Second {
 		return c.known
 	}
-	// The answer is for everybody who asks, not only for this caller.
+	// All callers share the answer, so this caller's context must not end it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	all := slices.Concat(checks, warnings)
@@ -128,7 +128,7 @@ func (c *readiness) get(ctx context.Context, checks, warnings []Check, now func(
 	return c.known
 }
 
-// run runs the check; panicked is told of a panic of it.
+// run runs the check and passes a panic of it to panicked.
 func (c Check) run(ctx context.Context, panicked func(any)) (condition Condition) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -142,7 +142,8 @@ func (c Check) run(ctx context.Context, panicked func(any)) (condition Condition
 	return Condition{OK: true}
 }
 
-// oneLine is the text of an error, bounded: it may quote a mail server.
+// oneLine returns the text of an error on one line of limited length: it may quote a
+// mail server.
 func oneLine(err error) string {
 	line := strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

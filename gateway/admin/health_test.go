@@ -35,7 +35,7 @@ func TestHealthAndMetricsNeedNoToken(t *testing.T) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 	}
-	// The listener for metrics has nothing else.
+	// The listener for metrics serves nothing else.
 	for _, target := range []string{base + "/accounts", base + "/openapi.json", "/"} {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest("GET", target, nil)
@@ -70,7 +70,7 @@ func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 		t.Errorf("%+v", ready)
 	}
 	broken.Store(errors.New("connect: refused\r\n" + strings.Repeat("x", 1000)))
-	// For a second the answer stays, however often it is asked for.
+	// The answer is kept for a second, however many requests come.
 	decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
 	f.now = f.now.Add(time.Second)
 	w := f.request("GET", "/readyz", "")
@@ -112,8 +112,8 @@ func TestAWarningIsShownAndDoesNotDecide(t *testing.T) {
 	}
 }
 
-// The answer is kept for everybody, so one caller who hangs up must not spoil it.
-func TestReadinessDoesNotDependOnWhoAsked(t *testing.T) {
+// All callers share the answer, so one caller who hangs up must not spoil it.
+func TestReadinessDoesNotDependOnTheCaller(t *testing.T) {
 	f := newFixture(t)
 	f.Checks = []Check{{"store", func(ctx context.Context) error { return ctx.Err() }}}
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -140,8 +140,8 @@ func TestACheckThatHangsIsNotReady(t *testing.T) {
 	})
 }
 
-// Whoever asks must not be sent on for another second by an answer that was
-// kept, nor wait for a check that hangs.
+// A cached answer must not send clients here for another second, nor must a caller wait
+// for a check that hangs.
 func TestAGatewayThatShutsDownIsNotReadyAndAlive(t *testing.T) {
 	f := newFixture(t)
 	asked := 0

@@ -8,11 +8,10 @@ import (
 	"strings"
 )
 
-// here answers with h, unless a request came over the loopback interface and asks
-// for a name that is not this machine's. A page in a browser on this machine, whose
-// own name was pointed at 127.0.0.1 meanwhile (DNS rebinding), would otherwise read
-// what needs no token. Nobody else can point an address, or localhost (RFC 6761
-// section 6.3), anywhere.
+// here answers with h, except to a request over the loopback interface for a name that
+// is not this machine's. Otherwise a web page in a browser on this machine could point
+// its own name at 127.0.0.1 (DNS rebinding) and read what needs no token. An attacker
+// cannot redirect an IP address or localhost (RFC 6761 section 6.3).
 func (s *Server) here(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if overLoopback(r) && !s.isOurs(r.Host) {
@@ -26,15 +25,15 @@ func (s *Server) here(h http.HandlerFunc) http.HandlerFunc {
 }
 
 // overLoopback reports whether a request can only come from this machine, whatever
-// the listener's own address. A Unix socket is no loopback interface: browsers
-// cannot ask there.
+// address the listener has. A Unix socket does not count: browsers cannot connect to
+// one.
 func overLoopback(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return ok && local.IP.IsLoopback()
 }
 
-// isOurs reports whether a Host field names this machine. It may be missing
-// (HTTP/1.0, as in checks of load balancers); browsers always send one.
+// isOurs reports whether a Host field names this machine. It may be missing (HTTP/1.0,
+// as in health checks of load balancers); browsers always send it.
 func (s *Server) isOurs(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A page whose name was pointed at the loopback interface gets no answer that needs
-// no token; whoever asks for this machine does.
+// A web page whose name points at the loopback interface gets nothing of what needs no
+// token; a request for a name of this machine does.
 func TestOverLoopbackOnlyTheNamesOfThisMachineAreAnswered(t *testing.T) {
 	f := newFixture(t)
 	f.Hostname = "mail.congthu.test"
@@ -68,7 +68,7 @@ func TestOverLoopbackOnlyTheNamesOfThisMachineAreAnswered(t *testing.T) {
 				}
 			}
 		}
-		// What needs a token says so, whatever the name: a proxy may stand before it.
+		// Paths that need a token say so for every name: a proxy may stand in front.
 		if name == "admin" {
 			if status := ask("/api/v1/accounts", "rebound.example"); status != http.StatusUnauthorized {
 				t.Errorf("the API for another name: %d, want 401", status)

@@ -13,22 +13,22 @@ import (
 	"congthu/auth"
 )
 
-// maxHeader bounds the request line and header fields, in octets. Go's server
-// allows some 4 KiB more.
+// maxHeader limits the request line and header fields, in octets. Go's server allows
+// some 4 KiB more.
 const maxHeader = 16 << 10
 
-// maxBody bounds the body of a request, in octets.
+// maxBody limits the body of a request, in octets.
 const maxBody = 8 << 10
 
-// HTTPServer returns a server for one of the handlers, with the limits that keep
-// slow and greedy clients cheap. The caller sets TLSConfig if it wants TLS, and
-// serves and shuts it down.
+// HTTPServer returns a server for one of the handlers, with limits that make slow and
+// greedy clients cheap. The caller sets TLSConfig for TLS, and serves and shuts the
+// server down.
 func (s *Server) HTTPServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second, // lifted for what takes long
+		WriteTimeout:      60 * time.Second, // lifted for slow operations
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ConnContext:       withPeer,
@@ -36,10 +36,10 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 	}
 }
 
-// callerKey is where a request's context keeps who makes it.
+// callerKey is the key of the caller in a request's context.
 type callerKey struct{}
 
-// identified is who makes a request, or why that is not known.
+// identified is the caller of a request, or the reason why the caller is unknown.
 type identified struct {
 	caller
 	err error
@@ -53,9 +53,8 @@ func callerOf(ctx context.Context) identified {
 	return id
 }
 
-// outer is what every request goes through: who it is, the log, a caught panic,
-// and an answer of our own for paths that lead nowhere. It refuses nobody; that
-// is up to each operation.
+// outer handles every request first: it identifies the caller, writes the log, catches
+// panics, and answers unknown paths. It refuses no caller; each operation does that.
 func (s *Server) outer(mux *http.ServeMux, identify identify) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -78,8 +77,8 @@ func (s *Server) outer(mux *http.ServeMux, identify identify) http.Handler {
 	})
 }
 
-// route serves r, or says that there is nothing at its path. ServeMux would
-// redirect to a cleaned path, which repeats what was sent.
+// route serves r, or answers that its path does not exist. ServeMux would redirect to a
+// cleaned path, and so repeat what the client sent.
 func route(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	if escaped := r.URL.EscapedPath(); escaped == "" || path.Clean(escaped) != escaped {
 		writeProblem(w, http.StatusNotFound, "there is nothing at this path")
@@ -106,8 +105,8 @@ func route(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	write(w, problemf(http.StatusMethodNotAllowed, text, strings.Join(allowed, " and ")).vi(inVietnamese(text, strings.Join(allowed, ", "))))
 }
 
-// recovered answers a request that ended in a panic. The log gets the text of
-// runtime errors only: other values could hold anything.
+// recovered answers a request that ended in a panic. It logs the text of runtime errors
+// only: other values could contain anything.
 func (s *Server) recovered(w *response, p any) {
 	if p == http.ErrAbortHandler {
 		w.abort = true
@@ -118,15 +117,15 @@ func (s *Server) recovered(w *response, p any) {
 		s.Panicked()
 	}
 	if w.status != 0 {
-		// Half an answer must not look like a whole one.
+		// An incomplete answer must not look complete.
 		w.abort = true
 		return
 	}
 	writeProblem(w, http.StatusInternalServerError, "internal error; the log says more")
 }
 
-// logRequest tells who asked for what. Paths and queries hold names and whatever
-// was typed in their place, so only the route is told.
+// logRequest logs the caller and the route. It does not log paths and queries: they
+// contain names, or whatever was typed in their place.
 func (s *Server) logRequest(r *http.Request, w *response, who caller, began time.Time) {
 	route := r.Pattern
 	if route == "" {
@@ -134,7 +133,7 @@ func (s *Server) logRequest(r *http.Request, w *response, who caller, began time
 	}
 	level := slog.LevelInfo
 	if _, unnamed := unnamedRoutes[route]; unnamed && w.status < 500 {
-		level = slog.LevelDebug // probes and scrapes, every few seconds
+		level = slog.LevelDebug // probes and scrapes arrive every few seconds
 	}
 	attrs := []slog.Attr{
 		slog.String("actor", who.actor), slog.String("route", route), slog.Int("status", w.status),
@@ -146,7 +145,7 @@ func (s *Server) logRequest(r *http.Request, w *response, who caller, began time
 	s.log().LogAttrs(r.Context(), level, "admin request", attrs...)
 }
 
-// response remembers the status of an answer.
+// response records the status of an answer.
 type response struct {
 	http.ResponseWriter
 	status int
@@ -167,10 +166,10 @@ func (w *response) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Unwrap lets http.ResponseController through.
+// Unwrap gives http.ResponseController access to the inner writer.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// writeProblem answers with a problem (RFC 9457) outside of an operation.
+// writeProblem answers with a problem (RFC 9457) outside an operation.
 func writeProblem(w http.ResponseWriter, status int, format string, args ...any) {
 	write(w, problemf(status, format, args...))
 }
@@ -178,7 +177,7 @@ func writeProblem(w http.ResponseWriter, status int, format string, args ...any)
 func write(w http.ResponseWriter, p *problemModel) {
 	body, err := json.Marshal(p)
 	if err != nil {
-		panic(err) // three fields that marshal
+		panic(err) // three fields that always marshal
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)

@@ -16,7 +16,7 @@ import (
 	"congthu/gateway/scope"
 )
 
-func TestWithoutATokenNothingIsTold(t *testing.T) {
+func TestWithoutATokenEverythingIsRefused(t *testing.T) {
 	f := newFixture(t)
 	for _, c := range []struct{ authorization, challenge string }{
 		{"", `Bearer realm="congthu"`},
@@ -36,7 +36,7 @@ func TestWithoutATokenNothingIsTold(t *testing.T) {
 		}
 		decode[Problem](t, f.request("POST", base+"/accounts/an@x.vn/unlock", "{", "Authorization", c.authorization), 401)
 	}
-	// The scheme has no case.
+	// The scheme is case-insensitive.
 	decode[AccountList](t, f.request("GET", base+"/accounts", "", "Authorization", "bearer "+master), 200)
 
 	r := httptest.NewRequest("GET", base+"/accounts", nil)
@@ -46,7 +46,7 @@ func TestWithoutATokenNothingIsTold(t *testing.T) {
 	decode[Problem](t, w, 401)
 }
 
-func TestATokenOpensWhatItsScopesSay(t *testing.T) {
+func TestATokenGrantsItsScopes(t *testing.T) {
 	operations := map[scope.Scope][]string{
 		scope.Read:    {"GET /accounts", "GET /accounts/an@x.vn", "GET /causes"},
 		scope.Unlock:  {"POST /accounts/an@x.vn/unlock", "POST /causes/3f9a/unlock"},
@@ -70,7 +70,7 @@ func TestATokenOpensWhatItsScopesSay(t *testing.T) {
 				method, target, _ := strings.Cut(call, " ")
 				body := ""
 				if method == "POST" {
-					body = "{}" // what is wrong with it is not told to whoever may not
+					body = "{}" // a caller without permission does not learn what is wrong with it
 				}
 				w := f.request(method, base+target, body, "Authorization", "Bearer d")
 				if needed == held {
@@ -102,7 +102,7 @@ func TestTokensAreReplacedByAReload(t *testing.T) {
 	decode[Problem](t, f.request("GET", base+"/accounts", "", "Authorization", "Bearer new"), 401)
 }
 
-func TestTokensThatAreNotValidOpenNothing(t *testing.T) {
+func TestInvalidTokensAreRefused(t *testing.T) {
 	hash := sha256.Sum256([]byte(master))
 	scopes := scope.All()
 	bad := []Token{
@@ -154,8 +154,8 @@ func TestPathsThatLeadNowhereAreProblemsToo(t *testing.T) {
 	}
 }
 
-// A password may be typed anywhere. Wherever it lands, it must not come back,
-// nor stay in the log.
+// A password can be typed into any field. It must neither be repeated nor reach the
+// log.
 func TestWhatIsRefusedIsNeverRepeated(t *testing.T) {
 	const canary = "Canary4711"
 	long := strings.Repeat(canary, 60)
@@ -227,7 +227,7 @@ func TestWhatIsRefusedIsNeverRepeated(t *testing.T) {
 			t.Errorf("%s %s %s: no problem: %s", c.method, c.target, c.body, w.Body)
 		}
 	}
-	// Not what was accepted either: reasons and names go into the audit log.
+	// Accepted input is not logged either: reasons and names go into the audit log.
 	f.request("POST", lock, `{"reason":"`+canary+`"}`)
 	f.request("GET", accounts+"/"+canary+"@x.vn", "")
 	f.request("GET", accounts+"?q="+canary, "")
@@ -269,7 +269,7 @@ func TestEveryRequestIsLoggedWithItsActorItsRouteAndItsStatus(t *testing.T) {
 	}
 }
 
-// panicky panics with a value when it is asked for its rules.
+// panicky panics with a value when its rules are read.
 type panicky struct {
 	Guard
 	value any
@@ -277,7 +277,7 @@ type panicky struct {
 
 func (p panicky) Rules() auth.Rules { panic(p.value) }
 
-func TestAPanicCostsOneRequestAndTellsNothing(t *testing.T) {
+func TestAPanicCostsOneRequestAndRevealsNothing(t *testing.T) {
 	var none map[string]int
 	runtimeError := func() (v any) {
 		defer func() { v = recover() }()
@@ -406,7 +406,7 @@ func TestTheDocumentDescribesEveryOperation(t *testing.T) {
 	if found != len(scopes) {
 		t.Errorf("%d operations, want %d", found, len(scopes))
 	}
-	// Every reference leads somewhere.
+	// Every reference resolves.
 	text := w.Body.String()
 	for _, part := range strings.Split(text, `"$ref":"#/components/schemas/`)[1:] {
 		name, _, _ := strings.Cut(part, `"`)

@@ -14,13 +14,13 @@ import (
 	"congthu/auth/guard"
 )
 
-// What a list of accounts may have at most.
+// The limits of a list of accounts.
 const (
 	maxImport     = 32 << 20 // octets
 	maxImportRows = 200_000
 )
 
-// shownChanges is how many changes of an import an answer lists.
+// shownChanges is the number of an import's changes that an answer lists.
 const shownChanges = 1000
 
 type importInput struct {
@@ -31,7 +31,7 @@ type importInput struct {
 
 type importOutput struct{ Body ImportReport }
 
-// ImportReport is what an import changed, or would.
+// ImportReport is what an import changed, or would change.
 type ImportReport struct {
 	DryRun    bool           `json:"dry_run" doc:"Nothing was changed; this is what would be."`
 	Rows      int            `json:"rows" doc:"Accounts in the list."`
@@ -42,13 +42,13 @@ type ImportReport struct {
 	Unnamed   int            `json:"unnamed" doc:"Cells with something in them that were left aside, since their column has no name in the first row."`
 	States    map[string]int `json:"states" nullable:"false" doc:"How many accounts of the list are in each state afterwards."`
 	Digest    string         `json:"digest" doc:"SHA-256 of the list as it was sent, hexadecimal, by which the audit log knows it again."`
-	// Resumed and Interrupted are what the audit log tells of imports before.
+	// Resumed and Interrupted come from the audit log's events about earlier imports.
 	Resumed     bool           `json:"resumed" doc:"An import of the same list had been begun and not finished; this one has finished it, or would."`
 	Interrupted []ImportBegun  `json:"interrupted" nullable:"false" doc:"Imports of other lists that were begun and are not finished: they were interrupted, or go on at another gateway. One is over when its list is imported again, or a list with at least as many accounts."`
 	Changes     []ImportChange `json:"changes" nullable:"false" doc:"The first 1,000 changes, in the order of the list."`
 }
 
-// ImportBegun is an import that was begun.
+// ImportBegun is the beginning of an import.
 type ImportBegun struct {
 	At       time.Time `json:"at"`
 	Actor    string    `json:"actor"`
@@ -57,21 +57,21 @@ type ImportBegun struct {
 	Digest   string    `json:"digest" doc:"SHA-256 of the list."`
 }
 
-// ImportChange is one account that an import changed, or would.
+// ImportChange is one account that an import changed, or would change.
 type ImportChange struct {
 	Address string `json:"address"`
 	Before  string `json:"before"`
 	After   string `json:"after"`
 }
 
-// ImportProgress tells how far an import has come.
+// ImportProgress is the progress of an import.
 type ImportProgress struct {
 	Running bool `json:"running"`
 	Looked  int  `json:"looked" doc:"Accounts that are done."`
 	Total   int  `json:"total"`
 }
 
-// importProgress is that of the latest import.
+// importProgress is the progress of the latest import.
 type importProgress struct {
 	running       atomic.Bool
 	looked, total atomic.Int64
@@ -112,8 +112,8 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	defer s.imported.running.Store(false)
 
 	who := callerOf(ctx)
-	// As with every act: what has begun is finished, whoever waits for it. Each batch
-	// has the time that the store has.
+	// As with every act: an import that has begun is finished, even if the caller has
+	// gone. Each batch has the store's own time limit.
 	digest := sha256.Sum256(in.RawBody)
 	done, err := s.Import(context.WithoutCancel(ctx), list, auth.Act{Actor: who.actor, Source: who.source, Reason: reason}, guard.ImportOptions{
 		Digest: hex.EncodeToString(digest[:]), Dry: in.DryRun, Progress: func(looked int) { s.imported.looked.Store(int64(looked)) },
@@ -153,8 +153,8 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	return &importOutput{report}, nil
 }
 
-// importProblem is an import that stopped in the middle: a problem (RFC 9457) that
-// says how far it came.
+// importProblem reports an import that stopped before its end: a problem (RFC 9457)
+// with the progress made.
 type importProblem struct {
 	Title     string `json:"title"`
 	Status    int    `json:"status"`
@@ -172,9 +172,8 @@ func (p *importProblem) Error() string             { return p.Detail }
 func (p *importProblem) GetStatus() int            { return p.Status }
 func (p *importProblem) ContentType(string) string { return "application/problem+json" }
 
-// listProblem is what is wrong with a list: a problem (RFC 9457) whose errors say
-// where in the file they are. Like every other it repeats nothing of what was
-// sent but the names of accounts.
+// listProblem reports the mistakes in a list: a problem (RFC 9457) whose errors name
+// the place in the file. Of what the caller sent it repeats only names of accounts.
 type listProblem struct {
 	Title    string      `json:"title"`
 	Status   int         `json:"status"`
@@ -187,12 +186,12 @@ type listProblem struct {
 type ListError struct {
 	Location string `json:"location"`
 	Message  string `json:"message"`
-	// MessageVI is the same in Vietnamese.
+	// MessageVI is the message in Vietnamese.
 	MessageVI string `json:"message_vi,omitempty"`
-	// Line and Column count from 1; the column counts octets, those of UTF-8.
+	// Line and Column count from 1; Column counts octets of UTF-8.
 	Line   int `json:"line"`
 	Column int `json:"column"`
-	// Field is the name of the column; empty where the mistake is in none.
+	// Field is the name of the column; empty if the mistake belongs to no column.
 	Field string `json:"field,omitempty"`
 }
 

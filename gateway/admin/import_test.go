@@ -83,7 +83,7 @@ func TestAListIsImportedWithItsReason(t *testing.T) {
 	}
 }
 
-func TestEveryErrorOfAListIsToldAndNothingIsImported(t *testing.T) {
+func TestEveryErrorOfAListIsReportedAndNothingIsImported(t *testing.T) {
 	f := newImporter(t)
 	const canary = "Mat-khau-bi-mat"
 	list := "address,registered,last_login,unit,password_changed\n" +
@@ -197,7 +197,7 @@ func TestAnImportNeedsItsScopeAndAReason(t *testing.T) {
 	decode[Problem](t, f.send(list, withReason), 503)
 }
 
-func TestAnImportThatStopsInTheMiddleSaysSoUntilItIsFinished(t *testing.T) {
+func TestAnInterruptedImportIsReportedUntilItIsFinished(t *testing.T) {
 	f := newImporter(t)
 	var list strings.Builder
 	list.WriteString("address\n")

@@ -15,8 +15,8 @@ import (
 	"congthu/auth"
 )
 
-// maxScanned bounds how many accounts one page looks at: where few match, the
-// page is short and has a cursor to go on with.
+// maxScanned limits the accounts that are read for one page: if few match, the page is
+// short and has a cursor.
 const maxScanned = 20_000
 
 type listInput struct {
@@ -28,8 +28,8 @@ type listInput struct {
 
 type listOutput struct{ Body AccountList }
 
-// pageAfter is the name after which a page begins; the error is a problem of the cursor or
-// of the text that is looked for.
+// pageAfter returns the name after which a page begins. The error is a problem of the
+// cursor or of the search text.
 func pageAfter(cursor, q string) (after auth.Name, err error) {
 	after, err = decodeCursor(cursor)
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *Server) listAccounts(ctx context.Context, in *listInput) (*listOutput, 
 	return &listOutput{body}, nil
 }
 
-// UnknownName is a name that nobody ever logged in with and that was not imported.
+// UnknownName is a name without any login that was not imported either.
 type UnknownName struct {
 	Name     string    `json:"name" doc:"May be a password that somebody has typed in the wrong place."`
 	Failures int       `json:"failures" doc:"Wrong passwords."`
@@ -88,8 +88,8 @@ type unknownInput struct {
 
 type unknownOutput struct{ Body UnknownNameList }
 
-// listUnknown lists the names that nobody ever logged in with. The counters that such
-// names share are none.
+// listUnknown lists the names without any login. Counters shared by several such names
+// are left out.
 func (s *Server) listUnknown(ctx context.Context, in *unknownInput) (*unknownOutput, error) {
 	after, err := pageAfter(in.Cursor, in.Q)
 	if err != nil {
@@ -111,16 +111,17 @@ func (s *Server) listUnknown(ctx context.Context, in *unknownInput) (*unknownOut
 	return &unknownOutput{body}, nil
 }
 
-// candidates are filters that together let every account of a state through, and
-// as few others as a store can tell: the rules decide on each in the end.
+// candidates returns filters that together match every account in a state, and as few
+// others as a store can exclude: the rules decide on each account in the end.
 func candidates(state string, rules auth.Rules, now time.Time) []auth.Filter {
-	// A month has at least 28 days: whatever is n calendar months old is older.
+	// A month has at least 28 days: a time that is n calendar months ago is older than
+	// this.
 	monthsAgo := func(n int) time.Time { return now.AddDate(0, 0, 1-28*n) }
 	switch state {
 	case auth.StateLocked.String():
 		return []auth.Filter{{Locked: true}}
 	case auth.StateRevoked.String():
-		// Marked by the sweep, or to be marked by the next one.
+		// Revoked by the sweep, or due to be revoked by the next one.
 		return []auth.Filter{{Revoked: true}, {IdleBefore: monthsAgo(rules.Dormancy.Months)}}
 	case auth.StateExpired.String():
 		return []auth.Filter{{PasswordBefore: monthsAgo(rules.Password.Months)}}
@@ -130,8 +131,8 @@ func candidates(state string, rules auth.Rules, now time.Time) []auth.Filter {
 	return []auth.Filter{{}}
 }
 
-// page collects up to limit accounts behind after that are kept. next is the last
-// name it is done with when there may be more, and empty otherwise.
+// page collects up to limit accounts after the name after for which keep returns true.
+// next is the last name that was examined if there may be more, otherwise empty.
 func page(ctx context.Context, from Accounts, filters []auth.Filter, after auth.Name, limit int, keep func(auth.Account) bool) (accounts []auth.Account, next auth.Name, err error) {
 	size := min(1000, max(limit+1, 200))
 	for scanned := 0; scanned < maxScanned; {
@@ -157,12 +158,12 @@ func page(ctx context.Context, from Accounts, filters []auth.Filter, after auth.
 	return accounts, after, nil
 }
 
-// merge returns the next accounts behind after that any of the filters lets
-// through, in order, each once. None means that there are no more.
+// merge returns the next accounts after the name after that match any of the filters,
+// in order, each once. An empty result means that there are no more.
 func merge(ctx context.Context, from Accounts, filters []auth.Filter, after auth.Name, size int) ([]auth.Account, error) {
 	var all []auth.Account
-	// Beyond the last account of a list there may be more of it, so nothing
-	// beyond the first such end can be told yet.
+	// A full list may continue after its last account, so the order is known only up to
+	// the first such end.
 	var horizon auth.Name
 	for _, f := range filters {
 		f.After, f.Limit = after, size
@@ -185,10 +186,11 @@ func merge(ctx context.Context, from Accounts, filters []auth.Filter, after auth
 
 var errCursor = errors.New("is no cursor of a page before")
 
-// cursorVersion changes when cursors of old pages no longer mean the same.
+// cursorVersion changes when older cursors become invalid.
 const cursorVersion = "1:"
 
-// encodeCursor hides a name, so that nobody builds cursors; "" is none.
+// encodeCursor encodes a name as an opaque cursor, so that clients do not build cursors
+// themselves; "" gives "".
 func encodeCursor(name auth.Name) string {
 	if name == "" {
 		return ""

@@ -17,7 +17,7 @@ import (
 	"congthu/auth"
 )
 
-// The columns that a list may have.
+// The possible columns of a list.
 const (
 	columnAddress  = "address"
 	columnUnit     = "unit"
@@ -26,27 +26,26 @@ const (
 	columnPassword = "password_changed"
 )
 
-// separatorNames are the separators as errors call them.
+// separatorNames are the separators as error messages name them.
 var separatorNames = map[rune]string{',': ",", ';': ";", '\t': "a tab"}
 
 var listColumns = []string{columnAddress, columnUnit, columnSince, columnLogin, columnPassword}
 
-// maxListErrors is after how many errors there is no point in more.
+// maxListErrors is the number of errors after which reading stops.
 const maxListErrors = 10_000
 
-// maxUnit bounds the name of a unit, in characters.
+// maxUnit limits the name of a unit, in characters.
 const maxUnit = 200
 
-// oldest is the earliest date that is believed: before it a date stands for
-// "never" (1970-01-01, 1899-12-30) in the program that it comes from.
+// oldest is the earliest credible date: earlier dates mean "never" (1970-01-01,
+// 1899-12-30) in the program that wrote the list.
 var oldest = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// readList reads a list of accounts and tells all that is wrong with it: CSV as
-// RFC 4180 has it, separated by commas or, as Excel does it where the comma is
-// the decimal sign, semicolons, or by tabs; UTF-8 with or without a byte order
-// mark, or UTF-16 with one. Rows without anything in them are skipped. The last
-// fields of a row may be missing: they are empty. aside is how many cells have
-// something in them and were left aside, since their column has no name.
+// readList reads a list of accounts and reports all its mistakes. The list is CSV (RFC
+// 4180), separated by commas, by tabs, or by semicolons, which Excel uses where the
+// comma is the decimal sign; in UTF-8 with or without a byte order mark, or UTF-16 with
+// one. Empty rows are skipped. Fields missing at the end of a row count as empty. aside
+// is the number of non-empty cells that were ignored because their column has no name.
 func readList(data []byte, own func(string) (auth.Name, error), zone *time.Location, now time.Time) (list []auth.Imported, aside int, wrong []ListError) {
 	l := &lister{own: own, zone: zone, now: now, seen: make(map[auth.Name]int)}
 	l.read(data)
@@ -70,7 +69,7 @@ type lister struct {
 	wrong  []ListError
 }
 
-// bad notes a mistake in a field of the current row.
+// bad records a mistake in a field of the current row.
 func (l *lister) bad(at int, message string, args ...any) {
 	line, column := l.csv.FieldPos(at)
 	name := ""
@@ -145,8 +144,8 @@ func isEmptyRow(row []string) bool {
 	return !slices.ContainsFunc(row, func(cell string) bool { return strings.TrimSpace(cell) != "" })
 }
 
-// next returns the next row; none of one that cannot be read. ok is false after
-// the last.
+// next returns the next row, or nil for a row that cannot be read. ok is false after
+// the last row.
 func (l *lister) next() (row []string, ok bool) {
 	row, err := l.csv.Read()
 	var malformed *csv.ParseError
@@ -176,7 +175,7 @@ func (l *lister) readHeader(row []string) bool {
 		name := strings.ToLower(strings.TrimSpace(cell))
 		switch {
 		case name == "":
-			// Cells that were once in use, or numbers of rows.
+			// Such columns hold cells that were once in use, or row numbers.
 		case !slices.Contains(listColumns, name):
 			l.bad(i, "names a column that is not known: the known ones are %s, separated by , or ; or tabs", strings.Join(listColumns, ", "))
 		case slices.Contains(l.header, name):
@@ -193,8 +192,8 @@ func (l *lister) readHeader(row []string) bool {
 func (l *lister) readRow(row []string) {
 	for i, cell := range row[min(len(row), len(l.header)):] {
 		if strings.TrimSpace(cell) != "" {
-			// More likely a separator within a field than a column without a name:
-			// what follows it stands in the wrong columns then.
+			// A separator within a field is more likely than a column without a name:
+			// the cells after it are then in the wrong columns.
 			line, column := l.csv.FieldPos(len(l.header) + i)
 			l.wrongAt(line, column, "", field("",
 				`the row has %d fields, and the first row names %d: put a field with %s in it in "..."`, len(row), len(l.header), separatorNames[l.csv.Comma]))
@@ -233,7 +232,8 @@ func (l *lister) readRow(row []string) {
 				// Excel's "CSV (Comma delimited)" turns "Sở Y tế" into "S? Y t?".
 				l.bad(i, `has a ?, which spreadsheets write for letters that a format lacks: save the list as "CSV UTF-8"`)
 			}
-			// A letter and its accents apart are the same unit.
+			// A letter and its combining accents are the same unit as the composed
+			// letter.
 			a.Unit = norm.NFC.String(cell)
 		case columnSince:
 			a.Registered = l.readTime(i, cell)
@@ -278,8 +278,8 @@ func (l *lister) readAddress(i int, cell string) auth.Name {
 	return name
 }
 
-// readTime reads a date, which is the beginning of that day where the regulation
-// is in force, or an instant. Nothing is never.
+// readTime reads an instant, or a date, which means the beginning of that day in the
+// zone of the regulation. An empty cell means never.
 func (l *lister) readTime(i int, cell string) time.Time {
 	if cell == "" {
 		return time.Time{}

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// utf16Orders are the byte order marks of UTF-16. Excel saves "Unicode Text" so.
+// utf16Orders are the byte order marks of UTF-16, in which Excel saves "Unicode Text".
 var utf16Orders = []struct {
 	mark  string
 	order binary.ByteOrder
@@ -22,8 +22,8 @@ var utf16Orders = []struct {
 
 var errDamagedUTF16 = errors.New("damaged UTF-16")
 
-// textOf is a list in UTF-8, without a byte order mark and with \n at the end of
-// its lines: a Mac may have written \r alone.
+// textOf returns a list in UTF-8, without a byte order mark and with \n as line end:
+// old Mac programs write \r alone.
 func textOf(data []byte) ([]byte, error) {
 	data, err := decodeUTF16(data)
 	if err != nil {
@@ -36,8 +36,8 @@ func textOf(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// decodeUTF16 decodes what begins with a byte order mark of UTF-16, and returns
-// everything else as it is. Nothing is replaced: half a character is an error.
+// decodeUTF16 decodes text that begins with a byte order mark of UTF-16, and returns
+// all other text unchanged. It replaces nothing: half a character is an error.
 func decodeUTF16(data []byte) ([]byte, error) {
 	for _, o := range utf16Orders {
 		units, found := bytes.CutPrefix(data, []byte(o.mark))
@@ -66,14 +66,14 @@ func decodeUTF16(data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// namedSeparator is a first line that tells Excel the separator: sep=; alone, in
+// namedSeparator matches a first line that tells Excel the separator: sep=; alone, in
 // quotes, or followed by the empty cells of the other columns.
 var namedSeparator = regexp.MustCompile(`(?i)^"?sep=([,;\t])"?[,;\t]*\r?\n`)
 
-// separatorOf returns what separates the fields of a list, and the list without
-// the line that names it (an empty one instead, so that lines keep their numbers).
-// Without such a line it is what the first row has most of outside quotes: names
-// of columns have no separators in them.
+// separatorOf returns the separator of a list, and the list without the line that names
+// it (an empty line replaces it, so that line numbers stay right). Without such a line
+// the separator is the one most frequent outside quotes in the first row: names of
+// columns contain none.
 func separatorOf(text []byte) (rune, []byte) {
 	if m := namedSeparator.FindSubmatch(text); m != nil {
 		return rune(m[1][0]), text[len(m[0])-1:]
@@ -90,7 +90,7 @@ func separatorOf(text []byte) (rune, []byte) {
 			}
 		}
 		if len(bytes.Trim(line, ",;\t\" \r\n")) > 0 {
-			break // the rows before had nothing in them
+			break // the rows before were empty
 		}
 	}
 	best := byte(',')
@@ -102,11 +102,11 @@ func separatorOf(text []byte) (rune, []byte) {
 	return rune(best), text
 }
 
-// spoiled are cells that a spreadsheet shows instead of what belongs there.
+// spoiled are values that a spreadsheet shows in place of the real ones.
 var spoiled = []struct {
 	pattern *regexp.Regexp
 	message string
-	date    bool // only where a date belongs
+	date    bool // only in a column with dates
 }{
 	{regexp.MustCompile(`^#+$`), "is cut: make the column wider in the spreadsheet, and save again", false},
 	{regexp.MustCompile(`^(#[A-Z0-9_/]+[!?]?|Err:\d+)$`), "is an error of the spreadsheet: correct the formula of the cell", false},
@@ -114,7 +114,8 @@ var spoiled = []struct {
 	{regexp.MustCompile(`^\d{1,2}[/.-]\d{1,2}[/.-]\d{2}( .*)?$`), "has a year of two digits: give the column the format dd/mm/yyyy, and save again", true},
 }
 
-// spoiledCell says what a spreadsheet has done to a cell; empty where nothing.
+// spoiledCell describes the damage that a spreadsheet did to a cell; empty if there is
+// none.
 func spoiledCell(cell string, isDate bool) string {
 	for _, s := range spoiled {
 		if (isDate || !s.date) && s.pattern.MatchString(cell) {
@@ -124,18 +125,18 @@ func spoiledCell(cell string, isDate bool) string {
 	return ""
 }
 
-// listLayouts are the dates that a list may have: of ISO 8601, with or without a
-// time of day, and of spreadsheets in a Vietnamese locale, the day first.
+// listLayouts are the permitted dates: ISO 8601, with or without a time of day, and the
+// form of spreadsheets in a Vietnamese locale, with the day first.
 var listLayouts = []string{
 	time.DateOnly, "2/1/2006", "2-1-2006", time.RFC3339,
 	"2006-01-02 15:04", time.DateTime, "2/1/2006 15:04", "2/1/2006 15:04:05", "2/1/2006 3:04PM", "2/1/2006 3:04:05PM",
 }
 
-// halves are the halves of a day (buổi sáng, chiều) as a Vietnamese locale writes
-// them after the time, and as Go reads them.
+// halves are the halves of a day (buổi sáng, chiều) as a Vietnamese locale writes them
+// after the time, and as Go parses them.
 var halves = []struct{ suffix, layout string }{{"SA", "AM"}, {"CH", "PM"}, {"AM", "AM"}, {"PM", "PM"}}
 
-// parseListTime reads a date or an instant; ok is false where it is none.
+// parseListTime reads a date or an instant; ok is false if the cell is neither.
 func parseListTime(cell string, zone *time.Location) (t time.Time, ok bool) {
 	for _, h := range halves {
 		if before, found := strings.CutSuffix(cell, h.suffix); found {
@@ -151,9 +152,9 @@ func parseListTime(cell string, zone *time.Location) (t time.Time, ok bool) {
 	return parseGeneralizedTime(cell)
 }
 
-// generalizedTime has LDAP's syntax Generalized Time (RFC 4517 section 3.3.13),
-// as OpenLDAP's pwdChangedTime and Active Directory's whenCreated write it. The
-// zone is required there.
+// generalizedTime is the LDAP syntax Generalized Time (RFC 4517 section 3.3.13), as in
+// OpenLDAP's pwdChangedTime and Active Directory's whenCreated. The zone is required
+// there.
 var generalizedTime = regexp.MustCompile(`^(\d{10})(\d\d)?(\d\d)?([.,]\d+)?(Z|[+-](?:[01]\d|2[0-3])(?:[0-5]\d)?)$`)
 
 func parseGeneralizedTime(cell string) (t time.Time, ok bool) {
@@ -169,7 +170,7 @@ func parseGeneralizedTime(cell string) (t time.Time, ok bool) {
 	case second == "":
 		unit = time.Minute
 	}
-	// A leap second is the first of the next minute.
+	// A leap second counts as the first second of the next minute.
 	var leap time.Duration
 	if second == "60" {
 		second, leap = "59", time.Second
@@ -191,7 +192,7 @@ func parseGeneralizedTime(cell string) (t time.Time, ok bool) {
 	return t.Add(leap), true
 }
 
-// pad is the two digits of a minute or second that was left out.
+// pad returns the two digits of a minute or second, "00" if it was left out.
 func pad(digits string) string {
 	if digits == "" {
 		return "00"

@@ -41,7 +41,7 @@ func TestPagesShowEveryAccountOnce(t *testing.T) {
 	for i := range 23 {
 		want = append(want, fmt.Sprintf("u%02d@x.vn", i))
 	}
-	for _, most := range []int{0, 1, 3} { // however few rows the store gives at once
+	for _, most := range []int{0, 1, 3} { // however few rows the store returns at once
 		f.store.most = most
 		for _, c := range []struct{ limit, pages int }{{1, 25}, {5, 5}, {7, 4}, {24, 2}, {25, 1}, {1000, 1}} {
 			names, pages := f.walk(t, fmt.Sprintf("limit=%d", c.limit))
@@ -62,7 +62,7 @@ func TestPagesShowEveryAccountOnce(t *testing.T) {
 	}
 }
 
-// some makes accounts of every state, and some of several at once.
+// some returns accounts of every state, some of them of several states.
 func (f *fixture) some(n int) {
 	for i := range n {
 		a := auth.Account{Name: auth.Name(fmt.Sprintf("u%04d@x.vn", i))}
@@ -119,8 +119,8 @@ func TestAStateListsTheAccountsThatTheRulesPutInIt(t *testing.T) {
 	}
 }
 
-// The filters that a store applies may let too much through, never too little:
-// whatever the rules call expired must not be lost on the way.
+// The filters that a store applies may match too much, but never too little: no account
+// that the rules call expired may be lost.
 func TestCandidatesLoseNoAccount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules := auth.DefaultRules()
@@ -196,7 +196,7 @@ func TestListsThatRunAtDifferentPaceAreMergedWithoutLoss(t *testing.T) {
 	})
 }
 
-// counting tells how often and how much a store was asked.
+// counting records how often and how much is read from a store.
 type counting struct {
 	*memory
 	rows int
@@ -213,7 +213,7 @@ func TestARareStateIsNotSearchedForWithoutEnd(t *testing.T) {
 	for i := range maxScanned + 1500 {
 		f.add(auth.Account{Name: auth.Name(fmt.Sprintf("u%06d@x.vn", i))})
 	}
-	f.add(auth.Account{Name: "zoe@x.vn", Registered: f.now}) // the one that was never seen
+	f.add(auth.Account{Name: "zoe@x.vn", Registered: f.now}) // without any login
 	store := &counting{memory: f.store}
 	f.Accounts = store
 	list := decode[AccountList](t, f.request("GET", base+"/accounts?state=never_seen&limit=1000", ""), 200)
@@ -259,7 +259,8 @@ func FuzzCursor(f *testing.F) {
 			}
 			return
 		}
-		// One name has one cursor, and nothing that a store could stumble over.
+		// Each name has one cursor, and a cursor contains nothing that a store cannot
+		// handle.
 		if again := encodeCursor(name); again != cursor {
 			t.Fatalf("%q reads as %q, which is written %q", cursor, name, again)
 		}

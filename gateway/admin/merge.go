@@ -11,17 +11,17 @@ import (
 	"congthu/auth/guard"
 )
 
-// OtherName is what the store has of an account under a name that is not its own
-// any more.
+// OtherName is what the store holds for an account under a name that no longer counts
+// as an account of its own.
 type OtherName struct {
 	Address string      `json:"address" doc:"The other name; empty when nobody ever logged in under it, since it may be a mistyped password."`
 	Locked  *Lock       `json:"locked,omitempty"`
 	Revoked *Revocation `json:"revoked,omitempty"`
-	// Failures are held against that name only.
+	// Failures count against that name only.
 	Failures int `json:"failures" doc:"Wrong passwords that were counted under it."`
 }
 
-// otherNames shows rows under other names.
+// otherNames shows the rows under other names.
 func otherNames(rows []auth.Account) []OtherName {
 	names := make([]OtherName, 0, len(rows))
 	for _, a := range rows {
@@ -37,7 +37,7 @@ func otherNames(rows []auth.Account) []OtherName {
 	return names
 }
 
-// shownName is the name of a row, unless it may be a password.
+// shownName returns the name of a row, unless it may be a password.
 func shownName(a auth.Account) string {
 	if !a.Known() {
 		return ""
@@ -45,8 +45,7 @@ func shownName(a auth.Account) string {
 	return string(a.Name)
 }
 
-// elsewhere says why somebody is refused for what other names of the account have
-// against them.
+// elsewhere explains refusals that come from the other names of an account.
 func elsewhere(rows []auth.Account, r auth.Rules, now time.Time) (reasons []Why) {
 	for _, a := range rows {
 		e := explainer{a, r, Lately{}, now, ""}
@@ -81,13 +80,13 @@ type mergeInput struct {
 	}
 }
 
-// MergeReport is what was joined, or would be.
+// MergeReport is what was merged, or would be.
 type MergeReport struct {
 	DryRun bool            `json:"dry_run"`
 	Merged []MergedAccount `json:"merged" nullable:"false" doc:"The accounts that had other names, in the order of their names."`
 }
 
-// MergedAccount is an account after its other names were joined with it.
+// MergedAccount is an account after the merge of its other names.
 type MergedAccount struct {
 	Summary
 	From []OtherName `json:"from" nullable:"false" doc:"The other names, as they were."`
@@ -105,7 +104,7 @@ func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error
 	}
 	who := callerOf(ctx)
 	act := auth.Act{Actor: who.actor, Source: who.source, Reason: reason}
-	// What has begun is finished, as with every act.
+	// An act that has begun is finished.
 	ctx = context.WithoutCancel(ctx)
 	var merged []guard.Merged
 	var err error
@@ -137,7 +136,8 @@ func (s *Server) merge(ctx context.Context, in *mergeInput) (*mergeOutput, error
 	return &mergeOutput{out}, nil
 }
 
-// storeFailedAfter is the problem of a store that failed when some were merged.
+// storeFailedAfter is the problem of a store that failed after some accounts were
+// merged.
 func storeFailedAfter(merged int) error {
 	const text = "the gateway's store failed after %s; merge again: what is merged stays so"
 	return comeBack(problemf(http.StatusServiceUnavailable, text, count(merged, "account")).vi(inVietnamese(text, fmt.Sprintf("%d tài khoản", merged))))

@@ -11,7 +11,7 @@ import (
 )
 
 // front was an account before it became an alias of an, and y.vn a domain of its own
-// before the mail server took it for the same as x.vn.
+// before the mail server treated it as x.vn.
 func newTwins(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
@@ -43,7 +43,7 @@ func TestAnAccountIsShownWithWhatItsOtherNamesHoldAgainstIt(t *testing.T) {
 	if a := decode[Account](t, f.request("GET", base+"/accounts/binh@x.vn", ""), 200); a.Why[0].Outcome != "revoked" || !strings.HasPrefix(a.Why[0].EN, "Under its other name binh@y.vn: ") {
 		t.Errorf("%+v", a.Why)
 	}
-	// Whoever would end what holds elsewhere is told where it holds.
+	// An act on an account names the other name under which a lock holds.
 	p := decode[Problem](t, f.request("POST", base+"/accounts/binh@x.vn/restore", `{"reason":"đi học về"}`), 409)
 	if !strings.HasPrefix(p.Detail, "nothing to do: Under its other name binh@y.vn: ") {
 		t.Errorf("%+v", p)

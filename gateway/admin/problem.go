@@ -9,22 +9,21 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// problemModel describes what went wrong (RFC 9457) in English and, where we say it and
-// not a library, in Vietnamese (section 3.2 of the RFC lets problems have members of
-// their own).
+// problemModel describes a problem (RFC 9457) in English and, if the text is ours and
+// not a library's, in Vietnamese (RFC 9457 section 3.2 permits extension members).
 type problemModel struct {
 	huma.ErrorModel
 	DetailVI string          `json:"detail_vi,omitempty"`
 	Errors   []*problemField `json:"errors,omitempty"`
 }
 
-// problemField says what is wrong with one field of a request.
+// problemField describes the mistake in one field of a request.
 type problemField struct {
 	huma.ErrorDetail
 	MessageVI string `json:"message_vi,omitempty"`
 }
 
-// problem is a problem whose detail is a text of [problemTexts].
+// problem returns a problem whose detail is a text of [problemTexts].
 func problem(status int, detail string, fields ...*problemField) *problemModel {
 	return &problemModel{
 		ErrorModel: huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail},
@@ -38,7 +37,7 @@ func problemf(status int, format string, args ...any) *problemModel {
 	return problem(status, f.Message).vi(f.MessageVI)
 }
 
-// vi gives the detail, or that of the only field, in Vietnamese.
+// vi sets the Vietnamese text of the detail, or of the only field.
 func (p *problemModel) vi(text string) *problemModel {
 	if len(p.Errors) == 1 {
 		p.Errors[0].MessageVI = text
@@ -48,31 +47,30 @@ func (p *problemModel) vi(text string) *problemModel {
 	return p
 }
 
-// and adds a sentence, a text of [problemTexts].
+// and appends a sentence, a text of [problemTexts].
 func (p *problemModel) and(text string) *problemModel {
 	p.Detail += " " + text
 	p.DetailVI += " " + inVietnamese(text)
 	return p
 }
 
-// plain is field for a text without arguments that is found elsewhere.
+// plain is field for a text without arguments that is listed elsewhere.
 func plain(location, message string) *problemField {
 	return &problemField{ErrorDetail: huma.ErrorDetail{Location: location, Message: message}, MessageVI: inVietnamese(message)}
 }
 
-// field says what is wrong with one field of a request, with a text of
-// [problemTexts].
+// field describes the mistake in one field of a request, with a text of [problemTexts].
 func field(location, format string, args ...any) *problemField {
 	return &problemField{ErrorDetail: huma.ErrorDetail{Location: location, Message: fmt.Sprintf(format, args...)}, MessageVI: inVietnamese(format, args...)}
 }
 
-// invalid is the problem of a single field.
+// invalid returns the problem of a single field.
 func invalid(location, format string, args ...any) *problemModel {
 	return problem(http.StatusUnprocessableEntity, "validation failed", field(location, format, args...))
 }
 
-// advice is a problem that support staff have to tell a user of (RFC 9457 section 3.2
-// has such members).
+// advice is a problem with a text that support staff should pass on to the user (RFC
+// 9457 section 3.2 permits such members).
 type advice struct {
 	*problemModel
 	adviceMembers
@@ -83,8 +81,8 @@ type adviceMembers struct {
 	TellVI string `json:"tell_vi,omitempty" doc:"The same in Vietnamese."`
 }
 
-// documentAdvice puts the members of an advice into the schema of problems: huma knows one
-// type of these.
+// documentAdvice adds the members of advice to the schema of problems: huma knows only
+// one type of problem.
 func documentAdvice(api huma.API) {
 	all := api.OpenAPI().Components.Schemas
 	problems := all.Map()["ErrorModel"]
@@ -93,12 +91,12 @@ func documentAdvice(api huma.API) {
 	}
 }
 
-// unavailable asks the caller to come back.
+// unavailable asks the caller to try again later.
 func unavailable(format string, args ...any) error {
 	return comeBack(problemf(http.StatusServiceUnavailable, format, args...))
 }
 
-// comeBack adds when to come back.
+// comeBack adds the time after which to try again.
 func comeBack(err error) error {
 	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {"5"}})
 }
@@ -108,17 +106,17 @@ type bothLanguages struct{ en, vi string }
 
 func (b *bothLanguages) Error() string { return b.en }
 
-// Vietnamese is the error in Vietnamese.
+// Vietnamese returns the Vietnamese text of the error.
 func (b *bothLanguages) Vietnamese() string { return b.vi }
 
-// explained is an error whose text is one of [problemTexts].
+// explained returns an error whose text is one of [problemTexts].
 func explained(format string, args ...any) error {
 	return &bothLanguages{field("", format, args...).Message, inVietnamese(format, args...)}
 }
 
-// discreet is a huma.Transformer. It takes out of an answer what the caller sent
-// and what only the operator should read: huma repeats rejected values, the names
-// of unknown fields and the messages of decoders.
+// discreet is a huma.Transformer. It removes from an answer what the caller sent and
+// what only the operator should read: huma repeats rejected values, the names of
+// unknown fields and the messages of decoders.
 func discreet(ctx huma.Context, _ string, body any) (any, error) {
 	var m *problemModel
 	switch found := body.(type) {
@@ -129,7 +127,7 @@ func discreet(ctx huma.Context, _ string, body any) (any, error) {
 		for _, d := range found.Errors {
 			m.Errors = append(m.Errors, plain(d.Location, d.Message))
 		}
-	default: // advice is made of our own words
+	default: // advice consists of our own words
 		return body, nil
 	}
 	clean := problem(m.Status, m.Detail)
@@ -149,12 +147,12 @@ func discreet(ctx huma.Context, _ string, body any) (any, error) {
 
 func discreetDetail(op *huma.Operation, d *problemField) *problemField {
 	part, name, _ := strings.Cut(d.Location, ".")
-	name, _, _ = strings.Cut(name, "[") // element of a list
+	name, _, _ = strings.Cut(name, "[") // an element of a list
 	known := fields(op, part)
 	switch {
 	case name == "" && part == "body":
-		// The body as a whole: what huma says of its shape is ours, what a
-		// decoder says of it quotes it.
+		// The body as a whole: huma's text about its shape is safe, but a decoder's
+		// text quotes the body.
 		if strings.HasPrefix(d.Message, "expected ") {
 			return plain("body", d.Message)
 		}
@@ -169,7 +167,7 @@ func discreetDetail(op *huma.Operation, d *problemField) *problemField {
 	return field(part, "has something that is not known here; known: %s", strings.Join(known, ", "))
 }
 
-// fields are the names that an operation knows in a part of the request.
+// fields returns the names that an operation knows in a part of the request.
 func fields(op *huma.Operation, part string) (names []string) {
 	if part == "body" && op.RequestBody != nil {
 		return op.Metadata["body"].([]string)

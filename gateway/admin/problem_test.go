@@ -15,17 +15,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// A text of a problem that has no Vietnamese would be shown in English to those who
-// use Vietnamese.
-func TestEveryProblemIsSaidInBothLanguages(t *testing.T) {
+// Without a Vietnamese text, users of Vietnamese would see a problem in English.
+func TestEveryProblemTextHasBothLanguages(t *testing.T) {
 	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The functions that take such texts, with the place of the text.
+	// The functions that take such texts, with the position of the text.
 	takes := map[string]int{"problem": 1, "problemf": 1, "invalid": 1, "field": 1, "plain": 1, "unavailable": 0, "writeProblem": 2, "bad": 1, "explained": 0, "failure": 1, "inVietnamese": 0}
 	used := map[string]bool{"": true}
-	var all strings.Builder // everything that is written in the sources
+	var all strings.Builder // all source code
 	set := token.NewFileSet()
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") || name == "problem_vi.go" {

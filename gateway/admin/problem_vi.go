@@ -2,8 +2,8 @@ package admin
 
 import "fmt"
 
-// problemTexts are what problems say, in English and beside it in Vietnamese. Both
-// have the same verbs of package fmt.
+// problemTexts maps the English text of a problem to the Vietnamese one. Both contain
+// the same verbs of package fmt.
 var problemTexts = map[string]string{
 	// Requests.
 	"validation failed":                                              "yêu cầu không hợp lệ",
@@ -101,8 +101,8 @@ var problemTexts = map[string]string{
 	"has a year of two digits: give the column the format dd/mm/yyyy, and save again":                           "ghi năm bằng hai chữ số: hãy định dạng cột là dd/mm/yyyy rồi lưu lại",
 }
 
-// inVietnamese is a text of a problem in Vietnamese; empty where there is none, as
-// with what a library says.
+// inVietnamese returns the Vietnamese text of a problem; empty if there is none, as for
+// a library's text.
 func inVietnamese(format string, args ...any) string {
 	vi := problemTexts[format]
 	if vi == "" || len(args) == 0 {

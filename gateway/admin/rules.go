@@ -12,7 +12,7 @@ import (
 	"congthu/auth"
 )
 
-// Rules are the settings that gateways on one store have in common.
+// Rules are the settings that all gateways on one store share.
 type Rules struct {
 	Shared          bool              `json:"shared" doc:"Whether other gateways may use the store: PostgreSQL. If not, the settings are those in force."`
 	Settings        []Setting         `json:"settings" nullable:"false" doc:"What is agreed on."`
@@ -21,7 +21,7 @@ type Rules struct {
 	FileError       string            `json:"file_error,omitempty" doc:"Why the file cannot be read."`
 }
 
-// Setting is one of them.
+// Setting is one of the shared settings.
 type Setting struct {
 	Name  string `json:"name" doc:"Its path in the configuration."`
 	Value string `json:"value" doc:"A scalar, or a JSON array of strings."`
@@ -36,7 +36,7 @@ func SettingsOf(a auth.Agreement) []Setting {
 	return list
 }
 
-// ErrConfiguration: the configuration file is not right.
+// ErrConfiguration reports an invalid configuration file.
 var ErrConfiguration = errors.New("the configuration file of this gateway cannot be put into force")
 
 var errNoRules = problem(http.StatusConflict, "nothing to do: this gateway agrees with no other on rules")
@@ -69,7 +69,7 @@ func (s *Server) adoptRules(ctx context.Context, in *adoptRulesInput) (*rulesOut
 		return nil, badReason()
 	}
 	who := callerOf(ctx)
-	// What has begun is finished.
+	// An act that has begun is finished.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	r, err := s.AdoptRules(ctx, auth.Act{Actor: who.actor, Source: who.source, Reason: reason})
@@ -84,7 +84,7 @@ func (s *Server) rulesFailed(doing string, err error) error {
 	case errors.Is(err, auth.ErrNothingToDo):
 		return problem(http.StatusConflict, err.Error()).vi(inVietnamese("nothing to do"))
 	case errors.Is(err, ErrConfiguration):
-		// What is wrong in the file follows, as `check` says it.
+		// The mistakes in the file follow, as `check` prints them.
 		return problem(http.StatusConflict, err.Error()).vi(inVietnamese(ErrConfiguration.Error()) + strings.TrimPrefix(err.Error(), ErrConfiguration.Error()))
 	case errors.Is(err, auth.ErrAgreementVersion):
 		return problem(http.StatusConflict, err.Error()).vi(inVietnamese(auth.ErrAgreementVersion.Error()))

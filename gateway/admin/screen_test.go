@@ -16,8 +16,8 @@ import (
 	"congthu/auth/guard"
 )
 
-// What the kernel vouches for stays what it is, whatever the environment says.
-func TestSudoNamesItsUserBehindWhatTheKernelVouchesFor(t *testing.T) {
+// The identity that the kernel verified stays unchanged, whatever the environment says.
+func TestTheUserOfSudoIsNamedAfterTheVerifiedOne(t *testing.T) {
 	own, other := uint32(os.Getuid()), uint32(os.Getuid()+1000)
 	for _, c := range []struct {
 		uid    uint32
@@ -43,7 +43,7 @@ func TestSudoNamesItsUserBehindWhatTheKernelVouchesFor(t *testing.T) {
 			t.Errorf("uid %d, %q: %s", c.uid, c.said, got)
 		}
 	}
-	// Over TCP a token names the person, and nothing else does.
+	// Over TCP only a token identifies the person.
 	f := newFixture(t)
 	a := decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/lock", `{"reason":"nghỉ việc"}`, SudoHeader, "lan"), 200)
 	if a.Locked.By != "Nguyễn Văn A" {
@@ -51,7 +51,7 @@ func TestSudoNamesItsUserBehindWhatTheKernelVouchesFor(t *testing.T) {
 	}
 }
 
-func TestALockAfterAnUnlockSaysByWhomItWasUnlockedAndWhatKeepsTrying(t *testing.T) {
+func TestALockAfterAnUnlockNamesTheAdminAndTheProgram(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	phone, home := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8::5")
 	a := auth.Account{
@@ -108,7 +108,7 @@ func TestALockAfterAnUnlockSaysByWhomItWasUnlockedAndWhatKeepsTrying(t *testing.
 	}
 }
 
-// What the store refuses has a cause and words of its own.
+// A refusal because of the store has its own reason and text.
 func TestAFaultOfTheStoreIsNotTakenForOthers(t *testing.T) {
 	a := auth.Account{Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30")}
 	last := guard.Refusal{At: instant("2025-06-15 09:00"), Source: netip.MustParseAddrPort("198.51.100.7:4000"), Outcome: auth.StoreUnavailable}
@@ -118,7 +118,7 @@ func TestAFaultOfTheStoreIsNotTakenForOthers(t *testing.T) {
 	}
 }
 
-func TestWhileTheStoreIsDownThereIsSomethingToTell(t *testing.T) {
+func TestAnAnswerForUsersExistsWhileTheStoreIsDown(t *testing.T) {
 	f := newFixture(t)
 	f.store.fail = errDisk
 	w := f.request("GET", base+"/accounts/an@x.vn", "")
@@ -132,7 +132,7 @@ func TestWhileTheStoreIsDownThereIsSomethingToTell(t *testing.T) {
 	}
 }
 
-func TestAServerThatIsDownIsEverybodysReason(t *testing.T) {
+func TestAServerThatIsDownIsAReasonForEveryAccount(t *testing.T) {
 	f := newFixture(t)
 	f.Checks = []Check{
 		{Name: "store", Run: func(context.Context) error { return nil }},
@@ -142,7 +142,7 @@ func TestAServerThatIsDownIsEverybodysReason(t *testing.T) {
 	if len(a.Why) != 1 || a.Why[0].Outcome != "unavailable" || !strings.Contains(a.Why[0].EN, "over IMAP (connect: refused)") || a.Why[0].TellVI == "" {
 		t.Errorf("%+v", a.Why)
 	}
-	// A lock would refuse it all the same, and is the account's own.
+	// A lock of the account refuses it in any case, and is the account's own reason.
 	f.lockedByGuessing("binh@x.vn")
 	a = decode[Account](t, f.request("GET", base+"/accounts/binh@x.vn", ""), 200)
 	if len(a.Why) != 2 || a.Why[0].Outcome != "locked" || a.Why[1].Outcome != "unavailable" {
@@ -150,7 +150,7 @@ func TestAServerThatIsDownIsEverybodysReason(t *testing.T) {
 	}
 }
 
-func TestAServerThatWasNotProbedYetIsNobodysReason(t *testing.T) {
+func TestAServerThatWasNotProbedYetIsNoReason(t *testing.T) {
 	f := newFixture(t)
 	f.Checks = []Check{{Name: "imap upstream", Run: func(context.Context) error { return ErrNotProbed }}}
 	a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200)
@@ -179,7 +179,7 @@ func TestActsAnswerInSentences(t *testing.T) {
 			t.Errorf("%s: %s\n%s\n%s\n%s", c.path, a.DoneEN, a.DoneVI, a.TellEN, a.TellVI)
 		}
 	}
-	// What still stands in the way is said, and not that all is well.
+	// What still prevents a login is shown, and not that all is well.
 	f.lockedByGuessing("het2@x.vn")
 	a := f.store.accounts["het2@x.vn"]
 	a.Password.Since = instant("2025-01-01 08:00")
@@ -223,7 +223,7 @@ func TestAMisspeltAddressIsRecognised(t *testing.T) {
 	for _, name := range []auth.Name{"nguyenvan.an@x.vn", "nguyenvan.anh@x.vn", "tranthi.binh@x.vn", "lethi.dao@y.vn", "lap@x.vn"} {
 		f.add(auth.Account{Name: name})
 	}
-	f.store.accounts["nguyenvan.am@x.vn"] = auth.Account{Name: "nguyenvan.am@x.vn", Failures: 3} // nobody ever logged in
+	f.store.accounts["nguyenvan.am@x.vn"] = auth.Account{Name: "nguyenvan.am@x.vn", Failures: 3} // never logged in
 	for address, want := range map[string][]string{
 		"nguyenvan.ann":         {"nguyenvan.an@x.vn", "nguyenvan.anh@x.vn"},
 		"nguyenvanan@x.vn":      {"nguyenvan.an@x.vn", "nguyenvan.anh@x.vn"},
@@ -248,14 +248,14 @@ func TestAMisspeltAddressIsRecognised(t *testing.T) {
 	if len(a.Similar) != 2 {
 		t.Errorf("%+v", a)
 	}
-	// Whoever may not look at accounts is told of none.
+	// A caller who may not read accounts gets no suggestions.
 	w := f.request("POST", base+"/accounts/nguyenvan.ann/lock", `{"reason":"thử"}`)
 	if p := decode[Problem](t, w, 404); strings.Contains(w.Body.String(), "nguyenvan") {
 		t.Errorf("%+v", p)
 	}
 }
 
-// Of how many accounts there are does not depend what it costs to look for one.
+// The cost of a search does not depend on the number of accounts.
 func TestLookingForSimilarAddressesIsBounded(t *testing.T) {
 	f := newFixture(t)
 	families, given := []string{"nguyen", "tran", "le", "pham", "hoang", "phan", "vu", "dang", "bui", "do"}, []string{"an", "binh", "chi", "dung", "giang", "hai", "khanh", "lan", "minh", "nam"}
@@ -284,7 +284,7 @@ func TestLookingForSimilarAddressesIsBounded(t *testing.T) {
 	}
 }
 
-// endless has always one more account, none of which is near.
+// endless always has one more account, none of them similar.
 type endless struct {
 	Accounts
 	pages int
@@ -307,7 +307,7 @@ func TestLookingForSimilarAddressesEndsHoweverManyThereAre(t *testing.T) {
 	}
 }
 
-func TestTheDocumentHasWhatAProblemTells(t *testing.T) {
+func TestTheDocumentHasTheFieldsOfAProblem(t *testing.T) {
 	f := newFixture(t)
 	document := decode[struct {
 		Components struct {

@@ -9,17 +9,18 @@ import (
 	"congthu/auth"
 )
 
-// The JSON of the API. Times are UTC (RFC 3339); a time that never was is left
-// out. Who decodes must tolerate new fields.
+// The JSON of the API. Times are UTC (RFC 3339); a time that is not set is left out.
+// Clients must tolerate new fields.
 
-// Account is one account, as GET /accounts/{address} and every act give it.
+// Account is one account, as GET /accounts/{address} and every act return it.
 type Account struct {
 	Summary
 	Why    []Why   `json:"why" nullable:"false" doc:"Why it cannot log in, since when, and what to tell the user; what matters most comes first, and there is always at least one."`
 	Events []Event `json:"events" nullable:"false" doc:"The latest events, newest first, at most 20."`
 	NoteEN string  `json:"note_en,omitempty" doc:"What the act has done where it found nothing to do here, in English."`
 	NoteVI string  `json:"note_vi,omitempty" doc:"The same in Vietnamese."`
-	// What follows of an act is left out where one account is shown.
+	// The following fields describe the result of an act; they are left out where an
+	// account is only shown.
 	DoneEN string `json:"done_en,omitempty" doc:"What an act has made true, in English: for the one who did it."`
 	DoneVI string `json:"done_vi,omitempty" doc:"The same in Vietnamese."`
 	TellEN string `json:"tell_en,omitempty" doc:"What to tell the user after an act, in English."`
@@ -29,11 +30,11 @@ type Account struct {
 	LoggedInFrom  []Network   `json:"logged_in_from,omitempty" doc:"Where logins through any gateway came from, noted once a day, at most 8: an IPv4 address or an IPv6 /64."`
 	OpenSessions  []Origin    `json:"open_sessions,omitempty" doc:"The live sessions at this gateway, the oldest first, at most 20; left out when there are none."`
 	Tried         []TriedFrom `json:"tried,omitempty" doc:"Which wrong passwords came to this gateway from where, within a day and since the last unlock, at most 8."`
-	// ThisGatewayOnly is left out of the answers of a gateway with a store of its own.
+	// ThisGatewayOnly is left out by a gateway with a store of its own.
 	ThisGatewayOnly bool     `json:"this_gateway_only,omitempty" doc:"Other gateways use the same store: sessions, open_sessions, last_login_from and tried are of this one only."`
 	Similar         []string `json:"similar,omitempty" doc:"Accounts with a similar address, where nobody has ever logged in with this one; at most 5, the nearest first."`
 
-	// OtherNames are left out where there are none.
+	// OtherNames is left out if there are none.
 	OtherNames []OtherName `json:"other_names,omitempty" doc:"What the store has of the account under names that are not its own any more; left out when there is nothing. See /merge."`
 }
 
@@ -57,7 +58,8 @@ type Summary struct {
 	Stale           *Mistake    `json:"stale" doc:"The latest try with a password from before a change; null when there was none."`
 }
 
-// TransformSchema implements huma.SchemaTransformer: it documents what may be null.
+// TransformSchema implements huma.SchemaTransformer: it documents the fields that may
+// be null.
 func (Summary) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	for _, name := range []string{"locked", "revoked", "stale"} {
 		p := s.Properties[name]
@@ -70,16 +72,17 @@ func (Summary) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	return s
 }
 
-// stateUnknown is the state of a name that is no account; auth has none for it.
+// stateUnknown is the state of a name that is not an account; package auth has none for
+// it.
 const stateUnknown = "unknown"
 
-// Lock is who or what locked an account.
+// Lock says when an account was locked, by whom and why.
 type Lock struct {
 	At     time.Time `json:"at"`
 	By     string    `json:"by"`
 	Cause  string    `json:"cause"`
 	Reason string    `json:"reason"`
-	// CauseID is known where one account is shown.
+	// CauseID is set only where one account is shown.
 	CauseID string `json:"cause_id,omitempty" doc:"What has locked it by wrong passwords, perhaps with others: see /causes. Left out in lists."`
 }
 
@@ -89,20 +92,20 @@ func (Lock) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	return s
 }
 
-// Revocation is who or what revoked an account.
+// Revocation says when an account was revoked, by whom and why.
 type Revocation struct {
 	At     time.Time `json:"at"`
 	By     string    `json:"by"`
 	Reason string    `json:"reason"`
 }
 
-// Mistake is one wrong password and where it came from.
+// Mistake is one wrong password and its origin.
 type Mistake struct {
 	At     time.Time `json:"at"`
 	Source string    `json:"source" doc:"Address and port; empty when not known."`
 }
 
-// Origin is where a login came from.
+// Origin is the origin of a login.
 type Origin struct {
 	At       time.Time `json:"at"`
 	Source   string    `json:"source" doc:"Address and port."`
@@ -120,13 +123,13 @@ func originOf(o auth.Origin) Origin {
 	return Origin{At: o.At.UTC(), Source: sourceText(o.Source), Protocol: o.Protocol.String(), Program: o.Program}
 }
 
-// Network is where an account was logged in to from.
+// Network is a network from which the account was logged in to.
 type Network struct {
 	At     time.Time `json:"at" doc:"When that was noted: the login may have been up to a day later."`
 	Source string    `json:"source"`
 }
 
-// TriedFrom is one wrong password that came from one address.
+// TriedFrom is one wrong password from one address.
 type TriedFrom struct {
 	First    time.Time `json:"first"`
 	Last     time.Time `json:"last"`
@@ -143,11 +146,11 @@ func (TriedFrom) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	return s
 }
 
-// maxOpen is how many live sessions are shown.
+// maxOpen is the number of live sessions that are shown.
 const maxOpen = 20
 
-// showLately adds to an account what is known of its logins, its sessions and the wrong
-// passwords that came lately.
+// showLately adds what is known of the account's logins, its sessions and recent wrong
+// passwords.
 func (s *Server) showLately(v *Account, a auth.Account) {
 	if last := s.Guard.LastLogin(a.Name); !last.At.IsZero() {
 		o := originOf(last)
@@ -210,15 +213,15 @@ type ChainReport struct {
 	Why     string    `json:"why,omitempty" doc:"What does not fit, when not ok."`
 }
 
-// Removed is the last event that was removed from the audit log because of its
-// age. An event of kind audit.pruned tells of it.
+// Removed is the last event that was removed from the audit log because of its age. An
+// event of kind audit.pruned records the removal.
 type Removed struct {
 	Seq  int64     `json:"seq" doc:"The last event removed. As they are numbered from 1, so many were."`
 	Hash string    `json:"hash" doc:"Its hash, from which the chain goes on."`
 	At   time.Time `json:"at" doc:"When it happened."`
 }
 
-// summary shows an account as it is now.
+// summary shows the present state of an account.
 func (s *Server) summary(a auth.Account, rules auth.Rules, now time.Time) Summary {
 	v := Summary{
 		Address:         string(a.Name),
@@ -251,7 +254,7 @@ func (s *Server) summary(a auth.Account, rules auth.Rules, now time.Time) Summar
 	return v
 }
 
-// stateOf is the word for an account.
+// stateOf returns the word for an account's state.
 func stateOf(a auth.Account, rules auth.Rules, now time.Time) string {
 	if !a.Known() && !rules.Locked(a, now) {
 		return stateUnknown

@@ -14,26 +14,26 @@ import (
 	"congthu/auth"
 )
 
-// Somebody on the telephone says an address that there is not. The accounts are in the
-// order of their names, so those that are near can be found without reading all: what a
-// name begins with tells whether any name that begins like it can be near, and if not
-// they are skipped together (as Lucene's fuzzy queries do).
+// A caller on the telephone gives an address that does not exist. Accounts are sorted
+// by name, so similar ones can be found without reading all: the first letters of a
+// name show whether any name with the same beginning can be close enough, and if not,
+// all of them are skipped together (as in Lucene's fuzzy queries).
 
 const (
-	// maxSimilar is how many are suggested.
+	// maxSimilar is the largest number of suggestions.
 	maxSimilar = 5
-	// similarReads bounds the pages that are read for it, similarPage the accounts of
-	// one, and similarTime how long it takes.
+	// similarReads limits the pages read for one search, similarPage the accounts in a
+	// page, and similarTime the duration of the search.
 	similarReads = 2000
 	similarPage  = 10
 	similarTime  = 2 * time.Second
 )
 
-// behindAll follows every letter that a name may have.
+// behindAll sorts after every letter that a name may contain.
 const behindAll = "\U0010FFFF"
 
-// similar returns the accounts whose addresses are near to one that is none, the nearest
-// first. It is a help: where the store fails, or it takes too long, it finds less.
+// similar returns the accounts with addresses similar to an unknown one, the nearest
+// first. It is only a help: if the store fails or the time runs out, it returns fewer.
 func (s *Server) similar(ctx context.Context, address string) []string {
 	ctx, cancel := context.WithTimeout(ctx, similarTime)
 	defer cancel()
@@ -48,8 +48,9 @@ func (s *Server) similar(ctx context.Context, address string) []string {
 	}
 	slices.SortStableFunc(domains, func(a, b string) int { return cmp.Compare(distance(domain, a), distance(domain, b)) })
 
-	found := make(map[string]int) // and how far each is
-	// The same name in another domain is one suggestion, however different it is.
+	found := make(map[string]int) // and the distance of each
+	// The same name in another domain is a suggestion at any distance between the
+	// domains.
 	for _, d := range domains[:min(len(domains), 20)] {
 		name, err := s.Canonical(local + "@" + d)
 		if err != nil {
@@ -61,7 +62,7 @@ func (s *Server) similar(ctx context.Context, address string) []string {
 	}
 	most := 1
 	if len(local) > 4 {
-		most = 2 // of a short name that is another one
+		most = 2 // in a short name two changes make a different name
 	}
 	reads := similarReads
 	for far := 1; far <= most && len(found) < maxSimilar; far++ {
@@ -77,7 +78,7 @@ func (s *Server) similar(ctx context.Context, address string) []string {
 	return names[:min(len(names), maxSimilar)]
 }
 
-// near finds the accounts that are at most so far from an address.
+// near finds the accounts within a distance of an address.
 func (s *Server) near(ctx context.Context, address string, far int, reads *int, found map[string]int) {
 	target := []rune(address)
 	want := auth.Filter{Limit: similarPage}
@@ -88,7 +89,7 @@ func (s *Server) near(ctx context.Context, address string, far int, reads *int, 
 		}
 		for _, a := range page {
 			if a.Name <= want.After {
-				continue // it begins like one that was too far
+				continue // skipped with those whose first letters are too different
 			}
 			want.After = a.Name
 			d, dead := within([]rune(string(a.Name)), target, far)
@@ -107,9 +108,10 @@ func (s *Server) near(ctx context.Context, address string, far int, reads *int, 
 	}
 }
 
-// within returns how far a name is from a target: how many letters are to be put in, left
-// out, replaced or exchanged with their neighbours (optimal string alignment). When it is
-// further than that, whatever follows its first letters, dead is the number of these.
+// within returns the edit distance between a name and a target: the number of
+// insertions, deletions, replacements and exchanges of neighbouring letters (optimal
+// string alignment). If no name with the same first letters can be within far, dead is
+// the number of those letters.
 func within(name, target []rune, far int) (d, dead int) {
 	before, last, row := make([]int, len(target)+1), make([]int, len(target)+1), make([]int, len(target)+1)
 	for j := range last {
@@ -137,14 +139,14 @@ func within(name, target []rune, far int) (d, dead int) {
 	return last[len(target)], 0
 }
 
-// distance is how far two texts are from each other.
+// distance returns the edit distance between two texts.
 func distance(a, b string) int {
 	d, _ := within([]rune(a), []rune(b), max(len(a), len(b)))
 	return d
 }
 
-// withoutAccents writes a name as mailboxes are named: in small letters, without
-// diacritics and blanks. Đ has no decomposition in Unicode.
+// withoutAccents writes a person's name like a mailbox name: in small letters, without
+// diacritics and spaces. Đ has no decomposition in Unicode.
 func withoutAccents(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -157,7 +159,7 @@ func withoutAccents(text string) string {
 	}, norm.NFD.String(strings.ToLower(text)))
 }
 
-// suggest adds the accounts that may be meant to a problem with the address.
+// suggest adds similar accounts to a problem about an address.
 func (s *Server) suggest(ctx context.Context, err error, address string) error {
 	var m *problemModel
 	if !errors.As(err, &m) {

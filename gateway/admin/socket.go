@@ -21,11 +21,11 @@ import (
 	"congthu/gateway/scope"
 )
 
-// peerKey is where a connection's context keeps who is at the other end.
+// peerKey is the key of the peer in a connection's context.
 type peerKey struct{}
 
-// withPeer notes the owner of the process at the other end of a Unix socket, as
-// it was when the connection was made (unix(7), SO_PEERCRED).
+// withPeer records the owner of the process at the other end of a Unix socket, at the
+// time of the connection (unix(7), SO_PEERCRED).
 func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -46,19 +46,20 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, credential{cred.Uid, actorOf(cred.Uid)})
 }
 
-// credential is who is at the other end of the Unix socket.
+// credential identifies the process at the other end of the Unix socket.
 type credential struct {
 	uid   uint32
 	actor string
 }
 
-// SudoHeader is where a client on the Unix socket says for whom sudo runs it (SUDO_USER
-// of sudo(8)). Nobody vouches for it, so it stands behind what the kernel vouches for;
-// and it is taken from root and from the gateway's own user only, whom several people
-// may be: whoever has a user of their own is named by that.
+// SudoHeader is the header in which a client on the Unix socket names the user who
+// called it through sudo (SUDO_USER of sudo(8)). It is not verified, so the audit log
+// names it after the user that the kernel verified. It is accepted only from root and
+// from the gateway's own user, accounts that several people may use: others are already
+// identified by their own user.
 const SudoHeader = "Congthu-Sudo-User"
 
-// forWhom adds to an actor the user whom sudo runs the client for.
+// forWhom adds to an actor the user who called the client through sudo.
 func forWhom(c credential, header http.Header) string {
 	said := header.Values(SudoHeader)
 	if len(said) != 1 || c.uid != 0 && c.uid != uint32(os.Getuid()) || !userName.MatchString(said[0]) {
@@ -67,11 +68,11 @@ func forWhom(c credential, header http.Header) string {
 	return c.actor + ", sudo user " + said[0]
 }
 
-// userName is a name of a user as systems and directories have it.
+// userName matches user names of systems and directories.
 var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}$`)
 
-// actorOf names a user in the audit log: the number, which the kernel vouches
-// for, and the name, which people can read.
+// actorOf names a user in the audit log: by the number, which the kernel verified, and
+// by the name, for human readers.
 func actorOf(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	name := "unknown"
@@ -81,8 +82,8 @@ func actorOf(uid uint32) string {
 	return fmt.Sprintf("uid:%s (%s)", id, name)
 }
 
-// peer identifies by the other end of the Unix socket; whoever may open the
-// socket's file has every scope.
+// peer identifies the caller by the other end of the Unix socket. Every process that
+// may open the socket's file has every scope.
 func peer(r *http.Request) (caller, error) {
 	c, ok := r.Context().Value(peerKey{}).(credential)
 	if !ok {
@@ -91,11 +92,10 @@ func peer(r *http.Request) (caller, error) {
 	return caller{actor: forWhom(c, r.Header), scopes: scope.All()}, nil
 }
 
-// ListenSocket listens on a Unix socket at path, that its owner and the group
-// may open (0660). The group is a name or a number; empty leaves that of the
-// process. A socket left behind by a process that died is replaced; one that
-// somebody still listens on, or a file that is no socket, is an error. Closing
-// the listener removes the file.
+// ListenSocket listens on a Unix socket at path that its owner and group may open
+// (0660). The group is a name or a number; empty keeps the group of the process. It
+// replaces a socket left behind by a dead process; a socket with a live listener, or a
+// file that is not a socket, is an error. Closing the listener removes the file.
 func ListenSocket(path, group string) (net.Listener, error) {
 	gid, err := lookupGroup(group)
 	if err != nil {
@@ -124,8 +124,8 @@ func ListenSocket(path, group string) (net.Listener, error) {
 	return listener, nil
 }
 
-// openSocket sets the permissions first and listens then: before that nobody can
-// connect, whatever the umask left open.
+// openSocket sets the permissions before it listens: until then no process can connect,
+// whatever the umask permits.
 func openSocket(file *os.File, path string, gid int) (net.Listener, error) {
 	if gid >= 0 {
 		if err := os.Chown(path, -1, gid); err != nil {
@@ -146,7 +146,7 @@ func openSocket(file *os.File, path string, gid int) (net.Listener, error) {
 	return listener, nil
 }
 
-// removeStale removes a socket that nobody listens on any more.
+// removeStale removes a socket without a listener.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -165,7 +165,8 @@ func removeStale(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		// Alive but overloaded, or not ours to open: not for us to remove.
+		// The listener is alive but overloaded, or this process may not open the
+		// socket: it must not be removed.
 		return fmt.Errorf("admin socket %s: is it in use? %w", path, err)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

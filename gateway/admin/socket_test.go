@@ -47,7 +47,7 @@ func (f *fixture) overSocket(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-func TestTheKernelNamesWhoIsAtTheSocket(t *testing.T) {
+func TestTheKernelIdentifiesThePeerOfTheSocket(t *testing.T) {
 	f := newFixture(t)
 	client := f.overSocket(t)
 	answer, err := client.Post("http://admin"+base+"/accounts/an@x.vn/lock", "application/json", strings.NewReader(`{"reason":"nghỉ việc"}`))
@@ -70,7 +70,7 @@ func TestTheKernelNamesWhoIsAtTheSocket(t *testing.T) {
 	if !strings.Contains(f.log.String(), fmt.Sprintf("%q", actor)) {
 		t.Errorf("%s", f.log)
 	}
-	// A token neither helps nor harms there: the kernel's word counts.
+	// A token has no effect there: the identity from the kernel counts.
 	r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://admin"+base+"/events", nil)
 	r.Header.Set("Authorization", "Bearer "+reader)
 	other, err := client.Do(r)
@@ -83,7 +83,7 @@ func TestTheKernelNamesWhoIsAtTheSocket(t *testing.T) {
 	}
 }
 
-func TestTheSocketsHandlerLetsNobodyInWithoutThePeersName(t *testing.T) {
+func TestTheSocketsHandlerRefusesAnUnidentifiedPeer(t *testing.T) {
 	f := newFixture(t)
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", base+"/accounts", nil)
@@ -124,7 +124,7 @@ func TestTheSocketIsOpenToItsOwnerAndGroupOnly(t *testing.T) {
 	}
 }
 
-func TestOnlyASocketThatNobodyListensOnIsReplaced(t *testing.T) {
+func TestOnlyASocketWithoutAListenerIsReplaced(t *testing.T) {
 	dir := testenv.Dir(t)
 	path := filepath.Join(dir, "admin.sock")
 
@@ -141,7 +141,7 @@ func TestOnlyASocketThatNobodyListensOnIsReplaced(t *testing.T) {
 	}
 	conn.Close()
 
-	// As a process that died leaves it.
+	// A socket as a dead process leaves it.
 	first.(*net.UnixListener).SetUnlinkOnClose(false)
 	first.Close()
 	second, err := ListenSocket(path, "")

@@ -16,14 +16,14 @@ import (
 	"congthu/auth/throttle"
 )
 
-// SourceList is what is known of sources: those that are allowed whatever they have
-// done, and those that are refused.
+// SourceList is the sources that are exempted from the throttle and those that are
+// refused.
 type SourceList struct {
 	Allowed []AllowedSource `json:"allowed" nullable:"false" doc:"Sources that an administrator lets go on, at every gateway; the one whose time ends first comes first."`
 	Refused []RefusedSource `json:"refused" nullable:"false" doc:"Sources and networks that this gateway refuses now, the latest first. Other gateways on the same store may refuse others."`
 }
 
-// AllowedSource is a source that an administrator lets go on; see
+// AllowedSource is a source that an administrator has exempted; see
 // [auth.AllowedSource].
 type AllowedSource struct {
 	Source string    `json:"source" doc:"An IPv4 address or an IPv6 /64 network."`
@@ -36,7 +36,7 @@ type AllowedSource struct {
 	VI     string    `json:"vi" doc:"The same in a sentence, in Vietnamese."`
 }
 
-// RefusedSource is a source, or a network of sources, that is refused for now; see
+// RefusedSource is a source, or a network of sources, that is refused at present; see
 // [throttle.RefusedSource].
 type RefusedSource struct {
 	Source    string    `json:"source" doc:"An IPv4 address, an IPv6 /64, or a network above one."`
@@ -70,7 +70,7 @@ func (s *Server) listSources(ctx context.Context, _ *struct{}) (*sourcesOutput, 
 	return &sourcesOutput{list}, nil
 }
 
-// SourceInput is what every operation on a source takes.
+// SourceInput is the input of every operation on a source.
 type SourceInput struct {
 	Address string `path:"address" maxLength:"64" doc:"An IPv4 or IPv6 address, percent-encoded. An IPv6 address stands for its /64. Networks are refused."`
 }
@@ -102,7 +102,7 @@ func (s *Server) endAllowedSource(ctx context.Context, in *endAllowedInput) (*al
 	return s.onSource(ctx, in.Address, in.Body.Reason, s.Guard.EndAllowedSource)
 }
 
-// onSource does one thing to a source and answers with how it is allowed after it.
+// onSource performs one act on a source and answers with its exemption after it.
 func (s *Server) onSource(ctx context.Context, address, reason string, do func(context.Context, netip.Addr, auth.Act) (auth.AllowedSource, error)) (*allowedOutput, error) {
 	addr, err := ParseSource(address)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 		return nil, badReason()
 	}
 	who := callerOf(ctx)
-	// What has begun is finished, as for an account.
+	// An act that has begun is finished, as for an account.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	a, err := do(ctx, addr, auth.Act{Actor: who.actor, Source: who.source, Reason: reason})
@@ -131,7 +131,7 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 	if !a.Until.IsZero() {
 		causes, err := s.causes(ctx)
 		if err != nil {
-			// The act is done: it must not look as if it had failed.
+			// The act is done: an error here must not make it look failed.
 			s.log().Error("admin request failed", "doing", "list locked accounts", "err", err)
 		}
 		if suspected(causes, a.Source) {
@@ -142,8 +142,8 @@ func (s *Server) onSource(ctx context.Context, address, reason string, do func(c
 	return &allowedOutput{shown}, nil
 }
 
-// invalidSource is the problem of a source that [ParseSource] or [ParseNetwork] does
-// not take.
+// invalidSource is the problem of a source that [ParseSource] or [ParseNetwork]
+// refuses.
 func invalidSource(location string, err error) *problemModel {
 	p := problem(http.StatusUnprocessableEntity, "validation failed", plain(location, err.Error()))
 	var both *bothLanguages
@@ -153,9 +153,9 @@ func invalidSource(location string, err error) *problemModel {
 	return p
 }
 
-// ParseSource reads the address of a source. A network is none, but for the /64 of
-// an IPv6 address and the /32 of an IPv4 address, as which sources are listed. The
-// error is a clause that says what to write.
+// ParseSource reads the address of a source. It refuses networks except the /64 of an
+// IPv6 address and the /32 of an IPv4 address, the forms in which sources are listed.
+// The error is a clause that says what to write.
 func ParseSource(text string) (netip.Addr, error) {
 	if p, err := netip.ParsePrefix(text); err == nil {
 		if p == auth.Source(p.Addr()) {
@@ -176,7 +176,7 @@ func ParseSource(text string) (netip.Addr, error) {
 	return netip.Addr{}, explained("is no address: write an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7")
 }
 
-// ParseNetwork reads a network of sources, or the source of one address.
+// ParseNetwork reads a network of sources, or a single source.
 func ParseNetwork(text string) (netip.Prefix, error) {
 	if p, err := netip.ParsePrefix(text); err == nil {
 		if p == p.Masked() {
@@ -188,8 +188,9 @@ func ParseNetwork(text string) (netip.Prefix, error) {
 	return auth.Source(addr), err
 }
 
-// nearAddress is the address that a text was probably meant to be: with a port, in
-// brackets, with zeros in front, a comma for a dot, or something around it.
+// nearAddress guesses the address that a text was meant to be: one with a port, in
+// brackets, with leading zeros, with a comma for a dot, or with other characters around
+// it.
 func nearAddress(text string) netip.Addr {
 	text = strings.Trim(strings.TrimSpace(text), `."'<>()`)
 	for _, scheme := range []string{"http://", "https://"} {
@@ -215,15 +216,15 @@ func nearAddress(text string) netip.Addr {
 	return addr
 }
 
-// suspected reports whether an attack is suspected of a source, or of one in a
-// network.
+// suspected reports whether a source, or a source within a network, is suspected of an
+// attack.
 func suspected(causes []incident.Incident, source netip.Prefix) bool {
 	return slices.ContainsFunc(causes, func(c incident.Incident) bool {
 		return c.Suspected && slices.ContainsFunc(c.Sources, source.Overlaps)
 	})
 }
 
-// allowedSource shows a source that is allowed, or of which that was ended.
+// allowedSource shows an exempted source, or one whose exemption was ended.
 func (s *Server) allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 	v := allowedSource(a, rules)
 	if network := s.Guard.KnownNetwork(a.Source.Addr()); network.IsValid() {
@@ -256,7 +257,7 @@ func allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 	return v
 }
 
-// refusedSource shows a source that is refused for now.
+// refusedSource shows a source that is refused at present.
 func refusedSource(r throttle.RefusedSource, attack bool, rules auth.Rules) RefusedSource {
 	v := RefusedSource{
 		Source: sourceName(r.Source), Since: r.Since.UTC(),

@@ -25,7 +25,7 @@ func throttled(t *testing.T, f *fixture, source string) *fixture {
 	return f
 }
 
-// attempt is a login of which the mail server says what is given.
+// attempt is a login for which the mail server gives the stated answer.
 func (f *fixture) attempt(t *testing.T, login, source string, judgement auth.Judgement) auth.Outcome {
 	t.Helper()
 	return f.guard.Attempt(context.Background(), auth.Attempt{
@@ -93,7 +93,7 @@ func TestASourceIsAllowedAndThatIsEnded(t *testing.T) {
 
 // Support sees that a source, or the one that the wrong passwords of an account come
 // from, lies in an office of the organisation.
-func TestSourcesInKnownNetworksAreSaidToBeOffices(t *testing.T) {
+func TestSourcesInKnownNetworksAreCalledOffices(t *testing.T) {
 	f := newFixture(t)
 	f.guard.Throttle = new(throttle.Throttle)
 	f.guard.SetPolicy(guard.Policy{
@@ -126,7 +126,8 @@ func TestSourcesInKnownNetworksAreSaidToBeOffices(t *testing.T) {
 	}
 	decode[AllowedSource](t, f.request("POST", base+"/sources/198.51.100.9/end", `{"reason":"hết"}`), 200)
 
-	// An account that was refused there, and one whose wrong passwords come from there.
+	// An account that was refused at such a source, and one with wrong passwords from
+	// there.
 	f.attempt(t, "an", office, auth.JudgedRight)
 	for range 2 {
 		f.attempt(t, "binh", "198.51.100.77:4000", auth.JudgedWrong)
@@ -143,7 +144,7 @@ func TestSourcesInKnownNetworksAreSaidToBeOffices(t *testing.T) {
 func TestASourceIsWrittenAsOneAddress(t *testing.T) {
 	for text, want := range map[string]string{
 		"203.0.113.7": "203.0.113.7", "::ffff:203.0.113.7": "203.0.113.7", "2001:db8::7": "2001:db8::7",
-		// As they are listed.
+		// The forms in which sources are listed.
 		"203.0.113.7/32": "203.0.113.7", "2001:db8:0:1::/64": "2001:db8:0:1::",
 		"203.0.113.0/24":   "is a network: write one address; an IPv6 address stands for its /64",
 		"2001:db8::/48":    "is a network: write one address; an IPv6 address stands for its /64",
@@ -188,7 +189,7 @@ func TestASourceIsWrittenAsOneAddress(t *testing.T) {
 	}
 }
 
-// Nobody is advised to allow where an attack comes from.
+// The source of an attack is never suggested for an exemption.
 func TestTheSourceOfAnAttackIsNotToBeAllowed(t *testing.T) {
 	const attacker = "203.0.113.5:40000"
 	f := throttled(t, attacked(t, 12), attacker)
@@ -225,7 +226,7 @@ func TestTheSourceOfAnAttackIsNotToBeAllowed(t *testing.T) {
 	}
 }
 
-// For the wrong passwords of a day on the account its source is not to blame.
+// The account's daily limit is not blamed on the source.
 func TestTheLimitOfADayIsNotBlamedOnTheSource(t *testing.T) {
 	rules, now := auth.DefaultRules(), instant("2025-06-16 09:00")
 	a := auth.Account{

@@ -20,9 +20,9 @@ type memory struct {
 	removed  audit.Head
 	broken   *audit.BrokenChain
 	fail     error       // of every operation
-	failAt   int         // how many events there are when changes begin to fail; 0: never
-	most     int         // rows per list; 0: as many as asked for
-	names    []auth.Name // sorted, when there are as many as accounts
+	failAt   int         // the number of events after which changes fail; 0: they never fail
+	most     int         // rows per list; 0: as many as requested
+	names    []auth.Name // sorted, if there are as many as accounts
 	verify   func(ctx context.Context) error
 }
 

@@ -17,7 +17,7 @@ type sweepInput struct {
 	}
 }
 
-// SweepReport is what a sweep for dormant accounts has found and done.
+// SweepReport is what a sweep for dormant accounts found and did.
 type SweepReport struct {
 	DryRun  bool     `json:"dry_run"`
 	Dormant []string `json:"dormant" nullable:"false" doc:"Accounts that were not used for too long and have no mark of it yet."`
@@ -36,7 +36,7 @@ func (s *Server) sweep(ctx context.Context, in *sweepInput) (*sweepOutput, error
 	case in.Body.Force && !ok:
 		return nil, badReason()
 	case in.Body.Force:
-		// What has begun is finished.
+		// An act that has begun is finished.
 		swept, err = s.Guard.ForceSweep(context.WithoutCancel(ctx), s.Accounts, auth.Act{Actor: who.actor, Source: who.source, Reason: reason})
 	default:
 		swept, err = s.Guard.Sweep(context.WithoutCancel(ctx), s.Accounts)

@@ -15,18 +15,18 @@ import (
 	"congthu/gateway/scope"
 )
 
-// Token lets one named person in. Only its hash is kept: a token is random and
+// Token gives one named person access. Only its hash is stored: a token is random and
 // long, so a fast hash without salt is enough.
 type Token struct {
-	// Name is the person's. It goes into the audit log.
+	// Name is the person's name. It appears in the audit log.
 	Name string
 	// SHA256 is the hash of the token's octets.
 	SHA256 [sha256.Size]byte
 	Scopes []scope.Scope
 }
 
-// Validate says what is wrong with a token. The name must not look like an actor
-// that the gateway itself writes into the audit log.
+// Validate describes the mistake in a token. The name must not look like an actor that
+// the gateway itself writes into the audit log.
 func (t Token) Validate() error {
 	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	switch {
@@ -49,29 +49,30 @@ func (t Token) Validate() error {
 	return nil
 }
 
-// caller is who makes a request.
+// caller is the author of a request.
 type caller struct {
 	actor  string
 	source netip.AddrPort // zero on the Unix socket
 	scopes []scope.Scope
 }
 
-// identify says who makes a request. The error is for the caller, and repeats
-// nothing of what the caller sent.
+// identify returns the caller of a request. The error is sent to the caller, and
+// repeats nothing of the request.
 type identify func(r *http.Request) (caller, error)
 
 var errNoToken = errors.New("a bearer token is required")
 
-// nobody identifies nobody.
-func nobody(*http.Request) (caller, error) { return caller{}, errNoToken }
+// anonymous identifies no caller.
+func anonymous(*http.Request) (caller, error) { return caller{}, errNoToken }
 
-// bearer identifies by the token in the Authorization header (RFC 6750 section 2.1).
+// bearer identifies the caller by the token in the Authorization header (RFC 6750
+// section 2.1).
 func (s *Server) bearer(r *http.Request) (caller, error) {
 	fields := r.Header.Values("Authorization")
 	if len(fields) == 0 {
 		return caller{}, errNoToken
 	}
-	// The scheme has no case (RFC 9110 section 11.1).
+	// The scheme is case-insensitive (RFC 9110 section 11.1).
 	scheme, token, _ := strings.Cut(fields[0], " ")
 	if len(fields) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return caller{}, errors.New("the Authorization header is no single bearer token")
@@ -80,7 +81,7 @@ func (s *Server) bearer(r *http.Request) (caller, error) {
 	var found *Token
 	tokens := *s.tokens.Load()
 	for i := range tokens {
-		// All are compared, so that the time does not tell which one was close.
+		// All hashes are compared, so that the time does not reveal a near match.
 		if subtle.ConstantTimeCompare(sum[:], tokens[i].SHA256[:]) == 1 && found == nil {
 			found = &tokens[i]
 		}
@@ -91,7 +92,7 @@ func (s *Server) bearer(r *http.Request) (caller, error) {
 	return caller{actor: found.Name, source: source(r), scopes: found.Scopes}, nil
 }
 
-// source is the address that a TCP request came from.
+// source returns the address that a TCP request came from.
 func source(r *http.Request) netip.AddrPort {
 	addr, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

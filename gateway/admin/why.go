@@ -11,9 +11,8 @@ import (
 	"congthu/auth/guard"
 )
 
-// Why is one reason that somebody cannot log in, or the fact that there is none:
-// what support staff read, and what they can tell the user, in English and in
-// Vietnamese.
+// Why is one reason why a user cannot log in, or the statement that there is none: the
+// text for support staff and the text for the user, in English and in Vietnamese.
 type Why struct {
 	Outcome string    `json:"outcome" doc:"How an attempt with the correct password would end for this reason; accepted when it would not be refused; previous_password and wrong_password tell of attempts with others."`
 	Since   time.Time `json:"since,omitzero" doc:"Since when."`
@@ -21,18 +20,18 @@ type Why struct {
 	VI      string    `json:"vi" doc:"For support staff, in Vietnamese."`
 	TellEN  string    `json:"tell_en" doc:"What to tell the user, in English."`
 	TellVI  string    `json:"tell_vi" doc:"What to tell the user, in Vietnamese."`
-	// AllowSource is for support staff who know that an office is there.
+	// AllowSource is set for support staff who know whether the source is an office.
 	AllowSource string `json:"allow_source,omitempty" doc:"The source that was refused: when it is an office of yours it may be allowed for a time (/sources/{address}/allow). Left out when an attack from there is suspected."`
 }
 
-// staleFor is how long after its last try a device with the previous password is
-// still worth telling about.
+// staleFor is how long after its last attempt a device with the previous password is
+// still mentioned.
 const staleFor = 7 * 24 * time.Hour
 
-// Explain says why nobody can log in to an account, since when, and what to tell
-// the user. It is a pure function. What matters most comes first; the last entry
-// says so when no rule stands in the way. change tells a user how to change the
-// password; empty: the helpdesk knows.
+// Explain says why no login to an account succeeds, since when, and what to tell the
+// user. It is a pure function. The most important reason comes first; if no rule stands
+// in the way, the last entry says so. change tells a user how to change the password;
+// empty means "ask the helpdesk".
 func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change string) []Why {
 	e := explainer{a, r, beside, now, change}
 	lately, unanswered := beside.Refused, beside.Unanswered
@@ -47,7 +46,7 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 	switch {
 	case r.DailyCapReached(a, now):
 		reasons = append(reasons, e.strangersOut(lately))
-	case !lately.IsZero() && !lately.Unfamiliar: // of a day that is over
+	case !lately.IsZero() && !lately.Unfamiliar: // of an earlier day
 		reasons = append(reasons, e.refusedForNow(lately))
 	}
 	if !unanswered.IsZero() {
@@ -66,7 +65,8 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 	if !a.Stale.At.IsZero() && now.Sub(a.Stale.At) < staleFor {
 		reasons = append(reasons, e.stale())
 	}
-	// A lock that has ended by itself takes its failures along at the next attempt.
+	// A lock that has ended by itself is reset together with its failures at the next
+	// attempt.
 	if a.Lock.Cause == auth.NotLocked && r.Lockout.Mode == auth.Enforce && r.Slots(a, now) <= r.Lockout.Tolerated {
 		reasons = append(reasons, e.failures())
 	}
@@ -86,21 +86,21 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 	return reasons
 }
 
-// Lately is what is known of an account beside itself, all of it at this gateway but
-// for the events. The zero Lately is nothing.
+// Lately is what is known of an account beside its row; all of it is known to this
+// gateway only, except the events. The zero Lately contains nothing.
 type Lately struct {
-	// Refused is the latest attempt that was refused for now, Unanswered the latest to
-	// which the mail server gave no verdict, or that the store could not take.
+	// Refused is the latest attempt that was refused for now. Unanswered is the latest
+	// for which the mail server gave no verdict or which the store could not record.
 	Refused, Unanswered guard.Refusal
 	// Tried are the wrong passwords since the last unlock.
 	Tried []guard.Tried
 	// Unlocked and Restored are the latest events of these kinds; zero for none.
 	Unlocked, Restored auth.Event
-	// Sessions are live.
+	// Sessions is the number of live sessions.
 	Sessions int
 }
 
-// standing is the one reason that says what state an account is in.
+// standing returns the one reason that names the state of an account.
 func standing(a auth.Account, r auth.Rules, now time.Time) Why {
 	reasons := Explain(a, r, Lately{}, now, "")
 	for _, why := range reasons {
@@ -161,15 +161,17 @@ func (e explainer) lockedByPasswords() Why {
 	return w
 }
 
-// againWithin is how soon after an unlock a lock is the same trouble again.
+// againWithin is the time after an unlock within which a new lock counts as the same
+// problem.
 const againWithin = 7 * 24 * time.Hour
 
-// whoTries says whether the wrong passwords look like one program or like somebody who
-// guesses, as far as that is known, and names the program; zero when it is not one.
+// whoTries says, as far as that is known, whether the wrong passwords look like one
+// program or like an attacker, and returns the program; program is zero if it is not
+// one program.
 func (e explainer) whoTries() (en, vi string, program origin) {
 	var tried []guard.Tried
 	for _, t := range e.beside.Tried {
-		// Those from before a login that has forgiven them have not locked it.
+		// A login has reset the earlier ones: they did not cause the lock.
 		if len(e.Mistakes) == 0 || !t.Last.Before(e.Mistakes[0].At) {
 			tried = append(tried, t)
 		}
@@ -199,8 +201,8 @@ func (e explainer) whoTries() (en, vi string, program origin) {
 		fmt.Sprintf(" Có %d mật khẩu khác nhau từ %d phần mềm hoặc địa chỉ: có thể có người đang dò mật khẩu.", len(passwords), len(places)), origin{}
 }
 
-// oneSource says so when all wrong passwords came from one address, where this process
-// has not seen them.
+// oneSource says that all wrong passwords came from one address, if this process has
+// not seen them itself.
 func (e explainer) oneSource() (en, vi string, program origin) {
 	if len(e.Mistakes) < 2 {
 		return "", "", origin{}
@@ -213,16 +215,16 @@ func (e explainer) oneSource() (en, vi string, program origin) {
 	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó.", origin{}
 }
 
-// origin is where a login or a wrong password came from, for support staff.
+// origin describes where a login or a wrong password came from, for support staff.
 type origin struct {
 	place
 	told   place // for the user
-	device place // for the user as well: whose saved password it is
+	device place // for the user as well: the device with the saved password
 }
 
-// cameFrom names where a login or a wrong password came from: the address, and the
-// program where it has said its name. Anybody can give any name: what users are told
-// has one of the known names or none.
+// cameFrom describes the origin of a login or a wrong password: the address, and the
+// program if it gave a name. A client can give any name: the text for users contains
+// one of the known names or none.
 func cameFrom(source netip.Addr, protocol auth.Protocol, program string) origin {
 	from, door := addressOf(netip.AddrPortFrom(source, 0)), strings.ToUpper(protocol.String())
 	o := origin{
@@ -242,8 +244,8 @@ func cameFrom(source netip.Addr, protocol auth.Protocol, program string) origin 
 	return o
 }
 
-// knownPrograms are the mail programs that may be named to users, with the names that
-// they give in IMAP's ID command.
+// knownPrograms maps names from IMAP's ID command to the names of mail programs that
+// users may read.
 var knownPrograms = map[string]string{
 	"thunderbird": "Thunderbird", "mozilla thunderbird": "Thunderbird", "betterbird": "Betterbird",
 	"outlook": "Outlook", "microsoft outlook": "Outlook", "microsoft office outlook": "Outlook",
@@ -255,15 +257,16 @@ var knownPrograms = map[string]string{
 	"mutt": "Mutt", "neomutt": "NeoMutt", "roundcube": "Roundcube", "windows mail": "Windows Mail", "spark": "Spark",
 }
 
-// version is a version behind the name of a program. It is too short for a number to call.
+// version matches a version after a program's name. It is too short to hold a telephone
+// number.
 var version = regexp.MustCompile(`[ /][0-9]{1,3}(\.[0-9]{1,4}){0,2}$`)
 
-// knownProgram is the proper name of a known mail program; empty for others.
+// knownProgram returns the proper name of a known mail program; empty for others.
 func knownProgram(program string) string {
 	return knownPrograms[strings.ToLower(version.ReplaceAllString(program, ""))]
 }
 
-// lasted is how long something took, for people.
+// lasted formats a duration for people.
 func lasted(d time.Duration) place {
 	switch {
 	case d < time.Minute:
@@ -291,8 +294,9 @@ func (e explainer) lockedByAdmin() Why {
 	}
 }
 
-// oldPassword says of an account that somebody has locked that the password may be the
-// old one still: a locked account accepts none, so that the gateway sees no new one.
+// oldPassword warns, for an account that an administrator locked, that its password may
+// still be the old one: a locked account accepts no login, so the gateway cannot see a
+// new password.
 func (e explainer) oldPassword() (en, vi string) {
 	if e.Password.Since.IsZero() || e.Password.Since.After(e.Lock.At) {
 		return "", ""
@@ -301,8 +305,8 @@ func (e explainer) oldPassword() (en, vi string) {
 		" Cổng thư chưa thấy mật khẩu mới từ khi khóa: nếu khóa do mất thiết bị, phải kiểm tra tại máy chủ thư để chắc chắn mật khẩu đã được đổi."
 }
 
-// actorVI is who did something, as Vietnamese support staff read it; the audit log has
-// what the kernel vouches for.
+// actorVI names an actor for Vietnamese support staff; the audit log has the identity
+// from the kernel.
 func actorVI(actor string) string {
 	if actor == auth.ByGateway {
 		return "cổng thư"
@@ -340,7 +344,7 @@ func (e explainer) revoked() Why {
 		return w
 	}
 	w.Since = e.Revocation.At.UTC()
-	if e.Revocation.By == auth.ByGateway { // by the sweep, for this reason alone
+	if e.Revocation.By == auth.ByGateway { // the sweep revokes for this reason only
 		w.EN = fmt.Sprintf("Revoked since %s, not used for more than %s: %s.", e.en(e.Revocation.At), count(months, "month"), usedEN)
 		w.VI = fmt.Sprintf("Bị thu hồi từ %s do không đăng nhập quá %d tháng: %s.", e.vi(e.Revocation.At), months, usedVI)
 		return w
@@ -416,8 +420,8 @@ func (e explainer) refusedForNow(lately guard.Refusal) Why {
 	return w
 }
 
-// sharedFull says that a name which is no account is refused like a locked one,
-// because of the counter of wrong passwords that it shares with others.
+// sharedFull explains that a name without an account is refused like a locked one,
+// because of the counter of wrong passwords that it shares with other names.
 func sharedFull(until time.Time, rules auth.Rules) Why {
 	e := explainer{rules: rules}
 	return Why{
@@ -459,13 +463,13 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 	}
 }
 
-// What to tell users while the store is away.
+// What to tell users while the store is down.
 const (
 	tellStoreEN = "The mail gateway has a fault of its own at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
 	tellStoreVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý."
 )
 
-// IsZero reports whether a place is none.
+// IsZero reports whether the place is empty.
 func (p place) IsZero() bool { return p == place{} }
 
 func (e explainer) stale() Why {
@@ -529,8 +533,8 @@ func (e explainer) expiring() Why {
 	return w
 }
 
-// restored says of an account that was given back, and was not logged in to since, who
-// did that, and until when it has to be used. ok is false for others.
+// restored explains, for an account that was restored and not logged in to since, who
+// restored it and until when it has to be used. ok is false for other accounts.
 func (e explainer) restored() (w Why, ok bool) {
 	if e.Restored.IsZero() || e.LastLogin.After(e.Restored) {
 		return w, false
@@ -566,9 +570,9 @@ func (e explainer) dateVI(t time.Time) string {
 	return t.Format("15:04") + " " + day + ", ngày " + t.Format("02/01/2006")
 }
 
-// neverSeen is for an account that was imported and not logged in to since. Its last
-// login may be known from the list; that revokes it only where no login passes the
-// gateway by.
+// neverSeen explains an account that was imported and has not logged in since. The list
+// may contain its last login; that date revokes the account only where every login
+// passes through the gateway.
 func (e explainer) neverSeen() Why {
 	lastEN, lastVI := "", ""
 	if !e.LastLogin.IsZero() {
@@ -618,8 +622,8 @@ func (e explainer) nothing() Why {
 	}
 }
 
-// runOutBeside tells of an earlier password that has run out: whoever still uses it,
-// though the mail server takes it, is refused. It is empty where there is none.
+// runOutBeside mentions an earlier password that has expired: logins with it are
+// refused although the mail server accepts it. It is empty if there is none.
 func (e explainer) runOutBeside() (en, vi string) {
 	since := e.rules.RunOutBeside(e.Account, e.now)
 	if since.IsZero() {
@@ -631,8 +635,8 @@ func (e explainer) runOutBeside() (en, vi string) {
 			e.vi(since), e.rules.Password.Months, e.vi(e.Password.Since))
 }
 
-// latestMistake tells when the latest wrong password came, and where they all
-// came from; nothing when that is not remembered.
+// latestMistake says when the latest wrong password came and where all came from; empty
+// if that is not known.
 func (e explainer) latestMistake() (en, vi string) {
 	if len(e.Mistakes) == 0 {
 		return "", ""
@@ -654,7 +658,7 @@ func (e explainer) latestMistake() (en, vi string) {
 	return en, vi
 }
 
-// how tells how to change a password.
+// how says how to change a password.
 func (e explainer) how() (en, vi string) {
 	if e.change == "" {
 		return "The helpdesk tells you how.", "Bộ phận hỗ trợ sẽ hướng dẫn cách đổi."
@@ -662,7 +666,7 @@ func (e explainer) how() (en, vi string) {
 	return "How to change it: " + e.change, "Cách đổi mật khẩu: " + e.change
 }
 
-// en and vi write an instant for people, in the regulation's time zone.
+// en and vi format an instant for people, in the regulation's time zone.
 func (e explainer) en(t time.Time) string { return e.local(t).Format("2006-01-02 15:04") }
 func (e explainer) vi(t time.Time) string { return e.local(t).Format("15:04 ngày 02/01/2006") }
 
@@ -673,8 +677,8 @@ func (e explainer) local(t time.Time) time.Time {
 	return t.In(e.rules.Location)
 }
 
-// lastLogin is when the last login was, as well as it is known: later ones
-// within the window in which they are coalesced are not written.
+// lastLogin says when the last login was, as exactly as it is known: later logins
+// within the window in which they are merged are not written.
 func (e explainer) lastLogin() (en, vi string) {
 	en, vi = e.en(e.LastLogin), e.vi(e.LastLogin)
 	window := e.rules.Dormancy.Slack
@@ -692,8 +696,8 @@ func (e explainer) lastLogin() (en, vi string) {
 	return en, vi
 }
 
-// left is how long it is until then, in whole days: as many as the alert tells the
-// user ([auth.Rules.ExpiringIn]).
+// left returns the time until an instant in whole days: the same number as in the alert
+// to the user ([auth.Rules.ExpiringIn]).
 func (e explainer) left(at time.Time) place {
 	n := int(at.Sub(e.now) / (24 * time.Hour))
 	if n == 0 {
@@ -702,7 +706,7 @@ func (e explainer) left(at time.Time) place {
 	return place{count(n, "day"), fmt.Sprintf("%d ngày", n)}
 }
 
-// place is where something came from, for people.
+// place is an origin as text for people.
 type place struct{ en, vi string }
 
 func addressOf(source netip.AddrPort) place {
@@ -712,10 +716,10 @@ func addressOf(source netip.AddrPort) place {
 	return place{"an unknown address", "địa chỉ không rõ"}
 }
 
-// sentence is a text that somebody wrote, without its own full stop.
+// sentence returns a text that a person wrote, without its own full stop.
 func sentence(s string) string { return strings.TrimRight(s, ". ") }
 
-// count writes a number with its noun.
+// count formats a number with its noun.
 func count(n int, noun string) string { return counted(n, noun, noun+"s") }
 
 func counted(n int, one, many string) string {

@@ -25,9 +25,9 @@ func from(source, at string) auth.Mistake {
 	return auth.Mistake{At: instant(at), Source: netip.MustParseAddrPort(source)}
 }
 
-func TestWhySomebodyCannotLogIn(t *testing.T) {
+func TestWhyAUserCannotLogIn(t *testing.T) {
 	now := instant("2025-06-15 10:00")
-	// healthy is an account that nothing stands in the way of.
+	// healthy is an account that can log in.
 	healthy := auth.Account{
 		Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"),
 		LastLogin: instant("2025-06-14 17:30"), Password: auth.Password{Since: instant("2025-05-01 09:00")},
@@ -121,7 +121,7 @@ func TestWhySomebodyCannotLogIn(t *testing.T) {
 				a.LastLogin = instant("2024-06-13 12:00")
 			}),
 			want: []Why{{
-				Outcome: "revoked", Since: instant("2025-06-14 01:00"), // the day has ended, and the hour of slack
+				Outcome: "revoked", Since: instant("2025-06-14 01:00"), // the day has ended, and the hour of tolerance
 				EN:     "Not used for more than 12 months since 2025-06-14 01:00, so every login is refused: the last login was at 2024-06-13 12:00 or up to an hour later.",
 				VI:     "Không đăng nhập quá 12 tháng, bị từ chối đăng nhập từ 01:00 ngày 14/06/2025: lần đăng nhập cuối là 12:00 ngày 13/06/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
@@ -392,7 +392,7 @@ func TestEveryReasonIsGivenWhenThereAreSeveral(t *testing.T) {
 	}
 }
 
-// A last login within the window of the latest that was written is not written.
+// A login within the window after the last written one is not written.
 func TestTheLastLoginIsAsExactAsItIsKnown(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	a := auth.Account{Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: instant("2025-06-14 21:40")}
@@ -455,7 +455,7 @@ func unknown(en, vi string) Why {
 	}
 }
 
-// checkTexts holds for every text: one line, a sentence, and Vietnamese with its
+// checkTexts checks every text: one line, a sentence, and Vietnamese with its
 // diacritics.
 func checkTexts(t *testing.T, w Why) {
 	t.Helper()

@@ -32,7 +32,7 @@ import (
 // demoToken is the admin token of the demo, and of nothing else.
 const demoToken = "demo"
 
-// demoSetup is what the demo's configuration is written from.
+// demoSetup holds the values for the demo's configuration.
 type demoSetup struct {
 	Dir                                   string
 	IMAP, IMAPS, Submission, Submissions  string
@@ -42,7 +42,7 @@ type demoSetup struct {
 	UpstreamPOP3                          string
 	Domain, Token, Password, Previous     string
 	Command                               string
-	// Temporary is set when the directory goes when the demo ends.
+	// Temporary says that the demo deletes the directory when it ends.
 	Temporary bool
 }
 
@@ -88,7 +88,7 @@ type demoAddress struct {
 	flag, setting, preset, what string
 }
 
-// addresses are all flags that move listeners.
+// addresses returns all flags that move listeners.
 func (s *demoSetup) addresses() []demoAddress {
 	return []demoAddress{
 		{&s.IMAP, "imap-address", "imap.listen[0].address", "127.0.0.1:1143", "IMAP with STARTTLS listens"},
@@ -101,10 +101,10 @@ func (s *demoSetup) addresses() []demoAddress {
 	}
 }
 
-// checkAddresses finds what is wrong with these flags, before a configuration is
-// written from them: whoever reads of a mistake has written a flag, and no file.
-// The demo's passwords and its token are in its manual, so no other machine may
-// reach it.
+// checkAddresses checks these flags before a configuration is written from them: the
+// user wrote a flag and no file, so the error must name the flag. The manual contains
+// the demo's passwords and its token, so the demo must be unreachable from other
+// machines.
 func (s *demoSetup) checkAddresses() error {
 	var mistakes []error
 	wrong := func(a demoAddress, format string, args ...any) {
@@ -145,7 +145,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 		if dir, err = os.MkdirTemp("", "congthu-demo-"); err != nil {
 			return err
 		}
-		// There is a private key in it.
+		// The directory contains a private key.
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		s.Temporary = true
 	}
@@ -213,7 +213,8 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 	return group.Wait()
 }
 
-// movable adds the flags that move the listeners whose addresses are taken.
+// movable adds to the error the flags that move the listeners whose addresses are
+// taken.
 func (s *demoSetup) movable(err error) error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if ok {
@@ -234,8 +235,8 @@ func (s *demoSetup) movable(err error) error {
 	return err
 }
 
-// demoConfig writes the configuration of the demo, which is also an example of
-// one, and reads it.
+// demoConfig writes the configuration of the demo, which also serves as an example, and
+// reads it.
 func demoConfig(dir string, s demoSetup) (file string, c *config.Config, err error) {
 	var text strings.Builder
 	if err := demoYAML.Execute(&text, s); err != nil {
@@ -329,7 +330,7 @@ Stop with Ctrl-C.
 ready
 `
 
-// demoCertificate makes cert.pem and key.pem, unless they are there and good for
+// demoCertificate creates cert.pem and key.pem, unless they exist and are valid for
 // another day.
 func demoCertificate(dir string) error {
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")

@@ -12,23 +12,23 @@ import (
 	"congthu/auth/guard"
 )
 
-// Password is that of every account of the demo; PreviousPassword is the one
-// that stale@congthu.test had before.
+// Password is the password of every account of the demo; PreviousPassword is the
+// earlier one of stale@congthu.test.
 const (
 	Password         = "Mat-khau-1"
 	PreviousPassword = "Mat-khau-0"
-	// Domain is that of the accounts.
+	// Domain is the domain of the accounts.
 	Domain = "congthu.test"
 )
 
-// strangers is where the wrong passwords on locked@congthu.test came from: an
-// address of the range for documentation (RFC 5737).
+// strangers is the source of the wrong passwords for locked@congthu.test: an address of
+// the range for documentation (RFC 5737).
 var strangers = netip.MustParseAddr("203.0.113.7")
 
-// lockedLocal is the account that they locked.
+// lockedLocal is the account that those passwords locked.
 const lockedLocal = "locked"
 
-// scene is an account and what has happened to it before the demo begins.
+// scene is an account with its history before the demo begins.
 type scene struct {
 	local string
 	set   func(a *auth.Account, now time.Time)
@@ -47,7 +47,7 @@ var scenes = []scene{
 	{"stale", func(a *auth.Account, now time.Time) { a.Password.Since = now.AddDate(0, 0, -1) }},
 }
 
-// prepare makes the account as it is when the demo begins.
+// prepare gives the account its state at the start of the demo.
 func (s scene) prepare(a *auth.Account, password auth.Password, now time.Time) {
 	begun := auth.AddMonths(now, -18)
 	a.Registered, a.FirstLogin, a.LastLogin = begun, begun, now.AddDate(0, 0, -1)
@@ -64,7 +64,7 @@ func (s scene) prepare(a *auth.Account, password auth.Password, now time.Time) {
 	a.Password.Known = known
 }
 
-// Addresses are the accounts of the demo, in the order in which to show them.
+// Addresses returns the accounts of the demo, in the order of presentation.
 func Addresses() []string {
 	addresses := make([]string, len(scenes))
 	for i, s := range scenes {
@@ -73,8 +73,8 @@ func Addresses() []string {
 	return addresses
 }
 
-// Seed makes the accounts that are not there yet. Those that are keep their
-// state: failures, locks and all.
+// Seed creates the accounts that do not exist yet. Existing ones keep their state, with
+// failures and locks.
 func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter, now time.Time) error {
 	guessed := false
 	for _, s := range scenes {
@@ -115,9 +115,9 @@ func Seed(ctx context.Context, store auth.Store, fingerprints auth.Fingerprinter
 	return nil
 }
 
-// guess tries wrong passwords, a minute apart, by the rules themselves, so that
-// the account and the audit log tell what they would tell of a real stranger; the
-// last one, at the time given, locks.
+// guess tries wrong passwords, one a minute, through the rules themselves, so that the
+// account and the audit log look as after a real attack. The last one, at the given
+// time, locks.
 func guess(ctx context.Context, store auth.Store, address string, last time.Time) error {
 	rules := auth.DefaultRules()
 	var now time.Time
@@ -137,7 +137,7 @@ func guess(ctx context.Context, store auth.Store, address string, last time.Time
 	return nil
 }
 
-// passwords is what is remembered of the demo's passwords.
+// passwords returns the stored form of the demo's passwords.
 func passwords(ctx context.Context, f auth.Fingerprinter) (p auth.Password, err error) {
 	p.Salt = make([]byte, 16)
 	rand.Read(p.Salt) // never fails (crypto/rand)

@@ -10,7 +10,7 @@ import (
 	"congthu/auth/sqlite"
 )
 
-// Whoever looks at the locked account sees what a real lock looks like.
+// The locked account looks like one after a real lock.
 func TestTheLockedAccountHasTheHistoryOfARealLock(t *testing.T) {
 	dir := t.TempDir()
 	fingerprints, err := password.Open(filepath.Join(dir, "pepper.key"))
@@ -23,7 +23,7 @@ func TestTheLockedAccountHasTheHistoryOfARealLock(t *testing.T) {
 	}
 	defer store.Close()
 	now := time.Now().UTC()
-	for range 2 { // the second start finds everything there
+	for range 2 { // the second start finds all accounts
 		if err := Seed(t.Context(), store, fingerprints, now); err != nil {
 			t.Fatal(err)
 		}
@@ -56,12 +56,12 @@ func TestTheLockedAccountHasTheHistoryOfARealLock(t *testing.T) {
 	}
 }
 
-// Each account shows its rule on whatever day the demo is started.
+// Each account shows its rule on whatever day the demo starts.
 func TestEachAccountIsWhatItIsNamedForOnAnyDay(t *testing.T) {
 	rules := auth.DefaultRules()
 	states := map[string]auth.State{
 		"active": auth.Active, "expiring": auth.StateExpiring, "expired": auth.StateExpired, "dormant": auth.StateRevoked,
-		lockedLocal: auth.Active, "stale": auth.Active, // before somebody guesses
+		lockedLocal: auth.Active, "stale": auth.Active, // before the wrong passwords
 	}
 	for day := time.Date(2027, 1, 1, 0, 0, 0, 0, rules.Location); day.Year() < 2032; day = day.AddDate(0, 0, 1) {
 		for _, into := range []time.Duration{0, 12 * time.Hour, 24*time.Hour - time.Second} {

@@ -26,7 +26,7 @@ func Certificate(now time.Time) (certificate, key []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("generate serial number: %w", err)
 	}
-	// Its own authority, so that clients can be given it to verify itself with.
+	// It is its own authority, so that clients can use it to verify the server.
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "congthu demo"},
 		NotBefore: now.Add(-time.Hour), NotAfter: auth.AddMonths(now, 12),

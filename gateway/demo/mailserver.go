@@ -1,10 +1,10 @@
-// Package demo is a mail server small enough to come along in the binary, so
-// that `congthu demo` shows the gateway's work on a machine with nothing but Go.
+// Package demo is a mail server small enough to be part of the binary, so that `congthu
+// demo` shows the gateway's work on a machine with nothing but Go.
 //
-// It stands where Dovecot and Postfix stand in an office: it knows the
-// passwords, keeps the mailboxes in memory, and believes everybody who connects
-// from this machine. What is sent through its submission port lies in the
-// recipients' INBOX at once. It is no server for anything else.
+// It takes the place of Dovecot and Postfix: it knows the passwords, keeps the
+// mailboxes in memory, and trusts all clients on this machine. A message sent through
+// its submission port appears in the recipients' INBOX at once. It is not a server for
+// any other purpose.
 package demo
 
 import (
@@ -28,21 +28,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// MailServer is the embedded mail server. Its fields must not change once it is
-// serving.
+// MailServer is the embedded mail server. Its fields must not change while it serves.
 type MailServer struct {
-	// Passwords are the accounts, by address.
+	// Passwords maps addresses to passwords.
 	Passwords map[string]string
-	// Log is told of what goes wrong; nil: nobody is.
+	// Log receives errors; nil: they are discarded.
 	Log *slog.Logger
 
 	boxes map[string]*imapmemserver.User
 }
 
-// folders are what every mailbox has from the start.
+// folders are the folders of every new mailbox.
 var folders = []string{"INBOX", "Drafts", "Sent", "Trash", "Công văn"}
 
-// maxMessage bounds one message, in octets.
+// maxMessage limits the size of a message, in octets.
 const maxMessage = 25 << 20
 
 // Serve answers IMAP and submission until ctx ends; it closes both listeners.
@@ -100,9 +99,9 @@ func (m *MailServer) Serve(ctx context.Context, imapListener, smtpListener net.L
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		// Close of a server may not come while its Serve begins: go-imap's would wait
-		// for what Serve is about to count. Without its listener Serve ends, whenever
-		// that is; Close then ends the connections.
+		// Close of a server must not run while its Serve begins: in go-imap it would
+		// wait for connections that Serve is about to count. Closing the listener ends
+		// Serve in any case; Close then ends the connections.
 		imapListener.Close()
 		smtpListener.Close()
 		serving.Wait()

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// The gateway in front of the mail server may refuse its configuration before
-// the mail server has come to accept anybody.
-func TestTheMailServerEndsHoweverEarlyItIsTold(t *testing.T) {
+// The gateway in front of the mail server may refuse its configuration before the mail
+// server accepts connections.
+func TestTheMailServerEndsEvenWhenStoppedEarly(t *testing.T) {
 	for range 200 {
 		var listeners [2]net.Listener
 		for i := range listeners {

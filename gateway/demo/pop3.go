@@ -15,8 +15,8 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 )
 
-// ServePOP3 answers POP3 (RFC 1939) until ctx ends, from the INBOXes that the mail
-// server at imapAddress has; it closes the listener. Each session is one over IMAP.
+// ServePOP3 answers POP3 (RFC 1939) until ctx ends, from the INBOXes of the mail server
+// at imapAddress; it closes the listener. Each POP3 session uses an IMAP session.
 func (m *MailServer) ServePOP3(ctx context.Context, l net.Listener, imapAddress string) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
@@ -43,7 +43,7 @@ type maildrop struct {
 	imapAddress string
 
 	user    string
-	imap    *imapclient.Client // once logged in
+	imap    *imapclient.Client // after the login
 	letters []letter
 }
 
@@ -86,7 +86,7 @@ func (p *maildrop) serve() {
 	}
 }
 
-// before does a command before login.
+// before executes a command before login.
 func (p *maildrop) before(keyword, argument string) {
 	switch keyword {
 	case "USER":
@@ -116,7 +116,7 @@ func (p *maildrop) before(keyword, argument string) {
 	}
 }
 
-// login takes the messages of the INBOX.
+// login reads the messages of the INBOX.
 func (p *maildrop) login(name, password string) {
 	client, err := imapclient.DialInsecure(p.imapAddress, nil)
 	if err != nil {
@@ -152,7 +152,7 @@ func (p *maildrop) open(client *imapclient.Client) error {
 	return err
 }
 
-// after does a command of a session.
+// after executes a command after login.
 func (p *maildrop) after(keyword, argument string) {
 	words := strings.Fields(argument)
 	switch keyword {
@@ -189,7 +189,7 @@ func (p *maildrop) after(keyword, argument string) {
 		default:
 			lines := -1
 			if keyword == "TOP" && len(words) == 2 {
-				lines, _ = strconv.Atoi(words[1]) // 0 for what is no number: the header
+				lines, _ = strconv.Atoi(words[1]) // 0 if it is no number: the header only
 			}
 			p.send(l.octets, lines)
 		}
@@ -198,7 +198,7 @@ func (p *maildrop) after(keyword, argument string) {
 	}
 }
 
-// letter is the message that a command means; nil if there is none.
+// letter returns the message that a command names; nil if there is none.
 func (p *maildrop) letter(words []string) *letter {
 	if len(words) == 0 {
 		return nil
@@ -228,7 +228,7 @@ func (p *maildrop) list(words []string, what func(letter) string) {
 	p.say(".")
 }
 
-// send writes a message, with so many lines of its body, or all: -1.
+// send writes a message with the given number of lines of its body; -1 means all.
 func (p *maildrop) send(message []byte, lines int) {
 	header, body, _ := bytes.Cut(message, []byte("\r\n\r\n"))
 	p.say("+OK")
@@ -249,7 +249,7 @@ func (p *maildrop) send(message []byte, lines int) {
 	p.say(".")
 }
 
-// quit removes what was marked (RFC 1939 section 6).
+// quit removes the marked messages (RFC 1939 section 6).
 func (p *maildrop) quit() {
 	var gone imap.UIDSet
 	for _, l := range p.letters {
