@@ -22,15 +22,15 @@ import (
 	"congthu/auth/guard"
 )
 
-// accessLog writes one line for every decision and every change. It knows no
-// password; a name that is no account may be a mistyped password and is written
-// as a keyed hash, the same for the same name as long as the process lives.
+// accessLog writes one line for every decision and every change. It receives no
+// password. A name without an account may be a mistyped password, so it is written as a
+// keyed hash, which stays the same for the same name as long as the process lives.
 type accessLog struct {
 	log *slog.Logger
 	key []byte
 
 	// Refusals that never reach the mail server arrive as fast as an attacker sends
-	// them. The limit keeps them from filling the log.
+	// them. This limit keeps them from filling the log.
 	refusals   *rate.Limiter
 	suppressed atomic.Int64 // refusals without a line since the last one with one
 
@@ -38,14 +38,14 @@ type accessLog struct {
 	warned map[netip.Prefix]time.Time // when a refused source was last logged
 }
 
-// warnAgainAfter is after how long the log tells again of a source that is refused,
-// maxWarned how many are remembered for that.
+// warnAgainAfter is the time after which the log mentions a refused source again;
+// maxWarned is the number of sources remembered for that.
 const (
 	warnAgainAfter = 10 * time.Minute
 	maxWarned      = 4096
 )
 
-// The most lines about refusals: per second, and at once.
+// Limits of lines about refusals: per second, and in a burst.
 const (
 	refusalLines = 20
 	refusalBurst = 500
@@ -104,7 +104,7 @@ func (l *accessLog) RecordAttempt(a auth.Attempt, v auth.Verdict) {
 	}
 	if v.Err != nil {
 		why := v.Err.Error()
-		if !v.Known { // the mail server's words may repeat it
+		if !v.Known { // the mail server's text may repeat the name
 			why = redact(why, string(v.Name), a.Login, v.Name.Local())
 		}
 		attrs = append(attrs, slog.String("err", why))
@@ -135,11 +135,11 @@ func (l *accessLog) warnRefusedSource(addr netip.AddrPort) {
 func (l *accessLog) RecordEvent(e auth.Event, known bool) {
 	switch e.Kind {
 	case auth.PasswordWrong:
-		return // the login's own line says it
+		return // the login's own line contains it
 	case auth.AccountImported:
-		return // a list may have 100,000: one line says how many, the audit log has each
+		return // a list may have 100,000: one line has their number, the audit log has each
 	}
-	account := slog.String("account", string(e.Account)) // empty for what is of the whole gateway
+	account := slog.String("account", string(e.Account)) // empty for an event of the whole gateway
 	if !known && e.Account != "" {
 		account = slog.String("login_hash", l.hash(string(e.Account)))
 	}
@@ -161,8 +161,8 @@ func (l *accessLog) hash(name string) string {
 	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// redact puts *** in the place of names in a text, whatever their case, also
-// where the text is quoted. Names are what a client sent: any octets.
+// redact replaces names in a text by ***, in any case and also where the text is
+// quoted. Names come from clients and can contain any octets.
 func redact(text string, names ...string) string {
 	for _, name := range names {
 		quoted := strconv.QuoteToASCII(name)
@@ -174,13 +174,13 @@ func redact(text string, names ...string) string {
 	return text
 }
 
-// replaceFold puts *** in the place of each occurrence of a name. One of less than
-// three octets is no password, and in every word: it stays.
+// replaceFold replaces each occurrence of a name by ***. Names of less than three
+// octets stay: they are no passwords and occur within many words.
 func replaceFold(text, name string) string {
 	if len(name) < 3 {
 		return text
 	}
-	var b strings.Builder // only when there is something to replace
+	var b strings.Builder // allocated only if there is something to replace
 	kept := 0             // the octets of text before it are in b
 	for at := 0; at < len(text); {
 		n, found := prefixFold(text[at:], name)
@@ -201,9 +201,9 @@ func replaceFold(text, name string) string {
 	return b.String()
 }
 
-// prefixFold reports whether text begins with a name, under Unicode case folding,
-// and how many octets of it are the name: letters of different case may have
-// different lengths. All octets that are not UTF-8 are alike.
+// prefixFold reports whether text begins with a name under Unicode case folding, and
+// the number of octets that match: letters of different case may have different
+// lengths. All octets that are not UTF-8 count as equal.
 func prefixFold(text, name string) (n int, ok bool) {
 	for len(name) > 0 {
 		if n == len(text) {
@@ -221,7 +221,7 @@ func prefixFold(text, name string) (n int, ok bool) {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// recorders passes everything to several recorders.
+// recorders passes each call to several recorders.
 type recorders []auth.Recorder
 
 // RecordAttempt implements [auth.Recorder].

@@ -11,10 +11,10 @@ import (
 	"congthu/gateway/frontend"
 )
 
-// Each listener for administrators takes so many connections, and so many of one
-// source: a client that opens more must not use up the descriptors that mail needs.
-// When all are taken a new one is still answered: the oldest of the source that has
-// most is closed, so that idle connections keep nobody from /readyz.
+// Each listener for administrators has a limit of connections, in all and for each
+// source, so that a client cannot use up the file descriptors that mail needs. When the
+// limit is reached, a new connection is still accepted: the oldest connection of the
+// source with the most is closed, so that idle connections cannot block /readyz.
 const (
 	adminConns          = 1024
 	adminConnsPerSource = 256
@@ -22,13 +22,13 @@ const (
 
 // boundConns is a [http.Server].ConnState that closes connections beyond the limits.
 func boundConns(l *frontend.Limiter) func(net.Conn, http.ConnState) {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil)) // the limits are no settings
+	log := slog.New(slog.NewTextHandler(io.Discard, nil)) // the limits are not settings
 	var places sync.Map                                   // by connection
 	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
 			from, _ := netip.ParseAddrPort(c.RemoteAddr().String()) // a Unix socket has none
-			// In a goroutine of its own: TLS takes its leave before it closes.
+			// In a goroutine of its own: closing TLS first sends close_notify.
 			place, ok := l.Enter(from.Addr(), log, func() { go c.Close() })
 			if !ok {
 				c.Close()

@@ -12,25 +12,27 @@ import (
 	"congthu/gateway/config"
 )
 
-// RulesStore is a store that several gateways share, and agree in on the settings
-// that they must have in common.
+// RulesStore is a store that several gateways share. In it they agree on the settings
+// that must be equal.
 type RulesStore interface {
-	// AgreeOnRules lets decide say what is agreed on from now on, given what is and how
-	// many other gateways run; then it is known that this one works by its settings.
+	// AgreeOnRules calls decide with the agreed settings and the number of other
+	// running gateways, and stores what decide returns as agreed. It also records that
+	// this gateway runs with its settings.
 	AgreeOnRules(ctx context.Context, settings string, decide func(agreed string, others int) (next string, events []auth.Event, err error)) error
-	// Rules returns what is agreed on; "" for nothing yet.
+	// Rules returns the agreed settings; "" if there are none yet.
 	Rules(ctx context.Context) (string, error)
 }
 
-// errNotShared is why there is nothing to adopt on SQLite.
+// errNotShared explains why there is nothing to adopt on SQLite.
 var errNotShared = fmt.Errorf("%w: no other gateway can use this store, so there is nothing to agree on. "+
 	"To put the configuration file into force: systemctl reload congthu", auth.ErrNothingToDo)
 
-// checkRulesEvery is how often it is looked whether other rules were agreed on, heard of or not.
+// checkRulesEvery is the interval of checks for newly agreed rules, in case a
+// notification was lost.
 const checkRulesEvery = 15 * time.Second
 
-// join makes sure that this gateway may work by a configuration beside the others;
-// see [auth.Agreement.Join].
+// join checks that this gateway may run with a configuration beside the others; see
+// [auth.Agreement.Join].
 func (g *Gateway) join(ctx context.Context, c *config.Config) error {
 	mine := c.Agreement()
 	return g.agree(ctx, mine, func(agreed auth.Agreement, others int) (auth.Agreement, []auth.Event, error) {
@@ -71,14 +73,13 @@ func (g *Gateway) now() time.Time {
 	return time.Now()
 }
 
-// needRestartToAgree are the settings that are agreed on and that a reload does not
-// put into force.
+// needRestartToAgree are the agreed settings that a reload cannot put into force.
 var needRestartToAgree = []string{
 	"store.postgres.lease", "store.last_login_window", "store.max_unknown_names",
 	"throttle.enabled", "throttle.window", "throttle.accounts", "throttle.failures", "throttle.locks",
 }
 
-// agreementInForce has the settings that this gateway works by.
+// agreementInForce returns the settings that this gateway uses.
 func (g *Gateway) agreementInForce() auth.Agreement {
 	started, in := g.started.Agreement(), g.live.config().Agreement()
 	for _, name := range needRestartToAgree {
@@ -87,10 +88,10 @@ func (g *Gateway) agreementInForce() auth.Agreement {
 	return in
 }
 
-// behind is where this gateway differs from what is agreed on.
+// behind describes how this gateway differs from the agreed settings.
 type behind struct {
 	differences []auth.Difference
-	restart     bool // would put an end to it
+	restart     bool // a restart would remove the differences
 	unreadable  error
 }
 
@@ -109,8 +110,9 @@ func (b behind) Error() string {
 	return fmt.Sprintf("this gateway works by other rules than were agreed on: %s: %s", strings.Join(texts, "; "), do)
 }
 
-// watchRules compares what is in force with what is agreed on, until ctx ends. When
-// others have adopted new rules and the file has them, it puts the file into force.
+// watchRules compares the settings in force with the agreed ones until ctx ends. If
+// other gateways have adopted new rules and this gateway's file contains them, it puts
+// the file into force.
 func (g *Gateway) watchRules(ctx context.Context) error {
 	if g.Shared == nil {
 		return nil
@@ -131,7 +133,7 @@ func (g *Gateway) watchRules(ctx context.Context) error {
 func (g *Gateway) checkRules(ctx context.Context) {
 	text, err := g.Shared.Rules(ctx)
 	if err != nil {
-		return // that the store does not answer is told by who asks it for more
+		return // other users of the store report that it does not answer
 	}
 	found := g.compareRules(text)
 	if found != nil && found.unreadable == nil && g.loadAgreedRules(text) {
@@ -147,7 +149,7 @@ func (g *Gateway) checkRules(ctx context.Context) {
 	}
 }
 
-// compareRules returns nil when this gateway works by what is agreed on.
+// compareRules returns nil if this gateway uses the agreed settings.
 func (g *Gateway) compareRules(text string) *behind {
 	agreed, err := auth.ParseAgreement(text)
 	if err != nil {
@@ -160,8 +162,8 @@ func (g *Gateway) compareRules(text string) *behind {
 	return &behind{differences: differences, restart: len(g.live.config().Agreement().Differences(agreed)) == 0}
 }
 
-// loadAgreedRules puts the file into force if it has what is agreed on and something else
-// is in force.
+// loadAgreedRules puts the file into force if the file contains the agreed settings and
+// the settings in force differ.
 func (g *Gateway) loadAgreedRules(text string) bool {
 	agreed, err := auth.ParseAgreement(text)
 	if err != nil {
@@ -178,8 +180,8 @@ func (g *Gateway) loadAgreedRules(text string) bool {
 	return true
 }
 
-// rulesHealth says why this gateway is behind. Users can log in all the same, by the
-// rules from before.
+// rulesHealth explains how this gateway differs. Users can still log in, under its
+// earlier rules.
 func (g *Gateway) rulesHealth(context.Context) error {
 	if b := g.rulesBehind.Load(); b != nil {
 		return b
@@ -187,7 +189,7 @@ func (g *Gateway) rulesHealth(context.Context) error {
 	return nil
 }
 
-// onRemoteEvent is told of a change that some gateway on the same store has made.
+// onRemoteEvent receives each change that a gateway on the same store has made.
 func (g *Gateway) onRemoteEvent(e auth.Event) {
 	if e.Kind == auth.RulesAdopted {
 		select {
@@ -198,7 +200,8 @@ func (g *Gateway) onRemoteEvent(e auth.Event) {
 	g.guard.OnRemoteEvent(e)
 }
 
-// showRules tells what is agreed on, and how this gateway and its file differ.
+// showRules returns the agreed settings, and how this gateway and its file differ from
+// them.
 func (g *Gateway) showRules(ctx context.Context) (admin.Rules, error) {
 	in := g.agreementInForce()
 	if g.Shared == nil {
@@ -222,7 +225,7 @@ func (g *Gateway) showRules(ctx context.Context) (admin.Rules, error) {
 	return r, nil
 }
 
-// adoptRules makes the settings of this gateway's file the agreed ones, and puts the
+// adoptRules makes the settings in this gateway's file the agreed ones, and puts the
 // file into force.
 func (g *Gateway) adoptRules(ctx context.Context, act auth.Act) (r admin.Rules, err error) {
 	if g.Shared == nil {
@@ -242,8 +245,8 @@ func (g *Gateway) adopt(ctx context.Context, act auth.Act) error {
 	if err != nil {
 		return errors.Join(admin.ErrConfiguration, err)
 	}
-	// Before anything is agreed on: what cannot be put into force here is nothing for
-	// the others either.
+	// Built before the agreement: the other gateways must not agree on settings that
+	// cannot be put into force here.
 	next, err := g.live.build(c)
 	if err != nil {
 		return errors.Join(admin.ErrConfiguration, err)

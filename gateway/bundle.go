@@ -7,7 +7,7 @@ import (
 	"congthu/gateway/support"
 )
 
-// bundle makes a support bundle of this gateway as it is now.
+// bundle makes a support bundle of this gateway's present state.
 func (g *Gateway) bundle(ctx context.Context, names bool) ([]byte, error) {
 	checks := make(map[string]func(context.Context) error)
 	for _, c := range g.admin.Checks {

@@ -13,13 +13,13 @@ import (
 	"congthu/gateway/config"
 )
 
-// renewalsEvery is how often the files of the certificates are looked at. Asking
-// four files for their dates costs nothing, a renewal comes weeks before it must,
-// and asking works where being told does not: on network file systems, and with
-// symbolic links that are turned to another directory (certbot, Kubernetes).
+// renewalsEvery is the interval of checks of the certificate files. Reading the dates
+// of four files costs nothing, and a renewal comes weeks before expiry. Polling also
+// works where notifications do not: on network file systems, and with symbolic links
+// that change their target (certbot, Kubernetes).
 const renewalsEvery = 10 * time.Second
 
-// renewals puts certificates into force whose files have changed.
+// renewals puts changed certificate files into force.
 type renewals struct {
 	every time.Duration // 0: renewalsEvery
 
@@ -28,18 +28,18 @@ type renewals struct {
 	own  renewal // of the admin interface; its held is nil with plain HTTP
 }
 
-// renewal is one certificate and its files.
+// renewal is one certificate with its files.
 type renewal struct {
 	setting string
 	held    *config.Certificate
 	pair    config.KeyPair
 
-	read  stamp // of the files as they were read last
-	last  stamp // as they were at the last look
+	read  stamp // of the files when last loaded
+	last  stamp // of the files at the last check
 	wrong error // why they are not in force
 }
 
-// stamp is the look of a certificate's files from outside.
+// stamp identifies a version of the certificate's files without reading them.
 type stamp [2]struct {
 	modified time.Time
 	size     int64
@@ -66,8 +66,8 @@ func inode(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// begin notes the certificates that the gateway starts with. Their files were read
-// a moment ago, and may have changed since: the first look reads them again.
+// begin records the certificates with which the gateway starts. Their files were read a
+// moment ago and may have changed since, so the first check reads them again.
 func (r *renewals) begin(g *Gateway, c *config.Config) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -86,7 +86,7 @@ func (r *renewals) reloaded(g *Gateway, c *config.Config) {
 		cert *config.Certificate
 	}{{&r.mail, c.TLS, c.Certificate()}, {&r.own, c.Admin.TLS, c.AdminCertificate()}} {
 		if next.of.held == nil || next.cert == nil {
-			continue // a listener begins or ends to use TLS: that needs a restart
+			continue // a listener that begins or stops to use TLS needs a restart
 		}
 		next.of.pair, next.of.read = next.pair, stamp{}
 		next.of.replace(g, next.cert)
@@ -94,9 +94,8 @@ func (r *renewals) reloaded(g *Gateway, c *config.Config) {
 	r.tell(g)
 }
 
-// look puts certificates into force whose files have changed, and then stayed as
-// they are from one look to the next: whoever renews writes one file after the
-// other.
+// look puts certificates into force whose files have changed and then stayed unchanged
+// from one check to the next: a renewal writes one file after the other.
 func (r *renewals) look(g *Gateway) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,8 +125,8 @@ func (r *renewals) look(g *Gateway) {
 	r.tell(g)
 }
 
-// replace puts a certificate into force, but not one that clients refuse in the
-// place of one that they do not.
+// replace puts a certificate into force, except one that clients refuse in place of one
+// that they accept.
 func (r *renewal) replace(g *Gateway, next *config.Certificate) {
 	now := time.Now()
 	if err := next.Valid(now); err != nil && r.held.Valid(now) == nil {
@@ -139,8 +138,8 @@ func (r *renewal) replace(g *Gateway, next *config.Certificate) {
 	r.wrong = nil
 }
 
-// warnRefusedSource tells when the certificates in force run out, and whether they are those of
-// the files.
+// tell sets the metrics: when the certificates in force expire, and whether they are
+// those in the files.
 func (r *renewals) tell(g *Gateway) {
 	var expires time.Time
 	if r.own.held != nil {
@@ -150,7 +149,7 @@ func (r *renewals) tell(g *Gateway) {
 	g.Metrics.CertificatesRead(r.mail.wrong, r.own.wrong)
 }
 
-// watchCertificates looks at the files of the certificates until ctx ends.
+// watchCertificates checks the certificate files until ctx ends.
 func (g *Gateway) watchCertificates(ctx context.Context) error {
 	ticker := time.NewTicker(cmp.Or(g.renewals.every, renewalsEvery))
 	defer ticker.Stop()

@@ -1,14 +1,13 @@
 // Package gateway builds a gateway from its front ends, the rules and the mail servers
-// behind them, and runs it: all listeners open or none, all end together, and a
-// configuration is replaced as a whole or not at all.
+// behind them, and runs it: it opens all listeners or none, ends them together, and
+// replaces a configuration as a whole or not at all.
 //
-// Who owns what while it runs. Each listener has a goroutine that accepts; each
-// connection has one that speaks with the client until the login (packages imap
-// and smtp). Beside them run the guard's own goroutine (what could not be
-// settled at once), the daily sweep, the probes of the mail servers, and the
-// admin listeners. A shutdown ends them in the order of their dependencies:
-// first the front ends, which let live sessions go on for the drain time, then
-// everything else.
+// Goroutines while it runs: each listener has one that accepts. Each connection has one
+// that speaks with the client until the login (packages frontend, imap, pop3 and smtp).
+// Beside them run the guard's own goroutine (for results that could not be settled at
+// once), the daily sweep, the probes of the mail servers, and the admin listeners. A
+// shutdown ends them in the order of their dependencies: first the front ends, whose
+// sessions may continue for the drain time, then everything else.
 package gateway
 
 import (
@@ -50,7 +49,7 @@ type Store interface {
 	audit.Prunable
 	// UnknownNames returns how many names are stored that have never had an accepted login.
 	UnknownNames(ctx context.Context) (int, error)
-	// Health returns why the store cannot be used; nil when it can.
+	// Health returns why the store cannot be used, or nil.
 	Health(ctx context.Context) error
 }
 
@@ -76,7 +75,8 @@ type Metrics interface {
 	ThrottledSources(refused []throttle.RefusedSource)
 	// UnknownNames sets the number of stored names that have never had an accepted login.
 	UnknownNames(n int)
-	// SharedCounters sets how many of the counters are in use that further names share.
+	// SharedCounters sets how many of the counters that names without an account share
+	// are in use.
 	SharedCounters(auth.Counters)
 	// RecordSweep records a sweep for dormant accounts.
 	RecordSweep(at time.Time, err error)
@@ -89,7 +89,7 @@ type Metrics interface {
 	AuditOldest(at time.Time)
 	// ChainVerified records a verification of the audit log.
 	ChainVerified(at time.Time, err error)
-	// CertificatesRead sets why the latest certificates could not be loaded; nil when
+	// CertificatesRead sets why the latest certificates could not be loaded; nil if
 	// they are in force.
 	CertificatesRead(clients, admin error)
 	// RulesBehind sets whether the rules of this gateway differ from those that the
@@ -107,32 +107,33 @@ type Metrics interface {
 
 // Gateway is one congthu. Its fields must not change once it runs.
 type Gateway struct {
-	// Store and Fingerprints are the memory of the rules. Required.
+	// Store and Fingerprints keep the state of accounts and passwords. Required.
 	Store        Store
 	Fingerprints auth.Fingerprinter
-	// Metrics counts. Required.
+	// Metrics receives all counts. Required.
 	Metrics Metrics
 	// Log is for the operator. Required.
 	Log *slog.Logger
-	// Version is that of the program.
+	// Version is the program's version.
 	Version string
 	// Load reads the configuration again, for Reload.
 	Load func() (*config.Config, error)
-	// Sockets were opened by another process, such as systemd, which keeps them open;
-	// Run takes them over. None: the gateway opens all that it needs.
+	// Sockets are listening sockets opened by another process, such as systemd, that
+	// keeps them open; Run uses them. Without any, the gateway opens all sockets
+	// itself.
 	Sockets []Socket
 	// Ready is called when all listeners are open; nil: not called.
 	Ready func()
 	// Now is the clock; nil: this machine's. Gateways that share a store must
 	// share a clock as well, since they compare instants.
 	Now func() time.Time
-	// Changes calls heard for each change that a gateway on the same store makes to an
-	// account, until ctx ends; nil: no other gateway uses the store.
+	// Changes calls onRemoteEvent for each change to an account by another gateway on
+	// the same store, until ctx ends; nil: no other gateway uses the store.
 	Changes func(ctx context.Context, onRemoteEvent func(auth.Event)) error
-	// Shared is the store, when other gateways may use it as well; nil: no other can.
+	// Shared is the store if other gateways may use it as well, otherwise nil.
 	Shared RulesStore
 
-	started   *config.Config // what of it needs a restart is in force
+	started   *config.Config // its settings that need a restart are in force
 	since     time.Time
 	live      live
 	guard     *guard.Guard
@@ -147,16 +148,16 @@ type Gateway struct {
 	reloaded  chan struct{} // has room for one signal to sweepDaily
 	renamed   chan struct{} // and for one to learnNames
 	adopted   chan struct{} // and for one to watchRules
-	// reloading is held while the configuration is replaced.
+	// reloading is locked while the configuration is replaced.
 	reloading   sync.Mutex
-	rulesBehind atomic.Pointer[behind] // nil while this gateway works by the rules that were agreed on
+	rulesBehind atomic.Pointer[behind] // nil while this gateway uses the agreed rules
 	health      health                 // of the mail servers
-	attacks     map[string]bool        // that were logged; only the daily jobs use it
+	attacks     map[string]bool        // already logged; used by the daily jobs only
 }
 
-// Run opens all listeners of the configuration and serves until ctx ends and
-// the sessions have drained. Nothing is served when one listener cannot be
-// opened; the error then joins a [*ListenError] for each that cannot.
+// Run opens all listeners of the configuration and serves until ctx ends and the
+// sessions have drained. If one listener cannot be opened, nothing is served; the error
+// then joins a [*ListenError] for each one that failed.
 func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	listeners, err := listen(c, g.Sockets)
 	if err != nil {
@@ -174,7 +175,7 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 		listeners.close()
 		return err
 	}
-	// What the front ends need ends after them.
+	// The front ends need these jobs, so the jobs end after them.
 	background, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	jobs, background := errgroup.WithContext(background)
@@ -193,11 +194,12 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	context.AfterFunc(background, leave)
 
 	if g.Changes != nil {
-		// Before the first login: a lock made elsewhere must reach its session.
+		// Started before the first login: a lock made at another gateway must reach its
+		// session.
 		jobs.Go(func() error { return g.Changes(background, g.onRemoteEvent) })
 	}
 	doors, open := errgroup.WithContext(open)
-	context.AfterFunc(open, g.admin.Drain) // one that fails ends the others
+	context.AfterFunc(open, g.admin.Drain) // a listener that fails ends the others
 	for _, l := range listeners.mail {
 		door := g.door(l)
 		doors.Go(func() error { return g.frontEnds[l.protocol].Serve(open, door, l.implicit) })
@@ -223,8 +225,8 @@ func (g *Gateway) Run(ctx context.Context, c *config.Config) error {
 	return errors.Join(err, jobs.Wait())
 }
 
-// assemble builds what stays the same over reloads. awaited is set when new
-// clients will wait for the end of this process.
+// assemble builds the parts that a reload keeps. awaited is set if new clients will
+// wait for the end of this process.
 func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.health, g.live.extensions = newHealth(), newExtensions()
 	g.live.panicked = func(p auth.Protocol, value any, stack []byte) {
@@ -252,7 +254,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 		MaxUnknown:  c.Store.MaxUnknownNames,
 	}
 	if c.Store.LastLoginWindow == 0 {
-		g.guard.LoginWindow = -1 // write each one
+		g.guard.LoginWindow = -1 // write each login
 	}
 	if c.Throttle.Enabled {
 		g.guard.Throttle = &throttle.Throttle{Window: c.Throttle.Window, Accounts: c.Throttle.Accounts, Failures: c.Throttle.Failures, Locks: c.Throttle.Locks}
@@ -263,7 +265,7 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	g.renewals.begin(g, c)
 
 	drain := drainTime(c.Drain(awaited))
-	grace := min(lastLogins, max(drain, 0)/2) // and the rest for last words
+	grace := min(lastLogins, max(drain, 0)/2) // the rest of the time is for farewells
 	p := parts{
 		config: c, drain: drain, grace: grace, awaited: awaited,
 		limiter: &frontend.Limiter{
@@ -281,12 +283,12 @@ func (g *Gateway) assemble(c *config.Config, awaited bool) error {
 	return nil
 }
 
-// earlyMemory is how many octets of commands and TLS records connections may hold
-// that are not logged in, all together. It is room for two thousand of the longest
-// commands; a login has some 100 octets, one with a token perhaps 2,000.
+// earlyMemory limits the octets of commands and TLS records that all connections before
+// login may hold together. It has room for two thousand commands of the maximum length;
+// a login has some 100 octets, one with a token perhaps 2,000.
 const earlyMemory = 32 << 20
 
-// drainTime is the drain timeout as the front ends take it, for which 0 is a default.
+// drainTime converts a drain timeout for the front ends, for which 0 means the default.
 func drainTime(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -294,11 +296,11 @@ func drainTime(d time.Duration) time.Duration {
 	return d
 }
 
-// lastLogins is how long a connection that was accepted just before a shutdown may go
-// on: the time for a handshake, a login and a first command of a distant client.
+// lastLogins is the time for a connection that was accepted just before a shutdown: it
+// suffices for a handshake, a login and a first command of a distant client.
 const lastLogins = 2 * time.Second
 
-// refused records credentials that were not shown to the guard.
+// refused records credentials that did not reach the guard.
 func (g *Gateway) refused(a auth.Attempt, o auth.Outcome) {
 	g.guard.Recorder.RecordAttempt(a, auth.Verdict{Outcome: o})
 }
@@ -312,9 +314,9 @@ func (g *Gateway) Rules() (rules auth.Rules, ok bool) {
 	return in.config.Rules(), true
 }
 
-// Reload reads the configuration again and puts it into force, or keeps the old
-// one and says why. Listeners, limits, the store and the log need a restart; a
-// change there is said in the log.
+// Reload reads the configuration again and puts it into force, or keeps the old one and
+// returns the reason. Changes of listeners, limits, the store and the log need a
+// restart; Reload logs them.
 func (g *Gateway) Reload() (err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
@@ -327,7 +329,8 @@ func (g *Gateway) Reload() (err error) {
 	if err != nil {
 		return fmt.Errorf("reload: the old configuration stays in force: %w", err)
 	}
-	// A certificate, say, can be replaced while the store does not answer.
+	// Without changed rules, a new certificate can be put into force while the store is
+	// down.
 	if c.Agreement().String() != g.live.config().Agreement().String() {
 		ctx, cancel := context.WithTimeout(context.Background(), agreeWithin)
 		defer cancel()
@@ -340,7 +343,7 @@ func (g *Gateway) Reload() (err error) {
 	return nil
 }
 
-// agreeWithin bounds how long a reload waits for the other gateways.
+// agreeWithin limits the time that a reload waits for the other gateways.
 const agreeWithin = time.Minute
 
 // putIntoForce replaces the configuration.
@@ -364,8 +367,8 @@ func (g *Gateway) putIntoForce(c *config.Config, next *inForce) {
 	g.Log.Info("the new configuration is in force", "file", c.File)
 }
 
-// setPolicy puts into force what the guard works by. Whether sources are throttled is
-// decided at the start, so the known networks go by that and not by the file.
+// setPolicy puts the guard's settings into force. Whether sources are throttled is
+// decided at the start, so the known networks depend on that and not on the file.
 func (g *Gateway) setPolicy(c *config.Config) {
 	throttled := c.Throttle
 	throttled.Enabled = g.guard.Throttle != nil
@@ -375,11 +378,11 @@ func (g *Gateway) setPolicy(c *config.Config) {
 	g.Metrics.KnownNetworks(len(policy.KnownNetworks))
 }
 
-// live is what a reload replaces: the doors ask it each time.
+// live is what a reload replaces: the front ends read it for each use.
 type live struct {
 	current atomic.Pointer[inForce]
-	// panicked is called for a panic in a connection to a mail server that has no client
-	// yet. Set before the first configuration.
+	// panicked is called for a panic in a connection to a mail server that has no
+	// client yet. It is set before the first configuration.
 	panicked func(p auth.Protocol, value any, stack []byte)
 	// extensions are those of the mail server for submission.
 	extensions *extensions
@@ -387,12 +390,12 @@ type live struct {
 
 type inForce struct {
 	config *config.Config
-	// servers has none for a protocol that is not served, nor was since the start.
+	// servers has no entry for a protocol that has not been served since the start.
 	servers map[auth.Protocol]*upstream.Server
 	sender  smtp.Sender
 }
 
-// set puts a configuration into force.
+// set builds a configuration and puts it into force.
 func (l *live) set(c *config.Config) error {
 	next, err := l.build(c)
 	if err != nil {
@@ -402,7 +405,7 @@ func (l *live) set(c *config.Config) error {
 	return nil
 }
 
-// build makes what put puts into force, or close gives up.
+// build builds what put puts into force or close discards.
 func (l *live) build(c *config.Config) (_ *inForce, err error) {
 	next := &inForce{config: c, servers: make(map[auth.Protocol]*upstream.Server)}
 	for _, s := range served(c) {
@@ -414,7 +417,7 @@ func (l *live) build(c *config.Config) (_ *inForce, err error) {
 		next.servers[s.Protocol] = server
 	}
 	if old := l.current.Load(); old != nil {
-		// A door that is no longer wanted is open until the restart.
+		// The listener of a removed protocol stays open until the restart.
 		for p, server := range old.servers {
 			if next.servers[p] == nil {
 				next.servers[p] = server
@@ -432,12 +435,13 @@ func (l *live) build(c *config.Config) (_ *inForce, err error) {
 
 func (l *live) put(next *inForce) {
 	if old := l.current.Swap(next); old != nil {
-		// What was kept ready was made as the old configuration says.
+		// Spare connections were opened under the old configuration.
 		old.close(next)
 	}
 }
 
-// differ reports whether one mail server knows accounts by other names than another.
+// differ reports whether some mail servers know accounts by other names than the others
+// do.
 func (in *inForce) differ() bool {
 	local, whole := false, false
 	for _, server := range in.servers {
@@ -446,7 +450,7 @@ func (in *inForce) differ() bool {
 	return local && whole
 }
 
-// close gives up the mail servers that next does not have.
+// close closes the mail servers that next does not use.
 func (in *inForce) close(next *inForce) {
 	for p, server := range in.servers {
 		if server != next.servers[p] {
@@ -461,14 +465,14 @@ func (l *live) text(o auth.Outcome) string { return l.config().Text(o) }
 
 func (l *live) alertText(days int) string { return l.config().AlertText(days) }
 
-// changePassword tells how a password is changed.
+// changePassword returns the text on how to change a password.
 func (l *live) changePassword() string {
 	p := l.config().Regulation.Password
 	return cmp.Or(p.ChangeText, p.ChangeURL)
 }
 
-// watchedListener is a listener whose connections are their clients'. It is the same whether
-// there are balancers now or not: a reload may list some.
+// door returns a listener whose connections have the clients' addresses, even if no
+// load balancer is configured: a reload may add some.
 func (g *Gateway) door(l mailListener) *watchedListener {
 	d := &watchedListener{Listener: &proxyproto.Listener{
 		Listener: l.Listener, Policy: g.live.balancers, Log: g.Log,
@@ -501,7 +505,7 @@ func (l *live) many(addr netip.Addr) bool {
 
 func (l *live) sender() smtp.Sender { return l.current.Load().sender }
 
-// beforeIMAP are the mail server's capabilities before login.
+// beforeIMAP returns the mail server's capabilities before login.
 func (l *live) beforeIMAP() []goimap.Cap { return l.server(auth.IMAP).BeforeIMAP() }
 
 // LoginIMAP implements imap.Upstream.
@@ -514,16 +518,16 @@ func (l *live) LoginSMTP(ctx context.Context, name auth.Name, password auth.Secr
 	return l.server(auth.SMTP).LoginSMTP(ctx, name, password, c)
 }
 
-// ProbeSMTP implements smtp.Upstream: from memory, while the probes go on.
+// ProbeSMTP implements smtp.Upstream. It answers from memory while the probes run.
 func (l *live) ProbeSMTP(ctx context.Context) (upstream.Extensions, error) {
 	return l.extensions.ask(ctx, l.server(auth.SMTP), 2*probeEvery)
 }
 
-// server is the mail server of a protocol that is served.
+// server returns the mail server of a served protocol.
 func (l *live) server(p auth.Protocol) *upstream.Server { return l.current.Load().servers[p] }
 
-// serveAdmin serves one admin listener until ctx ends and what was asked before
-// that is answered, which may take 2 s.
+// serveAdmin serves one admin listener until ctx ends and pending requests are
+// answered, for which it allows 2 s.
 func (g *Gateway) serveAdmin(ctx context.Context, l adminListener) error {
 	server := g.admin.HTTPServer(l.handler(g.admin))
 	server.ConnState = boundConns(&frontend.Limiter{Early: adminConns, PerSource: adminConnsPerSource})

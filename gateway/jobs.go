@@ -33,7 +33,7 @@ func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	}
 }
 
-// loadAllowedSources reads from the store which sources admins have allowed before this
+// loadAllowedSources reads from the store the sources that were exempted before this
 // process began, and retries until it succeeds. Until then those sources are throttled
 // like others, whose history is empty when a process begins.
 func (g *Gateway) loadAllowedSources(ctx context.Context) error {
@@ -54,8 +54,8 @@ func (g *Gateway) loadAllowedSources(ctx context.Context) error {
 	}
 }
 
-// verifyingStore is a store whose verifications are recorded in the metrics, whether the
-// daily job or an admin asked for them.
+// verifyingStore records the verifications of the audit log in the metrics, both those
+// of the daily job and those that an administrator requested.
 type verifyingStore struct {
 	Store
 	metrics Metrics
@@ -89,7 +89,7 @@ const (
 func (g *Gateway) probe(ctx context.Context) error {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
-	var store error // what was wrong with it at the probe before
+	var store error // the store's error at the previous probe
 	for {
 		if err := g.Store.Health(ctx); ctx.Err() == nil {
 			g.Metrics.StoreUp(err == nil)
@@ -98,7 +98,7 @@ func (g *Gateway) probe(ctx context.Context) error {
 			}
 			store = err
 		}
-		g.guard.Rules() // looks at the clock, which may be set while there are no logins
+		g.guard.Rules() // checks the clock, which may change while there are no logins
 		g.Metrics.ClockSuspect(!g.guard.Suspicion().IsZero())
 		in := g.live.current.Load()
 		for _, s := range services {
@@ -142,7 +142,7 @@ func (g *Gateway) upstreamDown(p auth.Protocol) bool {
 	return latest != nil && *latest != nil
 }
 
-// clockHealth says why the clock is suspect. Users can log in all the same.
+// clockHealth explains why the clock is suspect. Users can still log in.
 func (g *Gateway) clockHealth(context.Context) error {
 	if s := g.guard.Suspicion(); !s.IsZero() {
 		return fmt.Errorf("%s: nothing is revoked and nothing runs out until somebody has looked at the clock (congthu clock accept)", s.Why)
@@ -160,12 +160,12 @@ func (g *Gateway) upstreamHealth(p auth.Protocol) func(context.Context) error {
 	}
 }
 
-// learnNamesRetry is when the names are read again that could not be read.
+// learnNamesRetry is the time before the names are read again after an error.
 const learnNamesRetry = time.Minute
 
-// learnNames finds out, after the start and after each reload, which rows of the
-// store have a name that means another account now. It runs in the background: until it
-// is done, each login of an account that may have such rows looks for them.
+// learnNames finds, after the start and after each reload, the rows of the store whose
+// name now means another account. It runs in the background: until it has finished,
+// each login of an account that may have such rows looks for them.
 func (g *Gateway) learnNames(ctx context.Context) error {
 	for {
 		found, err := g.guard.LearnNames(ctx, auth.BackgroundScan{Lister: g.Store})
@@ -194,10 +194,10 @@ func (g *Gateway) learnNames(ctx context.Context) error {
 	}
 }
 
-// sweepDaily revokes dormant accounts once a day, after that verifies the audit
-// log and removes what is too old of it, and counts the accounts by state every
-// few minutes. Gateways that share a store all do so at the same time, each for its
-// own metrics: the first one that reaches an account revokes it and writes the event.
+// sweepDaily revokes dormant accounts once a day, then verifies the audit log and
+// removes events past their retention. Every few minutes it counts the accounts by
+// state. Gateways that share a store all do so at the same time, each for its own
+// metrics: the first gateway that reaches an account revokes it and writes the event.
 func (g *Gateway) sweepDaily(ctx context.Context) error {
 	count := time.NewTicker(countEvery)
 	defer count.Stop()
@@ -205,8 +205,7 @@ func (g *Gateway) sweepDaily(ctx context.Context) error {
 	due := nextSweep(c)
 	g.count(ctx)
 	for ctx.Err() == nil {
-		// A sweep that has become due while something else was done is late, not
-		// left out.
+		// A sweep that became due during other work is late, not skipped.
 		if !due.After(time.Now()) {
 			g.sweep(ctx)
 			c = g.live.config()
@@ -219,7 +218,7 @@ func (g *Gateway) sweepDaily(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-count.C:
 			g.count(ctx)
-		case <-g.reloaded: // perhaps to another time of the sweep
+		case <-g.reloaded: // perhaps the time of the sweep has changed
 		case <-sweep.C:
 		}
 		sweep.Stop()
@@ -233,7 +232,7 @@ func nextSweep(c *config.Config) time.Time {
 
 // count updates the metrics of the accounts, and logs incidents that look like attacks.
 func (g *Gateway) count(ctx context.Context) {
-	// It is known without the store.
+	// This needs no store.
 	g.Metrics.ThrottledSources(g.guard.RefusedSources())
 	unhurried := auth.BackgroundScan{Lister: g.Store}
 	accounts, err := g.guard.Count(ctx, unhurried)
@@ -275,9 +274,9 @@ func (g *Gateway) count(ctx context.Context) {
 	g.Metrics.Attacks(len(attacks))
 }
 
-// sweep revokes dormant accounts, makes room for unknown names, verifies the audit
-// log and removes the events that need not be kept any longer. It reads the whole
-// store, and pauses between pages, since logins go on.
+// sweep revokes dormant accounts, deletes old unknown names, verifies the audit log and
+// removes events past their retention. It reads the whole store, and pauses between
+// pages to leave capacity for logins.
 func (g *Gateway) sweep(ctx context.Context) {
 	unhurried := auth.BackgroundScan{Lister: g.Store}
 	swept, err := g.guard.Sweep(ctx, unhurried)
@@ -285,7 +284,7 @@ func (g *Gateway) sweep(ctx context.Context) {
 		return
 	}
 	suspect := errors.Is(err, guard.ErrClockSuspect)
-	if !suspect { // that has an alert of its own
+	if !suspect { // a suspect clock has its own alert
 		g.Metrics.RecordSweep(time.Now(), err)
 	}
 	if suspect {
@@ -303,7 +302,7 @@ func (g *Gateway) sweep(ctx context.Context) {
 	g.count(ctx)
 	began := time.Now()
 	head, err := verifyingStore{g.Store, g.Metrics}.Verify(ctx, func(int64, int64) {
-		auth.Pause(ctx, time.Since(began)) // the next page finds out that ctx has ended
+		auth.Pause(ctx, time.Since(began)) // the next page notices that ctx has ended
 		began = time.Now()
 	})
 	if ctx.Err() != nil {
@@ -319,8 +318,8 @@ func (g *Gateway) sweep(ctx context.Context) {
 	}
 }
 
-// prune removes what the audit log need not keep any longer. Only of a log that
-// has just been verified: traces of tampering stay where they are.
+// prune removes events past their retention from the audit log, and only if the log was
+// just verified: traces of tampering must stay.
 func (g *Gateway) prune(ctx context.Context) {
 	keep := g.live.config().Audit.Keep()
 	if keep == 0 {

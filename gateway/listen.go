@@ -17,9 +17,9 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// ListenError says which setting has an address that cannot be listened on.
+// ListenError names the setting with an address on which the gateway cannot listen.
 type ListenError struct {
-	// Setting is the path in the configuration, such as imap.listen[0].address.
+	// Setting is its path in the configuration, such as imap.listen[0].address.
 	Setting string
 	Address string
 	Err     error
@@ -39,15 +39,15 @@ func (e *ListenError) Error() string {
 	return fmt.Sprintf("cannot listen on %s (%s): %s", e.Address, e.Setting, why)
 }
 
-// Unwrap gives the operating system's error.
+// Unwrap returns the operating system's error.
 func (e *ListenError) Unwrap() error { return e.Err }
 
-// listeners are all that a gateway has open.
+// listeners are all open listeners of a gateway.
 type listeners struct {
 	mail  []mailListener
 	admin []adminListener
-	// passed is set when the doors for mail were opened by somebody who keeps them
-	// open: new clients wait for the next process then, and for the end of this one.
+	// passed is set if another process opened the mail listeners and keeps them open:
+	// new clients then wait for the next process, and so for the end of this one.
 	passed bool
 }
 
@@ -62,19 +62,19 @@ type adminListener struct {
 	handler func(*admin.Server) http.Handler
 }
 
-// listen opens everything or nothing; its error tells of every address that
-// cannot be listened on.
+// listen opens all listeners or none; its error reports every address that failed.
 //
-// When mail sockets are passed, all doors for mail are: one that the gateway
-// opened by itself would refuse connections while it is restarted, which nobody
-// would notice before that day. What is for administrators may be passed, and is
-// opened here otherwise.
+// If mail sockets are passed, all mail listeners must be passed: one that the gateway
+// opened itself would refuse connections during a restart, and the operator would not
+// notice before that day. Listeners for administrators may be passed, and are opened
+// here otherwise.
 func listen(c *config.Config, sockets []Socket) (*listeners, error) {
 	ls := new(listeners)
 	given := passed(sockets)
 	var failed []error
-	// Before login every client has a deadline, and the relay looks for dead peers in
-	// its own way: Go's, every 15 s, would be four system calls for each connection.
+	// No TCP keep-alive: before login every client has a deadline, and the relay
+	// detects dead peers itself. Go's keep-alive, every 15 s, would cost four system
+	// calls for each connection.
 	listenConfig := net.ListenConfig{KeepAlive: -1}
 	tcp := func(setting, address string) []net.Listener {
 		l, err := listenConfig.Listen(context.Background(), "tcp", address)
@@ -142,7 +142,7 @@ func listen(c *config.Config, sockets []Socket) (*listeners, error) {
 }
 
 // TryAddresses listens on each TCP address of a configuration for a moment, as Run
-// would, and tells of those where that fails. Sockets of systemd are not looked at.
+// would, and returns those that fail. It ignores sockets of systemd.
 func TryAddresses(c *config.Config) (failed []*ListenError) {
 	try := func(setting, address string) {
 		l, err := net.Listen("tcp", address)
@@ -162,8 +162,7 @@ func TryAddresses(c *config.Config) (failed []*ListenError) {
 	return failed
 }
 
-// eachMailAddress calls do for each address of the services, with the setting that
-// has it.
+// eachMailAddress calls do for each address of the services, with its setting.
 func eachMailAddress(c *config.Config, do func(s service, setting string, w config.Listener)) {
 	for _, s := range services {
 		for i, w := range c.Mail(s.Protocol).Listen {
@@ -195,10 +194,9 @@ func (ls *listeners) addresses() (addresses []string) {
 	return addresses
 }
 
-// needRestart names the settings that a reload cannot put into force and that
-// are not as they were at the start.
+// needRestart names the changed settings that a reload cannot put into force.
 func needRestart(old, c *config.Config) (settings []string) {
-	// These are of the policy, which a reload replaces.
+	// These belong to the policy, which a reload replaces.
 	store, throttle := old.Store, old.Throttle
 	store.ForgetUnknownAfter, throttle.StrangersAfter = c.Store.ForgetUnknownAfter, c.Throttle.StrangersAfter
 	throttle.KnownNetworks = c.Throttle.KnownNetworks

@@ -15,8 +15,8 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// services are the protocols that mail programs are served with. A protocol is an
-// entry here; its settings are where [config.Config.Mail] says.
+// services are the mail protocols that the gateway serves. A new protocol is a new
+// entry; [config.Config.Mail] returns its settings.
 var services = []service{
 	{
 		Protocol: auth.IMAP,
@@ -71,17 +71,17 @@ var services = []service{
 	},
 }
 
-// service is one protocol.
+// service is one mail protocol.
 type service struct {
-	// Protocol has the name of the service's settings, such as imap.
+	// Protocol is also the name of the service's settings, such as imap.
 	auth.Protocol
-	// sockets are its names of sockets that are passed.
+	// sockets are the names under which its sockets are passed.
 	sockets sockets
-	// probe says why the mail server cannot be used, without logging in.
+	// probe returns why the mail server cannot be used, without logging in.
 	probe func(context.Context, *live, *upstream.Server) error
-	// serve makes the front end.
+	// serve returns the front end.
 	serve func(*Gateway, parts) frontEnd
-	// fixed are settings, besides the listeners, that a reload cannot change. Nil:
+	// fixed returns settings, besides the listeners, that a reload cannot change. Nil:
 	// there are none.
 	fixed func(*config.Config) []setting
 }
@@ -99,10 +99,10 @@ type setting struct {
 	value any
 }
 
-// listen is the path of the setting with the addresses.
+// listen returns the path of the setting with the addresses.
 func (s service) listen() string { return s.String() + ".listen" }
 
-// served are the services that a configuration has addresses for.
+// served returns the services for which a configuration has addresses.
 func served(c *config.Config) (list []service) {
 	for _, s := range services {
 		if len(c.Mail(s.Protocol).Listen) > 0 {
@@ -112,17 +112,17 @@ func served(c *config.Config) (list []service) {
 	return list
 }
 
-// parts are what the front ends share.
+// parts are shared by all front ends.
 type parts struct {
 	config  *config.Config
 	limiter *frontend.Limiter
-	// drain and grace are how long sessions and logins may go on in a shutdown.
+	// drain and grace are the times for sessions and for logins during a shutdown.
 	drain, grace time.Duration
-	// awaited is set when new clients will wait for the end of this process.
+	// awaited is set if new clients will wait for the end of this process.
 	awaited bool
 }
 
-// equip fills in what is the same in every [frontend.Server].
+// equip sets the fields of [frontend.Server] that are the same for all protocols.
 func (g *Gateway) equip(s *frontend.Server, p parts) {
 	l := p.config.Limits
 	s.Guard, s.TLSConfig, s.Hostname, s.Text = g.guard, g.mailCert.TLSConfig(), p.config.Hostname, g.live.text
@@ -131,7 +131,7 @@ func (g *Gateway) equip(s *frontend.Server, p parts) {
 	s.MaxFailures, s.DrainTimeout, s.LoginGrace, s.EndQuiet = l.FailedLogins, p.drain, p.grace, p.awaited
 }
 
-// health is what the last probe of each mail server found; nil before it.
+// health is the result of the last probe of each mail server; nil before the first.
 type health map[auth.Protocol]*atomic.Pointer[error]
 
 func newHealth() health {
@@ -142,10 +142,10 @@ func newHealth() health {
 	return h
 }
 
-// extensions remembers what the mail server for submission offered when it was last
-// asked, so that it is asked once for all listeners and the probe.
+// extensions caches what the mail server for submission offered at the last probe, so
+// that one probe serves all listeners.
 type extensions struct {
-	// turn has room for the one who asks.
+	// turn has room for one caller, which probes.
 	turn chan struct{}
 
 	server *upstream.Server
@@ -156,8 +156,8 @@ type extensions struct {
 
 func newExtensions() *extensions { return &extensions{turn: make(chan struct{}, 1)} }
 
-// ask returns what is known of the server, unless that is older than maxAge: then the
-// server is asked.
+// ask returns what is known of the server. If that is older than maxAge, it probes the
+// server first.
 func (e *extensions) ask(ctx context.Context, server *upstream.Server, maxAge time.Duration) (upstream.Extensions, error) {
 	select {
 	case e.turn <- struct{}{}:
@@ -169,7 +169,7 @@ func (e *extensions) ask(ctx context.Context, server *upstream.Server, maxAge ti
 		return e.known, e.err
 	}
 	known, err := server.ProbeSMTP(ctx)
-	if ctx.Err() == nil { // else it is not the server's word
+	if ctx.Err() == nil { // otherwise the error is the caller's, not the server's
 		e.server, e.at, e.known, e.err = server, time.Now(), known, err
 	}
 	return known, err

@@ -13,34 +13,31 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// Socket is a listening socket that somebody else has opened, such as systemd,
-// and keeps open when the gateway ends: connections then wait in it for the next
-// one. It serves the setting that its name says (imap, imaps, submission,
-// submissions, admin, metrics), or, with any other name, the setting with its
-// address.
+// Socket is a listening socket that another process, such as systemd, has opened and
+// keeps open when the gateway ends: connections then wait in it for the next gateway.
+// It serves the setting that its name says (imap, imaps, submission, submissions, pop3,
+// pop3s, admin, metrics) or, with any other name, the setting with its address.
 type Socket struct {
 	Name string
 	net.Listener
 }
 
-// SocketError says that the sockets that were passed and the configuration do not
-// go together.
+// SocketError reports that the passed sockets do not match the configuration.
 type SocketError struct {
-	// Message says what is missing where, Fix what to write.
+	// Message says what is missing and where; Fix says what to write.
 	Message, Fix string
 }
 
 // Error implements error.
 func (e *SocketError) Error() string { return e.Message + ": " + e.Fix }
 
-// The names of sockets that say what they are for; those of the services are in
-// their table.
+// Names of sockets that determine the use; those of the services are in their table.
 const (
 	socketAdmin   = "admin"
 	socketMetrics = "metrics"
 )
 
-// settings are of the names; the mail ones are lists.
+// settings maps these names to settings; the mail settings are lists.
 var settings = func() map[string]string {
 	m := map[string]string{socketAdmin: "admin.listen", socketMetrics: "metrics.listen"}
 	for _, s := range services {
@@ -49,12 +46,12 @@ var settings = func() map[string]string {
 	return m
 }()
 
-// passed are the sockets that have no use yet.
+// passed are the sockets without a use so far.
 type passed []Socket
 
-// take removes and returns the sockets for an address, which may be several: one
-// for IPv4, one for IPv6. alone is set when the configuration has nothing else
-// that sockets of the name could be for, so that the name suffices.
+// take removes and returns the sockets for an address, of which there may be several:
+// one for IPv4, one for IPv6. alone is set if the configuration has only one setting
+// for sockets of this name, so that the name suffices.
 func (p *passed) take(name, address string, alone bool) (taken []net.Listener) {
 	var left passed
 	for _, s := range *p {
@@ -69,8 +66,8 @@ func (p *passed) take(name, address string, alone bool) (taken []net.Listener) {
 	return taken
 }
 
-// serves reports whether a socket is what an address of the configuration asks
-// for. One without a host is all addresses of the machine.
+// serves reports whether a socket matches an address of the configuration. An address
+// without a host means all addresses of the machine.
 func serves(socket net.Addr, address string) bool {
 	if socket.Network() == "unix" {
 		return socket.String() == address
@@ -94,8 +91,8 @@ func serves(socket net.Addr, address string) bool {
 	return err == nil && want.Unmap() == addr
 }
 
-// mailListeners takes the sockets for the addresses of a service; an error for each
-// that has none.
+// mailListeners takes the sockets for the addresses of a service; missing has an error
+// for each address without one.
 func (p *passed) mailListeners(s service, wanted []config.Listener) (ls []mailListener, missing []error) {
 	names := make([]string, len(wanted))
 	entries := make(map[string]int)
@@ -121,7 +118,7 @@ func (p *passed) mailListeners(s service, wanted []config.Listener) (ls []mailLi
 	return ls, missing
 }
 
-// unused is an error for each socket that nothing was found for.
+// unused returns an error for each socket without a use.
 func (p passed) unused() (errs []error) {
 	for _, s := range p {
 		address := configured(s.Addr())
@@ -148,7 +145,7 @@ func (p passed) unused() (errs []error) {
 	return errs
 }
 
-// listens are the settings with the addresses of the services.
+// listens returns the settings with the addresses of the services.
 func listens() (settings []string) {
 	for _, s := range services {
 		settings = append(settings, s.listen())
@@ -156,7 +153,7 @@ func listens() (settings []string) {
 	return settings
 }
 
-// hasUnix reports whether there is a Unix socket left: the name admin may mean it.
+// hasUnix reports whether a Unix socket is left, which the name admin may mean.
 func (p passed) hasUnix() bool {
 	return slices.ContainsFunc(p, func(s Socket) bool { return s.Addr().Network() == "unix" })
 }
@@ -167,7 +164,7 @@ func (p passed) close() {
 	}
 }
 
-// configured is an address as the configuration has it.
+// configured formats an address as in the configuration.
 func configured(a net.Addr) string {
 	if ap, err := netip.ParseAddrPort(a.String()); err == nil && ap.Addr().IsUnspecified() {
 		return fmt.Sprintf(":%d", ap.Port())
@@ -175,7 +172,7 @@ func configured(a net.Addr) string {
 	return a.String()
 }
 
-// stream is an address of the configuration as ListenStream= has it.
+// stream formats an address of the configuration for ListenStream=.
 func stream(address string) string {
 	if host, port, err := net.SplitHostPort(address); err == nil && host == "" {
 		return port
@@ -183,9 +180,9 @@ func stream(address string) string {
 	return address
 }
 
-// noKeepAlive is a listener whose connections have no keep-alive. It is on where the
-// socket was not opened by this process, every 15 seconds; before login every
-// client has a deadline, and the relay looks for dead peers in its own way.
+// noKeepAlive turns off the keep-alive of accepted connections. It is on, every 15
+// seconds, for a socket that another process opened. Before login every client has a
+// deadline, and the relay detects dead peers itself.
 type noKeepAlive struct{ net.Listener }
 
 // Accept implements net.Listener.

@@ -11,12 +11,13 @@ import (
 	"congthu/gateway/proxyproto"
 )
 
-// watchedListener is a listener of mail clients that records when its accept loop left it.
+// watchedListener is a listener for mail clients that records when its accept loop left
+// Accept.
 type watchedListener struct {
 	*proxyproto.Listener
-	// busy is when the loop stopped waiting for connections; nil while it waits. It
-	// holds a monotonic reading: otherwise a clock that is set ahead would look like a
-	// loop that hangs.
+	// busy is the time at which the loop stopped waiting for connections; nil while it
+	// waits. It holds a monotonic reading: otherwise a clock set ahead would look like
+	// a loop that hangs.
 	busy atomic.Pointer[time.Time]
 }
 
@@ -28,7 +29,7 @@ func (d *watchedListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// Sessions is how many sessions are live.
+// Sessions returns the number of live sessions.
 func (g *Gateway) Sessions() int { return g.sessions.Len("") }
 
 // Alive reports whether the parts of this process respond: the accept loops, the guard,
@@ -37,15 +38,15 @@ func (g *Gateway) Sessions() int { return g.sessions.Len("") }
 // runs. It does not return when a part without a context hangs, so the caller needs a
 // time limit.
 func (g *Gateway) Alive(ctx context.Context) error {
-	if !g.draining.Load() { // else the loops have ended, or are about to
+	if !g.draining.Load() { // otherwise the loops have ended or are about to end
 		for _, d := range g.loops {
-			// After an error the loop waits for at most a second.
+			// After an error the loop pauses for at most a second.
 			if since := d.busy.Load(); since != nil && time.Since(*since) > 5*time.Second {
 				return fmt.Errorf("the door %s has not looked for connections since %s", d.Addr(), since.UTC().Format(time.RFC3339))
 			}
 		}
 	}
-	g.guard.Waiting() // takes its locks
+	g.guard.Waiting() // takes the guard's locks
 	g.Sessions()
 	if err := g.Store.Health(ctx); errors.Is(err, context.DeadlineExceeded) {
 		g.Log.Warn("the store has not answered the watchdog", "err", err)

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Loop gives take every connection of l, until ctx ends, which is no error, or l
-// is closed by somebody else. take must not block. Other errors pass, out of file
-// descriptors most likely: they are logged, and the loop goes on after a pause.
+// Loop calls take for every connection of l until ctx ends, which is not an error, or
+// another caller closes l. take must not block. Other errors are temporary, most likely
+// a lack of file descriptors: they are logged, and the loop continues after a pause.
 func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.Conn)) error {
 	for pause := time.Duration(0); ; {
 		conn, err := l.Accept()
@@ -37,8 +37,8 @@ func Loop(ctx context.Context, l net.Listener, log *slog.Logger, take func(net.C
 	}
 }
 
-// Shut makes l accept nobody any more. A listener that takes connections in before
-// it is asked for them (its method Shut) hands those out still; it is closed later.
+// Shut makes l stop accepting. A listener that accepts connections in advance has a
+// method Shut: it still returns those, and is closed later.
 func Shut(l net.Listener) error {
 	if s, ok := l.(interface{ Shut() error }); ok {
 		return s.Shut()
@@ -46,8 +46,8 @@ func Shut(l net.Listener) error {
 	return l.Close()
 }
 
-// Source is the address and port at the other end; zero for a connection that
-// has none, in memory.
+// Source returns the address and port of the peer; zero for a connection in memory,
+// which has none.
 func Source(conn net.Conn) netip.AddrPort {
 	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok {
@@ -57,12 +57,12 @@ func Source(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
 
-// ID is a new name of a session, for the logs: 80 bits, so no two are the same.
+// ID returns a new session id for the logs: 80 random bits, so no two are equal.
 func ID() string { return rand.Text()[:16] }
 
-// TLS is config with which crypto/tls refuses clients that offer only other
-// protocols than these (RFC 7301 section 3.2): they were led here from another
-// service. Clients that offer none are let in. GetConfigForClient would undo it.
+// TLS returns config with ALPN: crypto/tls then refuses clients that offer only other
+// protocols (RFC 7301 section 3.2), since they were redirected here from another
+// service. Clients that offer none are accepted. GetConfigForClient would bypass this.
 func TLS(config *tls.Config, protocols ...string) *tls.Config {
 	config = config.Clone()
 	config.NextProtos = protocols

@@ -15,25 +15,25 @@ import (
 	"congthu/gateway/relay"
 )
 
-// Client is one connection of a mail client, before its login and after. Its
-// exported part is for the protocol's dialogue and its goroutine alone.
+// Client is one connection of a mail client, before and after its login. Its exported
+// part is for the protocol's dialogue and its goroutine only.
 type Client struct {
-	// Log has the name of the session and its source with each line.
+	// Log adds the session's id and its source to each line.
 	Log *slog.Logger
-	// ID is the name of the session in logs.
+	// ID is the session's id in logs.
 	ID string
-	// Peer is the other end of the connection.
+	// Peer is the address at the other end of the connection.
 	Peer netip.AddrPort
-	// Input reads what the client says. Nil after the login.
+	// Input reads what the client sends. Nil after the login.
 	Input *Input
 
 	serving *serving
-	source  netip.AddrPort // whose login it is: the peer's, unless a forwarder says otherwise
+	source  netip.AddrPort // of the login: the peer's, unless a forwarder named another
 	begun   time.Time
 	place   *Place
 
 	raw     net.Conn // below TLS
-	gate    *Gate    // the same
+	gate    *Gate    // the same connection
 	conn    net.Conn
 	secured bool
 
@@ -43,11 +43,11 @@ type Client struct {
 	refused  time.Time // the latest login with credentials
 
 	mu        sync.Mutex
-	draining  bool // say the farewell when next waiting for a command
-	displaced bool // the same: its place is another's
+	draining  bool // send the farewell when next waiting for a command
+	displaced bool // the same, because another connection took its place
 	brief     bool // end the session when it is quiet
 	ended     bool // close
-	revoked   bool // the login under way must not become a session
+	revoked   bool // the login in progress must not become a session
 	pair      *relay.Pair
 }
 
@@ -67,20 +67,21 @@ func newClient(v *serving, conn net.Conn) *Client {
 // Secured reports whether TLS protects the connection.
 func (c *Client) Secured() bool { return c.secured }
 
-// OffersTLS reports whether there is STARTTLS, or was.
+// OffersTLS reports whether STARTTLS is, or was, available.
 func (c *Client) OffersTLS() bool { return c.serving.tls != nil }
 
-// Conn is the connection, for what can be learned of it; only Input reads it.
+// Conn returns the connection, to inspect it; only Input reads it.
 func (c *Client) Conn() net.Conn { return c.conn }
 
-// Hostname is the name for the greeting.
+// Hostname returns the name for the greeting.
 func (c *Client) Hostname() string { return c.serving.hostname() }
 
-// Source is whose login it is: the peer's, unless SpeakFor was called.
+// Source returns the source of the login: the peer's address, unless SpeakFor set
+// another.
 func (c *Client) Source() netip.AddrPort { return c.source }
 
-// SpeakFor sets whose login this is, for the guard, the mail server and the log,
-// until a TLS handshake.
+// SpeakFor sets the source of this login for the guard, the mail server and the log. A
+// TLS handshake resets it.
 func (c *Client) SpeakFor(source netip.AddrPort) {
 	if c.Log != nil && source == c.source {
 		return
@@ -92,7 +93,7 @@ func (c *Client) SpeakFor(source netip.AddrPort) {
 	}
 }
 
-// drain ends the client unless it is logged in, or about to be.
+// drain ends the client unless it is logged in or about to be.
 func (c *Client) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,8 +103,8 @@ func (c *Client) drain() {
 	}
 }
 
-// displace ends the client, unless it is about to be logged in, since another has
-// its place. It does not wait for a client that does not read.
+// displace ends the client, unless it is about to be logged in, because another
+// connection takes its place. It does not wait for a client that does not read.
 func (c *Client) displace() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,8 +114,8 @@ func (c *Client) displace() {
 	}
 }
 
-// endWhenQuiet ends the session of this client, once there is one, when nothing
-// moves on it.
+// endWhenQuiet ends the session of this client, now or after the login, when it is
+// idle.
 func (c *Client) endWhenQuiet() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,8 +125,7 @@ func (c *Client) endWhenQuiet() {
 	}
 }
 
-// end ends the client, whatever it is doing. An attempt under way is settled
-// first.
+// end ends the client in any state. An attempt in progress is settled first.
 func (c *Client) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,7 +137,7 @@ func (c *Client) end() {
 	c.raw.SetDeadline(past)
 }
 
-// Arm is the begin of a command: it gives the client its time and its room for it.
+// Arm starts a command: it resets the client's time limit and size limit for one.
 func (c *Client) Arm() {
 	c.Input.begin()
 	until := time.Now().Add(c.serving.loginTimeout())
@@ -145,8 +145,8 @@ func (c *Client) Arm() {
 		until = total
 	}
 	if !c.refused.IsZero() {
-		// Its user is asked for the password: the next try is to come on this
-		// connection, where the same password costs nothing.
+		// The program asks its user for the password: the next attempt should come on
+		// this connection, where a repeated password is not counted.
 		until = c.refused.Add(c.serving.loginTotal())
 	}
 	c.mu.Lock()
@@ -157,7 +157,7 @@ func (c *Client) Arm() {
 	c.raw.SetReadDeadline(until)
 }
 
-// Say writes whole lines.
+// Say writes complete lines.
 func (c *Client) Say(lines string) error {
 	c.mu.Lock()
 	until := time.Now().Add(c.serving.loginTimeout())
@@ -173,7 +173,7 @@ func (c *Client) Say(lines string) error {
 	return err
 }
 
-// serve is the life of a connection up to its end or its splice.
+// serve runs a connection until its end or its splice.
 func (c *Client) serve() {
 	passed := false // to another goroutine
 	defer func() {
@@ -187,13 +187,13 @@ func (c *Client) serve() {
 			c.conn.Close()
 			c.gone()
 		case p != nil:
-			pair.Kick() // and its end is that of the connection
+			pair.Kick() // its end is the end of the connection
 		}
 	}()
 	if c.serving.implicit && !c.secured {
 		if c.handshake() {
-			// What the handshake has made of this stack ends with it: a client may
-			// be silent for minutes.
+			// The stack that the handshake has grown ends with this goroutine: a client
+			// may be silent for minutes.
 			passed = true
 			go c.serve()
 		}
@@ -204,22 +204,22 @@ func (c *Client) serve() {
 	}
 }
 
-// panicked tells of a panic, which costs this connection.
+// panicked reports a panic, which ends this connection.
 func (c *Client) panicked(p any, stack []byte) {
 	p, stack = OpenPanic(p, stack)
 	c.Log.Error("a session panicked", "panic", auth.PanicText(p), "stack", string(stack))
 	c.serving.recorder().Panicked(c.serving.protocol.Name)
 }
 
-// spliced returns the pair that the connection has become; nil before that.
+// spliced returns the relay's pair for the connection; nil before the splice.
 func (c *Client) spliced() *relay.Pair {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pair
 }
 
-// gone is the end of a connection, spliced or not. It is called once: by the pair
-// if there is one, else by serve.
+// gone runs at the end of a connection, spliced or not. It is called once: by the pair
+// if there is one, otherwise by serve.
 func (c *Client) gone() {
 	c.place.Leave()
 	c.serving.remove(c)
@@ -227,13 +227,13 @@ func (c *Client) gone() {
 	c.serving.clients.Done()
 }
 
-// StartTLS says lines, such as "begin", and puts TLS on the connection. Its error
-// ends the dialogue. Whatever the client said before is to be forgotten (RFC 9051
-// section 6.2.1).
+// StartTLS writes lines, such as "begin", and starts TLS on the connection. Its error
+// ends the dialogue. The caller must forget everything that the client sent before (RFC
+// 9051 section 6.2.1).
 func (c *Client) StartTLS(lines string) error {
 	if c.Input.r.Buffered() > 0 {
-		// The sender of that, perhaps an attacker in between, wants it executed
-		// behind the handshake (CVE-2011-0411, CVE-2021-33515).
+		// The sender of these octets, perhaps an attacker on the path, wants them
+		// executed after the handshake (CVE-2011-0411, CVE-2021-33515).
 		c.Log.Warn("bytes between STARTTLS and the handshake")
 		return EarlyOctets
 	}
@@ -248,7 +248,7 @@ func (c *Client) StartTLS(lines string) error {
 	return nil
 }
 
-// handshake puts TLS on the connection.
+// handshake starts TLS on the connection.
 func (c *Client) handshake() bool {
 	c.Arm()
 	c.mu.Lock()
@@ -271,8 +271,8 @@ func (c *Client) handshake() bool {
 	return true
 }
 
-// Bad counts a command that is none, or not for now. The error ends the dialogue: a
-// browser, or another protocol's client, must not get far.
+// Bad counts a command that is unknown or not permitted now. The error ends the
+// dialogue: a browser, or a client of another protocol, must not get far.
 func (c *Client) Bad() error {
 	if c.bad++; c.bad >= positive(c.serving.MaxBad, 5) {
 		return BadCommands
@@ -280,7 +280,7 @@ func (c *Client) Bad() error {
 	return nil
 }
 
-// BadMechanism counts the choice of a SASL mechanism that there is not, as Bad does.
+// BadMechanism counts an unknown SASL mechanism, as Bad does for commands.
 func (c *Client) BadMechanism() error {
 	if c.bad++; c.bad >= positive(c.serving.MaxBad, 5) {
 		return ManyRefusals
@@ -288,8 +288,8 @@ func (c *Client) BadMechanism() error {
 	return nil
 }
 
-// Cleartext records credentials, or the offer of some, without TLS. They reach
-// neither the guard nor the mail server and are not counted. The client is told lines.
+// Cleartext records that a client sent or announced credentials without TLS. They reach
+// neither the guard nor the mail server and are not counted. It answers with lines.
 func (c *Client) Cleartext(mech auth.Mechanism, lines string) error {
 	if c.serving.Refused != nil {
 		c.serving.Refused(auth.Attempt{Session: c.ID, Protocol: c.serving.protocol.Name, Mechanism: mech, Source: c.source}, auth.Cleartext)
@@ -300,7 +300,7 @@ func (c *Client) Cleartext(mech auth.Mechanism, lines string) error {
 	return c.fail()
 }
 
-// fail counts a login that was refused.
+// fail counts a refused login.
 func (c *Client) fail() error {
 	if c.failed++; c.failed >= positive(c.serving.MaxFailures, 10) {
 		return ManyRefusals

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Farewell is a reason to end a connection that the client is told: Vietnamese
-// without diacritics and English, since some mail programs show it. As an error it
-// ends a dialogue.
+// Farewell is a reason to end a connection, as text for the client: Vietnamese without
+// diacritics and English, since some mail programs show it. As an error it ends a
+// dialogue.
 type Farewell string
 
 const (
@@ -23,22 +23,22 @@ const (
 	NoWebServer  Farewell = "Day khong phai may chu web / This is no web server"
 	EarlyOctets  Farewell = "Khong duoc gui gi sau STARTTLS / Nothing may follow STARTTLS"
 	LoggedOut    Farewell = "Da dang xuat / Logging out"
-	// Crowded is said to clients that are not let in, and to those whose place is
-	// given to another.
+	// Crowded is for clients that are not accepted, and for those that lose their place
+	// to another.
 	Crowded Farewell = "Qua nhieu ket noi, vui long thu lai sau / Too many connections, please try again later"
 )
 
 // Error implements error.
 func (f Farewell) Error() string { return string(f) }
 
-// TooMuch is a bound of what a client may send before login that was exceeded. It
-// ends the connection with [MuchData].
+// TooMuch names the limit on data before login that a client exceeded. It ends the
+// connection with [MuchData].
 type TooMuch string
 
 // Error implements error.
 func (t TooMuch) Error() string { return string(t) }
 
-// farewell says the last words where that makes sense (RFC 9051 section 7.1.5).
+// farewell writes the farewell for an error, if there is one (RFC 9051 section 7.1.5).
 func (c *Client) farewell(err error) {
 	c.mu.Lock()
 	draining, displaced, ended := c.draining, c.displaced, c.ended
@@ -59,7 +59,7 @@ func (c *Client) farewell(err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		f = TooSlow // RFC 9051 section 5.4
 	default:
-		// Logged out, hung up, or not worth a word.
+		// The client logged out or hung up, or needs no farewell.
 		c.Log.Debug("connection ends", "why", err)
 		return
 	}
@@ -69,10 +69,10 @@ func (c *Client) farewell(err error) {
 	}
 }
 
-// linger lets the client read our last words: closing a socket with something
-// unread in it would take them back.
+// linger lets the client read the farewell: closing a socket with unread data would
+// discard it.
 func (c *Client) linger() {
-	c.gate.Open() // what comes is thrown away
+	c.gate.Open() // input is discarded
 	if secured, ok := c.conn.(*tls.Conn); ok {
 		secured.CloseWrite()
 	}
@@ -88,7 +88,7 @@ func (c *Client) linger() {
 	io.CopyN(io.Discard, c.raw, maxTalk)
 }
 
-// OneLine makes one line of printable ASCII of a text.
+// OneLine turns a text into one line of printable ASCII.
 func OneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {

@@ -7,57 +7,57 @@ import (
 	"sync/atomic"
 )
 
-// Bounds of TLS records before login, in octets. crypto/tls reserves memory for a
-// whole record when it has read the header, 5 octets, of it.
+// Limits of TLS records before login, in octets. crypto/tls reserves memory for a whole
+// record once it has read the record's header of 5 octets.
 const (
-	// maxFirstRecord bounds each record of a handshake. A ClientHello with ML-KEM
-	// keys has some 2 KiB.
+	// maxFirstRecord limits each record of a handshake. A ClientHello with ML-KEM keys
+	// has some 2 KiB.
 	maxFirstRecord = 8 << 10
-	// maxHandshake bounds all records of a handshake together; crypto/tls takes
+	// maxHandshake limits all records of a handshake together; crypto/tls accepts
 	// messages of 64 KiB.
 	maxHandshake = 16 << 10
-	// overhead is what a record has besides its content (RFC 5246 section 6.2.3
-	// allows 2048, RFC 8446 section 5.2 256; padding may be more, and counts).
+	// overhead is the part of a record beside its content (RFC 5246 section 6.2.3
+	// allows 2048, RFC 8446 section 5.2 allows 256; padding may be more, and counts).
 	overhead = 256
 )
 
-// errRecordTooLong is a record for which there is no room.
+// errRecordTooLong reports a record that exceeds its limit.
 type errRecordTooLong int
 
 func (e errRecordTooLong) Error() string {
 	return fmt.Sprintf("a TLS record of %d octets, too long before login", int(e))
 }
 
-// Unwrap makes it a [TooMuch].
+// Unwrap returns it as a [TooMuch].
 func (e errRecordTooLong) Unwrap() error { return TooMuch("TLS record too long") }
 
-// Gate is a connection whose TLS records are bounded until the client is logged in.
-// It is below TLS. Its methods are for the goroutine that reads the connection.
+// Gate is a connection whose TLS records are limited until the client is logged in. It
+// lies below TLS. Its methods are for the goroutine that reads the connection.
 type Gate struct {
 	net.Conn
-	// watching is set from the begin of a handshake to the login.
+	// watching is set from the start of a handshake until the login.
 	watching atomic.Bool
-	// room is how many octets the handshake has left; negative after it.
+	// room is the number of octets left for the handshake; negative after it.
 	room int
-	// admit says how long a record after the handshake may be.
+	// admit returns the maximum length of a record after the handshake.
 	admit func() int
-	// Place, unless nil, is told how long records are.
+	// Place, unless nil, is charged with the length of records.
 	Place *Place
 
 	header [5]byte
-	have   int // octets of header
-	body   int // octets of the record that are to come
+	have   int // octets of the header received so far
+	body   int // octets of the record still to come
 }
 
-// halfGate is a Gate whose connection can be closed by halves.
+// halfGate is a Gate whose connection can close its write half.
 type halfGate struct{ *Gate }
 
-// CloseWrite closes the writing half.
+// CloseWrite closes the write half.
 func (g halfGate) CloseWrite() error {
 	return g.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
-// Watch puts a gate on a connection. The first result is to be used in its place.
+// Watch wraps a connection in a gate. Use the first result in place of the connection.
 func Watch(conn net.Conn) (net.Conn, *Gate) {
 	g := &Gate{Conn: conn}
 	if _, ok := conn.(interface{ CloseWrite() error }); ok {
@@ -66,23 +66,22 @@ func Watch(conn net.Conn) (net.Conn, *Gate) {
 	return g, g
 }
 
-// Handshake begins to bound records: the next octet is the first one of a TLS
-// handshake.
+// Handshake starts to limit records: the next octet is the first of a TLS handshake.
 func (g *Gate) Handshake() {
 	g.room, g.have, g.body = maxHandshake, 0, 0
 	g.watching.Store(true)
 }
 
-// Talk is the end of the handshake: records may be as long as admit says.
+// Talk ends the handshake: from now on admit limits the length of records.
 func (g *Gate) Talk(admit func() int) { g.room, g.admit = -1, admit }
 
-// Open bounds nothing any more.
+// Open removes all limits.
 func (g *Gate) Open() {
 	g.watching.Store(false)
 	g.admit = nil
 }
 
-// NetConn returns the connection below.
+// NetConn returns the wrapped connection.
 func (g *Gate) NetConn() net.Conn { return g.Conn }
 
 // Read implements net.Conn.
@@ -90,13 +89,13 @@ func (g *Gate) Read(b []byte) (int, error) {
 	n, err := g.Conn.Read(b)
 	if n > 0 && g.watching.Load() {
 		if err := g.see(b[:n]); err != nil {
-			return 0, err // before crypto/tls has read the header
+			return 0, err // before crypto/tls reads the header
 		}
 	}
 	return n, err
 }
 
-// see follows the records in what was read.
+// see follows the records in the octets that were read.
 func (g *Gate) see(b []byte) error {
 	for len(b) > 0 {
 		if g.body > 0 {
@@ -123,7 +122,7 @@ func (g *Gate) see(b []byte) error {
 	return nil
 }
 
-// limit is the longest that the next record may be.
+// limit returns the maximum length of the next record.
 func (g *Gate) limit() int {
 	switch {
 	case g.room >= 0:

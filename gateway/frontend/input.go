@@ -6,15 +6,16 @@ import (
 	"io"
 )
 
-// The bounds of what a client may send before login, in octets.
+// Limits on what a client may send before login, in octets.
 const (
-	// MaxCommand is a command with all its lines, literals and responses. They are
-	// held until it is complete, for as many connections as there may be.
+	// MaxCommand is the size of a command with all its lines, literals and responses.
+	// They stay in memory until the command is complete, for every connection.
 	MaxCommand = 16 << 10
-	// maxTalk is all commands together.
+	// maxTalk is the size of all commands together.
 	maxTalk = 256 << 10
-	// maxCommands is how many there may be: what is answered to a client that does not
-	// read is held by the kernel, and is ten times as long as some commands are.
+	// maxCommands is the number of commands: the kernel buffers the replies for a
+	// client that does not read, and some replies are ten times as long as their
+	// command.
 	maxCommands = 100
 )
 
@@ -24,36 +25,36 @@ const (
 	errTalkTooLong    = TooMuch("too much before login")
 )
 
-// Input reads a client within bounds. It is the only reader of the connection;
-// what it has read too much goes to the relay, once.
+// Input reads from a client within limits. It is the only reader of the connection;
+// data that it has read too much goes to the relay, once.
 type Input struct {
 	r *bufio.Reader
-	// Octets that may still be read: of the command, and in all.
+	// Octets that may still be read: of this command, and in total.
 	command, room int
-	commands      int // that have begun
-	// place, unless nil, is told how long the command is.
+	commands      int // started so far
+	// place, unless nil, is charged with the length of the command.
 	place *Place
 }
 
-// readAhead holds the commands of nearly all clients; a longer line takes a few more
-// reads. It is made for each connection, and most end soon after.
+// readAhead is the size of the buffer: it holds the commands of nearly all clients, and
+// a longer line needs a few more reads. Each connection has one, and most end soon.
 const readAhead = 1 << 10
 
-// NewInput reads r.
+// NewInput returns an Input that reads from r.
 func NewInput(r io.Reader) *Input {
 	return &Input{r: bufio.NewReaderSize(r, readAhead), command: MaxCommand, room: maxTalk}
 }
 
-// begin is the begin of a command.
+// begin starts a command.
 func (in *Input) begin() {
 	in.command = MaxCommand
 	in.place.HoldCommand(0)
 }
 
-// Left is how many octets the command may still have.
+// Left returns the number of octets that the command may still have.
 func (in *Input) Left() int { return in.command }
 
-// use takes octets from what may be read.
+// use counts octets against the limits.
 func (in *Input) use(n int) error {
 	if in.command == MaxCommand {
 		in.commands++
@@ -70,18 +71,18 @@ func (in *Input) use(n int) error {
 	return nil
 }
 
-// turnTo reads on from r, such as the TLS on what was read so far. What was read
-// ahead of it is forgotten.
+// turnTo continues reading from r, such as the TLS connection over the one before. It
+// discards data that was read ahead.
 func (in *Input) turnTo(r io.Reader) { in.r.Reset(r) }
 
-// rest gives away what was read ahead.
+// rest returns the data that was read ahead.
 func (in *Input) rest() []byte {
 	ahead, _ := in.r.Peek(in.r.Buffered())
 	return append([]byte(nil), ahead...)
 }
 
-// Line reads a line of at most max octets, within what the command has left,
-// and returns it without its end, which is CRLF or, for people with telnet, LF.
+// Line reads a line of at most max octets, within the limit of the command, and returns
+// it without its end, which is CRLF or, for people with telnet, LF.
 func (in *Input) Line(max int) (string, error) {
 	var line []byte
 	for {

@@ -11,91 +11,94 @@ import (
 	"congthu/auth"
 )
 
-// Limiter bounds how many connections there are at a time. Front ends that share one
-// share the bounds. A nil Limiter has none.
+// Limiter limits the number of simultaneous connections. Front ends that share a
+// Limiter share its limits. A nil Limiter has no limits.
 type Limiter struct {
-	// Max is for all connections, PerSource for those of one source as
-	// [auth.Source] has it: an IPv4 address or an IPv6 /64. 0: no bound.
+	// Max limits all connections, PerSource those of one source as [auth.Source]
+	// defines it: an IPv4 address or an IPv6 /64. 0: no limit.
 	Max, PerSource int
-	// Early is how many may not be logged in yet. When there are as many, a new one
-	// takes the place of another: the oldest of the source that has most of them. So
-	// one that floods displaces itself, and many that flood displace each other,
-	// before anybody else. Of what a source has, its credit is taken off: as many as
-	// are logged in from it now, those that ended lately (at most mostRemembered, for
-	// up to twice remember), and a quarter of Early if it stands for many. Of sources
-	// that have as many, the one goes whose oldest connection is oldest: who waits
-	// goes before who logs in. 0: no bound.
+	// Early limits the connections that are not logged in. When it is reached, a new
+	// connection displaces the oldest one of the source with the most. So a source that
+	// floods displaces its own connections first, and many flooding sources displace
+	// each other before any other source. The credit of a source is subtracted from its
+	// number: the sessions that it has now, those that ended recently (at most
+	// mostRemembered, for up to twice remember), and a quarter of Early if it stands
+	// for many clients. Of sources with equal numbers, the one with the oldest
+	// connection loses it: waiting connections go before those that log in. 0: no
+	// limit.
 	//
-	// One that is displaced while its password is judged stays until that is settled,
-	// and is logged in if it is right. Until then it counts for its source, but no
-	// more in Max; there are as many of those as Early at most. When there are, a new
-	// connection is refused, unless its source has credit left and they are not twice
-	// as many.
+	// A connection that is displaced while its password is judged stays until that is
+	// settled, and is logged in if the password is right. Until then it counts for its
+	// source but no longer in Max; there are at most Early of those. When that is
+	// reached, a new connection is refused, unless its source has credit left and there
+	// are less than twice as many.
 	Early int
-	// EarlyMemory is how many octets those may hold together, in commands that are
-	// not complete and in TLS records. Beyond it, of the source that holds most of
-	// them, less creditUnits for each of its credit, the connection is displaced that
-	// holds most. It needs Early. 0: no bound.
+	// EarlyMemory limits the octets that connections before login hold together, in
+	// incomplete commands and in TLS records. When it is exceeded, the source that
+	// holds most, less creditUnits for each of its credit, loses the connection that
+	// holds most. It needs Early. 0: no limit.
 	EarlyMemory int
 	// Many reports whether an address stands for many clients, such as that of an
-	// office, or of a web mail. Nil: none does.
+	// office or of a webmail server. Nil: none does.
 	Many func(netip.Addr) bool
 
 	mu      sync.Mutex
-	total   int // without those that are displaced
-	leaving int // displaced, and not gone
+	total   int // without displaced connections
+	leaving int // displaced, but not gone yet
 	sources map[netip.Prefix]*source
 	early   crowd                // each place weighs 1
 	held    crowd                // each weighs what it holds, in units of memory
-	told    map[string]time.Time // when the log heard of each bound
+	told    map[string]time.Time // when each limit was last logged
 
-	// Sessions that ended in this span of remember, by source, and in the one before.
+	// Sessions that ended in the present span of remember, by source, and in the span
+	// before.
 	ended, endedBefore map[netip.Prefix]int
 	spanBegan          time.Time
 }
 
-// source is what there is of one source.
+// source is the state of one source.
 type source struct {
-	places   int // with those that are displaced
+	places   int // with displaced connections
 	sessions int
 	many     bool
 }
 
 const (
-	// remember is how long sessions that ended give credit, at least.
+	// remember is the minimum time for which ended sessions give credit.
 	remember = 10 * time.Minute
-	// mostRemembered bounds the credit of a source for those: who has one account
-	// can log in as often as he likes.
+	// mostRemembered limits this credit of a source: the owner of one account can log
+	// in as often as they like.
 	mostRemembered = 100
-	// creditUnits is what one login may hold, in units of memory: one with a token
-	// has some 4 KiB.
+	// creditUnits is the memory that one login may hold, in units: one with a token has
+	// some 4 KiB.
 	creditUnits = 4
 )
 
-// Place is that of a connection among those which a Limiter counts. A nil Place is
-// one that is not counted.
+// Place represents one connection in a Limiter. A nil Place is not counted.
 type Place struct {
 	limiter  *Limiter
 	source   netip.Prefix
 	displace func()
 	log      *slog.Logger
-	// early and held are seats in the crowds of the limiter, until the login.
+	// early and held are the seats in the limiter's crowds, until the login.
 	early, held seat
-	// leaving: it is displaced. session: it is logged in.
+	// leaving: displaced. session: logged in.
 	leaving, session bool
-	// Octets that count as held: of the largest TLS record, and of the command.
+	// Octets that count as held: those of the largest TLS record and of the command.
 	record, command int
 }
 
-// tellEvery is how often the log hears of connections that were refused, or
-// displaced: one that makes too many makes very many.
+// tellEvery is the interval between log lines about refused or displaced connections: a
+// flood causes very many.
 const tellEvery = 10 * time.Second
 
-// Enter counts a connection until it leaves. If there are too many it is not counted,
-// and now and then log is told. A connection without an address has no source.
+// Enter counts a connection until it leaves. If a limit is reached the connection is
+// not counted, and log gets a line now and then. A connection without an address has no
+// source.
 //
-// displace is called when another takes the place of this one before it is logged
-// in; it must not block. Nil: this one is not counted with them.
+// displace is called if another connection takes the place of this one before its
+// login; it must not block. Nil: this connection does not count as early and cannot be
+// displaced.
 func (l *Limiter) Enter(addr netip.Addr, log *slog.Logger, displace func()) (place *Place, ok bool) {
 	if l == nil {
 		return nil, true
@@ -107,7 +110,8 @@ func (l *Limiter) Enter(addr netip.Addr, log *slog.Logger, displace func()) (pla
 	return place, ok
 }
 
-// enter also returns how to end the connection whose place was taken; nil: none.
+// enter also returns the function that ends the displaced connection; nil if there is
+// none.
 func (l *Limiter) enter(addr netip.Addr, log *slog.Logger, displace func()) (place *Place, out func(), ok bool) {
 	from := auth.Source(addr)
 	l.mu.Lock()
@@ -150,7 +154,7 @@ func (l *Limiter) enter(addr netip.Addr, log *slog.Logger, displace func()) (pla
 	return place, out, true
 }
 
-// take takes a place away, and returns how its connection is told.
+// take displaces a connection and returns the function that ends it.
 func (l *Limiter) take(p *Place) (out func()) {
 	l.settle(p)
 	p.leaving = true
@@ -159,13 +163,14 @@ func (l *Limiter) take(p *Place) (out func()) {
 	return p.displace
 }
 
-// settle takes a place from those that are early, with what it holds.
+// settle removes a place from the early connections, with what it holds.
 func (l *Limiter) settle(p *Place) {
 	l.early.set(p, &p.early, 0, 0)
 	l.held.set(p, &p.held, 0, 0)
 }
 
-// leave is how many may be displaced and not gone when one of this source comes.
+// leave returns how many displaced connections may remain when one of this source
+// comes.
 func (l *Limiter) leave(from netip.Prefix) int {
 	places := 0
 	if s := l.sources[from]; s != nil {
@@ -177,7 +182,7 @@ func (l *Limiter) leave(from netip.Prefix) int {
 	return l.Early
 }
 
-// credit is how many connections of a source are not held against it.
+// credit returns how many connections of a source are not counted against it.
 func (l *Limiter) credit(from netip.Prefix) int {
 	credit := min(l.ended[from]+l.endedBefore[from], mostRemembered)
 	if s := l.sources[from]; s != nil {
@@ -189,14 +194,14 @@ func (l *Limiter) credit(from netip.Prefix) int {
 	return credit
 }
 
-// credited puts the credit of a source into force.
+// credited updates the credit of a source.
 func (l *Limiter) credited(from netip.Prefix) {
 	credit := l.credit(from)
 	l.early.credit(from, credit)
 	l.held.credit(from, credit*creditUnits)
 }
 
-// forget forgets sessions that ended long ago.
+// forget removes sessions that ended long ago.
 func (l *Limiter) forget() {
 	now := time.Now()
 	if now.Sub(l.spanBegan) < remember {
@@ -216,8 +221,7 @@ func (l *Limiter) forget() {
 	}
 }
 
-// LoggedIn notes that the connection is logged in: its place cannot be taken any
-// more.
+// LoggedIn records that the connection is logged in: it can no longer be displaced.
 func (p *Place) LoggedIn() {
 	if p == nil {
 		return
@@ -237,16 +241,15 @@ func (p *Place) LoggedIn() {
 }
 
 const (
-	// smallCommand and smallRecord are what a connection may hold that is not
-	// counted: nearly all commands are smaller, and nearly all records. A ClientHello
-	// with ML-KEM keys has some 2 KiB.
+	// smallCommand and smallRecord are sizes that are not counted: nearly all commands
+	// and records are smaller. A ClientHello with ML-KEM keys has some 2 KiB.
 	smallCommand = 1 << 10
 	smallRecord  = 3 << 10
-	// unit is what memory is weighed in, in octets.
+	// unit is the unit of memory, in octets.
 	unit = 1 << 10
 )
 
-// HoldRecord notes a TLS record of n octets. crypto/tls keeps its buffer.
+// HoldRecord records a TLS record of n octets. crypto/tls keeps a buffer of that size.
 func (p *Place) HoldRecord(n int) {
 	if p != nil && n > max(smallRecord, p.record) {
 		p.record = n
@@ -254,7 +257,7 @@ func (p *Place) HoldRecord(n int) {
 	}
 }
 
-// HoldCommand notes that n octets of a command are held.
+// HoldCommand records that n octets of a command are held.
 func (p *Place) HoldCommand(n int) {
 	if n <= smallCommand {
 		n = 0
@@ -265,9 +268,9 @@ func (p *Place) HoldCommand(n int) {
 	}
 }
 
-// hold weighs what the place holds, and displaces others, or this one, if it is too
-// much together. Only the connection's goroutine calls it, without a lock that
-// displace takes.
+// hold updates the memory of the place. If all together exceed the limit, it displaces
+// other connections or this one. Only the connection's goroutine calls it, without a
+// lock that displace takes.
 func (p *Place) hold() {
 	l := p.limiter
 	var out []func()
@@ -287,7 +290,7 @@ func (p *Place) hold() {
 	}
 }
 
-// Leave gives the place back. It must be called exactly once.
+// Leave returns the place. It must be called exactly once.
 func (p *Place) Leave() {
 	if p == nil {
 		return
@@ -312,12 +315,11 @@ func (p *Place) Leave() {
 		l.credited(p.source)
 	}
 	if s.places--; s.places == 0 {
-		delete(l.sources, p.source) // addresses come and go for years
+		delete(l.sources, p.source) // otherwise the map would grow for years
 	}
 }
 
-// due reports whether the log is to hear that a bound is reached: each of the bounds
-// now and then.
+// due reports whether a reached limit should be logged: each limit at intervals.
 func (l *Limiter) due(bound string) bool {
 	now := time.Now()
 	if now.Sub(l.told[bound]) < tellEvery {
@@ -330,32 +332,32 @@ func (l *Limiter) due(bound string) bool {
 	return true
 }
 
-// crowd are places that weigh something, by source. An operation takes the logarithm
-// of the number of sources.
+// crowd is a set of places with weights, grouped by source. An operation takes time
+// logarithmic in the number of sources.
 type crowd struct {
 	weight  int
 	sources map[netip.Prefix]*queue
 	ranking ranking
-	seats   int // that there ever were
+	seats   int // ever created
 }
 
-// queue are the seats of one source, the oldest first.
+// queue holds the seats of one source, the oldest first.
 type queue struct {
 	seats          list.List
 	weight, credit int
-	rank           int // in the ranking; -1: it is not in
+	rank           int // in the ranking; -1: not in it
 }
 
-// seat is where a place is in a crowd.
+// seat is the position of a place in a crowd.
 type seat struct {
 	place   *Place
-	element *list.Element // of its queue; nil: it is not in
+	element *list.Element // of its queue; nil: not in it
 	weight  int
-	number  int // older seats have smaller ones
+	number  int // older seats have smaller numbers
 }
 
-// set gives a place its weight; one of 0 is not in the crowd. credit is that of its
-// source.
+// set sets the weight of a place; with weight 0 it is not in the crowd. credit is the
+// credit of its source.
 func (c *crowd) set(p *Place, s *seat, weight, credit int) {
 	if weight == s.weight {
 		return
@@ -390,7 +392,7 @@ func (c *crowd) set(p *Place, s *seat, weight, credit int) {
 	}
 }
 
-// credit sets how much weight of a source is not held against it.
+// credit sets how much of a source's weight is not counted.
 func (c *crowd) credit(from netip.Prefix, credit int) {
 	if q := c.sources[from]; q != nil && q.credit != credit {
 		q.credit = credit
@@ -398,16 +400,16 @@ func (c *crowd) credit(from netip.Prefix, credit int) {
 	}
 }
 
-// first is the source that weighs most, less its credit; of several the one whose
-// oldest seat is oldest. The crowd is not empty.
+// first returns the source with the most weight above its credit; of several, the one
+// with the oldest seat. The crowd must not be empty.
 func (c *crowd) first() *queue { return c.ranking[0] }
 
-// oldest is the oldest place of a source.
+// oldest returns the oldest place of a source.
 func (q *queue) oldest() *Place { return q.front().place }
 
 func (q *queue) front() *seat { return q.seats.Front().Value.(*seat) }
 
-// heaviest is the place of a source that weighs most, the oldest of several.
+// heaviest returns the place of a source with the most weight, the oldest of several.
 func (q *queue) heaviest() *Place {
 	most := q.front()
 	for e := q.seats.Front(); e != nil; e = e.Next() {
@@ -418,7 +420,7 @@ func (q *queue) heaviest() *Place {
 	return most.place
 }
 
-// ranking is a [heap.Interface] of sources, the one first whose place is taken first.
+// ranking is a [heap.Interface] of sources: the first one is the next to lose a place.
 type ranking []*queue
 
 func (r ranking) Len() int { return len(r) }

@@ -11,20 +11,20 @@ import (
 	"congthu/gateway/relay"
 )
 
-// Credentials are what a client logs in with.
+// Credentials are the credentials of a login.
 type Credentials struct {
 	// Authorize is the identity to act as (RFC 4616 section 2); empty: Login.
 	Authorize, Login string
 	Password         auth.Secret
 }
 
-// Errors of credentials that no account can have.
+// Errors of credentials that cannot belong to any account.
 var (
 	ErrControl = errors.New("a control character in the name")
 	ErrNUL     = errors.New("a NUL in the password")
 )
 
-// Check says why credentials cannot be any account's.
+// Check returns why the credentials cannot belong to any account.
 func (c Credentials) Check() error {
 	switch {
 	case hasControls(c.Login) || hasControls(c.Authorize):
@@ -35,50 +35,50 @@ func (c Credentials) Check() error {
 	return nil
 }
 
-// hasControls reports control characters, which no name has.
+// hasControls reports control characters, which are in no account's name.
 func hasControls(name string) bool {
 	return strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
 
-// Login is one attempt of a client, with complete credentials.
+// Login is one attempt of a client with complete credentials.
 type Login struct {
 	Credentials
 	Mechanism auth.Mechanism
-	// Program is what the client calls itself; empty if it does not say.
+	// Program is the name that the client gives itself; empty if none.
 	Program string
 	// Verify logs in at the mail server. The session is nil unless the password was
-	// judged right. again is set when the same attempt has asked before.
+	// right. again is set if the same attempt called Verify before.
 	Verify func(ctx context.Context, name auth.Name, again bool) (*Session, auth.Answer)
-	// Refusal are the lines for a client that is refused.
+	// Refusal returns the reply lines for a refused client.
 	Refusal func(auth.Verdict) string
 }
 
 // Session is a login at the mail server.
 type Session struct {
-	// Conn is handed to the relay when the client is let in.
+	// Conn goes to the relay when the client is accepted.
 	Conn net.Conn
-	// Ahead is what was read behind the server's answer: it belongs to the client.
+	// Ahead is data that was read after the server's answer: it belongs to the client.
 	Ahead []byte
-	// Logout ends it instead.
+	// Logout ends the session if the client is refused.
 	Logout func()
-	// Welcome are the lines for the client that is let in.
+	// Welcome returns the reply lines for an accepted client.
 	Welcome func(auth.Verdict) string
 }
 
-// kept is a session at the mail server that is not the client's yet.
+// kept is a session at the mail server before the verdict.
 type kept struct {
 	*Session
 	remove func() // from the registry
 }
 
-// Login puts complete credentials before the guard and answers the client. A nil
-// error means that it was refused and may try again. The verdict is settled even if
-// the client hangs up meanwhile.
+// Login submits complete credentials to the guard and answers the client. A nil error
+// means that the login was refused and the client may try again. The verdict is settled
+// even if the client hangs up in the meantime.
 func (c *Client) Login(l Login) error {
 	var session *kept
 	defer func() {
-		// Refused after all (locked meanwhile, expired, revoked), the client is gone,
-		// or a panic has come before the splice.
+		// The account was refused after all (locked in the meantime, expired, revoked),
+		// the client has gone, or a panic came before the splice.
 		if session != nil && c.spliced() == nil {
 			session.remove()
 			session.Logout()
@@ -93,7 +93,7 @@ func (c *Client) Login(l Login) error {
 			asked = true
 			if opened != nil {
 				session = &kept{opened, func() {}}
-				// Before the guard settles: a lock that comes behind its
+				// Registered before the guard settles: a lock that comes after its
 				// decision then finds this session and ends it.
 				if c.serving.Sessions != nil {
 					from := auth.Origin{At: time.Now(), Source: c.source, Protocol: c.serving.protocol.Name, Program: auth.ProgramName(l.Program)}
@@ -115,7 +115,7 @@ func (c *Client) Login(l Login) error {
 		return c.fail()
 	}
 	if c.isRevoked() {
-		return errVanish // an admin was faster than our welcome
+		return errVanish // a lock came before our welcome
 	}
 	c.place.LoggedIn()
 	c.gate.Open()
@@ -126,9 +126,9 @@ func (c *Client) Login(l Login) error {
 	return errSpliced
 }
 
-// endSession ends the session of this client's login. A login that is still
-// being settled is left to its verdict: one that revokes the account ends all
-// sessions of it, and its own client is to read why.
+// endSession ends the session of this client's login. A login that is still being
+// settled waits for its verdict: a verdict that revokes the account ends all its
+// sessions, and this client should read the reason.
 func (c *Client) endSession() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,14 +144,14 @@ func (c *Client) isRevoked() bool {
 	return c.revoked
 }
 
-// splice gives both connections to the relay; from here on this client is what
-// the relay and the registry hold of it.
+// splice gives both connections to the relay. From here on, only the relay and the
+// registry refer to this client.
 func (c *Client) splice(name auth.Name, session *kept) {
 	ahead := c.Input.rest()
 	c.Input, c.mistakes = nil, nil
 	protocol, recorder := c.serving.protocol.Name, c.serving.recorder()
-	remove := session.remove // and nothing else of what the mail server has said: a session lasts for hours
-	c.mu.Lock()              // until those who want to end the client know where to
+	remove := session.remove // and nothing else of the mail server's answer: a session lasts for hours
+	c.mu.Lock()              // until callers that end the client can find the pair
 	defer c.mu.Unlock()
 	c.pair = relay.Join(relay.Side{Conn: c.conn, Ahead: ahead}, relay.Side{Conn: session.Conn, Ahead: session.Ahead}, relay.Options{
 		Idle: positive(c.serving.IdleTimeout, 35*time.Minute),

@@ -7,21 +7,20 @@ import (
 	"time"
 )
 
-// Refusals says last words to connections that are not let in. The zero Refusals
-// is ready; all listeners of a protocol share one.
+// Refusals writes farewells to refused connections. The zero Refusals is ready for use;
+// all listeners of a protocol share one.
 type Refusals struct{ under atomic.Int32 }
 
 const (
-	// maxRefusals is how many connections may be written to at one time.
+	// maxRefusals limits the farewells that are being written at one time.
 	maxRefusals = 100
-	// refusalTime is the longest that one write may take.
+	// refusalTime limits the time of one write.
 	refusalTime = time.Second
 )
 
-// Say writes a line and closes the connection. It blocks for a second at most, so
-// it is nothing for the loop that accepts. When maxRefusals are being written
-// already the connection is closed without a word: those who come to be refused
-// come in crowds.
+// Say writes a line and closes the connection. It blocks for up to a second, so the
+// accept loop must not call it directly. If maxRefusals are being written already, it
+// closes the connection without a line: refused connections come in large numbers.
 func (r *Refusals) Say(conn net.Conn, line string) {
 	defer conn.Close()
 	defer r.under.Add(-1)
@@ -29,5 +28,5 @@ func (r *Refusals) Say(conn net.Conn, line string) {
 		return
 	}
 	conn.SetWriteDeadline(time.Now().Add(refusalTime))
-	io.WriteString(conn, line+"\r\n") // a client that has gone need not be told
+	io.WriteString(conn, line+"\r\n") // an error does not matter: the client has gone
 }

@@ -9,23 +9,23 @@ import (
 	"congthu/auth"
 )
 
-// maxSASL is the longest line of a SASL exchange (RFC 4954 section 4, for
-// want of a figure in other protocols).
+// maxSASL is the maximum length of a line in a SASL exchange (RFC 4954 section 4; other
+// protocols give no figure).
 const maxSASL = 12288
 
-// Mechanism is a SASL mechanism that is offered: PLAIN (RFC 4616) or LOGIN
+// Mechanism is an offered SASL mechanism: PLAIN (RFC 4616) or LOGIN
 // (draft-murchison-sasl-login).
 type Mechanism struct {
 	Name auth.Mechanism
 	next sasl.Server
-	// given are complete when the exchange is done.
+	// given is complete when the exchange has ended.
 	given *Credentials
 }
 
-// Choose returns the mechanism of that name; ok is false if it is not offered.
+// Choose returns the mechanism with that name; ok is false if it is not offered.
 func Choose(name string) (m Mechanism, ok bool) {
 	given := new(Credentials)
-	switch strings.ToUpper(name) { // RFC 4422 section 3.1: upper case; be lenient
+	switch strings.ToUpper(name) { // RFC 4422 section 3.1 requires upper case; lower case is accepted
 	case sasl.Plain:
 		return Mechanism{auth.Plain, sasl.NewPlainServer(func(identity, username, password string) error {
 			*given = Credentials{identity, username, auth.NewSecret(password)}
@@ -38,7 +38,7 @@ func Choose(name string) (m Mechanism, ok bool) {
 }
 
 // loginMechanism is SASL LOGIN (draft-murchison-sasl-login): the name, then the
-// password. An initial response is taken for the name.
+// password. An initial response counts as the name.
 type loginMechanism struct {
 	*Credentials
 	asked bool // for the password
@@ -60,7 +60,7 @@ func (m *loginMechanism) Next(response []byte) (challenge []byte, done bool, err
 	return []byte("Password:"), false, nil
 }
 
-// SASLError is an exchange that came to nothing: its client may go on. The text is
+// SASLError reports a failed exchange after which the client may continue. The text is
 // for the client, and repeats nothing that it sent.
 type SASLError string
 
@@ -68,14 +68,14 @@ type SASLError string
 func (e SASLError) Error() string { return string(e) }
 
 const (
-	// ErrNotBase64 is for a line that cannot be a response.
+	// ErrNotBase64 reports a line that is not a valid response.
 	ErrNotBase64      = SASLError("not base64")
 	errBadCredentials = SASLError("malformed credentials")
 	errCancelled      = SASLError("cancelled")
 )
 
-// Decode decodes a response of the client. In the place of an initial response,
-// "=" stands for an empty one (RFC 4959 section 3).
+// Decode decodes a response of the client. As an initial response, "=" stands for an
+// empty one (RFC 4959 section 3).
 func Decode(line string, initial bool) ([]byte, error) {
 	if initial && line == "=" {
 		return []byte{}, nil
@@ -85,14 +85,14 @@ func Decode(line string, initial bool) ([]byte, error) {
 	}
 	response, err := base64.StdEncoding.DecodeString(line)
 	if err != nil {
-		return nil, ErrNotBase64 // the library's error would say where, of a password
+		return nil, ErrNotBase64 // the library's error would contain a position in the password
 	}
 	return response, nil
 }
 
-// Authenticate has an exchange with the client, with challenges behind "+" as IMAP
-// has them. response is the initial one, nil for none. A [SASLError] leaves
-// the dialogue as it was.
+// Authenticate runs an exchange with the client, with challenges after "+" as in IMAP.
+// response is the initial response, nil for none. After a [SASLError] the dialogue can
+// continue.
 func (c *Client) Authenticate(m Mechanism, response []byte) (Credentials, error) {
 	for {
 		challenge, done, err := m.next.Next(response)

@@ -14,87 +14,85 @@ import (
 	"congthu/gateway/session"
 )
 
-// Guard decides about complete credentials.
+// Guard decides on complete credentials.
 type Guard interface {
 	Attempt(context.Context, auth.Attempt) auth.Verdict
 }
 
-// Recorder counts. It must not block.
+// Recorder counts events. It must not block.
 type Recorder interface {
 	// Opened and Closed are called once for each connection.
 	Opened(auth.Protocol)
 	Closed(auth.Protocol)
 	// RecordHandshake is called for each TLS handshake; the error says why it failed.
 	RecordHandshake(auth.Protocol, error)
-	// Panicked is called for each panic, which has cost one connection.
+	// Panicked is called for each panic; each has ended one connection.
 	Panicked(auth.Protocol)
-	// Relayed is called as octets arrive at the other side.
+	// Relayed is called when octets have reached the other side.
 	Relayed(p auth.Protocol, fromClient, fromServer int64)
 }
 
-// Protocol is what a mail protocol brings.
+// Protocol is the part of a mail protocol that differs from others.
 type Protocol struct {
 	Name auth.Protocol
-	// ALPN are the protocol's names in a TLS handshake.
+	// ALPN are the protocol's names for ALPN in a TLS handshake.
 	ALPN []string
-	// Speak greets the client and answers its commands. It returns why there is no
-	// next one: the error of a method of the client, or a [Farewell]. It runs in
-	// the connection's goroutine and must not start others.
+	// Speak greets the client and answers its commands. It returns the reason for the
+	// end of the dialogue: the error of a method of the client, or a [Farewell]. It
+	// runs in the connection's goroutine and must not start others.
 	Speak func(*Client) error
-	// Bye is the line for a farewell, without CRLF.
+	// Bye returns the reply line for a farewell, without CRLF.
 	Bye func(Farewell) string
 }
 
-// Server serves a protocol that is passed on to the mail server after the login. Set
-// the fields before Serve and leave them alone then. It may serve several listeners
-// at once.
+// Server serves a protocol whose sessions are relayed to the mail server after the
+// login. Set the fields before Serve and do not change them afterwards. It may serve
+// several listeners at once.
 type Server struct {
 	// Guard is required.
 	Guard Guard
-	// TLSConfig has the certificate, or GetCertificate; ALPN and the lowest version
-	// are set here, which GetConfigForClient would undo. Nil: no TLS, and so no
-	// login at all.
+	// TLSConfig has the certificate, or GetCertificate. The server sets ALPN and the
+	// lowest version, which GetConfigForClient would bypass. Nil: no TLS, and therefore
+	// no logins.
 	TLSConfig *tls.Config
 	// Hostname is the name in the greeting. Empty: "congthu".
 	Hostname string
-	// Text is the operator's words for an outcome: one line of ASCII. Nil: the
+	// Text returns the operator's text for an outcome: one line of ASCII. Nil: the
 	// outcome's name.
 	Text func(auth.Outcome) string
-	// Sessions registers the sessions that are logged in. Nil: they are not
-	// registered.
+	// Sessions registers the logged-in sessions. Nil: they are not registered.
 	Sessions *session.Registry
-	// Recorder counts. Nil: nothing is counted.
+	// Recorder receives counts. Nil: nothing is counted.
 	Recorder Recorder
-	// Refused is called with credentials that were offered but not shown to the
-	// guard, which therefore records nothing. The attempt has neither name nor
-	// password. Nil: they are not recorded.
+	// Refused is called for credentials that did not reach the guard, which therefore
+	// records nothing. The attempt has neither name nor password. Nil: they are not
+	// recorded.
 	Refused func(auth.Attempt, auth.Outcome)
 	// Log is for the operator. Nil: discarded.
 	Log *slog.Logger
 
-	// Limiter bounds the connections; other front ends may share it. Nil: no bound.
+	// Limiter limits the connections; front ends may share one. Nil: no limit.
 	Limiter *Limiter
-	// LoginTimeout bounds the TLS handshake and each command before login.
-	// 0: 60 s.
+	// LoginTimeout limits the TLS handshake and each command before login. 0: 60 s.
 	LoginTimeout time.Duration
-	// LoginTotal bounds the time from the first octet to the last command before
-	// login. 0: 3 min.
+	// LoginTotal limits the time from the first octet to the last command before login.
+	// 0: 3 min.
 	LoginTotal time.Duration
-	// IdleTimeout ends a logged-in session on which nothing moves. RFC 9051
-	// section 5.4 wants 30 minutes at least. 0: 35 min.
+	// IdleTimeout ends an idle session. RFC 9051 section 5.4 requires at least 30
+	// minutes. 0: 35 min.
 	IdleTimeout time.Duration
-	// MaxFailures is how many refused logins a connection may have. 0: 10.
+	// MaxFailures limits the refused logins of a connection. 0: 10.
 	MaxFailures int
-	// MaxBad is how many commands that are none, or not for now. 0: 5.
+	// MaxBad limits the commands that are unknown or not permitted. 0: 5.
 	MaxBad int
-	// DrainTimeout is how long logged-in sessions may go on when Serve's context
-	// has ended. 0: 30 s; negative: not at all.
+	// DrainTimeout is the time for which sessions may continue after Serve's context
+	// has ended. 0: 30 s; negative: none.
 	DrainTimeout time.Duration
-	// LoginGrace is how much of DrainTimeout clients have that are not logged in
-	// yet: one that came at the last moment need not be told to come again. 0: none.
+	// LoginGrace is the part of DrainTimeout for clients that are not logged in yet, so
+	// that a client of the last moment need not connect again. 0: none.
 	LoginGrace time.Duration
-	// EndQuiet ends a session that is logged in as soon as nothing moves on it when
-	// Serve's context has ended: the next process waits for the end of this one.
+	// EndQuiet ends a session when it is idle after the end of Serve's context: the
+	// next process waits for the end of this one.
 	EndQuiet bool
 
 	refusals Refusals
@@ -103,10 +101,10 @@ type Server struct {
 	clients map[*Client]struct{}
 }
 
-// Serve accepts clients from l, which it closes, until ctx ends; then it says a
-// farewell to those that are not logged in after LoginGrace, lets the others go on
-// for DrainTimeout, and returns nil when all are gone. implicit is TLS from the first
-// octet (RFC 8314).
+// Serve accepts clients from l, which it closes, until ctx ends. Then it sends a
+// farewell to clients that are not logged in after LoginGrace, lets sessions continue
+// for DrainTimeout, and returns nil when all have ended. implicit means TLS from the
+// first octet (RFC 8314).
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool, p Protocol) error {
 	defer l.Close()
 	if implicit && s.TLSConfig == nil {
@@ -120,8 +118,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool, p Pro
 	return err
 }
 
-// ServeConn serves one connection that was accepted elsewhere, and returns when it
-// has ended. secured says that what it comes over protects it as TLS would.
+// ServeConn serves one connection that the caller has accepted, and returns when it has
+// ended. secured says that its transport protects it like TLS.
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn, secured bool, p Protocol) {
 	v := s.serving(ctx, false, p)
 	if c := v.enter(conn); c != nil {
@@ -131,7 +129,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn, secured bool, p P
 	v.clients.Wait()
 }
 
-// serving is one listener that is being served.
+// serving is one listener of a server.
 type serving struct {
 	*Server
 	protocol Protocol
@@ -149,14 +147,14 @@ func (s *Server) serving(ctx context.Context, implicit bool, p Protocol) *servin
 	return v
 }
 
-// take gives a connection its goroutine.
+// take starts the goroutine of a connection.
 func (v *serving) take(conn net.Conn) {
 	if c := v.enter(conn); c != nil {
 		go c.serve()
 	}
 }
 
-// enter counts a connection in; nil when there is no place for it.
+// enter counts a connection; nil if there is no place for it.
 func (v *serving) enter(conn net.Conn) *Client {
 	c := newClient(v, conn)
 	place, ok := v.Limiter.Enter(c.Peer.Addr(), c.Log, c.displace)
@@ -235,8 +233,7 @@ func (s *Server) remove(c *Client) {
 	delete(s.clients, c)
 }
 
-// Words are the operator's words for an outcome, in one line of ASCII that is not
-// empty.
+// Words returns the operator's text for an outcome, in one non-empty line of ASCII.
 func (s *Server) Words(o auth.Outcome) string {
 	text := ""
 	if s.Text != nil {
@@ -272,7 +269,7 @@ func (s *Server) recorder() Recorder {
 func (s *Server) loginTimeout() time.Duration { return positive(s.LoginTimeout, 60*time.Second) }
 func (s *Server) loginTotal() time.Duration   { return positive(s.LoginTotal, 3*time.Minute) }
 
-// positive is value, or what stands for it when it is not set.
+// positive returns value, or the default if value is not set.
 func positive[T int | time.Duration](value, otherwise T) T {
 	if value <= 0 {
 		return otherwise
@@ -280,7 +277,7 @@ func positive[T int | time.Duration](value, otherwise T) T {
 	return value
 }
 
-// uncounted is the recorder of a server that has none.
+// uncounted is the recorder of a server without one.
 type uncounted struct{}
 
 func (uncounted) Opened(auth.Protocol)                 {}
@@ -293,7 +290,7 @@ func (uncounted) Relayed(auth.Protocol, int64, int64)  {}
 var (
 	errSpliced = errors.New("spliced")
 	errVanish  = errors.New("no reason given to the client")
-	// ErrLoggedOut is the end of a dialogue that the client has asked for, and that
-	// it was answered.
+	// ErrLoggedOut is the end of a dialogue at the client's request, which has been
+	// answered.
 	ErrLoggedOut = errors.New("logged out")
 )

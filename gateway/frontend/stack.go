@@ -3,9 +3,9 @@ package frontend
 import "runtime/debug"
 
 // OnFreshStack runs f in a goroutine of its own and waits for it. A stack that a
-// handshake or a login has grown ends with that goroutine; the connection's would
-// keep it, for as long as its session lasts. A panic of f is that of the caller,
-// who opens it with [OpenPanic].
+// handshake or a login has grown ends with that goroutine; the connection's goroutine
+// would keep it as long as the session lasts. A panic of f continues in the caller,
+// which reads it with [OpenPanic].
 func OnFreshStack(f func()) {
 	done := make(chan any)
 	go func() {
@@ -23,7 +23,7 @@ func OnFreshStack(f func()) {
 	}
 }
 
-// panicElsewhere is a panic that is passed on to another goroutine.
+// panicElsewhere is a panic that continues in another goroutine.
 type panicElsewhere struct {
 	value any
 	stack []byte

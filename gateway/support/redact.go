@@ -14,11 +14,10 @@ import (
 	"congthu/gateway/config"
 )
 
-// hidden stands for a secret, and for its place in the file system where that is
-// called after a person.
+// hidden replaces a secret, and a file path that contains a person's name.
 const hidden = "***"
 
-// pseudonyms are names for people that tell them apart within one bundle.
+// pseudonyms are names for people that distinguish them within one bundle.
 type pseudonyms struct {
 	key   []byte
 	clear bool
@@ -39,16 +38,15 @@ func (p *pseudonyms) of(name string) string {
 	return "name-" + hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// address matches what may be somebody's address in a text.
+// address matches what may be a person's address in a text.
 var address = regexp.MustCompile(`[^\s<>"'(),;:/\\]+@[^\s<>"'(),;:/\\]+`)
 
-// text puts pseudonyms in the place of addresses in a text that was written by
-// somebody else.
+// text replaces addresses by pseudonyms in a text from outside.
 func (p *pseudonyms) text(s string) string { return address.ReplaceAllStringFunc(s, p.of) }
 
-// redacted is a configuration as plain data, by the names of its settings. A
-// field of a type that is not known here is shown by its own String, of which
-// that of a secret is ***.
+// redacted returns a configuration as plain data, by the names of its settings. A field
+// of a type that this package does not know is shown by its String method; for a secret
+// that is ***.
 func redacted(c *config.Config, p *pseudonyms) any { return plain(reflect.ValueOf(c).Elem(), p) }
 
 func plain(v reflect.Value, p *pseudonyms) any {
@@ -86,7 +84,7 @@ func plain(v reflect.Value, p *pseudonyms) any {
 			out = append(out, plain(v.Index(i), p))
 		}
 		return out
-	case reflect.Map: // of accounts: aliases, delegations
+	case reflect.Map: // from accounts: aliases, delegations
 		if !p.clear {
 			return fmt.Sprintf("%d, not listed", v.Len())
 		}
@@ -100,5 +98,5 @@ func plain(v reflect.Value, p *pseudonyms) any {
 	case reflect.Bool, reflect.Int, reflect.Uint8, reflect.Int64:
 		return v.Interface()
 	}
-	return hidden // a kind that no setting has had so far
+	return hidden // a kind that no setting has so far
 }

@@ -1,14 +1,14 @@
-// Package support makes the support bundle: one file that tells a stranger how a
-// gateway is, and nothing of whom it serves.
+// Package support makes the support bundle: one file that shows an outsider the state
+// of a gateway, and nothing about its users.
 //
-// A bundle leaves the house: it is sent by mail, and kept by others. So there is
-// no password, token, sum of a token or connection string in it, and no list of
-// accounts; and people who must be told apart, the holders of tokens, are
-// pseudonyms, made with a key that is forgotten with the bundle. Two bundles
-// cannot be compared by them.
+// A bundle leaves the organisation: it is sent by mail and kept by others. So it
+// contains no password, token, hash of a token or connection string, and no list of
+// accounts. People who must be distinguished, the holders of tokens, are pseudonyms
+// made with a key that is forgotten with the bundle, so that two bundles cannot be
+// compared by them.
 //
-// It is made when something is wrong: what cannot be found out is noted in the
-// manifest, and the rest is there.
+// A bundle is made when something is wrong: the manifest notes the parts that could not
+// be collected, and the bundle contains the others.
 package support
 
 import (
@@ -35,29 +35,29 @@ import (
 	"congthu/gateway/config"
 )
 
-// Store is what the bundle asks of the gateway's memory.
+// Store is the part of the gateway's store that the bundle needs.
 type Store interface {
 	Events(ctx context.Context, f auth.EventFilter) ([]auth.Event, error)
 	UnknownNames(ctx context.Context) (int, error)
 	Health(ctx context.Context) error
 }
 
-// Source is where a bundle comes from. All fields but Names are required.
+// Source is the gateway that the bundle describes. All fields but Names are required.
 type Source struct {
-	// Version of the program.
+	// Version is the program's version.
 	Version string
-	// Started is since when it runs.
+	// Started is the time of the start.
 	Started time.Time
 	// Config is the configuration in force.
 	Config *config.Config
 	// Metrics answers /metrics.
 	Metrics http.Handler
-	// Checks are those of /readyz, by name.
+	// Checks are the checks of /readyz, by name.
 	Checks map[string]func(context.Context) error
 	Store  Store
-	// Sessions are those that are logged in.
+	// Sessions is the number of logged-in sessions.
 	Sessions int
-	// Names shows the names of people, and the aliases and delegations.
+	// Names includes the names of people, and the aliases and delegations.
 	Names bool
 }
 
@@ -77,14 +77,14 @@ type File struct {
 	What   string `json:"what"`
 	Octets int    `json:"octets"`
 	SHA256 string `json:"sha256,omitempty"`
-	// Error is why it is not there.
+	// Error is the reason if the file is missing.
 	Error string `json:"error,omitempty"`
 }
 
 // ManifestName is the name of the manifest in the archive.
 const ManifestName = "manifest.json"
 
-// patience is how long each part may take.
+// patience limits the time for each part.
 const patience = 5 * time.Second
 
 // Bundle makes a bundle, a tar.gz.
@@ -200,7 +200,7 @@ func (s Source) health(ctx context.Context, p *pseudonyms) ([]byte, error) {
 	return indented(found)
 }
 
-// scrape takes the answer of an HTTP handler.
+// scrape records the answer of an HTTP handler.
 type scrape struct {
 	bytes.Buffer
 	header http.Header
@@ -260,8 +260,8 @@ func (s Source) store(ctx context.Context, p *pseudonyms) ([]byte, error) {
 	return indented(v)
 }
 
-// system tells of the machine. It reads no environment and no command line: both
-// may have secrets in them.
+// system describes the machine. It reads no environment and no command line: both may
+// contain secrets.
 func (s Source) system(context.Context, *pseudonyms) ([]byte, error) {
 	v := map[string]any{
 		"processors": runtime.NumCPU(), "gomaxprocs": runtime.GOMAXPROCS(0), "gomemlimit": debug.SetMemoryLimit(-1),
@@ -290,7 +290,7 @@ func (s Source) system(context.Context, *pseudonyms) ([]byte, error) {
 	return indented(v)
 }
 
-// linesOf are the lines of a file that begin with one of some words; nil when
+// linesOf returns the lines of a file that begin with one of the given words; nil if
 // there are none, since not every system has every file.
 func linesOf(file string, wanted []string) (lines []string) {
 	data, err := os.ReadFile(file)
@@ -309,13 +309,13 @@ func linesOf(file string, wanted []string) (lines []string) {
 
 func (s Source) goroutines(context.Context, *pseudonyms) ([]byte, error) {
 	var b bytes.Buffer
-	err := pprof.Lookup("goroutine").WriteTo(&b, 1) // 2 would have arguments
+	err := pprof.Lookup("goroutine").WriteTo(&b, 1) // 2 would print arguments
 	return b.Bytes(), err
 }
 
 func (s Source) heap(context.Context, *pseudonyms) ([]byte, error) {
 	var b bytes.Buffer
-	runtime.GC() // what is there now, and not at the latest collection
+	runtime.GC() // the heap as it is now, and not at the latest collection
 	err := pprof.Lookup("heap").WriteTo(&b, 0)
 	return b.Bytes(), err
 }

@@ -1,7 +1,7 @@
-// Package systemd speaks with the service manager that has started this program:
-// it takes over the sockets that systemd listens on (sd_listen_fds(3)), and tells
-// systemd how the program is (sd_notify(3)). Started in any other way, there are
-// no sockets and nobody is told.
+// Package systemd communicates with the service manager that started this program: it
+// takes over the sockets on which systemd listens (sd_listen_fds(3)), and reports the
+// program's state (sd_notify(3)). If systemd did not start the program, there are no
+// sockets and no reports.
 package systemd
 
 import (
@@ -18,16 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is one that systemd has opened.
+// Socket is a socket that systemd has opened.
 type Socket struct {
 	// Name is FileDescriptorName= of its unit; without one, the unit's own name.
 	Name string
 	net.Listener
 }
 
-// Sockets takes over the sockets that were passed to this process, once: they are
-// no longer in the environment then. Closing one does not close it for systemd:
-// connections wait in it for the next process.
+// Sockets takes over the sockets that were passed to this process, once: it removes
+// them from the environment. Closing one does not close it for systemd: new connections
+// wait in it for the next process.
 func Sockets() ([]Socket, error) {
 	var sockets []Socket
 	var failed []error
@@ -64,11 +64,11 @@ func listener(file *os.File) (net.Listener, error) {
 	return l, nil
 }
 
-// Ready says that everything listens, or that a reload is over.
+// Ready reports that all listeners are open, or that a reload has ended.
 func Ready(status string) error { return tell(daemon.SdNotifyReady, "STATUS="+status) }
 
-// Reloading says that the configuration is being read again, until Ready. With
-// the time of the monotonic clock it serves Type=notify-reload too.
+// Reloading reports that the configuration is being read again, until Ready. It
+// includes the time of the monotonic clock, as Type=notify-reload requires.
 func Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -77,10 +77,10 @@ func Reloading() error {
 	return tell(daemon.SdNotifyReloading, fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
 }
 
-// Stopping says that a shutdown has begun.
+// Stopping reports that a shutdown has begun.
 func Stopping(status string) error { return tell(daemon.SdNotifyStopping, "STATUS="+status) }
 
-// Status is one line for `systemctl status`.
+// Status sets the line for `systemctl status`.
 func Status(status string) error { return tell("STATUS=" + status) }
 
 func tell(state ...string) error {
@@ -90,10 +90,10 @@ func tell(state ...string) error {
 	return nil
 }
 
-// Watchdog sends signs of life half as often as systemd wants them at least, as
-// long as alive returns nil, until ctx ends. It returns at once when the unit has
-// no WatchdogSec=. told is called with what alive returns when that changes, and
-// with an error of the telling.
+// Watchdog notifies systemd in intervals of half of WatchdogSec=, as long as alive
+// returns nil, until ctx ends. It returns at once if the unit has no WatchdogSec=. It
+// calls told with the result of alive when that changes, and with the error of a failed
+// notification.
 func Watchdog(ctx context.Context, alive func(context.Context) error, told func(error)) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -106,7 +106,7 @@ func Watchdog(ctx context.Context, alive func(context.Context) error, told func(
 	ticker := time.NewTicker(limit / 2)
 	defer ticker.Stop()
 	for dead := false; ; {
-		// An answer that takes longer than the next one is due is none.
+		// An answer that comes after the next one is due is late.
 		err := answer(ctx, limit/2, alive)
 		if ctx.Err() != nil {
 			return
@@ -130,9 +130,9 @@ func Watchdog(ctx context.Context, alive func(context.Context) error, told func(
 
 var errSilent = errors.New("no answer in time")
 
-// answer asks alive, and does not wait for one that has forgotten its context.
+// answer calls alive, and does not wait for one that ignores its context.
 func answer(ctx context.Context, limit time.Duration, alive func(context.Context) error) error {
-	// The first half is for the asked, the second for those who come back late.
+	// The first half of the limit is for alive, the second for a late return.
 	asked, cancel := context.WithTimeout(ctx, limit/2)
 	defer cancel()
 	answered := make(chan error, 1)
