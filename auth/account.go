@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Account is everything remembered of one name. It is data: the decisions are
-// in [Rules], the times are UTC and have microseconds, a zero time means never.
+// Account is everything that is remembered of one name. It is data: the decisions are in
+// [Rules]. Times are UTC with microseconds; a zero time means never.
 type Account struct {
 	Name Name
 	// Unit is the agency that the account belongs to, as it was imported; empty
@@ -27,12 +27,12 @@ type Account struct {
 	// Failures counts the wrong passwords since the last accepted login or
 	// unlock (Art. 6.2.d).
 	Failures int
-	// Mistakes are the latest of those failures, oldest first, at most
-	// [MaxMistakes]; of a shared counter the first of all and the latest.
+	// Mistakes are the latest of those failures, oldest first, at most [MaxMistakes]. Of
+	// a shared counter they are the very first and the latest.
 	Mistakes []Mistake
 	// WrongOn is the calendar day of the latest failure (2006-01-02, in the
-	// regulation's time zone), and WrongThatDay how many there were on it. No
-	// login resets them: guessing slowly between the owner's logins shows here.
+	// regulation's time zone), and WrongThatDay their number on that day. A
+	// login does not reset them: they show slow guessing between the owner's logins.
 	WrongOn      string
 	WrongThatDay int
 	// Seen are the sources that the account was last logged in to from, the
@@ -50,25 +50,25 @@ type Account struct {
 	// restart there.
 	Restored time.Time
 
-	// Password is what is known of the passwords (Art. 9).
+	// Password is what is remembered of the passwords (Art. 9).
 	Password Password
-	// GraceUntil lets an expired password go on until then.
+	// GraceUntil is the instant until which an expired password is still accepted.
 	GraceUntil time.Time
 	// AlertedOn is the calendar day (2006-01-02, in the regulation's time zone)
 	// of the last warning to the user that the password expires soon.
 	AlertedOn string
 }
 
-// MaxMistakes is how many failures are kept with their source.
+// MaxMistakes is the number of failures that are kept with their source.
 const MaxMistakes = 8
 
-// Mistake is one counted failure and where it came from.
+// Mistake is one counted failure and its source.
 type Mistake struct {
 	At     time.Time      `json:"at"`
 	Source netip.AddrPort `json:"source"`
 }
 
-// MaxSeen is how many sources of logins are kept.
+// MaxSeen is the number of sources of logins that are kept.
 const MaxSeen = 8
 
 // Seen is a source from which a login was accepted.
@@ -77,25 +77,24 @@ type Seen struct {
 	Source netip.Prefix `json:"source"`
 }
 
-// Mark says who did something when, and why.
+// Mark says who did something, when, and why.
 type Mark struct {
 	At     time.Time
 	By     string
 	Reason string
 }
 
-// IsZero reports whether it was never done.
+// IsZero reports whether the mark is not set.
 func (m Mark) IsZero() bool { return m.At.IsZero() }
 
-// Lock is why an account is locked.
+// Lock says who locked an account, when and why.
 type Lock struct {
 	Mark
 	Cause LockCause
 }
 
-// LockCause tells a lock made by wrong passwords from one made by an admin: the
-// first may expire by itself where the rules say so, the second ends live
-// sessions.
+// LockCause distinguishes a lock made by wrong passwords from one made by an admin: the
+// first may end by itself if the rules say so, the second ends live sessions.
 type LockCause uint8
 
 const (
@@ -118,7 +117,7 @@ func LockCauses() []LockCause { return enumValues[LockCause](int(numLockCauses))
 // once, or was imported.
 func (a Account) Known() bool { return !a.Registered.IsZero() }
 
-// SeenFor is how long a login proves that a source is the owner's.
+// SeenFor is how long a login proves that a source belongs to the owner.
 const SeenFor = 30 * 24 * time.Hour
 
 // SeenFrom reports whether the account was logged in to from the source within
@@ -132,8 +131,8 @@ func (a Account) SeenFrom(source netip.Prefix, now time.Time) bool {
 	return false
 }
 
-// see notes the source of an accepted login, once a day, and reports whether
-// there was anything to note.
+// see notes the source of an accepted login, once a day, and reports whether it has
+// changed anything.
 func (a *Account) see(source netip.Prefix, now time.Time) bool {
 	if !source.IsValid() {
 		return false
@@ -156,7 +155,7 @@ func (a *Account) addFailure(m Mistake) {
 	a.Failures++
 	switch {
 	case len(a.Mistakes) < MaxMistakes:
-	case a.Name.Shared(): // its first failure says when it is emptied
+	case a.Name.Shared(): // keep its first failure, which says when it is emptied
 		a.Mistakes = append(a.Mistakes[:1:1], a.Mistakes[2:]...)
 	default:
 		a.Mistakes = a.Mistakes[len(a.Mistakes)-MaxMistakes+1:]

@@ -11,32 +11,33 @@ import (
 )
 
 // Gateways that share a store must decide alike: a lock of one that tolerates 5
-// wrong passwords is no lock at another that tolerates 50, and an alias that only
-// one knows is an account of its own at the others. So what must be the same is
-// written into the store, by name, for people to compare. It has no secret.
+// wrong passwords is not a lock at another that tolerates 50, and an alias that only
+// one knows is an account of its own at the others. So the settings that must be equal
+// are written into the store, by name, so that people can compare them. They contain no
+// secret.
 
-// ErrDisagreement: this process differs, in what must be the same, from those that
-// use the store or have used it.
+// ErrDisagreement: a setting of this process that must be equal differs from the
+// processes that use the store or have used it.
 var ErrDisagreement = errors.New("this gateway differs from what was agreed on in the store")
 
-// ErrAgreementVersion: the settings in the store are written in a way that this
-// version does not know.
+// ErrAgreementVersion: the settings in the store have a format that this version does
+// not know.
 var ErrAgreementVersion = errors.New("the settings that were agreed on are of a newer version: run the version of the other gateways")
 
-// agreementVersion is the first line of the text of an [Agreement]. It changes when
-// the meaning of a setting does, not when settings are added.
+// agreementVersion is the first line of the text of an [Agreement]. It changes when the
+// meaning of a setting changes, not when settings are added.
 const agreementVersion = "v1"
 
 // Agreement has the settings that gateways on one store have in common, by their
 // paths in the configuration, with their values in canonical form: a scalar, or a
 // JSON array of strings in their order.
 //
-// A setting that one side does not have is no difference: a gateway of another
-// version does not know it, or does not serve the protocol it is of.
+// A setting that one side does not have is not a difference: a gateway of another
+// version does not know it, or does not serve its protocol.
 type Agreement map[string]string
 
-// String returns the text that is stored: the version, then a line for each setting
-// in the order of their names.
+// String returns the text that is stored: the version, then one line for each setting in
+// the order of their names.
 func (a Agreement) String() string {
 	if len(a) == 0 {
 		return ""
@@ -49,7 +50,7 @@ func (a Agreement) String() string {
 	return b.String()
 }
 
-// ParseAgreement reads what String has written; of the empty text an Agreement
+// ParseAgreement parses a text that String has written; the empty text is an Agreement
 // without settings.
 func ParseAgreement(text string) (Agreement, error) {
 	a := make(Agreement)
@@ -67,16 +68,16 @@ func ParseAgreement(text string) (Agreement, error) {
 	return a, nil
 }
 
-// Difference is a setting of which two sets have different values.
+// Difference is a setting with different values in two sets.
 type Difference struct {
 	Setting string `json:"setting"`
-	// Here is the value of this gateway, Agreed the one that was agreed on; of
-	// lists only what the other does not have.
+	// Here is the value of this gateway, Agreed the one that was agreed on. For
+	// lists each has only what the other does not have.
 	Here   string `json:"here"`
 	Agreed string `json:"agreed"`
 }
 
-// String says both values, for people.
+// String returns both values, for people.
 func (d Difference) String() string {
 	return fmt.Sprintf("%s is %s here, agreed is %s", d.Setting, d.Here, d.Agreed)
 }
@@ -93,8 +94,8 @@ func (a Agreement) Differences(agreed Agreement) (differences []Difference) {
 	return differences
 }
 
-// apart leaves out of two lists what both have. Long values are cut: an error and
-// an event of the audit log have them.
+// apart removes from two lists the elements that both have. Long values are shortened:
+// they appear in an error and in an event of the audit log.
 func apart(a, b string) (string, string) {
 	const most = 200
 	cut := func(text string) string {
@@ -117,19 +118,19 @@ func apart(a, b string) (string, string) {
 	return without(one, other), without(other, one)
 }
 
-// With returns the settings of a, but those of b where b has them.
+// With returns the settings of a, with the values of b where b has them.
 func (a Agreement) With(b Agreement) Agreement {
 	joined := maps.Clone(a)
 	maps.Copy(joined, b)
 	return joined
 }
 
-// Join decides for a gateway that comes to the store, or reads its settings again,
-// whether it may work by the settings mine while others, so many, work by the agreed
-// ones. It returns what is agreed on from now on, with the event that tells of it
-// when a value has changed. With others a difference is an ErrDisagreement; a
-// gateway that is alone makes its own settings the agreed ones. Settings that only
-// this gateway has are added.
+// Join decides whether a gateway that starts, or reads its settings again, may work by
+// the settings mine while this number of other gateways works by the agreed ones. It
+// returns the settings that are agreed on from now on, with the event that records a
+// changed value. If there are others, a difference is an ErrDisagreement; a gateway
+// that is alone makes its own settings the agreed ones. Settings that only this gateway
+// has are added.
 func (mine Agreement) Join(agreed Agreement, others int, now time.Time) (Agreement, []Event, error) {
 	differences := mine.Differences(agreed)
 	if len(differences) == 0 {
@@ -143,7 +144,7 @@ func (mine Agreement) Join(agreed Agreement, others int, now time.Time) (Agreeme
 	})
 }
 
-// Adopt makes mine what is agreed on, on purpose.
+// Adopt makes the settings mine the agreed ones, by an act of an admin.
 func (mine Agreement) Adopt(agreed Agreement, act Act, now time.Time) (Agreement, []Event, error) {
 	if strings.TrimSpace(act.Reason) == "" {
 		return nil, nil, ErrReasonMissing
@@ -190,5 +191,5 @@ func (d *Disagreement) Error() string {
 		strings.Join(lines, "; "))
 }
 
-// Is makes it an ErrDisagreement.
+// Is reports that a Disagreement is an ErrDisagreement.
 func (d *Disagreement) Is(target error) bool { return target == ErrDisagreement }

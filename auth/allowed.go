@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// How long a source can be allowed.
+// The limits of the time for which a source can be allowed.
 const (
 	MinAllowance = time.Hour
 	MaxAllowance = 7 * 24 * time.Hour
 )
 
-// AllowedSource is a source that an administrator lets go on whatever it has done:
-// an office behind one address, say, in which somebody guesses or a program has an
-// old password. Only what throttle.Throttle holds against sources is lifted: the lock of an
-// account, its limit of wrong passwords a day and its slots stay.
+// AllowedSource is a source that an administrator exempts from the throttle:
+// for example an office behind one address, in which one person guesses or a program
+// has an old password. Only the limits of throttle.Throttle are lifted: the lock of an
+// account, its limit of wrong passwords in a day and its slots stay.
 type AllowedSource struct {
 	Source netip.Prefix
-	// Since is when it was allowed, Until when that ends by itself.
+	// Since is when it was allowed, Until when the allowance ends.
 	Since, Until time.Time
-	// By and Reason are of whoever allowed it.
+	// By names the admin who allowed it, Reason says why.
 	By, Reason string
 }
 
-// DescribeAllowance is the state of a source in the audit log, from which
+// DescribeAllowance returns the state of a source as the audit log has it;
 // [Event.Allows] reads it.
 func DescribeAllowance(source netip.Prefix, until time.Time) string {
 	if until.IsZero() {
@@ -38,8 +38,7 @@ const (
 	allowedUntil = " allowed until "
 )
 
-// Allows is what an event tells of a source that is allowed; ok is false when it tells
-// of none.
+// Allows returns the allowance that an event records; ok is false if it records none.
 func (e Event) Allows() (a AllowedSource, ok bool) {
 	if e.Kind != SourceAllowed {
 		return a, false
@@ -56,7 +55,7 @@ func (e Event) Allows() (a AllowedSource, ok bool) {
 	if a.Until, err = time.Parse(time.RFC3339, end); err != nil {
 		return a, false
 	}
-	// No event can allow more, whatever the clock was when it was made.
+	// No event can allow more, even if the clock was wrong when it was written.
 	if most := e.At.Add(MaxAllowance); a.Until.After(most) {
 		a.Until = most
 	}

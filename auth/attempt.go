@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// Attempt is one try to log in: complete credentials, and where they came from.
+// Attempt is one try to log in: complete credentials and their origin.
 type Attempt struct {
 	// Session names the connection in logs.
 	Session   string
 	Protocol  Protocol
 	Mechanism Mechanism
-	// Source is the client's address and port, as it is to be throttled and
-	// logged.
+	// Source is the client's address and port, for the throttle and the log.
 	Source netip.AddrPort
 	// Login is the name as the client wrote it (the SASL authentication
 	// identity).
@@ -26,48 +25,48 @@ type Attempt struct {
 	// SSO marks a single sign-on token in place of a password: exempt from the
 	// password's age, and never counted as a wrong password.
 	SSO bool
-	// Rejected holds the passwords rejected on this connection before; nil: none are kept.
+	// Rejected holds the passwords rejected on this connection; nil: none are kept.
 	Rejected *RejectedPasswords
-	// Program is the mail program's name as the client gives it; empty: it does not.
+	// Program is the name of the mail program as the client sent it; empty: not sent.
 	Program string
 	// Connected is when the client's connection was opened: see [RepeatWindow]. Zero:
 	// when the attempt begins.
 	Connected time.Time
-	// Verify asks the mail server. It is called once per attempt, and once more after
-	// an answer with Again. Attempts in two steps, with a ticket, have none.
+	// Verify asks the mail server. It is called once for each attempt, and once more
+	// after an answer with Again. It is not used for attempts in two steps, with a
+	// ticket.
 	Verify Verify
 }
 
-// MaxPassword is the longest password, in octets, that the mail server is asked
-// about. Longer ones make some servers hang up instead of answering, which would
-// leave every try in doubt.
+// MaxPassword is the longest password, in octets, about which the mail server is asked.
+// Some servers close the connection for longer ones instead of answering, and then every
+// try would be in doubt.
 const MaxPassword = 1024
 
 // ErrMalformedPassword: an empty password, or one longer than MaxPassword. It is
 // answered like a wrong one and not counted.
 var ErrMalformedPassword = errors.New("empty or too long password")
 
-// Verify asks the mail server to judge the password for the account, under its
-// canonical name. The protocol packages pass it in and keep the authenticated
-// connection when it succeeds; the guard never sees a socket. It must return
-// when ctx ends.
+// Verify asks the mail server to judge the password for the account, under its canonical
+// name. The protocol packages implement it and keep the authenticated connection when it
+// succeeds; the guard never sees a socket. It must return when ctx ends.
 type Verify func(ctx context.Context, name Name) Answer
 
-// Answer is what the mail server said.
+// Answer is the mail server's answer.
 type Answer struct {
 	Judgement Judgement
 	// Code is the response code of a refusal, such as LIMIT or CONTACTADMIN
 	// (RFC 9051 section 7.1), without brackets; empty when there was none.
 	Code string
-	// Again is set when InDoubt may be due to the connection, which was an old one: the
+	// Again is set if InDoubt may be due to the connection, which was an old one: the
 	// mail server may be asked once more. It may have judged the password, so the
 	// first answer stays in doubt, with its slot, and the second needs one of its own.
 	Again bool
-	// Err says more to the operator, for every judgement but JudgedRight.
+	// Err is for the operator, with every judgement except JudgedRight.
 	Err error
 }
 
-// Judgement is what an answer means.
+// Judgement is the meaning of an answer.
 type Judgement uint8
 
 const (
@@ -86,11 +85,11 @@ const (
 	InDoubt
 )
 
-// Verdict is how an attempt ended, with what the protocol needs to reply and
-// the operator to understand.
+// Verdict is the result of an attempt: what the protocol needs for its reply, and what
+// the operator needs to understand it.
 type Verdict struct {
 	Outcome Outcome
-	// Name is the canonical name; empty when the login was no name of ours.
+	// Name is the canonical name; empty when the login is not a name served here.
 	Name Name
 	// Known is set when the name is an account. A name that is not an account may be
 	// a mistyped password and must not be logged.
@@ -100,17 +99,17 @@ type Verdict struct {
 	Shared bool
 	// Code is the mail server's response code when Outcome is Refused.
 	Code string
-	// Would is what an accepted login would have been refused for if the rules
-	// in mode warn were enforced; Accepted when none objects.
+	// Would is the outcome with which an accepted login would have been refused if the
+	// rules in mode warn were enforced; Accepted if no rule objects.
 	Would Outcome
 	// Alert is set when the user should be warned now that the password expires in
 	// ExpiresIn days (0 is today): at most once per account, day and
-	// mail program, as far as this process remembers.
+	// mail program, as far as this process remembers it.
 	Alert     bool
 	ExpiresIn int
 	// Err is for the operator: what failed, or what the mail server said.
 	Err error
-	// Admission, Upstream and Settlement are the parts of the time it took.
+	// Admission, Upstream and Settlement are the durations of the three steps.
 	Admission, Upstream, Settlement time.Duration
 	// KnownGood is set when no slot was needed: this process had seen the same
 	// password accepted.
@@ -128,8 +127,8 @@ type Recorder interface {
 	RecordEvent(e Event, known bool)
 }
 
-// Fingerprinter makes fingerprints that tell whether two passwords of an
-// account are equal and cost much to search through (auth/password).
+// Fingerprinter makes fingerprints, which show whether two passwords of an account are
+// equal and are expensive to search through (auth/password).
 type Fingerprinter interface {
 	// Fingerprint returns the same octets for the same salt and password. The
 	// only errors are those of ctx.

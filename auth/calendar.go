@@ -20,13 +20,13 @@ func endOfDay(t time.Time, loc *time.Location) time.Time {
 	return time.Date(y, m, d+1, 0, 0, 0, 0, loc)
 }
 
-// after returns the first instant at which "more than n months" have passed
-// since t: nothing happens on the n-months day itself, only when it has ended.
+// after returns the first instant at which "more than n months" have passed since t:
+// nothing happens during the day that is n months after t, only when it has ended.
 func after(t time.Time, n int, loc *time.Location) time.Time {
 	return endOfDay(AddMonths(t.In(loc), n), loc)
 }
 
-// earlier returns the earlier of two instants, of which either may be none.
+// earlier returns the earlier of two instants; a zero instant is ignored.
 func earlier(s, t time.Time) time.Time {
 	if s.IsZero() || !t.IsZero() && t.Before(s) {
 		return t

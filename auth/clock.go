@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// WhileClockSuspect is the rules as they hold while the clock is suspect: what only
-// time would bring about does not happen.
+// WhileClockSuspect returns the rules that hold while the clock is suspect: nothing
+// happens that only time would bring about.
 func (r Rules) WhileClockSuspect() Rules {
 	r.ClockSuspect = true
 	r.Lockout.ForgetAfter, r.Lockout.UnlockAfter, r.Lockout.ForgetUnknown = 0, 0, 0
@@ -15,16 +15,16 @@ func (r Rules) WhileClockSuspect() Rules {
 	return r
 }
 
-// Doubtful is what was done to one account while the clock was suspect.
+// Doubtful records what was done to one account while the clock was suspect.
 type Doubtful struct {
-	Newcomer bool        // somebody logged in for the first time
-	At       []time.Time // when it was imported or restored, as the clock had it
+	Newcomer bool        // it had its first login
+	At       []time.Time // times of imports and restorations, by the suspect clock
 }
 
-// Redate sets what happened in the future to now, the clock being right again. A
-// first login, an import or a restoration while it was not counts from the acceptance,
-// or its months might have begun long ago. It reports whether anything changed; names
-// that nobody ever logged in with change without an event.
+// Redate sets instants in the future to now, when the clock is right again. A first
+// login, an import or a restoration that happened while the clock was suspect counts
+// from accepted; otherwise its months might have begun long ago. Redate reports whether
+// it changed anything; names without a login change without an event.
 func (r Rules) Redate(a *Account, now time.Time, d Doubtful, accepted time.Time, act Act) (events []Event, changed bool) {
 	var before []string
 	set := func(what string, t *time.Time, at time.Time) {
@@ -61,7 +61,7 @@ func (r Rules) Redate(a *Account, now time.Time, d Doubtful, accepted time.Time,
 		a.GraceUntil, changed = most, true
 	}
 	today := r.Day(now)
-	if a.WrongOn > today { // of the form 2006-01-02
+	if a.WrongOn > today { // both have the form 2006-01-02
 		a.WrongOn, changed = today, true
 	}
 	if a.AlertedOn > today {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// DescribeLock says in the words of events who locked an account, or that it is not
+// DescribeLock returns the text for events: who locked an account, or that it is not
 // locked, with its wrong passwords.
 func DescribeLock(a *Account) string {
 	switch a.Lock.Cause {
@@ -22,7 +22,7 @@ func DescribeLock(a *Account) string {
 // Instant writes a time for people, in the regulation's time zone.
 func (r Rules) Instant(t time.Time) string { return t.In(r.Location).Format("2006-01-02 15:04 -07:00") }
 
-// Describe says what the rules hold against an account.
+// Describe returns the text for events: what the rules hold against an account.
 func Describe(a Account) string {
 	if a.Blank() {
 		return "nothing known"
@@ -42,7 +42,7 @@ func DescribeFailures(n int) string {
 	return fmt.Sprintf("%d wrong passwords", n)
 }
 
-// lockReason tells where the wrong passwords came from.
+// lockReason returns the sentence with the sources of the wrong passwords.
 func (r Rules) lockReason(a *Account) string {
 	var sources []string
 	seen := make(map[netip.Addr]bool)

@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// Event is one entry of the audit log: who did what to which account, when,
-// from where, what it was before and after, and why. Events are append-only
-// and chained by hash: changing or removing one breaks every later hash.
+// Event is one entry of the audit log: who did what to which account, when, from where,
+// the state before and after, and why. Events are append-only and chained by hash: a
+// change or removal of one breaks every later hash.
 type Event struct {
-	// Seq numbers the events of one chain from 1 without gaps. Given by the store.
+	// Seq numbers the events of one chain from 1 without gaps. The store sets it.
 	Seq int64 `json:"seq"`
 	// At is when it happened, UTC, microseconds.
 	At   time.Time `json:"at"`
 	Kind EventKind `json:"kind"`
-	// Account is the name that it happened to; empty for acts on the whole gateway.
+	// Account is the name that was changed; empty for events of the whole gateway.
 	Account Name `json:"account,omitempty"`
-	// Actor is who did it: "user" (whoever tried to log in), "gateway" (a rule,
+	// Actor is who did it: "user" (the client that tried to log in), "gateway" (a rule,
 	// by itself), or the named person behind an admin token or socket.
 	Actor string `json:"actor"`
-	// Source is the client's address and port; both, since a province's offices
+	// Source is the client's address and port; both, since offices of a province
 	// share addresses. Zero when there is none.
 	Source netip.AddrPort `json:"source,omitzero"`
 	// Before and After are short states, such as "locked" and "active".
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
-	// Reason is a sentence: given by the admin, or composed by the rule.
+	// Reason is a sentence from the admin or from the rule.
 	Reason string `json:"reason,omitempty"`
-	// Hash is Chain(previous hash, this event), hexadecimal. Given by the store.
+	// Hash is audit.Chain(previous hash, this event), hexadecimal. The store sets it.
 	Hash string `json:"hash"`
 }
 
-// EventKind is what happened.
+// EventKind is the kind of an event.
 type EventKind string
 
 const (
@@ -40,23 +40,23 @@ const (
 	PasswordInDoubt EventKind = "password.in_doubt"  // a try without a verdict was counted
 	PasswordChanged EventKind = "password.changed"   // a login with another password than before
 	AccountLocked   EventKind = "account.locked"     // Art. 6.2.d, or an admin
-	NameLocked      EventKind = "name.locked"        // Art. 6.2.d, a name that nobody ever logged in with
-	AccountUnlocked EventKind = "account.unlocked"   // by an admin, or by itself where the rules say so
+	NameLocked      EventKind = "name.locked"        // Art. 6.2.d, a name without a login
+	AccountUnlocked EventKind = "account.unlocked"   // by an admin, or by time where the rules say so
 	AccountRevoked  EventKind = "account.revoked"    // Art. 5.3.c
 	AccountRestored EventKind = "account.restored"   // by an admin
 	AccountImported EventKind = "account.imported"   // by an admin, from a list kept elsewhere
-	ImportBegun     EventKind = "import.begun"       // by an admin: a list is taken over, batch by batch; see [ListMark]
-	ImportFinished  EventKind = "import.finished"    // the whole list is
-	GraceGranted    EventKind = "password.grace"     // an expired password may go on for some days
-	WouldLock       EventKind = "account.would_lock" // as the enforcing rule would have, in mode warn
+	ImportBegun     EventKind = "import.begun"       // by an admin: a list is imported, batch by batch; see [ListMark]
+	ImportFinished  EventKind = "import.finished"    // the whole list is imported
+	GraceGranted    EventKind = "password.grace"     // an expired password is accepted for some more days
+	WouldLock       EventKind = "account.would_lock" // in mode warn: the rule would have locked
 	WouldRevoke     EventKind = "account.would_revoke"
-	AccountMerged   EventKind = "account.merged" // what was kept under another name of the account was joined with it
-	SourceAllowed   EventKind = "source.allowed" // by an admin, for some time, or the end of that: see guard.Guard.AllowSource
+	AccountMerged   EventKind = "account.merged" // a row under another name of the account was joined with it
+	SourceAllowed   EventKind = "source.allowed" // by an admin, for some time, or the end of an allowance: see guard.Guard.AllowSource
 	AuditPruned     EventKind = "audit.pruned"   // the oldest events are removed: see audit.Prune
 	ClockSuspected  EventKind = "clock.suspected"
 	ClockAccepted   EventKind = "clock.accepted"  // by an admin: see guard.Guard.AcceptClock
 	RulesAdopted    EventKind = "rules.adopted"   // the settings that gateways on one store have in common changed: see [Agreement]
-	AccountRedated  EventKind = "account.redated" // what was in the future happened when the clock was accepted
+	AccountRedated  EventKind = "account.redated" // an instant in the future was changed when the clock was accepted
 )
 
 // EventKinds lists every kind.
@@ -75,8 +75,8 @@ const (
 	ByGateway = "gateway"
 )
 
-// OfNoAccount reports whether events of these kinds are all of the whole gateway:
-// their [Event].Account is empty. Stores find these few in a long log by that.
+// OfNoAccount reports whether all events of these kinds concern the whole gateway: their
+// [Event].Account is empty. Stores use this to find these few events in a long log.
 func OfNoAccount(kinds []EventKind) bool {
 	for _, k := range kinds {
 		switch k {

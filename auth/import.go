@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// Imported is what a list kept elsewhere says of one account. Zero fields say
-// nothing: what is known stays.
+// Imported is one account of a list from another system. A zero field says
+// nothing, so the present value stays.
 type Imported struct {
 	Name Name
 	Unit string
-	// Registered is when the mailbox was given out, LastLogin when it was last
-	// logged in to by whatever door, PasswordChanged when its password was set.
+	// Registered is when the mailbox was assigned, LastLogin the last login to it
+	// by any protocol or system, PasswordChanged when its password was set.
 	Registered, LastLogin, PasswordChanged time.Time
 }
 
-// Import merges what a list says into what is known of an account; the name
-// becomes an account with it. What is known is corrected in one direction only,
-// so that neither an old list nor the same list again does any harm:
+// Import merges an entry of a list into an account; it makes the name an account. Each
+// field is corrected in one direction only, so that neither an old list nor the same list
+// again does any harm:
 //
-//   - registered is the earliest of what is known and what the list says; a
-//     login is proof that there was an account. A new account of which the list
-//     says neither is registered now, and its 12 months begin (Art. 5.3.c).
+//   - registered is the earlier of the present value and the list's; a login proves
+//     that there was an account. A new account for which the list has neither is
+//     registered now, and its 12 months begin (Art. 5.3.c).
 //   - the last login is the latest; it never goes back.
-//   - the age of the password is the list's while no fingerprint of it was seen
-//     here, and what an earlier list said is older. What this gateway has seen
-//     of a password itself is better evidence (Art. 9).
+//   - the age of the password is the list's as long as no fingerprint of it was seen
+//     here and no earlier list has a later date. What this gateway has seen of a
+//     password itself is better evidence (Art. 9).
 //   - the unit is replaced.
 //
 // Failures, locks, revocations and grace stay: an import releases nothing.
@@ -73,9 +73,8 @@ func (r Rules) Import(a *Account, from Imported, now time.Time, act Act) (events
 	}}, true
 }
 
-// ListMark says which list an import takes over, in the audit log: how many
-// accounts it has, and the SHA-256 of the file, hexadecimal, by which it is known
-// again.
+// ListMark identifies the list of an import in the audit log: its number of accounts,
+// and the SHA-256 of the file, in hexadecimal.
 type ListMark struct {
 	Accounts int
 	Digest   string
@@ -85,12 +84,11 @@ func (m ListMark) String() string {
 	return fmt.Sprintf("%d accounts, list sha256:%s", m.Accounts, m.Digest)
 }
 
-// ImportsLookedAt is how many of the latest events of imports are read to find one
-// that was interrupted.
+// ImportsLookedAt is the number of the latest events of imports that are read to find an
+// interrupted one.
 const ImportsLookedAt = 200
 
-// List returns the list that an import took over; false where the event is of
-// anything else.
+// List returns the list of an import; false if the event is not of an import.
 func (e Event) List() (m ListMark, ok bool) {
 	if e.Kind != ImportBegun && e.Kind != ImportFinished {
 		return m, false
@@ -99,10 +97,10 @@ func (e Event) List() (m ListMark, ok bool) {
 	return m, n > 0
 }
 
-// UnfinishedImports returns of the events of imports, newest first, those that
-// tell of one that was begun and is not finished, the oldest first and each list
-// once. It goes on or was interrupted. It is over when the same list is finished, or
-// a later one with at least as many accounts.
+// UnfinishedImports returns, from the events of imports, newest first, the beginnings of
+// those that are not finished, the oldest first and each list once. Such an import still
+// runs or was interrupted. It is over when the same list is finished, or a later one
+// with at least as many accounts.
 func UnfinishedImports(newestFirst []Event) (begun []Event) {
 	for _, e := range slices.Backward(newestFirst) {
 		list, ok := e.List()

@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// Merge joins an account with what was kept under another name of it: the worse of
-// both where the rules hold something against it, the later of both where they ask
-// when it was used. Merging the same again changes nothing.
+// Merge joins an account with a row under another name of it: where the rules hold
+// something against it, it keeps the worse of both; where they ask when it was used, the
+// later of both. Merging the same row again changes nothing.
 //
-//   - a lock stays, an admin's before one by wrong passwords, the later of two
-//     alike, which ends later; so does a revocation. Of the failures the larger number counts.
+//   - a lock stays: an admin's takes precedence over one by wrong passwords, and of two
+//     of the same kind the later, which ends later. A revocation stays too. The larger
+//     number of failures counts.
 //   - registration and first login are the earliest, the last login the latest.
-//   - the passwords are those of the name that was logged in to last. The age of the
+//   - the passwords are those of the name with the later last login. The age of the
 //     newest (Art. 9) begins with the latest change that was seen here, or else when a
 //     password was first seen under either name. Grace ends.
-//   - the sources of both are known.
+//   - the sources of logins of both are kept.
 func (r Rules) Merge(a *Account, from Account, now time.Time, act Act) []Event {
 	before, was := Describe(*a), a.Clone()
 	if a.Unit == "" {
@@ -54,14 +55,14 @@ func (r Rules) Merge(a *Account, from Account, now time.Time, act Act) []Event {
 	a.AlertedOn = max(a.AlertedOn, from.AlertedOn)
 
 	other := "another name"
-	if from.Known() { // one that nobody ever logged in with may be a mistyped password
+	if from.Known() { // a name without a login may be a mistyped password
 		other = string(from.Name)
 	}
 	events := []Event{{
 		Kind: AccountMerged, Account: a.Name, At: now, Actor: act.Actor, Source: act.Source,
 		Before: before, After: fmt.Sprintf("merged with %s: %s", other, Describe(*a)), Reason: act.Reason,
 	}}
-	// What ends sessions, here and at other gateways, is told as what it is.
+	// Locks and revocations end sessions, here and at other gateways, so they have their own events.
 	if a.Lock.Cause == ByAdmin && was.Lock.Cause != ByAdmin {
 		events = append(events, Event{
 			Kind: AccountLocked, Account: a.Name, At: now, Actor: act.Actor, Source: act.Source,
@@ -77,7 +78,7 @@ func (r Rules) Merge(a *Account, from Account, now time.Time, act Act) []Event {
 	return events
 }
 
-// mergedPassword is what is remembered of the password of a merged account.
+// mergedPassword returns the passwords of a merged account.
 func mergedPassword(a, from Account, later bool) Password {
 	p, other := a.Password, from.Password
 	if later {
@@ -88,7 +89,7 @@ func mergedPassword(a, from Account, later bool) Password {
 	}
 	since, seen := earlier(p.Since, other.Since), false
 	for _, q := range []Password{p, other} {
-		// Only a change that was seen here leaves an earlier password.
+		// There is an earlier password only after a change that was seen here.
 		if len(q.Known) > 1 && (!seen || q.Since.After(since)) {
 			since, seen = q.Since, true
 		}

@@ -29,31 +29,31 @@ type Namer struct {
 	// Domains are the domains served here, canonical. Default need not be in it.
 	Domains map[string]bool
 	// LocalNames says that the mail server is asked with the part before the @
-	// only, so that it takes all domains for one: an account then has one name,
+	// only, so that it treats all domains as one: an account then has one name,
 	// that in Default, whatever domain a client writes.
 	LocalNames bool
 	// Aliases are other names of accounts, canonical on both sides. With
-	// LocalNames one in Default holds in every domain, one in another domain in
-	// that only; what it leads to is taken for the name in Default.
+	// LocalNames an alias in Default holds in every domain, one in another domain in
+	// that only; its target is treated as the name in Default.
 	Aliases map[Name]Name
 	// MasterSeparators are the characters of master-user syntax
-	// (owner*master), refused wherever they stand. Empty: "*%".
+	// (owner*master), which are refused in any position. Empty: "*%".
 	MasterSeparators string
-	// Unicode takes letters beyond ASCII in the part before the @. Only for a mail
-	// server that tells them apart: one that compares without accents would take
-	// many names, each with a counter and a lock of its own, for one mailbox.
+	// Unicode permits letters beyond ASCII in the part before the @. Only for a mail
+	// server that distinguishes them: one that compares without accents would treat
+	// many names, each with a counter and a lock of its own, as one mailbox.
 	Unicode bool
-	// FoldSubaddress takes user+detail for user (RFC 5233); otherwise such a
-	// name is no name.
+	// FoldSubaddress treats user+detail as user (RFC 5233); otherwise such a
+	// name is refused.
 	FoldSubaddress bool
 }
 
-// The ways in which a login name can be no account's name.
+// The reasons why a login name cannot be the name of an account.
 var (
 	ErrMalformedName = errors.New("malformed name")
 	ErrForeignDomain = errors.New("domain not served here")
 	ErrMasterUser    = errors.New("master-user syntax")
-	// ErrNotASCII is a malformed name that [Namer].Unicode would make one.
+	// ErrNotASCII is a malformed name that [Namer].Unicode would permit.
 	ErrNotASCII = fmt.Errorf("%w: letters beyond ASCII before the @, and names.unicode is false", ErrMalformedName)
 )
 
@@ -75,8 +75,8 @@ func (n *Namer) Canonical(login string) (Name, error) {
 	return n.account(name), nil
 }
 
-// Existing is Canonical for the name of an account that there may be from before
-// Unicode was unset.
+// Existing is Canonical, but it also accepts letters beyond ASCII if Unicode is unset:
+// the account may be from before.
 func (n *Namer) Existing(login string) (Name, error) {
 	return n.withUnicode().Canonical(login)
 }
@@ -87,13 +87,13 @@ func (n *Namer) withUnicode() *Namer {
 	return &m
 }
 
-// isASCII reports whether a text has no letters beyond ASCII.
+// isASCII reports whether a text is ASCII only.
 func isASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
-// account returns the account that an address means. It is its own account: the
-// configuration has no alias of an alias, in whatever domain.
+// account returns the account that an address means. An account means itself: the
+// configuration has no alias of an alias, in any domain.
 func (n *Namer) account(address Name) Name {
 	account, alias := n.Aliases[address]
 	if !alias {
@@ -105,8 +105,8 @@ func (n *Namer) account(address Name) Name {
 	return n.inDefault(account)
 }
 
-// inDefault returns the name that stands for an address in all domains which the
-// mail server does not tell apart.
+// inDefault returns the name in Default that stands for an address in any of the domains
+// that the mail server treats as one.
 func (n *Namer) inDefault(address Name) Name {
 	if !n.LocalNames || n.Default == "" {
 		return address
@@ -114,8 +114,8 @@ func (n *Namer) inDefault(address Name) Name {
 	return Name(address.Local() + "@" + n.Default)
 }
 
-// SameAccount reports whether two canonical addresses are one to the mail server
-// and mean the same account here. An alias and its account are two addresses.
+// SameAccount reports whether two canonical addresses are one for the mail server and
+// mean the same account here. An alias and its account are two addresses.
 func (n *Namer) SameAccount(one, other Name) bool {
 	return n.inDefault(one) == n.inDefault(other) && n.account(one) == n.account(other)
 }
@@ -132,7 +132,7 @@ func (n *Namer) SameAddress(one, other string) bool {
 	return err == nil && n.inDefault(a) == n.inDefault(b)
 }
 
-// address is Canonical without the aliases.
+// address is Canonical without resolving aliases.
 func (n *Namer) address(login string) (Name, error) {
 	if len(login) == 0 || len(login) > maxLoginName || !utf8.ValidString(login) {
 		return "", ErrMalformedName
@@ -174,14 +174,13 @@ func (n *Namer) address(login string) (Name, error) {
 	return name, nil
 }
 
-// isDotString reports whether a local part that PRECIS has passed is an address
-// without quotes (Dot-string of RFC 5321 section 4.1.2, with the letters of
-// RFC 6531 section 3.3), which PRECIS does not ask for: it allows all visible
-// ASCII. A mail server that keeps each mailbox in a directory of its name, or
-// looks it up in another language than ours, must not be led elsewhere, so the
-// slash is refused as well, although an address may have it. The dots at the
-// edges matter too: a file system that drops the last one would take two names,
-// each with its own counter, for one mailbox.
+// isDotString reports whether a local part that PRECIS has accepted is an address
+// without quotes (Dot-string of RFC 5321 section 4.1.2, with the letters of RFC 6531
+// section 3.3). PRECIS does not require this: it allows all visible ASCII. The slash is
+// refused as well, although an address may contain it: a mail server that keeps each
+// mailbox in a directory of its name, or looks it up in another language, must not reach
+// another mailbox. Dots at the start and end matter too: a file system that drops the
+// last one would treat two names, each with its own counter, as one mailbox.
 func isDotString(local string) bool {
 	for atom := range strings.SplitSeq(local, ".") {
 		if atom == "" {
@@ -191,13 +190,13 @@ func isDotString(local string) bool {
 	return !strings.ContainsAny(local, "/\\\"@()<>[]:;, \x00")
 }
 
-// maxUnread is how many octets of a spelling there may be for one of its canonical
-// form: four in UTF-8 at most. Longer ones are refused before they are read,
-// which takes time with the square of the length.
+// maxUnread is the largest ratio of the octets of a spelling to those of its canonical
+// form: four in UTF-8. Longer spellings are refused before they are processed, which
+// takes time with the square of the length.
 const maxUnread = 4
 
-// CanonicalAddress puts an address of any domain into canonical form, as
-// Canonical does with its two parts. The error is ErrMalformedName.
+// CanonicalAddress converts an address of any domain into canonical form, as Canonical
+// does with its two parts. The error is ErrMalformedName.
 func CanonicalAddress(local, domain string) (Name, error) {
 	if len(local) > maxUnread*64 {
 		return "", ErrMalformedName
@@ -238,8 +237,8 @@ func CanonicalDomain(domain string) (string, error) {
 	return ascii, nil
 }
 
-// ParseName takes the canonical or any other spelling of a full address, for
-// configuration files and admins; the error names what is wrong.
+// ParseName parses the canonical or any other spelling of a full address, for
+// configuration files and admins; the error says what is wrong.
 func ParseName(address string) (Name, error) {
 	local, domain, ok := cutLast(address)
 	if !ok {
@@ -263,11 +262,11 @@ func cutLast(address string) (local, domain string, ok bool) {
 // ErrAlias: the address is another name of an account.
 var ErrAlias = errors.New("alias")
 
-// Own returns the account that has this very address. Unlike [Namer.Canonical]
-// it takes neither a name without a domain nor a subaddress, and an alias is the
-// error [ErrAlias] together with the account that it stands for: in a list of
-// accounts each of these is a mistake. Where the mail server does not tell domains
-// apart, the account has its address in each of them.
+// Own returns the account with exactly this address. Unlike [Namer.Canonical] it accepts
+// neither a name without a domain nor a subaddress. For an alias the error is
+// [ErrAlias], together with the account that it stands for. In a list of accounts each
+// of these is a mistake. If the mail server does not distinguish domains, the account
+// has its address in each of them.
 func (n *Namer) Own(address string) (Name, error) {
 	local, _, qualified := cutLast(address)
 	if !qualified || strings.ContainsRune(local, '+') {

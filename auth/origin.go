@@ -7,26 +7,26 @@ import (
 	"unicode"
 )
 
-// Origin is when, from where, by which protocol and with which mail program somebody
-// logged in.
+// Origin is the time, source, protocol and mail program of a
+// login.
 type Origin struct {
 	At       time.Time
 	Source   netip.AddrPort
 	Protocol Protocol
-	// Program is the mail program's name as the client gave it; empty: it did not.
+	// Program is the name of the mail program as the client sent it; empty: not sent.
 	Program string
 }
 
-// maxProgram is how many characters of a mail program's name are remembered.
+// maxProgram is the number of characters of a mail program's name that are remembered.
 const maxProgram = 32
 
-// OriginOf is where an attempt comes from, at an instant.
+// OriginOf returns the origin of an attempt that was made at an instant.
 func OriginOf(a Attempt, at time.Time) Origin {
 	return Origin{At: at, Source: a.Source, Protocol: a.Protocol, Program: ProgramName(a.Program)}
 }
 
-// ProgramName is the name of a mail program for people: bounded, and of letters, digits,
-// spaces and . _ - / only, since clients write what they like.
+// ProgramName returns the name of a mail program for people: at most 32 characters, and
+// only letters, digits, spaces and . _ - /, since clients may send anything.
 func ProgramName(program string) string {
 	program = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(" ._-/", r) {
@@ -37,5 +37,5 @@ func ProgramName(program string) string {
 	if runes := []rune(program); len(runes) > maxProgram {
 		program = strings.TrimSpace(string(runes[:maxProgram]))
 	}
-	return strings.Clone(program) // not with all else that the client has sent
+	return strings.Clone(program) // so that the rest of the client's data can be freed
 }

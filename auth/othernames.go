@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// FoldsDomains reports whether several domains are taken for one.
+// FoldsDomains reports whether several domains are treated as one.
 func (n *Namer) FoldsDomains() bool {
 	if !n.LocalNames || n.Default == "" {
 		return false
@@ -27,20 +27,20 @@ func (n *Namer) Home(row Name) Name {
 	return account
 }
 
-// OnlyExisting reports whether an account goes on because it is known, and could not
-// begin.
+// OnlyExisting reports whether the account is accepted only because it exists: a new one
+// could not have this name.
 func (n *Namer) OnlyExisting(account Name) bool {
 	return !n.Unicode && !isASCII(account.Local()) && n.Home(account) == account
 }
 
 // Stray reports whether the name of a row means another account than its own, and
-// which.
+// returns that account.
 func (n *Namer) Stray(row Name) (account Name, stray bool) {
 	account = n.Home(row)
 	return account, account != "" && account != row
 }
 
-// Others are all the names that would be strays of an account.
+// Others returns all names that would be strays of an account.
 func (n *Namer) Others(account Name) (others []Name) {
 	candidates := []Name{account}
 	for alias := range n.Aliases {
@@ -65,9 +65,9 @@ func (n *Namer) Others(account Name) (others []Name) {
 	return slices.Compact(others)
 }
 
-// Elsewhere is how an account is refused for what other rows of it say: Locked or
-// Revoked, else Accepted. Only a mark revokes: nobody logs in under the name of a
-// stray, so that it grows dormant whatever its owner does.
+// Elsewhere returns the outcome that other rows of an account cause: Locked, Revoked or
+// Accepted. A stray revokes only by a mark: no login uses its name, so it becomes
+// dormant even if its account is used.
 func (r Rules) Elsewhere(rows []Account, now time.Time) Outcome {
 	outcome := Accepted
 	for _, a := range rows {

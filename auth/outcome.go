@@ -2,28 +2,27 @@ package auth
 
 import "fmt"
 
-// Outcome is how an attempt to log in ended. The same small enum is the metric
-// label, the log value and the key of the reply table of each protocol, so
-// that what a client reads, what a graph counts and what a log says can never
-// drift apart.
+// Outcome is the result of an attempt to log in. The same enum is the metric label, the
+// log value and the key of the reply table of each protocol, so replies, graphs and logs
+// always agree.
 type Outcome uint8
 
 const (
-	// Accepted: the mail server took the password and no rule objects.
+	// Accepted: the mail server accepted the password and no rule objects.
 	Accepted Outcome = iota
 	// WrongPassword: the mail server said the credentials are wrong. The only
 	// outcome that counts towards the lock (Art. 6.2.d).
 	WrongPassword
 	// PreviousPassword: wrong, but it was the correct password before the
-	// current one (a device that was not told of the change). Not counted.
+	// current one (a device that still has the old one). Not counted.
 	PreviousPassword
 	// RepeatedPassword: the same wrong password again on the same connection, or
-	// elsewhere where it is no new entry ([RepeatWindow]). Not counted.
+	// on another one where it is not a new entry ([RepeatWindow]). Not counted.
 	RepeatedPassword
 	// NoSuchDomain: the name belongs to no domain served here. Answered like a wrong
 	// password; the mail server is not asked.
 	NoSuchDomain
-	// Malformed: name or password can be none at all, such as an empty password, one
+	// Malformed: name or password is impossible, such as an empty password, one
 	// longer than MaxPassword, or a name that is not UTF-8. Answered like a wrong
 	// password; the mail server is not asked, and nothing is counted.
 	Malformed
@@ -32,15 +31,15 @@ const (
 	// Locked: too many wrong passwords, or locked by an admin. The mail server
 	// is not asked.
 	Locked
-	// Revoked: unused for more than 12 months (Art. 5.3.c). Said only after a
+	// Revoked: unused for more than 12 months (Art. 5.3.c). Returned only after a
 	// correct password.
 	Revoked
 	// Expired: the password is correct but older than 3 months (Art. 9).
 	Expired
-	// OtherIdentity: the client asked to act as somebody else: an
+	// OtherIdentity: the client asked to act as another user: an
 	// authorization identity that differs, or master-user syntax (Art. 13.8).
 	OtherIdentity
-	// Cleartext: credentials offered without TLS. They reach nobody.
+	// Cleartext: credentials offered without TLS. They are not used.
 	Cleartext
 	// Throttled: too many failures from this source. The mail server is not asked.
 	Throttled
@@ -49,7 +48,7 @@ const (
 	Busy
 	// Unavailable: the mail server gave no verdict. Never counted.
 	Unavailable
-	// StoreUnavailable: what is remembered could not be read or written.
+	// StoreUnavailable: the account could not be read or written.
 	StoreUnavailable
 
 	numOutcomes
@@ -67,8 +66,8 @@ func (o Outcome) String() string { return enumName(o, outcomeNames[:]) }
 // MarshalText implements encoding.TextMarshaler.
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// Temporary reports whether the same credentials may be accepted later without
-// anybody acting: the client should try again rather than ask its user.
+// Temporary reports whether the same credentials may be accepted later without any
+// action: the client should try again and not ask its user.
 func (o Outcome) Temporary() bool {
 	switch o {
 	case Throttled, Busy, Unavailable, StoreUnavailable:
@@ -80,7 +79,7 @@ func (o Outcome) Temporary() bool {
 // Outcomes lists every outcome, for tables that must be complete.
 func Outcomes() []Outcome { return enumValues[Outcome](int(numOutcomes)) }
 
-// Protocol is the door that an attempt came through.
+// Protocol is the protocol of an attempt.
 type Protocol uint8
 
 const (
@@ -102,7 +101,7 @@ func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil
 // Protocols lists every protocol.
 func Protocols() []Protocol { return enumValues[Protocol](int(numProtocols)) }
 
-// Mechanism is how the credentials were carried.
+// Mechanism is the way in which the credentials were sent.
 type Mechanism uint8
 
 const (

@@ -5,10 +5,9 @@ import (
 	"runtime"
 )
 
-// PanicText is what may be told of the value of a panic: the text of a runtime
-// error, which has types and numbers in it, and of anything else only the type.
-// Whoever panics with a text may have put into it what was at hand, a password
-// among it.
+// PanicText returns what may be reported of a panic value: the text of a runtime error,
+// which contains only types and numbers, and the type of any other value. Such a value
+// may contain a secret, for example a password.
 func PanicText(p any) string {
 	if err, ok := p.(runtime.Error); ok {
 		return err.Error()

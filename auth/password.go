@@ -7,46 +7,46 @@ import (
 	"time"
 )
 
-// Password is what is remembered of the passwords of an account: no password,
-// only fingerprints (see auth/password) that tell a new one from one that was
-// accepted before. A mailbox may have several that work beside each other: its
+// Password is what is remembered of the passwords of an account: not the passwords,
+// only fingerprints (see auth/password) that distinguish a new one from one that was
+// accepted before. A mailbox may have several passwords that work side by side: its
 // main one, and those of programs.
 type Password struct {
-	// Salt is the account's own, the same for all its passwords: one
+	// Salt is the salt of the account, the same for all its passwords: one
 	// computation then compares a password with all fingerprints.
 	Salt []byte
 	// Known are the passwords that were accepted, in the order in which they were
-	// seen first, at most [MaxPasswords] and one more: see [Rules] on Art. 9.
+	// first seen, at most [MaxPasswords] and one more: see Beyond.
 	Known []KnownPassword
-	// Since is the Since of the last of Known. While none was seen here it is of the
-	// password that will be: as imported, or when somebody logged in with it first.
+	// Since is the Since of the last of Known. Before the first one was seen it belongs
+	// to the next one: as imported, or the time of the first login.
 	Since time.Time
 }
 
 // KnownPassword is one password that was accepted.
 type KnownPassword struct {
 	Fingerprint []byte `json:"fingerprint"`
-	// Since is when it was accepted first, from which its age counts.
+	// Since is when it was first accepted; its age counts from then.
 	Since time.Time `json:"since"`
-	// Beyond is set for one for which there was no room: it is as old as the oldest
-	// then was, and the next such one takes its place.
+	// Beyond is set for a password for which there was no room: it gets the age of the
+	// oldest at that time, and the next such password replaces it.
 	Beyond bool `json:"beyond,omitempty"`
 }
 
-// MaxPasswords is how many passwords of an account are remembered with an age of
-// their own. One within the age limit is never dropped.
+// MaxPasswords is the number of passwords of an account that are remembered with an age
+// of their own. A password within the age limit is never dropped.
 const MaxPasswords = 16
 
-// Place returns where a fingerprint is among the known; -1 where it is not.
+// Place returns the index of a fingerprint in Known; -1 if it is not there.
 func (p Password) Place(fingerprint []byte) int {
 	return slices.IndexFunc(p.Known, func(k KnownPassword) bool { return equal(k.Fingerprint, fingerprint) })
 }
 
-// SaltedWith reports whether fingerprints made with a salt can be compared with those
-// that are known.
+// SaltedWith reports whether fingerprints made with a salt can be compared with the
+// known ones.
 func (p Password) SaltedWith(salt []byte) bool { return equal(p.Salt, salt) }
 
-// oldest returns the place of the one that was accepted first of all.
+// oldest returns the index of the password with the earliest Since.
 func (p Password) oldest() (place int) {
 	for i, k := range p.Known {
 		if k.Since.Before(p.Known[place].Since) {
@@ -56,9 +56,10 @@ func (p Password) oldest() (place int) {
 	return place
 }
 
-// SinceOf returns from when the age of a password counts. One without a fingerprint
-// is taken for the latest; one that is not known although others are has found no
-// room, or its fingerprint was made with another salt, and is as old as the oldest.
+// SinceOf returns the instant from which the age of a password counts. A password
+// without a fingerprint is treated as the latest. A password that is not in Known,
+// although others are, had no room, or its fingerprint was made with another salt; it is
+// as old as the oldest.
 func (p Password) SinceOf(fingerprint []byte) time.Time {
 	if len(fingerprint) == 0 || len(p.Known) == 0 {
 		return p.Since
@@ -70,8 +71,8 @@ func (p Password) SinceOf(fingerprint []byte) time.Time {
 	return p.Known[i].Since
 }
 
-// remember adds a password that is not known yet. What has run out makes room, the
-// oldest first.
+// remember adds a password that is not known yet. Expired ones make room, the oldest
+// first.
 func (r Rules) remember(p *Password, fingerprint []byte, now time.Time) {
 	k := KnownPassword{Fingerprint: fingerprint, Since: now}
 	p.Known = slices.Clone(p.Known)
@@ -88,14 +89,14 @@ func (r Rules) remember(p *Password, fingerprint []byte, now time.Time) {
 	p.Since = k.Since
 }
 
-// Recall completes what a store has of the passwords by what it has for gateways of
-// earlier versions, which remember the latest password, accepted first at p.Since,
-// and the one before it. They may run beside this one and write these two only:
+// Recall completes the passwords of a row with the two columns that gateways of earlier
+// versions use. They remember the latest password, first accepted at p.Since, and the one
+// before it. Such gateways may run beside this one, and write these two only:
 //
-//   - one that is not known is new since p.Since; the one before it is at least as
-//     old. Where there is no room it is left to its next login.
-//   - the latest may have an earlier date there, a clock having been set right, but
-//     never a later one: they take a password that comes back for a new one.
+//   - a password that is not known is new since p.Since; the one before it is at least
+//     as old. If there is no room it is left for its next login.
+//   - the latest may have an earlier date there, after a clock was set right, but never
+//     a later one: those gateways treat a password that comes back as a new one.
 func (p *Password) Recall(latest, before []byte) {
 	since := p.Since
 	add := func(fingerprint []byte) {
@@ -113,7 +114,7 @@ func (p *Password) Recall(latest, before []byte) {
 	}
 }
 
-// Latest returns the fingerprints that gateways of earlier versions know: see
+// Latest returns the two fingerprints that gateways of earlier versions use: see
 // [Password.Recall].
 func (p Password) Latest() (latest, before []byte) {
 	if n := len(p.Known); n > 0 {
@@ -134,8 +135,8 @@ func (p Password) clone() Password {
 	return p
 }
 
-// AnyNearItsEnd reports whether one of the passwords has run out, or does so soon
-// enough to tell the user: then it matters which of them a login used.
+// AnyNearItsEnd reports whether one of the passwords has expired, or expires soon enough
+// to warn the user: then it matters which of them a login used.
 func (r Rules) AnyNearItsEnd(a Account, now time.Time, alert bool) bool {
 	for _, since := range a.Password.ages() {
 		if _, soon := r.expiringIn(a, since, now); alert && soon || r.passwordTooOld(a, since, now) {
@@ -145,7 +146,7 @@ func (r Rules) AnyNearItsEnd(a Account, now time.Time, alert bool) bool {
 	return false
 }
 
-// ages are from when the ages of the passwords count.
+// ages returns the instants from which the ages of the passwords count.
 func (p Password) ages() []time.Time {
 	if len(p.Known) == 0 {
 		return []time.Time{p.Since}
@@ -157,9 +158,9 @@ func (p Password) ages() []time.Time {
 	return ages
 }
 
-// RunOutBeside returns since when the age of the latest password counted that has
-// run out although the account's newest has not: whoever logs in with it is
-// refused. It is zero where there is none, or the rule on the age is not enforced.
+// RunOutBeside returns the first acceptance of the most recent expired password of an
+// account whose newest password has not expired: a login with it is refused. It is zero
+// if there is none, or if the rule on the age is not enforced.
 func (r Rules) RunOutBeside(a Account, now time.Time) (since time.Time) {
 	if r.Expired(a, now) || r.Password.Mode != Enforce {
 		return time.Time{}

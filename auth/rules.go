@@ -11,8 +11,8 @@ type Mode uint8
 
 const (
 	Enforce Mode = iota // refuse
-	Warn                // let pass; log, audit and count what would have happened
-	Off                 // do not look
+	Warn                // allow; log, audit and count what would have happened
+	Off                 // do not check
 
 	numModes
 )
@@ -56,11 +56,11 @@ type Rules struct {
 // than 5 times.
 type Lockout struct {
 	Mode Mode
-	// Tolerated wrong passwords do not lock, the next one does. 1 to 100.
+	// Tolerated is the number of wrong passwords that do not lock; the next one locks. 1 to 100.
 	Tolerated int
-	// ForgetAfter forgets the failures that long after the latest one; 0 never.
+	// ForgetAfter is the time after the latest failure at which all are forgotten; 0: never.
 	ForgetAfter time.Duration
-	// UnlockAfter ends a lock made by wrong passwords by itself; 0 never.
+	// UnlockAfter is the duration of a lock made by wrong passwords; 0: until an unlock.
 	UnlockAfter time.Duration
 	// CountPrevious counts passwords that were right before like any other wrong one.
 	CountPrevious bool
@@ -73,7 +73,7 @@ type Lockout struct {
 	// stop the owner. 0 disables.
 	DailyFailureCap int
 	// ForgetUnknown is how long the store keeps the failures of a name that has
-	// never had an accepted login and is not locked; 0 for ever. Other names are
+	// never had an accepted login and is not locked; 0: forever. Other names are
 	// never forgotten.
 	ForgetUnknown time.Duration
 	// keepShared empties no shared counter: see [Rules].ClockSuspect.
@@ -124,10 +124,10 @@ func (l Lockout) CountFailures(a Account, now time.Time) int {
 	return a.Failures
 }
 
-// Slots is how many attempts on the account the mail server may judge at the same
-// time: as many as could all be wrong without exceeding tolerated + 1.
+// Slots is the number of attempts on the account that the mail server may judge at the
+// same time: as many as could all be wrong without exceeding tolerated + 1.
 // An account that is not locked always has one: the next real rejection locks. A
-// shared counter has none when it is full, since nothing of it is ever locked.
+// shared counter has none when it is full, since it is never locked.
 func (r Rules) Slots(a Account, now time.Time) int {
 	free := r.Lockout.Tolerated + 1 - r.Lockout.CountFailures(a, now)
 	if a.Name.Shared() {
@@ -136,9 +136,9 @@ func (r Rules) Slots(a Account, now time.Time) int {
 	return max(1, free)
 }
 
-// FreeSlots is how many of the slots are left to attempts that may come after free
-// failures at most: with what is in flight there are never more, however many
-// sources try at once. Failures of a lock that has ended by itself are over.
+// FreeSlots is the number of slots left for attempts that may come after at most free
+// failures. Attempts in flight count too, so there are never more failures, however many
+// sources try at once. Failures of a lock that has ended by itself do not count.
 func (r Rules) FreeSlots(a Account, free int, now time.Time) int {
 	failures := r.Lockout.CountFailures(a, now)
 	if a.Lock.Cause == ByWrongPasswords && !r.Locked(a, now) {
@@ -186,8 +186,8 @@ func (r Rules) Forgettable(a Account, now time.Time) bool {
 	return !now.Before(a.Mistakes[len(a.Mistakes)-1].At.Add(r.Lockout.ForgetUnknown))
 }
 
-// dormancyBaseline is what the months are counted from; zero when the account
-// is exempt because other doors may have been used.
+// dormancyBaseline is the instant from which the months are counted; zero when the
+// account is exempt because it may be used without this gateway.
 func (r Rules) dormancyBaseline(a Account) time.Time {
 	if !a.Known() || a.FirstLogin.IsZero() && !r.Dormancy.DoorsComplete {
 		return time.Time{}
@@ -265,8 +265,9 @@ func (r Rules) PasswordExpired(a Account, since, now time.Time) bool {
 	return r.Password.Mode == Enforce && r.passwordTooOld(a, since, now)
 }
 
-// ExpiringIn is how many days are left of the newest password, counting today as 0, when that is few
-// enough to tell the user; grace counts as the end. ok is false otherwise.
+// ExpiringIn is the number of days left until the newest password expires, with today as
+// 0, if it is small enough to warn the user; grace counts as the end. ok is false
+// otherwise.
 func (r Rules) ExpiringIn(a Account, now time.Time) (days int, ok bool) {
 	return r.expiringIn(a, a.Password.Since, now)
 }
@@ -291,8 +292,8 @@ func (r Rules) expiringIn(a Account, since, now time.Time) (days int, ok bool) {
 // Day names the calendar day of now in the regulation's time zone.
 func (r Rules) Day(now time.Time) string { return now.In(r.Location).Format(time.DateOnly) }
 
-// State is the one word for an account in lists and gauges. Of several that apply it
-// is the one that the owner meets first.
+// State is the one word for an account in lists and gauges. If several apply it is the
+// one that the owner notices first.
 type State uint8
 
 const (
@@ -406,8 +407,9 @@ func (r Rules) PasswordExpiryWithGrace(a Account) time.Time {
 	return at
 }
 
-// WithoutGrant is how many wrong passwords of an account need no grant of a source
-// that it was not logged in to from: see throttle.Throttle. known is for known networks.
+// WithoutGrant is the number of wrong passwords of an account that need no grant, at a
+// source from which the account had no login: see throttle.Throttle. known is for known
+// networks.
 func (l Lockout) WithoutGrant() (elsewhere, known int) {
 	return l.Tolerated / 2, max(l.Tolerated/2, l.Tolerated-1)
 }

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// scanPage is how many accounts one page has. A longer read would keep the database
-// from reusing space, and a login may have to wait for a processor as long as one page
+// scanPage is the number of accounts on one page. A longer read would keep the database
+// from reusing space. A login may have to wait for a processor as long as one page
 // takes: half a millisecond.
 const scanPage = 100
 
-// Scan calls f for every account that the filter wants, in the order of names,
-// until f returns an error, and returns that error. It reads page by page, so f may use
-// the store; an account that changes meanwhile is shown as it is when its page is read.
+// Scan calls f for every account that matches the filter, in the order of names, until f
+// returns an error, and returns that error. It reads page by page, so f may use the
+// store; an account that changes meanwhile is passed as it was when its page was read.
 func Scan(ctx context.Context, store Lister, want Filter, f func(Account) error) error {
 	for want.Limit = scanPage; ; {
 		page, err := store.List(ctx, want)
@@ -59,8 +59,8 @@ func (u BackgroundScan) Each(ctx context.Context, f func(Account) error) error {
 	return Scan(ctx, u, Filter{}, f)
 }
 
-// Pause waits as [BackgroundScan] does after a page that took took: three times as
-// long, at most 100 ms. It returns the error of ctx when ctx ends first.
+// Pause waits as [BackgroundScan] does after a page that took this long: three times as
+// long, at most 100 ms. It returns the error of ctx if ctx ends first.
 func Pause(ctx context.Context, took time.Duration) error {
 	timer := time.NewTimer(min(3*took, longestPause))
 	defer timer.Stop()

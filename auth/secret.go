@@ -5,12 +5,12 @@ import (
 	"log/slog"
 )
 
-// Secret is a password or a token. Whatever prints, logs or encodes it gets
-// "***"; only [Secret.Reveal] gives the octets, so a search for Reveal finds
-// every place that a credential leaves the program.
+// Secret is a password or a token. Printing, logging or encoding it gives "***"; only
+// [Secret.Reveal] returns the octets, so a search for Reveal finds every place where a
+// credential leaves the program.
 type Secret struct{ octets string }
 
-// redacted is what a Secret looks like to everything but Reveal.
+// redacted is the text of a Secret for everything except Reveal.
 const redacted = "***"
 
 // NewSecret wraps the octets of a credential, which stay as they are: a

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// SharedFor is how long after its first failure a shared counter is emptied. It is
-// counted from the first, so that whoever keeps on guessing does not keep a
-// newcomer out for longer, and few guesses a day never add up.
+// SharedFor is the time after its first failure at which a shared counter is emptied. It
+// counts from the first, so that continued guessing does not keep a newcomer out for
+// longer, and a few guesses a day never add up.
 const SharedFor = 24 * time.Hour
 
 // Shared reports whether the name is that of a shared counter. No address begins
 // with an @.
 func (n Name) Shared() bool { return strings.HasPrefix(string(n), "@") }
 
-// Emptied reports whether the failures of a shared counter are forgotten: its day
-// is over, or, where the locks of accounts end by themselves sooner, that time. A
-// first failure that lies a day ahead is of a clock that was wrong.
+// Emptied reports whether the failures of a shared counter are forgotten: its day is
+// over, or the time after which locks of accounts end by themselves, if that is shorter.
+// A first failure that lies a day ahead comes from a clock that was wrong.
 func (l Lockout) Emptied(a Account, now time.Time) bool {
 	switch {
 	case len(a.Mistakes) == 0:

@@ -2,8 +2,8 @@ package auth
 
 import "net/netip"
 
-// Source is the unit that is throttled: the /32 of an IPv4 address, the /64 of
-// an IPv6 address, which is what one customer is given.
+// Source returns the unit that is throttled: the /32 of an IPv4 address, or the /64 of
+// an IPv6 address, which is what one customer gets.
 func Source(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := 32

@@ -2,8 +2,8 @@ package auth
 
 import "time"
 
-// MaxIdleMonths is the highest count of months without a login: it stands for that
-// many or more.
+// MaxIdleMonths is the highest number of months without a login that is counted: it
+// stands for 12 or more.
 const MaxIdleMonths = 12
 
 // IdleMonths is for how many whole months the account has not been used, at most
@@ -25,11 +25,11 @@ func (r Rules) IdleMonths(a Account, now time.Time) (months int, ok bool) {
 // ExpiryDays are the spans, in days, within which expiring passwords are counted.
 func ExpiryDays() []int { return []int{1, 3, 7, 14} }
 
-// AccountStats are the figures that metrics have of all accounts, from one scan.
+// AccountStats are the figures of all accounts for the metrics, from one scan.
 type AccountStats struct {
 	// States counts the accounts by their state.
 	States map[State]int
-	// ExpiringWithin counts the passwords that expire within so many days, for each of
+	// ExpiringWithin counts the passwords that expire within a number of days, for each of
 	// [ExpiryDays]; a password counted under 1 is counted under 3 as well. Revoked
 	// accounts are not counted.
 	ExpiringWithin map[int]int
@@ -63,8 +63,8 @@ func (r Rules) Count(n *AccountStats, a Account, now time.Time) {
 	}
 }
 
-// Counters are the figures that metrics have of the shared counters, from one scan.
+// Counters are the figures of the shared counters for the metrics, from one scan.
 type Counters struct {
-	// Used counts those with failures, Full those of them that refuse logins.
+	// Used is the number of counters with failures, Full of those that refuse logins.
 	Used, Full int
 }

@@ -7,13 +7,13 @@ import (
 )
 
 // Store is the memory that guard.Guard needs: it reads accounts, holds the slots
-// of attempts in flight, and makes changes durable. It decides nothing; what
-// may change and why is in the functions it is given.
+// of attempts in flight, and makes changes durable. It decides nothing: the functions
+// that it is given say what may change and why.
 //
 // A name that was never seen reads as an Account with only its Name set.
 //
-// Any error but [ErrNoSlot] and [ErrFull] means that the store is unavailable:
-// the caller answers "try again later" and counts nothing as known.
+// Any error except [ErrNoSlot] and [ErrFull] means that the store is unavailable:
+// the caller answers "try again later" and treats nothing as known.
 type Store interface {
 	// Account reads one account, as of the last change that is durable.
 	Account(ctx context.Context, name Name) (Account, error)
@@ -23,32 +23,32 @@ type Store interface {
 	// account. The account is returned even with ErrNoSlot. A slot stays taken
 	// until Update is given its Reservation.
 	//
-	// The promise on which the exactness of the lock rests: an attempt that
-	// left the in-flight count before Reserve counted has its change in the
-	// account that slots is shown.
+	// The exactness of the lock depends on this: if an attempt left the in-flight count
+	// before Reserve counted, its change is in the account that slots gets.
 	Reserve(ctx context.Context, name Name, slots func(Account) int) (Account, Reservation, error)
 
 	// Update changes one account and appends events to the audit log, in one
 	// transaction, and returns when that is on disk; then it frees the
-	// reservation r, if any. When it fails nothing has changed as far as the
-	// caller can tell, and r stays taken. A reservation that was settled
-	// before, perhaps by a call whose outcome its caller did not learn, changes
-	// nothing, so that a settlement may be retried until it succeeds and still
-	// counts once. That the store no longer knows of a reservation is no sign
-	// of it: one that was lost, with a server whose standby took over, has its
-	// change made all the same. One whose gateway was taken for dead is free
-	// for others and not settled.
+	// reservation r, if any. If it fails the caller must assume that nothing has
+	// changed, and r stays taken.
 	//
-	// change may run more than once and must depend on nothing but its
-	// argument. When it reports false nothing is written and only r is freed.
+	// A reservation that was settled before, perhaps by a call whose outcome its
+	// caller did not learn, changes nothing, so a settlement may be retried until it
+	// succeeds and still counts once. A reservation that the store no longer knows is
+	// not always settled: if it was lost, with a server whose standby took over, its
+	// change is made nevertheless. A reservation whose gateway was treated as dead is
+	// free for other attempts, and not settled.
+	//
+	// change may run more than once and must depend only on its argument. If it
+	// reports false nothing is written and only r is freed.
 	Update(ctx context.Context, name Name, r Reservation, change Change) (Account, error)
 }
 
-// Change alters an account in place and returns the events that tell of it,
-// and whether there is anything to write at all.
+// Change alters an account in place and returns the events that record the change, and
+// whether there is anything to write.
 type Change func(*Account) (events []Event, write bool)
 
-// Reservation is one taken slot. The zero Reservation is none.
+// Reservation is one taken slot. The zero Reservation means no slot.
 type Reservation uint64
 
 var (
@@ -58,8 +58,8 @@ var (
 	ErrFull = errors.New("no room for another name that nobody ever logged in with: import the accounts, or raise store.max_unknown_names")
 )
 
-// DefaultMaxUnknown is the default bound of the names in a store that have never had
-// an accepted login.
+// DefaultMaxUnknown is the default limit of the names in a store that have never had an
+// accepted login.
 const DefaultMaxUnknown = 100_000
 
 // StoreOp names an operation of a store, as a metric label.
@@ -87,7 +87,7 @@ func StoreOps() []StoreOp { return enumValues[StoreOp](int(numStoreOps)) }
 
 // EventReader reads the audit log.
 type EventReader interface {
-	// Events returns the events that the filter wants, newest first.
+	// Events returns the events that match the filter, newest first.
 	Events(ctx context.Context, want EventFilter) ([]Event, error)
 }
 
@@ -101,46 +101,46 @@ type DatedStore interface {
 type Importer interface {
 	EventReader
 
-	// UpdateBatch changes the accounts of these names, which differ from each
-	// other, and appends the events, in the order of the names, in one
-	// transaction, and returns when that is on disk. A change that cannot be made
-	// by itself (it panics, or there is no room) is an error, and the others of
-	// the batch are made all the same. After any other error nothing was made,
-	// unless ctx has ended or the outcome of the commit is not known: so an error
-	// is answered by the same batch again, with changes that are harmless twice.
+	// UpdateBatch changes the accounts of these names, which must be distinct, and
+	// appends the events, in the order of the names, in one transaction, and returns
+	// when that is on disk. A change that fails by itself (it panics, or there is no
+	// room) is an error, and the others of the batch are made. After any other error
+	// nothing was made, unless ctx has ended or the outcome of the commit is unknown.
+	// So the caller answers an error with the same batch again, whose changes must be
+	// harmless when made twice.
 	//
-	// change is run for each name, perhaps more than once, by one goroutine at a
-	// time, never after UpdateBatch has returned, and must depend on nothing but
-	// its argument. Where it reports false the account stays as it is.
+	// change runs for each name, perhaps more than once, in one goroutine at a time,
+	// never after UpdateBatch has returned, and must depend only on its argument. If it
+	// reports false the account stays as it is.
 	//
 	// Other callers wait as long as the transaction takes: some hundred names are
 	// a good size.
 	UpdateBatch(ctx context.Context, names []Name, change Change) error
 }
 
-// DefaultLimit is the Limit of a filter that has none.
+// DefaultLimit is the limit of a filter whose Limit is 0.
 const DefaultLimit = 100
 
-// Filter chooses accounts to list, in the order of their names. Zero fields are
-// no condition.
+// Filter chooses accounts to list, in the order of their names. A zero field is no
+// condition.
 type Filter struct {
-	// After continues a list behind that name.
+	// After continues a list after that name.
 	After Name
-	// Limit is how many at most; 0 means [DefaultLimit].
+	// Limit is the largest number of accounts; 0 means [DefaultLimit].
 	Limit int
 	// Contains is a part of the name, canonical or not, compared without case.
 	Contains string
-	// Locked and Revoked want accounts with a Lock, with a Revocation.
+	// Locked selects accounts with a Lock, Revoked those with a Revocation.
 	Locked, Revoked bool
 	// Unknown includes names that have never had an accepted login.
 	Unknown bool
-	// Shared wants the counters that such names share, which are no names, and
-	// nothing else; together with Unknown it wants everything that is stored.
+	// Shared selects the counters that such names share, which are not names, and
+	// nothing else; together with Unknown it selects everything that is stored.
 	Shared bool
-	// IdleBefore wants accounts whose last login (or registration, when there
+	// IdleBefore selects accounts whose last login (or registration, if there
 	// was none) is earlier.
 	IdleBefore time.Time
-	// PasswordBefore wants accounts whose password dates from earlier.
+	// PasswordBefore selects accounts whose password is older.
 	PasswordBefore time.Time
 }
 
@@ -148,9 +148,9 @@ type Filter struct {
 type EventFilter struct {
 	Account Name
 	Kinds   []EventKind
-	// Before wants events with a smaller Seq; 0 begins with the newest.
+	// Before selects events with a smaller Seq; 0 begins with the newest.
 	Before int64
-	// Limit is how many at most; 0 means [DefaultLimit].
+	// Limit is the largest number of events; 0 means [DefaultLimit].
 	Limit int
 }
 
@@ -160,7 +160,7 @@ type Lister interface {
 	List(ctx context.Context, want Filter) ([]Account, error)
 }
 
-// KeptName is a name that a store has anything of, with its lock and revocation.
+// KeptName is a name in a store, with its lock and revocation.
 type KeptName struct {
 	Name Name
 	// Known is set for an account; see [Account.Known].

@@ -87,8 +87,8 @@ func (r Rules) Doubt(a *Account, now time.Time, source netip.AddrPort) []Event {
 	})
 }
 
-// addFailure counts one failure. Days are counted of accounts only: no login comes
-// between the failures of other names.
+// addFailure counts one failure. The failures of a day are counted for accounts only:
+// other names have no logins between their failures.
 func (r Rules) addFailure(a *Account, now time.Time, source netip.AddrPort) {
 	a.addFailure(Mistake{At: now, Source: source})
 	if !a.Known() {
@@ -106,17 +106,17 @@ type Observation struct {
 	Salt, Fingerprint []byte
 }
 
-// Observe compares an accepted password with those that are remembered: one that is
-// not among them is a change, and its age begins now (Art. 9). The first that is seen
-// is no change: it may have been set long before.
+// Observe compares an accepted password with those that are remembered: one that is not
+// among them is a change, and its age begins now (Art. 9). The first one is not a
+// change: it may have been set long before.
 func (r Rules) Observe(a *Account, now time.Time, o Observation, source netip.AddrPort) (events []Event, write bool) {
 	switch {
-	case len(o.Fingerprint) == 0, r.ClockSuspect: // its age would begin at no instant
+	case len(o.Fingerprint) == 0, r.ClockSuspect: // its age would begin at an unknown instant
 		return nil, false
 	case len(a.Password.Salt) == 0:
 		a.Password.Salt = o.Salt
 	case !bytes.Equal(a.Password.Salt, o.Salt):
-		// Made while somebody else wrote the first salt: made again next time.
+		// Computed while another login stored the first salt: computed again next time.
 		return nil, false
 	}
 	p := &a.Password
@@ -186,7 +186,7 @@ func (r Rules) Accept(a *Account, s AcceptedLogin) (v Acceptance) {
 	}
 
 	v.Would = r.would(*a, since, s.Now, s.SSO)
-	if v.Would == Revoked && r.Dormant(*a, s.Now) { // this login ends the disuse
+	if v.Would == Revoked && r.Dormant(*a, s.Now) { // this login ends the dormancy
 		v.Events = append(v.Events, Event{
 			Kind: WouldRevoke, Account: a.Name, At: s.Now, Actor: ByGateway, Source: s.Source,
 			Reason: "unused since " + r.Instant(r.dormancyBaseline(*a)),
@@ -216,8 +216,8 @@ func (r Rules) Accept(a *Account, s AcceptedLogin) (v Acceptance) {
 	if !r.ClockSuspect && s.Now.Sub(a.LastLogin) >= s.Window || len(v.Events) > 0 {
 		v.Write = true
 	}
-	// What is known is not replaced by what a suspect clock shows; the guard keeps
-	// the login until the clock is accepted.
+	// A suspect clock does not replace a known instant; the guard keeps the login until
+	// the clock is accepted.
 	if v.Write && s.Now.After(a.LastLogin) && (!r.ClockSuspect || a.LastLogin.IsZero()) {
 		a.LastLogin = s.Now
 	}
@@ -231,9 +231,9 @@ func (r Rules) Accept(a *Account, s AcceptedLogin) (v Acceptance) {
 	return v
 }
 
-// would is the outcome that a login about to be accepted would have had if the
-// rules in mode warn were enforced; Accepted when none objects. The password is the
-// one that was accepted first at since.
+// would is the outcome that a login about to be accepted would have had if the rules in
+// mode warn were enforced; Accepted if no rule objects. The password is the one that was
+// first accepted at since.
 func (r Rules) would(a Account, since, now time.Time, sso bool) Outcome {
 	switch {
 	case r.Lockout.Mode == Warn && a.Failures > r.Lockout.Tolerated:

@@ -12,8 +12,8 @@ import (
 	"congthu/auth"
 )
 
-// Head is the newest event of a chain. Whoever writes it down can prove
-// later that nothing up to there was changed or removed.
+// Head is the newest event of a chain. An auditor who has written it down can prove
+// later that nothing up to that event was changed or removed.
 type Head struct {
 	Seq  int64     `json:"seq"`
 	Hash string    `json:"hash"`
@@ -32,8 +32,8 @@ func Chain(prev string, e auth.Event) string {
 	return hash
 }
 
-// chain is Chain for an event that may have a time which JSON does not have: it
-// knows the years 0 to 9999 (RFC 3339 section 1).
+// chain is Chain for an event whose time may not be possible in JSON, which has the
+// years 0 to 9999 (RFC 3339 section 1).
 func chain(prev string, e auth.Event) (hash string, err error) {
 	e.Hash = ""
 	e.At = e.At.UTC()
@@ -45,9 +45,9 @@ func chain(prev string, e auth.Event) (hash string, err error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// Append gives events their normal form, numbers and hashes, as the next ones of
-// a chain, and returns its new head. An event that cannot be written is an error
-// and leaves the chain as it was.
+// Append normalizes events, gives them numbers and hashes as the next ones of a chain,
+// and returns the new head. An event that cannot be written is an error, and the chain
+// stays as it was.
 func (h Head) Append(events []auth.Event) (next Head, err error) {
 	next = h
 	for i, e := range events {
@@ -62,10 +62,10 @@ func (h Head) Append(events []auth.Event) (next Head, err error) {
 	return next, nil
 }
 
-// String returns SEQ:HASH, as an auditor notes it.
+// String returns SEQ:HASH, the form that an auditor writes down.
 func (h Head) String() string { return fmt.Sprintf("%d:%s", h.Seq, h.Hash) }
 
-// parseHead reads what String has written.
+// parseHead parses the text of String.
 func parseHead(text string) (h Head, ok bool) {
 	seq, hash, found := strings.Cut(text, ":")
 	n, err := strconv.ParseInt(seq, 10, 64)

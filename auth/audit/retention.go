@@ -9,68 +9,67 @@ import (
 	"congthu/auth"
 )
 
-// The audit log is kept for a time, and then the oldest events are removed. Who
-// verifies it must be able to tell that from tampering. So first an event is
-// appended that tells up to which one the log will be removed, with the hash of
-// that one; then the events go, a few at a time, and with each step the store
-// notes the last one that is gone ([Bounds].Removed): the chain goes on from
-// its hash. A process that ends in between has announced more than it removed,
-// which is no lie for long: the next one announces it again, and goes on. As
-// events are numbered without gaps, the number of the last one removed is also how
-// many were, in all.
+// The audit log is kept for a time, and then the oldest events are removed. A
+// verification must be able to distinguish this from tampering. So the first step is an
+// event that announces up to which event the log will be removed, with the hash of that
+// event. Then the events are removed, a few at a time, and with each step the store
+// notes the last removed one ([Bounds].Removed): the chain continues from its hash. A
+// process that ends in between has announced more than it removed; the next one
+// announces it again and continues. Events are numbered without gaps, so the number of
+// the last removed event is also the number of all removed events.
 
-// Prunable is a store whose audit log can be made shorter at its beginning.
+// Prunable is a store whose oldest events can be removed.
 type Prunable interface {
 	auth.Store
 	OldestReader
-	// Older returns the last of the events at the beginning of the log that are
-	// all from before an instant. When there is none it is what Removed returns.
+	// Older returns the last of those events at the beginning of the log that are
+	// all from before an instant. If there is none it returns the same as Removed.
 	Older(ctx context.Context, before time.Time) (Head, error)
-	// RemoveEvents removes the oldest events, at most so many, of those whose
-	// removal the event with the number announced tells of, and returns what
-	// Removed returns from then on. Whether an event tells of it, and that none of
-	// them is missing, is for the store to check.
+	// RemoveEvents removes the oldest events, at most this many, of those whose removal
+	// the event with the number announced records, and returns what Removed returns from
+	// then on. The store checks that the event records the removal, and that none of the
+	// events is missing.
 	RemoveEvents(ctx context.Context, announced int64, most int) (Head, error)
-	// Alone calls f unless another process that shares the data is within Alone
-	// with the same chore, and reports whether it has. It is for what all of them
+	// Alone calls f unless another process that shares the data is running Alone with
+	// the same chore, and reports whether it did. It is for jobs that all processes
 	// would do at the same time of the day.
 	Alone(ctx context.Context, chore string, f func(context.Context) error) (ran bool, err error)
 }
 
-// OldestReader is a store that can tell where its audit log begins.
+// OldestReader is a store that knows where its audit log begins.
 type OldestReader interface {
 	// Removed returns the last event that was removed because of its age; zero
 	// for none.
 	Removed(ctx context.Context) (Head, error)
-	// Events returns the events that the filter wants, newest first.
+	// Events returns the events that match the filter, newest first.
 	Events(ctx context.Context, want auth.EventFilter) ([]auth.Event, error)
 }
 
 const (
-	// removedAtOnce is how many events go in one transaction: a few milliseconds.
+	// removedAtOnce is the number of events removed in one transaction: a few milliseconds.
 	removedAtOnce = 50
-	// prunedAtOnce is how much of the log goes in one call of Prune. By the day
-	// that is more than enough; and a clock that is years ahead for a night does
-	// not take years of the log away.
+	// prunedAtOnce is the part of the log that one call of Prune removes. For a daily
+	// call that is more than enough; and a clock that is years ahead for one night does
+	// not remove years of the log.
 	prunedAtOnce = 31 * 24 * time.Hour
 )
 
 // Announcer writes to the audit log, by its own clock: [guard.Guard].
 type Announcer interface {
-	// TrustedNow returns the present instant, or why the clock cannot be relied on.
+	// TrustedNow returns the present instant, or why the clock cannot be trusted.
 	TrustedNow() (time.Time, error)
 	// Announce appends an event of the whole gateway.
 	Announce(ctx context.Context, e auth.Event) error
 	Rules() auth.Rules
 }
 
-// Prune removes the events that are older than keep from the audit log, with an
-// event that tells of it ([auth.AuditPruned]), and returns how many were removed. Of a
-// long time that is overdue it removes the oldest month. It rests after each step,
-// since logins go on. Verify the log before: what is removed cannot be any more.
+// Prune removes the events that are older than keep from the audit log, with an event
+// that records this ([auth.AuditPruned]), and returns the number of removed events. If
+// more than a month is overdue it removes the oldest month. It pauses after each step,
+// for the logins. Verify the log first: removed events cannot be verified any more.
 // While the clock is suspect nothing is removed.
 //
-// Gateways that share a store may all call it; one of them does it.
+// All gateways that share a store may call it; one of them does the work.
 func Prune(ctx context.Context, by Announcer, store Prunable, keep time.Duration) (removed int64, err error) {
 	now, err := by.TrustedNow()
 	if err != nil {
@@ -128,8 +127,7 @@ func prune(ctx context.Context, by Announcer, store Prunable, now time.Time, kee
 	return removed, nil
 }
 
-// OldestEvent returns the first event that the audit log has; the zero Event when
-// it has none.
+// OldestEvent returns the first event in the audit log; the zero Event if there is none.
 func OldestEvent(ctx context.Context, store OldestReader) (auth.Event, error) {
 	gone, err := store.Removed(ctx)
 	if err != nil {
@@ -142,11 +140,11 @@ func OldestEvent(ctx context.Context, store OldestReader) (auth.Event, error) {
 	return first[0], nil
 }
 
-// ErrNotAnnounced: no event tells that these events are removed.
+// ErrNotAnnounced: no event announces the removal of these events.
 var ErrNotAnnounced = errors.New("no event of the audit log tells that events are removed")
 
-// Removes returns the last event that a store may remove by the announcement e, at
-// most so many behind gone; gone itself when all of them are.
+// Removes returns the last event that a store may remove by the announcement e, at most
+// this many after gone; gone itself if all of them are removed.
 func Removes(e auth.Event, gone Head, most int) (last int64, err error) {
 	upto, ok := parseHead(e.After)
 	if e.Kind != auth.AuditPruned || !ok || upto.Seq >= e.Seq {

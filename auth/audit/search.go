@@ -8,14 +8,14 @@ import (
 	"congthu/auth"
 )
 
-// EventsScanned is how many events [EventsFrom] reads at most.
+// EventsScanned is the largest number of events that [EventsFrom] reads.
 const EventsScanned = 20_000
 
-// EventsFrom returns the events that the filter wants and that are of a source or of
-// a network of sources, newest first: what was done from there, and whether it was
-// allowed. The log has no index of sources, so it reads page by page, and stops after
-// [EventsScanned] events: next is what to continue before when there may be more, and
-// zero otherwise. It may find none and have a next one.
+// EventsFrom returns the events that match the filter and belong to a source or to a
+// network of sources, newest first: acts from there, and allowances of it. The log has
+// no index of sources, so it reads page by page, and stops after [EventsScanned] events.
+// next is the number before which to continue if there may be more, and zero otherwise.
+// It may find no event and still return a next one.
 func EventsFrom(ctx context.Context, log interface {
 	Events(context.Context, auth.EventFilter) ([]auth.Event, error)
 }, network netip.Prefix, want auth.EventFilter) (found []auth.Event, next int64, err error) {
@@ -46,7 +46,7 @@ func EventsFrom(ctx context.Context, log interface {
 	return found, want.Before, nil
 }
 
-// isFrom reports whether an event is of a network: it happened from there, or tells of
+// isFrom reports whether an event belongs to a network: it came from there, or concerns
 // a source there.
 func isFrom(e auth.Event, network netip.Prefix) bool {
 	if network.Contains(e.Source.Addr().Unmap().WithZone("")) {

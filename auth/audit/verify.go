@@ -8,8 +8,8 @@ import (
 
 // BrokenChain is the error of a verification that found the audit log changed.
 type BrokenChain struct {
-	Seq int64  // the first event that does not fit
-	Why string // in one sentence
+	Seq int64  // the first event that breaks the chain
+	Why string // one sentence
 }
 
 // Error implements error.
@@ -17,11 +17,11 @@ func (e *BrokenChain) Error() string {
 	return fmt.Sprintf("audit chain broken at event %d: %s", e.Seq, e.Why)
 }
 
-// Bounds is what a store notes of its chain beside the events, and which
+// Bounds is what a store notes about its chain beside the events, and which
 // events it has, all at one moment.
 type Bounds struct {
 	// Removed is the last event that was removed because of its age; zero for
-	// none. The chain goes on from it.
+	// none. The chain continues from it.
 	Removed Head
 	// Head is the head that was noted when the newest event was written.
 	Head Head
@@ -29,21 +29,21 @@ type Bounds struct {
 	Oldest, Newest int64
 }
 
-// Reader is a store whose chain is to be verified.
+// Reader reads the chain that is to be verified from a store.
 type Reader struct {
 	// Bounds reads the bounds as they are now.
 	Bounds func() (Bounds, error)
-	// Read returns the events behind one, at most n, in their order.
+	// Read returns the events after a number, at most n, in their order.
 	Read func(after, n int64) ([]auth.Event, error)
-	// Progress is told how many events were checked, of how many; nil: nobody is.
+	// Progress is called with the number of checked events and of all; nil: not called.
 	Progress func(checked, total int64)
 }
 
-// Verify walks a chain from its beginning up to the newest event, and
-// compares it with the head that was noted when that was written. It begins
-// behind the events that were removed because of their age ([Prune]), if an
-// event of the chain tells of their removal. Events may be removed meanwhile. A
-// [*BrokenChain] says where somebody tampered with the log.
+// Verify checks a chain from its beginning up to the newest event, and compares it with
+// the head that was noted when that event was written. It begins after the events that
+// were removed because of their age ([Prune]), if an event of the chain announces their
+// removal. Events may be removed meanwhile. A [*BrokenChain] says at which event the log
+// was tampered with.
 func Verify(r Reader) (at Head, err error) {
 	const page = 500
 	b, err := r.Bounds()
@@ -51,14 +51,14 @@ func Verify(r Reader) (at Head, err error) {
 		return at, err
 	}
 	at = b.Removed
-	var told Head // how far events were removed, by the events that tell of it
+	var told Head // how far events were removed, by the announcements
 	for checked := int64(0); at.Seq < b.Newest; {
 		events, err := r.Read(at.Seq, min(page, b.Newest-at.Seq))
 		if err != nil {
 			return at, err
 		}
 		if len(events) == 0 || events[0].Seq != at.Seq+1 {
-			// Perhaps they were removed while the log was read.
+			// They may have been removed while the log was read.
 			now, err := r.Bounds()
 			switch {
 			case err != nil:
@@ -75,7 +75,7 @@ func Verify(r Reader) (at Head, err error) {
 			switch {
 			case e.Seq != at.Seq+1:
 				return at, &BrokenChain{Seq: at.Seq + 1, Why: "the event is missing"}
-			case err != nil: // no gateway has written it
+			case err != nil: // no gateway can have written it
 				return at, &BrokenChain{Seq: e.Seq, Why: "the event was changed: " + err.Error()}
 			case e.Hash != hash:
 				return at, &BrokenChain{Seq: e.Seq, Why: "the event, or one before it, was changed"}

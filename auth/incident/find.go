@@ -21,14 +21,14 @@ func Find(ctx context.Context, store auth.Lister) ([]Incident, error) {
 }
 
 // FindWithNames groups the accounts that are locked now as [Find] does, and
-// adds the names that nobody ever logged in with and that are locked. Such a name is of
-// an incident of accounts when they have a source in common, within a day, or when it was
-// locked in the midst of what looks like an attack; the others have incidents without
-// accounts. It changes neither the ID of an incident of accounts nor whether an attack is
-// suspected, so that all agree on these who must not see the names.
+// adds the locked names without a login. Such a name belongs to an incident of accounts
+// if they have a source in common within a day, or if it was locked during an incident
+// that looks like an attack; the other names form incidents without accounts. The names
+// change neither the ID of an incident of accounts nor whether an attack is suspected,
+// so that users who may not see the names see the same incidents.
 //
-// A name may be a password that somebody has typed in the wrong place: it is for those
-// who unlock, and for no count, metric or report.
+// A name may be a password that was typed in the wrong field: only users who may unlock
+// see it, and no count, metric or report contains it.
 func FindWithNames(ctx context.Context, store auth.Lister) ([]Incident, error) {
 	var accounts, names []auth.Account
 	err := auth.Scan(ctx, store, auth.Filter{Locked: true, Unknown: true}, func(a auth.Account) error {
@@ -46,7 +46,7 @@ func FindWithNames(ctx context.Context, store auth.Lister) ([]Incident, error) {
 		return cmp.Or(a.Lock.At.Compare(b.Lock.At), cmp.Compare(a.Name, b.Name))
 	})
 	incidents := Group(accounts)
-	of := make([]func(auth.Account) bool, 0, 2*len(incidents)) // by its sources first
+	of := make([]func(auth.Account) bool, 0, 2*len(incidents)) // for each incident first by its sources, then by its time
 	for _, c := range incidents {
 		sources := make(map[netip.Prefix]bool)
 		for _, s := range c.Sources {

@@ -11,33 +11,33 @@ import (
 	"congthu/auth"
 )
 
-// Incident is what locks made by wrong passwords have in common: the sources of
-// the wrong passwords, or the moment. Support staff unlock the accounts of one
-// incident together. It is computed from the locked accounts whenever it is asked
-// for, so that replicas agree on it and nothing can be out of date.
+// Incident is a group of locks made by wrong passwords that have their sources, or their
+// time, in common. Support staff unlock the accounts of one incident together. It is
+// computed from the locked accounts at each request, so that replicas agree and nothing
+// is out of date.
 type Incident struct {
 	// ID names the incident as long as the first of its accounts is locked.
 	ID string
-	// First and Last are when its accounts were locked, from and to.
+	// First and Last are the times of its first and last lock.
 	First, Last time.Time
 	// Accounts are in the order in which they were locked.
 	Accounts []auth.Name
-	// Unknown are the names that nobody ever logged in with and that the same has
-	// locked, in that order: see [FindWithNames].
+	// Unknown are the names without a login that belong to the incident, in the
+	// order of their locks: see [FindWithNames].
 	Unknown []auth.Name
-	// Sources of the wrong passwords, the one that most accounts have first; then
-	// those that only names in Unknown have.
+	// Sources of the wrong passwords, the one with most accounts first; then
+	// those of names in Unknown only.
 	Sources []netip.Prefix
-	// Suspected is set when this looks like an attack rather than people who
+	// Suspected is set if this looks like an attack and not like people who
 	// mistype: many accounts locked within minutes, or several within an hour
 	// because of one source.
 	Suspected bool
 }
 
 const (
-	// Locks of one source belong together when the next came within a day.
+	// Locks of one source belong together if each came within a day of the one before.
 	sourceGap = 24 * time.Hour
-	// burstLocks within burstTime belong together, wherever they came from.
+	// burstLocks within burstTime belong together, from any sources.
 	burstLocks = 10
 	burstTime  = 10 * time.Minute
 	// sourceLocks within sourceTime because of one source are suspect.
@@ -45,8 +45,8 @@ const (
 	sourceTime  = time.Hour
 )
 
-// Group returns the incidents of locked accounts, grouped by what locked them, the
-// latest first. Accounts that are not locked by wrong passwords are left out.
+// Group groups locked accounts into incidents, the latest first. Accounts that are not
+// locked by wrong passwords are left out.
 func Group(accounts []auth.Account) []Incident {
 	var locked []auth.Account
 	for _, a := range accounts {
@@ -132,11 +132,11 @@ func Group(accounts []auth.Account) []Incident {
 	return all
 }
 
-// Ended reports whether the incident has locked nothing for so long that nothing can be
-// added to it any more. Its accounts stay locked until somebody unlocks them.
+// Ended reports whether the last lock of the incident is so old that no other lock can
+// join it. Its accounts stay locked until they are unlocked.
 func (c Incident) Ended(now time.Time) bool { return now.Sub(c.Last) > sourceGap }
 
-// Attacks are those of the incidents that look like an attack and have not ended.
+// Attacks returns the incidents that look like an attack and have not ended.
 func Attacks(incidents []Incident, now time.Time) (attacks []Incident) {
 	for _, c := range incidents {
 		if c.Suspected && !c.Ended(now) {
@@ -146,13 +146,13 @@ func Attacks(incidents []Incident, now time.Time) (attacks []Incident) {
 	return attacks
 }
 
-// near reports whether a was locked while the incident went on, or at most d before or
-// after.
+// near reports whether a was locked during the incident, or at most d before or after
+// it.
 func (c Incident) near(a auth.Account, d time.Duration) bool {
 	return !a.Lock.At.Before(c.First.Add(-d)) && !a.Lock.At.After(c.Last.Add(d))
 }
 
-// lockSources are the sources of the wrong passwords that locked the account.
+// lockSources returns the sources of the wrong passwords that locked the account.
 func lockSources(a auth.Account) []netip.Prefix {
 	var sources []netip.Prefix
 	for _, m := range a.Mistakes {

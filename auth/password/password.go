@@ -1,11 +1,11 @@
-// Package password makes fingerprints of passwords, so that a later login tells
-// whether the password has been changed (Art. 9) and a rejected password
-// whether it is the one from before the change.
+// Package password makes fingerprints of passwords, which show at a later login
+// whether the password has been changed (Art. 9), and of a rejected password whether it
+// is the one from before the change.
 //
 // No password is stored. A fingerprint is Argon2id (RFC 9106) over an HMAC of
-// the password with a secret pepper. The pepper lies in a file beside the
-// database and not in it: whoever steals the database alone cannot even begin
-// to search. The salt is the account's own.
+// the password with a secret pepper. The pepper is in a file beside the database and
+// not in it: a thief who has only the database cannot search for passwords. The salt is
+// the account's own.
 package password
 
 import (
@@ -30,8 +30,8 @@ import (
 // pepperSize is the key size of HMAC-SHA-256 (RFC 2104 section 3).
 const pepperSize = 32
 
-// The cost of one fingerprint: 19 MiB and two passes, some 20 ms. Changing it
-// makes every stored fingerprint unknown, which reads as a password change.
+// The cost of one fingerprint: 19 MiB and two passes, about 20 ms. If this changes, no
+// stored fingerprint matches, which looks like a password change.
 const (
 	passes  = 2
 	memory  = 19 * 1024 // KiB
@@ -39,8 +39,8 @@ const (
 	keySize = 32
 )
 
-// Fingerprinter makes fingerprints, no more at once than there are processors,
-// so that a flood of logins cannot take all memory.
+// Fingerprinter makes fingerprints, at most one for each processor at a time, so that a
+// flood of logins cannot use up the memory.
 type Fingerprinter struct {
 	pepper []byte
 	slots  chan struct{}
@@ -67,7 +67,7 @@ func (f *Fingerprinter) Fingerprint(ctx context.Context, salt []byte, password a
 	return argon2.IDKey(mac.Sum(nil), salt, passes, memory, lanes, keySize), nil
 }
 
-// Open reads the pepper from a file, and makes the file when there is none.
+// Open reads the pepper from a file, and makes the file if there is none.
 func Open(path string) (*Fingerprinter, error) {
 	f, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,10 +76,10 @@ func Open(path string) (*Fingerprinter, error) {
 	return f, err
 }
 
-// Read reads the pepper from a file; fs.ErrNotExist when there is none. A file that
-// others may read is an error: the pepper would be no secret. Losing the file is no
-// disaster (each account's next login reads as a change of password) but moves every
-// password's age to that day; back it up.
+// Read reads the pepper from a file; fs.ErrNotExist if there is none. A file that other
+// users may read is an error: the pepper would not be secret. Losing the file does not
+// lock anybody out (each account's next login looks like a change of password), but
+// moves every password's age to that day; back it up.
 func Read(path string) (*Fingerprinter, error) {
 	pepper, err := readPepper(path)
 	if err != nil {
@@ -88,8 +88,8 @@ func Read(path string) (*Fingerprinter, error) {
 	return New(pepper)
 }
 
-// Make makes a file with a new pepper, unless there is one, and reads it. made
-// reports whether the file is this call's.
+// Make makes a file with a new pepper, unless there is one, and reads it. made reports
+// whether this call has made the file.
 func Make(path string) (f *Fingerprinter, made bool, err error) {
 	if made, err = writePepper(path); err != nil {
 		return nil, made, fmt.Errorf("make pepper: %w", err)
@@ -117,8 +117,8 @@ func readPepper(path string) ([]byte, error) {
 	return pepper, nil
 }
 
-// writePepper makes the file whole or not at all, and durable before anything
-// made with it is.
+// writePepper makes the file completely or not at all, and durable before any
+// fingerprint uses it.
 func writePepper(path string) (made bool, err error) {
 	pepper := make([]byte, pepperSize)
 	rand.Read(pepper) // never fails (crypto/rand)
@@ -133,7 +133,7 @@ func writePepper(path string) (made bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// Link fails when somebody else was first; theirs is as good.
+	// Link fails if another process was first; then its pepper is used.
 	err = os.Link(temporary.Name(), path)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return false, err

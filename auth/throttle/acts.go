@@ -11,15 +11,15 @@ import (
 	"congthu/auth"
 )
 
-// What admins do to the throttle, and what they see of it.
+// The acts of admins on the throttle, and their lists.
 
 // ForgiveAccounts forgets the failures of accounts, up to an instant for each, at
 // every source and network: an admin has unlocked them. Where an account had failed
 // it counts as proven for a day. Nothing else that a source has done is forgotten,
-// and what it has spent to bring an account near its lock stays spent.
+// and the grants that it has used stay used.
 //
-// All sources are looked at, which takes some 50 ms when as many are remembered as
-// there is room for: hence for many accounts at once.
+// It reads all sources, which takes about 50 ms when the memory is full: therefore it
+// takes many accounts at once.
 func (t *Throttle) ForgiveAccounts(upto map[auth.Name]time.Time, now time.Time) {
 	if t == nil {
 		return
@@ -29,7 +29,7 @@ func (t *Throttle) ForgiveAccounts(upto map[auth.Name]time.Time, now time.Time) 
 		t.histories[size].Each(func(_ netip.Prefix, h *sourceHistory) {
 			forgiven := false
 			consider := func(name auth.Name, upto time.Time) {
-				// A failure in the future is of before the clock was set back.
+				// A failure in the future is from before the clock was set back.
 				if s := h.accounts[name]; s != nil && !s.failed.IsZero() && (!s.failed.After(upto) || s.failed.After(now)) {
 					h.forgive(name, now)
 					forgiven = true
@@ -53,8 +53,8 @@ func (t *Throttle) ForgiveAccounts(upto map[auth.Name]time.Time, now time.Time) 
 	}
 }
 
-// ForgiveAt does so for one account at some sources, such as those that its user was
-// refused at, whether or not it had failed there.
+// ForgiveAt does so for one account at some sources, such as those at which its user was
+// refused, even if it has not failed there.
 func (t *Throttle) ForgiveAt(name auth.Name, now time.Time, sources ...netip.Prefix) {
 	if t == nil {
 		return
@@ -84,17 +84,17 @@ func (h *sourceHistory) forgive(name auth.Name, now time.Time) {
 	h.wake()
 }
 
-// allowances are the sources that admins let go on, and until when. There are few.
+// allowances are the sources that admins have allowed, and until when. There are few.
 type allowances struct {
-	some  atomic.Bool // whether there are any, without the lock
+	some  atomic.Bool // whether there are any; read without the lock
 	mu    sync.RWMutex
 	until map[netip.Prefix]time.Time
 }
 
-// Allow lets a source go on until then, whatever it or its networks have done; a
-// time that is not in the future ends that. What the source does is counted for
-// itself, and stands against it afterwards, but not for its networks: it takes
-// nothing of the share of its neighbours. No account has more slots for it.
+// Allow exempts a source from its limits until then, and from those of its networks; a
+// time that is not in the future ends that. What the source does meanwhile is counted
+// for itself, and counts against it afterwards, but not for its networks: it takes
+// nothing of the share of its neighbours. Accounts do not get more slots.
 func (t *Throttle) Allow(source netip.Prefix, until time.Time) {
 	if t == nil {
 		return
@@ -114,12 +114,12 @@ func (t *Throttle) Allow(source netip.Prefix, until time.Time) {
 	t.init()
 	levels, n := Attempt{Source: source, Known: t.KnownNetwork(source)}.levels()
 	for _, l := range levels[:n] {
-		// Those who wait for the source may go on.
+		// Waiting attempts of the source may pass now.
 		t.histories[l.size].Alter(l.prefix, func(h **sourceHistory) { (*h).wake() })
 	}
 }
 
-// covers reports whether an admin lets the source go on.
+// covers reports whether the source is allowed now.
 func (w *allowances) covers(source netip.Prefix, now time.Time) bool {
 	if !w.some.Load() {
 		return false
@@ -132,7 +132,7 @@ func (w *allowances) covers(source netip.Prefix, now time.Time) bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !now.Before(w.until[source]) { // still
+	if !now.Before(w.until[source]) { // still expired, now under the lock
 		delete(w.until, source)
 		w.some.Store(len(w.until) > 0)
 	}
@@ -144,28 +144,28 @@ type RefusedSource struct {
 	// Source is an IPv4 address (/32) or an IPv6 /64, or a network above one: an
 	// IPv4 /24, an IPv6 /48, /40 or /32, or a known network or a part of one.
 	Source netip.Prefix
-	// Known is the known network ([guard.Policy].KnownNetworks) that it lies in; invalid for
+	// Known is the known network ([guard.Policy].KnownNetworks) that contains it; invalid for
 	// none.
 	Known netip.Prefix
-	// Since is when it came to be refused.
+	// Since is when its refusal began.
 	Since time.Time
-	// Accounts is how many accounts that nobody has logged in to from there
-	// lately have failed within [Throttle].Window, and Failures how often.
+	// Accounts is the number of accounts without a recent login from there that
+	// have failed within [Throttle].Window, and Failures the number of their failures.
 	Accounts, Failures int
-	// NearLock is how many accounts of anybody the source has brought near their
-	// lock within a day, unlocked since or not.
+	// NearLock is the number of accounts that the source has brought near their
+	// lock within a day, including those that were unlocked since.
 	NearLock int
-	// LoggedIn is how many accounts were logged in to from there within a day: with
+	// LoggedIn is the number of accounts logged in to from there within a day: with
 	// some it is probably an office or a provider, and not only a guesser.
 	LoggedIn int
-	// Guessing is set when too many accounts have failed: whoever has not logged
-	// in from there lately is refused. Otherwise it is refused only for accounts
+	// Guessing is set when too many accounts have failed: then accounts without a recent
+	// login from there are refused. Otherwise the source is refused only for accounts
 	// with so many wrong passwords that one more needs a grant: see [Throttle].
 	Guessing bool
 }
 
-// Refused lists the sources and networks that are refused now, the latest first.
-// Those that an admin lets go on are not.
+// Refused lists the sources and networks that are refused now, the latest first, without
+// those that an admin has allowed.
 func (t *Throttle) Refused(now time.Time) []RefusedSource {
 	if t == nil {
 		return nil
@@ -192,14 +192,14 @@ func (t *Throttle) Refused(now time.Time) []RefusedSource {
 	return all
 }
 
-// over reports for what a source is refused: guessing at many accounts, and having
-// spent its grants.
+// over reports the reasons why a source is refused: guessing at many accounts, or no
+// grants left.
 func (t *Throttle) over(h *sourceHistory) (guessing, spent bool) {
 	most := t.limits(h)
 	return h.failing >= most.accounts || h.failures >= most.failures, h.spending+len(h.spent) >= most.locks
 }
 
-// mark notes since when a source is refused.
+// mark notes when the refusal of a source began.
 func (t *Throttle) mark(h *sourceHistory, now time.Time) {
 	switch guessing, spent := t.over(h); {
 	case !guessing && !spent:

@@ -8,11 +8,11 @@ import (
 	"congthu/auth"
 )
 
-// NetworksAbove returns the networks above a source, the smallest first: the /24
-// of an IPv4 address; the /48, /40 and /32 of an IPv6 address, which are what a
-// site, a large customer and a provider are given (RFC 6177 section 2; regional
-// registries allocate a /32 to a provider). Whoever holds one of them holds all
-// sources in it, so each has a share of its own of what a source may do.
+// NetworksAbove returns the networks above a source, the smallest first: the /24 of an
+// IPv4 address; the /48, /40 and /32 of an IPv6 address, which are what a site, a large
+// customer and a provider get (RFC 6177 section 2; regional registries allocate a /32 to
+// a provider). The holder of such a network holds all sources in it, so each network has
+// a limit of its own.
 func NetworksAbove(source netip.Prefix) []netip.Prefix {
 	levels, n := Attempt{Source: source}.levels()
 	var above []netip.Prefix
@@ -22,15 +22,15 @@ func NetworksAbove(source netip.Prefix) []netip.Prefix {
 	return above
 }
 
-// Networks that the throttle knows to be offices of the organisation ("known
-// networks") may be no larger than these, or they would be a provider's.
+// The largest sizes of known networks (offices of the organisation): larger ones would
+// be those of a provider.
 const (
 	LargestKnownIPv4 = 16
 	LargestKnownIPv6 = 32
 )
 
-// KnownNetwork returns the known network that a source or network lies in; invalid
-// for none.
+// KnownNetwork returns the known network that contains a source or network; invalid for
+// none.
 func (t *Throttle) KnownNetwork(source netip.Prefix) netip.Prefix {
 	if known := t.known.Load(); known != nil {
 		for _, network := range known.networks {
@@ -42,18 +42,18 @@ func (t *Throttle) KnownNetwork(source netip.Prefix) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// KnownNetworkTimes is the room of known networks, in that of others, while no wrong
-// password locks: then a guesser spends nothing that his colleagues need.
+// KnownNetworkTimes is the room of known networks, as a multiple of others', while wrong
+// passwords do not lock: then a guesser uses up nothing that colleagues need.
 const KnownNetworkTimes = 10
 
-// knownNetworks are the known networks, and their room in that of others.
+// knownNetworks are the known networks, and their room as a multiple of others'.
 type knownNetworks struct {
 	networks []netip.Prefix
 	times    int
 }
 
 // SetKnown replaces the known networks; locking is set while wrong passwords lock.
-// What is under way ends where it began.
+// Attempts in progress end at the levels where they began.
 func (t *Throttle) SetKnown(networks []netip.Prefix, locking bool) {
 	if t == nil {
 		return
@@ -73,12 +73,12 @@ func (t *Throttle) SetKnown(networks []netip.Prefix, locking bool) {
 	for size := range t.histories {
 		t.histories[size].Each(func(source netip.Prefix, h *sourceHistory) {
 			h.known = t.KnownNetwork(source).IsValid()
-			h.wake() // perhaps there is room now
+			h.wake() // there may be room now
 		})
 	}
 }
 
-// networkSize is a size of the sources and networks that the throttle counts for.
+// networkSize is a size of the sources and networks for which the throttle counts.
 type networkSize uint8
 
 const (
@@ -92,12 +92,12 @@ const (
 	numSizes
 )
 
-// networkSizes are the sizes, each family's from its source up. Much larger
-// networks have little more room: nobody holds them for each of their sources,
-// and an IPv6 /32 is as easily had as an IPv4 /24.
+// networkSizes are the sizes, those of each family from its source upwards. Much larger
+// networks have little more room: they are not held for the sake of each source, and an
+// IPv6 /32 is as easy to get as an IPv4 /24.
 var networkSizes = [numSizes]struct {
 	bits  int
-	times int // the room, in that of a source
+	times int // the room, as a multiple of a source's
 }{
 	ipv4Address:   {32, 1},
 	ipv4Network24: {24, 4},
@@ -110,14 +110,14 @@ var networkSizes = [numSizes]struct {
 // isSource reports whether the size is that of a source: see [auth.Source].
 func (s networkSize) isSource() bool { return s == ipv4Address || s == ipv6Network64 }
 
-// level is one of the prefixes that an attempt counts for.
+// level is one of the prefixes for which an attempt counts.
 type level struct {
 	prefix netip.Prefix
 	size   networkSize
 }
 
-// maxLevels is how many levels an attempt has at most: the source and three
-// networks above it.
+// maxLevels is the largest number of levels of an attempt: the source and three networks
+// above it.
 const maxLevels = 4
 
 // sourceLevel returns the source of the attempt.
@@ -128,11 +128,11 @@ func (a Attempt) sourceLevel() level {
 	return level{a.Source, ipv4Address}
 }
 
-// levels returns the source of the attempt and the networks above it, the
-// smallest first, and how many they are: the source alone when an admin lets it
-// go on, so that it takes nothing of what its networks may do. Where the source lies
-// in a known network that counts in the place of those that are larger: neighbours at
-// the same provider take nothing of its room, nor it of theirs.
+// levels returns the source of the attempt and the networks above it, the smallest
+// first, and their number. If an admin has allowed the source, it is the only level, so
+// that it uses nothing of its networks' room. A known network that contains the source
+// counts in place of larger ones: neighbours at the same provider use nothing of its
+// room, nor it of theirs.
 func (a Attempt) levels() (levels [maxLevels]level, n int) {
 	levels[0] = a.sourceLevel()
 	if a.Allowed || !a.Source.IsValid() {
@@ -159,9 +159,9 @@ func (a Attempt) levels() (levels [maxLevels]level, n int) {
 	return levels, n
 }
 
-// SeenNear returns the length of the smallest level (the source, or a network above
-// it) that one of the logins of the last 30 days came from; 0 for none. known is the
-// known network that the source lies in; invalid for none.
+// SeenNear returns the prefix length of the smallest level (the source, or a network
+// above it) from which one of the logins of the last 30 days came; 0 for none. known is
+// the known network that contains the source; invalid for none.
 func SeenNear(seen []auth.Seen, source, known netip.Prefix, now time.Time) (bits int) {
 	levels, n := Attempt{Source: source, Known: known}.levels()
 	for _, l := range levels[:n] {

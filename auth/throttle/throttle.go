@@ -12,7 +12,7 @@ import (
 	"congthu/auth/internal/lru"
 )
 
-// What holds where a [Throttle] has 0.
+// Defaults of a [Throttle] whose field is 0.
 const (
 	DefaultWindow   = 10 * time.Minute
 	DefaultAccounts = 10
@@ -20,136 +20,137 @@ const (
 	DefaultLocks    = 5
 )
 
-// Throttle slows down one source that guesses at many accounts: it must trip
-// before a stranger can lock many owners out. A source is an IPv4 address or an
-// IPv6 /64. A whole office may stand behind one address, so what counts is not
-// how many people mistype there but two other things.
+// Throttle slows down one source that guesses at many accounts: it must refuse the
+// source before a guesser can lock many owners out. A source is an IPv4 address or an
+// IPv6 /64. A whole office may use one address, so the number of people who mistype
+// there does not count. Two other things count.
 //
-// Spraying: how many accounts have failed from there that nobody has logged in
-// to from there. An account is proven at a source, or in a network, when it was
-// logged in to from it lately ([auth.Account].Seen remembers that over restarts); proven accounts are
-// neither counted nor refused, or one stranger in an office would stop all his
+// Spraying: the number of accounts that failed from the source and have no login from
+// it. An account is proven at a source, or in a network, if it was lately logged in to
+// from there ([auth.Account].Seen remembers that across restarts). Proven accounts are
+// neither counted nor refused; otherwise one guesser in an office would stop all
 // colleagues.
 //
-// Locking: the third failure of an account and the ones behind it need a grant,
-// of which a source has few a day. Where an account is not proven, all failures of
-// the account count, whoever made them and through whichever replica: the guard
-// asks the account ([auth.Rules.FreeSlots]), which is durable. Where it is proven only
-// those from there count, so that strangers elsewhere do not touch its owner. So
-// sources can make two guesses at many accounts, which locks none, and lock few,
-// together no more than each of them could alone. An attempt that was right or was
-// not judged gives its grant back, and so does a login from there afterwards; an
-// unlock does not, or each unlock would buy the source that made the lock another.
+// Locking: a source may cause at most two failures of any account. For the third and
+// each later one it needs a grant; it has Locks grants a day for all accounts together.
+// If an account is not proven, all its failures count, from any source and through any
+// replica: the guard asks the account ([auth.Rules.FreeSlots]), which is durable. If it
+// is proven only failures from this source count, so that guessers at other sources do
+// not affect its owner. So sources can make two guesses at many accounts, which locks
+// none of them, and lock few, together no more than each of them could alone. An attempt
+// that was right or was not judged returns its grant, and so does a later login from
+// there. An unlock does not; otherwise each unlock would give the source that caused the
+// lock another grant.
 //
-// A network is one more source, with several times the room of one
-// ([NetworksAbove]): whoever holds an IPv4 /24 has 256 sources, and 65536 in an
-// IPv6 /48. An attempt needs room, and a grant, at each of them.
+// A network is treated as one more source, with several times the room
+// ([NetworksAbove]): the holder of an IPv4 /24 has 256 sources, and the holder of an
+// IPv6 /48 has 65536. An attempt needs room, and a grant, at each level.
 //
-// In a known network ([guard.Policy].KnownNetworks), an office of the organisation's own,
-// all but the last two failures of an account need no grant: twice as many as
-// elsewhere. On the first day nobody is proven there, and one infected PC that guesses
-// at all its colleagues would else spend what they need for their first login. While
-// wrong passwords lock there is no more room for spraying, and there are no more
-// grants: with them that PC would have spent more of each account before its owner
-// comes. So no network locks more for being known. While none locks there is ten times
-// as much of both. A larger network above does not count: neighbours at the same
-// provider take none of its room.
+// In a known network ([guard.Policy].KnownNetworks), an office of the organisation
+// itself, all but the last two failures of an account need no grant: twice as many as
+// at other sources. On the first day no account is proven there, and one infected PC that
+// guesses at all its colleagues would otherwise use up what they need for their first
+// login. While wrong passwords lock, a known network has no more room for spraying and
+// no more grants: with these, that PC could bring more accounts near their lock before
+// their owners arrive. So no network locks more accounts because it is known. While
+// wrong passwords do not lock, it has ten times as much of both. A larger network above
+// it does not count: neighbours at the same provider take none of its room.
 //
 // Over a limit the answer is temporary, the mail server is not asked and nothing
-// is counted on the account. What is under way counts like a failure, or a burst
-// would be through before its first verdict; but it makes others wait rather than
-// refuses them, since a burst of colleagues looks the same until then.
+// is counted on the account. An attempt in progress counts like a failure, or a burst
+// would pass before its first verdict; but it makes others wait and does not refuse
+// them, since a burst of colleagues looks the same until then.
 //
-// It is a sliding window in bounded memory, lost at a restart: the lock of the
-// account, which is not, is what the regulation asks for.
+// It is a sliding window in bounded memory, lost at a restart. The lock of the
+// account, which the regulation requires, is durable.
 type Throttle struct {
 	// Window is how long a failure is remembered. 0: [DefaultWindow].
 	Window time.Duration
-	// Accounts is how many unproven accounts may have failed within the window,
+	// Accounts is the number of unproven accounts that may fail within the window,
 	// plus one for every account that succeeded within a day.
 	// 0: [DefaultAccounts].
 	Accounts int
-	// Failures is how many failures there may be on those accounts, plus six
+	// Failures is the number of failures that those accounts may have, plus six
 	// for every account that succeeded. 0: [DefaultFailures].
 	Failures int
-	// Locks is how many accounts a source may bring near their lock within a
+	// Locks is the number of accounts that a source may bring near their lock within a
 	// day, plus one for every ten that succeeded. 0: [DefaultLocks].
 	Locks int
-	// Sources is how many sources are remembered of IPv4, and as many of IPv6,
-	// and a quarter as many networks of each size; the one not heard of for
+	// Sources is the number of IPv4 sources that are remembered, as many of IPv6,
+	// and a quarter as many networks of each size; the one that was not used for
 	// longest is forgotten first. 0: 65536.
 	Sources int
 
 	once sync.Once
-	// histories are those of sources and networks, each size on its own: however
-	// many sources a network has, they push none of the networks out.
+	// histories are those of sources and networks, one map for each size: however
+	// many sources a network has, they do not displace networks.
 	histories [numSizes]lru.Map[netip.Prefix, *sourceHistory]
 	allowed   allowances
 	known     atomic.Pointer[knownNetworks] // see SetKnown
 }
 
-// sourceMemory is how long a throttle remembers what is not within its window:
-// logins, and accounts near their lock.
+// sourceMemory is how long a throttle remembers what its window does not cover: logins,
+// and accounts near their lock.
 const sourceMemory = 24 * time.Hour
 
-// freeRepeats is how often within the window a source may repeat a wrong password of an
-// account before each counts like a failure there: more than programs do.
+// freeRepeats is the number of times within the window that a source may repeat a wrong
+// password of an account before each repetition counts like a failure there: more than
+// programs do.
 const freeRepeats = 30
 
-// maxWaitingPerSource bounds the attempts of one source that wait.
+// maxWaitingPerSource is the largest number of waiting attempts of one source.
 const maxWaitingPerSource = 2048
 
-// MaxPerSource bounds the accounts remembered of one source. Where more people
-// than that log in from, as at a webmail host, those who have are forgotten to
-// make room, since their accounts remember it; a source that fills it with
-// failures is refused.
+// MaxPerSource is the number of accounts remembered for one source. If more people log
+// in from it, as at a webmail host, the oldest logins are forgotten to make room, since
+// the accounts remember them. A source that fills this room with failures is refused.
 const MaxPerSource = 4096
 
-// sourceHistory is what one source did, by account.
+// sourceHistory is what one source or network did, by account.
 type sourceHistory struct {
 	accounts map[auth.Name]*sourceAccount
 	sourceTally
-	times int // its room, in that of a source
-	// spent are the grants of accounts that have been forgiven since, by when they
-	// were last used, the oldest first.
+	times int // its room, as a multiple of a source's
+	// spent are the used grants of accounts that were forgiven since, by the time when
+	// they were last used, the oldest first.
 	spent []time.Time
 	known bool      // it lies in a known network
-	since time.Time // when it came to be refused; zero while it is not
-	aged  time.Time // when what is too old was last dropped
+	since time.Time // when its refusal began; zero while it is not refused
+	aged  time.Time // when old entries were last removed
 
-	waiting int           // attempts that wait for something to end
-	ended   chan struct{} // closed when something has; nil while nobody waits
+	waiting int           // attempts that wait for others to end
+	ended   chan struct{} // closed when an attempt has ended; nil while no attempt waits
 }
 
-// sourceTally sums up the accounts of a source, so that no attempt has to.
+// sourceTally has the sums over the accounts of a source, so that attempts need not compute them.
 type sourceTally struct {
 	succeeded int // accounts logged in to
 	failing   int // unproven accounts that have failed within the window
-	failures  int // on those
-	trying    int // unproven accounts that may yet turn out to fail
-	underWay  int // attempts on unproven accounts
-	granted   int // accounts that hold a grant, spent or not yet
-	spending  int // accounts whose grant is spent
+	failures  int // failures of those accounts
+	trying    int // unproven accounts whose attempts may still fail
+	underWay  int // attempts in progress on unproven accounts
+	granted   int // accounts that hold a grant, used or not
+	spending  int // accounts whose grant is used
 }
 
-// sourceAccount is what one source did to one account.
+// sourceAccount is what one source or network did to one account.
 type sourceAccount struct {
-	recent   int // failures within the window, also those in doubt
+	recent   int // failures within the window, including those in doubt
 	wrong    int // wrong passwords within a day, since the last login
 	underWay int
-	proven   bool // logged in to from here lately, or forgiven
-	granted  bool // may go beyond the first failures
-	spent    bool // and has
-	near     bool // the account remembers a login from here: only this knows how many are wrong from here
+	proven   bool // logged in to from this source lately, or forgiven
+	granted  bool // has a grant
+	spent    bool // has used the grant
+	near     bool // the account remembers a login from here: then only this entry counts its failures from here
 
-	failed, right time.Time // the latest; right is set within a day only
-	forgiven      time.Time // the latest, within a day
+	failed, right time.Time // time of the latest failure and login; right only within a day
+	forgiven      time.Time // time of the latest unlock, within a day
 
-	repeated int       // how often a wrong password was repeated within the window
-	since    time.Time // when that began
+	repeated int       // repetitions of a wrong password within the window
+	since    time.Time // time of the first of them
 }
 
-// add counts an account in, or out with -1.
+// add adds an account to the sums (n is 1) or removes it (n is -1).
 func (t *sourceTally) add(a *sourceAccount, n int) {
 	if !a.right.IsZero() {
 		t.succeeded += n
@@ -172,53 +173,53 @@ func (t *sourceTally) add(a *sourceAccount, n int) {
 	}
 }
 
-// Passage is what the throttle says to an attempt.
+// Passage says whether an attempt passes.
 type Passage uint8
 
 const (
 	Passes  Passage = iota
-	Waits           // until something of this source that is under way has ended
-	Refused         // too much has failed
+	Waits           // until an attempt of this source has ended
+	Refused         // too many failures
 )
 
-// Ending is how an attempt that the throttle let pass has ended.
+// Ending is the end of an attempt that has passed.
 type Ending uint8
 
 const (
-	EndedWell Ending = iota // or without anything to hold against the source
+	EndedWell Ending = iota // accepted, or nothing to hold against the source
 	EndedInDoubt
 	EndedPrevious // with a password that was right before
-	EndedRepeated // with a wrong one that is not counted again
+	EndedRepeated // with a wrong password that is not counted again
 	EndedWrong
 )
 
-// Decision is what the throttle says to an attempt.
+// Decision is the throttle's answer to an attempt.
 type Decision struct {
 	Passage Passage
-	Ended   <-chan struct{} // closed when something of the source has ended; of an attempt that waits
-	Allowed bool            // an admin lets the source go on
-	// Of the account at the source, as far as this process knows: whether it was
-	// logged in to from there within a day, and whether an admin has forgiven it.
+	Ended   <-chan struct{} // if the attempt waits: closed when an attempt of the source has ended
+	Allowed bool            // an admin has allowed the source
+	// Proven and Forgiven concern the account at the source, as far as this process
+	// knows: it was logged in to from there within a day; an admin has forgiven it.
 	Proven, Forgiven bool
 }
 
-// Attempt is an attempt as the throttle sees it.
+// Attempt is what the throttle needs to know of an attempt.
 type Attempt struct {
 	Source    netip.Prefix
-	Known     netip.Prefix // the known network that the source lies in; invalid for none
+	Known     netip.Prefix // the known network that contains the source; invalid for none
 	Name      auth.Name
-	Tolerated int  // of the rules
-	Seen      int  // the length of the smallest level that the account remembers a login from; 0 is none
-	Looked    bool // or does not: it was asked
-	Allowed   bool // an admin let the source go on when it began
-	Granted   bool // it was given a grant
-	Near      int  // as seen, of the account that the attempt was admitted to
+	Tolerated int  // auth.Lockout.Tolerated
+	Seen      int  // prefix length of the smallest level from which the account remembers a login; 0: none
+	Looked    bool // the account was read, so that Seen is known
+	Allowed   bool // the source was allowed when the attempt began
+	Granted   bool // the attempt has a grant
+	Near      int  // like Seen, of the account with which the attempt was admitted
 }
 
-// Free is how many wrong passwords need no grant: two of five; where the source lies
-// in a known network four, so that a colleague's PC that guesses at everybody does not
-// keep those out who come for the first time. What such a network can lock does not
-// change with it, since the last that locks needs a grant in any case.
+// Free is the number of wrong passwords that need no grant: two of five; in a known
+// network four, so that a colleague's PC that guesses at every account does not keep out
+// users who come for the first time. This does not change what such a network can lock,
+// since the last failure, which locks, always needs a grant.
 func (a Attempt) Free() int {
 	elsewhere, known := auth.Lockout{Tolerated: a.Tolerated}.WithoutGrant()
 	if a.Known.IsValid() {
@@ -227,16 +228,16 @@ func (a Attempt) Free() int {
 	return elsewhere
 }
 
-// Begin lets an attempt pass and counts it as under way until End. One that is
-// to wait, the account having been looked at, may ask again when Ended is closed.
+// Begin lets an attempt pass, and counts it as in progress until End. An attempt that
+// must wait, and whose account was read, may call Begin again when Ended is closed.
 func (t *Throttle) Begin(a Attempt, now time.Time) Decision {
 	if t == nil {
 		return Decision{}
 	}
 	a.Allowed = t.allowed.covers(a.Source, now)
 	levels, n := a.levels()
-	// The largest network first: once it is refused nothing below it need be
-	// remembered.
+	// The largest network first: if it refuses, no smaller level needs to remember the
+	// attempt.
 	for i := n - 1; i >= 0; i-- {
 		p := t.beginAt(levels[i], a, now)
 		switch {
@@ -250,7 +251,7 @@ func (t *Throttle) Begin(a Attempt, now time.Time) Decision {
 			return p
 		}
 	}
-	return Decision{} // not reached: the last level is the source
+	return Decision{} // never reached: the last level is the source
 }
 
 func (t *Throttle) beginAt(l level, a Attempt, now time.Time) (p Decision) {
@@ -282,7 +283,7 @@ func (t *Throttle) beginAt(l level, a Attempt, now time.Time) (p Decision) {
 	return p
 }
 
-// limits are the room of a source or network.
+// limits is the room of a source or network.
 type limits struct{ accounts, failures, locks int }
 
 func (t *Throttle) limits(h *sourceHistory) limits {
@@ -297,8 +298,8 @@ func (t *Throttle) limits(h *sourceHistory) limits {
 	}
 }
 
-// passage decides for one more attempt on the account s, which the tally leaves
-// out.
+// passage decides about one more attempt on the account s, which is not in the tally at
+// this moment.
 func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a Attempt) Passage {
 	if a.Allowed {
 		s.granted = s.granted || s.wrong+s.underWay >= a.Free()
@@ -320,12 +321,12 @@ func (t *Throttle) passage(h *sourceHistory, s *sourceAccount, a Attempt) Passag
 	}
 	p := h.grant(s, most)
 	if p == Refused && s.wrong < a.Free() {
-		return Waits // for those under way, which may be right
+		return Waits // for attempts in progress, which may be right
 	}
 	return p
 }
 
-// grant gives the account s one of the grants that are left, unless it has one.
+// grant gives the account s one of the remaining grants, unless it has one.
 func (h *sourceHistory) grant(s *sourceAccount, most limits) Passage {
 	switch {
 	case s.granted:
@@ -333,17 +334,17 @@ func (h *sourceHistory) grant(s *sourceAccount, most limits) Passage {
 	case h.spending+len(h.spent) >= most.locks:
 		return Refused
 	case h.granted+len(h.spent) >= most.locks:
-		return Waits // those under way may give theirs back
+		return Waits // attempts in progress may return theirs
 	}
 	s.granted = true
 	return Passes
 }
 
-// Grant gives an attempt that has begun a grant of its source and of all networks
-// above it, unless the account holds one there: others have made the failures that
-// need none. The source is asked first, so that one that has none left takes none
-// of its network's for a while. It is given back when nothing of the account is
-// under way there, unless the attempt turned out wrong.
+// Grant gives an attempt that has begun a grant of its source and of all networks above
+// it, unless the account already has one there: other attempts have made the failures
+// that need none. The source is asked first, so that a source without grants does not
+// hold one of its network's for a while. The grant is returned when no attempt on the
+// account is in progress there, unless an attempt was wrong.
 func (t *Throttle) Grant(a Attempt, now time.Time) (p Passage) {
 	levels, n := a.levels()
 	for _, l := range levels[:n] {
@@ -367,7 +368,7 @@ func (t *Throttle) Grant(a Attempt, now time.Time) (p Passage) {
 	return Passes
 }
 
-// End takes back a begin that passed.
+// End ends an attempt that has passed Begin.
 func (t *Throttle) End(a Attempt, e Ending, now time.Time) {
 	if t == nil {
 		return
@@ -391,7 +392,7 @@ func (t *Throttle) endAt(l level, a Attempt, e Ending, now time.Time) {
 	})
 }
 
-// Failed notes a failure of an attempt that did not begin here.
+// Failed notes a failure of an attempt that did not call Begin.
 func (t *Throttle) Failed(a Attempt, e Ending, now time.Time) {
 	if t == nil {
 		return
@@ -406,15 +407,15 @@ func (t *Throttle) Failed(a Attempt, e Ending, now time.Time) {
 	}
 }
 
-// noteEnding notes how an attempt has ended. One in doubt spends no grant: it
-// never locks, and an outage must not leave strangers without grants for the day.
-// Nor does one with an earlier password, which the account does not count.
+// noteEnding notes how an attempt has ended. An attempt in doubt uses no grant: it never
+// locks, and an outage must not use up the grants of the day. An attempt with an earlier
+// password does not either, since the account does not count it.
 func (s *sourceAccount) noteEnding(a Attempt, e Ending, now time.Time) {
 	switch {
 	case e == EndedWell:
 		return
 	case e == EndedRepeated:
-		// Programs do, and are not held against their source; but each is judged.
+		// Programs repeat passwords, which does not count against their source up to a limit.
 		if s.repeated++; s.repeated == 1 {
 			s.since = now
 		}
@@ -432,7 +433,7 @@ func (s *sourceAccount) noteEnding(a Attempt, e Ending, now time.Time) {
 	}
 }
 
-// Succeeded notes an accepted login, which also forgives the mistypes before it.
+// Succeeded notes an accepted login, which also forgives the failures before it.
 func (t *Throttle) Succeeded(a Attempt, now time.Time) {
 	if t == nil {
 		return
@@ -446,7 +447,7 @@ func (t *Throttle) Succeeded(a Attempt, now time.Time) {
 	source := a.sourceLevel()
 	t.note(source, a.Name, now, func(s *sourceAccount) { news = login(s) })
 	if !news {
-		return // the networks have been told within the hour
+		return // the networks have noted a login within the last hour
 	}
 	a.Allowed = false // a login takes no room
 	levels, n := a.levels()
@@ -455,7 +456,7 @@ func (t *Throttle) Succeeded(a Attempt, now time.Time) {
 	}
 }
 
-// wake lets those who wait ask again.
+// wake wakes the waiting attempts.
 func (h *sourceHistory) wake() {
 	if h.ended != nil {
 		close(h.ended)
@@ -463,10 +464,10 @@ func (h *sourceHistory) wake() {
 	}
 }
 
-// Memory is what is known of an account at a source and at the networks above.
+// Memory is what the throttle knows of an account at a source and at the networks above.
 type Memory [maxLevels]sourceAccount
 
-// Remembered returns what is known of an account where an attempt comes from.
+// Remembered returns what the throttle knows of an account at the source of an attempt.
 func (t *Throttle) Remembered(a Attempt, now time.Time) (m Memory) {
 	levels, n := a.levels()
 	for i, l := range levels[:n] {
@@ -479,10 +480,10 @@ func (t *Throttle) Remembered(a Attempt, now time.Time) (m Memory) {
 	return m
 }
 
-// Forgiven takes back wrong passwords that the account itself does not count any
-// more: failures is what it counted after before was remembered. Whatever has
-// happened since, or is under way, it may not have counted yet. A grant that was
-// spent stays so.
+// Forgiven removes wrong passwords that the account itself does not count any more:
+// failures is the account's count, read after before was taken. If anything has happened
+// since, or is in progress, the account may not have counted it yet, and nothing is
+// removed. A used grant stays used.
 func (t *Throttle) Forgiven(a Attempt, before Memory, failures int, now time.Time) {
 	levels, n := a.levels()
 	for i, l := range levels[:n] {
@@ -502,12 +503,12 @@ func (t *Throttle) note(l level, name auth.Name, now time.Time, f func(*sourceAc
 	})
 }
 
-// room makes some for one more account, if there must be.
+// room makes room for one more account if necessary, and reports whether there is room.
 func (h *sourceHistory) room(name auth.Name) bool {
 	if len(h.accounts) < MaxPerSource || h.accounts[name] != nil {
 		return true
 	}
-	looks := 16 // of many; where most have failed there is none for good reason
+	looks := 16 // look at 16 of many; if most have failed, there is rightly no room
 	for other, s := range h.accounts {
 		if s.recent == 0 && (s.wrong == 0 || !s.proven && !s.near) && s.underWay == 0 && !s.spent {
 			h.add(s, -1)
@@ -521,8 +522,8 @@ func (h *sourceHistory) room(name auth.Name) bool {
 	return false
 }
 
-// change makes a change to one account of the source; the tally has the others
-// only while it is made.
+// change changes one account of the source. While f runs, the tally contains only the
+// other accounts.
 func (h *sourceHistory) change(name auth.Name, f func(*sourceAccount)) {
 	s := h.accounts[name]
 	if s == nil {
@@ -532,7 +533,7 @@ func (h *sourceHistory) change(name auth.Name, f func(*sourceAccount)) {
 		h.add(s, -1)
 	}
 	f(s)
-	s.granted = s.spent || s.granted && s.underWay > 0 // not needed after all
+	s.granted = s.spent || s.granted && s.underWay > 0 // otherwise the grant was not needed
 	s.near = s.near && s.wrong > 0
 	if *s == (sourceAccount{}) {
 		delete(h.accounts, name)
@@ -541,11 +542,11 @@ func (h *sourceHistory) change(name auth.Name, f func(*sourceAccount)) {
 	h.add(s, 1)
 }
 
-// age drops what is too old and counts anew.
+// age removes old entries and computes the sums again.
 func (h *sourceHistory) age(now time.Time, window time.Duration) {
 	h.sourceTally, h.aged = sourceTally{}, now
 	h.since = auth.NotAfter(h.since, now)
-	// A clock that was ahead has been set right: from now on, then.
+	// A time in the future is from a clock that was ahead: use now.
 	for i := range h.spent {
 		h.spent[i] = auth.NotAfter(h.spent[i], now)
 	}
@@ -569,12 +570,12 @@ func (h *sourceHistory) age(now time.Time, window time.Duration) {
 		}
 		if s.underWay == 0 {
 			s.granted = s.spent
-			// Otherwise the account itself remembers.
+			// In other cases the account itself remembers it.
 			s.proven = !s.right.IsZero() || !s.forgiven.IsZero()
 		}
 		s.near = s.near && s.wrong > 0
-		// What was wrong of an account that has nothing to do with the source it remembers
-		// itself; names that were tried once must not be remembered for a day.
+		// If an account has nothing to do with the source, the account itself remembers
+		// its failures; names that were tried once must not be remembered for a day.
 		if s.recent == 0 && !s.near && s.repeated == 0 && s.underWay == 0 && !s.spent && !s.proven {
 			delete(h.accounts, name)
 			continue
@@ -583,8 +584,8 @@ func (h *sourceHistory) age(now time.Time, window time.Duration) {
 	}
 }
 
-// look shows f the history of a source or network without what is much older
-// than the window.
+// look calls f with the history of a source or network, after entries much older than
+// the window have been removed.
 func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
 	t.init()
 	t.histories[l.size].Update(l.prefix, func(h *sourceHistory) *sourceHistory {
@@ -601,8 +602,8 @@ func (t *Throttle) look(l level, now time.Time, f func(*sourceHistory)) {
 	})
 }
 
-// Size returns how much is remembered: of how many sources, and of how many accounts
-// at the source or network that has most.
+// Size returns the number of sources that are remembered, and the number of accounts at
+// the source or network that has most.
 func (t *Throttle) Size() (sources, accounts int) {
 	t.init()
 	for size := range t.histories {
@@ -629,7 +630,7 @@ func (t *Throttle) init() {
 	})
 }
 
-// refresh drops what is much older than the window.
+// refresh removes entries that are much older than the window.
 func (t *Throttle) refresh(h *sourceHistory, now time.Time) {
 	window := cmp.Or(t.Window, DefaultWindow)
 	if since := now.Sub(h.aged); since >= window/20 || since < 0 {

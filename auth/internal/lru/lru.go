@@ -6,16 +6,16 @@ import (
 	"sync"
 )
 
-// Map is split by a hash of the key into parts with a lock each, to avoid contention
-// on one. Together they never hold more than [New] was told, and what makes room is
-// the least recently used entry of one part, not of all. The nil Map is not usable:
-// make one with New.
+// Map is split by a hash of the key into parts with a lock each, to avoid contention on
+// one lock. Together they never hold more than the n of [New]. A new entry displaces the
+// least recently used one of its part, not of all. The nil Map is not usable: make one
+// with New.
 type Map[K comparable, V any] []part[K, V]
 
-// MaxShards is how many parts a Map has, unless there is less to hold.
+// MaxShards is the number of parts of a Map, unless it holds fewer entries.
 const MaxShards = 32
 
-// shardSeed is the process's own: no client can choose names of one part.
+// shardSeed is different in each process, so that no client can choose names of one part.
 var shardSeed = maphash.MakeSeed()
 
 // New returns a Map for at most n entries, and at least one.
@@ -31,7 +31,7 @@ func New[K comparable, V any](n int) Map[K, V] {
 // of returns the part of a key.
 func (s Map[K, V]) of(key K) *part[K, V] { return &s[Shard(key, len(s))] }
 
-// Shard returns which of n parts a key belongs to.
+// Shard returns the number of the part, of n, to which a key belongs.
 func Shard[K comparable](key K, n int) int {
 	return int(maphash.Comparable(shardSeed, key) % uint64(n))
 }
@@ -39,40 +39,40 @@ func Shard[K comparable](key K, n int) int {
 // Get returns the value of key and makes it the most recently used.
 func (s Map[K, V]) Get(key K) (V, bool) { return s.of(key).get(key) }
 
-// Update replaces the value of key by f of the present one (the zero value when there
-// is none), under the lock of its part, and returns it.
+// Update replaces the value of key by f of the present one (the zero value if there is
+// none), under the lock of its part, and returns it.
 func (s Map[K, V]) Update(key K, f func(V) V) V { return s.of(key).update(key, f) }
 
-// UpdateIf does so if ok, which is asked under the lock, and reports whether it has.
+// UpdateIf does so if ok returns true under the lock, and reports whether it did.
 func (s Map[K, V]) UpdateIf(key K, ok func() bool, f func(V) V) (V, bool) {
 	return s.of(key).updateIf(key, ok, f)
 }
 
-// Alter lets f alter the value of key in place, under the lock; when there is none it
-// does nothing.
+// Alter lets f alter the value of key in place, under the lock; it does nothing if there
+// is none.
 func (s Map[K, V]) Alter(key K, f func(*V)) { s.of(key).alter(key, f) }
 
 // Put sets the value of key.
 func (s Map[K, V]) Put(key K, value V) { s.of(key).put(key, value) }
 
-// Remove forgets key.
+// Remove removes key.
 func (s Map[K, V]) Remove(key K) { s.of(key).remove(key) }
 
-// RemoveIf forgets key if f wants that of its value; f is called under the lock, and
-// not when there is none.
+// RemoveIf removes key if f returns true for its value; f is called under the lock, and
+// not called if there is none.
 func (s Map[K, V]) RemoveIf(key K, f func(V) bool) {
 	s.of(key).removeIf(key, f)
 }
 
-// part is a map that forgets the least recently used entry when it is full. It
-// admits everything: a cache that filters what it admits would let an attacker
-// keep a newcomer's failures out. The zero part holds nothing; set max first.
+// part is a map that forgets the least recently used entry when it is full. It admits
+// every entry: with a filter, an attacker could keep the failures of new names out. The
+// zero part holds nothing; set max first.
 type part[K comparable, V any] struct {
 	max int
 
 	mu      sync.Mutex
 	entries map[K]*list.Element
-	order   list.List // front: most recently used; of partEntry[K, V]
+	order   list.List // of partEntry[K, V], the most recently used first
 }
 
 type partEntry[K comparable, V any] struct {
@@ -91,15 +91,15 @@ func (l *part[K, V]) get(key K) (value V, ok bool) {
 	return value, false
 }
 
-// update replaces the value of key by f of the present one (the zero value
-// when there is none), under the lock, and returns it.
+// update replaces the value of key by f of the present one (the zero value if there is
+// none), under the lock, and returns it.
 func (l *part[K, V]) update(key K, f func(V) V) V {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.set(key, f)
 }
 
-// updateIf does so if ok, which is asked under the lock, and reports whether it has.
+// updateIf does so if ok returns true under the lock, and reports whether it did.
 func (l *part[K, V]) updateIf(key K, ok func() bool, f func(V) V) (value V, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,8 +131,8 @@ func (l *part[K, V]) set(key K, f func(V) V) V {
 	return entry.value
 }
 
-// alter lets f alter the value of key in place, under the lock; when there is none
-// it does nothing.
+// alter lets f alter the value of key in place, under the lock; it does nothing if there
+// is none.
 func (l *part[K, V]) alter(key K, f func(*V)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,11 +145,11 @@ func (l *part[K, V]) alter(key K, f func(*V)) {
 // put sets the value of key.
 func (l *part[K, V]) put(key K, value V) { l.update(key, func(V) V { return value }) }
 
-// remove forgets key.
+// remove removes key.
 func (l *part[K, V]) remove(key K) { l.removeIf(key, func(V) bool { return true }) }
 
-// removeIf forgets key if f wants that of its value; f is called under the lock, and
-// not when there is none.
+// removeIf removes key if f returns true for its value; f is called under the lock, and
+// not called if there is none.
 func (l *part[K, V]) removeIf(key K, f func(V) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,7 +159,7 @@ func (l *part[K, V]) removeIf(key K, f func(V) bool) {
 	}
 }
 
-// Each shows f every entry, shard by shard under its lock. f must not use s.
+// Each calls f for every entry, part by part under its lock. f must not use s.
 func (s Map[K, V]) Each(f func(K, V)) {
 	for i := range s {
 		s[i].each(f)
