@@ -10,11 +10,11 @@ import (
 	"congthu/auth"
 )
 
-// Agreement returns the settings that must be the same at all gateways on one
-// store: what decides who is counted, locked, revoked, refused and remembered, and
-// under which name. Addresses, certificates, texts and what a gateway bounds for
-// itself are not among them. What is of a protocol that this gateway does not serve
-// is left out.
+// Agreement returns the settings that must be equal at all gateways on one store: those
+// that decide which accounts are counted, locked, revoked, refused and stored, and
+// under which name. Addresses, certificates, texts and the limits of a single gateway
+// are not among them. Settings of a protocol that this gateway does not serve are left
+// out.
 func (c *Config) Agreement() auth.Agreement {
 	r, t, p := c.Regulation, c.Throttle, c.Store.Postgres
 	a := auth.Agreement{
@@ -52,7 +52,7 @@ func (c *Config) Agreement() auth.Agreement {
 		"store.last_login_window":    duration(c.Store.LastLoginWindow),
 		"store.max_unknown_names":    fmt.Sprint(c.Store.MaxUnknownNames),
 		"store.forget_unknown_after": duration(c.Store.ForgetUnknownAfter),
-		// One that keeps less removes it from the log of all.
+		// A gateway that keeps events for less time deletes them for all gateways.
 		"audit.keep_days": fmt.Sprint(c.Audit.KeepDays),
 	}
 	var aliases, delegations []string
@@ -70,8 +70,9 @@ func (c *Config) Agreement() auth.Agreement {
 			m.Upstream.agree(a, p.String()+".upstream.")
 		}
 	}
-	// With several domains it decides which account a name is, so a gateway that serves
-	// one protocol must not differ from one that serves the other (checkLoginNames).
+	// With several domains this setting decides which account a name means, so a
+	// gateway for one protocol must not differ from a gateway for another
+	// (checkLoginNames).
 	if len(c.served()) > 1 {
 		for _, p := range []auth.Protocol{auth.IMAP, auth.SMTP} {
 			if names := c.loginNames(); len(names) > 0 && len(c.Mail(p).Listen) == 0 {
@@ -82,8 +83,8 @@ func (c *Config) Agreement() auth.Agreement {
 	return a
 }
 
-// agree adds what decides which account the mail server is asked about, and what
-// counts as a wrong password.
+// agree adds the settings that decide about which account the mail server is asked, and
+// which replies mean a wrong password.
 func (u Upstream) agree(a auth.Agreement, path string) {
 	a[path+"login_name"] = string(u.LoginName)
 	a[path+"wrong"], a[path+"not_wrong"] = patterns(u.Wrong), patterns(u.NotWrong)
@@ -97,12 +98,12 @@ func patterns(expressions []*regexp.Regexp) string {
 	return list(texts)
 }
 
-// list is a JSON array in canonical order.
+// list returns a JSON array in canonical order.
 func list(values []string) string {
 	sorted := slices.Sorted(slices.Values(values))
 	text, err := json.Marshal(append([]string{}, sorted...))
 	if err != nil {
-		panic(err) // strings
+		panic(err) // strings always marshal
 	}
 	return string(text)
 }
@@ -115,5 +116,5 @@ func networks(known []KnownNetwork) string {
 	return list(texts)
 }
 
-// duration is written so that equal ones are written alike.
+// duration formats a duration so that equal ones have equal text.
 func duration(d time.Duration) string { return d.String() }

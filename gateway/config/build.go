@@ -7,7 +7,7 @@ import (
 	"congthu/auth"
 )
 
-// Rules returns the rules as the guard works with them.
+// Rules returns the rules in the form that the guard uses.
 func (c *Config) Rules() auth.Rules {
 	r := c.Regulation
 	strangers := 0
@@ -23,7 +23,8 @@ func (c *Config) Rules() auth.Rules {
 		},
 		Dormancy: auth.Dormancy{
 			Mode: r.Dormancy.Mode, Months: r.Dormancy.Months, DoorsComplete: r.Dormancy.DoorsComplete,
-			// A last login may be written that much late; nobody is revoked early for it.
+			// The stored last login may be this much too old; no account is revoked
+			// early because of it.
 			Slack: c.Store.LastLoginWindow,
 		},
 		Password: auth.PasswordAge{
@@ -34,7 +35,7 @@ func (c *Config) Rules() auth.Rules {
 	}
 }
 
-// Namer returns what turns login names into account names.
+// Namer returns the function set that turns login names into account names.
 func (c *Config) Namer() *auth.Namer {
 	n := c.addresses()
 	n.Aliases = c.Aliases
@@ -43,8 +44,8 @@ func (c *Config) Namer() *auth.Namer {
 	return n
 }
 
-// addresses is Namer without aliases and folding: what can be the name of an
-// account at all.
+// addresses is Namer without aliases and folding: it decides which names can be names
+// of accounts.
 func (c *Config) addresses() *auth.Namer {
 	n := &auth.Namer{Default: c.Domain, Domains: make(map[string]bool, len(c.Domains)), MasterSeparators: c.Names.MasterSeparators, Unicode: c.Names.Unicode}
 	for _, d := range c.Domains {
@@ -53,14 +54,15 @@ func (c *Config) addresses() *auth.Namer {
 	return n
 }
 
-// served are the domains of the accounts, each once.
+// served returns the domains of the accounts, each once.
 func (c *Config) served() []string {
 	domains := append([]string{c.Domain}, c.Domains...)
 	slices.Sort(domains)
 	return slices.Compact(domains)
 }
 
-// loginNames are how the mail servers of the doors that are open know an account.
+// loginNames returns the forms of login names for the mail servers of all served
+// protocols.
 func (c *Config) loginNames() (names []LoginName) {
 	for _, p := range auth.Protocols() {
 		if m := c.Mail(p); len(m.Listen) > 0 {
@@ -70,15 +72,16 @@ func (c *Config) loginNames() (names []LoginName) {
 	return names
 }
 
-// localNames reports whether no mail server is told the domain. The checker has
-// seen to it that where there are several domains all are told or none is.
+// localNames reports whether all mail servers receive login names without the domain.
+// The checker ensures that, with several domains, either all receive the domain or none
+// does.
 func (c *Config) localNames() bool {
 	names := c.loginNames()
 	return len(names) > 0 && !slices.Contains(names, LoginAddress)
 }
 
-// SenderAliases are the aliases as the rule on senders (Art. 13.8) takes them: an
-// alias, and the name of the account that it leads to.
+// SenderAliases returns the aliases for the rule on senders (Art. 13.8): each alias
+// with the name of its account.
 func (c *Config) SenderAliases() map[auth.Name]auth.Name {
 	names := c.Namer()
 	aliases := make(map[auth.Name]auth.Name, len(c.Aliases))
@@ -90,9 +93,9 @@ func (c *Config) SenderAliases() map[auth.Name]auth.Name {
 	return aliases
 }
 
-// SenderDelegations are the delegations as the rule on senders takes them: an
-// address, in each domain in which it is the same to the mail server, and the
-// names of the accounts that may send as it.
+// SenderDelegations returns the delegations for the rule on senders: each address, in
+// every domain in which the mail server treats it as the same, with the names of the
+// accounts that may send as it.
 func (c *Config) SenderDelegations() map[auth.Name][]auth.Name {
 	names := c.Namer()
 	delegations := make(map[auth.Name][]auth.Name, len(c.Delegations))

@@ -12,8 +12,8 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// checker judges a configuration as a whole. It reads the files that are named
-// and has no other effect.
+// checker checks a configuration as a whole. It reads the named files and has no other
+// effect.
 type checker struct {
 	*source
 	c   *Config
@@ -47,7 +47,7 @@ func (k *checker) check() {
 	k.checkTexts()
 }
 
-// oneOf is an error when word is none of the choices.
+// oneOf returns an error if word is none of the choices.
 func oneOf(word string, choices []string) error {
 	if !slices.Contains(choices, word) {
 		return errors.New("not a choice")
@@ -55,7 +55,7 @@ func oneOf(word string, choices []string) error {
 	return nil
 }
 
-// checkDomains puts the domains into canonical form.
+// checkDomains converts the domains to canonical form.
 func (k *checker) checkDomains() {
 	c := k.c
 	canonical := func(path, domain string) string {
@@ -93,7 +93,7 @@ func (k *checker) checkHostname() {
 	}
 }
 
-// checkDoor checks the upstream of one protocol.
+// checkDoor checks the listeners and the upstream of one protocol.
 func (k *checker) checkDoor(door string, listen []Listener, u Upstream, passing upstream.PassClient) {
 	path := door + ".upstream"
 	for i, l := range listen {
@@ -174,7 +174,7 @@ func (k *checker) checkUpstreamTLS(path, host string, port uint16, u Upstream) {
 			}
 		}
 	}
-	// A connection to ourselves would come back to us, and so on.
+	// A connection to the gateway itself would return to it without end.
 	for i, l := range k.listenAddresses() {
 		lh, lp, err := splitAddress(l.address)
 		if err == nil && lp == port && loopback(host) && (wildcard(lh) || sameHost(lh, host)) && i < 64 {
@@ -209,7 +209,7 @@ func (k *checker) listenAddress(path, address string) bool {
 
 type listening struct{ path, address string }
 
-// listenAddresses lists every TCP address that the gateway would listen on.
+// listenAddresses returns every TCP address on which the gateway would listen.
 func (k *checker) listenAddresses() (all []listening) {
 	for _, p := range auth.Protocols() {
 		for i, l := range k.c.Mail(p).Listen {
@@ -254,8 +254,8 @@ func (k *checker) checkListeners() {
 	}
 }
 
-// checkTrusted checks the lists of those who are believed when they say whose a
-// connection is. The networks themselves are checked where they are read.
+// checkTrusted checks the lists of machines that may name the address of a client. Each
+// network is checked when it is read.
 func (k *checker) checkTrusted() {
 	p := k.c.ProxyProtocol
 	k.atLeast("proxy_protocol.timeout", p.Timeout, 100*time.Millisecond, time.Minute)
@@ -266,8 +266,8 @@ func (k *checker) checkTrusted() {
 	k.checkTwice("trusted_forwarders", k.c.TrustedForwarders)
 }
 
-// checkTwice finds a network that is in a list already, as itself or as part of
-// another: whoever strikes it out later would strike out nothing.
+// checkTwice finds a network that a list already contains, by itself or as part of
+// another: deleting one of the two entries later would have no effect.
 func (k *checker) checkTwice(path string, networks []netip.Prefix) {
 	for i, network := range networks {
 		at := fmt.Sprintf("%s[%d]", path, i)
@@ -277,7 +277,7 @@ func (k *checker) checkTwice(path string, networks []netip.Prefix) {
 				continue
 			}
 			if other == network && i < j {
-				continue // said of the second
+				continue // reported for the second one
 			}
 			k.wrong(at, "remove it here", "`%s`: %s is there already, in `%s` %s", at, network, first, other)
 			break
@@ -314,7 +314,7 @@ func (k *checker) checkRules() {
 	p := r.Password
 	k.between("rules.password.months", p.Months, 1, 120)
 	k.between("rules.password.warn_days", p.WarnDays, 0, 90)
-	// The admin interface takes no more than a week, whatever is written here.
+	// The admin interface limits the grace to a week, whatever this setting says.
 	k.between("rules.password.max_grace_days", p.MaxGraceDays, 0, 7)
 	if p.ChangeURL != "" && k.plainLine("rules.password.change_url", p.ChangeURL) && !webAddress(p.ChangeURL) {
 		k.wrong("rules.password.change_url", "write the whole address, such as https://mail.example.org/password", "`rules.password.change_url`: %q is not a web address", p.ChangeURL)
@@ -353,8 +353,8 @@ func (k *checker) checkSizes() {
 	k.between("limits.failed_logins", l.FailedLogins, 1, 1_000)
 	k.atLeast("limits.login_timeout", l.LoginTimeout, time.Second, time.Hour)
 	k.atLeast("limits.login_total", l.LoginTotal, time.Second, 24*time.Hour)
-	// RFC 9051 section 5.4: an inactivity timer of a logged-in session is at
-	// least 30 minutes.
+	// RFC 9051 section 5.4: the inactivity timer of a logged-in session is at least 30
+	// minutes.
 	k.atLeast("limits.idle_timeout", l.IdleTimeout, 30*time.Minute, 0)
 	k.atLeast("limits.patience", l.Patience, time.Second, 10*time.Minute)
 	k.atLeast("drain_timeout", c.DrainTimeout, 0, time.Hour)
@@ -373,7 +373,7 @@ func (k *checker) between(path string, n, least, most int) {
 	}
 }
 
-// atLeast records a duration out of range; most 0 is no limit.
+// atLeast records a duration out of range; most 0 means no upper limit.
 func (k *checker) atLeast(path string, d, least, most time.Duration) {
 	if k.refused(path) || d >= least && (most == 0 || d <= most) {
 		return
@@ -385,7 +385,7 @@ func (k *checker) atLeast(path string, d, least, most time.Duration) {
 	k.wrong(path, fix, "`%s` is %s, out of range", path, short(d))
 }
 
-// short writes 30m rather than 30m0s.
+// short formats 30m rather than 30m0s.
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

@@ -12,7 +12,7 @@ import (
 	"congthu/gateway/scope"
 )
 
-// weakTokens are sums of tokens that everybody would try first.
+// weakTokens are the hashes of tokens that an attacker would try first.
 var weakTokens = func() map[SHA256]bool {
 	weak := make(map[SHA256]bool)
 	for _, t := range []string{"", "\n", "demo", "admin", "secret", "token", "password", "test", "changeme", "congthu"} {
@@ -44,7 +44,7 @@ func (k *checker) checkAdmin() {
 	}
 }
 
-// longestSocket is sizeof(sockaddr_un.sun_path) on Linux, less the final NUL.
+// longestSocket is sizeof(sockaddr_un.sun_path) on Linux without the final NUL.
 const longestSocket = 107
 
 func (k *checker) checkSocket(a Admin) {
@@ -109,7 +109,7 @@ func (k *checker) checkToken(i int, t *Token, names map[string]int, sums map[SHA
 	}
 }
 
-// tokenSum fills in the sum of a token that is in a file.
+// tokenSum sets the hash of a token that is in a file.
 func (k *checker) tokenSum(path string, t *Token) {
 	if k.refused(path+".sha256") || k.refused(path+".token_file") {
 		return

@@ -24,12 +24,12 @@ func (k *checker) checkNames() {
 	}
 }
 
-// checkLoginNames: where one mail server is told the domain and another is not,
-// two accounts would be one mailbox behind one door and two behind the other, and
-// no counter would be right for both.
+// checkLoginNames refuses several domains if one mail server receives the domain and
+// another does not: two accounts would then be one mailbox for one protocol and two for
+// the other, and no counter would be right for both.
 func (k *checker) checkLoginNames() {
 	if k.anyRefused("domain", "domains") {
-		return // the complaint might be about something else
+		return // the cause may be another mistake
 	}
 	domains := k.c.served()
 	if len(domains) < 2 {
@@ -54,11 +54,11 @@ func (k *checker) checkLoginNames() {
 	}
 }
 
-// ownName reports whether a canonical address is one that a login can lead to;
-// wrong is told why not.
+// ownName reports whether a login can lead to a canonical address; if not, it passes
+// the reason to wrong.
 func (k *checker) ownName(path string, name auth.Name, wrong func(path, fix, format string, args ...any)) bool {
 	if k.c.Domain == "" || k.anyRefused("domain", "domains", "names.master_separators") {
-		return true // the complaint would be about something else
+		return true // the cause would be another mistake
 	}
 	namer := k.c.addresses()
 	canonical, err := namer.Canonical(string(name))
@@ -82,7 +82,7 @@ func (k *checker) ownName(path string, name auth.Name, wrong func(path, fix, for
 	return false
 }
 
-// checkAliases: other names lead to accounts, in one step.
+// checkAliases checks that each alias leads to an account in one step.
 func (k *checker) checkAliases() {
 	for _, alias := range slices.Sorted(maps.Keys(k.c.Aliases)) {
 		account := k.c.Aliases[alias]
@@ -93,7 +93,7 @@ func (k *checker) checkAliases() {
 		}
 		next, chained := k.c.Aliases[account]
 		if !chained && k.c.localNames() {
-			// The account is asked for by its name in the default domain.
+			// An account is looked up by its name in the default domain.
 			account = auth.Name(account.Local() + "@" + k.c.Domain)
 			if next, chained = k.c.Aliases[account]; chained {
 				next = auth.Name(next.Local() + "@" + k.c.Domain)
@@ -115,13 +115,13 @@ func (k *checker) checkAliases() {
 	}
 }
 
-// redundant warns of an alias or a delegation between names that the mail server
-// takes for one.
+// redundant warns of an alias or a delegation between names that the mail server treats
+// as one.
 func (k *checker) redundant(path string, one, other auth.Name) {
 	k.doubt(path, "remove it", "`%s` is not needed: with login_name: local %s and %s are one account", path, one, other)
 }
 
-// checkDelegations: accounts that may send as an address.
+// checkDelegations checks the accounts that may send as an address.
 func (k *checker) checkDelegations() {
 	for _, address := range slices.Sorted(maps.Keys(k.c.Delegations)) {
 		path := join("delegations", string(address))

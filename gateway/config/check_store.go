@@ -13,14 +13,14 @@ import (
 	"congthu/auth"
 )
 
-// checkStore checks where the rules remember, and fills in the connection string
-// that is in a file.
+// checkStore checks the settings of the store, and reads the connection string from its
+// file.
 func (k *checker) checkStore() {
 	s := &k.c.Store
 	k.atLeast("store.grace", s.Grace, 0, 24*time.Hour)
 	k.atLeast("store.last_login_window", s.LastLoginWindow, 0, 24*time.Hour)
 	if s.ForgetUnknownAfter != 0 {
-		// Forgetting sooner would give a guesser more than the lock does.
+		// A shorter time would give a guesser more attempts than the lock does.
 		k.atLeast("store.forget_unknown_after", s.ForgetUnknownAfter, 24*time.Hour, 0)
 	}
 	k.between("store.max_unknown_names", s.MaxUnknownNames, 1_000, 100_000_000)
@@ -47,8 +47,8 @@ func (k *checker) checkPostgres(p *Postgres) {
 	k.atLeast(postgresPath+".connect_timeout", p.ConnectTimeout, 100*time.Millisecond, time.Minute)
 	k.atLeast(postgresPath+".statement_timeout", p.StatementTimeout, 500*time.Millisecond, time.Minute)
 	k.atLeast(postgresPath+".lock_timeout", p.LockTimeout, 200*time.Millisecond, time.Minute)
-	// Whoever is silent for a lease is taken for dead, and its attempts in flight
-	// count: a pause of the machine must not be enough.
+	// A gateway that is silent for a lease counts as dead, and its attempts in progress
+	// count as failures: a short pause of the machine must not suffice.
 	k.atLeast(postgresPath+".lease", p.Lease, 2*time.Second, 10*time.Minute)
 	k.atLeast(postgresPath+".poll", p.Poll, 100*time.Millisecond, time.Minute)
 	if p.LockTimeout >= p.StatementTimeout && !k.anyRefused(postgresPath+".lock_timeout", postgresPath+".statement_timeout") {
@@ -61,7 +61,7 @@ func (k *checker) checkPostgres(p *Postgres) {
 	}
 }
 
-// connectionString finds the connection string. No message repeats any of it.
+// connectionString reads the connection string. No message repeats any part of it.
 func (k *checker) connectionString(p *Postgres) {
 	at := postgresPath + ".dsn"
 	if k.anyRefused(at, at+"_file") {
@@ -98,9 +98,9 @@ func (k *checker) connectionString(p *Postgres) {
 		return
 	}
 	if p.DSNFile == "" && hasPassword(p.DSN.Reveal()) {
-		// Refused and not only warned of: this file is copied into tickets and
-		// version control, every other secret of it is in a file of its own
-		// already, and a warning would be read after the copy was made.
+		// An error, and not only a warning: this file is copied into tickets and
+		// version control, its other secrets are already in files of their own, and a
+		// warning would be read only after the copy was made.
 		k.wrong(at, "put the whole connection string into a file that only the gateway can read, and name it in `dsn_file`; or let the server know the gateway without a password (a certificate, or peer on a socket)",
 			"`%s` has a password in it: this file is no place for secrets", at)
 		return
@@ -108,8 +108,8 @@ func (k *checker) connectionString(p *Postgres) {
 	k.checkTransport(at, parsed)
 }
 
-// checkTransport: what crosses the network is who logs in when and from where,
-// and fingerprints of passwords.
+// checkTransport checks the encryption: the network carries who logs in, when and from
+// where, and fingerprints of passwords.
 func (k *checker) checkTransport(at string, parsed *pgconn.Config) {
 	remote, clear, unverified := false, false, false
 	look := func(host string, encrypted bool, verified bool) {
@@ -131,18 +131,17 @@ func (k *checker) checkTransport(at string, parsed *pgconn.Config) {
 	}
 }
 
-// passwordSetting is a setting with a secret in a connection string of the form
-// name=value.
+// passwordSetting matches a secret in a connection string of the form name=value.
 var passwordSetting = regexp.MustCompile(`(?i)(^|\s)(ssl)?password\s*=\s*('[^']|[^\s'])`)
 
-// hasPassword reports whether a connection string has a secret in it.
+// hasPassword reports whether a connection string contains a secret.
 func hasPassword(dsn string) bool {
 	if !strings.Contains(dsn, "://") {
 		return passwordSetting.MatchString(dsn)
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
-		return true // so much is certain: nobody can tell
+		return true // an unreadable string may contain one
 	}
 	if password, set := u.User.Password(); set && password != "" {
 		return true

@@ -16,7 +16,7 @@ import (
 	"congthu/auth"
 )
 
-// nodeSpan is the place of a node, which for a mapping is its first key.
+// nodeSpan returns the place of a node; for a mapping that is its first key.
 func nodeSpan(n ast.Node) span {
 	if n == nil {
 		return span{}
@@ -37,7 +37,7 @@ func entriesOf(n ast.Node) []*ast.MappingValueNode {
 	return nil
 }
 
-// describe says what a node is, for people.
+// describe says in words what a node is.
 func describe(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -56,8 +56,8 @@ func describe(n ast.Node) string {
 	return "something else"
 }
 
-// scalar returns the text of a plain value. quoted is whether it is text in
-// YAML's eyes too, rather than a number or a truth value.
+// scalar returns the text of a plain value. quoted reports whether YAML treats it as
+// text rather than as a number or a truth value.
 func scalar(n ast.Node) (text string, quoted, ok bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
@@ -70,14 +70,14 @@ func scalar(n ast.Node) (text string, quoted, ok bool) {
 	return "", false, false
 }
 
-// shorthand is implemented by groups of fields that can also be written as one
+// shorthand is implemented by groups of fields that can also be written as a single
 // text.
 type shorthand interface{ shorthand(text string) }
 
 func (u *Upstream) shorthand(text string) { u.Address = text }
 
-// decode reads a node into dst, recording mistakes and places. Null leaves the
-// default. It reports whether dst holds what the file says.
+// decode reads a node into dst, and records mistakes and places. Null keeps the
+// default. It reports whether dst now has the file's value.
 func (s *source) decode(path string, n ast.Node, dst reflect.Value) bool {
 	switch n := n.(type) {
 	case nil, *ast.NullNode:
@@ -130,13 +130,13 @@ func (s *source) decode(path string, n ast.Node, dst reflect.Value) bool {
 	panic("config: no way to read a " + dst.Type().String())
 }
 
-// secretive reports whether a text that stands at a path may be a secret, or have
-// one in it, and is not to be repeated.
+// secretive reports whether a text at a path may be or contain a secret and must not be
+// repeated.
 func secretive(path, text string) bool {
 	return strings.HasPrefix(path, "admin.tokens") || strings.HasPrefix(path, "store") && likeDSN(text)
 }
 
-// likeDSN reports whether a text may be a connection string, or a part of one.
+// likeDSN reports whether a text may be a connection string, or part of one.
 func likeDSN(text string) bool { return strings.ContainsAny(text, "@:/=") }
 
 func (s *source) mistyped(path string, n ast.Node, want, fix string) bool {
@@ -224,7 +224,7 @@ func (s *source) decodeList(path string, n ast.Node, dst reflect.Value) bool {
 		} else if !s.decode(at, v, item) {
 			good = false
 		}
-		// Kept even when it is wrong, so that indexes stay those of the file.
+		// Kept even if it is wrong, so that indexes match the file.
 		items = reflect.Append(items, item)
 	}
 	dst.Set(items)
@@ -256,8 +256,8 @@ func (s *source) decodeMap(path string, n ast.Node, dst reflect.Value) bool {
 		} else if !s.decode(at, value, item) {
 			good = false
 		}
-		// Kept even when it is wrong, as far as it goes: the rest of it may have
-		// mistakes too. The first of two is the one that counts.
+		// Kept even if it is wrong, as far as it could be read: the rest may contain
+		// further mistakes. Of two equal names the first counts.
 		if !m.MapIndex(reflect.ValueOf(name)).IsValid() {
 			m.SetMapIndex(reflect.ValueOf(name), item)
 		}
@@ -267,8 +267,8 @@ func (s *source) decodeMap(path string, n ast.Node, dst reflect.Value) bool {
 	return good
 }
 
-// entries calls each for every entry of a mapping. each returns the name that
-// the entry must not share with another, or "" when it could not be read.
+// entries calls each for every entry of a mapping. each returns the name that no other
+// entry may have, or "" if it could not be read.
 func (s *source) entries(path string, n ast.Node, each func(key string, at span, value ast.Node) string) {
 	first := make(map[string]span)
 	for _, entry := range entriesOf(n) {
@@ -294,12 +294,11 @@ func (s *source) entries(path string, n ast.Node, each func(key string, at span,
 	}
 }
 
-// unknown records a field that there is none of, with the best guess at what
-// was meant.
+// unknown records an unknown field with the best guess at the intended one.
 func (s *source) unknown(path, key string, at span, in reflect.Type) {
 	names := fieldNames(in)
 	if strings.HasPrefix(path, "store") && likeDSN(key) {
-		key = "..." // a part of a connection string that was not quoted
+		key = "..." // part of a connection string without quotes
 	}
 	var fix string
 	if near := nearest(key, names); near != "" {
@@ -327,7 +326,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// shorten bounds a word of the file that is shown in a message.
+// shorten limits the length of a word of the file in a message.
 func shorten(word string) string {
 	if r := []rune(word); len(r) > 60 {
 		return string(r[:60]) + "…"
@@ -361,7 +360,7 @@ func fieldNames(t reflect.Type) (names []string) {
 	return names
 }
 
-// fieldsLike returns the paths of all fields that word was probably meant to be.
+// fieldsLike returns the paths of all fields that a word probably means.
 func fieldsLike(word string) (paths []string) {
 	places := make(map[string][]string)
 	eachField(reflect.TypeFor[Config](), "", func(path string) {
@@ -371,8 +370,7 @@ func fieldsLike(word string) (paths []string) {
 	return places[nearest(word, slices.Sorted(maps.Keys(places)))]
 }
 
-// eachField calls f with the path of every field of a group, and of the groups
-// in it.
+// eachField calls f with the path of every field of a group and of its subgroups.
 func eachField(t reflect.Type, path string, f func(path string)) {
 	for i := range t.NumField() {
 		tag := tagOf(t.Field(i))

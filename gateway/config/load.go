@@ -20,8 +20,8 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// Load reads and checks a configuration file. The error is an [*Error] when
-// the file can be read but is not right.
+// Load reads and checks a configuration file. The error is an [*Error] if the file is
+// readable but invalid.
 func Load(path string) (*Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -30,15 +30,14 @@ func Load(path string) (*Config, error) {
 	return Parse(path, data)
 }
 
-// Parse checks a configuration that is in memory. name is what problems call
-// it, and its directory is what relative paths are relative to.
+// Parse checks a configuration in memory. name is its name in problems; relative paths
+// are resolved against the directory of name.
 func Parse(name string, data []byte) (*Config, error) {
 	return parse(name, data, time.Now())
 }
 
-// Peek reads where things are from a file that need not be right, and whose
-// other files need not be readable: enough to find the admin socket and the
-// time zone. Fields that are wrong have their defaults.
+// Peek reads a file that may be invalid and whose other files may be unreadable: enough
+// to find the admin socket and the time zone. Invalid fields have their defaults.
 func Peek(path string) (*Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -103,11 +102,10 @@ func (s *source) config(root ast.Node) *Config {
 	return c
 }
 
-// DefaultProfile is the profile of a file that names none.
+// DefaultProfile is the profile of a file without one.
 const DefaultProfile = "binhphuoc"
 
-// builtIn are the figures of a file that names none. Those of other packages are
-// these packages' own.
+// builtIn returns the defaults. Figures of other packages come from those packages.
 func builtIn() *Config {
 	rules := auth.DefaultRules()
 	return &Config{
@@ -120,7 +118,7 @@ func builtIn() *Config {
 		SMTP: SMTP{
 			Listen:        []Listener{{":587", upstream.StartTLS}, {":465", upstream.Implicit}},
 			Upstream:      Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout, SpareConnections: 4},
-			MaxRecipients: 1000, // as Postfix's smtpd_recipient_limit
+			MaxRecipients: 1000, // as in Postfix's smtpd_recipient_limit
 		},
 		POP3:          POP3{Upstream: Upstream{TLS: upstream.StartTLS, LoginName: LoginAddress, Timeout: upstream.DefaultTimeout}},
 		ProxyProtocol: ProxyProtocol{Timeout: proxyproto.DefaultTimeout},
@@ -142,7 +140,7 @@ func builtIn() *Config {
 				LockTimeout: defaults.LockTimeout, Lease: defaults.Lease, Poll: defaults.Poll,
 			},
 		},
-		// A year, by which an administration looks back, and a month to do so.
+		// One year, which an authority must be able to review, and a month to do so.
 		Audit: Audit{KeepDays: 400},
 		Throttle: Throttle{
 			Enabled: true, Window: throttle.DefaultWindow, Accounts: throttle.DefaultAccounts, Failures: throttle.DefaultFailures,
@@ -157,7 +155,7 @@ func builtIn() *Config {
 	}
 }
 
-// complete fills in what follows from other fields.
+// complete sets fields that follow from others.
 func (c *Config) complete(s *source) {
 	dir := filepath.Dir(c.File)
 	if c.Hostname == "" {
@@ -200,13 +198,13 @@ func (c *Config) complete(s *source) {
 	}
 }
 
-// handover is how long live sessions go on while new clients wait.
+// handover is the time for live sessions to continue while new clients wait.
 const handover = 5 * time.Second
 
-// Drain is how long a shutdown waits for live sessions to end. awaited is set when
-// new clients are kept waiting meanwhile, in sockets that the next process will
-// serve: then 30 seconds for the few who have something under way would be too
-// long for the many who come, unless the file says so.
+// Drain returns how long a shutdown waits for live sessions to end. awaited is set if
+// new clients wait in the meantime, in sockets that the next process will serve: then
+// 30 seconds for the few clients with an active session would be too long for the many
+// that wait, unless the file sets the time.
 func (c *Config) Drain(awaited bool) time.Duration {
 	if awaited && !c.drainGiven {
 		return handover
@@ -214,7 +212,7 @@ func (c *Config) Drain(awaited bool) time.Duration {
 	return c.DrainTimeout
 }
 
-// sqliteFile is the store in the data directory.
+// sqliteFile is the name of the store in the data directory.
 const sqliteFile = "congthu.db"
 
 // under resolves a path against a directory.
@@ -225,8 +223,8 @@ func under(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// readFile reads a regular file of a sane size: a pipe or a device named by
-// mistake would hold everything up.
+// readFile reads a regular file of a reasonable size: a pipe or a device, named by
+// mistake, would block the gateway.
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -254,8 +252,8 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// plain drops the name of the system call: "stat x: no such file" says nothing
-// more than "x: no such file".
+// plain removes the name of the system call: "stat x: no such file" says no more than
+// "x: no such file".
 func plain(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {
@@ -264,7 +262,7 @@ func plain(err error) error {
 	return err
 }
 
-// firstLine is the first line of a file, without the white space around it.
+// firstLine returns the first line of a file, without surrounding white space.
 func firstLine(data []byte) string {
 	line, _, _ := strings.Cut(string(data), "\n")
 	return strings.TrimSpace(line)

@@ -14,23 +14,23 @@ import (
 type Problem struct {
 	// File is the name of the file.
 	File string
-	// Line and Column count from 1, in characters. Both are 0 when there is
-	// nothing in the file to point at, as with a field that is missing.
+	// Line and Column count from 1, in characters. Both are 0 if the file has no place
+	// to point at, as for a missing field.
 	Line, Column int
-	// Path is the field: imap.listen[0].address.
+	// Path is the path of the field: imap.listen[0].address.
 	Path string
 	// Message says what is wrong.
 	Message string
-	// Fix says what to do about it.
+	// Fix says what to do.
 	Fix string
 
-	source string // the line, fit for a terminal
-	width  int    // of what the caret points at
-	// vietnamese is set where Message and Fix are.
+	source string // the line, safe for a terminal
+	width  int // of the text under the caret
+	// vietnamese is set if Message and Fix are Vietnamese.
 	vietnamese bool
 }
 
-// Place returns file:line:column, without the parts that are not known.
+// Place returns file:line:column, without unknown parts.
 func (p Problem) Place() string {
 	if p.Line == 0 {
 		return p.File
@@ -38,8 +38,8 @@ func (p Problem) Place() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// String returns the problem as people are shown it: place and message, the
-// line with a caret, the fix.
+// String returns the problem for people: place and message, the line with a caret, the
+// fix.
 func (p Problem) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", p.Place(), p.Message)
@@ -58,8 +58,8 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Error is what [Load] and [Parse] return for a file with mistakes: all of
-// them, in the order of the file; those that have no place in it come last.
+// Error is the error of [Load] and [Parse] for a file with mistakes. It has all of them
+// in the order of the file; those without a place come last.
 type Error struct {
 	File     string
 	Problems []Problem
@@ -79,7 +79,7 @@ func (e *Error) Error() string {
 	}
 }
 
-// Report returns everything, for people.
+// Report returns all problems, for people.
 func (e *Error) Report() string {
 	count := "1 mistake"
 	if n := len(e.Problems); n != 1 {
@@ -88,7 +88,7 @@ func (e *Error) Report() string {
 	return Render(e.Problems) + "\n" + e.File + ": " + count + ", nothing was started\n"
 }
 
-// Render writes problems or warnings one below the other.
+// Render writes problems or warnings one below another.
 func Render(problems []Problem) string {
 	all := make([]string, len(problems))
 	for i, p := range problems {
@@ -97,8 +97,8 @@ func Render(problems []Problem) string {
 	return strings.Join(all, "\n")
 }
 
-// inOrder sorts by place. What has none comes last: a field that is missing is
-// often there, under a name that is not quite right.
+// inOrder sorts by place. Problems without a place come last: a missing field is often
+// present under a name with a mistake.
 func inOrder(problems []Problem) []Problem {
 	nowhere := func(p Problem) int {
 		if p.Line == 0 {
@@ -112,7 +112,7 @@ func inOrder(problems []Problem) []Problem {
 	return problems
 }
 
-// indent returns as much white space as the first n characters of line take.
+// indent returns white space as wide as the first n characters of line.
 func indent(line string, n int) string {
 	var b strings.Builder
 	for i, r := range []rune(line) {
@@ -129,8 +129,8 @@ func indent(line string, n int) string {
 	return b.String()
 }
 
-// oneLine makes a message fit for one line of a terminal or a journal, whatever
-// words of the file it repeats.
+// oneLine makes a message safe for one line of a terminal or a journal, whatever words
+// of the file it repeats.
 func oneLine(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -143,25 +143,25 @@ func oneLine(text string) string {
 	return b.String()
 }
 
-// What may be a credential written into the file: a reader of the journal must
-// not learn it from a typing mistake. In a line of its own the value ends with
-// the line, in braces with a comma.
+// Possible credentials in the file: readers of the journal must not learn them because
+// of a typing mistake. In block style the value ends with the line, in braces with a
+// comma.
 var (
 	secretLine  = regexp.MustCompile(`(?i)^([\s-]*["']?(?:sha256|token|password|secret|bearer)["']?\s*:\s*)([^\s\[{].*)$`)
 	secretEntry = regexp.MustCompile(`(?i)((?:sha256|token|password|secret|bearer)["']?\s*:\s*)("[^"]*"?|'[^']*'?|[^\s\[{"'#][^,}#]*)`)
-	// A connection string, wherever it stands: all behind its field, its scheme
-	// or the word password, to the end of the line, whatever its quotes.
+	// A connection string anywhere: everything after its field, its scheme or the word
+	// password, to the end of the line, whatever the quotes.
 	secretDSN   = regexp.MustCompile(`(?i)(\bdsn["']?\s*:\s*)(\S.*)$`)
 	secretURL   = regexp.MustCompile(`(?i)(postgres(?:ql)?:?/+)(.+)$`)
 	secretParam = regexp.MustCompile(`(?i)(password\s*=)(.+)$`)
 	secretList  = regexp.MustCompile(`(?i)^(\s*["']?tokens["']?\s*:\s*)([^\s\[{].*)$`)
 )
 
-// longestLine is how much of a line is shown.
+// longestLine limits the shown part of a line.
 const longestLine = 400
 
-// presentable makes a line of the file fit for a terminal and a journal,
-// keeping every character in its column.
+// presentable makes a line of the file safe for a terminal and a journal, and keeps
+// every character in its column.
 func presentable(line string) string {
 	line = strings.TrimRight(line, "\r\n")
 	for _, secret := range []*regexp.Regexp{secretLine, secretList, secretEntry, secretDSN, secretURL, secretParam} {

@@ -13,8 +13,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// source is a file being judged: its text, where each field stands in it, and
-// what is wrong with it so far.
+// source is a file under check: its text, the place of each field, and the mistakes
+// found so far.
 type source struct {
 	file     string
 	text     string
@@ -24,21 +24,21 @@ type source struct {
 	warnings []Problem
 }
 
-// place is where a field stands.
+// place is the place of a field.
 type place struct{ key, value span }
 
-// span is one token; the zero span is none.
+// span is the place of one token; the zero span means none.
 type span struct{ line, column, width int }
 
-// newSource takes the text of a file, with every kind of line end made one: a
-// line is then the same to the parser and to whoever is shown it.
+// newSource returns a source for the text of a file, with all line ends converted to
+// \n, so that the parser and the reader count the same lines.
 func newSource(file string, data []byte) *source {
 	text := strings.TrimPrefix(string(data), "\ufeff") // a byte order mark
 	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
 	return &source{file: file, text: text, lines: strings.Split(text, "\n"), at: make(places)}
 }
 
-// given reports whether the file says anything about the field.
+// given reports whether the file contains the field.
 func (s *source) given(path string) bool {
 	_, ok := s.at[path]
 	return ok
@@ -46,11 +46,11 @@ func (s *source) given(path string) bool {
 
 func (s *source) locate(path string) span { return s.at.locate(path) }
 
-// places are where the fields of a file stand, by path.
+// places maps paths of fields to their places in the file.
 type places map[string]place
 
-// locate finds what to point at for a field: its value, its key, or the
-// nearest part of the file around it.
+// locate returns the place to show for a field: its value, its key, or the nearest part
+// of the file around it.
 func (all places) locate(path string) span {
 	p, ok := all[path]
 	if ok && p.value.line > 0 {
@@ -70,7 +70,7 @@ func (all places) locate(path string) span {
 	return p.value
 }
 
-// problem makes a Problem that points at a place.
+// problem returns a Problem that points at a place.
 func (s *source) problem(at span, path, message, fix string) Problem {
 	p := Problem{File: s.file, Line: at.line, Column: at.column, Path: oneLine(path), Message: oneLine(message), Fix: oneLine(fix), width: at.width}
 	if at.line > 0 && at.line <= len(s.lines) {
@@ -116,22 +116,22 @@ func (s *source) mistaken(path string, err error) {
 	s.wrong(path, "", "`%s`: %v", path, err)
 }
 
-// refused reports whether a mistake in the field, or around it, is recorded
-// already: a second complaint about it would only confuse.
+// refused reports whether a mistake in the field, or in a group around it, is already
+// recorded: a second report would only confuse.
 func (s *source) refused(path string) bool {
 	return slices.ContainsFunc(s.problems, func(p Problem) bool {
 		return p.Path == path || p.Path != "" && (strings.HasPrefix(path, p.Path+".") || strings.HasPrefix(path, p.Path+"["))
 	})
 }
 
-// maxFile bounds a configuration file and each file that it names.
+// maxFile limits the size of a configuration file and of each file that it names.
 const maxFile = 1 << 20
 
-// tree parses the YAML. It returns nil for a file that is empty or not YAML;
-// the mistake is recorded.
+// tree parses the YAML. For a file that is empty or not YAML it records the mistake and
+// returns nil.
 func (s *source) tree() (root ast.Node) {
 	defer func() {
-		// The parser is not ours; a file that upsets it is a mistake like any other.
+		// The parser is not ours; a file that makes it panic counts as a mistake.
 		if r := recover(); r != nil {
 			root = nil
 			s.wrongAt(span{}, "", "this is not YAML", "compare it with the example")
@@ -147,7 +147,7 @@ func (s *source) tree() (root ast.Node) {
 		s.wrongAt(span{}, "", "brackets are nested more than 100 deep", "compare it with the example")
 		return nil
 	}
-	// Repeated keys are found by mapping, with both places.
+	// Repeated keys are found in mapping, with both places.
 	file, err := parser.ParseBytes([]byte(s.text), 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		var at span
@@ -181,7 +181,7 @@ func (s *source) tree() (root ast.Node) {
 	return bodies[0]
 }
 
-// depth is how deep brackets are nested, strings and comments not excepted.
+// depth returns the nesting depth of brackets, including those in strings and comments.
 func depth(text string) int {
 	deepest, now := 0, 0
 	for _, c := range text {
@@ -196,7 +196,7 @@ func depth(text string) int {
 	return deepest
 }
 
-// spanOf is the place of a token.
+// spanOf returns the place of a token.
 func spanOf(tk *token.Token) span {
 	if tk == nil || tk.Position == nil || tk.Position.Line < 1 {
 		return span{}

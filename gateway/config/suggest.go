@@ -4,13 +4,13 @@ import (
 	"strings"
 )
 
-// nearest returns the choice that word was probably meant to be, or "".
+// nearest returns the choice that a word probably means, or "".
 func nearest(word string, choices []string) string {
 	best, least := "", 1+max(1, min(3, len(word)/3))
 	plain := plainly(word)
 	for _, c := range choices {
 		distance := edits(plain, plainly(c))
-		// A word cut short or spun out is likely meant too: tls for tls_mode.
+		// A shortened or extended word is likely as well: tls for tls_mode.
 		if distance >= least && len(plain) >= 4 && (strings.HasPrefix(plainly(c), plain) || strings.HasPrefix(plain, plainly(c)) && len(c) >= 4) {
 			distance = least - 1
 		}
@@ -21,13 +21,13 @@ func nearest(word string, choices []string) string {
 	return best
 }
 
-// plainly drops what spelling habits differ in: timeZone, time-zone, TIME_ZONE.
+// plainly removes differences of spelling: timeZone, time-zone, TIME_ZONE.
 func plainly(word string) string {
 	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(word))
 }
 
-// edits counts the insertions, deletions, replacements and swaps of neighbours
-// that make b of a (optimal string alignment).
+// edits returns the number of insertions, deletions, replacements and swaps of
+// neighbours that change a into b (optimal string alignment).
 func edits(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64
@@ -54,7 +54,7 @@ func edits(a, b string) int {
 	return now[len(b)]
 }
 
-// orList writes a, b or c.
+// orList formats "a, b or c".
 func orList(items []string) string {
 	if len(items) < 2 {
 		return strings.Join(items, "")

@@ -8,15 +8,15 @@ import (
 	"congthu/auth"
 )
 
-// Texts are what users are told: one line of ASCII each, since replies of SMTP
-// (RFC 5321 section 4.2) and of IMAP4rev1 (RFC 3501 section 9) carry nothing
-// else. A word in braces stands for a value: {helpdesk}, {change},
-// {days}, {tolerated}, {password_months}, {idle_months}.
+// Texts are the texts for users: one line of ASCII each, since replies of SMTP (RFC
+// 5321 section 4.2) and of IMAP4rev1 (RFC 3501 section 9) permit nothing else. A word
+// in braces stands for a value: {helpdesk}, {change}, {days}, {tolerated},
+// {password_months}, {idle_months}.
 type Texts struct {
-	// Helpdesk is whom to ask: {helpdesk} in the other texts.
+	// Helpdesk is the contact for help: {helpdesk} in the other texts.
 	Helpdesk string `yaml:"helpdesk"`
-	// Wrong is for a wrong password, an unknown account, a stale device and a
-	// foreign domain alike: the words must not tell them apart.
+	// Wrong is the one text for a wrong password, an unknown account, a stale device
+	// and a foreign domain: the reply must not distinguish them.
 	Wrong         string `yaml:"wrong"`
 	Refused       string `yaml:"refused"`
 	Locked        string `yaml:"locked"`
@@ -26,13 +26,13 @@ type Texts struct {
 	Cleartext     string `yaml:"cleartext"`
 	// Unavailable is for every temporary refusal.
 	Unavailable string `yaml:"unavailable"`
-	// Alert tells of a password that runs out in {days}, AlertToday of one
-	// that does today.
+	// Alert warns of a password that expires in {days}, AlertToday of one that expires
+	// today.
 	Alert      string `yaml:"alert"`
 	AlertToday string `yaml:"alert_today"`
 }
 
-// Text returns what a user is told of an outcome.
+// Text returns the text for users for an outcome.
 func (c *Config) Text(o auth.Outcome) string {
 	switch o {
 	case auth.Accepted:
@@ -55,8 +55,8 @@ func (c *Config) Text(o auth.Outcome) string {
 	return c.expand(c.Texts.Unavailable, 0)
 }
 
-// AlertText returns what a user is told whose password runs out in some days;
-// 0 is today.
+// AlertText returns the text for a user whose password expires in some days; 0 means
+// today.
 func (c *Config) AlertText(days int) string {
 	if days <= 0 {
 		return c.expand(c.Texts.AlertToday, 0)
@@ -64,12 +64,12 @@ func (c *Config) AlertText(days int) string {
 	return c.expand(c.Texts.Alert, days)
 }
 
-// placeholders are the words in braces that a text may have.
+// placeholders are the permitted words in braces.
 var placeholders = []string{"helpdesk", "change", "days", "tolerated", "password_months", "idle_months"}
 
 var placeholder = regexp.MustCompile(`\{[^{}]*\}?`)
 
-// expand puts the values in.
+// expand replaces the placeholders by their values.
 func (c *Config) expand(text string, days int) string {
 	password := c.Regulation.Password
 	change := strings.TrimSpace(password.ChangeText + " " + password.ChangeURL)
@@ -88,7 +88,7 @@ func (c *Config) expand(text string, days int) string {
 // (RFC 5321 section 4.5.3.1.5).
 const longestText = 400
 
-// checkTexts: one line of printable ASCII, known placeholders, not too long.
+// checkTexts checks for one line of printable ASCII, known placeholders and the length.
 func (k *checker) checkTexts() {
 	for _, t := range k.c.Texts.all() {
 		path := "texts." + t.name
@@ -132,7 +132,7 @@ func (k *checker) checkTexts() {
 
 type namedText struct{ name, text string }
 
-// all lists the texts under their names.
+// all returns the texts with their names.
 func (t Texts) all() []namedText {
 	return []namedText{
 		{"helpdesk", t.Helpdesk}, {"wrong", t.Wrong}, {"refused", t.Refused}, {"locked", t.Locked},
@@ -141,8 +141,8 @@ func (t Texts) all() []namedText {
 	}
 }
 
-// plainLine reports whether text is one line of printable ASCII, and records
-// what it has instead.
+// plainLine reports whether text is one line of printable ASCII; otherwise it records
+// the reason.
 func (k *checker) plainLine(path, text string) bool {
 	for i, r := range []rune(text) {
 		switch {

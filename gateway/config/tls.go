@@ -16,20 +16,20 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// Certificate is the certificate that a listener shows. It can be replaced
-// while the listener runs: new connections get the new one.
+// Certificate is the certificate of a listener. It can be replaced while the listener
+// runs: new connections get the new one.
 type Certificate struct {
 	held atomic.Pointer[tls.Certificate]
 }
 
-// Replace makes new connections see the certificate of next.
+// Replace makes new connections use the certificate of next.
 func (c *Certificate) Replace(next *Certificate) { c.held.Store(next.held.Load()) }
 
-// NotAfter is when the certificate runs out.
+// NotAfter returns the expiry of the certificate.
 func (c *Certificate) NotAfter() time.Time { return c.held.Load().Leaf.NotAfter }
 
-// Valid says why clients refuse the certificate at an instant: it has run out or
-// is not valid yet. Nil when its dates are in order.
+// Valid returns the reason why clients refuse the certificate at an instant: it has
+// expired or is not valid yet. Nil: its dates are valid.
 func (c *Certificate) Valid(at time.Time) error {
 	switch leaf := c.held.Load().Leaf; {
 	case at.Before(leaf.NotBefore):
@@ -40,9 +40,9 @@ func (c *Certificate) Valid(at time.Time) error {
 	return nil
 }
 
-// TLSConfig returns a configuration for listeners that shows whatever
-// certificate c holds at the moment: TLS 1.2 or later (RFC 8997 section 3), Go's
-// own defaults otherwise. NextProtos is for the protocol to set.
+// TLSConfig returns a configuration for listeners that uses the certificate that c
+// holds at the time of each handshake: TLS 1.2 or later (RFC 8997 section 3), Go's own
+// defaults otherwise. The protocol sets NextProtos.
 func (c *Certificate) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -52,23 +52,23 @@ func (c *Certificate) TLSConfig() *tls.Config {
 	}
 }
 
-// Certificate returns the certificate of the mail listeners, as it was when
-// the configuration was read.
+// Certificate returns the certificate of the mail listeners, as read with the
+// configuration.
 func (c *Config) Certificate() *Certificate { return c.mail }
 
 // TLSConfig returns a TLS configuration for the mail listeners:
 // Certificate().TLSConfig().
 func (c *Config) TLSConfig() *tls.Config { return c.mail.TLSConfig() }
 
-// AdminCertificate returns the certificate of the admin listener, nil when it
-// speaks plain HTTP.
+// AdminCertificate returns the certificate of the admin listener, or nil for plain
+// HTTP.
 func (c *Config) AdminCertificate() *Certificate { return c.admin }
 
-// expiresSoon is when a warning begins.
+// expiresSoon is the time before expiry at which warnings begin.
 const expiresSoon = 21 * 24 * time.Hour
 
-// checkKeyPair reads a certificate and its key. It returns nil when there is
-// none or it is not right.
+// checkKeyPair reads a certificate and its key. It returns nil if there is none or it
+// is invalid.
 func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certificate {
 	if pair.IsZero() && !required || k.anyRefused(path, path+".certificate", path+".key") {
 		return nil
@@ -116,8 +116,8 @@ func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certif
 	}
 	held := new(Certificate)
 	held.held.Store(&loaded)
-	// Dates that are not in order are no mistake that stops the gateway: some mail
-	// programs go on with such a certificate, none goes on without a gateway.
+	// Invalid dates do not stop the gateway: some mail programs accept such a
+	// certificate, but none works without a gateway.
 	left := loaded.Leaf.NotAfter.Sub(k.now)
 	switch err := held.Valid(k.now); {
 	case err != nil && left > 0:
@@ -130,8 +130,7 @@ func (k *checker) checkKeyPair(path string, pair KeyPair, required bool) *Certif
 	return held
 }
 
-// ReadCertificate reads a certificate and its key again. path is what its error
-// calls them.
+// ReadCertificate reads a certificate and its key again. path is their name in errors.
 func ReadCertificate(path string, pair KeyPair) (*Certificate, error) {
 	k := &checker{source: newSource("", nil), c: new(Config), now: time.Now()}
 	read := k.checkKeyPair(path, pair, true)
@@ -141,12 +140,12 @@ func ReadCertificate(path string, pair KeyPair) (*Certificate, error) {
 	return read, nil
 }
 
-// Same reports whether two are the same certificate.
+// Same reports whether two certificates are the same.
 func (c *Certificate) Same(other *Certificate) bool {
 	return c.held.Load().Leaf.Equal(other.held.Load().Leaf)
 }
 
-// daysIn counts the days of a duration; one that has begun is one.
+// daysIn returns the number of days in a duration, rounded up.
 func daysIn(d time.Duration) string {
 	const day = 24 * time.Hour
 	if n := int((d + day - 1) / day); n != 1 {
@@ -167,7 +166,7 @@ func hasPrivateKey(data []byte) bool {
 	}
 }
 
-// fileFix is what to do about a file that cannot be read.
+// fileFix says what to do about a file that cannot be read.
 func fileFix(err error) string {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -182,7 +181,7 @@ func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC")
 
 func sum(data []byte) SHA256 { return sha256.Sum256(data) }
 
-// checkTrust reads the authorities that an upstream is verified with.
+// checkTrust reads the certificate authorities that verify an upstream.
 func (k *checker) checkTrust(path string, u Upstream) {
 	at := path + ".ca_file"
 	if u.CAFile == "" || k.refused(at) {
@@ -205,14 +204,14 @@ func readPool(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// IMAPUpstream returns the mail server behind the IMAP door.
+// IMAPUpstream returns the mail server for IMAP.
 func (c *Config) IMAPUpstream() (*upstream.Server, error) { return c.IMAP.Upstream.Server() }
 
-// SMTPUpstream returns the mail server behind the submission door.
+// SMTPUpstream returns the mail server for submission.
 func (c *Config) SMTPUpstream() (*upstream.Server, error) { return c.SMTP.Upstream.Server() }
 
-// Server returns the mail server. It reads the CA file again, so that the error can
-// be that of a file.
+// Server returns the mail server. It reads the CA file again, so it can return an error
+// of that file.
 func (u Upstream) Server() (*upstream.Server, error) {
 	s := &upstream.Server{
 		Address: u.Address, TLS: u.TLS, LocalNames: u.LoginName == LoginLocal, PassClient: u.PassClient,
@@ -223,8 +222,8 @@ func (u Upstream) Server() (*upstream.Server, error) {
 	}
 	s.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: u.ServerName,
-		// A resumed session is verified like a new one, pins included, and costs a
-		// fraction of it on both sides.
+		// A resumed session is verified like a new one, with the pins, and costs both
+		// sides a fraction of it.
 		ClientSessionCache: tls.NewLRUClientSessionCache(16),
 	}
 	if u.CAFile != "" {
@@ -240,12 +239,11 @@ func (u Upstream) Server() (*upstream.Server, error) {
 	return s, nil
 }
 
-// ErrNotPinned is a server whose certificate is in order and yet not the one
-// that was agreed on.
+// ErrNotPinned reports a server whose certificate is valid but is not the agreed one.
 var ErrNotPinned = errors.New("no certificate of the mail server has a key pinned in pin_sha256")
 
-// pinned looks for one of the pins in the chains that have been verified; it
-// runs after the verification, never in place of it.
+// pinned looks for one of the pins in the verified chains; it runs after the
+// verification, never in place of it.
 func (u Upstream) pinned(state tls.ConnectionState) error {
 	for _, chain := range state.VerifiedChains {
 		for _, cert := range chain {
@@ -260,6 +258,6 @@ func (u Upstream) pinned(state tls.ConnectionState) error {
 	return ErrNotPinned
 }
 
-// verifies reports whether a client's configuration makes sure who the server
-// is. libpq's verify-ca has a verification of its own.
+// verifies reports whether a client's configuration verifies the server. libpq's
+// verify-ca has its own verification.
 func verifies(c *tls.Config) bool { return !c.InsecureSkipVerify || c.VerifyPeerCertificate != nil }

@@ -19,16 +19,16 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// SHA256 is a SHA-256 sum, written as 64 hexadecimal digits.
+// SHA256 is a SHA-256 hash, written as 64 hexadecimal digits.
 type SHA256 [sha256.Size]byte
 
 // String returns the hexadecimal form.
 func (s SHA256) String() string { return hex.EncodeToString(s[:]) }
 
-// IsZero reports whether there is no sum.
+// IsZero reports whether there is no hash.
 func (s SHA256) IsZero() bool { return s == SHA256{} }
 
-// LoginName is how the mail server knows an account.
+// LoginName is the form of login names that a mail server expects.
 type LoginName string
 
 const (
@@ -36,7 +36,7 @@ const (
 	LoginLocal   LoginName = "local"   // the part before the @
 )
 
-// StoreDriver is what the rules remember in.
+// StoreDriver is the kind of store.
 type StoreDriver string
 
 const (
@@ -44,7 +44,7 @@ const (
 	StorePostgres StoreDriver = "postgres"
 )
 
-// Subaddress is what a login name with a detail (user+detail) means.
+// Subaddress is the meaning of a login name with a detail (user+detail).
 type Subaddress string
 
 const (
@@ -52,7 +52,7 @@ const (
 	FoldSubaddress   Subaddress = "fold"
 )
 
-// LogFormat is how log lines are written.
+// LogFormat is the format of log lines.
 type LogFormat string
 
 const (
@@ -76,12 +76,12 @@ func (t TimeOfDay) Next(now time.Time, loc *time.Location) time.Time {
 	return next
 }
 
-// mistake is an error with the way to put it right.
+// mistake is an error with its fix.
 type mistake struct{ message, fix string }
 
 func (m *mistake) Error() string { return m.message }
 
-// choice reads one of a few words.
+// choice reads one of several words.
 func choice[T any](text string, names []string, values []T) (T, error) {
 	if i := slices.Index(names, text); i >= 0 {
 		return values[i], nil
@@ -106,7 +106,7 @@ func chooseWord[T ~string](text string, values ...T) (any, error) {
 	return anyOf(choice(text, words(values...), values))
 }
 
-// chooseNamed is chooseWord for values that are written as their String.
+// chooseNamed is chooseWord for values whose text is their String.
 func chooseNamed[T fmt.Stringer](text string, values ...T) (any, error) {
 	names := make([]string, len(values))
 	for i, v := range values {
@@ -117,8 +117,8 @@ func chooseNamed[T fmt.Stringer](text string, values ...T) (any, error) {
 
 func anyOf[T any](v T, err error) (any, error) { return v, err }
 
-// readText reads a scalar of type dst. Types it does not know are read by the
-// kind of their values.
+// readText reads a scalar of type dst. Types that it does not list are read by the kind
+// of their values.
 func readText(dst any, text string) (value any, known bool, err error) {
 	switch dst.(type) {
 	case time.Duration:
@@ -193,7 +193,8 @@ func readDuration(text string) (any, error) {
 	return time.Duration(0), &mistake{fmt.Sprintf("%q is not a duration", text), fix}
 }
 
-// readRepeatWindow also reads the truth values that the setting had once.
+// readRepeatWindow also reads the truth values that the setting had in earlier
+// versions.
 func readRepeatWindow(text string) (auth.RepeatWindow, error) {
 	switch strings.ToLower(text) {
 	case "always", "true":
@@ -237,7 +238,7 @@ func readPattern(text string) (any, error) {
 	return re, nil
 }
 
-// readStoreDriver does not repeat a connection string that stands in the wrong
+// readStoreDriver does not repeat a connection string that was written in the wrong
 // place.
 func readStoreDriver(text string) (any, error) {
 	if likeDSN(text) {
@@ -269,7 +270,7 @@ func readSHA256(text string) (any, error) {
 	return s, nil
 }
 
-// readNetwork reads a network whose addresses are trusted, or one address.
+// readNetwork reads a trusted network, or one address.
 func readNetwork(text string) (any, error) {
 	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
@@ -280,7 +281,7 @@ func readNetwork(text string) (any, error) {
 		return netip.Prefix{}, &mistake{fmt.Sprintf("%q is not a network", text), "write an IP address, or a network such as 192.0.2.0/28 or 2001:db8:1::/64; a name cannot be used"}
 	}
 	if network.Addr().Is4In6() && network.Bits() >= 96 {
-		// Never compared with: addresses are taken for what they are.
+		// It would never match: client addresses are compared in their IPv4 form.
 		return network, &mistake{fmt.Sprintf("%q is an IPv4 network written as IPv6", text),
 			fmt.Sprintf("write it as IPv4: %s", netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96).Masked())}
 	}
@@ -294,8 +295,8 @@ func readNetwork(text string) (any, error) {
 	return network, nil
 }
 
-// readKnownNetwork reads the network of an office. The list is for those whose people
-// are one's own: the larger the network, the likelier is somebody else in it.
+// readKnownNetwork reads the network of an office. The list is for networks of the
+// organisation's own staff: the larger a network, the likelier it contains outsiders.
 func readKnownNetwork(text string) (KnownNetwork, error) {
 	if network, err := netip.ParsePrefix(text); err == nil && network.Bits() == 0 {
 		return KnownNetwork{}, tooWide(network)
@@ -345,7 +346,7 @@ func splitAddress(address string) (host string, port uint16, err error) {
 	return host, ap.Port(), nil
 }
 
-// loopback reports whether host can only be this machine.
+// loopback reports whether host can mean only this machine.
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true

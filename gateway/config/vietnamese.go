@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// saying is what a problem says, or how it is mended, in both languages. %s stands for
+// saying is the text of a problem, or of its fix, in both languages. %s stands for
 // words of the file and for figures, in the same order in both.
 type saying struct{ en, vi string }
 
-// sayings are the texts of problems. They are found by what a finished text says, since
-// it is put together in many places; one that is not found stays in English, as what
-// the YAML parser and the operating system say does.
+// sayings are the texts of problems. A finished text is recognized by its form, since
+// texts are composed in many places; one that is not recognized stays in English, as do
+// the texts of the YAML parser and of the operating system.
 var sayings = []saying{
-	// What is wrong.
+	// Mistakes.
 	{"neither `imap.listen` nor `smtp.listen` has an address: there is nothing to serve", "cả `imap.listen` lẫn `smtp.listen` đều không có địa chỉ: không có gì để phục vụ"},
 	{"`%s`: %s is not a domain", "`%s`: %s không phải tên miền"},
 	{"`domain` is missing: names without a domain could not be completed", "thiếu `domain`: không bổ sung được tên miền cho tên không có miền"},
@@ -138,7 +138,7 @@ var sayings = []saying{
 	{"`%s`: %s: no such file or directory", "`%s`: %s: không có tệp hoặc thư mục này"},
 	{"`%s`: %s: permission denied", "`%s`: %s: không có quyền đọc"},
 
-	// How it is mended.
+	// Fixes.
 	{"did you mean %s?", "có phải ý quý vị là %s?"},
 	{"it belongs elsewhere: %s", "mục này thuộc chỗ khác: %s"},
 	{"the fields %s are %s", "các mục %s là %s"},
@@ -261,8 +261,8 @@ var sayings = []saying{
 	{"write %s", "ghi %s"},
 }
 
-// sayingPatterns are the sayings as they are found, in the same order: the first that fits
-// is the one.
+// sayingPatterns are the patterns of the sayings, in the same order: the first match is
+// used.
 var sayingPatterns = sync.OnceValue(func() []*regexp.Regexp {
 	found := make([]*regexp.Regexp, len(sayings))
 	for i, s := range sayings {
@@ -275,7 +275,7 @@ var sayingPatterns = sync.OnceValue(func() []*regexp.Regexp {
 	return found
 })
 
-// inVietnamese is a text of a problem in Vietnamese, or as it is.
+// inVietnamese returns a problem's text in Vietnamese, or unchanged.
 func inVietnamese(text string) string {
 	for i, p := range sayingPatterns() {
 		found := p.FindStringSubmatch(text)
@@ -293,7 +293,7 @@ func inVietnamese(text string) string {
 	return text
 }
 
-// kindInVietnamese is what was wanted or found in Vietnamese; other words of a text are
+// kindInVietnamese translates the expected or found kind of a value; other words are
 // those of the file.
 func kindInVietnamese(word string) string {
 	if number, ok := strings.CutPrefix(word, "the number "); ok {
@@ -316,7 +316,7 @@ func kindInVietnamese(word string) string {
 	return word
 }
 
-// InVietnamese is the problem in Vietnamese.
+// InVietnamese returns the problem in Vietnamese.
 func (p Problem) InVietnamese() Problem {
 	p.Message, p.Fix, p.vietnamese = inVietnamese(p.Message), inVietnamese(p.Fix), true
 	return p
