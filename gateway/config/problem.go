@@ -25,7 +25,7 @@ type Problem struct {
 	Fix string
 
 	source string // the line, safe for a terminal
-	width  int // of the text under the caret
+	width  int    // of the text under the caret
 	// vietnamese is set if Message and Fix are Vietnamese.
 	vietnamese bool
 }

@@ -18,44 +18,43 @@ import (
 	"congthu/auth"
 )
 
-// IMAPConn is a connection to the mail server on which a user is logged in.
-// Whoever holds it owns it: hand it to the relay, or call Logout.
+// IMAPConn is a connection to the mail server on which a user is logged in. The holder
+// must pass it to the relay or call Logout.
 type IMAPConn struct {
 	net.Conn
-	// Ahead is what was read behind the server's last reply: it belongs to the
+	// Ahead is data that was read after the server's last reply: it belongs to the
 	// client.
 	Ahead []byte
 	// OK is the server's tagged answer without its tag, such as
 	// "OK [CAPABILITY IMAP4rev1 IDLE] Logged in".
 	OK string
-	// HasCapabilities is set when OK has a CAPABILITY code, or Untagged a CAPABILITY
-	// response: the client then learns the capabilities without our help.
+	// HasCapabilities is set if OK has a CAPABILITY code, or Untagged has a CAPABILITY
+	// response: the client then receives the capabilities from the server itself.
 	HasCapabilities bool
-	// Untagged are the responses that came between the credentials and the
-	// answer, whole lines that belong to the client.
+	// Untagged are the responses between the credentials and the answer: complete lines
+	// that belong to the client.
 	Untagged []byte
-	// Caps are the capabilities after login; Capabilities is the same as the
-	// server wrote it.
+	// Caps are the capabilities after login; Capabilities has them as the server wrote
+	// them.
 	Caps         imap.CapSet
 	Capabilities string
 }
 
-// Logout ends the session as well as it can, without waiting for an answer.
+// Logout ends the session if possible, without waiting for an answer.
 func (c *IMAPConn) Logout() {
 	c.SetDeadline(time.Now().Add(time.Second))
 	fmt.Fprintf(c, "bye LOGOUT\r\n") // RFC 9051 section 6.1.3
 	c.Close()
 }
 
-// errUnauthenticate: a client could leave the account it was let into and guess
-// at another, past every rule (RFC 8437).
+// errUnauthenticate: a client could leave its account and guess passwords of another,
+// without any rule (RFC 8437).
 var errUnauthenticate = errors.New("the mail server offers UNAUTHENTICATE (RFC 8437), which would let clients log in past the rules: switch it off")
 
 // LoginIMAP logs in at the server. The connection is nil unless the password was
-// JudgedRight. The judgement is InDoubt exactly when the password was, or may
-// have been, sent and no tagged answer came; Again is set if that was over a spare
-// connection. The error never has the password in
-// it, even where the server repeats it.
+// JudgedRight. The judgement is InDoubt exactly if the password was, or may have been,
+// sent and no tagged answer came; Again is set if that was over a spare connection. The
+// error never contains the password, even if the server repeats it.
 func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*IMAPConn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -79,8 +78,7 @@ func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Se
 	return over(d)
 }
 
-// loginFor introduces the client and logs in. Unless that succeeds the connection is
-// closed.
+// loginFor introduces the client and logs in. If that fails, it closes the connection.
 func (d *imapDialogue) loginFor(c Client, login, secret string) (*IMAPConn, auth.Answer) {
 	if d.server.PassClient == PassID && d.caps.Has(imap.CapID) {
 		d.identify(c)
@@ -98,8 +96,8 @@ func (d *imapDialogue) loginFor(c Client, login, secret string) (*IMAPConn, auth
 	return conn, answer
 }
 
-// ProbeIMAP connects, negotiates TLS and asks for the capabilities, without
-// logging in. The error is what would make every login fail.
+// ProbeIMAP connects, negotiates TLS and asks for the capabilities, without logging in.
+// Its error is one that would make every login fail.
 func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -114,8 +112,8 @@ func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
 	return d.caps, nil
 }
 
-// noMechanism is why nobody can log in to a server without AUTH=PLAIN that has
-// LOGINDISABLED. One that offers STARTTLS may take passwords under TLS (RFC 9051
+// noMechanism explains why no login is possible at a server without AUTH=PLAIN and with
+// LOGINDISABLED. A server that offers STARTTLS may accept passwords under TLS (RFC 9051
 // section 6.2.3).
 func (d *imapDialogue) noMechanism() error {
 	if d.server.TLS == Plain && d.caps.Has(imap.CapStartTLS) {
@@ -126,13 +124,13 @@ func (d *imapDialogue) noMechanism() error {
 
 func unreached(err error) auth.Answer { return auth.Answer{Judgement: auth.Unreached, Err: err} }
 
-// openIMAP is openIMAPFor nobody, yet.
+// openIMAP opens a connection that is not for a particular client.
 func (s *Server) openIMAP(ctx context.Context) (*imapDialogue, error) {
 	return s.openIMAPFor(ctx, Client{})
 }
 
-// openIMAPFor goes as far as a server whose capabilities are known and that can be
-// served. Who the client is has not been said yet, but for a PROXY header.
+// openIMAPFor opens a connection up to the point where the capabilities are known and
+// suffice. Only a PROXY header has named the client so far.
 func (s *Server) openIMAPFor(ctx context.Context, client Client) (*imapDialogue, error) {
 	conn, err := s.connect(ctx, client)
 	if err != nil {
@@ -148,8 +146,8 @@ func (s *Server) openIMAPFor(ctx context.Context, client Client) (*imapDialogue,
 	return d, nil
 }
 
-// BeforeIMAP are the capabilities that the server has last shown before a login, in
-// order; nil until there was a connection.
+// BeforeIMAP returns the capabilities that the server last showed before a login, in
+// order; nil before the first connection.
 func (s *Server) BeforeIMAP() []imap.Cap {
 	if caps := s.imapCaps.Load(); caps != nil {
 		return *caps
@@ -193,8 +191,8 @@ func (d *imapDialogue) greeting() error {
 	case status.kind == imap.StatusResponseTypeBye:
 		return fmt.Errorf("the server turned us away: %s", d.quote(status.text))
 	case status.kind == imap.StatusResponseTypePreAuth:
-		// Somebody is logged in already, and STARTTLS is impossible
-		// (RFC 9051 section 6.2.1).
+		// A user is logged in already, and STARTTLS is impossible (RFC 9051 section
+		// 6.2.1).
 		return errors.New("the server greets with PREAUTH: nobody's password would be judged")
 	case status.kind != imap.StatusResponseTypeOK:
 		return fmt.Errorf("not an IMAP greeting: %s", d.quote(r.String()))
@@ -203,8 +201,8 @@ func (d *imapDialogue) greeting() error {
 	return nil
 }
 
-// startTLS follows RFC 9051 section 6.2.1. It is not tried only where offered,
-// but demanded: an attacker in the middle could hide the offer.
+// startTLS follows RFC 9051 section 6.2.1. It is required even if the server does not
+// offer it: an attacker in the middle could hide the offer.
 func (d *imapDialogue) startTLS() error {
 	status, err := d.ask("STARTTLS")
 	if err != nil {
@@ -213,7 +211,7 @@ func (d *imapDialogue) startTLS() error {
 	if status.kind != imap.StatusResponseTypeOK {
 		return fmt.Errorf("%w: %s", ErrNoStartTLS, d.quote(status.String()))
 	}
-	// Whatever came before the handshake was not protected by it (CVE-2011-0411).
+	// Data from before the handshake was not protected by it (CVE-2011-0411).
 	if d.r.Buffered() > 0 {
 		return errors.New("the server, or somebody in between, sent more before the handshake")
 	}
@@ -223,7 +221,7 @@ func (d *imapDialogue) startTLS() error {
 		return err
 	}
 	d.use(secured)
-	// What was learnt in clear text must be forgotten (RFC 9051 section 6.2.1).
+	// Capabilities from before TLS must be forgotten (RFC 9051 section 6.2.1).
 	d.caps, d.capabilities = nil, ""
 	return nil
 }
@@ -239,14 +237,14 @@ func (d *imapDialogue) askCapabilities() error {
 	return nil
 }
 
-// identify queues an ID command, to leave in one write with the next. Dovecot
-// believes these fields when they come from login_trusted_networks; it has
-// nothing to say that login would have to wait for.
+// identify queues an ID command, to be written together with the next command. Dovecot
+// trusts these fields from login_trusted_networks; the login need not wait for its
+// reply.
 func (d *imapDialogue) identify(c Client) {
 	var b strings.Builder
 	has := make(map[string]bool)
-	// The bounds are those of RFC 2971 section 3.3; so is that no name comes
-	// twice.
+	// The limits, and the rule against repeated names, are those of RFC 2971 section
+	// 3.3.
 	field := func(name, value string) {
 		if key := strings.ToLower(name); !has[key] {
 			if has[key] = true; b.Len() > 0 {
@@ -256,7 +254,8 @@ func (d *imapDialogue) identify(c Client) {
 		}
 	}
 	for _, f := range c.ID {
-		// A proxy's fields are ours to write: anybody could claim any address.
+		// The fields of a proxy come from the gateway only: a client could claim any
+		// address in them.
 		if len(has) < 25 && f.Name != "" && !strings.HasPrefix(strings.ToLower(f.Name), "x-") {
 			field(f.Name, f.Value)
 		}
@@ -264,7 +263,7 @@ func (d *imapDialogue) identify(c Client) {
 	field("name", "congthu")
 	if c.Address.IsValid() {
 		field("x-originating-ip", c.Address.Addr().Unmap().WithZone("").String())
-		if port := c.Address.Port(); port != 0 { // a webmail may not know it
+		if port := c.Address.Port(); port != 0 { // a webmail server may not know it
 			field("x-originating-port", strconv.Itoa(int(port)))
 		}
 	}
@@ -275,9 +274,9 @@ func (d *imapDialogue) identify(c Client) {
 	d.idTag = d.queue("ID (" + b.String() + ")")
 }
 
-// quoted writes a quoted string (RFC 9051 section 4.3) of at most max octets.
-// What is not printable ASCII becomes a question mark: nothing that a client or
-// a name server has written can end the line or the string.
+// quoted returns a quoted string (RFC 9051 section 4.3) of at most max octets. Anything
+// but printable ASCII becomes a question mark: no text of a client or a name server can
+// end the line or the string.
 func quoted(s string, max int) string {
 	s = s[:min(len(s), max)]
 	var b strings.Builder
@@ -297,16 +296,17 @@ func quoted(s string, max int) string {
 	return b.String()
 }
 
-// plainMessage is RFC 4616 section 2, with no authorization identity, encoded.
+// plainMessage is the encoded message of RFC 4616 section 2, without an authorization
+// identity.
 func plainMessage(name, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte("\x00" + name + "\x00" + password))
 }
 
-// maxCommand is how long a command line may be before a client should rather
-// find another way (RFC 2683 section 3.2.1.5).
+// maxCommand is the length of a command line above which a client should choose another
+// way (RFC 2683 section 3.2.1.5).
 const maxCommand = 1000
 
-// login sends the credentials, by a way that lets every octet survive.
+// login sends the credentials in a way that preserves every octet.
 func (d *imapDialogue) login(name, password string) (*IMAPConn, auth.Answer) {
 	var tag string
 	var err error
@@ -333,7 +333,7 @@ func (d *imapDialogue) login(name, password string) (*IMAPConn, auth.Answer) {
 	return d.loggedIn(status)
 }
 
-// undecided is the answer when none came.
+// undecided returns the answer if the server gave none.
 func (d *imapDialogue) undecided(err error) auth.Answer {
 	if d.sent {
 		return auth.Answer{Judgement: auth.InDoubt, Err: err}
@@ -342,7 +342,7 @@ func (d *imapDialogue) undecided(err error) auth.Answer {
 }
 
 // sendPlain sends AUTHENTICATE PLAIN (RFC 9051 section 6.2.2), with the initial
-// response where the server knows RFC 4959 and the line does not get too long.
+// response if the server supports RFC 4959 and the line stays short enough.
 func (d *imapDialogue) sendPlain(message string) (tag string, err error) {
 	d.keep = true
 	if d.caps.Has(imap.CapSASLIR) && len(message) < maxCommand {
@@ -378,7 +378,7 @@ func (d *imapDialogue) sendLogin(name, password string) (tag string, err error) 
 	return tag, d.flushSecret()
 }
 
-// loggedIn collects what the client must be told.
+// loggedIn collects what the client must receive.
 func (d *imapDialogue) loggedIn(status imapStatus) (*IMAPConn, auth.Answer) {
 	d.learn(status)
 	conn := &IMAPConn{OK: status.String(), HasCapabilities: d.hasCapabilities || status.code == codeCapability}
@@ -398,11 +398,11 @@ func (d *imapDialogue) loggedIn(status imapStatus) (*IMAPConn, auth.Answer) {
 	return conn, auth.Answer{Judgement: auth.JudgedRight}
 }
 
-// judgeIMAP says what a tagged reply to complete credentials means for the rules
-// (response codes: RFC 5530 section 3). Only an explicit "these credentials are
-// wrong" is a judgement that counts.
+// judgeIMAP returns the meaning of a tagged reply to complete credentials for the rules
+// (response codes: RFC 5530 section 3). Only an explicit "these credentials are wrong"
+// counts.
 func (s *Server) judgeIMAP(reply imapStatus) auth.Answer {
-	// A bare NO is what Zimbra and Courier say to a wrong password.
+	// Zimbra and Courier answer a wrong password with a bare NO.
 	plain := reply.code == "" || reply.code == imap.ResponseCodeAuthenticationFailed
 	text := reply.String()
 	wrong := reply.kind == imap.StatusResponseTypeNo && plain || matches(s.CredentialPatterns, text)
@@ -418,7 +418,7 @@ func (s *Server) judgeIMAP(reply imapStatus) auth.Answer {
 		reply.code == imap.ResponseCodeUnavailable, reply.code == imap.ResponseCodeServerBug:
 		return auth.Answer{Judgement: auth.Unreached}
 	case reply.arg != "":
-		// The client could make nothing of the code without its argument.
+		// Without its argument the code has no use for the client.
 		return auth.Answer{Judgement: auth.RefusedOtherwise}
 	}
 	return auth.Answer{Judgement: auth.RefusedOtherwise, Code: string(reply.code)}

@@ -14,28 +14,27 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// imapDialogue is the conversation with a server up to the login. Everything
-// that the server can say is bounded: a mail server that went mad must cost one
-// login, not the gateway.
+// imapDialogue is the conversation with a server up to the login. Everything that the
+// server can send is limited: a faulty mail server may cost one login, not the gateway.
 type imapDialogue struct {
 	server *Server
 	ctx    context.Context
 	conn   net.Conn
 	r      *bufio.Reader
-	// stop ends the watch over ctx and reports whether it came in time.
+	// stop ends the watch over ctx and reports whether ctx was still active.
 	stop func() bool
 
 	tags   int
-	queued []byte // commands to be written together
-	room   int    // octets that the server may still say
+	queued []byte // commands to write together
+	room   int    // octets that the server may still send
 
-	caps         imap.CapSet // nil: not known
+	caps         imap.CapSet // nil: unknown
 	capabilities string
 
 	idTag string // tag of an ID command that is not answered yet
-	sent  bool   // the credentials are, perhaps, with the server
-	keep  bool   // untagged responses are for the client from here on
-	// hasCapabilities: the server has sent its capabilities among untagged.
+	sent  bool   // the server has, or may have, the credentials
+	keep  bool   // untagged responses are for the client from now on
+	// hasCapabilities: untagged contains the server's capabilities.
 	hasCapabilities bool
 	asking          bool
 	untagged        []byte
@@ -45,7 +44,7 @@ type imapDialogue struct {
 
 const (
 	maxIMAPLine = 64 << 10
-	maxIMAPTalk = 256 << 10 // all that a server may say until the login is done
+	maxIMAPTalk = 256 << 10 // all data from the server until the login is complete
 )
 
 var (
@@ -59,7 +58,7 @@ func newIMAPDialogue(ctx context.Context, s *Server, conn net.Conn) *imapDialogu
 	return d
 }
 
-// use goes on over conn.
+// use continues the dialogue over conn.
 func (d *imapDialogue) use(conn net.Conn) {
 	if d.stop != nil {
 		d.stop()
@@ -67,14 +66,14 @@ func (d *imapDialogue) use(conn net.Conn) {
 	d.conn = conn
 	d.watch()
 	if d.r == nil {
-		// A dialogue is made for each login; longer lines take a few more reads.
+		// Each login has a dialogue; longer lines need a few more reads.
 		d.r = bufio.NewReaderSize(conn, 1<<10)
 	} else {
 		d.r.Reset(conn)
 	}
 }
 
-// watch ends every step when the context does.
+// watch ends every step when the context ends.
 func (d *imapDialogue) watch() {
 	conn := d.conn
 	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
@@ -92,7 +91,7 @@ func (d *imapDialogue) resume(ctx context.Context) {
 // unchanged implements dialogue.
 func (d *imapDialogue) unchanged() bool { return d.r.Buffered() == 0 && silent(d.conn) }
 
-// quit takes leave without waiting for an answer.
+// quit logs out without waiting for an answer.
 func (d *imapDialogue) quit() {
 	d.conn.SetDeadline(time.Now().Add(time.Second))
 	io.WriteString(d.conn, "bye LOGOUT\r\n")
@@ -101,7 +100,7 @@ func (d *imapDialogue) quit() {
 
 var past = time.Unix(1, 0)
 
-// step begins a step: it has to be over when the server's time for it is.
+// step starts a step and its time limit.
 func (d *imapDialogue) step() {
 	d.conn.SetDeadline(time.Now().Add(d.server.step()))
 	if d.ctx.Err() != nil {
@@ -114,7 +113,7 @@ func (d *imapDialogue) close() {
 	d.conn.Close()
 }
 
-// release gives the connection away, without any deadline.
+// release gives the connection away, without a deadline.
 func (d *imapDialogue) release() error {
 	if !d.stop() {
 		return context.Cause(d.ctx)
@@ -125,11 +124,10 @@ func (d *imapDialogue) release() error {
 	return nil
 }
 
-// hide takes care that no error has these texts in it, should the server repeat
-// them.
+// hide keeps these texts out of errors, should the server repeat them.
 func (d *imapDialogue) hide(texts ...string) { d.hidden = append(d.hidden, texts...) }
 
-// quote makes something that the server said fit for an error.
+// quote makes a text of the server safe for an error.
 func (d *imapDialogue) quote(said string) string {
 	for _, text := range d.hidden {
 		if text != "" {
@@ -142,7 +140,7 @@ func (d *imapDialogue) quote(said string) string {
 	return strconv.QuoteToASCII(said)
 }
 
-// queue puts a command in line and returns its tag.
+// queue queues a command and returns its tag.
 func (d *imapDialogue) queue(command string) (tag string) {
 	d.tags++
 	tag = "g" + strconv.Itoa(d.tags)
@@ -150,15 +148,15 @@ func (d *imapDialogue) queue(command string) (tag string) {
 	return tag
 }
 
-// flush writes what is queued, at once.
+// flush writes the queued commands at once.
 func (d *imapDialogue) flush() error {
 	queued := d.queued
 	d.queued = nil
 	return d.write(string(queued))
 }
 
-// flushSecret is flush for a password. It has been sent unless nothing of it could be
-// written: TLS writes it in one record, of which a part is of no use to anybody.
+// flushSecret is flush for a password. It counts as sent unless nothing could be
+// written: TLS writes it in one record, and part of a record is useless to the server.
 func (d *imapDialogue) flushSecret() error {
 	queued := d.queued
 	d.queued = nil
@@ -199,9 +197,8 @@ func (d *imapDialogue) await(tag string) (imapStatus, error) {
 	return answer, err
 }
 
-// flushAndContinue writes what is queued and waits for the server's "+"
-// (RFC 9051 section 7.6). A tagged answer is an error: nothing of importance was
-// sent.
+// flushAndContinue writes the queued commands and waits for the server's "+" (RFC 9051
+// section 7.6). A tagged answer is an error: no credentials were sent.
 func (d *imapDialogue) flushAndContinue(tag string) error {
 	if err := d.flush(); err != nil {
 		return err
@@ -213,7 +210,7 @@ func (d *imapDialogue) flushAndContinue(tag string) error {
 	return err
 }
 
-// next reads up to the tagged answer or a request to go on.
+// next reads up to the tagged answer or a continuation request.
 func (d *imapDialogue) next(tag string) (answer imapStatus, goOn bool, err error) {
 	d.step()
 	for {
@@ -230,21 +227,21 @@ func (d *imapDialogue) next(tag string) (answer imapStatus, goOn bool, err error
 				return answer, false, fmt.Errorf("the server hangs up: %s", d.quote(status.text))
 			}
 			if isStatus && status.kind == imap.StatusResponseTypeBad && !d.keep && d.server.PassClient == PassPROXY {
-				// No command of ours: there is no answer to wait for.
+				// Not the tag of a command: there is no answer to wait for.
 				return answer, false, fmt.Errorf("the server does not understand: %s", d.quote(status.String()))
 			}
 			d.note(r, status, isStatus)
 		case r.tag == tag && isStatus:
 			return status, false, nil
 		case r.tag == d.idTag && isStatus:
-			d.idTag = "" // whatever it says: nothing depends on it
+			d.idTag = "" // any result: nothing depends on it
 		default:
 			return answer, false, fmt.Errorf("unexpected response %s", d.quote(r.String()))
 		}
 	}
 }
 
-// note takes an untagged response.
+// note handles an untagged response.
 func (d *imapDialogue) note(r imapResponse, status imapStatus, isStatus bool) {
 	keyword, list, _ := strings.Cut(r.rest, " ")
 	capability := strings.EqualFold(keyword, string(codeCapability))
@@ -262,7 +259,7 @@ func (d *imapDialogue) note(r imapResponse, status imapStatus, isStatus bool) {
 	d.untagged = append(d.untagged, r.raw...)
 }
 
-// learn takes the capabilities from a status response that has them.
+// learn reads the capabilities from a status response that contains them.
 func (d *imapDialogue) learn(status imapStatus) {
 	if status.code == codeCapability {
 		d.setCaps(status.arg)
@@ -273,7 +270,7 @@ func (d *imapDialogue) setCaps(list string) {
 	d.capabilities, d.caps = list, make(imap.CapSet)
 	for name := range strings.FieldsSeq(list) {
 		name = strings.ToUpper(name)
-		switch name { // as go-imap spells them
+		switch name { // in go-imap's spelling
 		case "IMAP4REV1":
 			name = string(imap.CapIMAP4rev1)
 		case "IMAP4REV2":
@@ -283,11 +280,11 @@ func (d *imapDialogue) setCaps(list string) {
 	}
 }
 
-// imapResponse is one response: its line or, with literals, lines.
+// imapResponse is one response: a line or, with literals, several.
 type imapResponse struct {
 	raw  []byte
 	tag  string // "*", "+" or a tag
-	rest string // what follows, up to the first line's end
+	rest string // the rest of the first line
 }
 
 func (r imapResponse) String() string { return r.tag + " " + r.rest }
@@ -368,7 +365,7 @@ type imapStatus struct {
 	code imap.ResponseCode // in upper case
 	arg  string            // of the code
 	text string
-	line string // all of it, without the tag
+	line string // the whole line without the tag
 }
 
 func (s imapStatus) String() string { return s.line }

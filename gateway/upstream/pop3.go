@@ -14,19 +14,19 @@ import (
 	"congthu/auth"
 )
 
-// POP3Conn is a connection to the mail server on which a user is logged in. Its
-// holder owns it: hand it to the relay, or call Logout.
+// POP3Conn is a connection to the mail server on which a user is logged in. The holder
+// must pass it to the relay or call Logout.
 type POP3Conn struct {
 	net.Conn
-	// Ahead is what was read behind the server's last reply: it belongs to the
+	// Ahead is data that was read after the server's last reply: it belongs to the
 	// client.
 	Ahead []byte
 	// OK is the server's reply to the credentials, such as "+OK Logged in.".
 	OK string
 }
 
-// Logout ends the session as well as it can, without waiting for an answer. Nothing
-// was marked as deleted, so QUIT removes nothing (RFC 1939 section 6).
+// Logout ends the session if possible, without waiting for an answer. No message is
+// marked as deleted, so QUIT removes none (RFC 1939 section 6).
 func (c *POP3Conn) Logout() {
 	c.SetDeadline(time.Now().Add(time.Second))
 	io.WriteString(c, "QUIT\r\n")
@@ -50,9 +50,9 @@ func (c Capabilities) mechanism(name string) bool {
 }
 
 // LoginPOP3 logs in at the server. The connection is nil unless the password was
-// JudgedRight. The judgement is InDoubt exactly when the password was, or may have
-// been, sent and no answer came. The error never has the password in it, even where
-// the server repeats it. A connection is made for each login.
+// JudgedRight. The judgement is InDoubt exactly if the password was, or may have been,
+// sent and no answer came. The error never contains the password, even if the server
+// repeats it. Each login opens a connection of its own.
 func (s *Server) LoginPOP3(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*POP3Conn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -77,8 +77,8 @@ func (s *Server) LoginPOP3(ctx context.Context, name auth.Name, password auth.Se
 	return conn, answer
 }
 
-// ProbePOP3 connects, negotiates TLS and asks for the capabilities, without logging
-// in. The error is what would make every login fail.
+// ProbePOP3 connects, negotiates TLS and asks for the capabilities, without logging in.
+// Its error is one that would make every login fail.
 func (s *Server) ProbePOP3(ctx context.Context) (Capabilities, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -92,29 +92,29 @@ func (s *Server) ProbePOP3(ctx context.Context) (Capabilities, error) {
 }
 
 // pop3Dialogue is the conversation with a server up to the login. Everything that the
-// server can say is bounded.
+// server can send is limited.
 type pop3Dialogue struct {
 	server *Server
 	ctx    context.Context
 	conn   net.Conn
 	r      *bufio.Reader
 	stop   func() bool
-	room   int // octets that the server may still say
+	room   int // octets that the server may still send
 
 	capabilities Capabilities // nil: the server does not know CAPA
-	sent         bool         // the password is, perhaps, with the server
+	sent         bool         // the server has, or may have, the password
 	hidden       []string     // must not appear in errors
 }
 
 const (
 	maxPOP3Line = 4 << 10
-	maxPOP3Talk = 64 << 10 // all that a server may say until the login is done
-	// maxPOP3Initial is how long an AUTH line with an initial response may be (RFC
-	// 5034 section 4).
+	maxPOP3Talk = 64 << 10 // all data from the server until the login is complete
+	// maxPOP3Initial is the maximum length of an AUTH line with an initial response
+	// (RFC 5034 section 4).
 	maxPOP3Initial = 255
 )
 
-// openPOP3 goes as far as a server that can be asked to log somebody in.
+// openPOP3 opens a connection up to the point where a login is possible.
 func (s *Server) openPOP3(ctx context.Context, client Client) (*pop3Dialogue, error) {
 	conn, err := s.connect(ctx, client)
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *Server) openPOP3(ctx context.Context, client Client) (*pop3Dialogue, er
 	return d, nil
 }
 
-// watch ends every step when the context does.
+// watch ends every step when the context ends.
 func (d *pop3Dialogue) watch() {
 	conn := d.conn
 	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
@@ -153,8 +153,8 @@ func (d *pop3Dialogue) open() error {
 	return d.capa()
 }
 
-// startTLS follows RFC 2595 section 4. It is demanded, wherever it is offered or not:
-// an attacker in the middle could hide the offer.
+// startTLS follows RFC 2595 section 4. It is required even if the server does not offer
+// it: an attacker in the middle could hide the offer.
 func (d *pop3Dialogue) startTLS() error {
 	reply, err := d.ask("STLS")
 	if err != nil {
@@ -163,7 +163,7 @@ func (d *pop3Dialogue) startTLS() error {
 	if !reply.ok {
 		return fmt.Errorf("%w: %s", ErrNoStartTLS, d.quote(reply.line))
 	}
-	// Whatever came before the handshake was not protected by it (CVE-2011-0411).
+	// Data from before the handshake was not protected by it (CVE-2011-0411).
 	if d.r.Buffered() > 0 {
 		return errors.New("the server, or somebody in between, sent more before the handshake")
 	}
@@ -179,8 +179,8 @@ func (d *pop3Dialogue) startTLS() error {
 	return nil
 }
 
-// capa asks for the capabilities (RFC 2449 section 5). A server without the command
-// has none.
+// capa asks for the capabilities (RFC 2449 section 5). A server without the command has
+// none.
 func (d *pop3Dialogue) capa() error {
 	reply, err := d.ask("CAPA")
 	if err != nil {
@@ -203,8 +203,8 @@ func (d *pop3Dialogue) capa() error {
 	}
 }
 
-// mechanism is why nobody can log in; nil if somebody can. A server that offers STLS
-// may take passwords under TLS only (RFC 2595 section 4).
+// mechanism returns the reason why no login is possible, or nil. A server that offers
+// STLS may accept passwords under TLS only (RFC 2595 section 4).
 func (d *pop3Dialogue) mechanism() error {
 	switch {
 	case d.capabilities == nil || d.capabilities.mechanism("PLAIN") || d.capabilities.Has("USER"):
@@ -215,8 +215,7 @@ func (d *pop3Dialogue) mechanism() error {
 	return errors.New("the server offers neither SASL PLAIN nor USER")
 }
 
-// login sends the credentials, by a way that lets every octet survive if there is
-// one.
+// login sends the credentials, if possible in a way that preserves every octet.
 func (d *pop3Dialogue) login(name, password string) (*POP3Conn, auth.Answer) {
 	if err := d.mechanism(); err != nil {
 		return nil, unreached(err)
@@ -266,12 +265,12 @@ func (d *pop3Dialogue) userPass(name, password string) (pop3Reply, error) {
 	}
 	reply, err := d.ask("USER " + name)
 	if err != nil || !reply.ok {
-		return reply, err // a name that the server does not know
+		return reply, err // the server does not know the name
 	}
 	return d.tell("PASS " + password + "\r\n")
 }
 
-// tell sends what has the password in it, and reads the reply. It has been sent
+// tell sends a line with the password and reads the reply. The line counts as sent
 // unless nothing of it could be written.
 func (d *pop3Dialogue) tell(secret string) (pop3Reply, error) {
 	d.step()
@@ -283,11 +282,11 @@ func (d *pop3Dialogue) tell(secret string) (pop3Reply, error) {
 	return d.reply()
 }
 
-// judgePOP3 says what a reply to complete credentials means for the rules. From a
-// server with AUTH-RESP-CODE (RFC 3206) only [AUTH] is an explicit "these credentials
-// are wrong"; another says so with an -ERR that has no code. That is also what such a
-// server says of a maildrop which is locked by another session (RFC 1939 section 7):
-// NotCredentialPatterns is for its words.
+// judgePOP3 returns the meaning of a reply to complete credentials for the rules. From
+// a server with AUTH-RESP-CODE (RFC 3206) only [AUTH] means "these credentials are
+// wrong"; from another server an -ERR without a code means it. Such a server also sends
+// that for a maildrop that another session has locked (RFC 1939 section 7):
+// NotCredentialPatterns match its text.
 func (s *Server) judgePOP3(reply pop3Reply, offered Capabilities) auth.Answer {
 	if reply.ok {
 		return auth.Answer{Judgement: auth.JudgedRight}
@@ -305,7 +304,7 @@ func (s *Server) judgePOP3(reply pop3Reply, offered Capabilities) auth.Answer {
 	return auth.Answer{Judgement: auth.RefusedOtherwise, Code: reply.code}
 }
 
-// pop3Reply is one line of the server.
+// pop3Reply is one reply line of the server.
 type pop3Reply struct {
 	ok    bool
 	known bool   // is +OK or -ERR
@@ -369,7 +368,7 @@ func (d *pop3Dialogue) write(s string) error {
 	return nil
 }
 
-// step begins a step: it has to be over when the server's time for it is.
+// step starts a step and its time limit.
 func (d *pop3Dialogue) step() {
 	d.conn.SetDeadline(time.Now().Add(d.server.step()))
 	if d.ctx.Err() != nil {
@@ -382,7 +381,7 @@ func (d *pop3Dialogue) close() {
 	d.conn.Close()
 }
 
-// quote makes something that the server said fit for an error.
+// quote makes a text of the server safe for an error.
 func (d *pop3Dialogue) quote(said string) string {
 	for _, text := range d.hidden {
 		if text != "" {

@@ -12,9 +12,9 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 )
 
-// sendProxyHeader writes the PROXY header (version 2) that a server with PassPROXY
-// waits for before anything else, its greeting and TLS included. A client without
-// an address means that the gateway speaks for itself, as in its probes.
+// sendProxyHeader writes the PROXY header (version 2) for which a server with PassPROXY
+// waits first, before its greeting and TLS. A client without an address means that the
+// connection is the gateway's own, as for probes.
 func (s *Server) sendProxyHeader(ctx context.Context, conn net.Conn, client Client) error {
 	header, err := proxyHeader(client, conn.RemoteAddr())
 	if err != nil {
@@ -37,8 +37,8 @@ func (s *Server) sendProxyHeader(ctx context.Context, conn net.Conn, client Clie
 	return conn.SetWriteDeadline(time.Time{})
 }
 
-// afterHeader says of an error before the login that there was a header: a server
-// that knows nothing of it takes it for rubbish.
+// afterHeader adds to an error before the login that a header was sent: a server that
+// does not expect one takes it for garbage.
 func (s *Server) afterHeader(err error) error {
 	if s.PassClient == PassPROXY {
 		err = fmt.Errorf("after the PROXY header: %w", err)
@@ -49,12 +49,12 @@ func (s *Server) afterHeader(err error) error {
 // proxyHeader introduces client to the server at the address to
 // (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt, section 2.2).
 //
-// The destination is the server's own address, not the one that the client has
-// connected to: to the server it then is as if the client had come to it itself,
-// and what it chooses by its address (a certificate, a policy, Dovecot's local
-// blocks) is what fits the connection that the gateway really has to it.
+// The destination is the server's own address, not the one to which the client
+// connected: the server then treats the client as if it had connected directly, and
+// what it chooses by its address (a certificate, a policy, Dovecot's local blocks)
+// matches the gateway's real connection.
 //
-// A client without a port, as a webmail reports it, has port 0.
+// A client without a port, as a webmail server may report it, has port 0.
 func proxyHeader(client Client, to net.Addr) (*proxyproto.Header, error) {
 	if !client.Address.IsValid() {
 		return &proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}, nil
@@ -63,9 +63,9 @@ func proxyHeader(client Client, to net.Addr) (*proxyproto.Header, error) {
 	if !ok {
 		return nil, fmt.Errorf("the server's address is not one of TCP, but %T", to)
 	}
-	// To the library ::ffff:192.0.2.1 is 192.0.2.1, and zones are not written.
-	// Where the two are of different families the one of IPv4 is written as
-	// ::ffff:192.0.2.1: a header has room for one family.
+	// The library writes ::ffff:192.0.2.1 as 192.0.2.1, and omits zones. If the two
+	// addresses are of different families, the IPv4 one is written as ::ffff:192.0.2.1:
+	// a header has one family.
 	header := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(client.Address), server)
 	if header.Command.IsLocal() {
 		return nil, errors.New("a client's address that no header can have")
@@ -74,11 +74,11 @@ func proxyHeader(client Client, to net.Addr) (*proxyproto.Header, error) {
 	if !ok {
 		return header, nil
 	}
-	// A Dovecot that is reached in clear text takes passwords from afar only when
-	// it is told that the client uses TLS (section 2.2.6 of the specification).
+	// Over clear text, Dovecot accepts passwords of remote clients only if the header
+	// says that the client uses TLS (section 2.2.6 of the specification).
 	secured, err := tlvparse.PP2SSL{
 		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
-		Verify: 1, // there is no certificate of the client
+		Verify: 1, // the client has no certificate
 		TLV:    []proxyproto.TLV{{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(version)}},
 	}.Marshal()
 	if err != nil {
@@ -87,5 +87,5 @@ func proxyHeader(client Client, to net.Addr) (*proxyproto.Header, error) {
 	return header, header.SetTLVs([]proxyproto.TLV{secured})
 }
 
-// tlsVersions are written as load balancers write them.
+// tlsVersions are the names of TLS versions as load balancers write them.
 var tlsVersions = map[uint16]string{tls.VersionTLS12: "TLSv1.2", tls.VersionTLS13: "TLSv1.3"}

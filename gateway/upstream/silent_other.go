@@ -4,5 +4,5 @@ package upstream
 
 import "net"
 
-// nothingToRead cannot tell: there are no spare connections here.
+// nothingToRead always returns false: on this system there are no spare connections.
 func nothingToRead(net.Conn) bool { return false }

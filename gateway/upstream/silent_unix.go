@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// nothingToRead looks at a socket without waiting and without taking anything
-// from it. A connection that is no socket cannot be looked at.
+// nothingToRead checks a socket without waiting and without reading from it. A
+// connection without a socket cannot be checked.
 func nothingToRead(conn net.Conn) bool {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -21,7 +21,7 @@ func nothingToRead(conn net.Conn) bool {
 	}
 	var waiting error
 	err = raw.Control(func(fd uintptr) {
-		// The runtime's sockets do not block.
+		// The runtime's sockets are non-blocking.
 		_, _, waiting = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
 	})
 	return err == nil && (errors.Is(waiting, syscall.EAGAIN) || errors.Is(waiting, syscall.EINTR))

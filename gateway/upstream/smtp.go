@@ -17,15 +17,15 @@ import (
 	"congthu/auth"
 )
 
-// Extensions are what a server says to EHLO (RFC 5321 section 4.1.1.1):
-// keywords in upper case, each with its parameters.
+// Extensions are a server's reply to EHLO (RFC 5321 section 4.1.1.1): keywords in upper
+// case, each with its parameters.
 type Extensions map[string]string
 
 // Has reports whether the server has an extension.
 func (e Extensions) Has(keyword string) bool { _, ok := e[keyword]; return ok }
 
-// Size is the longest message that the server takes, in octets (RFC 1870
-// section 4); 0 when it does not say.
+// Size returns the largest message that the server accepts, in octets (RFC 1870 section
+// 4); 0 if it does not say.
 func (e Extensions) Size() int64 {
 	size, err := strconv.ParseInt(e["SIZE"], 10, 64)
 	if err != nil || size < 0 {
@@ -45,13 +45,13 @@ func (e Extensions) mechanism(name string) bool {
 }
 
 // LoginSMTP logs in at the server. The connection is nil unless the password was
-// JudgedRight. The judgement is InDoubt exactly when the password was, or may
-// have been, sent and no reply came; Again is set if that was over a spare connection. The error never has the password in it,
-// even where the server repeats it.
+// JudgedRight. The judgement is InDoubt exactly if the password was, or may have been,
+// sent and no reply came; Again is set if that was over a spare connection. The error
+// never contains the password, even if the server repeats it.
 //
-// All of it is spoken here, octet by octet, rather than by go-smtp's client:
-// that one sends "*" after a refusal, cannot say whether the password was on
-// its way, and knows no XCLIENT. It takes over when the user is logged in.
+// The dialogue is written here rather than with go-smtp's client, which sends "*" after
+// a refusal, cannot report whether the password was sent, and does not support XCLIENT.
+// That client takes over after the login.
 func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*SMTPConn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -74,8 +74,7 @@ func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Se
 	return over(d)
 }
 
-// loginFor introduces the client and logs in. Unless that succeeds the connection is
-// closed.
+// loginFor introduces the client and logs in. If that fails, it closes the connection.
 func (d *smtpDialogue) loginFor(c Client, login, secret string) (*SMTPConn, auth.Answer) {
 	if d.server.PassClient == PassXCLIENT && c.Address.IsValid() {
 		if err := d.introduce(c); err != nil {
@@ -97,14 +96,14 @@ func (d *smtpDialogue) loginFor(c Client, login, secret string) (*SMTPConn, auth
 	return conn, answer
 }
 
-// ProbeSMTP connects, negotiates TLS and asks for the extensions, without
-// logging in. The error is what would make every login fail.
+// ProbeSMTP connects, negotiates TLS and asks for the extensions, without logging in.
+// Its error is one that would make every login fail.
 func (s *Server) ProbeSMTP(ctx context.Context) (Extensions, error) {
 	return s.ProbeSMTPFor(ctx, Client{})
 }
 
-// ProbeSMTPFor is ProbeSMTP as if a client were there, which only a PROXY header
-// says. Postfix takes the header of nobody and still not that of everybody.
+// ProbeSMTPFor is ProbeSMTP for a given client, which only a PROXY header names.
+// Postfix may accept a header without a client and still refuse certain clients.
 func (s *Server) ProbeSMTPFor(ctx context.Context, client Client) (Extensions, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -119,8 +118,8 @@ func (s *Server) ProbeSMTPFor(ctx context.Context, client Client) (Extensions, e
 	return d.extensions, nil
 }
 
-// noMechanism is why nobody can log in to a server that offers no AUTH of use. One
-// that offers STARTTLS may offer more under TLS (RFC 4954 section 4).
+// noMechanism explains why no login is possible at a server without a usable AUTH. A
+// server that offers STARTTLS may offer more under TLS (RFC 4954 section 4).
 func (d *smtpDialogue) noMechanism() error {
 	if d.server.TLS == Plain && d.extensions.Has("STARTTLS") {
 		return ErrWantsTLS
@@ -128,28 +127,28 @@ func (d *smtpDialogue) noMechanism() error {
 	return errors.New("the server offers neither AUTH PLAIN nor AUTH LOGIN")
 }
 
-// smtpDialogue is the conversation with a server up to the login. Everything
-// that the server can say is bounded.
+// smtpDialogue is the conversation with a server up to the login. Everything that the
+// server can send is limited.
 type smtpDialogue struct {
 	server *Server
 	ctx    context.Context
-	// tcp is closed when ctx ends; conn is the same, or TLS over it.
+	// tcp is closed when ctx ends; conn is tcp, or TLS over it.
 	tcp, conn net.Conn
 	r         *bufio.Reader
 	stop      func() bool
 
 	extensions Extensions
-	sent       bool     // the password is, perhaps, with the server
+	sent       bool     // the server has, or may have, the password
 	hidden     []string // must not appear in errors
 }
 
-// openSMTP is openSMTPFor nobody, yet.
+// openSMTP opens a connection that is not for a particular client.
 func (s *Server) openSMTP(ctx context.Context) (*smtpDialogue, error) {
 	return s.openSMTPFor(ctx, Client{})
 }
 
-// openSMTPFor goes as far as a server that can be asked to log somebody in. Who
-// the client is has not been said yet, but for a PROXY header.
+// openSMTPFor opens a connection up to the point where a login is possible. Only a
+// PROXY header has named the client so far.
 func (s *Server) openSMTPFor(ctx context.Context, client Client) (*smtpDialogue, error) {
 	conn, err := s.connect(ctx, client)
 	if err != nil {
@@ -173,7 +172,7 @@ func (d *smtpDialogue) watch() {
 	d.stop = context.AfterFunc(d.ctx, func() { d.tcp.Close() })
 }
 
-// orCause adds to an error why the context has ended, if it has.
+// orCause adds the cause of the context's end to an error, if it has ended.
 func (d *smtpDialogue) orCause(err error) error {
 	if cause := context.Cause(d.ctx); cause != nil {
 		err = fmt.Errorf("%w (%w)", err, cause)
@@ -204,7 +203,7 @@ func (d *smtpDialogue) open() error {
 		if err := d.startTLS(); err != nil {
 			return fmt.Errorf("STARTTLS: %w", err)
 		}
-		// What was said before TLS must be forgotten (RFC 3207 section 4.2).
+		// Extensions from before TLS must be forgotten (RFC 3207 section 4.2).
 		if err := d.ehlo(); err != nil {
 			return err
 		}
@@ -220,10 +219,10 @@ func (d *smtpDialogue) use(conn net.Conn) {
 	d.r.Reset(conn)
 }
 
-// smtpReaders are the readers of dialogues: a session that is logged in has none.
+// smtpReaders are the readers of dialogues: a logged-in session has none.
 var smtpReaders = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
-// close leaves out TLS's goodbye, which can take seconds when the server does not
+// close does not send TLS's close_notify, which can take seconds if the server does not
 // read.
 func (d *smtpDialogue) close() {
 	d.stop()
@@ -231,14 +230,14 @@ func (d *smtpDialogue) close() {
 	d.done()
 }
 
-// done gives the reader back. Nothing is read from it any more.
+// done returns the reader. No later code reads from it.
 func (d *smtpDialogue) done() {
 	d.r.Reset(nil)
 	smtpReaders.Put(d.r)
 	d.r = nil
 }
 
-// quit takes leave without waiting for an answer.
+// quit ends the session without waiting for an answer.
 func (d *smtpDialogue) quit() {
 	d.conn.SetDeadline(time.Now().Add(time.Second))
 	d.conn.Write([]byte("QUIT\r\n"))
@@ -255,8 +254,8 @@ func (d *smtpDialogue) startTLS() error {
 	if err := d.expect(220); err != nil {
 		return err
 	}
-	// Whatever came with the reply was not protected and must not be taken for
-	// something said under TLS (CVE-2021-33515 is this, the other way round).
+	// Data that came with the reply was not protected and must not count as sent under
+	// TLS (CVE-2021-33515 is the opposite direction).
 	if d.r.Buffered() > 0 {
 		return errors.New("the server sent more than its reply before the handshake")
 	}
@@ -278,7 +277,7 @@ func (d *smtpDialogue) ehlo() error {
 	}
 	d.extensions = make(Extensions)
 	for _, line := range reply.lines[1:] {
-		// "AUTH=PLAIN" is an old way to write "AUTH PLAIN".
+		// "AUTH=PLAIN" is an old form of "AUTH PLAIN".
 		if mechanisms, old := cutPrefixFold(line, "AUTH="); old {
 			if !d.extensions.Has("AUTH") {
 				d.extensions["AUTH"] = mechanisms
@@ -298,8 +297,8 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
-// localName is what the gateway calls itself towards the server: its address, so
-// that there is no name to be set up (RFC 5321 section 4.1.3, 4.1.4).
+// localName is the gateway's name towards the server: its address, so that no name has
+// to be configured (RFC 5321 section 4.1.3, 4.1.4).
 func (d *smtpDialogue) localName() string {
 	local, ok := d.conn.LocalAddr().(*net.TCPAddr)
 	if !ok {
@@ -308,8 +307,8 @@ func (d *smtpDialogue) localName() string {
 	return "[" + smtpAddress(local.AddrPort().Addr()) + "]"
 }
 
-// smtpAddress writes an address as SMTP wants it (RFC 5321 section 4.1.3;
-// XCLIENT has the same form).
+// smtpAddress formats an address for SMTP (RFC 5321 section 4.1.3; XCLIENT uses the
+// same form).
 func smtpAddress(address netip.Addr) string {
 	address = address.Unmap().WithZone("")
 	if address.Is6() {
@@ -318,9 +317,9 @@ func smtpAddress(address netip.Addr) string {
 	return address.String()
 }
 
-// introduce tells a server that offers Postfix's XCLIENT whom the gateway speaks
-// for. Nothing but numbers is passed on, so nothing has to be escaped. LOGIN is
-// not passed on: the server checks the password itself.
+// introduce passes the client to a server that offers Postfix's XCLIENT. It passes
+// numbers only, so no escaping is needed. It does not pass LOGIN: the server checks the
+// password itself.
 func (d *smtpDialogue) introduce(c Client) error {
 	offered := strings.Fields(strings.ToUpper(d.extensions["XCLIENT"]))
 	has := func(attribute string) bool {
@@ -344,15 +343,15 @@ func (d *smtpDialogue) introduce(c Client) error {
 	if err := d.write(command); err != nil {
 		return err
 	}
-	// The session begins anew, with a greeting and a second EHLO.
+	// The session starts again, with a greeting and a second EHLO.
 	if err := d.expect(220); err != nil {
 		return err
 	}
 	return d.ehlo()
 }
 
-// maxAuthLine is how long a command may be (RFC 5321 section 4.5.3.1.4), with an
-// initial response as without (RFC 4954 section 4).
+// maxAuthLine is the maximum length of a command (RFC 5321 section 4.5.3.1.4), also
+// with an initial response (RFC 4954 section 4).
 const maxAuthLine = 512
 
 // login sends the credentials.
@@ -373,7 +372,7 @@ func (d *smtpDialogue) login(name, password string) auth.Answer {
 	case err != nil:
 		return unreached(fmt.Errorf("log in: %w", err))
 	case !d.sent && reply.code == 535:
-		// The name alone was enough to refuse: no password was judged.
+		// The server refused the name alone: it judged no password.
 		return auth.Answer{Judgement: auth.RefusedOtherwise, Err: d.said(reply)}
 	case !d.sent:
 		return unreached(d.said(reply))
@@ -400,8 +399,8 @@ func (d *smtpDialogue) authPlain(message string) (smtpReply, error) {
 	return d.askSecret(message)
 }
 
-// authLogin follows draft-murchison-sasl-login: what the challenges say is not
-// looked at, their order is.
+// authLogin follows draft-murchison-sasl-login: it uses the order of the challenges and
+// ignores their text.
 func (d *smtpDialogue) authLogin(name, password string) (smtpReply, error) {
 	for _, line := range []string{"AUTH LOGIN", base64.StdEncoding.EncodeToString([]byte(name))} {
 		reply, err := d.ask(line)
@@ -412,8 +411,8 @@ func (d *smtpDialogue) authLogin(name, password string) (smtpReply, error) {
 	return d.askSecret(base64.StdEncoding.EncodeToString([]byte(password)))
 }
 
-// judgeSMTP says what the reply to complete credentials means for the rules
-// (RFC 4954 section 6). Only 535 says that the credentials are wrong.
+// judgeSMTP returns the meaning of the reply to complete credentials for the rules (RFC
+// 4954 section 6). Only 535 means that the credentials are wrong.
 func (s *Server) judgeSMTP(reply smtpReply) auth.Judgement {
 	text := reply.String()
 	wrong := reply.code == 535 || reply.code != 235 && matches(s.CredentialPatterns, text)
@@ -439,7 +438,7 @@ type smtpReply struct {
 
 func (r smtpReply) String() string { return fmt.Sprintf("%d %s", r.code, strings.Join(r.lines, "\n")) }
 
-// quote makes something that the server said fit for an error.
+// quote makes a text of the server safe for an error.
 func (d *smtpDialogue) quote(r smtpReply) string {
 	said := r.String()
 	for _, text := range d.hidden {
@@ -468,8 +467,8 @@ func (d *smtpDialogue) ask(line string) (smtpReply, error) {
 	return d.reply()
 }
 
-// askSecret is ask for a password. It has been sent unless nothing of it could be
-// written: TLS writes it in one record, of which a part is of no use to anybody.
+// askSecret is ask for a password. It counts as sent unless nothing could be written:
+// TLS writes it in one record, and part of a record is useless to the server.
 func (d *smtpDialogue) askSecret(line string) (smtpReply, error) {
 	d.conn.SetDeadline(time.Now().Add(d.server.step()))
 	n, err := d.conn.Write([]byte(line + "\r\n"))
@@ -489,8 +488,8 @@ func (d *smtpDialogue) expect(code int) error {
 	return err
 }
 
-// maxReplyLines bounds a reply; its lines are bounded by the buffer of d.r, 4096
-// octets, where 512 are allowed (RFC 5321 section 4.5.3.1.5).
+// maxReplyLines limits the lines of a reply; the buffer of d.r limits each line to 4096
+// octets, where RFC 5321 section 4.5.3.1.5 permits 512.
 const maxReplyLines = 100
 
 func (d *smtpDialogue) reply() (reply smtpReply, err error) {

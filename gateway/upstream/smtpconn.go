@@ -16,13 +16,12 @@ import (
 )
 
 // SMTPConn is a connection to the mail server on which a user is logged in. One
-// goroutine at a time uses it; Close may be called by any.
+// goroutine at a time uses it; any goroutine may call Close.
 //
-// A reply of the server other than success is an error of type
-// [*smtp.SMTPError]; any other error means that the connection is of no use any
-// more.
+// A reply of the server other than success is an error of type [*smtp.SMTPError]; after
+// any other error the connection cannot be used.
 type SMTPConn struct {
-	// Extensions are what the server offers to this user.
+	// Extensions are the server's extensions for this user.
 	Extensions Extensions
 
 	client    *smtp.Client
@@ -32,20 +31,20 @@ type SMTPConn struct {
 	open atomic.Bool
 }
 
-// How long a client waits, at least (RFC 5321 section 4.5.3.2).
+// The minimum times for which a client waits (RFC 5321 section 4.5.3.2).
 const (
 	smtpCommandTimeout = 5 * time.Minute  // sections 4.5.3.2.2 and 4.5.3.2.3
 	smtpBlockTimeout   = 3 * time.Minute  // section 4.5.3.2.5
 	smtpDotTimeout     = 10 * time.Minute // section 4.5.3.2.6
 )
 
-// release gives the connection to go-smtp's client. That one insists on reading
-// a greeting, so it is given one.
+// release gives the connection to go-smtp's client, which insists on a greeting and so
+// receives one.
 func (d *smtpDialogue) release() (*SMTPConn, error) {
 	if err := d.conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
-	// A server that talks on when it was asked nothing is heard all the same.
+	// Unsolicited data from the server is read first.
 	ahead, err := d.r.Peek(d.r.Buffered())
 	if err != nil {
 		return nil, err
@@ -64,13 +63,13 @@ func (d *smtpDialogue) release() (*SMTPConn, error) {
 	return &SMTPConn{Extensions: d.extensions, client: client, stream: stream, tcp: d.tcp, conn: d.conn}, nil
 }
 
-// smtpStream is the connection below go-smtp's client. It gives each write its
-// own time: the client gives none to the lines of a message. And it sends what is
-// left of a message in one piece with its end.
+// smtpStream is the connection below go-smtp's client. It sets a deadline for each
+// write, since the client sets none for the lines of a message. It sends the end of a
+// message together with the rest of it.
 type smtpStream struct {
 	net.Conn
-	ahead   *strings.Reader    // what is read before anything else; or nil
-	message *[messageSize]byte // with n octets that are still to be sent; or nil
+	ahead   *strings.Reader    // is read first, unless nil
+	message *[messageSize]byte // with n octets still to send; or nil
 	n       int
 }
 
@@ -99,14 +98,13 @@ func (s *smtpStream) send(b []byte) (int, error) {
 	return s.Conn.Write(b)
 }
 
-// messageSize is how much of a message waits, at most, for what comes next. A
-// session between two messages has no buffer.
+// messageSize is the size of the buffer for a message. A session between two messages
+// has no buffer.
 const messageSize = 16 << 10
 
 var messagePool = sync.Pool{New: func() any { return new([messageSize]byte) }}
 
-// put adds octets of a message to those that wait, and sends them when there are
-// too many.
+// put adds octets of a message to the buffer, and sends the buffer when it is full.
 func (s *smtpStream) put(b []byte) error {
 	if s.message == nil {
 		s.message = messagePool.Get().(*[messageSize]byte)
@@ -124,7 +122,7 @@ func (s *smtpStream) put(b []byte) error {
 	return nil
 }
 
-// done forgets what waits.
+// done releases the buffer.
 func (s *smtpStream) done() {
 	if s.message != nil {
 		messagePool.Put(s.message)
@@ -134,8 +132,8 @@ func (s *smtpStream) done() {
 
 var errMessageOpen = errors.New("a message is under way")
 
-// Mail begins a transaction. The AUTH parameter is never passed on (RFC 4954
-// section 5: a client is not to be trusted with it).
+// Mail starts a transaction. The AUTH parameter is never passed on (RFC 4954 section 5:
+// a client's value is not to be trusted).
 func (c *SMTPConn) Mail(from string, options smtp.MailOptions) error {
 	if c.open.Load() {
 		return errMessageOpen
@@ -166,7 +164,7 @@ func (c *SMTPConn) Rcpt(to string, options *smtp.RcptOptions) error {
 	return c.client.Rcpt(path, options)
 }
 
-// Reset abandons a transaction in which no message was begun.
+// Reset abandons a transaction before its message has begun.
 func (c *SMTPConn) Reset() error {
 	if c.open.Load() {
 		return errMessageOpen
@@ -174,10 +172,9 @@ func (c *SMTPConn) Reset() error {
 	return c.client.Reset()
 }
 
-// Data begins the message. From here on there are two ways out: Finish, which
-// delivers it, and Close of the connection, which does not. There is no third,
-// since go-smtp's client would end the message, as far as it went, with any
-// command that follows.
+// Data starts the message. It can end in two ways: Finish delivers it, and Close of the
+// connection does not. There is no third way, since go-smtp's client would end the
+// incomplete message with any further command.
 func (c *SMTPConn) Data() (*SMTPMessage, error) {
 	if c.open.Load() {
 		return nil, errMessageOpen
@@ -190,24 +187,22 @@ func (c *SMTPConn) Data() (*SMTPMessage, error) {
 	return &SMTPMessage{conn: c, w: w, begins: true}, nil
 }
 
-// SMTPMessage is a message on its way. What is written is the message itself,
-// with lines that end in CRLF; dots are stuffed on the way.
+// SMTPMessage is a message being sent. Write takes the message itself, with lines that
+// end in CRLF, and adds the dot-stuffing.
 //
-// go-smtp's writer would look at each octet by itself, and hand on what it has
-// every 4096. So it is shown the end of the message only: the last CRLF, and that
-// there is nothing more. It makes CRLF.CRLF of it, which smtpStream sends together
-// with what is left of the message.
+// go-smtp's writer would process each octet, and pass on its data every 4096. So it
+// receives only the end of the message: the last CRLF, and the close. It turns that
+// into CRLF.CRLF, which smtpStream sends together with the rest of the message.
 type SMTPMessage struct {
 	conn *SMTPConn
 	w    *smtp.DataCommand
 
-	begins bool // a line
-	held   int  // how much of CRLF was held back: it may be the last
+	begins bool // the next octet begins a line
+	held   int  // octets of CRLF that were held back: it may be the last
 }
 
-// Write implements io.Writer. Nothing leaves here that another server could take
-// for the end of a line and this one does not, or the other way round
-// (CVE-2023-51764).
+// Write implements io.Writer. It sends nothing that one server treats as the end of a
+// line and another does not (CVE-2023-51764).
 func (m *SMTPMessage) Write(b []byte) (int, error) {
 	for rest := b; len(rest) > 0; {
 		line := rest
@@ -254,7 +249,7 @@ var (
 
 func (m *SMTPMessage) put(b []byte) error { return m.conn.stream.put(b) }
 
-// Finish ends the message and returns the server's reply, which is code 250.
+// Finish ends the message and returns the server's reply with code 250.
 func (m *SMTPMessage) Finish() (*smtp.SMTPError, error) {
 	defer m.conn.stream.done()
 	// Without a last CRLF go-smtp's writer adds one.
@@ -272,8 +267,7 @@ func (m *SMTPMessage) Finish() (*smtp.SMTPError, error) {
 	return successReply(response.StatusText), nil
 }
 
-// successReply takes the enhanced status code (RFC 2034 section 4) out of the
-// text.
+// successReply separates the enhanced status code (RFC 2034 section 4) from the text.
 func successReply(text string) *smtp.SMTPError {
 	reply := &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: text}
 	code, rest, ok := strings.Cut(text, " ")
@@ -284,11 +278,10 @@ func successReply(text string) *smtp.SMTPError {
 	return reply
 }
 
-// Close closes the connection, whatever is under way. A message that was not
-// finished is not delivered.
+// Close closes the connection in any state. An unfinished message is not delivered.
 func (c *SMTPConn) Close() error { return c.tcp.Close() }
 
-// Quit takes leave, without waiting for an answer, and closes the connection.
+// Quit ends the session without waiting for an answer, and closes the connection.
 func (c *SMTPConn) Quit() {
 	if !c.open.Load() {
 		c.conn.SetDeadline(time.Now().Add(time.Second))
@@ -299,16 +292,16 @@ func (c *SMTPConn) Quit() {
 
 var errPath = errors.New("bad address syntax")
 
-// smtpPath writes an address, whose local part has no quotes any more, the way
-// it has to stand between < and > (RFC 5321 section 4.1.2). Without this,
-// `"b> NOTIFY=NEVER "@example.com` would be an address and a parameter.
+// smtpPath formats an address, whose local part is unquoted, for the place between <
+// and > (RFC 5321 section 4.1.2). Without this, `"b> NOTIFY=NEVER "@example.com` would
+// be an address and a parameter.
 func smtpPath(address string) (string, error) {
 	i := strings.LastIndexByte(address, '@')
 	if i <= 0 || !utf8.ValidString(address) {
 		return "", errPath
 	}
 	local, domain := address[:i], address[i+1:]
-	// An @ in a quoted local part cannot be told from one that begins a domain.
+	// An @ in a quoted local part would look like the beginning of a domain.
 	if strings.ContainsRune(local, '@') || !validDomain(domain) {
 		return "", errPath
 	}
@@ -331,8 +324,8 @@ func smtpPath(address string) (string, error) {
 	return `"` + quoted.String() + `"@` + domain, nil
 }
 
-// validDomain allows a domain or an address literal and nothing that could end
-// it early.
+// validDomain accepts a domain or an address literal, and nothing that could end it
+// early.
 func validDomain(domain string) bool {
 	if domain == "" || len(domain) > 255 { // RFC 5321 section 4.5.3.1.2
 		return false

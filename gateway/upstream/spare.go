@@ -12,27 +12,25 @@ import (
 	"congthu/auth"
 )
 
-// spareLife is how long a spare connection is kept. Servers end a connection on
-// which nobody logs in: Dovecot after 3 minutes, Postfix after 5.
+// spareLife is the lifetime of an unused spare connection. Servers close a connection
+// without a login: Dovecot after 3 minutes, Postfix after 5.
 const spareLife = time.Minute
 
-// refillDelay lets a login be over, and its client be answered, before the mail
-// server and this machine are busy with a connection for the next one.
+// refillDelay lets a login finish, and its client be answered, before a connection for
+// the next login loads the mail server and this machine.
 const refillDelay = 2 * time.Millisecond
 
-// spares are connections on which everything has been said that comes before the
-// introduction of a client: connected, TLS, greeting, what the server can do. A
-// login that finds one has only its credentials to send. A new connection costs a
-// mail server much more than a round trip (Dovecot starts a process for it), and
-// TLS towards it costs a second handshake.
+// spares are connections prepared up to the introduction of a client: connected, with
+// TLS, greeting and capabilities. A login that finds one has only its credentials to
+// send. A new connection costs a mail server much more than a round trip (Dovecot
+// starts a process for it), and TLS costs a second handshake.
 //
-// Their number follows the logins, not the connections of clients, which an attacker
-// can open at will: a login that finds no spare adds one, a login that takes one has it
-// replaced, and a spare that is not used for spareLife is closed. An idle gateway has
-// none.
+// Their number follows the logins, not the clients' connections, which an attacker can
+// open freely: a login without a spare adds one, a login that takes one causes its
+// replacement, and a spare unused for spareLife is closed. An idle gateway has none.
 //
-// Each spare is owned by the goroutine that makes it, then by ready, then by the
-// login that takes it.
+// A spare is owned by the goroutine that opens it, then by ready, then by the login
+// that takes it.
 type spares[D dialogue] struct {
 	mu     sync.Mutex
 	ready  []*spare[D] // the latest last: it is taken first
@@ -51,18 +49,18 @@ type spare[D dialogue] struct {
 // dialogue is a connection to a server that can be paused before a client is
 // introduced.
 type dialogue interface {
-	// pause ends the watch over the context, and every deadline; ok is false if
-	// the context has ended.
+	// pause ends the watch over the context, and removes deadlines; ok is false if the
+	// context has ended.
 	pause() (ok bool)
-	// resume goes on, watching over ctx.
+	// resume continues, watching over ctx.
 	resume(ctx context.Context)
-	// unchanged reports that the server has said nothing since, nor gone.
+	// unchanged reports that the server has neither sent data nor closed since.
 	unchanged() bool
-	// quit takes leave and closes the connection.
+	// quit ends the session and closes the connection.
 	quit()
 }
 
-// take gives a spare to a login, if there is one that still works.
+// take returns a spare that still works, if there is one.
 func (s *spares[D]) take(ctx context.Context) (d D, ok bool) {
 	for {
 		s.mu.Lock()
@@ -121,7 +119,7 @@ func (s *spares[D]) openOne(ctx context.Context, open func(context.Context) (D, 
 	}
 }
 
-// add makes a dialogue a spare; ok is false when they have been closed.
+// add makes a dialogue a spare; ok is false if the spares have been closed.
 func (s *spares[D]) add(d D) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +136,7 @@ func (s *spares[D]) add(d D) (ok bool) {
 	return true
 }
 
-// remove removes a spare that no login has taken; ok is false when one has.
+// remove removes a spare that no login has taken; ok is false if a login has it.
 func (s *spares[D]) remove(old *spare[D]) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,8 +148,8 @@ func (s *spares[D]) remove(old *spare[D]) (ok bool) {
 	return true
 }
 
-// discard gives those up that are there: one of them has turned out to be of no use,
-// and the others were made before the same event, such as a reload of the server.
+// discard closes all present spares: one of them turned out to be useless, and the
+// others were opened before the same event, such as a reload of the server.
 func (s *spares[D]) discard() {
 	s.mu.Lock()
 	ready := s.ready
@@ -163,12 +161,12 @@ func (s *spares[D]) discard() {
 	}
 }
 
-// loginOverSpare logs in over a spare, if there is one. done is false when a new
-// connection is needed: there is none, or it was of no use and the server has not
-// judged the password, by its own word or because it could not have read it. Dovecot,
-// once reloaded, goes on with the connections that it has, takes the password, and
-// then fails or closes. Where it is not known whether it has judged, answer says that
-// it may be asked again.
+// loginOverSpare logs in over a spare, if there is one. done is false if a new
+// connection is needed: there is no spare, or it was useless and the server has not
+// judged the password, according to its reply or because it could not read it. After a
+// reload, Dovecot keeps its connections, reads the password, and then fails or closes.
+// If it is unknown whether the server judged, answer says that the login may be
+// repeated.
 func loginOverSpare[D dialogue, C any](ctx context.Context, s *spares[D], login func(D) (C, auth.Answer)) (conn C, answer auth.Answer, done bool) {
 	d, ok := s.take(ctx)
 	if !ok {
@@ -186,7 +184,8 @@ func loginOverSpare[D dialogue, C any](ctx context.Context, s *spares[D], login 
 	return conn, answer, true
 }
 
-// close gives all up and waits until none is being made; no more are.
+// close closes all spares, and waits until none is being opened; later ones are
+// refused.
 func (s *spares[D]) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -198,9 +197,9 @@ func (s *spares[D]) close() {
 	s.makers.Wait()
 }
 
-// silent reports that the other end of a connection has neither said anything
-// that was not read, nor closed. Below TLS that is as good: behind the greeting
-// there is nothing that a server would say unasked and go on.
+// silent reports that the peer has neither sent unread data nor closed the connection.
+// Checking below TLS is sufficient: after the greeting no server sends data unasked and
+// then continues.
 func silent(conn net.Conn) bool {
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()

@@ -1,10 +1,10 @@
-// Package upstream speaks to the mail server that congthu stands in front of:
-// it dials, negotiates TLS, reads the greeting, passes the client's address, logs in,
-// and decides what the server's answer means for the rules.
+// Package upstream connects to the mail server behind the gateway: it dials, negotiates
+// TLS, reads the greeting, passes the client's address, logs in, and decides what the
+// server's answer means for the rules.
 //
-// The meaning is the point. Only an explicit "these credentials are wrong" is a
-// judgement that counts; everything else (an outage, a time-out, a policy, a
-// protocol error) is not, and is answered "try again later".
+// That meaning is the purpose of the package. Only an explicit "these credentials are
+// wrong" counts; everything else (an outage, a time-out, a policy, a protocol error)
+// does not count, and the client receives "try again later".
 package upstream
 
 import (
@@ -35,36 +35,35 @@ const (
 // String is the word of the configuration.
 func (m TLSMode) String() string { return [...]string{"none", "starttls", "implicit"}[m] }
 
-// What a server does not do, with which the configured TLS does not work.
+// Missing abilities of a server without which the configured TLS does not work.
 var (
-	// ErrWantsTLS is a server that takes passwords after STARTTLS only.
+	// ErrWantsTLS reports a server that accepts passwords only after STARTTLS.
 	ErrWantsTLS = errors.New("the server takes passwords over TLS only, and offers STARTTLS for it")
-	// ErrNoStartTLS is a server without STARTTLS.
+	// ErrNoStartTLS reports a server without STARTTLS.
 	ErrNoStartTLS = errors.New("the server does not offer it")
 )
 
-// PassClient is how the gateway passes the client's address to the server. Each way
-// needs a server that is set up to trust the gateway.
+// PassClient is the way in which the server receives the client's address. Each way
+// requires a server that trusts the gateway.
 type PassClient uint8
 
 const (
 	PassNone    PassClient = iota // not at all
 	PassID                        // IMAP: ID x-originating-ip (RFC 2971)
 	PassXCLIENT                   // SMTP: Postfix's XCLIENT
-	// PassPROXY is a PROXY header (version 2) in front of each connection. The
-	// server must wait for one, and there can be no spare connections: a
-	// connection has its client from its first octet.
+	// PassPROXY is a PROXY header (version 2) at the start of each connection. The
+	// server must expect one. Spare connections are impossible: a connection belongs to
+	// its client from the first octet.
 	PassPROXY
 )
 
 // String is the word of the configuration.
 func (p PassClient) String() string { return [...]string{"none", "id", "xclient", "proxy"}[p] }
 
-// DefaultTimeout bounds each step of a [Server] that names no other time.
+// DefaultTimeout limits each step of a [Server] without another time limit.
 const DefaultTimeout = 30 * time.Second
 
-// Server is one mail server, as the configuration describes it. Close it when no
-// more logins are to begin.
+// Server is one mail server with its settings. Close it when no more logins will start.
 type Server struct {
 	// Address is host:port.
 	Address string
@@ -75,19 +74,19 @@ type Server struct {
 	LocalNames bool
 	// PassClient is how the client's address is passed to the server.
 	PassClient PassClient
-	// Timeout bounds each step: connecting, the TLS handshake, one reply. The
-	// whole login takes at most three times as long. 0: 30 s.
+	// Timeout limits each step: connecting, the TLS handshake, one reply. The whole
+	// login takes at most three times as long. 0: 30 s.
 	Timeout time.Duration
 	// CredentialPatterns match further replies that mean wrong credentials, beyond
 	// those that package upstream knows. A reply that matches NotCredentialPatterns
 	// never means wrong credentials.
 	CredentialPatterns, NotCredentialPatterns []*regexp.Regexp
-	// Spare is how many connections may be kept ready for the next logins, at
-	// most. 0: none. There are none with PassPROXY.
+	// Spare is the largest number of connections kept ready for the next logins. 0:
+	// none. With PassPROXY there are none.
 	Spare int
-	// Panicked is called for each panic while a spare connection is made, which has
-	// cost that connection only. The value may hold anything: see [auth.PanicText].
-	// Nil: not called.
+	// Panicked is called for each panic while a spare connection is opened; only that
+	// connection is lost. The value may contain anything: see [auth.PanicText]. Nil:
+	// not called.
 	Panicked func(value any, stack []byte)
 	// Dial replaces the dialer in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -97,33 +96,33 @@ type Server struct {
 	smtpSpares spares[*smtpDialogue]
 }
 
-// Close closes the spare connections. Logins under way and their sessions go on; later
-// logins open connections of their own.
+// Close closes the spare connections. Logins in progress and their sessions continue;
+// later logins open their own connections.
 func (s *Server) Close() {
 	s.imapSpares.close()
 	s.smtpSpares.close()
 }
 
-// Client is the client of a login. Each field that is passed to the server is escaped
-// where it is written.
+// Client is the client of a login. Each field that goes to the server is escaped where
+// it is written.
 type Client struct {
 	// Address is the client's address and port.
 	Address netip.AddrPort
-	// TLS is the version of TLS between the client and the gateway; 0: not known.
+	// TLS is the version of TLS between the client and the gateway; 0: unknown.
 	TLS uint16
-	// Session is the name of the client's connection in the gateway's logs.
+	// Session is the id of the client's connection in the gateway's logs.
 	Session string
 	// ID holds the fields of the client's IMAP ID command (RFC 2971). Fields of the
 	// kind that a proxy adds (x-...) are dropped: every client can write them.
 	ID []IDField
-	// Fresh asks for a new connection: an answer over a spare one was in doubt.
+	// Fresh requests a new connection, because an answer over a spare one was in doubt.
 	Fresh bool
 }
 
 // IDField is one field of an IMAP ID command.
 type IDField struct{ Name, Value string }
 
-// TLSVersion is the version of a client's TLS; 0 when it has none.
+// TLSVersion returns the version of a client's TLS; 0 without TLS.
 func TLSVersion(client net.Conn) uint16 {
 	if secured, ok := client.(*tls.Conn); ok {
 		return secured.ConnectionState().Version
@@ -131,7 +130,7 @@ func TLSVersion(client net.Conn) uint16 {
 	return 0
 }
 
-// LoginName is the name that the server knows the account by.
+// LoginName returns the name under which the server knows the account.
 func (s *Server) LoginName(name auth.Name) string {
 	if s.LocalNames {
 		return name.Local()
@@ -139,7 +138,7 @@ func (s *Server) LoginName(name auth.Name) string {
 	return string(name)
 }
 
-// step is the longest that one step may take.
+// step returns the time limit of a step.
 func (s *Server) step() time.Duration {
 	if s.Timeout <= 0 {
 		return DefaultTimeout
@@ -147,7 +146,7 @@ func (s *Server) step() time.Duration {
 	return s.Timeout
 }
 
-// spare is how many connections may be kept ready.
+// spare returns the largest number of spare connections.
 func (s *Server) spare() int {
 	if s.PassClient == PassPROXY {
 		return 0
@@ -155,14 +154,14 @@ func (s *Server) spare() int {
 	return s.Spare
 }
 
-// connect dials the server, with PassPROXY says for whom, and with Implicit
-// completes the TLS handshake.
+// connect dials the server, sends the PROXY header with PassPROXY, and completes the
+// TLS handshake with Implicit.
 func (s *Server) connect(ctx context.Context, client Client) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.step())
 	defer cancel()
 	dial := s.Dial
 	if dial == nil {
-		// Each step has a deadline, and the relay looks for dead peers in its own way.
+		// Each step has a deadline, and the relay detects dead peers itself.
 		dial = (&net.Dialer{KeepAlive: -1}).DialContext
 	}
 	conn, err := dial(ctx, "tcp", s.Address)
