@@ -26,7 +26,7 @@ func TestAnAgreementIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestWhoMayWorkByWhichSettings(t *testing.T) {
+func TestWhichSettingsAGatewayMayWorkBy(t *testing.T) {
 	now := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 	agreed := Agreement{"tolerated": "5", "aliases": `["x=y","z=y"]`, "old": "1"}
 	for name, c := range map[string]struct {

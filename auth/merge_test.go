@@ -31,7 +31,7 @@ func TestAMergeKeepsTheWorseOfBothNames(t *testing.T) {
 		Name: lan, Unit: "Sở Y tế", Registered: at(1), FirstLogin: at(2), LastLogin: at(6), Failures: 4,
 		Mistakes: []auth.Mistake{{At: at(4)}, {At: at(5)}, {At: at(6)}}, WrongOn: "1999-09-01", WrongThatDay: 3,
 		Seen: []auth.Seen{{At: at(6), Source: there}, {At: at(5), Source: here}}, Lock: adminsLock, Revocation: sweptAway, Restored: at(1),
-		// Nobody has seen a change: it may be as old as the first of both.
+		// No change was seen: the password may be as old as the first of both.
 		Password: accepted("b", password("b2", at(3))), Stale: auth.Mistake{At: at(5)}, AlertedOn: "1999-09-01",
 	}
 	events := auth.DefaultRules().Merge(&a, from, at(7), clerk)
@@ -53,7 +53,7 @@ func TestAMergeKeepsTheWorseOfBothNames(t *testing.T) {
 	}
 }
 
-// accepted is what is remembered of passwords that were accepted.
+// accepted returns the memory of passwords that were accepted.
 func accepted(salt string, known ...auth.KnownPassword) auth.Password {
 	return auth.Password{Salt: []byte(salt), Known: known, Since: known[len(known)-1].Since}
 }
@@ -68,7 +68,7 @@ func TestTheAgeOfAMergedPasswordIsThatOfTheLatestChangeThatWasSeen(t *testing.T)
 	changed := accepted("t", password("1", at(3)), password("2", at(4)))
 	for _, c := range []struct {
 		a, from auth.Password
-		later   bool // the other name was logged in to later
+		later   bool // the other name has the later login
 		want    auth.Password
 	}{
 		{seen, changed, true, changed},
@@ -89,8 +89,8 @@ func TestTheAgeOfAMergedPasswordIsThatOfTheLatestChangeThatWasSeen(t *testing.T)
 	}
 }
 
-// Whatever was kept under either name: a merge lets nobody in who would have been
-// refused, and again it does nothing.
+// In any state of the two names, a merge accepts no user who would have been refused
+// before, and a second merge changes nothing.
 func TestAMergeLoosensNothingAndTwiceIsOnce(t *testing.T) {
 	rules := auth.DefaultRules()
 	rapid.Check(t, func(t *rapid.T) {

@@ -47,7 +47,7 @@ func TestSpellingsOfOneMailboxAreOneName(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoNameIsRefused(t *testing.T) {
+func TestInvalidNamesAreRefused(t *testing.T) {
 	for login, want := range map[string]error{
 		"":                                   ErrMalformedName,
 		"@example.vn":                        ErrMalformedName,
@@ -77,9 +77,9 @@ func TestWhatIsNoNameIsRefused(t *testing.T) {
 	}
 }
 
-// What is no address as it stands, or could be a path to somebody else's
-// mailbox, is no name either: a mail server that keeps each mailbox in a
-// directory of its name must not be the one to notice.
+// A text that is not an address as it stands, or that could be a path to another
+// mailbox, is not a name either: a mail server that keeps each mailbox in a directory of
+// its name must never see it.
 func TestANameIsNoPath(t *testing.T) {
 	for _, local := range []string{
 		"lan/../boss", "../boss", "boss/", "/boss", "lan/boss", `lan\boss`, `\boss`, `..\boss`,
@@ -96,8 +96,8 @@ func TestANameIsNoPath(t *testing.T) {
 			t.Errorf("%q in a configuration is %q, %v; want %v", local, got, err, ErrMalformedName)
 		}
 	}
-	// All of what an address may have without quotes, but the slash and what
-	// separates master users or details.
+	// Everything that an address may contain without quotes, except the slash and the
+	// separators of master users and details.
 	for _, local := range []string{"l", "a.b", "a.b.c.d", "o'hara", "lan-x_y", "lan!#$&=?^`{|}~"} {
 		if got, err := testNamer.Canonical(local + "@example.vn"); err != nil || string(got) != local+"@example.vn" {
 			t.Errorf("%q is %q, %v", local, got, err)
@@ -105,10 +105,10 @@ func TestANameIsNoPath(t *testing.T) {
 	}
 }
 
-// Writing a domain in ASCII takes time with the square of its length: whatever is
-// too long for an address must not get that far, not even where most of it would
-// not count, as these invisible hyphens.
-func TestWhatIsTooLongIsNotEvenRead(t *testing.T) {
+// Converting a domain to ASCII takes time with the square of its length: a domain that
+// is too long for an address must not be converted, not even if most of it would be
+// removed, as these invisible hyphens.
+func TestTooLongNamesAreNotProcessed(t *testing.T) {
 	for length, ok := range map[int]bool{2: true, 500: true, 1200: false, 20000: false} {
 		domain := "exam" + strings.Repeat("\u00ad", length/2) + "ple.vn"
 		if got, err := ParseName("lan@" + domain); (err == nil) != ok || ok && got != "lan@example.vn" {
@@ -116,7 +116,7 @@ func TestWhatIsTooLongIsNotEvenRead(t *testing.T) {
 		}
 	}
 	for length, ok := range map[int]bool{64: true, 65: false} {
-		wide := strings.Repeat("ａ", length) // three octets, one in the end
+		wide := strings.Repeat("ａ", length) // three octets each, one after the conversion
 		if _, err := ParseName(wide + "@example.vn"); (err == nil) != ok {
 			t.Errorf("%d wide letters: %v", length, err)
 		}
@@ -136,7 +136,7 @@ func BenchmarkALongAddress(b *testing.B) {
 	}
 }
 
-func TestASubaddressIsFoldedWhereTheConfigurationSaysSo(t *testing.T) {
+func TestASubaddressIsFoldedIfTheConfigurationSaysSo(t *testing.T) {
 	fold := *testNamer
 	fold.FoldSubaddress = true
 	for login, want := range map[string]Name{"lan+tag": "lan@example.vn", "office+tag": "lan@example.vn", "lan+a+b@other.vn": "lan@other.vn"} {

@@ -10,7 +10,7 @@ import (
 	"congthu/auth"
 )
 
-// What gateways of earlier versions know are the latest two.
+// Gateways of earlier versions know the latest two passwords.
 func TestTheMemoryOfTwoPasswordsCompletesThatOfAll(t *testing.T) {
 	day := func(n int) time.Time { return lastYear.AddDate(0, 0, n) }
 	many := make([]auth.KnownPassword, auth.MaxPasswords)

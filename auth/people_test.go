@@ -6,8 +6,8 @@ import (
 	"congthu/auth"
 )
 
-// What the tests of imports, merges and passwords have in common: an account, the same
-// mailbox under another name, what is held against either, and who acts.
+// Data that the tests of imports, merges and passwords share: an account, the same
+// mailbox under another name, locks of either, and the admin who acts.
 const (
 	lan  = auth.Name("lan@example.vn")
 	twin = auth.Name("lan@other.vn")

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// at reads an instant in the regulation's time zone.
+// at parses an instant in the regulation's time zone.
 func at(t testing.TB, s string) time.Time {
 	t.Helper()
 	instant, err := time.ParseInLocation("2006-01-02 15:04:05", s, DefaultRules().Location)
@@ -16,7 +16,7 @@ func at(t testing.TB, s string) time.Time {
 }
 
 // Art. 5.3.c: "not logged in to for more than 12 months".
-func TestAnAccountIsDormantWhenTheDayTwelveMonthsOnHasEnded(t *testing.T) {
+func TestAnAccountIsDormantAfterTheDayTwelveMonthsLater(t *testing.T) {
 	for _, c := range []struct {
 		name, lastLogin, now string
 		want                 bool
@@ -65,7 +65,7 @@ func TestDormancyIsCountedFromWhatIsKnown(t *testing.T) {
 }
 
 // Art. 9: "at least once every 3 months".
-func TestAPasswordExpiresWhenTheDayThreeMonthsOnHasEnded(t *testing.T) {
+func TestAPasswordExpiresAfterTheDayThreeMonthsLater(t *testing.T) {
 	for _, c := range []struct {
 		name, since, now, grace string
 		want                    bool
@@ -94,7 +94,7 @@ func TestAPasswordExpiresWhenTheDayThreeMonthsOnHasEnded(t *testing.T) {
 }
 
 func TestAUserIsWarnedInTheLastFourteenDays(t *testing.T) {
-	a := Account{Password: Password{Since: at(t, "2026-08-20 09:00:00")}} // runs out with 20 November
+	a := Account{Password: Password{Since: at(t, "2026-08-20 09:00:00")}} // expires at the end of 20 November
 	for _, c := range []struct {
 		now  string
 		days int
@@ -134,7 +134,7 @@ func TestThereAreAsManySlotsAsGuessesLeft(t *testing.T) {
 	}
 }
 
-func TestALockEndsByItselfOnlyWhereTheRulesSaySo(t *testing.T) {
+func TestALockEndsByItselfOnlyIfTheRulesSaySo(t *testing.T) {
 	now := at(t, "2026-11-23 12:00:00")
 	guessed := Account{Lock: Lock{Mark{At: now.Add(-time.Hour)}, ByWrongPasswords}}
 	admin := Account{Lock: Lock{Mark{At: now.Add(-time.Hour)}, ByAdmin}}

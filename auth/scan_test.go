@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// slowly lists accounts, and takes its time for each page.
+// slowly lists accounts, with a delay for each page.
 type slowly struct {
 	accounts int
 	takes    time.Duration
@@ -25,12 +25,12 @@ func (s slowly) List(_ context.Context, want Filter) (page []Account, err error)
 	return page, nil
 }
 
-func TestWhoHasTimeRestsThreeQuartersOfItBetweenPages(t *testing.T) {
+func TestABackgroundScanPausesThreeQuartersOfItsTime(t *testing.T) {
 	for _, c := range []struct {
 		accounts    int
 		takes, want time.Duration
 	}{
-		{1, 10 * time.Millisecond, 10 * time.Millisecond}, // nothing comes after it
+		{1, 10 * time.Millisecond, 10 * time.Millisecond}, // no pause after the last page
 		{2*scanPage + 40, 10 * time.Millisecond, (10 + 30 + 10 + 30 + 10) * time.Millisecond},
 		{scanPage + 20, 10 * time.Second, 20*time.Second + longestPause},
 	} {
@@ -44,9 +44,9 @@ func TestWhoHasTimeRestsThreeQuartersOfItBetweenPages(t *testing.T) {
 	}
 }
 
-func TestARestEndsWithTheContext(t *testing.T) {
+func TestAPauseEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Millisecond) // within the first rest
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Millisecond) // during the first pause
 		defer cancel()
 		began := time.Now()
 		err := BackgroundScan{slowly{1200, 10 * time.Millisecond}}.Each(ctx, func(Account) error { return nil })

@@ -38,7 +38,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-func TestOfAPanicOnlyWhatCannotBeASecretIsTold(t *testing.T) {
+func TestThePanicTextContainsNoSecret(t *testing.T) {
 	const canary = "Mat-khau-canary"
 	for _, value := range []any{canary, []byte(canary), errors.New(canary), fmt.Errorf("in %w", errors.New(canary)), struct{ s string }{canary}, nil} {
 		if text := PanicText(value); strings.Contains(text, canary) || !strings.HasPrefix(text, "a value of type ") {

@@ -34,14 +34,14 @@ func TestMonthsOfDisuseAreWholeCalendarMonths(t *testing.T) {
 	}
 }
 
-func TestOneReadingCountsEverythingThatMetricsTell(t *testing.T) {
+func TestOneScanCountsEverythingForTheMetrics(t *testing.T) {
 	now := at(t, "2026-11-23 12:00:00")
 	used := func(change func(*Account)) Account {
 		a := Account{Registered: now, FirstLogin: now, LastLogin: now, Password: Password{Since: now}}
 		change(&a)
 		return a
 	}
-	// Passwords of these days run out at the end of the day three months on.
+	// Passwords from these days expire at the end of the day three months later.
 	since := func(s string) func(*Account) { return func(a *Account) { a.Password.Since = at(t, s) } }
 	var n AccountStats
 	n.States, n.ExpiringWithin, n.Violations = make(map[State]int), make(map[int]int), make(map[Rule]int)
@@ -54,12 +54,12 @@ func TestOneReadingCountsEverythingThatMetricsTell(t *testing.T) {
 		used(since("2026-08-29 09:00:00")), // within 7
 		used(since("2026-09-06 09:00:00")), // within 14
 		used(since("2026-09-07 13:00:00")), // later
-		used(since("2026-08-22 09:00:00")), // has run out
+		used(since("2026-08-22 09:00:00")), // expired
 		used(func(a *Account) { since("2026-06-01 00:00:00")(a); a.GraceUntil = now.Add(2 * 24 * time.Hour) }),
 		used(func(a *Account) { a.Lock = Lock{Cause: ByAdmin, Mark: Mark{At: now}} }),
 		used(func(a *Account) { a.LastLogin = at(t, "2026-04-23 12:00:00") }), // 7 months
 		used(func(a *Account) { a.LastLogin = at(t, "2025-10-23 12:00:00") }), // dormant, not swept yet
-		used(func(a *Account) { // marked: neither idle nor about to run out
+		used(func(a *Account) { // marked as revoked: counted neither as idle nor as expiring
 			a.LastLogin, a.Revocation = at(t, "2025-10-23 12:00:00"), Mark{At: now}
 			since("2026-08-23 09:00:00")(a)
 		}),
@@ -78,8 +78,8 @@ func TestOneReadingCountsEverythingThatMetricsTell(t *testing.T) {
 	}
 }
 
-// What a rule in mode warn would do can be seen before it is enforced.
-func TestARuleThatOnlyWatchesStandsAgainstWhomItWouldRefuse(t *testing.T) {
+// The effect of a rule in mode warn can be seen before it is enforced.
+func TestARuleInModeWarnIsViolatedByTheAccountsItWouldRefuse(t *testing.T) {
 	now := at(t, "2026-11-23 12:00:00")
 	old := at(t, "2020-01-01 00:00:00")
 	a := Account{Registered: old, FirstLogin: old, LastLogin: old, Password: Password{Since: old}, Failures: 6, Mistakes: []Mistake{{At: now}}}

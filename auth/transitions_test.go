@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// source is where the attempts of tests come from.
+// source is the source of the attempts in tests.
 var source = netip.MustParseAddrPort("10.1.2.3:40000")
 
 func TestTheSixthWrongPasswordLocks(t *testing.T) {
@@ -35,9 +35,9 @@ func TestADoubtNeverLocks(t *testing.T) {
 	}
 }
 
-// Only watched, an account that bears the mark is logged in to as often as its
-// owner likes; the audit log is told of the login that ended its disuse.
-func TestAWatchedRevocationIsNoticedOnce(t *testing.T) {
+// In mode warn, a login of an account with the mark of a revocation is always accepted;
+// the audit log records the login that ended its dormancy.
+func TestARevocationInModeWarnIsRecordedOnce(t *testing.T) {
 	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
 	r.Dormancy.Mode = Warn
 	long := AddMonths(now, -24)
@@ -59,8 +59,8 @@ func TestAWatchedRevocationIsNoticedOnce(t *testing.T) {
 	}
 }
 
-// Whether failures are forgotten is judged by the latest: a try without a verdict
-// must not bring the older ones back.
+// Failures are forgotten by the age of the latest one: a try without a verdict must not
+// bring older ones back.
 func TestADoubtBringsBackNothingForgotten(t *testing.T) {
 	r, now := DefaultRules(), at(t, "2026-11-23 12:00:00")
 	r.Lockout.ForgetAfter = time.Hour

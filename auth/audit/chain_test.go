@@ -10,12 +10,12 @@ import (
 	"congthu/auth/audit"
 )
 
-// TestEventsMayBeRemovedWhileTheChainIsVerified: a verification that comes to a
-// place where events were removed meanwhile goes on behind them, and wants an event
-// that tells of it all the same.
+// TestEventsMayBeRemovedWhileTheChainIsVerified: if events are removed at the place that
+// a verification has reached, it continues after them, and still requires an event that
+// announces the removal.
 func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
 	for name, c := range map[string]struct {
-		tells  bool  // an event does
+		tells  bool  // an event announces the removal
 		note   bool  // the store notes what is removed
 		broken int64 // 0: none
 	}{
@@ -68,7 +68,7 @@ func TestEventsMayBeRemovedWhileTheChainIsVerified(t *testing.T) {
 	}
 }
 
-// An event that cannot be written leaves the chain as it was and says why.
+// An event that cannot be written leaves the chain as it was; the error says why.
 func TestAnEventThatCannotBeWrittenLeavesTheChain(t *testing.T) {
 	head := audit.Head{Seq: 7, Hash: "aa"}
 	events := []auth.Event{{Kind: auth.FirstLogin}, {Kind: auth.FirstLogin, At: time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)}}
@@ -78,8 +78,8 @@ func TestAnEventThatCannotBeWrittenLeavesTheChain(t *testing.T) {
 	}
 }
 
-// An event that was changed into one that no gateway can have written is a broken
-// chain like any other.
+// An event that was changed into one that no gateway can have written breaks the chain
+// like any other change.
 func TestAnEventThatCannotHaveBeenWrittenBreaksTheChain(t *testing.T) {
 	events := []auth.Event{{Kind: auth.FirstLogin}, {Kind: auth.FirstLogin}}
 	head, err := audit.Head{}.Append(events)

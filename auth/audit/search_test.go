@@ -9,8 +9,8 @@ import (
 	"congthu/auth"
 )
 
-// wrongFrom is an audit log of as many wrong passwords; every nth is from another
-// source than the rest.
+// wrongFrom returns an audit log of this number of wrong passwords; every nth has
+// another source than the rest.
 type wrongFrom struct {
 	n, every     int
 	source, rest netip.AddrPort
@@ -31,7 +31,7 @@ func (l wrongFrom) Events(_ context.Context, want auth.EventFilter) (page []auth
 	return page, nil
 }
 
-func TestALongLogIsSearchedForASourceByParts(t *testing.T) {
+func TestALongLogIsSearchedForASourceInParts(t *testing.T) {
 	log := wrongFrom{3*EventsScanned + 17, EventsScanned - 5, netip.MustParseAddrPort("203.0.113.7:1"), netip.MustParseAddrPort("192.0.2.1:1")}
 	var seqs, nexts []int64
 	for want := (auth.EventFilter{Limit: 5}); ; {

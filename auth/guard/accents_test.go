@@ -40,10 +40,10 @@ func (d *deaf) verify(password string) auth.Verify {
 	}
 }
 
-// spellings of ev that such a server takes for one.
+// spellings are spellings of ev that such a server treats as one.
 var spellings = []string{"ev", "EV", "év", "èv", "ế\u0076", "e\u0301v", "ëṿ", "Ĕv̂"}
 
-// inDeaf runs a test with a guard before such a server.
+// inDeaf runs a test with a guard in front of such a server.
 func inDeaf(t *testing.T, names *auth.Namer, test func(b *bench, server *deaf, try func(login, password string) auth.Verdict)) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) { r.Lockout.DailyFailureCap = 0 }, func(b *bench) {
 		rules := b.guard.Rules()
@@ -88,14 +88,14 @@ func TestALockedAccountDoesNotGetInWithAnAccent(t *testing.T) {
 	})
 }
 
-// An account that was there before the rule goes on: nobody is told "wrong
-// password" because of an upgrade. What can be done about it, an admin can do.
-func TestAnAccountWithAnAccentThatIsKnownGoesOn(t *testing.T) {
+// An account that existed before the rule still works: an upgrade must not cause replies
+// "wrong password". Admins can still act on it.
+func TestAKnownAccountWithAnAccentStillWorks(t *testing.T) {
 	const lân = auth.Name("lân@example.vn")
 	inDeaf(t, &auth.Namer{Default: "example.vn"}, func(b *bench, server *deaf, try func(login, password string) auth.Verdict) {
 		server.password["lan@example.vn"] = good
 		b.want(try("lân", good), auth.Malformed)
-		// Guessed at, and nobody ever logged in.
+		// Guessed at, and without a login.
 		put(t, b.store, auth.Account{Name: lân, Failures: 1, Mistakes: []auth.Mistake{{At: lastYear}}})
 		b.want(try("lân", good), auth.Malformed)
 		if n := b.learn().NotASCII; n != 0 {
@@ -119,14 +119,14 @@ func TestAnAccountWithAnAccentThatIsKnownGoesOn(t *testing.T) {
 			Login: "lân", Authorize: "LÂN@example.vn", Password: auth.NewSecret(good), Source: office, Verify: server.verify(good),
 		})
 		b.want(v, auth.Locked)
-		// Whether it is known is not known without the store: that is no wrong password.
+		// Without the store it is not known whether the account exists: that is not a wrong password.
 		b.broken.Store(unreachable)
 		b.want(try("bình", good), auth.StoreUnavailable)
 		b.broken.Store(nil)
 	})
 }
 
-func TestAKnownPasswordOfAnAccountWithAnAccentGoesOnWithoutTheStore(t *testing.T) {
+func TestAKnownPasswordOfAnAccountWithAnAccentWorksWithoutTheStore(t *testing.T) {
 	inDeaf(t, &auth.Namer{Default: "example.vn"}, func(b *bench, server *deaf, try func(login, password string) auth.Verdict) {
 		b.guard.StoreGrace = time.Hour
 		server.password["lan@example.vn"] = good
@@ -138,7 +138,7 @@ func TestAKnownPasswordOfAnAccountWithAnAccentGoesOnWithoutTheStore(t *testing.T
 	})
 }
 
-func TestWhereTheMailServerTellsAccentsApartTheyAreLetters(t *testing.T) {
+func TestAccentsAreLettersIfTheMailServerDistinguishesThem(t *testing.T) {
 	names := &auth.Namer{Default: "example.vn", Unicode: true}
 	for login, want := range map[string]auth.Name{"Nguyễn": "nguyễn@example.vn", "nguye\u0302\u0303n": "nguyễn@example.vn"} {
 		if name, err := names.Canonical(login); name != want || err != nil {
@@ -154,7 +154,7 @@ func TestWhereTheMailServerTellsAccentsApartTheyAreLetters(t *testing.T) {
 			t.Errorf("in a list %s is %q, %v; want %v", login, name, err, auth.ErrNotASCII)
 		}
 	}
-	// What is ASCII in another width stays so, and so do domains.
+	// Full-width ASCII is still ASCII, and domains are as before.
 	names.Domains = map[string]bool{"xn--th-e0a.vn": true}
 	for login, want := range map[string]auth.Name{"ｌａｎ": "lan@example.vn", "\u212aim": "kim@example.vn", "lan@thư.vn": "lan@xn--th-e0a.vn"} {
 		if name, err := names.Canonical(login); name != want || err != nil {

@@ -55,7 +55,7 @@ func TestTwentyParallelLoginsWithTheRightPasswordAllSucceed(t *testing.T) {
 	})
 }
 
-func TestWhoeverWaitsIsServedInTurnAndAtOnce(t *testing.T) {
+func TestWaitingAttemptsAreServedInTurnAndAtOnce(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for i := range 5 {
 			b.want(b.try("lan", fmt.Sprint("wrong", i)), auth.WrongPassword) // one slot is left
@@ -78,7 +78,7 @@ func TestWhoeverWaitsIsServedInTurnAndAtOnce(t *testing.T) {
 					},
 				})
 			})
-			synctest.Wait() // one behind the other
+			synctest.Wait() // one after the other
 		}
 		wg.Wait()
 		if len(order) != 10 || !slices.IsSorted(order) {
@@ -87,7 +87,7 @@ func TestWhoeverWaitsIsServedInTurnAndAtOnce(t *testing.T) {
 	})
 }
 
-func TestTheOwnerGetsInWhileAStrangerGuesses(t *testing.T) {
+func TestTheOwnerGetsInDuringAGuessersAttempts(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		var wg sync.WaitGroup
@@ -102,9 +102,9 @@ func TestTheOwnerGetsInWhileAStrangerGuesses(t *testing.T) {
 	})
 }
 
-// A queue is bounded, and whoever has many addresses can fill it. Who needs no slot
-// does not stand in it.
-func TestTheOwnerGetsInThoughTheQueueIsFull(t *testing.T) {
+// A queue is bounded, and a guesser with many addresses can fill it. An attempt that
+// needs no slot does not wait in it.
+func TestTheOwnerGetsInWhenTheQueueIsFull(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.server.delay = 10 * time.Second
@@ -121,7 +121,7 @@ func TestTheOwnerGetsInThoughTheQueueIsFull(t *testing.T) {
 			b.t.Fatalf("the queue is not full: %v", outcome)
 		}
 		b.server.mu.Lock()
-		b.server.delay = 0 // or the guesses have locked before
+		b.server.delay = 0 // otherwise the guesses lock the account first
 		b.server.mu.Unlock()
 		b.want(b.try("lan", good), auth.Accepted)
 		wg.Wait()
@@ -149,15 +149,15 @@ func TestAWaitThatIsTooLongIsBusyAndCountsNothing(t *testing.T) {
 	})
 }
 
-// Whoever needs no slot does not stand in the queue of those who do.
+// An attempt that needs no slot does not wait in the queue.
 func TestAKnownGoodPasswordPassesTheQueue(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.server.delay = time.Second
 		b.server.answer = &auth.Answer{Judgement: auth.Unreached}
 		var wg sync.WaitGroup
-		// Those in flight have left the queue, and a few of the others may have found
-		// it full before they had.
+		// Those in flight have left the queue, and a few of the others may have found it
+		// full before that.
 		for i := 0; i < 600 || i < 700 && b.guard.Waiting() < 512; i++ {
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 1)
 			wg.Go(func() { b.attempt(auth.Attempt{Login: "lan", Password: auth.NewSecret("x"), Source: from}) })
@@ -177,7 +177,7 @@ func TestAKnownGoodPasswordPassesTheQueue(t *testing.T) {
 	})
 }
 
-func TestALockedAccountIsRefusedUnaskedUntilItIsUnlocked(t *testing.T) {
+func TestALockedAccountIsRefusedWithoutTheMailServerUntilItIsUnlocked(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.lock()
@@ -200,10 +200,10 @@ func TestALockedAccountIsRefusedUnaskedUntilItIsUnlocked(t *testing.T) {
 	})
 }
 
-// I5, also while the store is down: what is known in memory is from before the lock.
+// I5, also while the store is down: the memory is from before the lock.
 func TestALockedAccountIsNotLetInBecauseTheStoreIsDown(t *testing.T) {
 	for name, lock := range map[string]func(*bench){
-		"by guessing": func(b *bench) { // from elsewhere: nobody else's is compared with the known one
+		"by guessing": func(b *bench) { // from another source: its passwords are not compared with the known one
 			for i := range 6 {
 				b.want(b.from(elsewhere, "lan", fmt.Sprint("wrong", i)), auth.WrongPassword)
 			}
@@ -226,23 +226,23 @@ func TestALockedAccountIsNotLetInBecauseTheStoreIsDown(t *testing.T) {
 	}
 }
 
-func TestNamesThatNobodyEverLoggedInWithLockAlike(t *testing.T) {
+func TestNamesWithoutALoginLockLikeAccounts(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for i := range 6 {
 			b.want(b.try("nobody", fmt.Sprint("guess", i)), auth.WrongPassword)
 		}
 		b.want(b.try("nobody", "again"), auth.Locked)
 		if accounts, err := b.store.List(context.Background(), auth.Filter{}); err != nil || len(accounts) > 0 {
-			b.t.Errorf("a name that nobody ever logged in with is listed: %v, %v", accounts, err)
+			b.t.Errorf("a name without a login is listed: %v, %v", accounts, err)
 		}
 	})
 }
 
-func TestNobodyActsAsSomebodyElse(t *testing.T) {
+func TestNoUserActsAsAnother(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for authorize, want := range map[string]auth.Outcome{
 			"": auth.Accepted, "lan": auth.Accepted, "LAN@example.vn": auth.Accepted,
-			"office": auth.OtherIdentity, // an alias of lan: the answer must not tell
+			"office": auth.OtherIdentity, // an alias of lan: the answer must not reveal that
 			"hung":   auth.OtherIdentity, "hung@elsewhere.vn": auth.OtherIdentity, "\x01": auth.OtherIdentity,
 		} {
 			asked := b.server.asked
@@ -260,7 +260,7 @@ func TestNobodyActsAsSomebodyElse(t *testing.T) {
 	})
 }
 
-func TestAPasswordThatIsNoneIsNotShownToTheMailServer(t *testing.T) {
+func TestAnImpossiblePasswordIsNotSentToTheMailServer(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", ""), auth.Malformed)
 		b.want(b.try("lan", strings.Repeat("x", auth.MaxPassword+1)), auth.Malformed)

@@ -11,8 +11,8 @@ import (
 	"congthu/auth/guard"
 )
 
-// A source that was allowed for 4 hours while the clock was ahead: it ends when an
-// administrator ends it, and by itself soon after the clock is right.
+// A source that was allowed for 4 hours while the clock was ahead: the allowance ends
+// when an administrator ends it, and by itself soon after the clock is right.
 func TestASourceAllowedWhileTheClockWasAheadCanBeEnded(t *testing.T) {
 	var clock wallClock
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) { clock.watched(g, r); withThrottle(g, r) }, func(b *bench) {
@@ -20,7 +20,7 @@ func TestASourceAllowedWhileTheClockWasAheadCanBeEnded(t *testing.T) {
 		clock.set(months14)
 		b.allow("203.0.113.7", 4*time.Hour)
 		clock.set(0)
-		b.guard.Rules() // looks at the clock
+		b.guard.Rules() // compares the clock
 		b.accept()
 		synctest.Wait()
 		time.Sleep(8 * 24 * time.Hour)

@@ -24,7 +24,7 @@ func (b *bench) allow(addr string, d time.Duration) auth.AllowedSource {
 	return a
 }
 
-func TestAnAllowedSourceGoesOnUntilItsTimeEnds(t *testing.T) {
+func TestAnAllowedSourceIsExemptUntilItsTimeEnds(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.throttledAt(elsewhere)
 		a := b.allow("203.0.113.7", 4*time.Hour)
@@ -54,7 +54,7 @@ func TestAnAllowedSourceGoesOnUntilItsTimeEnds(t *testing.T) {
 	})
 }
 
-func TestTheEndOfAnAllowedSourceIsAnEventToo(t *testing.T) {
+func TestTheEndOfAnAllowanceIsAnEvent(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.allow("2001:db8:1:2::77", time.Hour)
 		ended, err := b.guard.EndAllowedSource(context.Background(), netip.MustParseAddr("2001:db8:1:2::9"), act)
@@ -100,10 +100,10 @@ func TestASourceIsAllowedWithAReasonForOneHourToSevenDays(t *testing.T) {
 	})
 }
 
-// What was allowed comes back with the process, from the audit log, as it was last.
+// A new process reads the latest allowances from the audit log.
 func TestAnAllowedSourceSurvivesARestart(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
-		b.allow("198.51.100.1", time.Hour) // runs out before
+		b.allow("198.51.100.1", time.Hour) // ends before the restart
 		b.allow("198.51.100.2", 7*24*time.Hour)
 		if _, err := b.guard.EndAllowedSource(context.Background(), netip.MustParseAddr("198.51.100.2"), act); err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func TestAnAllowedSourceSurvivesARestart(t *testing.T) {
 		for i := range 50 {
 			b.want(b.from(elsewhere, fmt.Sprint("colleague", i), "mistyped"), auth.WrongPassword)
 		}
-		// Eight days later nothing of it is left to read.
+		// Eight days later there is no allowance left to read.
 		time.Sleep(8 * 24 * time.Hour)
 		b.restarted()
 		if err := b.guard.RecallAllowed(context.Background(), b.store); err != nil {
@@ -135,9 +135,9 @@ func TestAnAllowedSourceSurvivesARestart(t *testing.T) {
 	})
 }
 
-// Events may be heard before those of the time before a restart are read, and the
-// other way round: the latest counts.
-func TestTheLatestWordOnASourceCounts(t *testing.T) {
+// Events may arrive before those from before a restart are read, and the other way
+// round: the latest counts.
+func TestTheLatestAllowanceOfASourceCounts(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.allow("203.0.113.7", 24*time.Hour)
 		first := b.latest(auth.SourceAllowed)
@@ -172,8 +172,7 @@ func TestAnAllowedSourceIsAllowedAtEveryGateway(t *testing.T) {
 	})
 }
 
-// No event that somebody has written otherwise allows a source for longer, or breaks
-// anything.
+// An event that was tampered with cannot allow a source for longer, or break anything.
 func TestAnEventAllowsNoSourceForLongerThanSevenDays(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		now := time.Now().UTC()
@@ -189,7 +188,7 @@ func TestAnEventAllowsNoSourceForLongerThanSevenDays(t *testing.T) {
 	})
 }
 
-// What is the account's own stays: its lock, its limit of a day, its slots.
+// The account's own limits stay: its lock, its daily limit, its slots.
 func TestAnAllowedSourceLiftsNoLimitOfAnAccount(t *testing.T) {
 	t.Run("the lock", func(t *testing.T) {
 		inBubble(t, withThrottle, func(b *bench) {

@@ -24,7 +24,7 @@ const (
 
 var office = netip.MustParseAddrPort("10.1.2.3:40000")
 
-// mailServer judges passwords as a real one does, after a while, and counts.
+// mailServer judges passwords as a real one does, with a delay, and counts.
 type mailServer struct {
 	mu       sync.Mutex
 	password map[auth.Name]string
@@ -33,7 +33,7 @@ type mailServer struct {
 	asked    int
 	worst    int           // the most wrong verdicts on one account between two resets
 	delay    time.Duration // before each verdict
-	during   func()        // called while a verdict is being thought about
+	during   func()        // called before each verdict
 	answer   *auth.Answer  // replaces the verdict
 }
 
@@ -64,14 +64,14 @@ func (m *mailServer) verify(password string) auth.Verify {
 	}
 }
 
-// plainFingerprints compares passwords without the cost of Argon2.
+// plainFingerprints makes fingerprints without the cost of Argon2.
 type plainFingerprints struct{}
 
 func (plainFingerprints) Fingerprint(_ context.Context, salt []byte, p auth.Secret) ([]byte, error) {
 	return fmt.Appendf(nil, "%x|%s", salt, p.Reveal()), nil
 }
 
-// watchedFingerprints are counted, and take a while.
+// watchedFingerprints counts the fingerprints, each of which takes a while.
 type watchedFingerprints struct {
 	plainFingerprints
 	made  atomic.Int32
@@ -84,7 +84,7 @@ func (w *watchedFingerprints) Fingerprint(ctx context.Context, salt []byte, p au
 	return w.plainFingerprints.Fingerprint(ctx, salt, p)
 }
 
-// recorder keeps what the guard tells.
+// recorder stores what the guard records.
 type recorder struct {
 	mu       sync.Mutex
 	outcomes map[auth.Outcome]int
@@ -116,7 +116,7 @@ func (r *recorder) count(kind auth.EventKind) (n int) {
 	return n
 }
 
-// bench is a guard with everything around it, in a synctest bubble.
+// bench is a guard with its surroundings, in a synctest bubble.
 type bench struct {
 	t      testing.TB
 	guard  *guard.Guard
@@ -158,7 +158,7 @@ var (
 	unreachable = &failure{}
 )
 
-// newBench puts a guard's surroundings together.
+// newBench makes a guard and its surroundings.
 func newBench(t testing.TB) *bench {
 	b := &bench{t: t, store: new(storetest.Model), server: newMailServer(), told: &recorder{outcomes: make(map[auth.Outcome]int)}}
 	b.store.Fail, b.store.FailAfter = b.on(false), b.on(true)
@@ -167,7 +167,7 @@ func newBench(t testing.TB) *bench {
 	return b
 }
 
-// inBubble runs a test with a guard whose time is the bubble's.
+// inBubble runs a test with a guard in a synctest bubble.
 func inBubble(t *testing.T, change func(*guard.Guard, *auth.Rules), test func(*bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func inBubble(t *testing.T, change func(*guard.Guard, *auth.Rules), test func(*b
 		b.setRules(rules)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		g := b.guard // which the test may exchange
+		g := b.guard // the test may replace b.guard
 		running.Go(func() { g.Run(ctx) })
 		defer running.Wait()
 		defer cancel()
@@ -187,7 +187,7 @@ func inBubble(t *testing.T, change func(*guard.Guard, *auth.Rules), test func(*b
 	})
 }
 
-// process is the guard of another process on the same store, with the same rules.
+// process returns the guard of another process on the same store, with the same rules.
 func (b *bench) process(change func(*guard.Guard)) *guard.Guard {
 	g := &guard.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
 	if change != nil {

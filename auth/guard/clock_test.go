@@ -16,7 +16,7 @@ import (
 	"congthu/auth/throttle"
 )
 
-// wallClock is a machine's clock that can be set; the bubble's is the monotonic one.
+// wallClock is a machine's clock that can be set; the bubble's clock is the monotonic one.
 type wallClock struct{ ahead atomic.Int64 }
 
 func (c *wallClock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -51,10 +51,10 @@ func TestAClockThatWasAheadForAnHourDoesNoLastingHarm(t *testing.T) {
 		b.learnClock()
 		b.want(b.try("lan", good), auth.Accepted)
 		first := b.account()
-		synctest.Wait() // the fingerprint is there
+		synctest.Wait() // the fingerprint is stored
 
 		clock.set(months14)
-		// Neither dormant nor run out, and not known to have logged in then.
+		// Neither dormant nor expired, and the login has no instant.
 		b.want(b.try("lan", good), auth.Accepted)
 		if s := b.guard.Suspicion(); !strings.Contains(s.Why, "set ahead by 10080h") {
 			t.Errorf("suspicion %+v", s)
@@ -65,7 +65,7 @@ func TestAClockThatWasAheadForAnHourDoesNoLastingHarm(t *testing.T) {
 		if a := b.account(); !a.LastLogin.Equal(first.LastLogin) || !a.Revocation.IsZero() || !slices.Equal(a.Seen, first.Seen) {
 			t.Errorf("the account was rewritten: %+v, was %+v", a, first)
 		}
-		// Somebody new must be remembered all the same.
+		// A new account must be remembered nevertheless.
 		b.server.password["moi@example.vn"] = good
 		b.want(b.try("moi", good), auth.Accepted)
 
@@ -77,14 +77,14 @@ func TestAClockThatWasAheadForAnHourDoesNoLastingHarm(t *testing.T) {
 		}
 		b.want(b.try("lan", good), auth.Accepted)
 		if b.guard.Suspicion().IsZero() {
-			t.Fatal("nobody has accepted the clock")
+			t.Fatal("the suspicion ended without an acceptance")
 		}
 
 		done := b.accept()
 		if want := []auth.Name{"moi@example.vn"}; !slices.Equal(done.Redated, want) {
 			t.Errorf("redated %v, want %v", done.Redated, want)
 		}
-		time.Sleep(2 * time.Second) // last logins have waited
+		time.Sleep(2 * time.Second) // the last logins are written now
 		synctest.Wait()
 		for _, name := range []auth.Name{lan, "moi@example.vn"} {
 			a, err := b.store.Account(context.Background(), name)
@@ -113,14 +113,14 @@ func TestAClockThatWasAheadForAnHourDoesNoLastingHarm(t *testing.T) {
 
 func TestAClockThatIsBehindTheAuditLogIsSuspectAfterARestart(t *testing.T) {
 	var clock wallClock
-	clock.set(months14) // before anything is known: nothing shows it
+	clock.set(months14) // before the first event: nothing shows it
 	inBubble(t, clock.watched, func(b *bench) {
 		b.learnClock()
 		b.want(b.try("lan", good), auth.Accepted)
 		if s := b.guard.Suspicion(); !s.IsZero() {
 			t.Fatalf("suspicion %+v", s)
 		}
-		synctest.Wait() // else this process notices, too
+		synctest.Wait() // otherwise this process would notice as well
 
 		clock.set(0)
 		next := restarted(b, &clock)
@@ -130,7 +130,7 @@ func TestAClockThatIsBehindTheAuditLogIsSuspectAfterARestart(t *testing.T) {
 		ctx, end := context.WithCancel(context.Background())
 		go next.Run(ctx)
 		synctest.Wait()
-		// The newest event is not in the future any more.
+		// Now the newest event is not in the future any more.
 		end()
 		synctest.Wait()
 		third := restarted(b, &clock)
@@ -147,7 +147,7 @@ func TestAClockThatIsBehindTheAuditLogIsSuspectAfterARestart(t *testing.T) {
 	})
 }
 
-// restarted is a new process on the same store.
+// restarted returns the guard of a new process on the same store.
 func restarted(b *bench, clock *wallClock) *guard.Guard {
 	b.t.Helper()
 	g := b.process(func(g *guard.Guard) { clock.watched(g, nil) })
@@ -167,7 +167,7 @@ func TestAFirstLoginUnderAClockThatWasBehindCountsFromItsAcceptance(t *testing.T
 		b.want(b.try("lan", good), auth.Accepted)
 		synctest.Wait()
 		clock.set(0)
-		b.guard = restarted(b, &clock) // what was in memory is lost
+		b.guard = restarted(b, &clock) // the memory is lost
 		done := b.accept()
 		if !slices.Equal(done.Redated, []auth.Name{lan}) {
 			t.Errorf("redated %v", done.Redated)
@@ -184,7 +184,7 @@ func TestAFirstLoginUnderAClockThatWasBehindCountsFromItsAcceptance(t *testing.T
 	})
 }
 
-// slowLister lets something happen before it shows a page.
+// slowLister calls a function before it returns a page.
 type slowLister struct {
 	auth.DatedStore
 	before func()
@@ -197,7 +197,7 @@ func (l slowLister) List(ctx context.Context, want auth.Filter) ([]auth.Account,
 	return l.DatedStore.List(ctx, want)
 }
 
-func TestALoginWhileAClockIsAcceptedIsInNoFuture(t *testing.T) {
+func TestALoginDuringAnAcceptanceIsNotInTheFuture(t *testing.T) {
 	var clock wallClock
 	inBubble(t, clock.watched, func(b *bench) {
 		b.learnClock()
@@ -229,7 +229,7 @@ func TestASuspicionIsWrittenBeforeItsEnd(t *testing.T) {
 		b.broken.Store(&failure{only: []auth.StoreOp{auth.OpUpdate}})
 		clock.set(months14)
 		b.guard.Rules()
-		time.Sleep(1500 * time.Millisecond) // it could not be written, and is tried again soon
+		time.Sleep(1500 * time.Millisecond) // it could not be written, and will be retried soon
 		clock.set(0)
 		b.broken.Store(nil)
 		b.accept()
@@ -247,7 +247,7 @@ func TestASuspicionIsWrittenBeforeItsEnd(t *testing.T) {
 	})
 }
 
-func TestWhileTheClockIsSuspectNothingRunsOut(t *testing.T) {
+func TestNothingExpiresWhileTheClockIsSuspect(t *testing.T) {
 	var clock wallClock
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		clock.watched(g, r)
@@ -276,13 +276,13 @@ func TestWhileTheClockIsSuspectNothingRunsOut(t *testing.T) {
 	})
 }
 
-func TestSmallStepsAndTimeThatPassesAreNoSuspicion(t *testing.T) {
+func TestSmallStepsCauseNoSuspicion(t *testing.T) {
 	var clock wallClock
 	inBubble(t, clock.watched, func(b *bench) {
 		b.learnClock()
 		b.want(b.try("lan", good), auth.Accepted)
 		for i := range 10 {
-			clock.set(time.Duration(i) * 4 * time.Minute) // a clock that drifts and is set, not at once
+			clock.set(time.Duration(i) * 4 * time.Minute) // a clock that drifts and is set in small steps
 			b.want(b.try("lan", good), auth.Accepted)
 			time.Sleep(5 * 24 * time.Hour)
 		}
@@ -308,12 +308,12 @@ func TestADatabaseWhoseClockIsOffIsNotAcceptedUntilTheyAgree(t *testing.T) {
 			t.Errorf("accepted while they differ: %v", err)
 		}
 		machine.set(-4 * time.Minute)
-		b.guard.Rules() // looks at the clock
+		b.guard.Rules() // compares the clock
 		if s := b.guard.Suspicion(); !s.IsZero() {
 			t.Errorf("they agree, and it is suspect: %+v", s)
 		}
 		synctest.Wait()
-		// Whose machine is wrong must not stop the sweep of the others.
+		// A machine with a wrong clock must not stop the sweep of the others.
 		if n := b.told.count(auth.ClockSuspected); n != 0 {
 			t.Errorf("%d events: the other gateways were told", n)
 		}
@@ -343,7 +343,7 @@ func TestEveryGatewayOnAStoreKnowsThatTheClockIsSuspect(t *testing.T) {
 	})
 }
 
-// hear shows a guard all that has happened.
+// hear passes all events to a guard.
 func hear(b *bench, g *guard.Guard) {
 	b.t.Helper()
 	events, err := b.store.Events(context.Background(), auth.EventFilter{Limit: 1000})
@@ -355,7 +355,7 @@ func hear(b *bench, g *guard.Guard) {
 	}
 }
 
-func TestAnAcceptanceThatWasInterruptedIsFinishedByAnother(t *testing.T) {
+func TestAnInterruptedAcceptanceIsFinishedByAnother(t *testing.T) {
 	var clock wallClock
 	clock.set(months14)
 	inBubble(t, clock.watched, func(b *bench) {
@@ -388,7 +388,7 @@ func TestAnAcceptanceThatWasInterruptedIsFinishedByAnother(t *testing.T) {
 
 var _ auth.EventReader = (*storetest.Model)(nil)
 
-// By that stores find them in a long log.
+// Stores find them in a long log by that.
 func TestEventsOfNoAccountHaveNone(t *testing.T) {
 	var clock wallClock
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {

@@ -14,24 +14,24 @@ import (
 )
 
 // The first morning of the gateway in an office of 300 people behind one address.
-// Nobody is proven there yet. They come one after the other, 5 % of them with a wrong
-// password saved, and one infected PC guesses at all 320 mailboxes of the office, of
-// which 20 are of people on leave.
+// No account is proven there yet. The people arrive one after the other, 5 % of them
+// with a wrong saved password, and one infected PC guesses at all 320 mailboxes of the
+// office, 20 of which belong to people on leave.
 type morning struct {
-	guesses time.Duration // the infected PC guesses so often,
+	guesses time.Duration // the interval between guesses of the infected PC,
 	since   time.Duration // from this time of the day on,
 	cleaned time.Duration // until this one; 0: noon
-	come    time.Duration // the people come from seven o'clock on within so long
-	warn    bool          // wrong passwords lock nobody yet
-	known   string        // the known network that the office lies in; empty for none
-	allowed bool          // an administrator lets the office go on when the PC is cleaned
+	come    time.Duration // the people arrive within this time from seven o'clock
+	warn    bool          // the lockout is in mode warn
+	known   string        // the known network that contains the office; "" for none
+	allowed bool          // an administrator allows the office when the PC is cleaned
 }
 
-// outcome is what became of it.
+// outcome is the result of such a morning.
 type outcome struct {
 	refused int // people whose first try with the right password was refused for now
-	late    int // people who were not in 10 minutes after they had come
-	out     int // people who were not in at noon, the locked ones among them
+	late    int // people who could not log in within 10 minutes after their arrival
+	out     int // people who had not logged in at noon, including the locked ones
 	locked  int // mailboxes at noon
 }
 
@@ -50,7 +50,7 @@ func (m morning) play(t *testing.T) (o outcome) {
 		people := b.employ("nguoi", 300)
 		all := append(people[:len(people):len(people)], b.employ("vang", 20)...)
 		midnight := time.Now()
-		// No two things happen at the same instant, so that each run is the same.
+		// No two steps happen at the same instant, so that each run is the same.
 		clock := func(at time.Duration) { time.Sleep(at - time.Since(midnight)) }
 		const noon = 12 * time.Hour
 
@@ -104,7 +104,7 @@ func (m morning) play(t *testing.T) (o outcome) {
 					wait := 10 * time.Minute // the checks of mail programs
 					switch {
 					case in:
-						wait = 30 * time.Minute // mostly on a connection that is there
+						wait = 30 * time.Minute // mostly on an open connection
 					case try < 4:
 						wait = 3 * time.Minute // the user presses the button
 					}
@@ -124,7 +124,7 @@ func (m morning) play(t *testing.T) (o outcome) {
 	return o
 }
 
-// knowNetworks makes the networks known.
+// knowNetworks configures the networks as known.
 func (b *bench) knowNetworks(networks ...string) {
 	p := guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: b.guard.Rules()}
 	for _, n := range networks {
@@ -133,10 +133,10 @@ func (b *bench) knowNetworks(networks ...string) {
 	b.guard.SetPolicy(p)
 }
 
-// Without the setting the infected PC refuses some 100 people their first login, many
-// for more than ten minutes; with it mainly those wait whom it has locked, of whom there
-// are no more than one address may lock. When it guesses each second and passwords lock,
-// nothing but finding it helps.
+// Without the setting the infected PC makes the gateway refuse the first login of about
+// 100 people, many of them for more than ten minutes. With it mainly those wait whose
+// account it has locked, at most as many as one address may lock. If it guesses once a
+// second and passwords lock, only finding it helps.
 func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 	const hour = time.Hour
 	for _, c := range []struct {
@@ -189,7 +189,7 @@ func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 			if got != c.known {
 				t.Errorf("known: %+v, want %+v", got, c.known)
 			}
-			// As many as one address may lock.
+			// The number that one address may lock.
 			if most := grants + (300-got.out)/10; got.locked > most {
 				t.Errorf("%d are locked, want %d at most", got.locked, most)
 			}
@@ -197,8 +197,8 @@ func TestTheFirstMorningOfAnOfficeWithAnInfectedPC(t *testing.T) {
 	}
 }
 
-// Sources in known networks guess all day at 150 accounts. They lock as many as they
-// would in any other network.
+// Sources in known networks guess all day at 150 accounts. They lock as many as in any
+// other network.
 func TestWhatKnownNetworksLockInADay(t *testing.T) {
 	const locks = grants
 	for _, c := range []struct {
@@ -234,8 +234,8 @@ func TestWhatKnownNetworksLockInADay(t *testing.T) {
 	}
 }
 
-// From a known network as from any other the mail server judges six wrong passwords
-// of an account, and no more in a burst.
+// From a known network, as from any other, the mail server judges six wrong passwords of
+// an account, also in a burst.
 func TestAKnownNetworkLoosensNoLock(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.knowNetworks("10.1.2.0/24")
@@ -251,15 +251,15 @@ func TestAKnownNetworkLoosensNoLock(t *testing.T) {
 	})
 }
 
-// Who guesses next door, at the same provider, takes nothing from a known network,
-// nor does it take anything from him.
+// A guesser nearby, at the same provider, takes nothing from a known network, nor the
+// other way round.
 func TestNeighboursOfAKnownNetworkTakeNoneOfItsRoom(t *testing.T) {
 	for _, c := range []struct{ guesses, other int }{{100, 1}, {1, 100}} { // in 203.0.113.0/28, and beyond
 		inBubble(t, withThrottle, func(b *bench) {
 			b.server.delay = 0
 			b.knowNetworks("203.0.113.0/28")
 			b.server.password["lan@example.vn"] = good
-			for n := range 4 { // as much as their network may
+			for n := range 4 { // the limit of their network
 				for i := range 30 {
 					b.from(within("203.0.113.0/24", c.guesses+n), fmt.Sprint("victim", n, "-", i), "guess")
 				}
@@ -270,11 +270,11 @@ func TestNeighboursOfAKnownNetworkTakeNoneOfItsRoom(t *testing.T) {
 	}
 }
 
-// A reload makes a network known, and takes that back.
+// A reload makes a network known, and unknown again.
 func TestAReloadReplacesTheKnownNetworks(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
-		spend := func() { // what needs no grant, and the grants
+		spend := func() { // uses up the guesses without a grant, and the grants
 			for n := range grants {
 				for i := range toLock {
 					b.from(office, fmt.Sprint("victim", n), fmt.Sprint("guess", i))
@@ -306,9 +306,9 @@ func TestAReloadReplacesTheKnownNetworks(t *testing.T) {
 	})
 }
 
-// What a source has done before its network becomes known counts by the room that it
-// has then: here while nothing locks, where that is ten times as much.
-func TestARefusedOfficeGoesOnWhenItBecomesKnown(t *testing.T) {
+// What a source has done before its network becomes known counts against the room that
+// it has then: here ten times as much, since passwords do not lock.
+func TestARefusedOfficeIsAcceptedWhenItBecomesKnown(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		withThrottle(g, r)
 		r.Lockout.Mode = auth.Warn
@@ -326,7 +326,7 @@ func TestARefusedOfficeGoesOnWhenItBecomesKnown(t *testing.T) {
 			b.from(office, fmt.Sprint("another", i), "guess")
 		}
 		b.want(b.from(office, "nguoi1", good), auth.Throttled)
-		// Nor is there more room once passwords lock.
+		// There is no more room once passwords lock.
 		b.knowNetworks("10.1.0.0/16")
 		b.want(b.from(office, "moi", "guess"), auth.WrongPassword)
 		enforced := b.guard.Rules()

@@ -14,11 +14,11 @@ import (
 	"congthu/auth/storetest"
 )
 
-// What a gateway has heard from the mail server is written before it asks about
-// the account again.
+// Verdicts that a gateway has received are written before it asks about the account
+// again.
 
-// flap cuts the gateway off from the store while the mail server thinks, and has
-// the others take it for dead.
+// flap cuts the gateway off from the store while the mail server judges, and makes the
+// others treat it as dead.
 func (b *bench) flap() {
 	b.broken.Store(unreachable)
 	for r := range b.store.Taken() {
@@ -28,8 +28,7 @@ func (b *bench) flap() {
 	}
 }
 
-// I1. Its slots lapse while it lives, again and again, and at the cap none of them
-// counts.
+// I1. Its slots expire while it lives, repeatedly, and at the limit none of them counts.
 func TestAGatewayWhoseLinkFlapsGetsNoFurtherVerdicts(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for i := range 5 {
@@ -37,7 +36,7 @@ func TestAGatewayWhoseLinkFlapsGetsNoFurtherVerdicts(t *testing.T) {
 		}
 		b.server.during = b.flap
 		for i := range 8 {
-			// It fails, or is over before the link is cut: the account is locked.
+			// It fails, or has ended before the link is cut: then the account is locked.
 			if v := b.try("lan", fmt.Sprint("flap", i)); !v.Outcome.Temporary() && v.Outcome != auth.Locked {
 				b.t.Errorf("flap %d: %v", i, v.Outcome)
 			}
@@ -64,8 +63,8 @@ func TestAGatewayAsksNoMoreUntilItsVerdictIsWritten(t *testing.T) {
 		if b.server.asked != 1 {
 			b.t.Errorf("the mail server was asked %d times, want 1", b.server.asked)
 		}
-		b.want(b.try("other@example.vn", good), auth.StoreUnavailable) // the store, not the queue
-		// The next one to come writes it, and does not wait for the next try to.
+		b.want(b.try("other@example.vn", good), auth.StoreUnavailable) // refused because of the store, not the queue
+		// The next attempt writes it, without waiting for the next try of Run.
 		b.broken.Store(nil)
 		began := time.Now()
 		b.want(b.try("lan", good), auth.Accepted)
@@ -78,8 +77,8 @@ func TestAGatewayAsksNoMoreUntilItsVerdictIsWritten(t *testing.T) {
 	})
 }
 
-// I2. Those who wait for another's try to write it are let in when that is done.
-func TestWhoeverWaitsForAVerdictToBeWrittenIsLetIn(t *testing.T) {
+// I2. Attempts that wait for another one's verdict go on when it is written.
+func TestAttemptsThatWaitForAVerdictGoOnWhenItIsWritten(t *testing.T) {
 	var slow *slowWrites
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) {
 		slow = &slowWrites{Store: g.Store}
@@ -102,14 +101,14 @@ func TestWhoeverWaitsForAVerdictToBeWrittenIsLetIn(t *testing.T) {
 	})
 }
 
-// slowWrites takes its time for changes.
+// slowWrites delays changes.
 type slowWrites struct {
 	auth.Store
 	delay   atomic.Int64
-	hangs   atomic.Bool // while it is set settlements are not answered
+	hangs   atomic.Bool // while set, settlements get no answer
 	poison  atomic.Value
-	updates atomic.Int64 // settlements it was asked for
-	logins  atomic.Int64 // changes without a slot
+	updates atomic.Int64 // number of settlements
+	logins  atomic.Int64 // number of changes without a slot
 }
 
 func (s *slowWrites) Update(ctx context.Context, name auth.Name, r auth.Reservation, change auth.Change) (auth.Account, error) {
@@ -129,7 +128,7 @@ func (s *slowWrites) Update(ctx context.Context, name auth.Name, r auth.Reservat
 	return s.Store.Update(ctx, name, r, change)
 }
 
-// owing makes the guard owe one failure for each of n accounts.
+// owing gives the guard one pending failure for each of n accounts.
 func (b *bench) owing(n int) {
 	b.broken.Store(noWrites)
 	for i := range n {
@@ -147,7 +146,7 @@ func withSlowWrites(slow **slowWrites) func(*guard.Guard, *auth.Rules) {
 	}
 }
 
-func TestAStoreThatIsAwayIsAskedOnceForAllThatIsOwed(t *testing.T) {
+func TestAStoreThatIsDownIsAskedOnceForAllPendingSettlements(t *testing.T) {
 	var slow *slowWrites
 	inBubble(t, withSlowWrites(&slow), func(b *bench) {
 		b.owing(100)
@@ -164,7 +163,7 @@ func TestAStoreThatIsAwayIsAskedOnceForAllThatIsOwed(t *testing.T) {
 	})
 }
 
-// As with a database behind a link that loses everything: it does not fail.
+// As with a database behind a link that loses everything: it returns no error.
 func TestAStoreThatHangsHoldsNeitherLastLoginsNorTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -178,7 +177,7 @@ func TestAStoreThatHangsHoldsNeitherLastLoginsNorTheEnd(t *testing.T) {
 		b.owing(100)
 		b.broken.Store(unreachable)
 		time.Sleep(time.Second)
-		b.want(b.try("lan", good), auth.Accepted) // its last login is to be written
+		b.want(b.try("lan", good), auth.Accepted) // its last login is written later
 		slow.hangs.Store(true)
 		b.broken.Store(nil)
 		slow.logins.Store(0)
@@ -195,12 +194,12 @@ func TestAStoreThatHangsHoldsNeitherLastLoginsNorTheEnd(t *testing.T) {
 	})
 }
 
-func TestASettlementThatCannotBeWrittenKeepsNoOther(t *testing.T) {
+func TestASettlementThatCannotBeWrittenDelaysNoOther(t *testing.T) {
 	var slow *slowWrites
 	inBubble(t, withSlowWrites(&slow), func(b *bench) {
 		slow.poison.Store(auth.Name("n0@example.vn"))
 		b.owing(3)
-		time.Sleep(time.Hour) // until all are tried as seldom as can be
+		time.Sleep(time.Hour) // until all are retried at the longest interval
 		b.broken.Store(nil)
 		time.Sleep(2 * time.Minute)
 		if n := b.guard.Owed(); n != 1 {
@@ -210,8 +209,8 @@ func TestASettlementThatCannotBeWrittenKeepsNoOther(t *testing.T) {
 	})
 }
 
-// A login that comes while a failure is being written, which then fails, has
-// forgiven it.
+// A login that comes while the write of a failure is in progress, which then fails, has
+// forgiven the failure.
 func TestAFailureThatIsForgivenWhileItIsTriedAgainDoesNotCountAfterwards(t *testing.T) {
 	var slow *slowWrites
 	inBubble(t, withSlowWrites(&slow), func(b *bench) {
@@ -221,7 +220,7 @@ func TestAFailureThatIsForgivenWhileItIsTriedAgainDoesNotCountAfterwards(t *test
 		b.want(b.try("lan", "wrong1"), auth.StoreUnavailable)
 		slow.hangs.Store(true)
 		b.broken.Store(nil)
-		time.Sleep(5 * time.Second) // it is being tried
+		time.Sleep(5 * time.Second) // a write is in progress
 		b.want(b.try("lan", good), auth.Accepted)
 		slow.hangs.Store(false)
 		time.Sleep(5 * time.Minute)
@@ -231,7 +230,7 @@ func TestAFailureThatIsForgivenWhileItIsTriedAgainDoesNotCountAfterwards(t *test
 	})
 }
 
-// panicking panics over fingerprints of one account.
+// panicking panics when it makes a fingerprint of one account.
 type panicking struct{ auth.Fingerprinter }
 
 func (p panicking) Fingerprint(ctx context.Context, salt []byte, password auth.Secret) ([]byte, error) {
@@ -261,9 +260,9 @@ func TestAPanicCostsNoSlot(t *testing.T) {
 	})
 }
 
-// A lock that ends by itself has ended when the slot is given, and has not when
-// the account is looked at: the clock was set back in between.
-func TestALockThatIsBackCostsNoSlot(t *testing.T) {
+// A lock that ends by itself has ended when the slot is given, and has not when the
+// account is read: the clock was set back in between.
+func TestALockThatReturnsKeepsNoSlot(t *testing.T) {
 	var by atomic.Int64
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		g.Now, r.Lockout.UnlockAfter = setBack(&by), time.Hour
@@ -287,13 +286,13 @@ func TestALockThatIsBackCostsNoSlot(t *testing.T) {
 	})
 }
 
-// setBack is a clock that can be.
+// setBack is a clock that can be set back.
 func setBack(by *atomic.Int64) func() time.Time {
 	return func() time.Time { return time.Now().Add(-time.Duration(by.Load())) }
 }
 
-// A clock that is corrected, as at the start of a virtual machine, keeps no slot
-// from the owner.
+// A clock that is corrected, as at the start of a virtual machine, keeps no slot from
+// the owner.
 func TestALeaseEndsAlthoughTheClockWasSetBack(t *testing.T) {
 	var by atomic.Int64
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Now = setBack(&by) }, func(b *bench) {

@@ -7,8 +7,7 @@ import (
 	"congthu/auth"
 )
 
-// A digest must be the same whatever was digested before it, and tell where the
-// name ends.
+// A digest must not depend on earlier digests, and must show where the name ends.
 func TestADigestDependsOnNothingButTheNameAndThePassword(t *testing.T) {
 	var g Guard
 	g.init()

@@ -14,7 +14,7 @@ import (
 	"congthu/auth/throttle"
 )
 
-// another is another gateway on the same store, with the same policy.
+// another returns another gateway on the same store, with the same policy.
 func (b *bench) another() *guard.Guard {
 	return b.process(func(g *guard.Guard) {
 		g.Throttle, g.Shared, g.StoreGrace = new(throttle.Throttle), true, b.guard.StoreGrace
@@ -60,7 +60,7 @@ func (b *bench) guessAll(from netip.AddrPort, logins []string) {
 	}
 }
 
-// An unlock of whatever account gives the source of an attack nothing back.
+// An unlock of any account gives nothing back to the source of an attack.
 func TestAnUnlockGivesAGuesserNoNewGrants(t *testing.T) {
 	for name, unlock := range map[string]func(*bench, []string){
 		"of an account that was only refused": func(b *bench, victims []string) { b.unlock(victims[59]) },
@@ -110,7 +110,7 @@ func TestAnUnlockGivesAGuesserNoNewGrants(t *testing.T) {
 	}
 }
 
-// throttledAt makes a source that guesses at many names, so that lan is refused there.
+// throttledAt guesses at many names from a source, so that lan is refused there.
 func (b *bench) throttledAt(from netip.AddrPort) {
 	b.t.Helper()
 	for i := range 12 {
@@ -119,7 +119,7 @@ func (b *bench) throttledAt(from netip.AddrPort) {
 	b.want(b.from(from, "lan", good), auth.Throttled)
 }
 
-// The user is refused at one gateway, and support asks another.
+// The user is refused at one gateway, and support staff use another.
 func TestAnUnlockReachesTheThrottleOfEveryGateway(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		withThrottle(g, r)
@@ -129,7 +129,7 @@ func TestAnUnlockReachesTheThrottleOfEveryGateway(t *testing.T) {
 		other := b.another()
 		b.at(other, func() { b.throttledAt(elsewhere) })
 
-		// Nothing is held here: the event is written for the others.
+		// Nothing is held against the account here: the event is for the others.
 		if err := b.unlock("lan"); err != nil {
 			t.Fatal(err)
 		}
@@ -138,10 +138,10 @@ func TestAnUnlockReachesTheThrottleOfEveryGateway(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		b.at(other, func() {
-			b.want(b.from(elsewhere, "lan", good), auth.Throttled) // not heard yet
+			b.want(b.from(elsewhere, "lan", good), auth.Throttled) // the event has not arrived yet
 			time.Sleep(time.Second)
 			other.OnRemoteEvent(e)
-			// The source goes on being refused for others.
+			// The source is still refused for other accounts.
 			b.want(b.from(elsewhere, "name99", "guess"), auth.Throttled)
 			b.want(b.from(elsewhere, "lan", good), auth.Accepted)
 			if r := other.LatelyRefused(lan); !r.IsZero() {
@@ -151,8 +151,8 @@ func TestAnUnlockReachesTheThrottleOfEveryGateway(t *testing.T) {
 	})
 }
 
-// A gateway alone says that there is nothing to do, and who never was an account is
-// none anywhere.
+// A gateway alone reports that there is nothing to do, and a name that never was an
+// account is unknown at every gateway.
 func TestAnUnlockWithNothingToDoIsAnEventForOtherGatewaysOnly(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		inBubble(t, func(g *guard.Guard, r *auth.Rules) { g.Shared = shared }, func(b *bench) {
@@ -172,11 +172,11 @@ func TestAnUnlockWithNothingToDoIsAnEventForOtherGatewaysOnly(t *testing.T) {
 	}
 }
 
-// Everything that a process holds against a name ends with an unlock here and with
-// one elsewhere, and nothing of it that came after the unlock ends with its echo.
+// An unlock, here or at another gateway, ends everything that a process holds against a
+// name. The event of an unlock made here ends nothing that came after the unlock.
 func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 	for name, m := range map[string]struct {
-		hold func(*bench)      // makes the guard hold something
+		hold func(*bench)      // makes the guard hold something against the name
 		held func(*bench) bool // whether it does
 	}{
 		"a refusal": {
@@ -228,7 +228,7 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 					late := by == "here, with a late echo" || by == "elsewhere, late"
 					event := auth.Event{Kind: auth.AccountUnlocked, Account: lan, Actor: act.Actor}
 					if late {
-						// The unlock comes first; what is held came after it.
+						// The unlock comes first; the memory came after it.
 						if by == "elsewhere, late" {
 							event.At = time.Now()
 						} else if err := b.unlock("lan"); err != nil {
@@ -246,7 +246,7 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 							t.Fatal(err)
 						}
 					case "elsewhere":
-						// The store has it at once.
+						// The store has the unlock at once.
 						b.elsewhereDone(func(a *auth.Account) { a.Failures, a.Mistakes = 0, nil })
 						event.At = time.Now()
 						b.guard.OnRemoteEvent(event)
@@ -263,9 +263,9 @@ func TestAnUnlockForgivesAllMemoriesOfAGateway(t *testing.T) {
 	}
 }
 
-// Where the account had failed and was not refused the throttle forgives as well,
-// what came up to the unlock and nothing since.
-func TestAnUnlockElsewhereForgivesTheAccountAtEverySource(t *testing.T) {
+// Where the account had failed but was not refused, the throttle forgives as well: what
+// came before the unlock, and nothing after it.
+func TestAnUnlockAtAnotherGatewayForgivesTheAccountAtEverySource(t *testing.T) {
 	for _, since := range []bool{false, true} {
 		inBubble(t, withThrottle, func(b *bench) {
 			unlocked := time.Now()
@@ -286,8 +286,8 @@ func TestAnUnlockElsewhereForgivesTheAccountAtEverySource(t *testing.T) {
 	}
 }
 
-// The echo of an unlock made here forgives no source that was refused after it.
-func TestTheEchoOfAnUnlockForgivesNoSource(t *testing.T) {
+// The event of an unlock made here forgives no source that was refused after the unlock.
+func TestTheEventOfAnOwnUnlockForgivesNoSource(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		withThrottle(g, r)
 		g.Shared = true
@@ -304,7 +304,7 @@ func TestTheEchoOfAnUnlockForgivesNoSource(t *testing.T) {
 	})
 }
 
-// A lock that ends by itself proves nobody's source.
+// A lock that ends by itself proves nothing about any source.
 func TestALockThatEndsByItselfForgivesNoSource(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -314,7 +314,7 @@ func TestALockThatEndsByItselfForgivesNoSource(t *testing.T) {
 	})
 }
 
-// What is only in memory yet can be forgiven as well.
+// Failures that are only in memory yet can be forgiven as well.
 func TestAnUnlockForgivesWhatIsNotWrittenYet(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -337,8 +337,8 @@ func TestAnUnlockForgivesWhatIsNotWrittenYet(t *testing.T) {
 	})
 }
 
-// The unlock comes while the mail server thinks about a guess: that guess counts
-// after it, once, and no more is asked than the rule has.
+// The unlock comes while the mail server judges a guess: that guess counts after it,
+// once, and no more passwords are judged than the rule allows.
 func TestAnUnlockDuringAGuessCountsTheGuessAfterIt(t *testing.T) {
 	for _, heard := range []bool{false, true} {
 		inBubble(t, func(g *guard.Guard, r *auth.Rules) {
@@ -375,8 +375,8 @@ func TestAnUnlockDuringAGuessCountsTheGuessAfterIt(t *testing.T) {
 	}
 }
 
-// An attacker who goes on while support talks to the user must not push the user's
-// own address out of what the unlock forgives.
+// An attacker who continues while support staff talk to the user must not displace the
+// user's own address from those that the unlock forgives.
 func TestAnUnlockLetsTheUserInFromWhereItWasRefused(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)

@@ -14,20 +14,20 @@ import (
 	"congthu/auth/throttle"
 )
 
-// Many sources together: what they can lock, and who must not suffer for it. The
-// figures that the scenes go by, at the defaults:
+// Many sources together: what they can lock, and which users must not be affected. The
+// figures of these scenes, at the defaults:
 const (
 	toLock      = 6 // wrong passwords that lock an account
-	freeGuesses = 2 // of an account that need no grant, whoever makes them
-	grants      = 5 // that a source has in a day
+	freeGuesses = 2 // of an account that need no grant, from any source
+	grants      = 5 // of a source in a day
 )
 
-// botnet is the nth of sources that have no network in common.
+// botnet returns the nth of sources that have no network in common.
 func botnet(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, byte(64 + n/256), byte(n), 9}), 1)
 }
 
-// within is the nth source of a network.
+// within returns the nth source of a network.
 func within(network string, n int) netip.AddrPort {
 	prefix := netip.MustParsePrefix(network)
 	if addr := prefix.Addr(); addr.Is4() {
@@ -48,13 +48,12 @@ func within(network string, n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a), 1)
 }
 
-// victim is the nth account that spendGrants brings near its lock.
+// victim returns the nth account that spendGrants brings near its lock.
 func victim(n int, source netip.AddrPort) string {
 	return fmt.Sprintf("victim%d-of-%x", n, source.Addr().AsSlice())
 }
 
-// spendGrants brings so many accounts near their lock from a source that it may
-// bring no other there.
+// spendGrants brings as many accounts near their lock from a source as the source may.
 func (b *bench) spendGrants(source netip.AddrPort) {
 	b.t.Helper()
 	for n := range grants {
@@ -64,8 +63,9 @@ func (b *bench) spendGrants(source netip.AddrPort) {
 	}
 }
 
-// guessForADay has sources guess at 150 accounts every other hour of a day, the next
-// one where one is refused, until the account is locked: they lock so many.
+// guessForADay lets sources guess at 150 accounts every other hour of a day. If one
+// source is refused the next one continues, until the account is locked. It returns how
+// many accounts are locked.
 func (b *bench) guessForADay(source func(int) netip.AddrPort, want int) {
 	b.t.Helper()
 	guesses, next, locked := 0, 0, make(map[int]bool)
@@ -88,8 +88,9 @@ func (b *bench) guessForADay(source func(int) netip.AddrPort, want int) {
 	}
 }
 
-// A few sources together guess all day at 150 accounts, each at whichever it may.
-// What they lock in a day grows with them, and no network has more than its share.
+// A few sources together guess all day at 150 accounts, each at any that it may. The
+// number of locks in a day grows with the number of sources, and no network has more
+// than its share.
 func TestWhatSourcesLockInADay(t *testing.T) {
 	scattered := func(n int) func(int) netip.AddrPort {
 		return func(i int) netip.AddrPort { return botnet(i % n) }
@@ -123,8 +124,8 @@ func TestWhatSourcesLockInADay(t *testing.T) {
 	}
 }
 
-// Three sources guess twice each at every account, again and again: what locked
-// ten of ten in ten minutes, every ten minutes of the day.
+// Three sources guess twice each at every account, repeatedly: this once locked ten of
+// ten accounts in ten minutes, every ten minutes of the day.
 func TestThreeSourcesThatGuessTwiceEachLockFew(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
@@ -144,9 +145,9 @@ func TestThreeSourcesThatGuessTwiceEachLockFew(t *testing.T) {
 	})
 }
 
-// However many sources without a grant guess at once, at one gateway or several,
-// the account counts no more than needs none. Names that nobody ever logged in
-// with are no exception.
+// However many sources without a grant guess at the same time, at one gateway or
+// several, the account counts no more failures than need no grant. This holds for names
+// without a login as well.
 func TestABurstOfManySourcesWithoutAGrantPassesTwice(t *testing.T) {
 	for _, name := range []string{"lan", "nobody"} {
 		t.Run(name, func(t *testing.T) {
@@ -154,7 +155,7 @@ func TestABurstOfManySourcesWithoutAGrantPassesTwice(t *testing.T) {
 				b.want(b.try("lan", good), auth.Accepted)
 				gateways := []*guard.Guard{b.guard}
 				for range 2 {
-					b.restarted() // beside the others, on the same store
+					b.restarted() // another gateway on the same store
 					gateways = append(gateways, b.guard)
 				}
 				const sources = 20
@@ -191,12 +192,12 @@ func TestABurstOfManySourcesWithoutAGrantPassesTwice(t *testing.T) {
 	}
 }
 
-// Replicas count their own grants each. What is free is free once.
-func TestReplicasMultiplyGrantsNotWhatIsFree(t *testing.T) {
+// Each replica counts grants separately. Guesses without a grant are counted once for all.
+func TestReplicasMultiplyGrantsButNotFreeGuesses(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
 		gateways := []*guard.Guard{b.guard}
-		b.restarted() // beside the first, on the same store
+		b.restarted() // a second gateway on the same store
 		gateways = append(gateways, b.guard)
 		for account := range 100 {
 			for n, g := range gateways {
@@ -213,7 +214,7 @@ func TestReplicasMultiplyGrantsNotWhatIsFree(t *testing.T) {
 	})
 }
 
-// The owner in a hotel mistypes twice; or strangers have, before.
+// The owner in a hotel mistypes twice, or guessers have guessed twice before.
 func TestAnOwnerInANewPlaceGetsIn(t *testing.T) {
 	for _, who := range []string{"the owner", "strangers"} {
 		t.Run(who, func(t *testing.T) {
@@ -233,10 +234,10 @@ func TestAnOwnerInANewPlaceGetsIn(t *testing.T) {
 	}
 }
 
-// Strangers have made two guesses at each of 300 accounts, from everywhere. Their
-// owners come to a place that they were never at, all at once: nobody is refused,
-// though the place has few grants, since those who are right give theirs back.
-func TestOwnersAtANewPlaceGetInAfterStrangersHaveGuessedAtAll(t *testing.T) {
+// Guessers have made two guesses at each of 300 accounts, from everywhere. Their owners
+// come to a place where they have never been, all at the same time: none of them is
+// refused, although the place has few grants, since right passwords return theirs.
+func TestOwnersAtANewPlaceGetInAfterGuessesAtAll(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		colleagues := b.employ("colleague", 300)
 		for i, c := range colleagues {
@@ -250,7 +251,7 @@ func TestOwnersAtANewPlaceGetInAfterStrangersHaveGuessedAtAll(t *testing.T) {
 			wg.Go(func() { b.want(b.from(elsewhere, c, good), auth.Accepted) })
 		}
 		wg.Wait()
-		// And those who mistype do not keep their colleagues out.
+		// People who mistype do not keep their colleagues out.
 		for i, c := range colleagues {
 			for guess := range freeGuesses {
 				b.want(b.from(botnet(300+i), c, fmt.Sprint("guess", guess)), auth.WrongPassword)
@@ -264,8 +265,8 @@ func TestOwnersAtANewPlaceGetInAfterStrangersHaveGuessedAtAll(t *testing.T) {
 	})
 }
 
-// Where an account was logged in to lately, what strangers do elsewhere and what
-// a guesser next door has spent does not touch its owner.
+// Where an account was logged in to lately, guesses from other places, and grants that a
+// guesser nearby has used, do not affect its owner.
 func TestAnOwnerInAKnownPlaceNeedsNoGrant(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -283,9 +284,9 @@ func TestAnOwnerInAKnownPlaceNeedsNoGrant(t *testing.T) {
 	})
 }
 
-// The mail server thinks for ten seconds about two guesses. Strangers without a
-// grant wait for them; the owner, who came after, does not wait for strangers.
-func TestStrangersWhoWaitKeepNoOwnerWaiting(t *testing.T) {
+// The mail server takes ten seconds for two guesses. Guessers without a grant wait for
+// them; the owner, who came later, does not wait for guessers.
+func TestWaitingGuessersKeepNoOwnerWaiting(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
@@ -302,7 +303,7 @@ func TestStrangersWhoWaitKeepNoOwnerWaiting(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second)
-		synctest.Wait() // two are with the mail server
+		synctest.Wait() // two are at the mail server
 		b.server.delay = time.Second
 		b.want(b.try("lan", good), auth.Accepted)
 		done <- "the owner"
@@ -313,9 +314,9 @@ func TestStrangersWhoWaitKeepNoOwnerWaiting(t *testing.T) {
 	})
 }
 
-// An attempt that was right gives its grant back, and so does one that the mail
-// server did not answer: it locks nobody, and after an outage the grants are there
-// for those who come back.
+// An attempt that was right returns its grant, and so does one that the mail server did
+// not answer: it locks no account, and after an outage the grants are there for users
+// who come back.
 func TestAGrantIsSpentByAWrongPasswordOnly(t *testing.T) {
 	answers := map[string]auth.Answer{
 		"right":     {Judgement: auth.JudgedRight},
@@ -364,8 +365,8 @@ func TestWhereNothingLocksAnAccountNeedsNoGrant(t *testing.T) {
 	}
 }
 
-// A lock that ends by itself ends what counted before it, too.
-func TestALockThatEndsByItselfLeavesWhatIsFree(t *testing.T) {
+// A lock that ends by itself also ends the failures before it.
+func TestALockThatEndsByItselfLeavesTheFreeGuesses(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		withThrottle(g, r)
 		r.Lockout.UnlockAfter = 15 * time.Minute
@@ -380,8 +381,8 @@ func TestALockThatEndsByItselfLeavesWhatIsFree(t *testing.T) {
 	})
 }
 
-// An admin unlocked the account: where it had failed, or its user was refused, all
-// but the wrong password that locks it again goes without a grant.
+// An admin unlocked the account: where it had failed, or its user was refused, only the
+// wrong password that locks it again needs a grant.
 func TestAForgivenAccountIsLockedAgainOnlyWithAGrant(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		sources := []netip.AddrPort{botnet(0), botnet(1), botnet(2), botnet(3)}
@@ -401,7 +402,7 @@ func TestAForgivenAccountIsLockedAgainOnlyWithAGrant(t *testing.T) {
 	})
 }
 
-// An admin lets a source go on: it needs no grant. The account's own lock stands.
+// An allowed source needs no grant. The account's own lock stays.
 func TestAnAllowedSourceNeedsNoGrant(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		spendAll(b.guard.Throttle, elsewhere.Addr())
@@ -417,18 +418,18 @@ func TestAnAllowedSourceNeedsNoGrant(t *testing.T) {
 	})
 }
 
-// Whoever has many sources makes the throttle forget those that did something, but
-// neither the networks that they are in nor anything of the other family.
-func TestManySourcesPushNoNetworkOut(t *testing.T) {
+// A guesser with many sources makes the throttle forget other sources, but not the
+// networks that contain them, nor anything of the other address family.
+func TestManySourcesDisplaceNoNetwork(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &throttle.Throttle{Sources: 64} }, func(b *bench) {
 		b.spendGrants(elsewhere)
-		for n := range 400 { // 400 sources of one IPv6 /32, and 200 /40 of them
+		for n := range 400 { // 400 sources of one IPv6 /32, in 200 /40s
 			b.from(within("2001:db8::/32", n), "somebody", fmt.Sprint("guess", n))
 		}
 		if n := guess(b.guard.Throttle, elsewhere.Addr(), "untried", 6); n != freeGuesses {
 			b.t.Errorf("%d guesses pass at a source that has spent its grants, want %d", n, freeGuesses)
 		}
-		// A /24 with four times as many addresses as are remembered spends its share.
+		// A /24 with four times as many addresses as are remembered uses up its share.
 		network := "198.51.100.0/24"
 		for n := range 4 {
 			b.spendGrants(within(network, n))
@@ -442,10 +443,10 @@ func TestManySourcesPushNoNetworkOut(t *testing.T) {
 	})
 }
 
-// A carrier's customers have another address each time, of one network; somebody
-// there guesses at so many accounts that the network is refused. Who has logged in
-// from there lately goes on, also when the gateway has been restarted.
-func TestWhoIsKnownInANetworkThatGuessesGoesOn(t *testing.T) {
+// A carrier's customers get a new address of one network each time. A guesser there
+// guesses at so many accounts that the network is refused. Users who have logged in from
+// there lately are not affected, also after a restart of the gateway.
+func TestKnownUsersOfARefusedNetworkGetIn(t *testing.T) {
 	for _, network := range []string{"203.0.113.0/24", "2001:db8::/48", "2001:db8::/40", "2001:db8::/32"} {
 		t.Run(network, func(t *testing.T) {
 			inBubble(t, withThrottle, func(b *bench) {
@@ -465,8 +466,8 @@ func TestWhoIsKnownInANetworkThatGuessesGoesOn(t *testing.T) {
 	}
 }
 
-// Names beyond the room for unknown ones share counters: to fill one takes a grant
-// as to lock an account does, or a source could keep any newcomer out.
+// Names beyond the room for unknown ones share counters: to fill one needs a grant, as
+// locking an account does; otherwise a source could keep any newcomer out.
 func TestASourceFillsFewSharedCounters(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0

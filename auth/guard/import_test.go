@@ -161,8 +161,8 @@ func TestTwoImportsAtOnceChangeEachAccountOnce(t *testing.T) {
 	}
 }
 
-// A gateway that is stopped, or whose store fails, between two batches, leaves what
-// it has done; the audit log says so.
+// A gateway that is stopped between two batches, or whose store fails, leaves the
+// batches before; the audit log shows it.
 func TestAnImportThatStopsSaysHowFarItCame(t *testing.T) {
 	for what, stop := range map[string]func(store *storetest.Model, cancel func()){
 		"the context ends": func(_ *storetest.Model, cancel func()) { cancel() },

@@ -14,11 +14,11 @@ import (
 	"congthu/auth/throttle"
 )
 
-// withGrace lets known passwords be accepted while the store is down.
+// withGrace makes the guard accept known passwords while the store is down.
 func withGrace(g *guard.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }
 
-// afterCommit calls f once, between the next commit of an update and what the
-// guard notes in its memory.
+// afterCommit calls f once, after the next commit of an update and before the guard
+// notes it in its memory.
 func (b *bench) afterCommit(f func()) { b.committed.Store(&f) }
 
 // elsewhereDone changes the account as another gateway does: in the store only.
@@ -40,8 +40,8 @@ func revocation(a *auth.Account) {
 	a.Revocation = auth.Mark{At: time.Now(), By: auth.ByGateway, Reason: "unused"}
 }
 
-// I5: what is remembered of a login for the time without a store must not be older
-// than a lock that came while the login was being settled.
+// I5: the memory of a login for the time without a store must not be older than a lock
+// that came while the login was being settled.
 func TestALockThatOvertakesALoginHoldsWithoutTheStore(t *testing.T) {
 	for name, lock := range map[string]func(*bench){
 		"by an admin": func(b *bench) {
@@ -68,7 +68,7 @@ func TestALockThatOvertakesALoginHoldsWithoutTheStore(t *testing.T) {
 			b.elsewhereDone(revocation)
 			b.heard(auth.AccountRevoked, auth.ByGateway, time.Now())
 		},
-		// The account's state came with another attempt's answer before the event did.
+		// Another attempt read the account before the event arrived.
 		"seen by another attempt": func(b *bench) {
 			b.elsewhereDone(adminLock)
 			b.want(b.from(elsewhere, "lan", "guess"), auth.Locked)
@@ -79,7 +79,7 @@ func TestALockThatOvertakesALoginHoldsWithoutTheStore(t *testing.T) {
 				inBubble(t, withGrace, func(b *bench) {
 					if known {
 						b.want(b.try("lan", good), auth.Accepted)
-						time.Sleep(2 * time.Hour) // the last login is written again
+						time.Sleep(2 * time.Hour) // the next last login is written
 					}
 					b.afterCommit(func() { lock(b) })
 					b.try("lan", good)
@@ -91,8 +91,8 @@ func TestALockThatOvertakesALoginHoldsWithoutTheStore(t *testing.T) {
 	}
 }
 
-// Once an attempt has seen in the store that the account is locked or revoked,
-// what was known before is void, whether or not the event has been heard.
+// Once an attempt has seen in the store that the account is locked or revoked, the
+// memory is void, whether or not the event has arrived.
 func TestALockThatAnAttemptHasSeenHoldsWithoutTheStore(t *testing.T) {
 	for name, change := range map[string]func(*auth.Account){"a lock": adminLock, "a revocation": revocation} {
 		want := auth.Locked
@@ -101,7 +101,7 @@ func TestALockThatAnAttemptHasSeenHoldsWithoutTheStore(t *testing.T) {
 		}
 		for _, password := range []string{good, "guess"} {
 			if want == auth.Revoked && password != good {
-				continue // a wrong password does not learn of it
+				continue // an attempt with a wrong password does not see it
 			}
 			t.Run(name+" seen by "+password, func(t *testing.T) {
 				inBubble(t, withGrace, func(b *bench) {
@@ -116,7 +116,7 @@ func TestALockThatAnAttemptHasSeenHoldsWithoutTheStore(t *testing.T) {
 	}
 }
 
-// The store was read and then failed: what it said counts, not what was known.
+// The store was read and then failed: the account as read counts, not the memory.
 func TestALockThatASettlementHasSeenIsNotOverruledByItsFailure(t *testing.T) {
 	for name, change := range map[string]func(*auth.Account){"a lock": adminLock, "a revocation": revocation} {
 		t.Run(name, func(t *testing.T) {
@@ -135,9 +135,9 @@ func TestALockThatASettlementHasSeenIsNotOverruledByItsFailure(t *testing.T) {
 	}
 }
 
-// The store is down when a known password is admitted; the lock is heard of while
-// the mail server thinks.
-func TestALockHeardOfDuringALoginWithoutTheStoreRefusesIt(t *testing.T) {
+// The store is down when a known password is admitted; the event of the lock arrives
+// while the mail server judges.
+func TestALockThatArrivesDuringALoginWithoutTheStoreRefusesIt(t *testing.T) {
 	inBubble(t, withGrace, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.broken.Store(unreachable)
@@ -149,8 +149,8 @@ func TestALockHeardOfDuringALoginWithoutTheStoreRefusesIt(t *testing.T) {
 	})
 }
 
-// The commit that locked was not answered: the failure is settled again, which
-// finds it done, and the lock holds all the same.
+// The commit that locked was not answered: the failure is settled again, which finds it
+// done, and the lock holds.
 func TestALockWhoseCommitWasNotAnsweredHoldsWithoutTheStore(t *testing.T) {
 	inBubble(t, withGrace, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -167,8 +167,8 @@ func TestALockWhoseCommitWasNotAnsweredHoldsWithoutTheStore(t *testing.T) {
 	})
 }
 
-// An admin whose lock was not answered repeats the command: the account is locked
-// already, and its sessions must end.
+// An admin whose lock was not answered repeats the command: the account is already
+// locked, and its sessions must end.
 func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
 	inBubble(t, withGrace, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -186,8 +186,8 @@ func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
 	})
 }
 
-// A fingerprint that is compared late is no login: it must not bring back what a
-// lock has removed.
+// A fingerprint that is compared late is not a login: it must not bring back what a lock
+// has removed.
 func TestALateFingerprintBringsNothingBack(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		withGrace(g, r)
@@ -205,7 +205,7 @@ func TestALateFingerprintBringsNothingBack(t *testing.T) {
 	})
 }
 
-func TestAKnownGoodPasswordGoesOnForAWhileWithoutTheStore(t *testing.T) {
+func TestAKnownGoodPasswordWorksForAWhileWithoutTheStore(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.StoreGrace = time.Hour }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		first := b.account().LastLogin
@@ -253,8 +253,8 @@ func TestTheUsualLoginWritesNothing(t *testing.T) {
 	})
 }
 
-// The known-good password is no oracle: whoever compares pays.
-func TestAStrangerLearnsNothingFromTheKnownGoodPassword(t *testing.T) {
+// The known-good password is no oracle: comparisons are limited.
+func TestAGuesserLearnsNothingFromTheKnownGoodPassword(t *testing.T) {
 	stranger := netip.MustParseAddrPort("203.0.113.7:1")
 	for name, from := range map[string]netip.AddrPort{"from elsewhere": stranger, "from the owner's address": office} {
 		t.Run(name, func(t *testing.T) {
@@ -274,7 +274,7 @@ func TestAStrangerLearnsNothingFromTheKnownGoodPassword(t *testing.T) {
 						judged++
 					}
 				}
-				if a := b.account(); a.Failures != judged || judged > 2 { // two need no grant
+				if a := b.account(); a.Failures != judged || judged > 2 { // two guesses need no grant
 					b.t.Errorf("%d guesses judged, %d counted", judged, a.Failures)
 				}
 				if got := guess("lan", good); got == auth.Accepted {
@@ -304,7 +304,7 @@ func TestWaitingGuessesAreNotComparedForNothing(t *testing.T) {
 					mu.Unlock()
 				}
 			})
-			synctest.Wait() // one behind the other
+			synctest.Wait() // one after the other
 		}
 		wg.Wait()
 		if accepted > 0 || b.server.asked != 7 {

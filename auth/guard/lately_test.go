@@ -12,8 +12,8 @@ import (
 	"congthu/auth/guard"
 )
 
-// What the store does not take is no fault of others who log in to the account.
-func TestAnAttemptThatWaitsForTheStoreIsNotToldThatItWaitsForOthers(t *testing.T) {
+// If the store refuses a write, the error must not blame other logins to the account.
+func TestAnAttemptThatWaitsForTheStoreDoesNotBlameOthers(t *testing.T) {
 	slow := &slowWrites{}
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) {
 		slow.Store, g.Store = g.Store, slow
@@ -23,7 +23,7 @@ func TestAnAttemptThatWaitsForTheStoreIsNotToldThatItWaitsForOthers(t *testing.T
 		first := make(chan auth.Verdict)
 		go func() { first <- b.try("lan", "wrong") }()
 		b.want(<-first, auth.StoreUnavailable)
-		// The first of these writes it, which hangs; the others wait.
+		// The first of these writes the failure, which hangs; the others wait.
 		go func() { first <- b.try("lan", good) }()
 		synctest.Wait()
 		for range 3 {
@@ -44,8 +44,8 @@ func TestAnAttemptThatWaitsForTheStoreIsNotToldThatItWaitsForOthers(t *testing.T
 	})
 }
 
-// A door and a program as support staff see them, and no write for it.
-func TestTheLastLoginTellsItsDoorAndProgramAndWritesNothing(t *testing.T) {
+// Protocol and program of the last login, as support staff see them, without a write.
+func TestTheLastLoginHasItsProtocolAndProgramAndWritesNothing(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		if got := b.guard.LastLogin(lan); got != (auth.Origin{}) {
 			t.Errorf("before a login: %+v", got)
@@ -80,7 +80,7 @@ func TestSupportSeesWhichWrongPasswordsAreOneProgram(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		b.want(b.attempt(phone), auth.Locked)
-		b.want(b.try("lan", good), auth.Locked) // is not known to be wrong
+		b.want(b.try("lan", good), auth.Locked) // a password that is not known to be wrong
 		got := b.guard.LatelyTried(lan)
 		if len(got) != 1 || got[0].Times != 7 || got[0].Password != 1 || got[0].Program != "Thunderbird" || got[0].Source != phone.Source.Addr() ||
 			got[0].Last.Sub(got[0].First) < 50*time.Second {

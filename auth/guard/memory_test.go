@@ -10,7 +10,7 @@ import (
 	"congthu/auth"
 )
 
-// remembered are the memories of a name, by the fields of memory: whether each is empty.
+// remembered says which memories of a name are not empty, by the fields of memory.
 func (m *memory) remembered(name auth.Name, d auth.Digest) map[string]bool {
 	known, _ := m.known.Get(name)
 	recent, _ := m.recent.Get(name)
@@ -25,7 +25,7 @@ func (m *memory) remembered(name auth.Name, d auth.Digest) map[string]bool {
 	}
 }
 
-// filled is a memory in which there is everything of a name, from an instant.
+// filled returns a memory with an entry of a name in every field, from an instant.
 func filled(name auth.Name, d auth.Digest, at time.Time) *memory {
 	m := new(memory)
 	m.make(0)
@@ -46,8 +46,8 @@ func (m *memory) fill(name auth.Name, d auth.Digest, at time.Time) {
 	m.alerted.Put(d, "2026-03-31")
 }
 
-// Which memory is ended by what is in the comment on memory. A field that is added to it
-// must be added there and here.
+// The comment on memory says which function ends which memory. A field that is added to
+// memory must be added there and here.
 func TestWhatEndsWhatIsRemembered(t *testing.T) {
 	const name = auth.Name("lan@example.vn")
 	noon := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
@@ -62,7 +62,7 @@ func TestWhatEndsWhatIsRemembered(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		end  func(*memory)
-		want []string // that are ended
+		want []string // memories that are ended
 	}{
 		{"a lock", func(m *memory) { m.void(name) }, []string{"known", "known, wrong"}},
 		{"an unlock", func(m *memory) {
@@ -101,9 +101,9 @@ func TestForgettingFreesTheRoom(t *testing.T) {
 	}
 }
 
-// Whoever makes attempts on many names, which anybody can, pushes out what others of the
-// sort have left, and nothing else.
-func TestStrangersFillTheirOwnRoomOnly(t *testing.T) {
+// Attempts on many names, which any client can make, displace only entries of the same
+// kind.
+func TestGuessersFillOnlyTheirOwnRoom(t *testing.T) {
 	const name = auth.Name("lan@example.vn")
 	noon := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 	g := &Guard{Now: func() time.Time { return noon }}
@@ -126,7 +126,7 @@ func TestStrangersFillTheirOwnRoomOnly(t *testing.T) {
 	}
 }
 
-// A login that read the account before what it knew was made void writes nothing down.
+// A login that read the account before its memory was made void stores nothing.
 func TestWhatIsVoidIsNotRemembered(t *testing.T) {
 	m := new(memory)
 	m.make(0)

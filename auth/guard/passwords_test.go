@@ -17,18 +17,18 @@ import (
 	"congthu/auth/throttle"
 )
 
-// right tries a password that the mail server takes, whatever others it takes as well.
+// right tries a password that the mail server accepts, possibly beside others.
 func (b *bench) right(password string) auth.Verdict {
 	b.server.password[lan] = password
 	v := b.try("lan", password)
-	synctest.Wait() // the fingerprint is made
+	synctest.Wait() // the fingerprint is stored
 	return v
 }
 
-// restart goes on with another process on the same store.
+// restart continues with another process on the same store.
 func (b *bench) restart(change func(*guard.Guard)) { b.guard = b.process(change) }
 
-// Article 9: a password is refused when it is older than 3 months, whatever other
+// Article 9: a password is refused when it is older than 3 months, even if other
 // passwords are accepted beside it.
 func TestTheAgeOfAPasswordIsItsOwn(t *testing.T) {
 	type login struct {
@@ -77,7 +77,7 @@ func TestTheAgeOfAPasswordIsItsOwn(t *testing.T) {
 	}
 }
 
-func TestAPhoneWithAnyEarlierPasswordLocksNobody(t *testing.T) {
+func TestAPhoneWithAnyEarlierPasswordLocksNoAccount(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
 			inBubble(t, nil, func(b *bench) {
@@ -113,7 +113,7 @@ func TestTheStrictestReadingCountsAnyEarlierPassword(t *testing.T) {
 	})
 }
 
-// An earlier password proves nobody: a list of them that has leaked is tried at
+// An earlier password does not prove the owner: leaked lists of passwords are tried at
 // many accounts.
 func TestTheThrottleCountsEarlierPasswordsOfSourcesThatAreNotProven(t *testing.T) {
 	stranger := netip.MustParseAddrPort("203.0.113.7:4000")
@@ -142,7 +142,7 @@ func TestPasswordsInTurnCostNoFingerprint(t *testing.T) {
 	var fingerprints watchedFingerprints
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Fingerprints = &fingerprints }, func(b *bench) {
 		turns := []string{"main", "phone", "tablet"}
-		for day := range 120 { // the first have run out at the end
+		for day := range 120 { // the first ones have expired at the end
 			for _, p := range turns {
 				b.right(p)
 			}
@@ -166,7 +166,7 @@ func TestPasswordsThatWorkBesideEachOtherAreKnownGood(t *testing.T) {
 				}
 			}
 		}
-		// One that was changed takes none of the others along.
+		// A change of one does not affect the others.
 		b.server.password[lan] = "phone"
 		b.want(b.try("lan", "main"), auth.PreviousPassword)
 		if v := b.try("lan", "main"); v.Outcome != auth.PreviousPassword || v.KnownGood {
@@ -206,7 +206,7 @@ func TestTheSeventeenthPasswordIsAsOldAsTheFirst(t *testing.T) {
 				}
 				time.Sleep(time.Until(began.AddDate(0, 0, 90)))
 				b.want(b.right("password 16"), auth.Accepted)
-				b.want(b.right("password 17"), auth.Accepted) // has the place of the one before it
+				b.want(b.right("password 17"), auth.Accepted) // replaces the one before it
 				if a := b.account(); len(a.Password.Known) != auth.MaxPasswords+1 || !a.Password.Since.Equal(a.Password.Known[0].Since) {
 					b.t.Errorf("%d passwords remembered, the last since %s; want 17, and the day of the first", len(a.Password.Known), a.Password.Since)
 				}
@@ -214,7 +214,7 @@ func TestTheSeventeenthPasswordIsAsOldAsTheFirst(t *testing.T) {
 				b.want(b.right("password 17"), auth.Expired)
 				b.want(b.right("password 0"), auth.Expired)
 				b.want(b.right("password 15"), auth.Accepted)
-				b.want(b.right("password 18"), auth.Accepted) // where the first was
+				b.want(b.right("password 18"), auth.Accepted) // in the place of the first
 				if a := b.account(); len(a.Password.Known) != auth.MaxPasswords || a.Password.Since.Before(began.AddDate(0, 0, 92)) {
 					b.t.Errorf("%d passwords remembered, the last since %s; want 16, and today", len(a.Password.Known), a.Password.Since)
 				}
@@ -223,7 +223,7 @@ func TestTheSeventeenthPasswordIsAsOldAsTheFirst(t *testing.T) {
 	}
 }
 
-func TestWhoeverChangesThePasswordOftenIsNeverRefused(t *testing.T) {
+func TestFrequentChangesOfThePasswordAreNeverRefused(t *testing.T) {
 	for _, days := range []int{5, 10, 30, 80} {
 		t.Run(fmt.Sprint("every ", days, " days"), func(t *testing.T) {
 			inBubble(t, nil, func(b *bench) {
@@ -238,7 +238,7 @@ func TestWhoeverChangesThePasswordOftenIsNeverRefused(t *testing.T) {
 	}
 }
 
-func TestGraceLetsAnyPasswordThatHasRunOutGoOn(t *testing.T) {
+func TestGraceExtendsEveryExpiredPassword(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.right("main"), auth.Accepted)
 		time.Sleep(100 * 24 * time.Hour)
@@ -284,7 +284,7 @@ func TestAnImportedDateIsThatOfThePasswordSeenFirst(t *testing.T) {
 		}
 		b.want(b.right("main"), auth.Accepted)
 		b.want(b.right("app"), auth.Accepted)
-		// Now that they were seen here no list says anything of them.
+		// After they were seen here, the dates of lists are ignored.
 		list[0].PasswordChanged = now.AddDate(0, 0, -1)
 		if _, err := b.guard.Import(context.Background(), b.store, list, act, guard.ImportOptions{}); err != nil {
 			b.t.Fatal(err)
@@ -296,9 +296,9 @@ func TestAnImportedDateIsThatOfThePasswordSeenFirst(t *testing.T) {
 	})
 }
 
-// A mail server that cuts passwords takes many for one: each is one of its own here,
-// and there are no more of them than are remembered.
-func TestPasswordsThatAMailServerDoesNotTellApartAreDistinct(t *testing.T) {
+// A mail server that truncates passwords accepts many as one: each is a password of its
+// own here, and no more are remembered than the limit.
+func TestPasswordsThatAMailServerDoesNotDistinguishAreDistinct(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for day := range 90 {
 			b.want(b.right(fmt.Sprint("Mat-khau", day)), auth.Accepted)
@@ -312,7 +312,7 @@ func TestPasswordsThatAMailServerDoesNotTellApartAreDistinct(t *testing.T) {
 	})
 }
 
-func TestWhatWouldHaveBeenIsOfThePasswordThatIsUsed(t *testing.T) {
+func TestTheWouldBeOutcomeIsOfThePasswordThatIsUsed(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Password.Mode = auth.Warn }, func(b *bench) {
 		b.right("main")
 		time.Sleep(100 * 24 * time.Hour)
@@ -342,9 +342,9 @@ func TestWithoutTheStoreEachPasswordHasItsOwnAge(t *testing.T) {
 	})
 }
 
-// A phone at a place that its owner logged in to from before takes none of the room
-// of those who log in there for the first time.
-func TestAnEarlierPasswordCountsNotWhereTheAccountRemembersTheSource(t *testing.T) {
+// A phone at a place from which its owner logged in before takes nothing of the room of
+// users who log in there for the first time.
+func TestAnEarlierPasswordDoesNotCountAtARememberedSource(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Throttle = &throttle.Throttle{Accounts: 1} }, func(b *bench) {
 		b.want(b.right("A"), auth.Accepted)
 		b.want(b.right("B"), auth.Accepted)
@@ -355,15 +355,15 @@ func TestAnEarlierPasswordCountsNotWhereTheAccountRemembersTheSource(t *testing.
 	})
 }
 
-func TestAPhoneWithThePreviousPasswordLocksNobody(t *testing.T) {
+func TestAPhoneWithThePreviousPasswordLocksNoAccount(t *testing.T) {
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
 			inBubble(t, nil, func(b *bench) {
 				b.want(b.try("lan", good), auth.Accepted)
-				synctest.Wait() // the fingerprint is made
+				synctest.Wait() // the fingerprint is stored
 				b.server.password[lan] = "Mat-khau-2"
 				if restarted {
-					// Another process on the same store: nothing known in memory.
+					// Another process on the same store, with an empty memory.
 					other := &guard.Guard{Store: b.store, Fingerprints: plainFingerprints{}, Recorder: b.told}
 					other.SetPolicy(guard.Policy{Names: &auth.Namer{Default: "example.vn"}, Rules: auth.DefaultRules()})
 					b.guard = other
@@ -428,7 +428,7 @@ func TestAnExpiredPasswordIsRefusedUntilItIsChanged(t *testing.T) {
 	})
 }
 
-func TestTheUserIsAlertedOncePerDayBeforeThePasswordRunsOut(t *testing.T) {
+func TestTheUserIsAlertedOncePerDayBeforeThePasswordExpires(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted) // 1 January 2000, 07:00 in Vietnam
 		time.Sleep(85 * 24 * time.Hour)
@@ -456,8 +456,8 @@ func TestTheUserIsAlertedOncePerDayBeforeThePasswordRunsOut(t *testing.T) {
 	})
 }
 
-// Some mail programs show nothing of it: each is told, by its name or else at its
-// address, and again after a restart at most.
+// Some mail programs do not show the alert, so each program gets it, identified by its
+// name or else by its address, and at most once more after a restart.
 func TestEachMailProgramIsAlertedOncePerDay(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -488,7 +488,7 @@ func TestEachMailProgramIsAlertedOncePerDay(t *testing.T) {
 			}
 			time.Sleep(24 * time.Hour)
 		}
-		// Five connections of one program at once: one of them.
+		// Five connections of one program at the same time: one of them gets the alert.
 		var alerts atomic.Int32
 		var wg sync.WaitGroup
 		for range 5 {

@@ -10,8 +10,8 @@ import (
 	"congthu/auth"
 )
 
-// An outage counts nothing, so nothing of it is stored; support must see it all
-// the same, and there is nothing about it to unlock.
+// An outage counts nothing, so it is not stored; support staff must see it nevertheless,
+// and an unlock does not help.
 func TestSupportSeesThatTheMailServerGaveNoVerdict(t *testing.T) {
 	for _, judgement := range []auth.Judgement{auth.Unreached, auth.InDoubt} {
 		inBubble(t, nil, func(b *bench) {
@@ -42,7 +42,7 @@ func TestSupportSeesThatTheMailServerGaveNoVerdict(t *testing.T) {
 			time.Sleep(time.Second)
 			seen(false)
 
-			// Any verdict tells that the mail server is back.
+			// Any verdict shows that the mail server is back.
 			for _, verdict := range []auth.Judgement{auth.JudgedWrong, auth.RefusedOtherwise, auth.JudgedRight} {
 				b.server.answer = &auth.Answer{Judgement: judgement}
 				b.want(b.try("lan", good), auth.Unavailable)
@@ -55,9 +55,9 @@ func TestSupportSeesThatTheMailServerGaveNoVerdict(t *testing.T) {
 	}
 }
 
-// Who is refused at one place may be logged in at another all the time: a telephone at
-// home, and a computer in an office that is throttled.
-func TestSupportSeesARefusalThoughALoginCameFromElsewhere(t *testing.T) {
+// A user who is refused at one place may be logged in at another all the time: a
+// telephone at home, and a computer in an office that is throttled.
+func TestSupportSeesARefusalDespiteALoginFromAnotherSource(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.from(office, "lan", good), auth.Accepted)
 		for i := range 10 {
@@ -84,7 +84,7 @@ func TestSupportSeesARefusalThoughALoginCameFromElsewhere(t *testing.T) {
 		}
 		b.want(b.from(elsewhere, "lan", good), auth.Throttled)
 		b.want(b.from(office, "lan", good), auth.Accepted)
-		// And an unlock ends it there, at once.
+		// An unlock ends the refusal there, at once.
 		if _, err := b.guard.Unlock(context.Background(), lan, act); err != nil {
 			t.Error(err)
 		}
@@ -92,8 +92,8 @@ func TestSupportSeesARefusalThoughALoginCameFromElsewhere(t *testing.T) {
 	})
 }
 
-// Without its memory the gateway asks nobody: that says nothing of the mail
-// server.
+// Without its store the gateway does not ask the mail server: that says nothing about
+// the mail server.
 func TestAStoreThatFailsIsNotBlamedOnTheMailServer(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.broken.Store(unreachable)

@@ -7,9 +7,9 @@ import (
 	"congthu/auth"
 )
 
-// A stranger repeats one wrong password of one account, on a new connection each time:
-// it locks nobody, and the mail server and the fingerprint of each are not free.
-func TestAStrangerWhoRepeatsOnePasswordIsStopped(t *testing.T) {
+// A guesser repeats one wrong password of one account, on a new connection each time: it
+// locks no account, but each judgement and fingerprint has a cost.
+func TestAGuesserWhoRepeatsOnePasswordIsStopped(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
 		b.want(b.from(office, "lan", good), auth.Accepted)

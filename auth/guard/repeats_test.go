@@ -13,17 +13,17 @@ import (
 	"congthu/auth/guard"
 )
 
-// mailProgram is what a mail program with one wrong saved password does, as it was
-// watched in front of Dovecot: how many connections offer the password together,
-// apart by a pause, at which seconds from its start.
+// mailProgram is the behaviour of a mail program with one wrong saved password, as
+// observed in front of Dovecot: how many connections offer the password together, with
+// which pause between them, at which seconds from its start.
 type mailProgram struct {
 	start, check, press burst
 	every               time.Duration // between checks; 0: it stops after the first refusal
 	checks              []int         // seconds of the first checks, where they are not a multiple of every
 }
 
-// burst is some connections, each opened at its second, all of which are open for as
-// long as the last one lasts.
+// burst is a group of connections, each opened at its second, which all stay open as
+// long as the last one.
 type burst []time.Duration
 
 func seconds(s ...float64) (b burst) {
@@ -41,7 +41,7 @@ var mailPrograms = map[string]mailProgram{
 	"Sylpheed":    {start: seconds(0), check: seconds(0), press: seconds(0), every: 61 * time.Second, checks: []int{61, 131, 192, 253, 314}},
 }
 
-// trace returns when the program opens connections within a time.
+// trace returns the times at which the program opens connections within a duration.
 func (p mailProgram) trace(presses []time.Duration, length time.Duration) (opened []time.Duration) {
 	add := func(at time.Duration, b burst) {
 		for _, after := range b {
@@ -89,9 +89,9 @@ func (b *bench) play(opened []time.Duration, password string, protocol auth.Prot
 	wg.Wait()
 }
 
-// Art. 6.2.d speaks of entering: what a program repeats with nobody touching it is
-// not entered.
-func TestOneWrongSavedPasswordLocksNobody(t *testing.T) {
+// Art. 6.2.d speaks of entering: a repetition by a program without a user is not
+// entering.
+func TestOneWrongSavedPasswordLocksNoAccount(t *testing.T) {
 	const day = 24 * time.Hour
 	for name, p := range mailPrograms {
 		for _, c := range []struct {
@@ -106,7 +106,7 @@ func TestOneWrongSavedPasswordLocksNobody(t *testing.T) {
 		} {
 			t.Run(name+", "+c.name, func(t *testing.T) {
 				inBubble(t, withThrottle, func(b *bench) {
-					b.server.delay = 2 * time.Second // as Dovecot waits before it says no
+					b.server.delay = 2 * time.Second // as Dovecot delays a rejection
 					b.want(b.try("lan", good), auth.Accepted)
 					asked := b.server.asked
 					trace := p.trace(c.presses, c.days*day)
@@ -125,7 +125,7 @@ func TestOneWrongSavedPasswordLocksNobody(t *testing.T) {
 }
 
 // A computer that is switched on each morning, for two weeks.
-func TestAProgramThatIsStartedEachMorningLocksNobody(t *testing.T) {
+func TestAProgramThatIsStartedEachMorningLocksNoAccount(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for range 14 {
 			b.play(mailPrograms["Thunderbird"].trace(nil, 9*time.Hour), "saved and wrong", auth.IMAP)
@@ -137,7 +137,7 @@ func TestAProgramThatIsStartedEachMorningLocksNobody(t *testing.T) {
 	})
 }
 
-// The commonest way to try the rule: the same wrong password six times.
+// The most common test of the rule: the same wrong password six times.
 func TestTheSameWrongPasswordEnteredSixTimesLocks(t *testing.T) {
 	for name, protocols := range map[string][]auth.Protocol{
 		"over IMAP": {auth.IMAP}, "over submission": {auth.SMTP}, "over both": {auth.IMAP, auth.SMTP},
@@ -159,8 +159,8 @@ func TestTheSameWrongPasswordEnteredSixTimesLocks(t *testing.T) {
 	}
 }
 
-// Six different ones lock, at once or over days, and what a program repeats in between
-// neither counts nor hides them.
+// Six different passwords lock, at once or over days. Repetitions by a program in
+// between neither count nor hide them.
 func TestSixDifferentWrongPasswordsLockWhateverIsRepeated(t *testing.T) {
 	for _, pause := range []time.Duration{0, 20 * time.Hour} {
 		inBubble(t, nil, func(b *bench) {
@@ -183,8 +183,8 @@ func TestSixDifferentWrongPasswordsLockWhateverIsRepeated(t *testing.T) {
 	}
 }
 
-// The rule at its edges: offered at these instants after the first, one after the
-// other on connections of their own.
+// The limits of the rule: the password is offered at these instants after the first
+// time, one after the other on separate connections.
 func TestWhenTheSameWrongPasswordCounts(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct {
@@ -236,7 +236,7 @@ func TestConnectionsThatWereOpenWhenTheAnswerCameAreTheSameEntry(t *testing.T) {
 	})
 }
 
-// I3: nobody reads "wrong" for an entry that is not on disk, on whichever connection.
+// I3: no client reads "wrong" for an entry that is not on disk, on any connection.
 func TestTheSameEntryIsNotAnsweredBeforeItIsWritten(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -254,8 +254,9 @@ func TestTheSameEntryIsNotAnsweredBeforeItIsWritten(t *testing.T) {
 	})
 }
 
-// I3: a password that was good a moment ago has no slot, so that it is not owed either
-// when the store fails; who has entered it at the same time is not told "wrong" for it.
+// I3: a password that was good a moment ago has no slot, so its failure is not deferred
+// if the store fails. A client that has entered it at the same time must not read
+// "wrong" for it.
 func TestAnEntryThatCouldNotBeWrittenIsNoEntryForOthers(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.CountPrevious = true }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -278,8 +279,8 @@ func TestAnEntryThatCouldNotBeWrittenIsNoEntryForOthers(t *testing.T) {
 	})
 }
 
-// The throttle does not count what is not counted.
-func TestWhatAProgramRepeatsIsNotHeldAgainstItsSource(t *testing.T) {
+// The throttle does not count repetitions that do not count.
+func TestRepetitionsDoNotCountAgainstTheirSource(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		for i := range 9 {
 			b.want(b.from(elsewhere, fmt.Sprint("name", i), "saved"), auth.WrongPassword)
@@ -295,9 +296,9 @@ func TestWhatAProgramRepeatsIsNotHeldAgainstItsSource(t *testing.T) {
 	})
 }
 
-// Nor against the account: a device beside the owner's own that repeats one wrong
-// password takes none of the comparisons with the good one.
-func TestWhatAProgramRepeatsBesideItsOwnerTakesNoComparisons(t *testing.T) {
+// They do not count against the account either: a device that repeats one wrong password
+// beside the owner's own uses no comparison with the good one.
+func TestRepetitionsBesideTheOwnerUseNoComparisons(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		for range 20 {
@@ -307,7 +308,7 @@ func TestWhatAProgramRepeatsBesideItsOwnerTakesNoComparisons(t *testing.T) {
 		if v := b.try("lan", good); !v.KnownGood {
 			t.Errorf("%v, and not known to be good", v.Outcome)
 		}
-		// One that has become right is known to be good like any other.
+		// A password that has become right is known to be good like any other.
 		b.server.password[lan] = "saved"
 		b.want(b.try("lan", "saved"), auth.Accepted)
 		if v := b.try("lan", "saved"); !v.KnownGood {
@@ -316,7 +317,7 @@ func TestWhatAProgramRepeatsBesideItsOwnerTakesNoComparisons(t *testing.T) {
 	})
 }
 
-// A password that was wrong may have become right: it is asked about each time.
+// A password that was wrong may have become right: the mail server is asked each time.
 func TestARepeatedPasswordThatHasBecomeRightIsAccepted(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", "new one"), auth.WrongPassword)
@@ -327,8 +328,8 @@ func TestARepeatedPasswordThatHasBecomeRightIsAccepted(t *testing.T) {
 	})
 }
 
-// After an unlock the same wrong password is entered anew: it counts, and once more
-// no program locks.
+// After an unlock the same wrong password is a new entry: it counts, and again a program
+// does not lock the account.
 func TestAnUnlockBeginsTheCountOfRepeatsAnew(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		for range 6 {
@@ -344,8 +345,8 @@ func TestAnUnlockBeginsTheCountOfRepeatsAnew(t *testing.T) {
 	})
 }
 
-// The memory is of one process: with several gateways, and after a restart, the same
-// password is an entry once more at each.
+// The memory belongs to one process: with several gateways, and after a restart, the
+// same password is one more entry at each.
 func TestARestartCostsOneEntryOfARepeatedPassword(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", "saved"), auth.WrongPassword)
@@ -376,7 +377,7 @@ func TestTheSameWrongPasswordOnOneConnectionIsAskedOnceAndCountedOnce(t *testing
 	})
 }
 
-func TestRepeatsWithinADayCountOnceWhereTheRulesSaySo(t *testing.T) {
+func TestRepeatsWithinADayCountOnceIfTheRulesSaySo(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.CountRepeats = auth.NeverCountRepeats }, func(b *bench) {
 		b.want(b.try("lan", "wrong"), auth.WrongPassword)
 		for range 10 {
@@ -390,7 +391,7 @@ func TestRepeatsWithinADayCountOnceWhereTheRulesSaySo(t *testing.T) {
 	})
 }
 
-// A name that is no account may be a mistyped password, and is not logged.
+// A name that is not an account may be a mistyped password, and is not logged.
 func TestARepeatOnOneConnectionKnowsItsAccount(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)

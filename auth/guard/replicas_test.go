@@ -11,13 +11,13 @@ import (
 	"congthu/auth/guard"
 )
 
-// heard tells the guard what another replica did, as the store would.
+// heard passes the event of another replica to the guard, as the store would.
 func (b *bench) heard(kind auth.EventKind, actor string, at time.Time) {
 	b.guard.OnRemoteEvent(auth.Event{Kind: kind, Account: lan, Actor: actor, At: at})
 }
 
 // I5, over replicas.
-func TestAnAdminsLockOrARevocationOnAnotherReplicaEndsSessionsAndOneByGuessingDoesNot(t *testing.T) {
+func TestWhichLocksOnAnotherReplicaEndSessions(t *testing.T) {
 	for kind, actors := range map[auth.EventKind]map[string]int{
 		auth.AccountLocked:   {"Nguyen Van A": 1, auth.ByGateway: 0},
 		auth.NameLocked:      {auth.ByGateway: 0},
@@ -38,7 +38,7 @@ func TestAnAdminsLockOrARevocationOnAnotherReplicaEndsSessionsAndOneByGuessingDo
 	}
 }
 
-// Without it, whoever is known here would go on for the whole grace.
+// Otherwise a password known here would be accepted for the whole grace period.
 func TestALockOnAnotherReplicaEndsTheGraceOfAKnownPassword(t *testing.T) {
 	for kind, actor := range map[auth.EventKind]string{
 		auth.AccountLocked: auth.ByGateway, auth.NameLocked: auth.ByGateway, auth.AccountRevoked: auth.ByGateway,
@@ -54,13 +54,13 @@ func TestALockOnAnotherReplicaEndsTheGraceOfAKnownPassword(t *testing.T) {
 	}
 }
 
-func TestAnUnlockOnAnotherReplicaForgivesWhatWasOwedBeforeItAndNotSince(t *testing.T) {
+func TestAnUnlockOnAnotherReplicaForgivesOnlyPendingFailuresBeforeIt(t *testing.T) {
 	for name, c := range map[string]struct {
-		after time.Duration // the unlock, after the failure
+		after time.Duration // time of the unlock after the failure
 		want  int
 	}{
 		"a failure before the unlock": {time.Second, 0},
-		// As with the echo of an unlock of one's own, or one that comes late.
+		// The event of an unlock made here, or one that comes late.
 		"a failure since": {-time.Second, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,10 +69,10 @@ func TestAnUnlockOnAnotherReplicaForgivesWhatWasOwedBeforeItAndNotSince(t *testi
 				began := time.Now()
 				b.want(b.try("lan", "wrong"), auth.StoreUnavailable)
 				if b.guard.Owed() == 0 {
-					b.t.Fatal("nothing is owed")
+					b.t.Fatal("no settlement is pending")
 				}
-				// Not at the instant of the next try to write it: what is being made then
-				// may come before the unlock or after.
+				// Not at the instant of the next try to write it: a write in progress
+				// may come before the unlock or after it.
 				time.Sleep(1500 * time.Millisecond)
 				b.heard(auth.AccountUnlocked, "Nguyen Van A", began.Add(c.after))
 				b.broken.Store(nil)
@@ -85,14 +85,14 @@ func TestAnUnlockOnAnotherReplicaForgivesWhatWasOwedBeforeItAndNotSince(t *testi
 	}
 }
 
-func TestASlotThatLapsedCountsAndNeverLocks(t *testing.T) {
+func TestAnExpiredSlotCountsAndNeverLocks(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		rules := auth.DefaultRules()
 		a := auth.Account{Name: lan, Registered: time.Now()}
 		for i := range 8 {
 			before := a.Failures
 			events, counted := rules.ReservationExpired(&a, time.Now())
-			// The store is told what was counted, lest it be counted again.
+			// Report to the store that it was counted, so that it is not counted again.
 			if counted != (a.Failures > before) || counted != (len(events) == 1) {
 				b.t.Errorf("slot %d: counted %t, failures %d to %d, events %v", i, counted, before, a.Failures, events)
 			}
@@ -111,7 +111,7 @@ func TestASlotThatLapsedCountsAndNeverLocks(t *testing.T) {
 	})
 }
 
-// hanging is a store that answers nothing, and fails nothing, while it is cut off.
+// hanging is a store that neither answers nor fails while it is cut off.
 type hanging struct {
 	auth.Store
 	off atomic.Bool
@@ -125,7 +125,7 @@ func (h *hanging) Account(ctx context.Context, name auth.Name) (auth.Account, er
 	return h.Store.Account(ctx, name)
 }
 
-func TestAStoreThatHangsHoldsAKnownPasswordUpForSecondsOnly(t *testing.T) {
+func TestAStoreThatHangsDelaysAKnownPasswordByOnlySeconds(t *testing.T) {
 	var store *hanging
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) {
 		store = &hanging{Store: g.Store}

@@ -10,8 +10,8 @@ import (
 	"congthu/auth/guard"
 )
 
-// Who is restored or imported while the clock is behind has twelve months from then.
-func TestWhoIsRestoredOrImportedWhileTheClockIsBehindIsNotDormantAfterIt(t *testing.T) {
+// An account restored or imported while the clock is behind has twelve months from then.
+func TestAnAccountRestoredWhileTheClockIsBehindIsNotDormantAfterIt(t *testing.T) {
 	var clock wallClock
 	inBubble(t, func(g *guard.Guard, r *auth.Rules) {
 		clock.watched(g, r)
@@ -28,7 +28,7 @@ func TestWhoIsRestoredOrImportedWhileTheClockIsBehindIsNotDormantAfterIt(t *test
 		clock.set(-months14 - 24*time.Hour)
 		b.guard.Rules()
 		if b.guard.Suspicion().IsZero() {
-			t.Fatal("not suspect")
+			t.Fatal("the clock is not suspect")
 		}
 		time.Sleep(2 * time.Second) // the suspicion is written
 		synctest.Wait()

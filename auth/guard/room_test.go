@@ -10,15 +10,15 @@ import (
 	"congthu/auth/throttle"
 )
 
-// Names that have failed once stay for a day, though they count for ten minutes
-// only: more of them fit into a day than a source or network is remembered with.
-// Whoever tries so many takes the room of none that the account remembers a login
-// near, wherever they are in a provider's network or in the guesser's own office.
-func TestNamesThatFailedOnceTakeNoOwnersRoom(t *testing.T) {
+// Names that have failed once are kept for a day, although they count for ten minutes
+// only: in a day more of them can come than a source or network has room for. A guesser
+// with so many names does not displace an account that remembers a login nearby, neither
+// in a provider's network nor in the guesser's own office.
+func TestNamesThatFailedOnceDisplaceNoOwner(t *testing.T) {
 	for _, c := range []struct {
 		place    string
 		attacker func(i int) netip.AddrPort
-		owner    netip.AddrPort // where the owner was logged in, and comes back from
+		owner    netip.AddrPort // the source of the owner's logins, before and after
 		later    netip.AddrPort
 		people   int
 	}{
@@ -36,7 +36,7 @@ func TestNamesThatFailedOnceTakeNoOwnersRoom(t *testing.T) {
 					b.want(b.from(c.owner, o, good), auth.Accepted)
 				}
 				time.Sleep(25 * time.Hour)
-				for _, o := range owners[1:] { // one is on leave
+				for _, o := range owners[1:] { // one of them is on leave
 					b.want(b.from(c.owner, o, good), auth.Accepted)
 				}
 				guesses := 0
@@ -52,7 +52,7 @@ func TestNamesThatFailedOnceTakeNoOwnersRoom(t *testing.T) {
 				if guesses < throttle.MaxPerSource {
 					t.Errorf("only %d guesses pass", guesses)
 				}
-				// Back, and with a new password.
+				// The owner is back, with a new password.
 				b.server.password["owner0@example.vn"] = "Mat-khau-moi-1"
 				b.want(b.from(c.later, "owner0", "Mat-khau-moi-1"), auth.Accepted)
 			})
@@ -60,7 +60,7 @@ func TestNamesThatFailedOnceTakeNoOwnersRoom(t *testing.T) {
 	}
 }
 
-// However many names are tried, few are remembered at a time.
+// Few names are remembered at a time, however many are tried.
 func TestASourceIsRememberedWithFewNames(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
@@ -75,8 +75,8 @@ func TestASourceIsRememberedWithFewNames(t *testing.T) {
 	})
 }
 
-// A colleague has all day: what he has guessed at accounts that were logged in to from
-// the same address long ago is remembered there, in whatever pauses he guesses.
+// A colleague has all day: guesses at accounts that were logged in to from the same
+// address long ago are remembered there, with any pauses between them.
 func TestASlowGuesserBehindTheOwnersAddressLocksFive(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0

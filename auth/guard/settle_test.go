@@ -20,7 +20,7 @@ import (
 )
 
 // I3.
-func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
+func TestAFailureThatIsNotDurableIsNotAnsweredAndCountsOnceLater(t *testing.T) {
 	for name, fail := range map[string]*failure{"before the commit": noWrites, "after the commit": noAnswers} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, nil, func(b *bench) {
@@ -43,8 +43,8 @@ func TestAFailureThatIsNotDurableIsNotToldAndCountsOnceLater(t *testing.T) {
 	}
 }
 
-// A context ends with the process or with somebody's patience; nothing that the
-// mail server has judged may be lost with it.
+// A context ends with the process or after a timeout; nothing that the mail server has
+// judged may be lost then.
 func TestAContextThatEndsAtAnyStepLosesNoFailureAndNoSlot(t *testing.T) {
 	for step, password := range map[string]string{
 		"before": "wrong", "while the mail server judges a wrong one": "wrong", "while it judges the right one": good,
@@ -122,8 +122,8 @@ func TestOnlyWrongPasswordsCount(t *testing.T) {
 	}
 }
 
-// A mail server that judges and then closes may be asked again, and each of the two
-// may be a guess.
+// A mail server that judges and then closes may be asked again, and each of the two may
+// be a guess.
 func TestASecondTryAfterDoubtTakesASlotOfItsOwn(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.server.answer = &auth.Answer{Judgement: auth.InDoubt, Again: true}
@@ -170,7 +170,7 @@ func TestASecondTryAfterDoubtTakesASlotOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestAnAnswerInDoubtKeepsItsSlotUntilTheLeaseEndsAndLocksNobody(t *testing.T) {
+func TestAnAnswerInDoubtKeepsItsSlotUntilTheLeaseEndsAndNeverLocks(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.server.answer = &auth.Answer{Judgement: auth.InDoubt}
 		for range 6 {
@@ -214,8 +214,8 @@ func TestAPanicInTheProtocolFreesTheSlot(t *testing.T) {
 	}
 }
 
-// Recorders cannot look whether a name is an account: they are told.
-func TestRecordersAreToldWhetherANameIsAnAccount(t *testing.T) {
+// Recorders cannot read whether a name is an account, so the guard passes it.
+func TestRecordersLearnWhetherANameIsAnAccount(t *testing.T) {
 	for _, mode := range []auth.Mode{auth.Enforce, auth.Warn} {
 		inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.Mode, r.Lockout.UnlockAfter = mode, time.Hour }, func(b *bench) {
 			b.want(b.try("lan", good), auth.Accepted)
@@ -228,7 +228,7 @@ func TestRecordersAreToldWhetherANameIsAnAccount(t *testing.T) {
 				b.t.Error(err)
 			}
 			time.Sleep(2 * time.Hour)
-			b.want(b.try("lan", good), auth.Accepted) // unlocked by the time
+			b.want(b.try("lan", good), auth.Accepted) // unlocked by time
 			kinds := make(map[auth.EventKind]map[bool]int)
 			for i, e := range b.told.events {
 				known := b.told.known[i]
@@ -299,7 +299,7 @@ func TestASingleSignOnIsExemptFromTheAgeButNotFromTheLock(t *testing.T) {
 	})
 }
 
-func TestWarnLetsPassAndSaysWhatWouldHaveBeen(t *testing.T) {
+func TestWarnAcceptsAndReturnsTheWouldBeOutcome(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) {
 		r.Lockout.Mode, r.Dormancy.Mode, r.Password.Mode = auth.Warn, auth.Warn, auth.Warn
 	}, func(b *bench) {
@@ -324,7 +324,7 @@ func TestWarnLetsPassAndSaysWhatWouldHaveBeen(t *testing.T) {
 	})
 }
 
-func TestARuleThatIsOffDoesNotLook(t *testing.T) {
+func TestARuleThatIsOffChecksNothing(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) {
 		r.Lockout.Mode, r.Dormancy.Mode, r.Password.Mode = auth.Off, auth.Off, auth.Off
 	}, func(b *bench) {
@@ -355,7 +355,7 @@ func TestATimedUnlockForgetsTheFailures(t *testing.T) {
 	})
 }
 
-func TestAuditEventsAreChainedAndTellTheWholeStory(t *testing.T) {
+func TestAuditEventsAreChainedAndComplete(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.lock()

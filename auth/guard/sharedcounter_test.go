@@ -18,8 +18,8 @@ import (
 	"congthu/auth/incident"
 )
 
-// inNetwork returns the i-th source of a network of IPv6: /64s of different /48s as
-// long as there are any.
+// inNetwork returns the i-th source of an IPv6 network: /64s of different /48s as long
+// as there are any.
 func inNetwork(network netip.Prefix, i int) netip.AddrPort {
 	sites := 1 << max(0, 48-network.Bits())
 	octets := network.Addr().As16()
@@ -30,8 +30,8 @@ func inNetwork(network netip.Prefix, i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(octets), 40000)
 }
 
-// guessFromANetwork guesses at made-up names from all over a /43, two passwords at
-// each, for some windows of the throttle.
+// guessFromANetwork guesses at made-up names from all over a /43, two passwords for
+// each, during some windows of the throttle.
 func (b *bench) guessFromANetwork(windows int) {
 	network := netip.MustParsePrefix("2001:db8:40::/43")
 	for window := range windows {
@@ -50,8 +50,8 @@ func (b *bench) guessFromANetwork(windows int) {
 	}
 }
 
-// newcomersGetIn lets people log in for the first time, each from a place of their
-// own; shared is whether their mistypes are counted by shared counters.
+// newcomersGetIn lets people log in for the first time, each from another place; shared
+// says whether shared counters count their mistypes.
 func (b *bench) newcomersGetIn(n int, shared bool) {
 	b.t.Helper()
 	for i := range n {
@@ -67,11 +67,11 @@ func (b *bench) newcomersGetIn(n int, shared bool) {
 	}
 }
 
-// The room for names that nobody ever logged in with is filled from one /43. Who
-// logs in here for the first time has the right password, and gets in.
+// The room for names without a login is filled from one /43. A newcomer with the right
+// password gets in.
 func TestAFullRoomKeepsNoNewcomerOut(t *testing.T) {
 	const room = 1000
-	inBubble(t, nil, func(b *bench) { // nothing slows it down
+	inBubble(t, nil, func(b *bench) { // without a throttle
 		b.store.MaxUnknown = room
 		b.guessFromANetwork(1)
 		if n, err := b.store.UnknownNames(context.Background()); n != room || err != nil {
@@ -79,7 +79,7 @@ func TestAFullRoomKeepsNoNewcomerOut(t *testing.T) {
 		}
 		b.newcomersGetIn(50, true)
 	})
-	inBubble(t, withThrottle, func(b *bench) { // nor does it have a share only
+	inBubble(t, withThrottle, func(b *bench) { // and without shares of the room
 		b.store.MaxUnknown = room
 		b.guessFromANetwork(13)
 		if n, err := b.store.UnknownNames(context.Background()); n != room || err != nil {
@@ -97,9 +97,9 @@ func TestAFullRoomKeepsNoNewcomerOut(t *testing.T) {
 	})
 }
 
-// What an attack can do to newcomers in a day: a source fills as many counters as it
-// may bring accounts near their lock, and as large a part of the newcomers is
-// refused as there are full counters.
+// What an attack can do to newcomers in a day: a source fills as many counters as it may
+// bring accounts near their lock, and the refused part of the newcomers equals the part
+// of full counters.
 func TestHowManyNewcomersAnAttackKeepsOut(t *testing.T) {
 	const sources, newcomers = 40, 20_000
 	inBubble(t, withThrottle, func(b *bench) {
@@ -136,7 +136,7 @@ func TestHowManyNewcomersAnAttackKeepsOut(t *testing.T) {
 	})
 }
 
-// sharing returns login names that share one counter.
+// sharing returns login names that use the same shared counter.
 func (b *bench) sharing(n int) (logins []string, counter auth.Name) {
 	b.t.Helper()
 	for i := 0; len(logins) < n; i++ {
@@ -170,13 +170,13 @@ func (b *bench) read(name auth.Name) auth.Account {
 	return a
 }
 
-// noRoom leaves no room for names that nobody ever logged in with.
+// noRoom leaves no room for names without a login.
 func (b *bench) noRoom() {
 	b.store.MaxUnknown = 1
 	b.want(b.try("occupant", "x"), auth.WrongPassword)
 }
 
-// I1: whatever the number of names and of connections.
+// I1: with any number of names and of connections.
 func TestNamesThatShareACounterGetSixVerdictsADayTogether(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.noRoom()
@@ -193,7 +193,7 @@ func TestNamesThatShareACounterGetSixVerdictsADayTogether(t *testing.T) {
 		if w, l := b.told.outcomes[auth.WrongPassword]-1, b.told.outcomes[auth.Locked]; w != 6 || l != 94 {
 			b.t.Errorf("%d wrong and %d locked replies, want 6 and 94", w, l)
 		}
-		// Nothing is locked, and nobody is told of the counter.
+		// No account is locked, and no reply reveals the counter.
 		if a := b.read(counter); a.Failures != 6 || a.Lock.Cause != auth.NotLocked || a.Known() {
 			b.t.Errorf("the counter: %+v", a)
 		}
@@ -212,7 +212,7 @@ func TestNamesThatShareACounterGetSixVerdictsADayTogether(t *testing.T) {
 		if n, err := b.store.UnknownNames(context.Background()); n != 1 || err != nil {
 			b.t.Errorf("%d unknown names, %v; want 1", n, err)
 		}
-		// Another name goes on.
+		// Another name is not affected.
 		b.want(b.try("somebody-else", "x"), auth.WrongPassword)
 		if n, err := b.guard.CountShared(context.Background(), b.store); n != (auth.Counters{Used: 2, Full: 1}) || err != nil {
 			b.t.Errorf("counted %+v, %v", n, err)
@@ -253,8 +253,8 @@ func TestASharedCounterIsEmptiedADayAfterItsFirstFailure(t *testing.T) {
 	})
 }
 
-// Where the lock of an account ends by itself, what refuses like a lock does not
-// last longer: that would tell that there is no account.
+// If the lock of an account ends by itself, a refusal by a counter must not last longer:
+// that would reveal that there is no account.
 func TestAFullCounterLastsNoLongerThanALock(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.UnlockAfter = 15 * time.Minute }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -275,9 +275,9 @@ func TestAFullCounterLastsNoLongerThanALock(t *testing.T) {
 	})
 }
 
-// A login makes an account of the name, which needs no room; the others who share
-// the counter keep what they have guessed.
-func TestALoginBeyondTheRoomForgivesNobodyElse(t *testing.T) {
+// A login makes an account of the name, which needs no room; the failures of other names
+// that share the counter stay.
+func TestALoginBeyondTheRoomForgivesNoOtherName(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.noRoom()
 		logins, counter := b.sharing(3)
@@ -286,7 +286,7 @@ func TestALoginBeyondTheRoomForgivesNobodyElse(t *testing.T) {
 		}
 		b.server.password[auth.Name(logins[1]+"@example.vn")] = good
 		var wg sync.WaitGroup
-		for range 20 { // for two slots
+		for range 20 { // 20 attempts for two slots
 			wg.Go(func() { b.want(b.try(logins[1], good), auth.Accepted) })
 		}
 		wg.Wait()
@@ -297,9 +297,9 @@ func TestALoginBeyondTheRoomForgivesNobodyElse(t *testing.T) {
 			b.t.Errorf("%d first logins are told of", n)
 		}
 		if a := b.read(counter); a.Failures != 4 {
-			b.t.Errorf("the counter has %d failures after somebody's login, want 4", a.Failures)
+			b.t.Errorf("the counter has %d failures after a login of one of its names, want 4", a.Failures)
 		}
-		for i := range 6 { // the account has failures of its own
+		for i := range 6 { // the account has its own failures
 			b.want(b.try(logins[1], fmt.Sprint("guess", i)), auth.WrongPassword)
 		}
 		b.want(b.try(logins[1], good), auth.Locked)
@@ -310,8 +310,8 @@ func TestALoginBeyondTheRoomForgivesNobodyElse(t *testing.T) {
 	})
 }
 
-// Beyond the room whatever is not a wrong password counts nothing, and an answer in
-// doubt never by itself makes a counter full.
+// Beyond the room only wrong passwords count, and an answer in doubt alone never makes a
+// counter full.
 func TestOnlyWrongPasswordsFillASharedCounter(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.noRoom()
@@ -321,7 +321,7 @@ func TestOnlyWrongPasswordsFillASharedCounter(t *testing.T) {
 			for i := range 6 {
 				b.try(logins[i%2], "x")
 			}
-			time.Sleep(3 * time.Minute) // the leases of those in doubt end
+			time.Sleep(3 * time.Minute) // the leases of the attempts in doubt end
 			if a, want := b.read(counter), map[auth.Judgement]int{auth.InDoubt: 5}[j]; a.Failures != want {
 				b.t.Errorf("%v: the counter has %d failures, want %d", j, a.Failures, want)
 			}
@@ -332,7 +332,7 @@ func TestOnlyWrongPasswordsFillASharedCounter(t *testing.T) {
 		if len(b.told.events) > 0 {
 			b.t.Errorf("events: %+v", b.told.events)
 		}
-		// Nor does a gateway that died with slots of it.
+		// A gateway that died with slots of the counter does not fill it either.
 		a := auth.Account{Name: counter}
 		for range 10 {
 			if events, _ := b.guard.Rules().ReservationExpired(&a, time.Now()); len(events) > 0 {
@@ -345,8 +345,8 @@ func TestOnlyWrongPasswordsFillASharedCounter(t *testing.T) {
 	})
 }
 
-// I3: a failure that cannot be written is not told of, and keeps its slot.
-func TestAFailureOfASharedCounterIsWrittenBeforeItIsToldOf(t *testing.T) {
+// I3: a failure that cannot be written is not answered, and keeps its slot.
+func TestAFailureOfASharedCounterIsWrittenBeforeTheReply(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.noRoom()
 		logins, counter := b.sharing(2)
@@ -367,14 +367,13 @@ func TestAFailureOfASharedCounterIsWrittenBeforeItIsToldOf(t *testing.T) {
 	})
 }
 
-// Nothing tells a name that has an account from one that has none, in the room or
-// beyond it.
+// Replies do not distinguish a name that is an account from one that is not, in the room
+// or beyond it.
 func TestTheRoomDoesNotShowWhoExists(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.from(botnet(1), "lan", good), auth.Accepted)
 		b.store.MaxUnknown = 1
-		// A name in the room, one beyond it, and an account; each from places of
-		// its own.
+		// A name in the room, one beyond it, and an account; each from its own places.
 		said := make(map[string][]auth.Outcome)
 		for n, login := range []string{"in-the-room", "beyond-it", "lan"} {
 			for i := range 40 {
@@ -390,7 +389,7 @@ func TestTheRoomDoesNotShowWhoExists(t *testing.T) {
 	})
 }
 
-// What a source guesses beyond the room is held against it as elsewhere.
+// Guesses beyond the room count against their source like others.
 func TestBeyondTheRoomTheThrottleForgetsNothing(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.noRoom()
@@ -416,8 +415,8 @@ func TestBeyondTheRoomTheThrottleForgetsNothing(t *testing.T) {
 	})
 }
 
-// The counter of a name is the same in every gateway and after a restart, and
-// another one where the key is another.
+// The counter of a name is the same at every gateway and after a restart, and different
+// if the key is different.
 func TestTheCounterOfANameFollowsFromTheKey(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		counter := func(g *guard.Guard, name auth.Name) auth.Name {
@@ -456,8 +455,8 @@ func (k otherKey) Fingerprint(context.Context, []byte, auth.Secret) ([]byte, err
 	return []byte("another key"), k.err
 }
 
-// How many newcomers an attack can hit: as large a part of them as it has filled of
-// the counters.
+// How many newcomers an attack can affect: the same part of them as it has filled of the
+// counters.
 func TestAFullCounterHitsFewNewcomers(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		const filled, newcomers = 655, 50_000 // one counter in a hundred
@@ -477,7 +476,7 @@ func TestAFullCounterHitsFewNewcomers(t *testing.T) {
 	})
 }
 
-// The clock was two months ahead for an hour: its counters do not refuse until then.
+// The clock was two months ahead for an hour: counters from then do not refuse for two months.
 func TestASharedCounterOfAClockThatWasAheadIsEmpty(t *testing.T) {
 	rules, now := auth.DefaultRules(), time.Date(2026, 2, 28, 23, 59, 0, 0, time.UTC)
 	a := auth.Account{Name: "@00ff", Failures: 6}
@@ -493,8 +492,8 @@ func TestASharedCounterOfAClockThatWasAheadIsEmpty(t *testing.T) {
 	}
 }
 
-// What one source takes of the room in a day is bounded, and what the sources of a
-// network take together.
+// The part of the room that one source takes in a day is limited, and so is the part
+// that the sources of a network take together.
 func TestOneSourceTakesAShareOfTheRoom(t *testing.T) {
 	const room = 6400
 	wrong := func(b *bench, from netip.AddrPort, login string) (shared bool) {
@@ -507,7 +506,7 @@ func TestOneSourceTakesAShareOfTheRoom(t *testing.T) {
 		b.store.MaxUnknown = room
 		b.server.delay = 0
 		beyond := 0
-		for i := range 300 { // an office: nobody is refused
+		for i := range 300 { // an office: no user is refused
 			if wrong(b, elsewhere, fmt.Sprint("mistyped", i)) {
 				beyond++
 			}
@@ -515,7 +514,7 @@ func TestOneSourceTakesAShareOfTheRoom(t *testing.T) {
 		if beyond != 200 {
 			b.t.Errorf("%d of 300 names share a counter, want all but 100", beyond)
 		}
-		// What has a place keeps it, and newcomers take none.
+		// Names that have a place keep it, and new names get none.
 		if wrong(b, elsewhere, "mistyped7") {
 			b.t.Error("a name that has a place shares a counter")
 		}
@@ -524,7 +523,7 @@ func TestOneSourceTakesAShareOfTheRoom(t *testing.T) {
 		if wrong(b, botnet(1), "elsewhere") {
 			b.t.Error("another source has no share left")
 		}
-		// A day later there is a new share.
+		// A day later the source has a new share.
 		time.Sleep(24 * time.Hour)
 		if wrong(b, elsewhere, "tomorrow") {
 			b.t.Error("there is no new share after a day")
@@ -556,8 +555,8 @@ func TestOneSourceTakesAShareOfTheRoom(t *testing.T) {
 	})
 }
 
-// Attempts that make no name one to be remembered give their place back, and those
-// that make the same one take one place.
+// Attempts that leave nothing to remember return their place, and attempts on the same
+// name take one place.
 func TestOnlyNamesThatAreRememberedTakeAPlace(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.MaxUnknown = 640 }, func(b *bench) {
 		b.store.MaxUnknown = 640 // ten places for a source
@@ -584,7 +583,7 @@ func TestOnlyNamesThatAreRememberedTakeAPlace(t *testing.T) {
 	})
 }
 
-// Support is told why a name is refused that is no account, and what helps.
+// Support staff see why a name that is not an account is refused, and what helps.
 func TestANewcomerOfAFullCounterIsHelpedByAnImport(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		ctx := context.Background()
@@ -618,7 +617,7 @@ func TestANewcomerOfAFullCounterIsHelpedByAnImport(t *testing.T) {
 	})
 }
 
-// While the lockout only watches, or is off, nobody is refused beyond the room.
+// While the lockout is in mode warn or off, no name is refused beyond the room.
 func TestASharedCounterRefusesOnlyWhileTheRuleIsEnforced(t *testing.T) {
 	for _, mode := range []auth.Mode{auth.Warn, auth.Off} {
 		inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.Mode = mode }, func(b *bench) {

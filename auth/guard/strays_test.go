@@ -14,14 +14,14 @@ import (
 	"congthu/auth/storetest"
 )
 
-// twin is a name of lan's mailbox from before the domains became one, front one
-// from before it became an alias.
+// twin is a name of lan's mailbox from before the domains became one, front a name from
+// before it became an alias.
 const (
 	twin  = auth.Name("lan@other.vn")
 	front = auth.Name("front@example.vn")
 )
 
-// twins reads both as lan.
+// twins treats both as lan.
 func twins() *auth.Namer {
 	return &auth.Namer{
 		Default: "example.vn", Domains: map[string]bool{"other.vn": true}, LocalNames: true,
@@ -94,13 +94,13 @@ func TestWhatIsHeldAgainstAnotherNameOfAnAccountHoldsForIt(t *testing.T) {
 	for what, c := range map[string]struct {
 		row   auth.Account
 		want  auth.Outcome
-		asked bool // the mail server
+		asked bool // the mail server is asked
 	}{
-		"an admin's lock":                             {known(twin, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
-		"a lock by wrong passwords":                   {known(twin, func(a *auth.Account) { a.Lock, a.Failures = wrongLock, 6 }), auth.Locked, false},
-		"a lock of a name that nobody logged in with": {auth.Account{Name: twin, Lock: wrongLock, Failures: 6}, auth.Locked, false},
-		"a lock of what is an alias now":              {known(front, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
-		"a revocation":                                {known(twin, func(a *auth.Account) { a.Revocation = sweptAway }), auth.Revoked, true},
+		"an admin's lock":                  {known(twin, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
+		"a lock by wrong passwords":        {known(twin, func(a *auth.Account) { a.Lock, a.Failures = wrongLock, 6 }), auth.Locked, false},
+		"a lock of a name without a login": {auth.Account{Name: twin, Lock: wrongLock, Failures: 6}, auth.Locked, false},
+		"a lock of what is an alias now":   {known(front, func(a *auth.Account) { a.Lock = adminsLock }), auth.Locked, false},
+		"a revocation":                     {known(twin, func(a *auth.Account) { a.Revocation = sweptAway }), auth.Revoked, true},
 		"disuse": {known(twin, func(a *auth.Account) {
 			a.FirstLogin, a.LastLogin = auth.AddMonths(lastYear, -60), auth.AddMonths(lastYear, -60)
 		}), auth.Accepted, true},
@@ -150,8 +150,8 @@ func TestALockUnderAnotherNameIsSeenByTheLoginThatItOvertakes(t *testing.T) {
 	})
 }
 
-// A gateway of before the upgrade goes on beside this one for a while.
-func TestAnotherGatewayThatUsesTheOtherNameIsHeard(t *testing.T) {
+// A gateway of an earlier version runs beside this one for a while.
+func TestEventsOfAGatewayThatUsesTheOtherNameApply(t *testing.T) {
 	inTwins(t, []auth.Account{known(lan, nil)}, func(b *bench) {
 		b.guard.StoreGrace = time.Hour
 		if n := b.learn().Strays; n != 0 {
@@ -170,7 +170,7 @@ func TestAnotherGatewayThatUsesTheOtherNameIsHeard(t *testing.T) {
 	})
 }
 
-func TestTheSweepDoesNotRevokeANameThatNobodyLogsInUnderAnyMore(t *testing.T) {
+func TestTheSweepDoesNotRevokeAStray(t *testing.T) {
 	inTwins(t, []auth.Account{known(lan, nil), known(twin, func(a *auth.Account) {
 		a.FirstLogin, a.LastLogin = auth.AddMonths(lastYear, -60), auth.AddMonths(lastYear, -60)
 	})}, func(b *bench) {
@@ -240,7 +240,7 @@ func TestAMergeEndsTheOtherNameAndTheAuditLogHasBoth(t *testing.T) {
 	})
 }
 
-func TestAMergeThatIsCutOffHoldsAndCanBeMadeAgain(t *testing.T) {
+func TestAnInterruptedMergeCanBeRepeated(t *testing.T) {
 	for cut := 1; cut <= 2; cut++ {
 		for _, after := range []bool{false, true} {
 			inTwins(t, []auth.Account{known(lan, nil), known(twin, func(a *auth.Account) { a.Lock = adminsLock })}, func(b *bench) {
@@ -276,8 +276,8 @@ func TestAMergeThatIsCutOffHoldsAndCanBeMadeAgain(t *testing.T) {
 	}
 }
 
-// changing is a store whose row of the other name somebody else changes before each
-// write of it, a few times.
+// changing is a store in which another process changes the row of the other name before
+// each write of it, a few times.
 type changing struct {
 	*storetest.Model
 	times int
@@ -296,7 +296,7 @@ func (c *changing) Update(ctx context.Context, name auth.Name, r auth.Reservatio
 	return c.Model.Update(ctx, name, r, change)
 }
 
-func TestWhatAnotherGatewayCountsWhileNamesAreMergedIsNotLost(t *testing.T) {
+func TestFailuresCountedDuringAMergeAreNotLost(t *testing.T) {
 	for times, want := range map[int]string{3: "", 50: "another gateway"} {
 		store := &changing{new(storetest.Model), 0}
 		put(t, store, known(twin, nil))
@@ -313,7 +313,7 @@ func TestWhatAnotherGatewayCountsWhileNamesAreMergedIsNotLost(t *testing.T) {
 	}
 }
 
-func TestAMergeNamesNobodyWhoNeverLoggedIn(t *testing.T) {
+func TestAMergeDoesNotWriteANameWithoutALogin(t *testing.T) {
 	inTwins(t, []auth.Account{known(lan, nil), {Name: twin, Failures: 3, Mistakes: []auth.Mistake{{At: lastYear}}}}, func(b *bench) {
 		if _, err := b.guard.Merge(context.Background(), lan, clerk, false); err != nil {
 			t.Fatal(err)

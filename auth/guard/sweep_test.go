@@ -16,7 +16,7 @@ func TestADormantAccountIsRefusedAtItsLoginAndMarkedByTheSweep(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Password.Mode = auth.Off }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		time.Sleep(367 * 24 * time.Hour)
-		b.want(b.try("lan", "wrong"), auth.WrongPassword) // nobody learns it without the password
+		b.want(b.try("lan", "wrong"), auth.WrongPassword) // revealed only after the right password
 		b.want(b.try("lan", good), auth.Revoked)
 		if a := b.account(); !a.Revocation.IsZero() || len(b.ended) != 0 {
 			b.t.Errorf("the login has left a mark, %+v, and ended %v: a clock that is wrong for an hour would revoke everybody", a.Revocation, b.ended)
@@ -36,7 +36,7 @@ func TestADormantAccountIsRefusedAtItsLoginAndMarkedByTheSweep(t *testing.T) {
 	})
 }
 
-func TestASweepThatWouldRevokeManyAtOnceRevokesNobodyUntilSomebodySaysSo(t *testing.T) {
+func TestASweepOfManyAtOnceNeedsAConfirmation(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		ctx := context.Background()
 		register := func(n int, lastLogin time.Time) {
@@ -67,7 +67,7 @@ func TestASweepThatWouldRevokeManyAtOnceRevokesNobodyUntilSomebodySaysSo(t *test
 		sweep(usual, nil, 25, 25) // 25 of 275
 		register(31, auth.AddMonths(now, -48))
 		sweep(usual, guard.ErrManyDormant, 31, 0) // 31 of 306
-		time.Sleep(400 * 24 * time.Hour)          // or the clock says so
+		time.Sleep(400 * 24 * time.Hour)          // or a wrong clock
 		sweep(usual, guard.ErrManyDormant, 261, 0)
 		sweep(func() (guard.Swept, error) { return b.guard.Dormant(ctx, b.store) }, nil, 261, 0)
 		sweep(func() (guard.Swept, error) { return b.guard.ForceSweep(ctx, b.store, auth.Act{Actor: "An"}) }, auth.ErrReasonMissing, 0, 0)
@@ -79,7 +79,7 @@ func TestASweepThatWouldRevokeManyAtOnceRevokesNobodyUntilSomebodySaysSo(t *test
 	})
 }
 
-func TestTheSweepLeavesImportedAccountsUntilAllDoorsAreClosed(t *testing.T) {
+func TestTheSweepLeavesImportedAccountsWhileOtherWaysToLogInExist(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		_, err := b.store.Update(context.Background(), lan, 0, func(a *auth.Account) ([]auth.Event, bool) {
 			a.Registered = time.Now()

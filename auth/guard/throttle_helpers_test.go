@@ -9,10 +9,10 @@ import (
 	"congthu/auth/throttle"
 )
 
-// What tests do to the throttle of a guard, and see of it, as its attempts would.
+// Helpers that act on the throttle of a guard, and read it, as attempts would.
 
-// guess makes wrong guesses at an account from a source where nothing is known of it,
-// until one does not pass, and says how many did.
+// guess makes wrong guesses at an account, from a source where the account is unknown,
+// until one does not pass, and returns the number that passed.
 func guess(t *throttle.Throttle, source netip.Addr, name string, most int) (passed int) {
 	a := throttle.Attempt{Source: auth.Source(source), Name: auth.Name(name), Tolerated: 5, Looked: true}
 	for range most {
@@ -27,7 +27,7 @@ func guess(t *throttle.Throttle, source netip.Addr, name string, most int) (pass
 	return passed
 }
 
-// spendAll is as if a source had brought as many accounts near their lock as it may.
+// spendAll brings as many accounts near their lock from a source as the source may.
 func spendAll(t *throttle.Throttle, source netip.Addr) {
 	const grantsOfASource = 5
 	for i := range grantsOfASource {
@@ -35,7 +35,7 @@ func spendAll(t *throttle.Throttle, source netip.Addr) {
 	}
 }
 
-// unlockAt is what an unlock does to the throttle, with the sources that were refused.
+// unlockAt does to the throttle what an unlock does, with the sources that were refused.
 func unlockAt(t *throttle.Throttle, name auth.Name, sources ...netip.AddrPort) {
 	now := time.Now()
 	t.ForgiveAccounts(map[auth.Name]time.Time{name: now}, now)
@@ -44,18 +44,18 @@ func unlockAt(t *throttle.Throttle, name auth.Name, sources ...netip.AddrPort) {
 	}
 }
 
-// allow lets a source go on.
+// allow allows a source.
 func allow(t *throttle.Throttle, source netip.Addr, until time.Time) {
 	t.Allow(auth.Source(source), until)
 }
 
-// sourcesOf is how many sources are remembered.
+// sourcesOf is the number of remembered sources.
 func sourcesOf(t *throttle.Throttle) int {
 	sources, _ := t.Size()
 	return sources
 }
 
-// accountsOf is how many accounts are remembered of the source or network that has most.
+// accountsOf is the number of remembered accounts at the source or network that has most.
 func accountsOf(t *throttle.Throttle) int {
 	_, accounts := t.Size()
 	return accounts

@@ -15,17 +15,17 @@ import (
 	"congthu/auth/throttle"
 )
 
-// Strangers: who guesses at accounts that are not theirs, from where, and who
-// must not suffer for it.
+// Guessers: from which sources they guess at which accounts, and which users must not be
+// affected.
 
 func withThrottle(g *guard.Guard, _ *auth.Rules) { g.Throttle = new(throttle.Throttle) }
 
-// from is one try from a source.
+// from makes one try from a source.
 func (b *bench) from(source netip.AddrPort, login, password string) auth.Verdict {
 	return b.attempt(auth.Attempt{Login: login, Password: auth.NewSecret(password), Source: source})
 }
 
-// employ gives n people mailboxes whose password the mail server knows.
+// employ makes n mailboxes whose password the mail server knows.
 func (b *bench) employ(prefix string, n int) (logins []string) {
 	for i := range n {
 		login := fmt.Sprint(prefix, i)
@@ -35,8 +35,8 @@ func (b *bench) employ(prefix string, n int) (logins []string) {
 	return logins
 }
 
-// restarted is the guard of a new process on the same store: it knows no good
-// password and no source.
+// restarted returns the guard of a new process on the same store: its memory and
+// throttle are empty.
 func (b *bench) restarted() {
 	old := b.guard
 	b.restart(func(g *guard.Guard) {
@@ -49,8 +49,8 @@ func (b *bench) locked() int { return b.told.count(auth.AccountLocked) + b.told.
 
 var elsewhere = netip.MustParseAddrPort("203.0.113.7:1")
 
-// One address guesses at 500 accounts, six times at each and all at once or one
-// by one. It locks 5 in a day, however often it comes back.
+// One address guesses at 500 accounts, six times at each, all at once or one by one. It
+// locks 5 in a day, however often it comes back.
 func TestOneSourceGuessingAtFiveHundredAccountsLocksFive(t *testing.T) {
 	for _, burst := range []bool{false, true} {
 		t.Run(fmt.Sprintf("burst %v", burst), func(t *testing.T) {
@@ -78,8 +78,8 @@ func TestOneSourceGuessingAtFiveHundredAccountsLocksFive(t *testing.T) {
 	}
 }
 
-// Or the log would have a hash in place of the name that support asks for.
-func TestAnAttemptThatIsThrottledTellsWhetherItIsOnAnAccount(t *testing.T) {
+// Otherwise the log would have a hash instead of the name that support staff look for.
+func TestAThrottledAttemptSaysWhetherItsNameIsAnAccount(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		for i := range 10 {
@@ -93,9 +93,9 @@ func TestAnAttemptThatIsThrottledTellsWhetherItIsOnAnAccount(t *testing.T) {
 	})
 }
 
-// The colleagues behind the same address have logged in from there before; the
-// gateway was restarted in the night and knows no password any more. One in two
-// mistypes first. Nobody is refused.
+// The colleagues behind the same address have logged in from there before; the gateway
+// was restarted in the night and knows no password any more. Every second one mistypes
+// first. None of them is refused.
 func TestThreeHundredColleaguesOfAGuesserAreNotHindered(t *testing.T) {
 	for _, at := range []string{"others", "themselves"} {
 		t.Run("guessing at "+at, func(t *testing.T) {
@@ -109,12 +109,12 @@ func TestThreeHundredColleaguesOfAGuesserAreNotHindered(t *testing.T) {
 
 				guesser, stop := context.WithCancel(context.Background())
 				var guessing sync.WaitGroup
-				for n := range 50 { // fifty at once, for as long as the morning takes
+				for n := range 50 { // fifty at a time, during the whole morning
 					guessing.Go(func() {
 						for i := n; guesser.Err() == nil; i += 50 {
 							target := fmt.Sprint("victim", i%500)
 							if at == "themselves" {
-								// One guess at each: a second would be his colleagues' own.
+								// One guess at each: a second one would use the colleagues' own free guesses.
 								if target = fmt.Sprint("colleague", i); i >= 300 {
 									return
 								}
@@ -160,9 +160,9 @@ func TestABurstOfColleaguesIsNotRefused(t *testing.T) {
 	})
 }
 
-// Somebody in the office has spent what it may bring near a lock. The colleagues
-// come back after a restart, each with five connections and nothing mistyped.
-func TestABurstOfAColleagueIsNotRefusedForTheGuesserNextDoor(t *testing.T) {
+// A guesser in the office has used up its grants. The colleagues come back after a
+// restart, each with five connections and no mistype.
+func TestABurstOfAColleagueIsNotRefusedBecauseOfAGuesserNearby(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
@@ -172,7 +172,7 @@ func TestABurstOfAColleagueIsNotRefusedForTheGuesserNextDoor(t *testing.T) {
 			wg.Go(func() { b.want(b.try("lan", good), auth.Accepted) })
 		}
 		wg.Wait()
-		// Two that are mistyped at once leave no room for a third.
+		// Two mistypes at the same time leave no room for a third.
 		for guess := range 2 {
 			wg.Go(func() { b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword) })
 		}
@@ -181,9 +181,9 @@ func TestABurstOfAColleagueIsNotRefusedForTheGuesserNextDoor(t *testing.T) {
 	})
 }
 
-// Somebody in the office has spent what it may bring near a lock, so that the
-// mail server is not asked about his guesses at a colleague: nor is the password
-// that is known to be good, however often the colleague logs in meanwhile.
+// A guesser in the office has used up its grants, so that the mail server is not asked
+// about guesses at a colleague. These are not compared with the password that is known
+// to be good either, however often the colleague logs in meanwhile.
 func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		midnight := time.Date(2000, 1, 2, 0, 0, 0, 0, auth.DefaultRules().Location)
@@ -204,9 +204,9 @@ func TestAGuesserInTheOfficeComparesNothingAllDay(t *testing.T) {
 	})
 }
 
-// A device that repeats one wrong password learns nothing by it: it takes nothing
-// from the owner beside it.
-func TestADeviceThatRepeatsAWrongPasswordBesideAGuesserStopsNobody(t *testing.T) {
+// A device that repeats one wrong password learns nothing from it: it takes nothing from
+// the owner beside it.
+func TestADeviceThatRepeatsAWrongPasswordBesideAGuesserStopsNoOwner(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.spendGrants(office)
 		for guess := range 2 {
@@ -220,17 +220,16 @@ func TestADeviceThatRepeatsAWrongPasswordBesideAGuesserStopsNobody(t *testing.T)
 		for range 10 {
 			b.want(b.try("lan", "Mat-khau-0"), auth.Throttled) // the telephone
 			b.want(b.try("lan", good), auth.Accepted)
-			for guess := range 2 { // which the login has forgiven
+			for guess := range 2 { // forgiven by the login before
 				b.want(b.try("lan", fmt.Sprint("guess", guess)), auth.WrongPassword)
 			}
 		}
 	})
 }
 
-// Two guesses of somebody in the office, who has spent what it may bring near a
-// lock, keep a colleague out there. A login from anywhere else ends that, as it
-// ends what was counted.
-func TestALoginElsewhereForgivesInTheOffice(t *testing.T) {
+// Two guesses from the office, whose grants are used up, keep a colleague out there. A
+// login from anywhere else ends that, as it ends the failures.
+func TestALoginFromAnotherSourceForgivesInTheOffice(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
@@ -241,21 +240,21 @@ func TestALoginElsewhereForgivesInTheOffice(t *testing.T) {
 		b.want(b.try("lan", good), auth.Throttled)
 		b.want(b.from(elsewhere, "lan", good), auth.Accepted)
 		b.want(b.try("lan", good), auth.Accepted)
-		b.want(b.try(victim(4, office), "guess 4"), auth.WrongPassword) // has its grant
+		b.want(b.try(victim(4, office), "guess 4"), auth.WrongPassword) // it has a grant
 		b.want(b.try("victim6", "guess 1"), auth.WrongPassword)
 		b.want(b.try("victim6", "guess 2"), auth.WrongPassword)
 		b.want(b.try("victim6", "guess 3"), auth.Throttled)
 	})
 }
 
-// What a store says slowly may be out of date: it forgives nothing that has come
-// meanwhile.
+// A slow answer of the store may be out of date: it does not forgive failures that have
+// come meanwhile.
 func TestASlowStoreForgivesNoBurst(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.restarted()
 		b.spendGrants(office)
-		synctest.Wait() // nobody uses the store
+		synctest.Wait() // the store is not in use
 		b.store.FailAfter = func(op auth.StoreOp) error {
 			if op == auth.OpAccount {
 				time.Sleep(time.Second)
@@ -273,8 +272,8 @@ func TestASlowStoreForgivesNoBurst(t *testing.T) {
 	})
 }
 
-// Wrong passwords from elsewhere leave as few comparisons as they leave tries.
-func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
+// Wrong passwords from other sources reduce comparisons as they reduce tries.
+func TestGuessesFromOtherSourcesLeaveNoComparisons(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.spendGrants(office)
@@ -288,8 +287,8 @@ func TestGuessesFromElsewhereLeaveNoComparisons(t *testing.T) {
 	})
 }
 
-// Only what counts makes comparisons fewer: a device elsewhere that repeats one
-// wrong password for ever takes nothing from the owner.
+// Only counted failures reduce comparisons: a device at another place that repeats one
+// wrong password forever takes nothing from the owner.
 func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
 	inBubble(t, func(_ *guard.Guard, r *auth.Rules) { r.Lockout.CountRepeats = auth.NeverCountRepeats }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -302,12 +301,12 @@ func TestARepeatedWrongPasswordTakesNoComparisons(t *testing.T) {
 	})
 }
 
-// A webmail host that nobody has listed as a forwarder: everybody is one source.
+// A webmail host that is not configured as a forwarder: all users are one source.
 func TestMorePeopleThanAreRememberedLogInFromOneAddress(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.server.delay = 0
 		everybody := b.employ("person", throttle.MaxPerSource+1000)
-		for range 2 { // and after a restart
+		for range 2 { // the second time after a restart
 			for _, p := range everybody {
 				b.want(b.from(office, p, good), auth.Accepted)
 			}
@@ -316,7 +315,7 @@ func TestMorePeopleThanAreRememberedLogInFromOneAddress(t *testing.T) {
 			}
 			b.restarted()
 		}
-		for i := range 20 { // and one of them guesses
+		for i := range 20 { // one of them guesses
 			for guess := range 6 {
 				b.from(office, fmt.Sprint("person", i), fmt.Sprint("guess", guess))
 			}
@@ -327,8 +326,8 @@ func TestMorePeopleThanAreRememberedLogInFromOneAddress(t *testing.T) {
 	})
 }
 
-// Somebody in the office guesses at all his colleagues: he locks some, not all.
-func TestOneInTheOfficeLocksFewOfHisColleagues(t *testing.T) {
+// A person in the office guesses at all colleagues: this locks a few accounts, not all.
+func TestAGuesserInTheOfficeLocksFewColleagues(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		colleagues := b.employ("colleague", 300)
 		for _, c := range colleagues {
@@ -348,7 +347,7 @@ func TestOneInTheOfficeLocksFewOfHisColleagues(t *testing.T) {
 	})
 }
 
-// A botnet: no address does much, and the account is safe all the same.
+// A botnet: no address does much, and the account is still safe.
 func TestAThousandAddressesWithOneGuessEachGetSixVerdicts(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -366,9 +365,10 @@ func TestAThousandAddressesWithOneGuessEachGetSixVerdicts(t *testing.T) {
 	})
 }
 
-// A stranger guesses slowly: five between two logins of the owner's mail program,
-// which forgive them. He gets 30 verdicts a day, from however many addresses, and
-// the owner notices nothing, on a machine of his too that was never seen before.
+// A guesser guesses slowly: five times between two logins of the owner's mail program,
+// which forgive them. It gets 30 verdicts a day, from any number of addresses. The owner
+// is not affected at a source that the account remembers; at a new one the owner is
+// refused until midnight.
 func TestGuessingSlowlyBetweenTheOwnersLoginsIsStopped(t *testing.T) {
 	for _, throttled := range []bool{false, true} {
 		t.Run(fmt.Sprintf("throttle %v", throttled), func(t *testing.T) {
@@ -399,8 +399,8 @@ func TestGuessingSlowlyBetweenTheOwnersLoginsIsStopped(t *testing.T) {
 				if judged != 30 {
 					b.t.Errorf("%d of %d guesses were judged, want 30", judged, n)
 				}
-				b.want(b.from(elsewhere, "lan", good), auth.Throttled) // new: not today
-				time.Sleep(2 * time.Hour)                              // another day
+				b.want(b.from(elsewhere, "lan", good), auth.Throttled) // a new place: not today
+				time.Sleep(2 * time.Hour)                              // the next day
 				b.want(b.from(elsewhere, "lan", good), auth.Accepted)
 				if n := b.locked(); n != 0 {
 					b.t.Error("the owner is locked out")
@@ -410,8 +410,8 @@ func TestGuessingSlowlyBetweenTheOwnersLoginsIsStopped(t *testing.T) {
 	}
 }
 
-// Names that nobody ever logged in with: a guesser fills the room for them and
-// guesses again, hoping that what he did first is forgotten.
+// Names without a login: a guesser fills the room for them and guesses again, to make
+// the store forget the first failures.
 func TestFillingTheRoomForUnknownNamesForgetsNothing(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.store.MaxUnknown = 50
@@ -432,7 +432,7 @@ func TestFillingTheRoomForUnknownNamesForgetsNothing(t *testing.T) {
 		b.want(b.try("new-colleague", "guess 6"), auth.WrongPassword)
 		b.want(b.try("new-colleague", "guess 7"), auth.Locked)
 
-		// The room empties by itself, but for locks.
+		// The room empties by itself, except for locks.
 		time.Sleep(29 * 24 * time.Hour)
 		forget := func() int {
 			n, err := b.guard.ForgetUnknown(context.Background(), b.store)
@@ -453,9 +453,9 @@ func TestFillingTheRoomForUnknownNamesForgetsNothing(t *testing.T) {
 	})
 }
 
-// When the room is full new names are answered like all others, and a source that
-// tries many of them is refused as soon.
-func TestAFullRoomIsNotToldOf(t *testing.T) {
+// When the room is full new names are answered like all others, and a source that tries
+// many of them is refused equally soon.
+func TestAFullRoomDoesNotShow(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		b.store.MaxUnknown = 1
 		b.want(b.from(office, "nobody", "x"), auth.WrongPassword)
@@ -481,8 +481,8 @@ func TestAKnownAccountIsNeverForgotten(t *testing.T) {
 	})
 }
 
-// An unlock is for the next try of the user, who sits where the wrong passwords
-// came from.
+// An unlock is for the next try of the user, who sits at the source of the wrong
+// passwords.
 func TestAnUnlockedUserIsNotThrottledForWhatWasForgiven(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		for n := range 5 {
@@ -500,8 +500,8 @@ func TestAnUnlockedUserIsNotThrottledForWhatWasForgiven(t *testing.T) {
 	})
 }
 
-// While the mail server hangs everybody's attempts are in doubt. When it is back
-// nobody is refused for that who has logged in before.
+// While the mail server hangs, all attempts are in doubt. When it is back no user with
+// an earlier login is refused because of that.
 func TestAnOutageOfTheMailServerThrottlesNoColleague(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		colleagues := b.employ("colleague", 50)
@@ -553,7 +553,7 @@ func TestAnIPv6CustomerIsOneSource(t *testing.T) {
 	})
 }
 
-// Whoever is refused for now calls support like anybody else.
+// A user who is refused for now calls support staff like a locked one.
 func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		unlock := func() error {
@@ -564,7 +564,7 @@ func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
 		if r := b.guard.LatelyRefused(lan); !r.IsZero() {
 			b.t.Errorf("%+v", r)
 		}
-		// Because of others at the same place, where the account is not known.
+		// Refused because of others at the same place, where the account is not known.
 		for i := range 10 {
 			b.want(b.from(elsewhere, fmt.Sprint("colleague", i), "guess"), auth.WrongPassword)
 		}
@@ -579,7 +579,7 @@ func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
 		if err := unlock(); !errors.Is(err, auth.ErrNothingToDo) {
 			b.t.Errorf("%v after a login", err)
 		}
-		// Because of guesses at the account.
+		// Refused because of guesses at the account.
 		for n := range 30 {
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(n)}), 1)
 			b.want(b.from(from, "lan", fmt.Sprint("guess", n)), auth.WrongPassword)
@@ -596,7 +596,7 @@ func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
 	})
 }
 
-// Whoever is given an IPv6 network has many addresses of it.
+// A customer with an IPv6 network has many addresses.
 func TestTheManySourcesOfOneIPv6SiteLockFew(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		var wg sync.WaitGroup
@@ -615,9 +615,9 @@ func TestTheManySourcesOfOneIPv6SiteLockFew(t *testing.T) {
 	})
 }
 
-// What is refused without the mail server costs its source nothing: a device in
-// the office with a wrong domain must not get its colleagues refused.
-func TestNamesThatAreNoneCostTheirSourceNothing(t *testing.T) {
+// Refusals without the mail server do not count against their source: a device in the
+// office with a wrong domain must not cause refusals of its colleagues.
+func TestInvalidNamesDoNotCountAgainstTheirSource(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		for range 500 {
 			b.want(b.from(office, "lan@elsewhere.vn", "x"), auth.NoSuchDomain)

@@ -16,10 +16,10 @@ import (
 	"congthu/auth/guard"
 )
 
-// lease is how long a ticket of the tests may go without an answer: the default.
+// lease is how long a ticket of these tests may stay without an answer: the default.
 const lease = 2 * time.Minute
 
-// begin begins an attempt on lan that is to get a ticket.
+// begin begins an attempt on lan and wants a ticket.
 func (b *bench) begin(ctx context.Context, password string) *guard.Ticket {
 	b.t.Helper()
 	k, v := b.guard.Begin(ctx, auth.Attempt{Login: "lan", Password: auth.NewSecret(password), Source: office})
@@ -32,12 +32,12 @@ func (b *bench) begin(ctx context.Context, password string) *guard.Ticket {
 	return k
 }
 
-// judge is what the mail server would say.
+// judge returns the mail server's answer.
 func (b *bench) judge(password string) auth.Answer {
 	return b.server.verify(password)(context.Background(), lan)
 }
 
-// settle settles a ticket with what the mail server says.
+// settle settles a ticket with the mail server's answer.
 func (b *bench) settle(k *guard.Ticket, password string) auth.Verdict {
 	return k.Settle(context.Background(), b.judge(password))
 }
@@ -110,7 +110,7 @@ func TestAHundredBeginningsAtOnceGetAtMostSixTickets(t *testing.T) {
 	}
 }
 
-func TestATicketThatNobodySettlesBecomesAFailureInDoubtWhenItsLeaseEnds(t *testing.T) {
+func TestATicketWithoutASettlementBecomesAFailureInDoubt(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		for i := range 6 { // enough to lock
@@ -154,7 +154,7 @@ func TestATicketWhoseContextEndsBecomesAFailureInDoubt(t *testing.T) {
 	})
 }
 
-// A context that ends when the slot is taken abandons the ticket all the same.
+// A context that ends just when the slot is taken abandons the ticket as well.
 func TestATicketOfAContextThatHasEndedIsAbandoned(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -175,7 +175,7 @@ func TestATicketOfAContextThatHasEndedIsAbandoned(t *testing.T) {
 	})
 }
 
-// late wants a ticket to be abandoned: no answer lets anybody in, or counts.
+// late wants a ticket to be abandoned: no answer is accepted or counted.
 func (b *bench) late(k *guard.Ticket) {
 	b.t.Helper()
 	before, told := b.account(), len(b.told.kinds)
@@ -216,7 +216,7 @@ func TestATicketSettledTwiceCountsOnce(t *testing.T) {
 				b.t.Errorf("settled again as %v: %v (%v), want %v", j, v.Outcome, v.Err, guard.ErrSettled)
 			}
 		}
-		time.Sleep(2 * lease) // it is not abandoned either
+		time.Sleep(2 * lease) // it is not abandoned after that either
 		synctest.Wait()
 		if a := b.account(); a.Failures != 1 || b.guard.Owed() != 0 {
 			b.t.Errorf("%d failures, %d owed; want 1 and none", a.Failures, b.guard.Owed())
@@ -227,7 +227,7 @@ func TestATicketSettledTwiceCountsOnce(t *testing.T) {
 	})
 }
 
-// Of many who settle at once one does.
+// Of many settlements at the same time one counts.
 func TestATicketSettledByManyAtOnceCountsOnce(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		k := b.begin(context.Background(), "guess")
@@ -283,7 +283,7 @@ func TestATicketSettledAfterAnUnlock(t *testing.T) {
 	})
 }
 
-// lockAllBut enters as many wrong passwords as leave n before the lock.
+// lockAllBut enters wrong passwords until n are left before the lock.
 func (b *bench) lockAllBut(n int) {
 	b.t.Helper()
 	for i := range 6 - n {
@@ -292,7 +292,7 @@ func (b *bench) lockAllBut(n int) {
 }
 
 // I5.
-func TestATicketSettledAfterALockLetsNobodyIn(t *testing.T) {
+func TestATicketSettledAfterALockIsRefused(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		known := b.begin(context.Background(), good)
@@ -303,7 +303,7 @@ func TestATicketSettledAfterALockLetsNobodyIn(t *testing.T) {
 	})
 }
 
-// I3: what is not durable is not told, and is counted when it can be.
+// I3: a failure that is not durable is not answered, and is counted later.
 func TestATicketSettledWhileTheStoreFails(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		k := b.begin(context.Background(), "guess")
@@ -332,7 +332,7 @@ func TestAnAbandonedTicketOfAPasswordKnownToBeGoodIsNoFailure(t *testing.T) {
 	})
 }
 
-// A ticket that has ended is not under way for its source any more.
+// A ticket that has ended does not count as in progress for its source any more.
 func TestEndedTicketsKeepNoSourceWaiting(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		for i := range 100 {
@@ -347,7 +347,7 @@ func TestEndedTicketsKeepNoSourceWaiting(t *testing.T) {
 }
 
 // The password may have been judged: a slot that could not be settled counts, and is not
-// taken for ever.
+// kept forever.
 func TestATicketWhoseSettlementPanicsBecomesAFailureInDoubt(t *testing.T) {
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Fingerprints = panicking{g.Fingerprints} }, func(b *bench) {
 		k := b.begin(context.Background(), "guess")

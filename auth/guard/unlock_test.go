@@ -10,11 +10,11 @@ import (
 	"congthu/auth/throttle"
 )
 
-func TestAnEarlierUnlockThatIsHeardOfLateTakesNothingBack(t *testing.T) {
+func TestALateEventOfAnEarlierUnlockChangesNothing(t *testing.T) {
 	noon := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 	g := &Guard{Throttle: new(throttle.Throttle), Now: func() time.Time { return noon }}
 	g.init()
-	// guess says how many wrong guesses pass.
+	// guess returns how many wrong guesses pass.
 	guess := func(name auth.Name, most int, now time.Time) (passed int) {
 		a := throttle.Attempt{Source: netip.MustParsePrefix("203.0.113.7/32"), Name: name, Tolerated: 5, Looked: true}
 		for range most {
@@ -32,7 +32,7 @@ func TestAnEarlierUnlockThatIsHeardOfLateTakesNothingBack(t *testing.T) {
 		guess(auth.Name(fmt.Sprint("victim", i)), free+1, noon.Add(-time.Minute))
 	}
 	if n := guess("lan", 1, noon.Add(-time.Minute)); n != 0 {
-		t.Fatal("the account may be guessed at although the source has spent its grants")
+		t.Fatal("the account can be guessed at although the source has used up its grants")
 	}
 	g.forgive("lan", noon, noon)
 	g.forgive("lan", noon.Add(-time.Hour), noon.Add(-time.Hour))

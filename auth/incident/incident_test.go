@@ -13,7 +13,7 @@ import (
 	"congthu/auth/incident"
 )
 
-func TestLocksAreGroupedByWhatCausedThem(t *testing.T) {
+func TestLocksAreGroupedByTheirCause(t *testing.T) {
 	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	locked := func(name string, after time.Duration, sources ...string) auth.Account {
 		a := auth.Account{Name: auth.Name(name), Lock: auth.Lock{Mark: auth.Mark{At: noon.Add(after)}, Cause: auth.ByWrongPasswords}}
@@ -82,7 +82,7 @@ func TestLocksAreGroupedByWhatCausedThem(t *testing.T) {
 	}
 }
 
-func TestTheIDOfACauseStaysWhileItsFirstAccountIsLocked(t *testing.T) {
+func TestTheIDOfAnIncidentStaysWhileItsFirstAccountIsLocked(t *testing.T) {
 	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	var all []auth.Account
 	for i, n := range []auth.Name{"a", "b", "c"} {
@@ -100,7 +100,7 @@ func TestTheIDOfACauseStaysWhileItsFirstAccountIsLocked(t *testing.T) {
 	}
 }
 
-// accountsOf is a store that can only list.
+// accountsOf is a store that can only list accounts.
 type accountsOf []auth.Account
 
 func (l accountsOf) List(_ context.Context, want auth.Filter) (page []auth.Account, err error) {
@@ -112,7 +112,7 @@ func (l accountsOf) List(_ context.Context, want auth.Filter) (page []auth.Accou
 	return page, nil
 }
 
-func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
+func TestAnIncidentHasTheNamesWithoutALogin(t *testing.T) {
 	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	var all accountsOf
 	locked := func(name string, known bool, after time.Duration, sources ...string) {
@@ -132,10 +132,10 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 	accounts := incident.Group(all)
 	locked("s1", false, -20*time.Hour, "203.0.113.1", "203.0.113.2") // a source in common, within a day
 	locked("s2", false, 20*time.Hour, "203.0.113.1")
-	locked("s3", false, 8*time.Minute, "198.51.100.1")                                                          // in the midst of the attack
+	locked("s3", false, 8*time.Minute, "198.51.100.1")                                                          // during the attack
 	locked("t1", false, 40*time.Hour, "203.0.113.1")                                                            // days later
 	locked("t2", false, 41*time.Hour, "203.0.113.1")                                                            // together with the one before
-	locked("u", false, 0, "192.0.2.9")                                                                          // of the one that is no attack
+	locked("u", false, 0, "192.0.2.9")                                                                          // belongs to the incident that is not an attack
 	all = append(all, auth.Account{Name: "v", Failures: 2})                                                     // not locked
 	all = append(all, auth.Account{Name: "w", Lock: auth.Lock{Mark: auth.Mark{At: noon}, Cause: auth.ByAdmin}}) // by an admin
 	slices.SortFunc(all, func(a, b auth.Account) int { return strings.Compare(string(a.Name), string(b.Name)) })
@@ -156,7 +156,7 @@ func TestACauseHasTheNamesThatNobodyEverLoggedInWith(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	// Whoever must not see the names sees the same incidents of accounts.
+	// Users who may not see the names see the same incidents of accounts.
 	seen, err := incident.Find(t.Context(), all)
 	if err != nil || len(seen) != 2 || len(accounts) != 2 {
 		t.Fatal(seen, err)

@@ -89,13 +89,13 @@ func TestThePepperIsMadeOnceAndKept(t *testing.T) {
 	}
 }
 
-func TestAPepperThatIsNoSecretOrNoPepperIsAnError(t *testing.T) {
+func TestAnUnsuitablePepperFileIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open")
 	if err := os.WriteFile(open, []byte(strings.Repeat("ab", pepperSize)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(open, 0o644); err != nil { // whatever the umask
+	if err := os.Chmod(open, 0o644); err != nil { // independent of the umask
 		t.Fatal(err)
 	}
 	if _, err := Open(open); err == nil || !strings.Contains(err.Error(), "chmod 0600") {

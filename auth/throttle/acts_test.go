@@ -10,8 +10,8 @@ import (
 	"congthu/auth"
 )
 
-// What the scenes below go by: the room of a source at the defaults, and how many
-// wrong passwords of an account need no grant.
+// The figures of these scenes: the room of a source at the defaults, and the number of
+// wrong passwords of an account that need no grant.
 const (
 	grantsOfASource   = 5
 	accountsOfASource = 10
@@ -28,7 +28,7 @@ func strangerFrom(source netip.Prefix, name string) Attempt {
 	return Attempt{Source: source, Name: auth.Name(name), Tolerated: 5, Looked: true}
 }
 
-// guess makes wrong guesses until one does not pass, and says how many did.
+// guess makes wrong guesses until one does not pass, and returns how many passed.
 func (t *Throttle) guess(a Attempt, most int, now time.Time) (passed int) {
 	for range most {
 		p := t.Begin(a, now)
@@ -42,7 +42,7 @@ func (t *Throttle) guess(a Attempt, most int, now time.Time) (passed int) {
 	return passed
 }
 
-// passes reports whether one more attempt, which turns out right, would pass.
+// passes reports whether one more attempt passes, and ends it as right.
 func (t *Throttle) passes(a Attempt, now time.Time) bool {
 	p := t.Begin(a, now)
 	if p.Passage == Passes {
@@ -52,21 +52,21 @@ func (t *Throttle) passes(a Attempt, now time.Time) bool {
 	return p.Passage == Passes
 }
 
-// spendGrants brings as many accounts near their lock as a source may.
+// spendGrants brings as many accounts near their lock as the source may.
 func (t *Throttle) spendGrants(source netip.Prefix, now time.Time) {
 	for i := range grantsOfASource {
 		t.guess(strangerFrom(source, fmt.Sprint("victim", i)), freeGuesses+1, now)
 	}
 }
 
-// forgiveAccount is what an unlock does, with the sources that were refused.
+// forgiveAccount does what an unlock does, with the sources that were refused.
 func (t *Throttle) forgiveAccount(name auth.Name, now time.Time, sources ...netip.Prefix) {
 	t.ForgiveAccounts(map[auth.Name]time.Time{name: now}, now)
 	t.ForgiveAt(name, now, sources...)
 }
 
-// An account is unlocked: its owner, behind the same address as whoever guessed,
-// goes on; the guesser has as little left as before.
+// An account is unlocked: its owner, behind the same address as the guesser, gets in;
+// the guesser has as few grants left as before.
 func TestForgivingAnAccountGivesItsGuesserNothing(t *testing.T) {
 	throttle := new(Throttle)
 	throttle.spendGrants(attacked, noon)
@@ -79,7 +79,7 @@ func TestForgivingAnAccountGivesItsGuesserNothing(t *testing.T) {
 	if n := throttle.guess(strangerFrom(attacked, "another"), 6, noon); n != freeGuesses {
 		t.Errorf("%d guesses at another account passed, want %d", n, freeGuesses)
 	}
-	// What is spent comes back after a day, whatever was forgiven.
+	// Used grants come back after a day, even if accounts were forgiven.
 	if n := throttle.guess(strangerFrom(attacked, "later"), 6, noon.Add(sourceMemory-time.Minute)); n != freeGuesses {
 		t.Errorf("%d guesses passed within the day, want %d", n, freeGuesses)
 	}
@@ -88,8 +88,8 @@ func TestForgivingAnAccountGivesItsGuesserNothing(t *testing.T) {
 	}
 }
 
-// What an account that was forgiven has cost its source is remembered, whatever
-// the account itself says: the store has forgotten the failures, too.
+// The throttle remembers the grant that a forgiven account has cost its source, even if
+// the account has no failures any more: the store has forgotten them too.
 func TestAnAccountThatCountsNoFailuresReturnsNoSpentGrant(t *testing.T) {
 	throttle := new(Throttle)
 	throttle.spendGrants(attacked, noon)
@@ -102,8 +102,8 @@ func TestAnAccountThatCountsNoFailuresReturnsNoSpentGrant(t *testing.T) {
 	}
 }
 
-// The failures of a forgiven account are forgotten at every source and network
-// that has some, and at no other account.
+// The failures of a forgiven account are forgotten at every source and network that has
+// some, and those of no other account.
 func TestForgivingAnAccountReachesEverySource(t *testing.T) {
 	throttle := new(Throttle)
 	sources := []netip.Prefix{attacked, nextDoor, netip.MustParsePrefix("2001:db8:1:2::/64")}
@@ -123,8 +123,8 @@ func TestForgivingAnAccountReachesEverySource(t *testing.T) {
 	}
 }
 
-// Where an account was forgiven it is not refused for others for a day; it leaves
-// others as little room as before.
+// Where an account was forgiven it is not refused because of others for a day; the room
+// of other accounts does not change.
 func TestAForgivenAccountIsProvenForADay(t *testing.T) {
 	for _, where := range []string{"where it failed", "where it was refused"} {
 		t.Run(where, func(t *testing.T) {
@@ -160,9 +160,9 @@ func TestAForgivenAccountIsProvenForADay(t *testing.T) {
 	}
 }
 
-// An admin lets a source go on: neither what it has done stands against it, nor
-// what its network has; and afterwards all of it does.
-func TestAnAllowedSourceGoesOnUntilThen(t *testing.T) {
+// An admin allows a source: then neither its own past nor that of its network counts
+// against it. Afterwards both do.
+func TestAnAllowedSourceIsExemptUntilThen(t *testing.T) {
 	scenes := map[string]func(*Throttle){
 		"it has guessed at many": func(throttle *Throttle) {
 			for i := range accountsOfASource {
@@ -207,7 +207,7 @@ func TestAnAllowedSourceGoesOnUntilThen(t *testing.T) {
 	}
 }
 
-// What an allowed source does is counted, for itself and not for its neighbours.
+// The acts of an allowed source count for itself, and not for its neighbours.
 func TestAnAllowedSourceTakesNothingFromItsNetwork(t *testing.T) {
 	throttle := new(Throttle)
 	throttle.Allow(attacked, noon.Add(time.Hour))
@@ -226,8 +226,8 @@ func TestAnAllowedSourceTakesNothingFromItsNetwork(t *testing.T) {
 	}
 }
 
-// What is under way when a source is allowed, or not any more, ends where it began.
-func TestAnAttemptEndsWhereItBeganWhenItsSourceIsAllowedMeanwhile(t *testing.T) {
+// An attempt in progress when an allowance begins or ends, ends at the levels where it began.
+func TestAnAttemptEndsWhereItBeganIfItsSourceIsAllowedMeanwhile(t *testing.T) {
 	for _, first := range []bool{false, true} {
 		throttle := new(Throttle)
 		until := map[bool]time.Time{true: noon.Add(time.Hour), false: noon}
@@ -247,7 +247,7 @@ func TestAnAttemptEndsWhereItBeganWhenItsSourceIsAllowedMeanwhile(t *testing.T) 
 	}
 }
 
-func TestWhoWaitsGoesOnWhenItsSourceIsAllowed(t *testing.T) {
+func TestWaitingAttemptsPassWhenTheirSourceIsAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		throttle := new(Throttle)
 		for i := range accountsOfASource {
@@ -281,7 +281,7 @@ func TestRefusedSourcesAreListed(t *testing.T) {
 	if got := fmt.Sprint(throttle.Refused(at.Add(time.Minute))); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
-	// It changes nothing, and time ends it.
+	// The list changes nothing, and the refusal ends with time.
 	want = fmt.Sprint([]RefusedSource{{Source: attacked, Since: noon, NearLock: grantsOfASource}})
 	if got := fmt.Sprint(throttle.Refused(noon.Add(time.Hour))); got != want {
 		t.Errorf("after an hour: %v, want %v", got, want)
@@ -295,8 +295,8 @@ func TestRefusedSourcesAreListed(t *testing.T) {
 	}
 }
 
-// An office is told from a guesser by the logins from there.
-func TestARefusedSourceTellsOfTheLoginsFromThere(t *testing.T) {
+// Logins from a source distinguish an office from a guesser.
+func TestARefusedSourceIsListedWithItsLogins(t *testing.T) {
 	throttle := new(Throttle)
 	throttle.spendGrants(attacked, noon)
 	logins := func(at time.Time) int {

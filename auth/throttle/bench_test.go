@@ -11,9 +11,9 @@ import (
 	"congthu/auth"
 )
 
-// BenchmarkThrottle is what the throttle costs an attempt: begin, end and the note
-// of the login. However many accounts are known of a source, that must not matter;
-// and sources have different locks.
+// BenchmarkThrottle is the cost of the throttle for an attempt: begin, end and the note
+// of the login. It must not depend on the number of accounts known of a source; sources
+// have different locks.
 func BenchmarkThrottle(b *testing.B) {
 	for _, sources := range []int{1, 10_000} {
 		for _, accounts := range []int{10, 4000} {
@@ -45,7 +45,7 @@ func BenchmarkThrottle(b *testing.B) {
 									return
 								}
 								a := attempts[i%len(attempts)]
-								// A millisecond an attempt: it ages as it does in life.
+								// One millisecond for each attempt, so that entries age as in production.
 								now := clock.Add(time.Duration(i) * time.Millisecond)
 								pass(b, throttle, a, now)
 								throttle.Succeeded(a, now)
@@ -60,9 +60,9 @@ func BenchmarkThrottle(b *testing.B) {
 	}
 }
 
-// BenchmarkThrottleOfAKnownLogin is what the throttle costs a login with a password
-// that the process has seen accepted from there: it needs no slot and asks for
-// nothing, but its source is told.
+// BenchmarkThrottleOfAKnownLogin is the cost of the throttle for a login with a password
+// that the process has seen accepted from there: it needs no slot and no passage, but
+// the login is noted.
 func BenchmarkThrottleOfAKnownLogin(b *testing.B) {
 	for _, from := range []string{"198.51.100.7", "2001:db8:1:2::7"} {
 		b.Run(from, func(b *testing.B) {
@@ -81,8 +81,8 @@ func BenchmarkThrottleOfAKnownLogin(b *testing.B) {
 	}
 }
 
-// BenchmarkThrottledBurst is a burst of strangers behind one address, most of whom
-// have to wait for others: each that ends wakes all that wait.
+// BenchmarkThrottledBurst is a burst of unproven accounts behind one address, most of
+// which have to wait for others: each one that ends wakes all that wait.
 func BenchmarkThrottledBurst(b *testing.B) {
 	for _, burst := range []int{64, 256, 1024} {
 		b.Run(fmt.Sprintf("attempts=%d", burst), func(b *testing.B) {

@@ -25,7 +25,7 @@ func TestNetworksAboveASource(t *testing.T) {
 	}
 }
 
-func TestAKnownNetworkStandsForThoseAboveIt(t *testing.T) {
+func TestAKnownNetworkReplacesThoseAboveIt(t *testing.T) {
 	for _, c := range []struct{ addr, known, want string }{
 		{"192.0.2.77", "192.0.2.77/32", "192.0.2.77/32"},
 		{"192.0.2.77", "192.0.2.64/28", "192.0.2.77/32 192.0.2.64/28"},
@@ -55,8 +55,8 @@ func TestAKnownNetworkStandsForThoseAboveIt(t *testing.T) {
 	}
 }
 
-// What was under way when the known networks were replaced leaves nothing behind.
-func TestAnAttemptEndsWhereItBeganWhenItsNetworkBecomesKnown(t *testing.T) {
+// Attempts in progress while the known networks are replaced leave nothing behind.
+func TestAnAttemptEndsWhereItBeganIfItsNetworkBecomesKnown(t *testing.T) {
 	for _, known := range [][]netip.Prefix{nil, {netip.MustParsePrefix("203.0.113.0/28")}} {
 		throttle := new(Throttle)
 		throttle.SetKnown(known, true)

@@ -11,9 +11,8 @@ import (
 	"congthu/auth"
 )
 
-// Whatever happens to a source, in whatever order and by whatever clock, the sums
-// that decide are those of its accounts. Rules that change while attempts are
-// under way are among it.
+// With any steps in any order, and with any clock, the sums that decide are those of the
+// accounts of a source. Rules that change while attempts are in progress are included.
 func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		throttle := &Throttle{Accounts: rapid.IntRange(1, 4).Draw(t, "accounts"), Failures: rapid.IntRange(1, 12).Draw(t, "failures"), Locks: rapid.IntRange(1, 3).Draw(t, "locks")}
@@ -95,7 +94,7 @@ func TestTheTallyOfASourceIsTheSumOverItsAccounts(t *testing.T) {
 	})
 }
 
-// sum counts as the comment on each of the sums says.
+// sum computes each sum as its comment says.
 func (h *sourceHistory) sum() (t sourceTally) {
 	for _, s := range h.accounts {
 		if !s.right.IsZero() {
@@ -120,8 +119,8 @@ func (h *sourceHistory) sum() (t sourceTally) {
 	return t
 }
 
-// A clock that was a year ahead for a moment must not keep a source out, or let it
-// off, for that year.
+// A clock that was a year ahead for a moment must neither keep a source out nor exempt
+// it for that year.
 func TestAClockThatWasAheadKeepsNoSourceOut(t *testing.T) {
 	throttle := new(Throttle)
 	now := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)

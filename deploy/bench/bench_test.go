@@ -107,7 +107,7 @@ func TestGuessesThatAreAcceptedAreAnError(t *testing.T) {
 }
 
 func TestRatiosAreOfTheSameRound(t *testing.T) {
-	// A disturbed round disturbs both: the ratio does not see it.
+	// A disturbed round disturbs both, so the ratio stays.
 	if r, ok := ratios([]float64{2, 30, 10}, []float64{1, 15, 2}); !ok || !slices.Equal(r, []float64{2, 2, 5}) {
 		t.Error(r, ok)
 	}

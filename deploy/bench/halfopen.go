@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// A crowd of connections that never log in: how many, and from how many sources of
-// 127.0.0.0/8.
+// A crowd of connections that never log in: their number, and the number of their sources
+// in 127.0.0.0/8.
 const (
 	halfOpen        = 15_000
 	halfOpenSources = 200
@@ -32,13 +32,13 @@ var (
 	halfOpenWorst  = measure{title: "the slowest of 100, ms", format: "%.2f"}
 )
 
-// visit is what a half-open connection says, and never goes on with.
+// visit is what a half-open connection sends before it stops.
 type visit struct {
 	name string
-	// clear is said without TLS to the port with TLS, starttls to the other one.
+	// clear is sent without TLS to the port with TLS, starttls to the other port.
 	clear    string
 	starttls bool
-	// secured is said under TLS; below, after the handshake, under it.
+	// secured is sent over TLS; below is sent after the handshake, below TLS.
 	handshake bool
 	secured   string
 	below     string
@@ -60,8 +60,8 @@ var visits = []visit{
 	{name: "a large command, and the header of a record", handshake: true, secured: "a ID (\"x\" \"" + strings.Repeat("x", 1000) + "\")\r\n" + strings.Repeat("a NOOP\r\n", 1500), below: "\x17\x03\x03\x40\x11"},
 }
 
-// runCrowd is a process that opens the connections, says so, and keeps them until its
-// input ends. kinds are numbers of visits, with commas between; empty: all.
+// runCrowd is a process that opens the connections, reports this, and keeps them until
+// its input ends. kinds are numbers of visits, separated by commas; empty: all.
 func runCrowd(tlsPort, clearPort, kinds string) error {
 	chosen := visits
 	if kinds != "" {
@@ -95,7 +95,7 @@ func runCrowd(tlsPort, clearPort, kinds string) error {
 		})
 	}
 	wg.Wait()
-	// What the server ends it ends now, or soon.
+	// The server ends such connections now, or soon.
 	time.Sleep(2 * time.Second)
 	open := 0
 	for _, conn := range held {
@@ -112,7 +112,7 @@ func runCrowd(tlsPort, clearPort, kinds string) error {
 	return nil
 }
 
-// pay pays the visit and returns the connection below TLS.
+// pay makes the visit and returns the connection below TLS.
 func (v visit) pay(port string, source int) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, 0, byte(source+1))}}
 	raw, err := dialer.Dial("tcp", loopback(port))
@@ -139,8 +139,8 @@ func (v visit) pay(port string, source int) (net.Conn, error) {
 	return raw, err
 }
 
-// withCrowd measures the memory of a congthu with the crowd before it, and logins
-// beside it.
+// withCrowd measures the memory of a congthu with the crowd connected to it, and logins
+// beside the crowd.
 func (b *bench) withCrowd(peer string) error {
 	_, ports, err := b.nothing(imap, 1)
 	if err != nil {
@@ -166,11 +166,11 @@ func (b *bench) withCrowd(peer string) error {
 	if _, err := loginTimes(port, knownAccounts); err != nil {
 		return err
 	}
-	// The fingerprints of 200 new passwords are not what is measured.
+	// The fingerprints of 200 new passwords must not be measured.
 	if err := untilQuiet([]*instance{{peer: peer, process: server}}); err != nil {
 		return err
 	}
-	// proc(5): 5 makes the present resident memory the most that it ever was.
+	// proc(5): 5 resets the peak of the resident memory to its present value.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", server.cmd.Process.Pid), []byte("5"), 0); err != nil {
 		return err
 	}
@@ -222,8 +222,8 @@ func (b *bench) withCrowd(peer string) error {
 
 type residents struct{ now, peak int64 } // KiB
 
-// peak is the resident memory of the process, and the most that it ever was
-// (proc(5), VmRSS and VmHWM).
+// peak returns the resident memory of the process, and its peak (proc(5), VmRSS and
+// VmHWM).
 func (p *process) peak() (r residents, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -242,7 +242,7 @@ func (p *process) peak() (r residents, err error) {
 	return r, nil
 }
 
-// The time before login is long: the crowd is measured, not its end.
+// The time before login is long, so that the crowd stays connected.
 const crowdConfig = `domain: %s
 data_dir: %s/data
 tls: { certificate: %s, key: %s }

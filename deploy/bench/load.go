@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// patience is how long the answer to anything may take.
+// patience is the longest time for any answer.
 const patience = 60 * time.Second
 
-// clientTLS does not look at the certificate and never resumes: the client's
-// work is to be small, and each connection the server's full work. All servers
-// exchange keys in the same way: not all know ML-KEM, which is dearer.
+// clientTLS does not verify the certificate and never resumes: the client's work should
+// be small, and each connection full work for the server. All servers use the same key
+// exchange: not all support ML-KEM, which costs more.
 var clientTLS = &tls.Config{
 	InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
 	CurvePreferences: []tls.CurveID{tls.X25519},
@@ -52,7 +52,7 @@ func dial(port int) (*imapClient, error) {
 	return c, nil
 }
 
-// do says a command and reads up to its tagged reply, which it returns.
+// do sends a command and reads up to its tagged reply, which it returns.
 func (c *imapClient) do(tag, command string) (string, error) {
 	c.conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c.conn, tag+" "+command+"\r\n"); err != nil {
@@ -81,16 +81,16 @@ func (c *imapClient) login(user, password string) error {
 	return c.mustDo("a", "LOGIN "+user+" "+password)
 }
 
-// close logs out and hangs up.
+// close logs out and closes the connection.
 func (c *imapClient) close() {
-	c.do("z", "LOGOUT") // whoever does not wait for the reply hangs up as well
+	c.do("z", "LOGOUT") // mail programs that do not wait for the reply close as well
 	c.conn.Close()
 }
 
-// account is the name of the i-th account.
+// account returns the name of the i-th account.
 func account(i int) string { return fmt.Sprintf("u%03d@%s", i, domain) }
 
-// once is a whole session with nothing in it: connection, TLS, login, logout.
+// once is a complete session without content: connection, TLS, login, logout.
 func once(port int, user string) error {
 	c, err := dial(port)
 	if err != nil {
@@ -100,11 +100,11 @@ func once(port int, user string) error {
 	return c.login(user, password)
 }
 
-// loginTimes are the times from LOGIN to its reply, one client after the other.
+// loginTimes returns the times from LOGIN to its reply, one client after the other.
 func loginTimes(port, n int) (times []time.Duration, err error) {
 	for i := range n {
-		// People do not log in one behind the other. Without a pause the server still
-		// clears up after the login before, at the cost of this one.
+		// People do not log in one right after the other. Without a pause the server
+		// would still clean up after the last login during this one.
 		time.Sleep(10 * time.Millisecond)
 		c, err := dial(port)
 		if err != nil {
@@ -121,16 +121,16 @@ func loginTimes(port, n int) (times []time.Duration, err error) {
 	return times, nil
 }
 
-// loginsFor lets so many clients log in and out for a while, and returns how
-// many logins there were and in what time.
+// loginsFor lets this number of clients log in and out for a while, and returns the
+// number of logins and the time.
 func loginsFor(port, clients int, window time.Duration) (logins int64, took time.Duration, err error) {
 	return repeat(clients, window, func(client, turn int) error {
 		return once(port, account((client+turn*clients)%knownAccounts))
 	})
 }
 
-// repeat lets each client do something again and again for a while, and returns
-// how many times it was done and in what time.
+// repeat lets each client do something repeatedly for a while, and returns how often it
+// was done, and the time.
 func repeat(clients int, window time.Duration, do func(client, turn int) error) (times int64, took time.Duration, err error) {
 	var wg sync.WaitGroup
 	var count atomic.Int64
@@ -157,7 +157,7 @@ func repeat(clients int, window time.Duration, do func(client, turn int) error) 
 	}
 }
 
-// fetchSpeed fetches the large message so many times and returns MB/s.
+// fetchSpeed fetches the large message this number of times and returns MB/s.
 func fetchSpeed(port, n int) (float64, error) {
 	c, err := dial(port)
 	if err != nil {
@@ -195,13 +195,13 @@ func fetchSpeed(port, n int) (float64, error) {
 	return float64(n) * messageSize / 1e6 / took.Seconds(), nil
 }
 
-// discard is io.Discard without its own idea of a buffer.
+// discard is io.Discard without its own buffer.
 type discard struct{}
 
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
-// guess tries so many wrong passwords for one account at the same instant, and
-// waits until each has its answer, whatever that is.
+// guess tries this number of wrong passwords for one account at the same instant, and
+// waits until each has any answer.
 func guess(port int, user string, n int) error {
 	clients := make([]*imapClient, n)
 	for i := range clients {
@@ -231,13 +231,13 @@ func guess(port int, user string, n int) error {
 	return nil
 }
 
-// holder is a session that does nothing for a while.
+// holder is a session that idles for a while.
 type holder interface {
-	// stillThere ends the doing nothing.
+	// stillThere ends the idling and checks the session.
 	stillThere() error
 }
 
-// hold begins a session of a kind that idleKinds names.
+// hold begins a session of one of the idleKinds.
 func hold(kind string, port int, user string) (holder, error) {
 	if kind == "sent" {
 		c, err := dialSMTP(port, user)
@@ -259,8 +259,8 @@ func hold(kind string, port int, user string) (holder, error) {
 	return c, err
 }
 
-// runHold is a process that opens so many sessions, lets them idle, says so, and
-// keeps them until its input ends.
+// runHold is a process that opens this number of sessions, lets them idle, reports this,
+// and keeps them until its input ends.
 func runHold(kind string, port, sessions int) error {
 	slots := make(chan struct{}, 16)
 	var wg sync.WaitGroup
@@ -284,7 +284,7 @@ func runHold(kind string, port, sessions int) error {
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
-	// Each is still there, or the figure is none.
+	// All must still be there; otherwise there is no figure.
 	for i, h := range held {
 		if err := h.stillThere(); err != nil {
 			return fmt.Errorf("session %d: %w", i, err)

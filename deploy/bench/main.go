@@ -1,38 +1,36 @@
-// Command bench compares congthu with the proxies that people put before a mail
-// server: what a login costs, how many there are in a second, what an idle
-// session holds, how fast a large message is, how many of a hundred guesses the
-// server gets to judge, how many mails are submitted in a second and what one
-// costs.
+// Command bench compares congthu with the proxies that people use in front of a mail
+// server: the cost of a login, the logins per second, the memory of an idle session, the
+// speed of a large message, how many of a hundred guesses the server judges, and the
+// number and cost of submitted mails.
 //
-//	make bench                      everything, in some five minutes
+//	make bench                      everything, in about five minutes
 //	make bench BENCH='-rows 3 -rounds 9'
 //	make bench BENCH='-beside ./congthu-before -peers HAProxy,congthu -rows 78'
 //
-// All proxies stand before the same mail servers: a real Dovecot, and servers of
+// All proxies stand in front of the same mail servers: a real Dovecot, and servers of
 // this package, for IMAP and for SMTP, that do nothing and answer at once, so that
-// what is measured is the proxy. The one for SMTP looks whether each mail is what
-// was sent, and counts them. Every one is a plain process, made from nothing in a
-// temporary directory, on loopback ports of its own; no service of the machine is
-// touched. Clients speak TLS 1.3 with an ECDSA P-256 certificate and never
-// resume; towards the mail server everything is in clear text.
+// the proxy is measured. The SMTP server compares each mail with what was sent, and
+// counts the mails. Every server and proxy is a plain process, started from nothing in
+// a temporary directory, on loopback ports of its own; no service of the machine is
+// touched. Clients use TLS 1.3 with an ECDSA P-256 certificate and never resume;
+// connections to the mail server are in clear text.
 //
-// The proxies take turns, round after round, since a machine is never as quiet as
-// one would like: a figure is the median of the rounds, with the least and the
-// largest, and "x" is the median of each round's ratio to HAProxy. With -beside
-// another program of congthu, of an earlier version for example, takes its turns
-// as one more peer, and congthu has a second ratio, to that one, with the least
-// and the largest of its rounds.
+// The proxies take turns, round after round, since a machine is never completely quiet:
+// a figure is the median of the rounds, with the least and the largest, and "x" is the
+// median of each round's ratio to HAProxy. With -beside another program of congthu, for
+// example an earlier version, takes its turns as one more peer, and congthu has a second
+// ratio, to that one, with the least and the largest of its rounds.
 //
-// The clients run on the same processors, and do as much TLS as the proxy does, so
-// the logins per second of two proxies are further apart on a machine that has the
-// clients elsewhere; the processor time per login is the proxy's alone.
+// The clients run on the same processors, and do as much TLS work as the proxy. So on a
+// machine with clients elsewhere, the logins per second of two proxies would differ
+// more. The processor time per login is that of the proxy alone.
 //
-// The proxies do not do the same work. HAProxy and the bare relay know no login:
-// they connect to the mail server before the client has said a word, and the
-// server sees every guess. The others read the login and log in at the server
-// themselves. congthu looks the account up in its store as well, and when
-// last_login_window is 0s it writes each login to the disk before it answers; and
-// it alone reads the mails that it passes on.
+// The proxies do not do the same work. HAProxy and the bare relay do not see logins:
+// they connect to the mail server before the client has sent anything, and the server
+// sees every guess. The others read the login and log in at the server themselves.
+// congthu also looks up the account in its store, and with last_login_window 0s it
+// writes each login to the disk before it answers; and only congthu parses the mails
+// that it passes on.
 package main
 
 import (
@@ -63,8 +61,8 @@ import (
 	"time"
 )
 
-// knownAccounts are used in turn. congthu has seen the password of each before
-// anything is measured.
+// knownAccounts are used in turn. congthu has seen the password of each before the
+// measurements.
 const knownAccounts = 200
 
 var (
@@ -169,7 +167,7 @@ func run() error {
 	return errors.Join(err, b.clean())
 }
 
-// helper is this program as one of the processes of a run.
+// helper runs this program as one of the processes of a run.
 func helper(name string, args []string) error {
 	certificate := func() (tls.Certificate, error) { return tls.LoadX509KeyPair(args[0], args[1]) }
 	switch {
@@ -217,7 +215,7 @@ type bench struct {
 
 func (b *bench) atEnd(f func()) { b.ends = append(b.ends, f) }
 
-// clean stops what was started, the latest first.
+// clean stops everything that was started, the latest first.
 func (b *bench) clean() error {
 	for _, end := range slices.Backward(b.ends) {
 		end()
@@ -275,9 +273,8 @@ func (b *bench) all() error {
 	return nil
 }
 
-// weigh takes down the memory of the idle sessions when they have settled, and
-// ends them: a server may give a submission up that idles for 5 minutes (RFC 5321
-// section 4.5.3.2.7).
+// weigh records the memory of the idle sessions after they have settled, and ends them:
+// a server may close a submission that idles for 5 minutes (RFC 5321 section 4.5.3.2.7).
 func (b *bench) weigh() error {
 	if time.Since(b.idleSince) < b.settle {
 		return nil
@@ -317,7 +314,7 @@ func (b *bench) prepare() error {
 			return fmt.Errorf("-beside names a program of congthu: %w", err)
 		}
 	}
-	// Servers give up root, and a Unix socket's path must stay short.
+	// Servers give up root, so they need access; and a Unix socket's path must be short.
 	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
 		return err
 	}
@@ -332,7 +329,7 @@ func (b *bench) prepare() error {
 	return errors.Join(write(b.cert, certificate), write(b.key, key), write(b.both, certificate+key))
 }
 
-// selfSigned is an ECDSA P-256 certificate of a day.
+// selfSigned makes an ECDSA P-256 certificate that is valid for a day.
 func selfSigned() (certificate, key string, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -356,7 +353,7 @@ func selfSigned() (certificate, key string, err error) {
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})), nil
 }
 
-// nothing starts a do-nothing server with so many plain ports.
+// nothing starts a do-nothing server with this number of plain ports.
 func (b *bench) nothing(speaks protocol, plain int) (tlsPort int, ports []int, err error) {
 	all := make([]string, 1+plain)
 	for i := range all {
@@ -376,7 +373,7 @@ func (b *bench) nothing(speaks protocol, plain int) (tlsPort int, ports []int, e
 	return tlsPort, ports, p.awaitPort(ports[len(ports)-1])
 }
 
-// place starts one of each peer before a server.
+// place starts one of each peer in front of a server.
 func (b *bench) place(peers []string, speaks protocol, plain func(i int) int, tlsPort int) ([]*instance, error) {
 	var placed []*instance
 	for i, peer := range peers {
@@ -392,7 +389,7 @@ func (b *bench) place(peers []string, speaks protocol, plain func(i int) int, tl
 	return placed, nil
 }
 
-// inTurns measures everything that is measured in turns, and the guesses.
+// inTurns makes all measurements that take turns, and the guesses.
 func (b *bench) inTurns() error {
 	var beforeNothing, beforeDovecot, submitting []*instance
 	var counter int // the port of the SMTP server that counts
@@ -445,8 +442,8 @@ func (b *bench) inTurns() error {
 			return fmt.Errorf("%s: %w", i.peer, err)
 		}
 	}
-	// congthu makes a fingerprint of a password that it sees for the first time, some
-	// 20 ms of work, once the client has its answer.
+	// congthu makes a fingerprint of a password that it sees for the first time, about
+	// 20 ms of work, after the client has its answer.
 	if err := untilQuiet(slices.Concat(beforeNothing, beforeDovecot, submitting)); err != nil {
 		return err
 	}
@@ -484,9 +481,9 @@ func (b *bench) inTurns() error {
 	return nil
 }
 
-// order is that of the peers in a round. Every second round is the one before it
-// backwards, and then another peer begins, so that no peer always comes after the
-// same one.
+// order returns the order of the peers in a round. Every second round is the reverse of
+// the one before, and then another peer begins, so that no peer always follows the same
+// one.
 func order(peers, round int) []int {
 	turns := make([]int, peers)
 	for n := range turns {
@@ -498,7 +495,7 @@ func order(peers, round int) []int {
 	return turns
 }
 
-// untilQuiet waits until the proxies have done what they still have to do.
+// untilQuiet waits until the proxies have finished their remaining work.
 func untilQuiet(placed []*instance) error {
 	for _, i := range placed {
 		if i.process == nil {
@@ -521,7 +518,7 @@ func untilQuiet(placed []*instance) error {
 	return nil
 }
 
-// dovecotLogins are as many as a real server does in about a second.
+// dovecotLogins is the number of logins that a real server does in about a second.
 const dovecotLogins = 40
 
 // turn is a peer's turn in a round.
@@ -573,7 +570,7 @@ func (b *bench) timeLogins(i *instance, m measure, n int) error {
 	return nil
 }
 
-// guesses lets a hundred guess at once, and counts in the log of the real server.
+// guesses makes a hundred guesses at once, and counts them in the log of the real server.
 func (b *bench) guesses(i *instance, user, log string) error {
 	if err := guess(i.port, user, 100); err != nil {
 		return err
@@ -592,7 +589,7 @@ func (b *bench) guesses(i *instance, user, log string) error {
 	return nil
 }
 
-// idleKind is a way of doing nothing. What hold does is told by its name.
+// idleKind is a kind of idle session; its name selects it in hold.
 type idleKind struct {
 	row, name string
 	protocol  protocol
@@ -605,7 +602,7 @@ var idleKinds = []idleKind{
 	{"9", "sent", smtp, sentMemory},
 }
 
-// idlers are the idle sessions of one peer, which has nothing else to do.
+// idlers are the idle sessions of one peer, which does nothing else.
 type idlers struct {
 	kind     idleKind
 	instance *instance
@@ -614,13 +611,13 @@ type idlers struct {
 	out      *bufio.Reader
 }
 
-// beginIdling starts one of each proxy, with a server of its own, and lets
-// clients idle there.
+// beginIdling starts one of each proxy, with a server of its own, and opens idle
+// sessions there.
 func (b *bench) beginIdling(kind idleKind) ([]*idlers, error) {
 	var all []*idlers
 	for _, peer := range b.peers {
 		if peer == direct || peer == oursWriting {
-			continue // no proxy; no other memory
+			continue // no proxy, so no memory to measure
 		}
 		b.say("%d %s sessions at %s", b.sessions, kind.name, peer)
 		tlsPort, ports, err := b.nothing(kind.protocol, 1)
@@ -642,8 +639,9 @@ func (b *bench) beginIdling(kind idleKind) ([]*idlers, error) {
 
 func (b *bench) idleAt(kind idleKind, at *instance) (*idlers, error) {
 	i := &idlers{kind: kind, instance: at}
-	// Before any login: what the first one loads counts as the sessions', and none
-	// has left anything behind that would count as the process's own.
+	// Measured before any login: memory that the first login loads counts as the
+	// sessions', and no earlier login has left memory that would count as the process's
+	// own.
 	if err := untilQuiet([]*instance{at}); err != nil {
 		return nil, err
 	}
@@ -679,7 +677,7 @@ func (i *idlers) await(word string) error {
 	return nil
 }
 
-// perSession is the memory of one session in KiB, if all are still there.
+// perSession returns the memory of one session in KiB, if all sessions still exist.
 func (i *idlers) perSession(sessions int) (float64, error) {
 	kib, err := i.instance.process.pss()
 	if err != nil {
@@ -692,7 +690,7 @@ func (i *idlers) perSession(sessions int) (float64, error) {
 	return float64(kib-i.base) / float64(sessions), nil
 }
 
-// header says when and where the figures are from.
+// header says when and where the figures were measured.
 func (b *bench) header(w io.Writer, begun time.Time, load string) {
 	first := func(argv ...string) string {
 		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()

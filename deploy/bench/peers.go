@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// packages are the Debian packages that a run needs, and a file of each that
-// shows it is there.
+// packages are the Debian packages that a run needs, each with a file that shows that it
+// is installed.
 var packages = []struct{ name, file string }{
 	{"dovecot-imapd", "/usr/lib/dovecot/imap"},
 	{"dovecot-submissiond", "/usr/lib/dovecot/submission-login"},
@@ -31,7 +31,7 @@ const (
 
 var allPeers = []string{direct, haproxy, nginx, dovecotProxy, bareRelay, ours, oursWriting, beside}
 
-// protocol is what a proxy speaks; a server does nothing, and answers at once, in
+// protocol is the protocol of a proxy; a server answers at once and does nothing, in
 // each.
 type protocol string
 
@@ -44,7 +44,7 @@ const (
 type instance struct {
 	peer string
 	port int // TLS
-	// process is nil for direct. helper is what the proxy needs besides and is not
+	// process is nil for direct. helper is a process that the proxy needs and that is not
 	// part of it.
 	process, helper *process
 }
@@ -57,7 +57,7 @@ func (i *instance) stop() {
 	}
 }
 
-// rig is what all instances share.
+// rig is the data that all instances share.
 type rig struct {
 	dir             string
 	self            string // the programs
@@ -66,7 +66,7 @@ type rig struct {
 	started         int
 }
 
-// program is the congthu that a peer is.
+// program returns the congthu program of a peer.
 func (r *rig) program(peer string) string {
 	if peer == beside {
 		return r.beside
@@ -76,8 +76,8 @@ func (r *rig) program(peer string) string {
 
 func write(path, text string) error { return os.WriteFile(path, []byte(text), 0o644) }
 
-// start starts a peer in front of the plain port of a mail server; tlsPort is
-// the server's own port with TLS.
+// start starts a peer in front of the plain port of a mail server; tlsPort is the
+// server's own port with TLS.
 func (r *rig) start(peer string, speaks protocol, plainPort, tlsPort int) (*instance, error) {
 	if peer == direct {
 		return &instance{peer: peer, port: tlsPort}, nil
@@ -133,9 +133,8 @@ func (r *rig) start(peer string, speaks protocol, plainPort, tlsPort int) (*inst
 	return i, i.process.awaitPort(i.port)
 }
 
-// The peers are configured to carry what a run needs, and for speed where they
-// leave the choice; all write a line for each session or login to a log, as they
-// do in service.
+// The peers are configured to carry what a run needs, and for speed where there is a
+// choice. All write a line for each session or login to a log, as they do in production.
 
 const haproxyConfig = `global
   maxconn 8000
@@ -183,7 +182,7 @@ mail {
 }
 `
 
-// dovecotCommon is of both Dovecots, the proxy and the mail server.
+// dovecotCommon is the configuration of both Dovecots, the proxy and the mail server.
 const dovecotCommon = `base_dir = %[1]s/run
 state_dir = %[1]s/state
 log_path = %[2]s
@@ -206,7 +205,7 @@ service anvil {
 }
 `
 
-// The proxy runs in what its manual calls high-performance mode.
+// The proxy runs in the high-performance mode of its manual.
 const dovecotProxyConfig = `default_vsz_limit = 1G
 passdb {
   driver = static
@@ -230,7 +229,7 @@ service %[3]s-login {
 }
 `
 
-// dovecotName is what Dovecot calls a protocol.
+// dovecotName is Dovecot's name of a protocol.
 func dovecotName(p protocol) string {
 	if p == smtp {
 		return "submission"
@@ -238,8 +237,7 @@ func dovecotName(p protocol) string {
 	return string(p)
 }
 
-// The mail server: any account, one password. Mailboxes are created by the first
-// login.
+// The mail server: any account, one password. The first login creates the mailbox.
 const dovecotServerConfig = `passdb {
   driver = static
   args = password=%[1]s
@@ -274,7 +272,7 @@ limits: { connections_per_source: 20000 }
 drain_timeout: 1s
 `
 
-// The doors of congthu, of which a run uses one.
+// The listeners of congthu; a run uses one of them.
 const (
 	congthuIMAP = `imap:
   listen: [ { address: "127.0.0.1:%d", tls: implicit } ]

@@ -23,9 +23,9 @@ type process struct {
 	done      chan struct{}
 }
 
-// starter starts all processes from one operating-system thread that never ends,
-// because the kernel kills a child with Pdeathsig when the thread that started it
-// ends. So no server outlives a run that is itself killed.
+// starter starts all processes from one operating-system thread that never ends, because
+// the kernel kills a child with Pdeathsig when the thread that started it ends. So no
+// server outlives a run that is itself killed.
 var starter = sync.OnceValue(func() chan<- func() {
 	jobs := make(chan func())
 	go func() {
@@ -96,7 +96,7 @@ func (p *process) awaitPort(port int) error {
 	return fmt.Errorf("%s does not listen on port %d; its log is %s", p.name, port, p.log)
 }
 
-// family is the process and all that descend from it.
+// family returns the process and its descendants.
 func (p *process) family() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -110,7 +110,7 @@ func (p *process) family() ([]int, error) {
 		}
 		fields, err := stat(pid)
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // the process has ended meanwhile
 		}
 		parent, _ := strconv.Atoi(fields[1])
 		children[parent] = append(children[parent], pid)
@@ -122,13 +122,13 @@ func (p *process) family() ([]int, error) {
 	return all, nil
 }
 
-// stat is /proc/PID/stat from the state on (proc(5), field 3).
+// stat returns the fields of /proc/PID/stat from the state on (proc(5), field 3).
 func stat(pid int) ([]string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return nil, err
 	}
-	// The name before may have blanks and parentheses in it.
+	// The name before it may contain blanks and parentheses.
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	if len(fields) < 15 {
 		return nil, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
@@ -139,7 +139,7 @@ func stat(pid int) ([]string, error) {
 // tick is the unit of times in /proc on every Linux that Go runs on (USER_HZ).
 const tick = 10 * time.Millisecond
 
-// cpu is the processor time that the family has used, that of its dead included
+// cpu returns the processor time that the family has used, including ended children
 // (utime, stime, cutime, cstime).
 func (p *process) cpu() (time.Duration, error) {
 	family, err := p.family()
@@ -163,9 +163,9 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// pss is the memory of the family in KiB that is not a file's, where what several
-// processes share is divided among them. Pages of programs and libraries are left
-// out: their share changes whenever anybody else starts the same program.
+// pss returns the memory of the family in KiB that is not backed by files; memory shared
+// by several processes is divided among them. Pages of programs and libraries are left
+// out: their share changes whenever any other process runs the same program.
 func (p *process) pss() (kib int64, err error) {
 	family, err := p.family()
 	if err != nil {
@@ -174,7 +174,7 @@ func (p *process) pss() (kib int64, err error) {
 	for _, pid := range family {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			continue // it has ended since
+			continue // the process has ended since
 		}
 		if err != nil {
 			return 0, fmt.Errorf("the memory of %s (are you root?): %w", p.name, err)
@@ -194,10 +194,10 @@ func (p *process) pss() (kib int64, err error) {
 	return kib, nil
 }
 
-// ports are below the range that the kernel takes ephemeral ports from.
+// ports are below the range of the kernel's ephemeral ports.
 var nextPort = 20000 + os.Getpid()%8000
 
-// freePort is a port on which nobody listens.
+// freePort returns a port on which no process listens.
 func freePort() int {
 	for {
 		nextPort++

@@ -20,11 +20,10 @@ import (
 // mailSize is the size of each mail that is submitted.
 const mailSize = 8 << 10
 
-// The mails differ in the account of their sender, which has always the same
-// length, and in nothing else, so that the server can see whether one has arrived
-// as it was.
+// The mails differ only in the account of their sender, which always has the same
+// length, so that the server can check whether each has arrived unchanged.
 var (
-	mailHead = "From: " // and the account
+	mailHead = "From: " // followed by the account
 	mailRest = sync.OnceValue(func() []byte {
 		const header = "\r\nTo: b@congthu.test\r\nSubject: a mail of 8 KiB\r\nMessage-ID: <1@congthu.test>\r\n" +
 			"Date: Tue, 24 Nov 2026 09:00:00 +0700\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n"
@@ -35,27 +34,26 @@ var (
 	})
 )
 
-// endOfData is what comes after it (RFC 5321 section 4.1.1.4).
+// endOfData ends the mail (RFC 5321 section 4.1.1.4).
 const endOfData = ".\r\n"
 
-// mailTail is all of a mail that comes after its sender.
+// mailTail is the part of a mail after its sender.
 var mailTail = sync.OnceValue(func() []byte { return append(bytes.Clone(mailRest()), endOfData...) })
 
-// mail is a mail of an account as it goes over the wire, its end included.
+// mail returns a mail of an account as it is sent, including its end.
 func mail(account string) []byte {
 	return append([]byte(mailHead+account), mailTail()...)
 }
 
-// offered is what the do-nothing server says to EHLO. A proxy may make use of any
-// of it.
+// offered is the do-nothing server's reply to EHLO. A proxy may use any of it.
 const offered = "250-nothing.congthu.test\r\n250-PIPELINING\r\n250-SIZE 50000000\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 AUTH PLAIN LOGIN\r\n"
 
 // mailbag counts the mails that have arrived.
 type mailbag struct{ whole, damaged atomic.Int64 }
 
-// doNothing is an SMTP server that answers at once: every password is right, and
-// every mail is accepted, compared with what it must be, and dropped. COUNT tells
-// how many there were.
+// doNothing is an SMTP server that answers at once: every password is right, and every
+// mail is accepted, compared with what it must be, and dropped. The command COUNT
+// returns the number of mails.
 func (bag *mailbag) doNothing(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReaderSize(conn, 1<<10)
@@ -74,7 +72,7 @@ func (bag *mailbag) doNothing(conn net.Conn) {
 		case "EHLO":
 			ok = say(offered)
 		case "AUTH":
-			asks := []string{"", ""} // PLAIN without its initial response, LOGIN
+			asks := []string{"", ""} // for PLAIN without its initial response, and LOGIN
 			switch fields := bytes.Fields(args); {
 			case len(fields) == 2:
 				asks = nil
@@ -112,16 +110,16 @@ func (bag *mailbag) doNothing(conn net.Conn) {
 	}
 }
 
-// mails are buffers for one mail each: the memory of a server with thousands of
-// sessions is nobody's figure, but the machine must have it.
+// mails are buffers for one mail each: the memory of a server with thousands of sessions
+// is not measured, but the machine must have it.
 var mails = sync.Pool{New: func() any { b := make([]byte, mailSize+len(endOfData)); return &b }}
 
-// take reads a mail, and reports whether it is all there and as it was sent.
+// take reads a mail, and reports whether it is complete and unchanged.
 func (bag *mailbag) take(r io.Reader) bool {
 	buffer := mails.Get().(*[]byte)
 	defer mails.Put(buffer)
 	if _, err := io.ReadFull(r, *buffer); err != nil {
-		return false // half a mail is none
+		return false // an incomplete mail does not count
 	}
 	rest, begins := bytes.CutPrefix(*buffer, []byte(mailHead))
 	if !begins || !bytes.Equal(rest[len("u000@"+domain):], mailTail()) {
@@ -132,7 +130,7 @@ func (bag *mailbag) take(r io.Reader) bool {
 	return true
 }
 
-// count asks the do-nothing server behind a plain port for its mails.
+// count asks the do-nothing server behind a plain port for the number of its mails.
 func count(port int) (whole, damaged int64, err error) {
 	conn, err := net.DialTimeout("tcp", loopback(strconv.Itoa(port)), patience)
 	if err != nil {
@@ -151,8 +149,8 @@ func count(port int) (whole, damaged int64, err error) {
 	return whole, damaged, err
 }
 
-// smtpClient is one connection of a mail client that sends. It waits for each
-// reply before it says the next thing, as most mail programs do.
+// smtpClient is one connection of a mail client that sends. It waits for each reply
+// before it sends the next command, as most mail programs do.
 type smtpClient struct {
 	conn     net.Conn
 	r        *bufio.Reader
@@ -160,7 +158,7 @@ type smtpClient struct {
 	mail     []byte
 }
 
-// dialSMTP goes as far as a client that is logged in.
+// dialSMTP connects and logs in.
 func dialSMTP(port int, user string) (*smtpClient, error) {
 	raw, err := net.DialTimeout("tcp", loopback(strconv.Itoa(port)), patience)
 	if err != nil {
@@ -229,13 +227,13 @@ func (c *smtpClient) send() error {
 	return nil
 }
 
-// close takes leave and hangs up.
+// close sends QUIT and closes the connection.
 func (c *smtpClient) close() {
-	c.do("QUIT\r\n", "221") // whoever does not wait for the reply hangs up as well
+	c.do("QUIT\r\n", "221") // mail programs that do not wait for the reply close as well
 	c.conn.Close()
 }
 
-// sendOnce is a whole session with one mail in it.
+// sendOnce is a complete session with one mail.
 func sendOnce(port int, user string) error {
 	c, err := dialSMTP(port, user)
 	if err != nil {
@@ -245,8 +243,8 @@ func sendOnce(port int, user string) error {
 	return c.send()
 }
 
-// sendForAll submits a mail for every account, many at a time: nginx waits in
-// each session for what the server's system puts off.
+// sendForAll submits a mail for every account, many at a time: nginx waits in each
+// session for work that the server's system delays.
 func sendForAll(port int) error {
 	var all errgroup.Group
 	all.SetLimit(50)
@@ -268,8 +266,8 @@ func senders(port, n int) (clients []*smtpClient, err error) {
 	return clients, nil
 }
 
-// submit is a peer's turn with mails: its speed, and what it costs the proxy. All
-// that was accepted must have arrived.
+// submit is a peer's turn with mails: its speed, and its cost for the proxy. All
+// accepted mails must have arrived.
 func (b *bench) submit(i *instance, counter int, speed, cost measure, send func(client, turn int) error) error {
 	const clients = 16
 	before, _, err := count(counter)
@@ -303,7 +301,7 @@ func (b *bench) submit(i *instance, counter int, speed, cost measure, send func(
 	return nil
 }
 
-// submitAll is a peer's turn with the rows of SMTP.
+// submitAll measures the rows of SMTP for one peer.
 func (b *bench) submitAll(i *instance, counter int) error {
 	if b.wants("7") {
 		err := b.submit(i, counter, mailsNew, cpuMailNew, func(client, turn int) error {
@@ -313,7 +311,7 @@ func (b *bench) submitAll(i *instance, counter int) error {
 			return fmt.Errorf("a connection for each mail: %w", err)
 		}
 	}
-	if b.wants("8") && i.peer != oursWriting { // nobody logs in
+	if b.wants("8") && i.peer != oursWriting { // there are no logins
 		clients, err := senders(i.port, 16)
 		defer func() {
 			for _, c := range clients {

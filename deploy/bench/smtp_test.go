@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// counting serves the do-nothing SMTP server with TLS, and plain.
+// counting runs the do-nothing SMTP server with TLS and without.
 func counting(t *testing.T) (secure, plain int) {
 	bag := new(mailbag)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,7 +11,7 @@ import (
 type measure struct {
 	title  string
 	format string // of one figure
-	count  bool   // is no speed and no size: ratios say nothing
+	count  bool   // neither a speed nor a size: it has no ratios
 }
 
 // results are figures by measure and peer, one a round.
@@ -31,8 +31,8 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// ratios are those of each round: what disturbs a round disturbs all of it. ok is
-// false where rounds are missing.
+// ratios returns the ratio of each round: what disturbs a round disturbs all of it. ok
+// is false if rounds are missing.
 func ratios(values, base []float64) (rounds []float64, ok bool) {
 	if len(values) == 0 || len(values) != len(base) || slices.Contains(base, 0) {
 		return nil, false
@@ -44,8 +44,8 @@ func ratios(values, base []float64) (rounds []float64, ok bool) {
 	return rounds, true
 }
 
-// spread is the median of some figures, with the least and the largest where
-// there are several.
+// spread returns the median of some figures, with the least and the largest if there are
+// several.
 func spread(format string, values []float64) string {
 	text := fmt.Sprintf(format, median(values))
 	if len(values) > 1 {
@@ -54,7 +54,7 @@ func spread(format string, values []float64) string {
 	return text
 }
 
-// cell is a figure as the table has it.
+// cell returns a figure as the table shows it.
 func (r results) cell(m measure, peer string) string {
 	values := r[m.title][peer]
 	if len(values) == 0 {
@@ -73,8 +73,8 @@ func (r results) cell(m measure, peer string) string {
 	return text
 }
 
-// table writes what was measured in Markdown: the peers down, the measures
-// across.
+// table writes the results in Markdown: one row for each peer, one column for each
+// measure.
 func (r results) table(w io.Writer, measures []measure, peers []string) {
 	measures = slices.DeleteFunc(slices.Clone(measures), func(m measure) bool { return len(r[m.title]) == 0 })
 	fmt.Fprint(w, "| |")

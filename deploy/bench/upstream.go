@@ -13,23 +13,23 @@ import (
 	"sync"
 )
 
-// The helpers that run as processes of their own, so that what they use is
-// nobody else's.
+// The helpers that run as processes of their own, so that their memory and time are
+// measured for no other process.
 
 const (
 	domain   = "congthu.test"
 	password = "Mat-khau-1"
 
-	// greeted is what the do-nothing server can do: enough for every proxy to log
-	// in by the way it likes best.
+	// greeted is the list of capabilities of the do-nothing server: enough for every
+	// proxy to log in by its preferred way.
 	greeted  = "IMAP4rev1 SASL-IR AUTH=PLAIN LITERAL+ IDLE ID"
 	loggedIn = "IMAP4rev1 LITERAL+ IDLE ID"
 )
 
-// messageSize is the size of the message that FETCH gives.
+// messageSize is the size of the message that FETCH returns.
 const messageSize = 10_000_000
 
-// smallSize is that of the second message, which has an attachment of some pages.
+// smallSize is the size of the second message, which has an attachment of a few pages.
 const smallSize = 100_000
 
 // message is that message.
@@ -38,8 +38,8 @@ var message = sync.OnceValue(func() []byte {
 	return []byte(strings.Repeat(line, messageSize/len(line)+1)[:messageSize])
 })
 
-// doNothing is an IMAP server that answers at once, whatever it is asked: every
-// password is right, every folder is empty but for one message.
+// doNothing is an IMAP server that answers every command at once: every password is
+// right, and every folder is empty except for one message.
 func doNothing(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReaderSize(conn, 512)
@@ -95,7 +95,7 @@ func doNothing(conn net.Conn) {
 	}
 }
 
-// command reads one command, its literals put in place.
+// command reads one command, with its literals inserted.
 func command(r *bufio.Reader, w io.Writer) (string, error) {
 	var whole strings.Builder
 	for {
@@ -139,8 +139,8 @@ func serve(l net.Listener, handle func(net.Conn)) error {
 	}
 }
 
-// runUpstream is the process of a do-nothing server: plain on all ports but the
-// first, which has TLS.
+// runUpstream is the process of a do-nothing server: the first port has TLS, the others
+// are plain.
 func runUpstream(certificate tls.Certificate, speaks protocol, ports []string) error {
 	message()
 	handle := doNothing
@@ -161,8 +161,8 @@ func runUpstream(certificate tls.Certificate, speaks protocol, ports []string) e
 	return <-failed
 }
 
-// runRelay is the process of the bare relay: what a proxy in Go costs that has
-// no rules at all.
+// runRelay is the process of the bare relay: the cost of a proxy in Go that has no rules
+// at all.
 func runRelay(certificate tls.Certificate, listen, upstream string) error {
 	l, err := tls.Listen("tcp", loopback(listen), &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {
@@ -183,8 +183,8 @@ func runRelay(certificate tls.Certificate, listen, upstream string) error {
 	})
 }
 
-// runResponder is the process that nginx asks where to go, and whether it may:
-// always, and to the port in the path.
+// runResponder is the process that nginx asks where to connect and whether a login is
+// allowed: always, and to the port in the path.
 func runResponder(listen string) error {
 	return http.ListenAndServe(loopback(listen), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Auth-Status", "OK")

@@ -24,8 +24,8 @@ func TestShardsTogetherHoldNoMoreThanTheyMay(t *testing.T) {
 	}
 }
 
-// Within one shard it is the least recently used that goes, as in a map that has
-// no shards.
+// Within one part the least recently used entry is removed, as in a map that is not
+// split.
 func TestAShardForgetsTheLeastRecentlyUsed(t *testing.T) {
 	s := New[auth.Name, int](2 * MaxShards)
 	var names []auth.Name // of one shard
@@ -58,7 +58,7 @@ func TestAShardForgetsTheLeastRecentlyUsed(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsHeldIsAltered(t *testing.T) {
+func TestOnlyExistingEntriesAreAltered(t *testing.T) {
 	s := New[auth.Name, int](8)
 	s.Alter("an@congthu.test", func(*int) { t.Error("there was nothing to alter") })
 	s.Put("an@congthu.test", 1)
