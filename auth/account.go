@@ -15,8 +15,8 @@ type Account struct {
 
 	// Registered is when the name became an account: imported, or its first
 	// accepted login. Zero for a name without any accepted login; such names
-	// have failures and locks like any other, but no list, sweep, report or
-	// gauge shows them.
+	// have failures and locks like any other, but sweeps, reports and gauges leave
+	// them out, and so do lists without [Filter].Unknown.
 	Registered time.Time
 	// FirstLogin is the first accepted login through this gateway.
 	FirstLogin time.Time

@@ -11,7 +11,7 @@ const (
 	// Accepted: the mail server accepted the password and no rule objects.
 	Accepted Outcome = iota
 	// WrongPassword: the mail server said the credentials are wrong. The only
-	// outcome that counts towards the lock (Art. 6.2.d).
+	// outcome that can lock (Art. 6.2.d).
 	WrongPassword
 	// PreviousPassword: wrong, but it was the correct password before the
 	// current one (a device that still has the old one). Not counted.
@@ -46,7 +46,8 @@ const (
 	// Busy: all slots of the account stayed taken for longer than the patience
 	// of the guard.
 	Busy
-	// Unavailable: the mail server gave no verdict. Never counted.
+	// Unavailable: the mail server gave no verdict. Nothing is counted at once; if the
+	// password was sent, the attempt counts as a failure in doubt when its lease ends.
 	Unavailable
 	// StoreUnavailable: the account could not be read or written.
 	StoreUnavailable

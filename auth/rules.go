@@ -69,8 +69,8 @@ type Lockout struct {
 	// DailyFailureCap: after this many wrong passwords on one calendar day (logins do
 	// not reset the count), only sources that logged in to the account within the
 	// last 30 days may try it until midnight. It stops an attacker who guesses
-	// slowly between the owner's logins, each of which resets Failures, and does not
-	// stop the owner. 0 disables.
+	// slowly between the owner's logins, each of which resets Failures. The owner is
+	// affected only at a source without such a login. 0 disables.
 	DailyFailureCap int
 	// ForgetUnknown is how long the store keeps the failures of a name that has
 	// never had an accepted login and is not locked; 0: forever. Other names are

@@ -97,6 +97,6 @@ func TestARuleInModeWarnIsViolatedByTheAccountsItWouldRefuse(t *testing.T) {
 		}
 	}
 	if DefaultRules().Violates(RuleSender, a, now) {
-		t.Error("the rule on senders stands against an account")
+		t.Error("an account violates the rule on senders")
 	}
 }

@@ -55,7 +55,7 @@ func TestARevocationInModeWarnIsRecordedOnce(t *testing.T) {
 		}
 	}
 	if told != 1 {
-		t.Errorf("the audit log was told %d times, want once", told)
+		t.Errorf("the audit log has %d events, want 1", told)
 	}
 }
 

@@ -173,7 +173,7 @@ func (g *Guard) act(ctx context.Context, name auth.Name, act auth.Act, change fu
 	case refused != nil:
 		return a, refused
 	}
-	g.happened(happened, a.Known())
+	g.recordEvents(happened, a.Known())
 	// Attempts that wait for a slot of this account may now go on, or be refused.
 	g.waitQueues.wakeAll(name)
 	return a, nil

@@ -133,7 +133,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	var err error
 	elsewhere := auth.Accepted
 	if t.good || first {
-		elsewhere, err = t.elsewhere(ctx)
+		elsewhere, err = t.straysOutcome(ctx)
 	}
 	switch {
 	case err != nil || elsewhere == auth.Locked:
@@ -149,7 +149,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	}
 	switch {
 	case err == nil || errors.Is(err, auth.ErrNoSlot):
-		t.reached()
+		t.noteContact()
 	case t.good && t.offlineGrace():
 		t.offline = true
 		return true, v

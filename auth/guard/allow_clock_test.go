@@ -31,7 +31,7 @@ func TestASourceAllowedWhileTheClockWasAheadCanBeEnded(t *testing.T) {
 			t.Log(err)
 		}
 		if list := b.guard.AllowedSources(); len(list) != 0 {
-			t.Errorf("an administrator was told that it is ended, and it is allowed: %+v", list)
+			t.Errorf("the allowance was ended, but the source is still allowed: %+v", list)
 		}
 	})
 }

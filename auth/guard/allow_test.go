@@ -249,7 +249,7 @@ func TestAnAllowedSourceLiftsNoLimitOfAnAccount(t *testing.T) {
 			v := b.from(elsewhere, "lan", good)
 			b.want(v, auth.Throttled)
 			if !errors.Is(v.Err, guard.ErrUnfamiliar) || !b.guard.LatelyRefused(lan).Unfamiliar {
-				t.Errorf("%v, %+v: taken for a refusal of the source", v.Err, b.guard.LatelyRefused(lan))
+				t.Errorf("%v, %+v: treated as a refusal of the source", v.Err, b.guard.LatelyRefused(lan))
 			}
 			b.want(b.from(office, "lan", good), auth.Accepted)
 		})

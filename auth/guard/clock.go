@@ -195,7 +195,7 @@ func (g *Guard) writeSuspicion(ctx context.Context) error {
 		return err
 	}
 	g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: s.Suspicion, written: true})
-	g.happened([]auth.Event{e}, false)
+	g.recordEvents([]auth.Event{e}, false)
 	return nil
 }
 
@@ -226,10 +226,10 @@ func (g *Guard) LearnClock(ctx context.Context, log auth.EventReader) error {
 	return nil
 }
 
-// heardOfClock is [Guard.OnRemoteEvent] for the events of the clock. They arrive in the
+// onClockEvent is [Guard.OnRemoteEvent] for the events of the clock. They arrive in the
 // order of the audit log; a suspicion of this process that is not in the log yet is
 // later than they are.
-func (g *Guard) heardOfClock(e auth.Event) {
+func (g *Guard) onClockEvent(e auth.Event) {
 	switch s := g.suspicion.Load(); {
 	case e.Kind == auth.ClockSuspected && (s == nil || s.here):
 		g.suspicion.CompareAndSwap(s, &suspicion{Suspicion: Suspicion{Since: e.At, Why: e.Reason}, written: true})
@@ -293,7 +293,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 				return done, fmt.Errorf("store: %w", err)
 			}
 			g.suspicion.CompareAndSwap(s, nil)
-			g.happened([]auth.Event{e}, false)
+			g.recordEvents([]auth.Event{e}, false)
 			wake(g.wakeLogins) // last logins wait for it
 		}
 	}
@@ -316,7 +316,7 @@ func (g *Guard) AcceptClock(ctx context.Context, store auth.DatedStore, act auth
 			if err != nil {
 				return fmt.Errorf("store: %w", err)
 			}
-			g.happened(happened, known)
+			g.recordEvents(happened, known)
 		}
 		if known {
 			done.Redated = append(done.Redated, a.Name)

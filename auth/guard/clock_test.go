@@ -101,7 +101,7 @@ func TestAClockThatWasAheadForAnHourDoesNoLastingHarm(t *testing.T) {
 			}
 		}
 		if !b.guard.Suspicion().IsZero() {
-			t.Error("the clock is suspect though it was accepted")
+			t.Error("the clock is suspect although it was accepted")
 		}
 		for _, kind := range []auth.EventKind{auth.ClockSuspected, auth.ClockAccepted, auth.AccountRedated} {
 			if n := b.told.count(kind); n != 1 {
@@ -174,7 +174,7 @@ func TestAFirstLoginUnderAClockThatWasBehindCountsFromItsAcceptance(t *testing.T
 		}
 		rules := b.guard.Rules()
 		if a := b.account(); rules.Dormant(a, clock.now()) || rules.Expired(a, clock.now()) {
-			t.Errorf("dormant or run out at once: %+v", a)
+			t.Errorf("dormant or expired at once: %+v", a)
 		}
 		accepted := b.account()
 		time.Sleep(30 * 24 * time.Hour)
@@ -236,7 +236,7 @@ func TestASuspicionIsWrittenBeforeItsEnd(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if s := b.guard.Suspicion(); !s.IsZero() {
-			t.Errorf("suspect though it was accepted: %+v", s)
+			t.Errorf("suspect although it was accepted: %+v", s)
 		}
 		if s := restarted(b, &clock).Suspicion(); !s.IsZero() {
 			t.Errorf("suspect after a restart: %+v", s)
@@ -310,7 +310,7 @@ func TestADatabaseWhoseClockIsOffIsNotAcceptedUntilTheyAgree(t *testing.T) {
 		machine.set(-4 * time.Minute)
 		b.guard.Rules() // compares the clock
 		if s := b.guard.Suspicion(); !s.IsZero() {
-			t.Errorf("they agree, and it is suspect: %+v", s)
+			t.Errorf("the clocks agree, but the clock is suspect: %+v", s)
 		}
 		synctest.Wait()
 		// A machine with a wrong clock must not stop the sweep of the others.

@@ -381,7 +381,7 @@ func (g *Guard) update(ctx context.Context, d *pendingSettlement) error {
 		return err
 	}
 	g.removePending(d)
-	g.happened(happened, a.Known())
+	g.recordEvents(happened, a.Known())
 	if g.Rules().Locked(a, g.now()) {
 		// Locked by this settlement; or by an earlier call for it, to which the store
 		// gave no answer; or by someone else meanwhile. What was known before the lock

@@ -48,7 +48,7 @@ func TestAGatewayWhoseLinkFlapsGetsNoFurtherVerdicts(t *testing.T) {
 		b.server.during = nil
 		b.want(b.try("lan", good), auth.Locked)
 		if a := b.account(); a.Failures != 6 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed; want 6 and 0", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending; want 6 and 0", a.Failures, b.guard.Owed())
 		}
 	})
 }
@@ -135,7 +135,7 @@ func (b *bench) owing(n int) {
 		b.want(b.try(fmt.Sprintf("n%d@example.vn", i), "wrong"), auth.StoreUnavailable)
 	}
 	if b.guard.Owed() != n {
-		b.t.Fatalf("%d settlements owed, want %d", b.guard.Owed(), n)
+		b.t.Fatalf("%d settlements pending, want %d", b.guard.Owed(), n)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestAStoreThatIsDownIsAskedOnceForAllPendingSettlements(t *testing.T) {
 		b.broken.Store(nil)
 		time.Sleep(31 * time.Second)
 		if n := b.guard.Owed(); n != 0 {
-			b.t.Errorf("%d settlements are owed half a minute after the store came back", n)
+			b.t.Errorf("%d settlements are pending half a minute after the store came back", n)
 		}
 	})
 }
@@ -189,7 +189,7 @@ func TestAStoreThatHangsHoldsNeitherLastLoginsNorTheEnd(t *testing.T) {
 		began := time.Now()
 		<-ended
 		if took := time.Since(began); took > 21*time.Second {
-			t.Errorf("the end took %s of the bubble's time", took)
+			t.Errorf("the shutdown took %s of the bubble's time", took)
 		}
 	})
 }
@@ -203,7 +203,7 @@ func TestASettlementThatCannotBeWrittenDelaysNoOther(t *testing.T) {
 		b.broken.Store(nil)
 		time.Sleep(2 * time.Minute)
 		if n := b.guard.Owed(); n != 1 {
-			b.t.Errorf("%d settlements are owed, want the one that cannot be written", n)
+			b.t.Errorf("%d settlements are pending, want the one that cannot be written", n)
 		}
 		slow.poison.Store(auth.Name(""))
 	})
@@ -225,7 +225,7 @@ func TestAFailureThatIsForgivenWhileItIsTriedAgainDoesNotCountAfterwards(t *test
 		slow.hangs.Store(false)
 		time.Sleep(5 * time.Minute)
 		if a := b.account(); a.Failures != 0 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed; want none", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending; want none", a.Failures, b.guard.Owed())
 		}
 	})
 }
@@ -254,7 +254,7 @@ func TestAPanicCostsNoSlot(t *testing.T) {
 			synctest.Wait()
 		}
 		if n := len(b.store.Taken()); n != 0 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d slots are taken, %d settlements owed", n, b.guard.Owed())
+			b.t.Errorf("%d slots are taken, %d settlements pending", n, b.guard.Owed())
 		}
 		b.want(b.try("lan", good), auth.Accepted)
 	})
@@ -305,7 +305,7 @@ func TestALeaseEndsAlthoughTheClockWasSetBack(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		b.want(b.try("lan", good), auth.Accepted)
 		if n := b.guard.Owed(); n != 0 {
-			b.t.Errorf("%d settlements are owed", n)
+			b.t.Errorf("%d settlements are pending", n)
 		}
 	})
 }

@@ -53,7 +53,7 @@ func (g *Guard) observeLater(ctx context.Context, u unobserved) {
 	if err != nil {
 		return
 	}
-	g.happened(happened, account.Known())
+	g.recordEvents(happened, account.Known())
 	if !account.Password.SaltedWith(o.Salt) {
 		return // another salt was written first
 	}

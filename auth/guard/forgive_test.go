@@ -329,7 +329,7 @@ func TestAnUnlockForgivesWhatIsNotWrittenYet(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if a := b.account(); a.Failures != 0 || b.guard.Owed() != 0 {
-			t.Errorf("%d failures, %d owed", a.Failures, b.guard.Owed())
+			t.Errorf("%d failures, %d pending", a.Failures, b.guard.Owed())
 		}
 		if err := b.unlock("lan"); !errors.Is(err, auth.ErrNothingToDo) {
 			t.Error(err)

@@ -175,7 +175,7 @@ func (g *Guard) Announce(ctx context.Context, e auth.Event) error {
 	if err != nil {
 		return err
 	}
-	g.happened([]auth.Event{e}, false)
+	g.recordEvents([]auth.Event{e}, false)
 	return nil
 }
 
@@ -228,13 +228,13 @@ func (g *Guard) storeUpdate(ctx context.Context, name auth.Name, r auth.Reservat
 	defer cancel()
 	a, err := g.Store.Update(ctx, name, r, change)
 	if err == nil {
-		g.reached()
+		g.noteContact()
 	}
 	return a, err
 }
 
-// reached notes that the store has answered just now.
-func (g *Guard) reached() { g.contact.Store(int64(time.Since(g.began))) }
+// noteContact notes that the store has answered just now.
+func (g *Guard) noteContact() { g.contact.Store(int64(time.Since(g.began))) }
 
 func (g *Guard) storeTimeout() time.Duration { return cmp.Or(g.StoreTimeout, 10*time.Second) }
 
@@ -245,8 +245,8 @@ func (g *Guard) endSessions(name auth.Name) {
 	}
 }
 
-// happened records the events of one account; known is whether the name is an account.
-func (g *Guard) happened(events []auth.Event, known bool) {
+// recordEvents records the events of one account; known is whether the name is an account.
+func (g *Guard) recordEvents(events []auth.Event, known bool) {
 	if g.Recorder == nil {
 		return
 	}

@@ -138,7 +138,7 @@ func (i *importing) tell(ctx context.Context, kind auth.EventKind, which auth.Li
 	if _, err := i.storeUpdate(ctx, "", 0, func(*auth.Account) ([]auth.Event, bool) { return []auth.Event{e}, true }); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	i.happened([]auth.Event{e}, false)
+	i.recordEvents([]auth.Event{e}, false)
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (i *importing) batch(ctx context.Context, names []auth.Name) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	i.reached()
+	i.noteContact()
 	for _, name := range names {
 		r := results[name]
 		switch {
@@ -183,7 +183,7 @@ func (i *importing) batch(ctx context.Context, names []auth.Name) error {
 		i.done.States[r.state]++
 		i.done.Events = append(i.done.Events, r.events...)
 		if !i.Dry {
-			i.happened(r.events, true)
+			i.recordEvents(r.events, true)
 		}
 	}
 	i.done.Looked += len(names)

@@ -102,7 +102,7 @@ func TestAnImportThatFailsSaysSo(t *testing.T) {
 		t.Errorf("an account that is twice in the list: %v", err)
 	}
 	if len(told.kinds) > 0 {
-		t.Errorf("told of %v, which did not happen", told.kinds)
+		t.Errorf("recorded %v, which did not happen", told.kinds)
 	}
 }
 

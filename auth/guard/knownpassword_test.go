@@ -179,7 +179,7 @@ func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
 		b.broken.Store(nil)
 		b.guard.Lock(context.Background(), lan, act)
 		if len(b.ended) == 0 {
-			t.Error("the sessions of a locked account go on")
+			t.Error("the sessions of a locked account are still open")
 		}
 		b.broken.Store(unreachable)
 		b.want(b.try("lan", good), auth.StoreUnavailable)
@@ -278,7 +278,7 @@ func TestAGuesserLearnsNothingFromTheKnownGoodPassword(t *testing.T) {
 					b.t.Errorf("%d guesses judged, %d counted", judged, a.Failures)
 				}
 				if got := guess("lan", good); got == auth.Accepted {
-					b.t.Error("50 guesses, next to none counted, and the right one was accepted")
+					b.t.Error("50 guesses, almost none counted, and the right one was accepted")
 				}
 			})
 		})

@@ -34,7 +34,7 @@ func TestAnAttemptThatWaitsForTheStoreDoesNotBlameOthers(t *testing.T) {
 			t.Errorf("support staff see %+v", got)
 		}
 		if got := b.guard.LatelyRefused(lan); !got.IsZero() {
-			t.Errorf("taken for a refusal that can be ended: %+v", got)
+			t.Errorf("treated as a refusal that can be ended: %+v", got)
 		}
 		slow.hangs.Store(false)
 		b.want(b.try("lan", good), auth.Accepted)

@@ -105,7 +105,7 @@ func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, 
 			}
 		}
 		g.waitQueues.wakeAll(account)
-		g.happened(happened, after.Known())
+		g.recordEvents(happened, after.Known())
 
 		now, gone, was := g.now(), false, row
 		var removed []auth.Event
@@ -125,7 +125,7 @@ func (g *Guard) merge(ctx context.Context, account auth.Name, row auth.Account, 
 			return after, fmt.Errorf("store: %w", err)
 		}
 		if gone {
-			g.happened(removed, row.Known())
+			g.recordEvents(removed, row.Known())
 			return after, nil
 		}
 		if row.Blank() {

@@ -270,7 +270,7 @@ func TestTheUserIsAlertedOfThePasswordThatIsUsed(t *testing.T) {
 			b.t.Error("alerted with a new password")
 		}
 		if !alert("main") {
-			b.t.Error("not alerted with one that runs out")
+			b.t.Error("not alerted with a password that expires")
 		}
 	})
 }

@@ -26,7 +26,7 @@ func TestSupportSeesThatTheMailServerGaveNoVerdict(t *testing.T) {
 					t.Errorf("%+v, wanted one: %v", r, want)
 				}
 				if r := b.guard.LatelyRefused(lan); !r.IsZero() {
-					t.Errorf("taken for a refusal that can be ended: %+v", r)
+					t.Errorf("treated as a refusal that can be ended: %+v", r)
 				}
 			}
 			b.want(b.try("lan", good), auth.Accepted)

@@ -24,7 +24,7 @@ func (g *Guard) OnRemoteEvent(e auth.Event) {
 	}
 	switch e.Kind {
 	case auth.ClockSuspected, auth.ClockAccepted:
-		g.heardOfClock(e)
+		g.onClockEvent(e)
 		return
 	case auth.AccountLocked, auth.NameLocked:
 		if e.Actor == auth.ByGateway {

@@ -78,7 +78,7 @@ func TestAnUnlockOnAnotherReplicaForgivesOnlyPendingFailuresBeforeIt(t *testing.
 				b.broken.Store(nil)
 				time.Sleep(time.Minute)
 				if a := b.account(); a.Failures != c.want || b.guard.Owed() != 0 {
-					b.t.Errorf("%d failures, %d owed; want %d and 0", a.Failures, b.guard.Owed(), c.want)
+					b.t.Errorf("%d failures, %d pending; want %d and 0", a.Failures, b.guard.Owed(), c.want)
 				}
 			})
 		})

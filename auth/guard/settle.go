@@ -196,7 +196,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 	}
 	generation := t.generation(t.name)
 	account := t.account
-	elsewhere, err := t.elsewhere(ctx)
+	elsewhere, err := t.straysOutcome(ctx)
 	switch {
 	case err != nil:
 	case elsewhere != auth.Accepted:
@@ -224,7 +224,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 		// failures of other names are counted there as well.
 		t.release(ctx)
 	}
-	t.happened(v.Events, account.Known())
+	t.recordEvents(v.Events, account.Known())
 	verdict := auth.Verdict{Outcome: v.Outcome, Would: v.Would}
 	if v.Alert && t.tellToday(now) {
 		verdict.Alert, verdict.ExpiresIn = true, v.ExpiresIn

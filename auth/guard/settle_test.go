@@ -27,7 +27,7 @@ func TestAFailureThatIsNotDurableIsNotAnsweredAndCountsOnceLater(t *testing.T) {
 				b.broken.Store(fail)
 				b.want(b.try("lan", "wrong1"), auth.StoreUnavailable)
 				if b.guard.Owed() != 1 {
-					b.t.Fatalf("%d settlements owed, want 1", b.guard.Owed())
+					b.t.Fatalf("%d settlements pending, want 1", b.guard.Owed())
 				}
 				b.broken.Store(nil)
 				time.Sleep(time.Minute)
@@ -61,7 +61,7 @@ func TestAContextThatEndsAtAnyStepLosesNoFailureAndNoSlot(t *testing.T) {
 						Login: "lan", Password: auth.NewSecret(password), Source: office, Verify: b.server.verify(password),
 					})
 					if !v.Outcome.Temporary() {
-						b.t.Errorf("outcome %v: nothing of it is stored", v.Outcome)
+						b.t.Errorf("outcome %v, but nothing is stored", v.Outcome)
 					}
 					b.server.during = nil
 					cancel()
@@ -165,7 +165,7 @@ func TestASecondTryAfterDoubtTakesASlotOfItsOwn(t *testing.T) {
 			b.t.Errorf("%d failures behind the lease, want that of the first as well", a.Failures)
 		}
 		if told := b.told.outcomes; told[auth.Accepted] != 1 || told[auth.WrongPassword] != 1 || len(told) != 2 {
-			b.t.Errorf("the recorder was told of %v, want one verdict of each login", told)
+			b.t.Errorf("the recorder got %v, want one verdict of each login", told)
 		}
 	})
 }

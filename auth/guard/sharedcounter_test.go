@@ -294,7 +294,7 @@ func TestALoginBeyondTheRoomForgivesNoOtherName(t *testing.T) {
 			b.t.Errorf("after its first login: %+v", a)
 		}
 		if n := b.told.count(auth.FirstLogin); n != 1 {
-			b.t.Errorf("%d first logins are told of", n)
+			b.t.Errorf("%d events of first logins", n)
 		}
 		if a := b.read(counter); a.Failures != 4 {
 			b.t.Errorf("the counter has %d failures after a login of one of its names, want 4", a.Failures)

@@ -181,8 +181,8 @@ func (g *Guard) rows(ctx context.Context, names []auth.Name) (rows []auth.Accoun
 	return rows, nil
 }
 
-// elsewhere reads the strays of the try's account and applies the rules to them.
-func (t *try) elsewhere(ctx context.Context) (auth.Outcome, error) {
+// straysOutcome reads the strays of the try's account and applies the rules to them.
+func (t *try) straysOutcome(ctx context.Context) (auth.Outcome, error) {
 	names := t.strays.namesOf(t.name)
 	if len(names) == 0 {
 		return auth.Accepted, nil

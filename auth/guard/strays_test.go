@@ -224,7 +224,7 @@ func TestAMergeEndsTheOtherNameAndTheAuditLogHasBoth(t *testing.T) {
 			}
 		}
 		if !slices.Contains(b.ended, lan) {
-			t.Error("the sessions of an account that is locked now go on")
+			t.Error("the sessions of an account that is locked now are still open")
 		}
 		b.want(b.try("lan", good), auth.Locked)
 		if _, err := b.guard.Unlock(ctx, lan, clerk); err != nil {

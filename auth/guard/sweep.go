@@ -128,7 +128,7 @@ func (g *Guard) revoke(ctx context.Context, name auth.Name, rules auth.Rules, ac
 	if err != nil || len(happened) == 0 {
 		return false, err
 	}
-	g.happened(happened, true) // only accounts are dormant
+	g.recordEvents(happened, true) // only accounts are dormant
 	g.endSessions(name)
 	return true, nil
 }

@@ -19,7 +19,7 @@ func TestADormantAccountIsRefusedAtItsLoginAndMarkedByTheSweep(t *testing.T) {
 		b.want(b.try("lan", "wrong"), auth.WrongPassword) // revealed only after the right password
 		b.want(b.try("lan", good), auth.Revoked)
 		if a := b.account(); !a.Revocation.IsZero() || len(b.ended) != 0 {
-			b.t.Errorf("the login has left a mark, %+v, and ended %v: a clock that is wrong for an hour would revoke everybody", a.Revocation, b.ended)
+			b.t.Errorf("the login has left a mark, %+v, and ended %v: a clock that is wrong for an hour would revoke every account", a.Revocation, b.ended)
 		}
 		swept, err := b.guard.Sweep(context.Background(), b.store)
 		if err != nil || swept.Revoked != 1 || swept.States[auth.StateRevoked] != 1 || len(b.ended) != 1 {

@@ -63,7 +63,7 @@ func TestATicketIsAnAttemptInTwoSteps(t *testing.T) {
 		}
 		want := map[auth.Outcome]int{auth.Accepted: 2, auth.WrongPassword: 6, auth.Locked: 1}
 		if d := cmp.Diff(want, b.told.outcomes); d != "" {
-			b.t.Errorf("the recorder was told of (-want +got)\n%s", d)
+			b.t.Errorf("the recorder got (-want +got)\n%s", d)
 		}
 	})
 }
@@ -119,7 +119,7 @@ func TestATicketWithoutASettlementBecomesAFailureInDoubt(t *testing.T) {
 		time.Sleep(lease - time.Second)
 		synctest.Wait()
 		if a := b.account(); a.Failures != 0 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed before the lease has ended", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending before the lease has ended", a.Failures, b.guard.Owed())
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -139,17 +139,17 @@ func TestATicketWhoseContextEndsBecomesAFailureInDoubt(t *testing.T) {
 		cancel(errors.New("the policy server stops"))
 		synctest.Wait()
 		if n := b.told.outcomes[auth.Unavailable]; n != 1 || b.guard.Owed() != 1 {
-			b.t.Errorf("the recorder was told of %d, %d are owed; want one", n, b.guard.Owed())
+			b.t.Errorf("the recorder got %d attempts, %d settlements are pending; want 1", n, b.guard.Owed())
 		}
 		b.late(k)
 		time.Sleep(lease - time.Second)
 		if a := b.account(); a.Failures != 0 {
-			b.t.Error("counted before the lease has ended")
+			b.t.Error("counted before the lease had ended")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if a := b.account(); a.Failures != 1 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed; want 1 and none", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending; want 1 and none", a.Failures, b.guard.Owed())
 		}
 	})
 }
@@ -186,7 +186,7 @@ func (b *bench) late(k *guard.Ticket) {
 		}
 	}
 	if after := b.account(); !reflect.DeepEqual(before, after) || len(b.told.kinds) != told {
-		b.t.Errorf("too late, and the account has changed from %+v to %+v", before, after)
+		b.t.Errorf("settled too late, but the account has changed from %+v to %+v", before, after)
 	}
 }
 
@@ -200,7 +200,7 @@ func TestATicketSettledAfterItsLeaseChangesNothing(t *testing.T) {
 			b.t.Errorf("%d failures, want the one in doubt", a.Failures)
 		}
 		if n := b.told.outcomes[auth.Unavailable]; n != 1 {
-			b.t.Errorf("the recorder was told of %d attempts, want 1", n)
+			b.t.Errorf("the recorder got %d attempts, want 1", n)
 		}
 		b.want(b.try("lan", good), auth.Accepted)
 	})
@@ -219,10 +219,10 @@ func TestATicketSettledTwiceCountsOnce(t *testing.T) {
 		time.Sleep(2 * lease) // it is not abandoned after that either
 		synctest.Wait()
 		if a := b.account(); a.Failures != 1 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed; want 1 and none", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending; want 1 and none", a.Failures, b.guard.Owed())
 		}
 		if d := cmp.Diff(map[auth.Outcome]int{auth.WrongPassword: 1}, b.told.outcomes); d != "" {
-			b.t.Errorf("the recorder was told of (-want +got)\n%s", d)
+			b.t.Errorf("the recorder got (-want +got)\n%s", d)
 		}
 	})
 }
@@ -278,7 +278,7 @@ func TestATicketSettledAfterAnUnlock(t *testing.T) {
 		time.Sleep(2 * lease)
 		synctest.Wait()
 		if a := b.account(); a.Failures != 0 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed after the unlock", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending after the unlock", a.Failures, b.guard.Owed())
 		}
 	})
 }
@@ -313,7 +313,7 @@ func TestATicketSettledWhileTheStoreFails(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if a := b.account(); a.Failures != 1 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed; want 1 and none", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending; want 1 and none", a.Failures, b.guard.Owed())
 		}
 		b.want(k.Settle(context.Background(), auth.Answer{Judgement: auth.JudgedRight}), auth.Unavailable)
 	})
@@ -327,7 +327,7 @@ func TestAnAbandonedTicketOfAPasswordKnownToBeGoodIsNoFailure(t *testing.T) {
 		time.Sleep(2 * lease)
 		synctest.Wait()
 		if a := b.account(); a.Failures != 0 || b.guard.Owed() != 0 {
-			b.t.Errorf("%d failures, %d owed; want none", a.Failures, b.guard.Owed())
+			b.t.Errorf("%d failures, %d pending; want none", a.Failures, b.guard.Owed())
 		}
 	})
 }
@@ -361,7 +361,7 @@ func TestATicketWhoseSettlementPanicsBecomesAFailureInDoubt(t *testing.T) {
 		}()
 		synctest.Wait()
 		if a := b.account(); a.Failures != 1 || b.guard.Owed() != 0 {
-			t.Errorf("%d failures, %d owed; want 1 and none", a.Failures, b.guard.Owed())
+			t.Errorf("%d failures, %d pending; want 1 and none", a.Failures, b.guard.Owed())
 		}
 		if v := k.Settle(context.Background(), auth.Answer{Judgement: auth.JudgedRight}); v.Outcome != auth.Unavailable || !errors.Is(v.Err, guard.ErrSettled) {
 			t.Errorf("settled again: %v (%v)", v.Outcome, v.Err)

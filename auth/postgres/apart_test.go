@@ -103,14 +103,14 @@ func TestAnAgreementThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 		}
 	}
 	if !errors.Is(err, ErrUnconfirmed) || errors.Is(err, ErrUnreachable) {
-		t.Errorf("what the standby lacks: %v, want ErrUnconfirmed and nothing else", err)
+		t.Errorf("a commit that the standby does not have: %v, want ErrUnconfirmed and nothing else", err)
 	}
 	if n := s.resets.Load(); n != 0 {
-		t.Errorf("the pool was emptied %d times for a connection that is not of it", n)
+		t.Errorf("the pool was reset %d times for a connection outside it", n)
 	}
 	between.silent.Store(false)
 	between.cut()
-	eventually(t, "it is agreed on", func() bool { return s.Agree(t.Context(), "pepper", "one") == nil })
+	eventually(t, "the settings are agreed on", func() bool { return s.Agree(t.Context(), "pepper", "one") == nil })
 }
 
 const cancelWaits = `SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`
@@ -250,12 +250,12 @@ func TestALostSpareConnectionCausesNoError(t *testing.T) {
 		t.Error("the old one is open")
 	}
 	if n := s.resets.Load(); n != 0 {
-		t.Errorf("the pool was emptied %d times for a connection that is not of it", n)
+		t.Errorf("the pool was reset %d times for a connection outside it", n)
 	}
 	last := s.spare
 	s.Close()
 	if !last.IsClosed() {
-		t.Error("Close has left it open")
+		t.Error("Close has left the connection open")
 	}
 	if err := s.Agree(t.Context(), "pepper", "one"); !errors.Is(err, ErrClosed) {
 		t.Errorf("%v, want ErrClosed", err)

@@ -64,7 +64,7 @@ func follow(t *testing.T, s *Store) *told {
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	// It begins with the events after its first read.
-	eventually(t, "it listens", func() bool { return followers() > before })
+	eventually(t, "the connection listens", func() bool { return followers() > before })
 	return &l
 }
 
@@ -105,7 +105,7 @@ func TestChangesOfOneReplicaReachAllAtOnce(t *testing.T) {
 	a, b := open(t, o), open(t, o)
 	there, here := follow(t, b), follow(t, a)
 	changeLocks(t, a)
-	eventually(t, "both were told", func() bool { return there.said() == wanted && here.said() == wanted })
+	eventually(t, "both got the event", func() bool { return there.said() == wanted && here.said() == wanted })
 }
 
 // The connection that follows the log may be made after the first login: a lock in
@@ -172,13 +172,13 @@ func TestTheClockIsTheDatabasesAndIsSlowedBySmallStepsBack(t *testing.T) {
 	c = clock{}
 	c.heard(noon, at, at)
 	if now := c.now(); now.Before(noon) || now.Sub(noon) > time.Minute || now.Location() != time.UTC {
-		t.Errorf("it shows %v, the database %v", now, noon)
+		t.Errorf("the clock shows %v, the database %v", now, noon)
 	}
 	// Forward: at once.
 	later := at.Add(10 * time.Second)
 	c.heard(noon.Add(time.Hour), later, later)
 	if got := c.at(later); got != noon.Add(time.Hour) {
-		t.Errorf("it shows %v, the database an hour more", got)
+		t.Errorf("the clock shows %v, the database an hour more", got)
 	}
 	// Back: it runs at half speed until the other has caught up.
 	before := c.at(later.Add(20 * time.Second))
@@ -186,13 +186,13 @@ func TestTheClockIsTheDatabasesAndIsSlowedBySmallStepsBack(t *testing.T) {
 	c.heard(back, later.Add(20*time.Second), later.Add(20*time.Second))
 	after := c.at(later.Add(20 * time.Second))
 	if after.After(before) || after != noon.Add(time.Hour+10*time.Second) {
-		t.Errorf("it shows %v after the database was set back, %v before", after, before)
+		t.Errorf("the clock shows %v after the database was set back, %v before", after, before)
 	}
 	shown := c.now()
 	for range 1000 {
 		now := c.now()
 		if now.Before(shown) {
-			t.Fatalf("it went back from %v to %v", shown, now)
+			t.Fatalf("the clock went back from %v to %v", shown, now)
 		}
 		shown = now
 	}
@@ -200,7 +200,7 @@ func TestTheClockIsTheDatabasesAndIsSlowedBySmallStepsBack(t *testing.T) {
 	c = clock{}
 	c.heard(noon, at, at.Add(2*time.Second))
 	if got := c.at(at.Add(time.Second)); got != noon {
-		t.Errorf("it shows %v in the middle, the database %v", got, noon)
+		t.Errorf("the clock shows %v in the middle, the database %v", got, noon)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestTheClockFollowsADatabaseWhoseClockWasWrong(t *testing.T) {
 	c.now()
 	c.heard(noon, at, at)
 	if now := c.now(); now.Before(noon) || now.Sub(noon) > time.Minute {
-		t.Errorf("it shows %v, the database %v", now, noon)
+		t.Errorf("the clock shows %v, the database %v", now, noon)
 	}
 }
 

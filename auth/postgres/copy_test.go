@@ -246,7 +246,7 @@ func TestAKilledCopyContinues(t *testing.T) {
 		s.Close()
 	}
 	if halves == 0 {
-		t.Fatal("it was never killed within a copy: the test proves nothing")
+		t.Fatal("it was never killed during a copy: the test proves nothing")
 	}
 	t.Logf("%d copies, killed %d times within one", round, halves)
 }

@@ -106,7 +106,7 @@ func TestNoMoreThanSixWrongPasswordsWhateverHappensToTheDatabase(t *testing.T) {
 			server.Restart(t, []pgtest.Shutdown{pgtest.Immediate, pgtest.Fast}[round])
 		}
 		wg.Wait()
-		eventually(t, "all is settled", func() bool {
+		eventually(t, "all attempts are settled", func() bool {
 			return guards[0].Owed()+guards[1].Owed()+guards[2].Owed() == 0
 		})
 		m.mu.Lock()
@@ -259,13 +259,13 @@ func TestReplicasReceiveASuspectClockAndItsAcceptance(t *testing.T) {
 	if here.Suspicion().IsZero() {
 		t.Fatal("the clock is not suspect")
 	}
-	eventually(t, "the other gateway knows", func() bool { return there.Suspicion().Why == here.Suspicion().Why })
+	eventually(t, "the suspicion has reached the other gateway", func() bool { return there.Suspicion().Why == here.Suspicion().Why })
 	ahead.Store(0)
 	act := auth.Act{Actor: "admin", Reason: "the clock was set right"}
 	if _, err := here.AcceptClock(t.Context(), storeOf(here), act, false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other gateway knows that it was accepted", func() bool { return there.Suspicion().IsZero() })
+	eventually(t, "the acceptance has reached the other gateway", func() bool { return there.Suspicion().IsZero() })
 	if !here.Suspicion().IsZero() {
 		t.Errorf("it is suspect where it was accepted: %+v", here.Suspicion())
 	}

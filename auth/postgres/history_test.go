@@ -19,7 +19,7 @@ func TestEveryHistoryKeepsTheInvariantsOverReplicas(t *testing.T) {
 			lapsed := func() {
 				for other := range living {
 					other.leases.wake()
-					eventually(t, "its slots have lapsed", func() (none bool) {
+					eventually(t, "its slots have expired", func() (none bool) {
 						err := other.pool.QueryRow(context.Background(),
 							`SELECT NOT EXISTS (SELECT FROM reservations r WHERE lapsed IS NULL AND NOT `+holderLives+`)`).Scan(&none)
 						return err == nil && none

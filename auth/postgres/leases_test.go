@@ -81,7 +81,7 @@ func TestSlotsHeldAtCloseExpireAtOnce(t *testing.T) {
 	wantNoSlot(t, b, victim, allow(1))
 	a.Close()
 	b.leases.wake()
-	eventually(t, "the slot has lapsed", func() bool { return failures(t, b, victim) == 1 })
+	eventually(t, "the slot has expired", func() bool { return failures(t, b, victim) == 1 })
 	reserve(t, b, victim, allow(1))
 }
 
@@ -95,7 +95,7 @@ func TestADoubtNeverLocks(t *testing.T) {
 	reserve(t, a, victim, allow(6))
 	reserve(t, a, victim, allow(6))
 	a.Close()
-	eventually(t, "the slots have lapsed", func() bool {
+	eventually(t, "the slots have expired", func() bool {
 		_, r, err := b.Reserve(t.Context(), victim, allow(1))
 		if err == nil {
 			update(t, b, victim, r, nothing)
@@ -121,10 +121,10 @@ func TestAProcessTreatedAsDeadStillSettles(t *testing.T) {
 	right := reserve(t, a, "right@congthu.test", allow(6))
 	free := reserve(t, a, "free@congthu.test", allow(6))
 	kill(t, a)
-	eventually(t, "the slots have lapsed", func() bool {
+	eventually(t, "the slots have expired", func() bool {
 		return failures(t, b, victim) == 1 && failures(t, b, "right@congthu.test") == 1 && failures(t, b, "free@congthu.test") == 1
 	})
-	eventually(t, "the uncounted one has lapsed", func() bool {
+	eventually(t, "the uncounted slot has expired", func() bool {
 		_, r, err := b.Reserve(t.Context(), full, allow(1))
 		if err == nil {
 			update(t, b, full, r, nothing)
@@ -182,7 +182,7 @@ func TestAnOutageOfTheDatabaseExpiresNoProcess(t *testing.T) {
 	time.Sleep(shortLease + shortLease/2) // an outage longer than the lease
 	server.Start(t)
 	looks := a.leases.looks.Load()
-	eventually(t, "both have looked around", func() bool { return a.leases.looks.Load() > looks+9 })
+	eventually(t, "both have sent heartbeats", func() bool { return a.leases.looks.Load() > looks+9 })
 	wantFailures(t, a, victim, 0)
 	wantNoSlot(t, a, victim, allow(2))
 	update(t, a, victim, mine, fail)
@@ -210,7 +210,7 @@ func TestAProcessThatStoodStillComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := connected(t, b)
-	eventually(t, "it is taken for dead", func() bool {
+	eventually(t, "the process is treated as dead", func() bool {
 		var holders int
 		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM holders WHERE gone IS NULL`).Scan(&holders); err != nil {
 			t.Fatal(err)
@@ -224,7 +224,7 @@ func TestAProcessThatStoodStillComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it guesses again", func() bool {
+	eventually(t, "the child guesses again", func() bool {
 		now, err := b.Verify(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -262,7 +262,7 @@ func TestAnExpiredThatPanicsCostsNothingElse(t *testing.T) {
 	a := open(t, Options{DSN: dsn})
 	reserve(t, a, victim, allow(6))
 	a.Close()
-	eventually(t, "it has lapsed", func() bool { return failures(t, b, victim) == 1 })
+	eventually(t, "the slot has expired", func() bool { return failures(t, b, victim) == 1 })
 	if err := b.Health(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -31,7 +31,7 @@ var errNoCancel = errors.New("what is being committed is not cancelled")
 func (s *Store) link(ctx context.Context, session settings) (*link, error) {
 	l := new(link)
 	// Otherwise a setting of the role could suppress the warnings.
-	config := s.configWith(session.but(settings{"client_min_messages": "warning"}))
+	config := s.configWith(session.with(settings{"client_min_messages": "warning"}))
 	var made atomic.Bool
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {

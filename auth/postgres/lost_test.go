@@ -113,7 +113,7 @@ func TestReceiptsAreKeptForADay(t *testing.T) {
 	conn := connected(t, s)
 	execute(t, conn, `INSERT INTO settlements SELECT i, now() - interval '25 hours' FROM generate_series(1, 50) i`)
 	s.leases.wake()
-	eventually(t, "only the new one is left", func() bool {
+	eventually(t, "only the new registration is left", func() bool {
 		var n int
 		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM settlements`).Scan(&n); err != nil {
 			t.Fatal(err)
@@ -136,7 +136,7 @@ func TestAProcessTreatedAsDeadCountsTheSlotsItHolds(t *testing.T) {
 	for range 3 { // the link goes up and down three times
 		kill(t, a)
 		b.leases.wake()
-		eventually(t, "the slot has lapsed", func() bool {
+		eventually(t, "the slot has expired", func() bool {
 			var lapsed bool
 			err := b.pool.QueryRow(t.Context(), `SELECT bool_and(lapsed IS NOT NULL) FROM reservations WHERE id = $1`, int64(r)).Scan(&lapsed)
 			if err != nil {
@@ -225,7 +225,7 @@ func TestSixGuessesWhileTheStandbyStallsAndTakesOver(t *testing.T) {
 		t.Error("no commit waits any more: it was cancelled")
 	}
 	takeOver(t, primary, second, between)
-	eventually(t, "what is owed is written", func() bool { return g.Owed() == 0 })
+	eventually(t, "the pending settlements are written", func() bool { return g.Owed() == 0 })
 	wantFailures(t, s, victim, 6)
 	for i := range 4 {
 		if v := attempt(g, m, fmt.Sprint("more", i)); v.Outcome != auth.Locked {
@@ -273,15 +273,15 @@ func TestACommitThatIsCancelledWhileItWaitsIsInDoubt(t *testing.T) {
 	eventually(t, "the commit waits", func() bool { return waiting(t, primary) > 0 })
 	primary.Count(t, `SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
 	if err := <-done; err == nil {
-		t.Error("a commit that the standby lacks was confirmed")
+		t.Error("a commit that the standby does not have was confirmed")
 	}
 	// It is visible here, but is not trusted.
 	wantFailures(t, s, victim, 1)
 	if _, err := s.Update(t.Context(), victim, r, fail); err == nil {
-		t.Error("a receipt that the standby lacks was believed")
+		t.Error("a receipt that the standby does not have was trusted")
 	}
 	takeOver(t, primary, second, between)
-	eventually(t, "it is written again", func() bool {
+	eventually(t, "the store is written again", func() bool {
 		_, err := s.Update(t.Context(), victim, r, fail)
 		return err == nil
 	})
@@ -313,11 +313,11 @@ func TestAReturningStandbyConfirmsWaitingCommits(t *testing.T) {
 		t.Error("no commit waits any more: it was cancelled")
 	}
 	if failures(t, s, victim) != 0 {
-		t.Error("what is not confirmed is visible")
+		t.Error("an unconfirmed commit is visible")
 	}
 	between.silent.Store(false)
 	between.cut()
-	eventually(t, "it can be written again", func() bool {
+	eventually(t, "the store can be written again", func() bool {
 		_, err := s.Update(t.Context(), victim, r, fail)
 		return err == nil
 	})
@@ -382,7 +382,7 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 		takeOver(t, primary, second, between)
 		close(over)
 		wg.Wait()
-		eventually(t, "what is owed is written", func() bool {
+		eventually(t, "the pending settlements are written", func() bool {
 			return guards[0].Owed()+guards[1].Owed()+guards[2].Owed() == 0
 		})
 		noSlotLeaks(t, second, stores...)
@@ -432,7 +432,7 @@ func TestAConnectionThatBreaksCancelsNoCommitThatWaits(t *testing.T) {
 	}
 	between.silent.Store(false)
 	between.cut()
-	eventually(t, "it can be written", func() bool {
+	eventually(t, "the store can be written", func() bool {
 		_, err := s.Update(t.Context(), victim, r, fail)
 		return err == nil
 	})

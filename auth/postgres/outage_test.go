@@ -156,7 +156,7 @@ func (l *load) progress(t *testing.T) {
 	t.Helper()
 	var before, now int
 	l.note(func() { before = l.reserved })
-	eventually(t, "the load goes on", func() bool {
+	eventually(t, "the load makes progress", func() bool {
 		l.note(func() { now = l.reserved })
 		return now > before+30
 	})

@@ -45,7 +45,7 @@ func TestPgBouncersDefaultSettingsSuffice(t *testing.T) {
 	s := open(t, Options{DSN: dsn, Poll: time.Hour})
 	told := follow(t, s)
 	update(t, s, victim, 0, locked(auth.AccountLocked))
-	eventually(t, "a lock is heard of, long before the next look", func() bool { return told.said() != "" })
+	eventually(t, "a lock arrives long before the next poll", func() bool { return told.said() != "" })
 	// Only one process does a job at a time; imports and settings work as without a pooler.
 	if ran, err := s.Alone(t.Context(), "chore", func(ctx context.Context) error {
 		again, err := s.Alone(ctx, "chore", func(context.Context) error { return nil })
@@ -252,7 +252,7 @@ func TestTheStoreOutlivesItsPooler(t *testing.T) {
 	wantFailures(t, s, victim, 2)
 	// The server behind the pooler crashes too: the pooler still has its old connections.
 	server.Restart(t, pgtest.Immediate)
-	eventually(t, "it can be written again", func() bool {
+	eventually(t, "the store can be written again", func() bool {
 		_, err := s.Update(t.Context(), victim, 0, fail)
 		return err == nil
 	})
@@ -273,12 +273,12 @@ func TestACancelComesThroughPgBouncer(t *testing.T) {
 	sleeping := func() bool {
 		return pgtest.Shared(t).Count(t, `SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1000)' AND state = 'active' AND datname = '`+field(dsn, "dbname")+`'`) > 0
 	}
-	eventually(t, "it sleeps", sleeping)
+	eventually(t, "the process is stopped", sleeping)
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("it slept for long")
 	}
-	eventually(t, "it sleeps no more", func() bool { return !sleeping() })
+	eventually(t, "the process runs again", func() bool { return !sleeping() })
 }
 
 // TestSettingsNotInForceAreFound: for any reason.

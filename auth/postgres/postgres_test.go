@@ -212,7 +212,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatalf("waited in vain until %s", what)
+	t.Fatalf("no result before the time-out: %s", what)
 }
 
 func reserve(t testing.TB, s *Store, name auth.Name, slots func(auth.Account) int) auth.Reservation {

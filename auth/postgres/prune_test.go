@@ -102,7 +102,7 @@ func TestACopyBeginsWhereTheSourceDoes(t *testing.T) {
 	}
 	s := open(t, Options{DSN: dsn})
 	if got, err := s.Removed(t.Context()); err != nil || got != gone {
-		t.Fatalf("the copy begins behind %+v, %v; want %+v", got, err, gone)
+		t.Fatalf("the copy begins after %+v, %v; want %+v", got, err, gone)
 	}
 	if head, err := s.Verify(t.Context(), nil); err != nil || head != copied.Head {
 		t.Fatalf("verify: %+v, %v; want %+v", head, err, copied.Head)

@@ -82,7 +82,7 @@ func TestChangesContinueWhenTheLogIsShorterThanBefore(t *testing.T) {
 	execute(t, conn, `WITH gone AS (DELETE FROM events WHERE seq > 2) UPDATE head SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)`)
 	// Wait for more than one poll, so that the shorter log is seen before it grows.
 	watched := connected(t, s)
-	eventually(t, "it has looked", func() bool {
+	eventually(t, "a heartbeat was sent", func() bool {
 		var n int
 		err := watched.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 			AND query = 'SELECT seq FROM head' AND query_start > now() - interval '1 s' AND query_start > (SELECT max(state_change) FROM pg_stat_activity
@@ -168,11 +168,11 @@ func TestTheLeaseManagerWaitsForNoReservation(t *testing.T) {
 		return n
 	}
 	looks := s.leases.looks.Load()
-	eventually(t, "the other one is free, and heartbeats continue", func() bool { return left(4712) == 0 && s.leases.looks.Load() > looks+2 })
+	eventually(t, "the other slot is free, and heartbeats continue", func() bool { return left(4712) == 0 && s.leases.looks.Load() > looks+2 })
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "this one is free as well", func() bool { return left(4711) == 0 })
+	eventually(t, "this slot is free as well", func() bool { return left(4711) == 0 })
 }
 
 // joins lets a process register with its settings.

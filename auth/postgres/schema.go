@@ -168,7 +168,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := s.configWith(s.session.but(settings{ // migrations may take long
+	config := s.configWith(s.session.with(settings{ // migrations may take long
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 	}))
 	first, err := pgx.ConnectConfig(ctx, config)

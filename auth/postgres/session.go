@@ -28,8 +28,8 @@ var inSession = []string{
 	"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit", "search_path",
 }
 
-// but returns a copy of the settings with those of others in place.
-func (s settings) but(others settings) settings {
+// with returns a copy of the settings with those of others in place.
+func (s settings) with(others settings) settings {
 	s = maps.Clone(s)
 	maps.Copy(s, others)
 	return s

@@ -57,7 +57,7 @@ type transaction struct {
 	lost    int // number of settled reservations that the database did not have
 	lapsed  []int64
 	counted []int64 // those of lapsed that counted as a failure
-	notify  bool    // the state of a lock changes
+	notify  bool    // an event that other replicas must receive is written
 
 	committing bool // if it fails now, its outcome is in doubt
 }

@@ -184,7 +184,7 @@ func TestAnAllowedSourceIsExemptUntilThen(t *testing.T) {
 			lan := strangerFrom(attacked, "lan")
 			throttle.guess(lan, freeGuesses, noon)
 			if throttle.passes(lan, noon) {
-				t.Fatal("it is not refused in the first place")
+				t.Fatal("the source is not refused in the first place")
 			}
 			throttle.Allow(attacked, noon.Add(5*time.Minute))
 			if n := throttle.guess(lan, 6, noon); n != 6 {
@@ -217,7 +217,7 @@ func TestAnAllowedSourceTakesNothingFromItsNetwork(t *testing.T) {
 		}
 	}
 	if n := throttle.guess(strangerFrom(nextDoor, "lan"), 6, noon); n != 6 {
-		t.Errorf("%d guesses next door passed, want 6", n)
+		t.Errorf("%d guesses from the neighbour passed, want 6", n)
 	}
 	throttle.Allow(attacked, noon)
 	r := throttle.Refused(noon)
