@@ -164,7 +164,7 @@ func TestAStoreThatIsDownIsAskedOnceForAllPendingSettlements(t *testing.T) {
 }
 
 // As with a database behind a link that loses everything: it returns no error.
-func TestAStoreThatHangsHoldsNeitherLastLoginsNorTheEnd(t *testing.T) {
+func TestAStoreThatHangsDelaysNeitherLastLoginsNorShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		var slow *slowWrites
@@ -211,7 +211,7 @@ func TestASettlementThatCannotBeWrittenDelaysNoOther(t *testing.T) {
 
 // A login that comes while the write of a failure is in progress, which then fails, has
 // forgiven the failure.
-func TestAFailureThatIsForgivenWhileItIsTriedAgainDoesNotCountAfterwards(t *testing.T) {
+func TestAFailureForgivenDuringARetryDoesNotCount(t *testing.T) {
 	var slow *slowWrites
 	inBubble(t, withSlowWrites(&slow), func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
@@ -310,7 +310,7 @@ func TestALeaseEndsAlthoughTheClockWasSetBack(t *testing.T) {
 	})
 }
 
-func TestTheGraceWithoutTheStoreEndsAlthoughTheClockWasSetBack(t *testing.T) {
+func TestStoreGraceEndsAlthoughTheClockWasSetBack(t *testing.T) {
 	var by atomic.Int64
 	inBubble(t, func(g *guard.Guard, _ *auth.Rules) { g.Now, g.StoreGrace = setBack(&by), time.Hour }, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)

@@ -315,7 +315,7 @@ func TestALockThatEndsByItselfForgivesNoSource(t *testing.T) {
 }
 
 // Failures that are only in memory yet can be forgiven as well.
-func TestAnUnlockForgivesWhatIsNotWrittenYet(t *testing.T) {
+func TestAnUnlockForgivesPendingFailures(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.broken.Store(noWrites)

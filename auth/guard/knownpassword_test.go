@@ -117,7 +117,7 @@ func TestALockThatAnAttemptHasSeenHoldsWithoutTheStore(t *testing.T) {
 }
 
 // The store was read and then failed: the account as read counts, not the memory.
-func TestALockThatASettlementHasSeenIsNotOverruledByItsFailure(t *testing.T) {
+func TestALockThatASettlementHasSeenHoldsAfterItsFailure(t *testing.T) {
 	for name, change := range map[string]func(*auth.Account){"a lock": adminLock, "a revocation": revocation} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, withGrace, func(b *bench) {
@@ -169,7 +169,7 @@ func TestALockWhoseCommitWasNotAnsweredHoldsWithoutTheStore(t *testing.T) {
 
 // An admin whose lock was not answered repeats the command: the account is already
 // locked, and its sessions must end.
-func TestAnAdminsLockThatIsRepeatedEndsSessions(t *testing.T) {
+func TestARepeatedLockEndsSessions(t *testing.T) {
 	inBubble(t, withGrace, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.broken.Store(noAnswers)

@@ -70,7 +70,7 @@ func TestTheLastLoginHasItsProtocolAndProgramAndWritesNothing(t *testing.T) {
 }
 
 // One program with one wrong password looks like one, and a guesser like many.
-func TestSupportSeesWhichWrongPasswordsAreOneProgram(t *testing.T) {
+func TestSupportSeesWhichWrongPasswordsComeFromOneProgram(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		phone := auth.Attempt{Login: "lan", Password: auth.NewSecret("wrong"), Source: netip.MustParseAddrPort("198.51.100.7:4000"), Program: "Thunderbird"}

@@ -48,7 +48,7 @@ func (m *memory) fill(name auth.Name, d auth.Digest, at time.Time) {
 
 // The comment on memory says which function ends which memory. A field that is added to
 // memory must be added there and here.
-func TestWhatEndsWhatIsRemembered(t *testing.T) {
+func TestWhichMemoriesEachFunctionEnds(t *testing.T) {
 	const name = auth.Name("lan@example.vn")
 	noon := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 	d := auth.Digest{1}
@@ -127,7 +127,7 @@ func TestGuessersFillOnlyTheirOwnRoom(t *testing.T) {
 }
 
 // A login that read the account before its memory was made void stores nothing.
-func TestWhatIsVoidIsNotRemembered(t *testing.T) {
+func TestAVoidLoginIsNotRemembered(t *testing.T) {
 	m := new(memory)
 	m.make(0)
 	accept := func(k knownGood) knownGood {

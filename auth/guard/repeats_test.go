@@ -361,7 +361,7 @@ func TestARestartCostsOneEntryOfARepeatedPassword(t *testing.T) {
 	})
 }
 
-func TestTheSameWrongPasswordOnOneConnectionIsAskedOnceAndCountedOnce(t *testing.T) {
+func TestTheSameWrongPasswordOnOneConnectionCountsOnce(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		connection := new(auth.RejectedPasswords)
 		again := func(password string) auth.Verdict {

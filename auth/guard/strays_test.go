@@ -90,7 +90,7 @@ func known(name auth.Name, change func(*auth.Account)) auth.Account {
 	return a
 }
 
-func TestWhatIsHeldAgainstAnotherNameOfAnAccountHoldsForIt(t *testing.T) {
+func TestStraysApplyToTheirAccount(t *testing.T) {
 	for what, c := range map[string]struct {
 		row   auth.Account
 		want  auth.Outcome
@@ -182,7 +182,7 @@ func TestTheSweepDoesNotRevokeAStray(t *testing.T) {
 	})
 }
 
-func TestALoginOfAnAccountWithOneNameCostsNoMoreOnceTheNamesAreLearned(t *testing.T) {
+func TestLearnedNamesMakeLoginsNoSlower(t *testing.T) {
 	count := func(names *auth.Namer) (operations int) {
 		b := newBench(t)
 		b.store.Fail = func(auth.StoreOp) error { operations++; return nil }

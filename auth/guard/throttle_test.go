@@ -483,7 +483,7 @@ func TestAKnownAccountIsNeverForgotten(t *testing.T) {
 
 // An unlock is for the next try of the user, who sits at the source of the wrong
 // passwords.
-func TestAnUnlockedUserIsNotThrottledForWhatWasForgiven(t *testing.T) {
+func TestAnUnlockedUserIsNotThrottledForForgivenFailures(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		for n := range 5 {
 			for i := range 6 {
@@ -597,7 +597,7 @@ func TestSupportSeesAndEndsARefusalForNow(t *testing.T) {
 }
 
 // A customer with an IPv6 network has many addresses.
-func TestTheManySourcesOfOneIPv6SiteLockFew(t *testing.T) {
+func TestManySourcesOfOneIPv6SiteLockFew(t *testing.T) {
 	inBubble(t, withThrottle, func(b *bench) {
 		var wg sync.WaitGroup
 		for i := range 200 {

@@ -320,7 +320,7 @@ func TestATicketSettledWhileTheStoreFails(t *testing.T) {
 }
 
 // A ticket without a slot costs nothing when it is abandoned.
-func TestAnAbandonedTicketOfAPasswordKnownToBeGoodIsNoFailure(t *testing.T) {
+func TestAnAbandonedTicketOfAKnownPasswordIsNoFailure(t *testing.T) {
 	inBubble(t, nil, func(b *bench) {
 		b.want(b.try("lan", good), auth.Accepted)
 		b.begin(context.Background(), good)

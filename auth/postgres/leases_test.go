@@ -249,7 +249,7 @@ func TestAProcessThatStoodStillComesBack(t *testing.T) {
 	wantEvents(t, b, total)
 }
 
-func TestAnExpiredThatPanicsCostsNothingElse(t *testing.T) {
+func TestAPanicInReservationExpiredCostsNothingElse(t *testing.T) {
 	t.Parallel()
 	dsn := database(t)
 	var calls atomic.Int64

@@ -101,7 +101,7 @@ func serve(path string) {
 
 // A reply that a client has read survives SIGKILL at any time; other attempts count at
 // most as wrong passwords; and no account is locked without enough of them.
-func TestWhatClientsWereToldSurvivesSIGKILL(t *testing.T) {
+func TestRepliesSurviveSIGKILL(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "congthu.db")
 	type person struct {
 		asked, told int  // since the last reset, including those before a restart

@@ -14,9 +14,9 @@ func newSlots(max int) *slots {
 
 func one(auth.Account) int { return 1 }
 
-// TestASlotThatComesFreeMeanwhileIsTaken: an attempt that settles during a reservation
+// TestASlotFreedMeanwhileIsTaken: an attempt that settles during a reservation
 // of another is counted by it although it has ended; this must not refuse the other.
-func TestASlotThatComesFreeMeanwhileIsTaken(t *testing.T) {
+func TestASlotFreedMeanwhileIsTaken(t *testing.T) {
 	s := newSlots(10)
 	const name auth.Name = "n@congthu.test"
 	exists := func(context.Context, auth.Name) (auth.Account, bool, error) {
@@ -42,9 +42,9 @@ func TestASlotThatComesFreeMeanwhileIsTaken(t *testing.T) {
 	s.release(second)
 }
 
-// TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed: such a failure is neither
+// TestAFailureSettledDuringTheReadIsNotMissed: such a failure is neither
 // in the account that was read, nor in flight any more after that.
-func TestAFailureThatIsSettledWhileTheAccountIsReadIsNotMissed(t *testing.T) {
+func TestAFailureSettledDuringTheReadIsNotMissed(t *testing.T) {
 	s := newSlots(1)
 	const name auth.Name = "n@congthu.test"
 	failures := 0

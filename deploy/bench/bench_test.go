@@ -184,7 +184,7 @@ func TestAPeerIsTheProgramThatIsNamed(t *testing.T) {
 	}
 }
 
-func TestProcessorTimeIncludesThatOfChildrenWhoHaveEnded(t *testing.T) {
+func TestProcessorTimeIncludesEndedChildren(t *testing.T) {
 	p, err := launch(t.TempDir(), "sh", "/bin/sh", "-c", `sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo done; exec sleep 60`)
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ func TestEveryMailThatArrivesIsCounted(t *testing.T) {
 	}
 }
 
-func TestAMailThatIsNotWhatWasSentIsNoMail(t *testing.T) {
+func TestAnAlteredMailIsNotCounted(t *testing.T) {
 	for name, change := range map[string]func(mail []byte) []byte{
 		"an octet":    func(mail []byte) []byte { mail[5000]++; return mail },
 		"no sender":   func(mail []byte) []byte { mail[0]++; return mail },

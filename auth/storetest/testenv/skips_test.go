@@ -138,7 +138,7 @@ func (w *what) Helper()           {}
 func (w *what) Fatal(args ...any) { w.failed = args[0].(string) }
 func (w *what) Skip(args ...any)  { w.skipped = args[0].(string) }
 
-func TestWhatIsMissingFailsWhereEveryTestHasToRun(t *testing.T) {
+func TestMissingNeedsFailIfEveryTestHasToRun(t *testing.T) {
 	const why = "a thing is missing: apt-get install thing"
 	t.Setenv(All, "")
 	w := &what{TB: t}
