@@ -12,9 +12,9 @@ import (
 	"congthu/auth/throttle"
 )
 
-// admit lets the try go on to the mail server, or returns the reason for a refusal.
+// admit lets the attempt go on to the mail server, or returns the reason for a refusal.
 // Accepted means "ask the mail server".
-func (t *try) admit(ctx context.Context) auth.Verdict {
+func (t *attempt) admit(ctx context.Context) auth.Verdict {
 	if t.good = t.isGood(); t.good {
 		// It needs no slot, so it does not wait in the queue, which is bounded.
 		if done, v := t.enter(ctx, false); done {
@@ -60,10 +60,10 @@ func (t *try) admit(ctx context.Context) auth.Verdict {
 	}
 }
 
-// passThrottle lets the try's source pass, or waits until attempts of the source that
+// passThrottle lets the attempt's source pass, or waits until attempts of the source that
 // are in progress have ended: only verdicts distinguish colleagues behind one address
 // from a guesser.
-func (t *try) passThrottle(ctx context.Context) auth.Verdict {
+func (t *attempt) passThrottle(ctx context.Context) auth.Verdict {
 	var patience <-chan time.Time
 	for {
 		p := t.Throttle.Begin(t.throttled(), t.now())
@@ -92,8 +92,8 @@ func (t *try) passThrottle(ctx context.Context) auth.Verdict {
 	}
 }
 
-// throttled returns the try as the throttle needs it.
-func (t *try) throttled() throttle.Attempt {
+// throttled returns the attempt as the throttle needs it.
+func (t *attempt) throttled() throttle.Attempt {
 	return throttle.Attempt{
 		Source: t.source, Known: t.network, Name: t.name, Tolerated: t.rules.Lockout.Tolerated, Seen: t.seen, Looked: t.looked,
 		Allowed: t.passed.Allowed, Granted: t.granted, Near: throttle.SeenNear(t.account.Seen, t.source, t.network, t.now()),
@@ -103,7 +103,7 @@ func (t *try) throttled() throttle.Attempt {
 // lookAt passes to the throttle what the account remembers: whether it was logged in to
 // from this source or near it, and whether a login from anywhere has forgiven the
 // failures. On a day with too many wrong passwords a login does not forgive here.
-func (t *try) lookAt(ctx context.Context) {
+func (t *attempt) lookAt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, t.storeTimeout())
 	defer cancel()
 	before := t.Throttle.Remembered(t.throttled(), t.now())
@@ -113,7 +113,7 @@ func (t *try) lookAt(ctx context.Context) {
 		return // seen stays unknown
 	}
 	now := t.now()
-	t.account = a // if the try is refused, the verdict says whether the name is an account
+	t.account = a // if the attempt is refused, the verdict says whether the name is an account
 	t.seen = throttle.SeenNear(a.Seen, t.source, t.network, now)
 	rows, err := t.rows(ctx, t.strays.namesOf(t.name))
 	if err != nil {
@@ -127,9 +127,9 @@ func (t *try) lookAt(ctx context.Context) {
 	}
 }
 
-// enter checks once whether the try may go on; first is set at the head of the queue,
+// enter checks once whether the attempt may go on; first is set at the head of the queue,
 // where it may take a slot.
-func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict) {
+func (t *attempt) enter(ctx context.Context, first bool) (done bool, v auth.Verdict) {
 	var err error
 	elsewhere := auth.Accepted
 	if t.good || first {
@@ -145,7 +145,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 		return false, v
 	}
 	if errors.Is(err, errUnwritten) {
-		return false, v // the try is woken when it is written
+		return false, v // the attempt is woken when it is written
 	}
 	switch {
 	case err == nil || errors.Is(err, auth.ErrNoSlot):
@@ -159,7 +159,7 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	if elsewhere == auth.Locked || t.rules.Locked(t.account, t.now()) {
 		// Perhaps locked by another gateway, whose event has not arrived yet.
 		t.void(t.name)
-		t.release(ctx) // a clock that was set back may have given the try a slot before
+		t.release(ctx) // a clock that was set back may have given the attempt a slot before
 		return true, auth.Verdict{Outcome: auth.Locked}
 	}
 	if err == nil {
@@ -183,10 +183,10 @@ func (t *try) enter(ctx context.Context, first bool) (done bool, v auth.Verdict)
 	return false, v
 }
 
-// free is the number of wrong passwords of the account up to which the try's source may
+// free is the number of wrong passwords of the account up to which the attempt's source may
 // try without a grant; limited is false where it needs no grant: see throttle.Throttle.
 // If an admin has forgiven the account, only the failure that locks needs a grant.
-func (t *try) free(a auth.Account, now time.Time) (n int, limited bool) {
+func (t *attempt) free(a auth.Account, now time.Time) (n int, limited bool) {
 	switch {
 	case t.Throttle == nil, t.granted, t.passed.Proven, a.SeenFrom(t.source, now):
 		return 0, false
@@ -196,7 +196,7 @@ func (t *try) free(a auth.Account, now time.Time) (n int, limited bool) {
 	return t.throttled().Free(), true
 }
 
-func (t *try) reserve(ctx context.Context) (auth.Account, auth.Reservation, error) {
+func (t *attempt) reserve(ctx context.Context) (auth.Account, auth.Reservation, error) {
 	if err := t.writeHeard(ctx, t.name); err != nil {
 		return auth.Account{}, 0, err
 	}
@@ -218,7 +218,7 @@ func (t *try) reserve(ctx context.Context) (auth.Account, auth.Reservation, erro
 }
 
 // slots is the number of attempts on the account that may be at the mail server at once.
-func (t *try) slots(a auth.Account) int {
+func (t *attempt) slots(a auth.Account) int {
 	now := t.now()
 	switch {
 	case t.rules.Locked(a, now):
@@ -236,7 +236,7 @@ func (t *try) slots(a auth.Account) int {
 
 // offlineGrace decides on a known-good password while the store is down, by what this
 // process last knew of the account.
-func (t *try) offlineGrace() bool {
+func (t *attempt) offlineGrace() bool {
 	k, ok := t.known.Get(t.name)
 	now := t.now()
 	if !ok || t.StoreGrace <= 0 || time.Since(t.began)-time.Duration(t.contact.Load()) >= t.StoreGrace {
@@ -253,31 +253,31 @@ func (t *try) offlineGrace() bool {
 	return !t.rules.PasswordExpired(k.account, k.account.Password.SinceOf(o.Fingerprint), now)
 }
 
-// hangs is how long a try that can go on without the store waits for it: a store behind
+// hangs is how long an attempt that can go on without the store waits for it: a store behind
 // a broken link accepts requests and never answers, and mail programs give up earlier
 // than [Guard].StoreTimeout.
 const hangs = 3 * time.Second
 
 // goodAccount reads the account of a password that is known to be good.
-func (t *try) goodAccount(ctx context.Context) (auth.Account, error) {
+func (t *attempt) goodAccount(ctx context.Context) (auth.Account, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.readTimeout())
 	defer cancel()
 	return t.Store.Account(ctx, t.name)
 }
 
-// readTimeout is how long the try waits for each read of the store before the mail
+// readTimeout is how long the attempt waits for each read of the store before the mail
 // server is asked.
-func (t *try) readTimeout() time.Duration {
+func (t *attempt) readTimeout() time.Duration {
 	if t.good && t.StoreGrace > 0 {
 		return min(t.storeTimeout(), hangs)
 	}
 	return t.storeTimeout()
 }
 
-// busy is the verdict on a try that has waited for too long. If a wrong password of the
-// account cannot be written, the try has waited for the store and not for other
+// busy is the verdict on an attempt that has waited for too long. If a wrong password of the
+// account cannot be written, the attempt has waited for the store and not for other
 // attempts.
-func (t *try) busy(err error) auth.Verdict {
+func (t *attempt) busy(err error) auth.Verdict {
 	if t.unwritten(t.name) {
 		return auth.Verdict{Outcome: auth.StoreUnavailable, Err: fmt.Errorf("store: %w: %w", errUnwritten, err)}
 	}

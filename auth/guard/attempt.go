@@ -52,8 +52,8 @@ func (g *Guard) record(a auth.Attempt, v auth.Verdict) {
 	}
 }
 
-// try is the state of one attempt in the guard.
-type try struct {
+// attempt is the state of one attempt in the guard.
+type attempt struct {
 	*Guard
 	auth.Attempt
 	rules  auth.Rules
@@ -63,7 +63,7 @@ type try struct {
 	network netip.Prefix
 	name    auth.Name
 	digest  auth.Digest
-	// The try began at started, was admitted at asked, and had an answer at answered.
+	// The attempt began at started, was admitted at asked, and had an answer at answered.
 	started, asked, answered time.Time
 
 	account     auth.Account      // as read at the admission; the row of counter if there is one
@@ -78,21 +78,21 @@ type try struct {
 	passed      throttle.Decision // the throttle's decision at that time
 	granted     bool              // the throttle has given it one of the source's grants
 	aside       bool              // it waits in the second queue: for a grant, or for a slot that needs none
-	ending      throttle.Ending   // what the throttle learns when the try ends
+	ending      throttle.Ending   // what the throttle learns when the attempt ends
 	compared    auth.Digest       // the latest known-good digest at the time of a comparison that failed
 	missedGood  bool              // there was such a comparison
 	offline     bool              // the store is down, and StoreGrace accepts the password
 }
 
-// begin admits an attempt. Without a try the verdict is final. With a try the caller
+// begin admits an attempt. Without an attempt the verdict is final. With one the caller
 // asks the mail server, then calls settle, and then end.
-func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*try, auth.Verdict) {
+func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*attempt, auth.Verdict) {
 	policy := g.policy.Load()
 	started := time.Now()
 	if a.Connected.IsZero() {
 		a.Connected = started
 	}
-	t := &try{
+	t := &attempt{
 		Guard: g, Attempt: a, rules: g.inForce(policy.Rules), strays: policy.strays, started: started,
 		source: auth.Source(a.Source.Addr()), network: g.KnownNetwork(a.Source.Addr()),
 	}
@@ -142,13 +142,13 @@ func (g *Guard) begin(ctx context.Context, a auth.Attempt) (*try, auth.Verdict) 
 }
 
 // about adds to a verdict which account it concerns.
-func (t *try) about(v auth.Verdict) auth.Verdict {
+func (t *attempt) about(v auth.Verdict) auth.Verdict {
 	v.Name, v.Known, v.KnownGood, v.Shared = t.name, t.account.Known(), t.good, t.counter != ""
 	return v
 }
 
 // verify asks the mail server. A panic costs this attempt, but does not keep the slot.
-func (t *try) verify(ctx context.Context) (answer auth.Answer) {
+func (t *attempt) verify(ctx context.Context) (answer auth.Answer) {
 	defer func() {
 		if p := recover(); p != nil {
 			t.Log.Error("asking the mail server panicked", "session", t.Session, "panic", auth.PanicText(p), "stack", string(debug.Stack()))
@@ -162,15 +162,15 @@ func (t *try) verify(ctx context.Context) (answer auth.Answer) {
 }
 
 // answeredNow notes that the mail server was asked and that its answer is known.
-func (t *try) answeredNow() {
+func (t *attempt) answeredNow() {
 	t.answered = time.Now()
 	t.noteJudged()
 }
 
-// end releases everything that the try holds beside its slot. A slot that is not settled
-// by now never will be: a panic has interrupted the try, and the password may have been
+// end releases everything that the attempt holds beside its slot. A slot that is not settled
+// by now never will be: a panic has interrupted the attempt, and the password may have been
 // judged, so it counts as a failure in doubt.
-func (t *try) end() {
+func (t *attempt) end() {
 	if !t.settled && t.reservation != 0 {
 		t.deferSettlement(&pendingSettlement{name: t.holder(), reservation: t.reservation, change: t.counted(t.rules.Doubt)})
 	}

@@ -108,7 +108,7 @@ func (g *Guard) fingerprinted(name auth.Name, d auth.Digest, salt []byte) (o aut
 // come from a source that a password was accepted from, and no more of them may fail
 // than are tolerated, neither since the last login nor on one day without a verdict of
 // the mail server. Beyond that the mail server is asked as for any other password.
-func (t *try) isGood() (good bool) {
+func (t *attempt) isGood() (good bool) {
 	if _, wrong := t.entries.Get(t.digest); wrong {
 		return false // known to be wrong; its repetition uses no comparison
 	}
@@ -133,7 +133,7 @@ func (t *try) isGood() (good bool) {
 }
 
 // noteJudged notes that the mail server has judged a password that was compared.
-func (t *try) noteJudged() {
+func (t *attempt) noteJudged() {
 	if !t.missedGood {
 		return
 	}
@@ -144,7 +144,7 @@ func (t *try) noteJudged() {
 
 // noteUncompared notes a wrong password that was counted without a comparison: it uses up one
 // comparison.
-func (t *try) noteUncompared() {
+func (t *attempt) noteUncompared() {
 	if t.missedGood {
 		return
 	}

@@ -44,7 +44,7 @@ func (g *Guard) running(at time.Time) time.Duration { return at.Sub(g.began) }
 // entry as before. written is closed when the entry is in the store: if the entry is
 // new, the caller must pass it to entered. It is nil if the entry is already in the
 // store.
-func (t *try) enterWrong(now time.Time) (written chan struct{}, same bool) {
+func (t *attempt) enterWrong(now time.Time) (written chan struct{}, same bool) {
 	window := t.rules.Lockout.CountRepeats
 	if window == auth.AlwaysCountRepeats {
 		return nil, false
@@ -67,7 +67,7 @@ func (t *try) enterWrong(now time.Time) (written chan struct{}, same bool) {
 
 // entered notes that an entry is about to be answered; counted is set if the store has
 // it or will have it.
-func (t *try) entered(written chan struct{}, counted bool) {
+func (t *attempt) entered(written chan struct{}, counted bool) {
 	if written == nil {
 		return
 	}
@@ -86,9 +86,9 @@ func (t *try) entered(written chan struct{}, counted bool) {
 // errNotWritten: the entry to which an attempt belongs was not counted.
 var errNotWritten = errors.New("the wrong password could not be written")
 
-// settleSame waits until the entry of the try is on disk: I3, no client may read "wrong"
+// settleSame waits until the entry of the attempt is on disk: I3, no client may read "wrong"
 // before, on any connection.
-func (t *try) settleSame(ctx context.Context, written <-chan struct{}) error {
+func (t *attempt) settleSame(ctx context.Context, written <-chan struct{}) error {
 	t.release(ctx)
 	if written != nil {
 		select {

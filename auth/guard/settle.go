@@ -15,12 +15,12 @@ import (
 func (g *Guard) loginWindow() time.Duration { return max(0, cmp.Or(g.LoginWindow, DefaultLoginWindow)) }
 
 // settle records the answer on the account, frees the slot, and returns the verdict.
-func (t *try) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
+func (t *attempt) settle(ctx context.Context, answer auth.Answer) auth.Verdict {
 	return t.complete(t.apply(ctx, answer))
 }
 
 // complete notes that the slot is settled, and fills the fields that every verdict has.
-func (t *try) complete(v auth.Verdict) auth.Verdict {
+func (t *attempt) complete(v auth.Verdict) auth.Verdict {
 	t.settled = true
 	v = t.about(v)
 	v.Known = v.Known || v.Outcome == auth.Accepted
@@ -29,7 +29,7 @@ func (t *try) complete(v auth.Verdict) auth.Verdict {
 }
 
 // apply is settle without the fields that every verdict has.
-func (t *try) apply(ctx context.Context, answer auth.Answer) auth.Verdict {
+func (t *attempt) apply(ctx context.Context, answer auth.Answer) auth.Verdict {
 	switch answer.Judgement {
 	case auth.JudgedRight:
 		return t.settleRight(ctx)
@@ -47,7 +47,7 @@ func (t *try) apply(ctx context.Context, answer auth.Answer) auth.Verdict {
 
 // settleDoubt leaves a failure in doubt, which counts at due. The slot stays taken until
 // then.
-func (t *try) settleDoubt(answer auth.Answer, due time.Time) auth.Verdict {
+func (t *attempt) settleDoubt(answer auth.Answer, due time.Time) auth.Verdict {
 	t.ending = throttle.EndedInDoubt
 	if t.reservation != 0 {
 		t.place.used.Store(true) // it will be used
@@ -59,8 +59,8 @@ func (t *try) settleDoubt(answer auth.Answer, due time.Time) auth.Verdict {
 // lease is how long an attempt without a verdict keeps its slot.
 func (g *Guard) lease() time.Duration { return cmp.Or(g.Lease, 2*time.Minute) }
 
-// counted makes a store change from a rule that counts this try.
-func (t *try) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth.Event) func(*[]auth.Event) auth.Change {
+// counted makes a store change from a rule that counts this attempt.
+func (t *attempt) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth.Event) func(*[]auth.Event) auth.Change {
 	judged := t.now()
 	return func(happened *[]auth.Event) auth.Change {
 		return func(a *auth.Account) ([]auth.Event, bool) {
@@ -74,7 +74,7 @@ func (t *try) counted(rule func(*auth.Account, time.Time, netip.AddrPort) []auth
 }
 
 // settleWrong counts a wrong password, unless it is one that does not count.
-func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict {
+func (t *attempt) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict {
 	now := t.now()
 	if t.SSO {
 		// A token that does not verify is not a wrong password.
@@ -126,7 +126,7 @@ func (t *try) settleWrong(ctx context.Context, answer auth.Answer) auth.Verdict 
 
 // isPrevious reports whether a rejected password was right before. It takes the same
 // time for every name, known or not.
-func (t *try) isPrevious(ctx context.Context) bool {
+func (t *attempt) isPrevious(ctx context.Context) bool {
 	if t.Fingerprints == nil {
 		return t.good
 	}
@@ -145,7 +145,7 @@ func (t *try) isPrevious(ctx context.Context) bool {
 
 // noteStale releases the slot and notes, at most once an hour, that a device still uses
 // an earlier password: support staff look for it first.
-func (t *try) noteStale(ctx context.Context, now time.Time) {
+func (t *attempt) noteStale(ctx context.Context, now time.Time) {
 	if now.Sub(t.account.Stale.At) < time.Hour {
 		t.release(ctx)
 		return
@@ -159,7 +159,7 @@ func (t *try) noteStale(ctx context.Context, now time.Time) {
 }
 
 // settleRight re-checks the account as it is now and makes it a login.
-func (t *try) settleRight(ctx context.Context) auth.Verdict {
+func (t *attempt) settleRight(ctx context.Context) auth.Verdict {
 	now := t.now()
 	s := auth.AcceptedLogin{
 		Now: now, Source: t.Source, Window: t.loginWindow(), SSO: t.SSO,
@@ -243,7 +243,7 @@ func (t *try) settleRight(ctx context.Context) auth.Verdict {
 // tellToday reports whether to tell the user now that the password expires soon: once a
 // day through each mail program, since some programs show nothing of it, and others open
 // several connections.
-func (t *try) tellToday(now time.Time) (tell bool) {
+func (t *attempt) tellToday(now time.Time) (tell bool) {
 	t.alerted.Update(t.listener(), func(last string) string {
 		day := t.rules.Day(now)
 		tell = day != last
@@ -253,14 +253,14 @@ func (t *try) tellToday(now time.Time) (tell bool) {
 }
 
 // alertedOn is the day on which the user was last told through this mail program.
-func (t *try) alertedOn() string {
+func (t *attempt) alertedOn() string {
 	day, _ := t.alerted.Get(t.listener())
 	return day
 }
 
 // listener is the digest of the account and the mail program, or of the account and the
 // source if the program is unknown. It exists in memory only.
-func (t *try) listener() auth.Digest {
+func (t *attempt) listener() auth.Digest {
 	program := t.Program
 	if program == "" {
 		program = t.source.String()
@@ -270,7 +270,7 @@ func (t *try) listener() auth.Digest {
 
 // settleOffline accepts a known-good password while the store is down; its last login is
 // written later.
-func (t *try) settleOffline(now time.Time) auth.Verdict {
+func (t *attempt) settleOffline(now time.Time) auth.Verdict {
 	t.noteLogin(now)
 	wake(t.wakeLogins)
 	return auth.Verdict{Outcome: auth.Accepted}
@@ -278,7 +278,7 @@ func (t *try) settleOffline(now time.Time) auth.Verdict {
 
 // noteLogin keeps a last login to be written later. While the clock is suspect the login
 // has no instant: it gets the instant at which the clock is accepted.
-func (t *try) noteLogin(now time.Time) {
+func (t *attempt) noteLogin(now time.Time) {
 	if t.suspicion.Load() != nil {
 		now = time.Time{}
 	}
@@ -289,7 +289,7 @@ func (t *try) noteLogin(now time.Time) {
 
 // accepted remembers the password as known good, unless the memory of the account was
 // made void since generation, and wakes all attempts that wait with the same password.
-func (t *try) accepted(account auth.Account, generation uint64, o auth.Observation) {
+func (t *attempt) accepted(account auth.Account, generation uint64, o auth.Observation) {
 	if t.SSO {
 		t.waitQueues.wake(t.name)
 		return
@@ -314,7 +314,7 @@ func (t *try) accepted(account auth.Account, generation uint64, o auth.Observati
 }
 
 // release frees the slot without any other change.
-func (t *try) release(ctx context.Context) {
+func (t *attempt) release(ctx context.Context) {
 	if t.reservation == 0 {
 		return
 	}

@@ -56,8 +56,8 @@ func (g *Guard) sharedCounter(ctx context.Context, name auth.Name) (auth.Name, e
 	return auth.Name(fmt.Sprintf("@%04x", binary.BigEndian.Uint64(mac.Sum(nil))%sharedCounters)), nil
 }
 
-// reserveShared takes a slot of the counter that the try's name shares.
-func (t *try) reserveShared(ctx context.Context) (auth.Account, auth.Reservation, error) {
+// reserveShared takes a slot of the counter that the attempt's name shares.
+func (t *attempt) reserveShared(ctx context.Context) (auth.Account, auth.Reservation, error) {
 	counter, err := t.sharedCounter(ctx, t.name)
 	if err != nil {
 		return auth.Account{}, 0, err
@@ -69,9 +69,9 @@ func (t *try) reserveShared(ctx context.Context) (auth.Account, auth.Reservation
 	return t.Store.Reserve(ctx, counter, t.slots)
 }
 
-// holder is the name to which the try's slot belongs and on which its failure is
+// holder is the name to which the attempt's slot belongs and on which its failure is
 // counted: the account, or the counter that its name shares.
-func (t *try) holder() auth.Name {
+func (t *attempt) holder() auth.Name {
 	if t.counter != "" {
 		return t.counter
 	}
@@ -177,15 +177,15 @@ func (s share) of(now time.Time) share {
 	return s
 }
 
-// place is one place in the room for unknown names, held by the try that may need it.
+// place is one place in the room for unknown names, held by the attempt that may need it.
 type place struct {
 	taken bool
 	used  atomic.Bool // the store remembers the name, or will
 }
 
-// takePlace takes a place for the try's name. It reports false if the share of the
+// takePlace takes a place for the attempt's name. It reports false if the share of the
 // source or of a network above it is used up.
-func (t *try) takePlace() bool {
+func (t *attempt) takePlace() bool {
 	if t.place.taken || t.MaxUnknown <= 0 || !t.source.IsValid() {
 		return true
 	}
@@ -207,7 +207,7 @@ func (t *try) takePlace() bool {
 }
 
 // leavePlace returns a place that was not used.
-func (t *try) leavePlace() {
+func (t *attempt) leavePlace() {
 	if !t.place.taken || t.place.used.Load() {
 		return
 	}

@@ -36,7 +36,7 @@ func straysOf(names *auth.Namer) *strays {
 // existing returns the account that a login name with letters beyond ASCII means, if the
 // account is from before such names were refused: its owner must not read that the
 // password is wrong. Otherwise the outcome is not Accepted.
-func (t *try) existing(ctx context.Context, names *auth.Namer) (auth.Name, auth.Outcome, error) {
+func (t *attempt) existing(ctx context.Context, names *auth.Namer) (auth.Name, auth.Outcome, error) {
 	name, err := names.Existing(t.Login)
 	if err != nil {
 		return "", auth.Malformed, err
@@ -181,8 +181,8 @@ func (g *Guard) rows(ctx context.Context, names []auth.Name) (rows []auth.Accoun
 	return rows, nil
 }
 
-// straysOutcome reads the strays of the try's account and applies the rules to them.
-func (t *try) straysOutcome(ctx context.Context) (auth.Outcome, error) {
+// straysOutcome reads the strays of the attempt's account and applies the rules to them.
+func (t *attempt) straysOutcome(ctx context.Context) (auth.Outcome, error) {
 	names := t.strays.namesOf(t.name)
 	if len(names) == 0 {
 		return auth.Accepted, nil

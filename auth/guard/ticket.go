@@ -22,7 +22,7 @@ import (
 //
 // Several goroutines may use a ticket at the same time.
 type Ticket struct {
-	try *try
+	attempt *attempt
 
 	mu    sync.Mutex
 	ended error // why it cannot be settled any more; nil while it is open
@@ -55,7 +55,7 @@ func (g *Guard) Begin(ctx context.Context, a auth.Attempt) (*Ticket, auth.Verdic
 		g.record(a, v)
 		return nil, v
 	}
-	k := &Ticket{try: t}
+	k := &Ticket{attempt: t}
 	k.mu.Lock() // the timer or the context may abandon it at once
 	defer k.mu.Unlock()
 	k.lease = time.AfterFunc(g.lease(), func() {
@@ -68,7 +68,7 @@ func (g *Guard) Begin(ctx context.Context, a auth.Attempt) (*Ticket, auth.Verdic
 }
 
 // Name is the account about which the caller asks the mail server.
-func (k *Ticket) Name() auth.Name { return k.try.name }
+func (k *Ticket) Name() auth.Name { return k.attempt.name }
 
 // Settle records the mail server's answer on the account and returns the verdict on the
 // attempt. The caller must not let the user in unless the verdict is [auth.Accepted],
@@ -79,19 +79,19 @@ func (k *Ticket) Name() auth.Name { return k.try.name }
 // [ErrAbandoned]. [auth.Answer].Again has no meaning here: a second try of the same
 // attempt needs a ticket of its own.
 func (k *Ticket) Settle(ctx context.Context, answer auth.Answer) auth.Verdict {
-	return k.end(ErrSettled, func() auth.Verdict { return k.try.settle(ctx, answer) })
+	return k.end(ErrSettled, func() auth.Verdict { return k.attempt.settle(ctx, answer) })
 }
 
 // abandon ends the ticket without an answer. It counts as a failure in doubt at due.
 func (k *Ticket) abandon(due time.Time, why error) {
 	k.end(ErrAbandoned, func() auth.Verdict {
-		return k.try.complete(k.try.settleDoubt(auth.Answer{Err: fmt.Errorf("%w: %w", ErrAbandoned, why)}, due))
+		return k.attempt.complete(k.attempt.settleDoubt(auth.Answer{Err: fmt.Errorf("%w: %w", ErrAbandoned, why)}, due))
 	})
 }
 
 // end settles the ticket if it is open, and sets ended as the error of later calls.
 func (k *Ticket) end(ended error, settle func() auth.Verdict) auth.Verdict {
-	t := k.try
+	t := k.attempt
 	k.mu.Lock()
 	if before := k.ended; before != nil {
 		k.mu.Unlock()
