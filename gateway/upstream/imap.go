@@ -2,12 +2,10 @@ package upstream
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,24 +56,11 @@ var errUnauthenticate = errors.New("the mail server offers UNAUTHENTICATE (RFC 8
 func (s *Server) LoginIMAP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*IMAPConn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	login, secret := s.LoginName(name), password.Reveal()
-	// Neither PLAIN (RFC 4616 section 2) nor a literal (RFC 9051 section 9,
-	// CHAR8) can carry a NUL.
-	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
-		return nil, unreached(errors.New("a NUL in the name or the password"))
-	}
-	defer s.imapSpares.refill(s.spare(), s.openIMAP, s.Panicked)
-	over := func(d *imapDialogue) (*IMAPConn, auth.Answer) { return d.loginFor(c, login, secret) }
-	if !c.Fresh {
-		if conn, answer, done := loginOverSpare(ctx, &s.imapSpares, over); done {
-			return conn, answer
-		}
-	}
-	d, err := s.openIMAPFor(ctx, c)
+	login, secret, err := s.credentials(name, password)
 	if err != nil {
 		return nil, unreached(err)
 	}
-	return over(d)
+	return loginOver(ctx, s, &s.imapSpares, c, s.openIMAP, func(d *imapDialogue) (*IMAPConn, auth.Answer) { return d.loginFor(c, login, secret) })
 }
 
 // loginFor introduces the client and logs in. If that fails, it closes the connection.
@@ -83,16 +68,18 @@ func (d *imapDialogue) loginFor(c Client, login, secret string) (*IMAPConn, auth
 	if d.server.PassClient == PassID && d.caps.Has(imap.CapID) {
 		d.identify(c)
 	}
-	d.hide(secret, plainMessage(login, secret))
+	d.hide(login, secret)
 	conn, answer := d.login(login, secret)
 	if answer.Judgement != auth.JudgedRight {
 		d.close()
 		return nil, answer
 	}
-	if err := d.release(); err != nil {
-		conn.Close()
-		return nil, unreached(err)
+	ahead, err := d.giveAway()
+	if err != nil {
+		d.close()
+		return nil, unreached(fmt.Errorf("after login: %w", err))
 	}
+	conn.Ahead = ahead
 	return conn, answer
 }
 
@@ -101,7 +88,7 @@ func (d *imapDialogue) loginFor(c Client, login, secret string) (*IMAPConn, auth
 func (s *Server) ProbeIMAP(ctx context.Context) (imap.CapSet, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	d, err := s.openIMAP(ctx)
+	d, err := s.openIMAP(ctx, Client{})
 	if err != nil {
 		return nil, err
 	}
@@ -122,21 +109,14 @@ func (d *imapDialogue) noMechanism() error {
 	return errors.New("the server offers neither AUTH=PLAIN nor LOGIN")
 }
 
-func unreached(err error) auth.Answer { return auth.Answer{Judgement: auth.Unreached, Err: err} }
-
-// openIMAP opens a connection that is not for a particular client.
-func (s *Server) openIMAP(ctx context.Context) (*imapDialogue, error) {
-	return s.openIMAPFor(ctx, Client{})
-}
-
-// openIMAPFor opens a connection up to the point where the capabilities are known and
+// openIMAP opens a connection up to the point where the capabilities are known and
 // suffice. Only a PROXY header has named the client so far.
-func (s *Server) openIMAPFor(ctx context.Context, client Client) (*imapDialogue, error) {
+func (s *Server) openIMAP(ctx context.Context, client Client) (*imapDialogue, error) {
 	conn, err := s.connect(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	d := newIMAPDialogue(ctx, s, conn)
+	d := &imapDialogue{talk: converse(ctx, s, conn, maxIMAPLine, maxIMAPTalk)}
 	if err := d.open(); err != nil {
 		d.close()
 		return nil, s.afterHeader(err)
@@ -211,16 +191,9 @@ func (d *imapDialogue) startTLS() error {
 	if status.kind != imap.StatusResponseTypeOK {
 		return fmt.Errorf("%w: %s", ErrNoStartTLS, d.quote(status.String()))
 	}
-	// Data from before the handshake was not protected by it (CVE-2011-0411).
-	if d.r.Buffered() > 0 {
-		return errors.New("the server, or somebody in between, sent more before the handshake")
-	}
-	d.step()
-	secured, err := d.server.secure(d.ctx, d.conn)
-	if err != nil {
+	if err := d.handshake(); err != nil {
 		return err
 	}
-	d.use(secured)
 	// Capabilities from before TLS must be forgotten (RFC 9051 section 6.2.1).
 	d.caps, d.capabilities = nil, ""
 	return nil
@@ -296,12 +269,6 @@ func quoted(s string, max int) string {
 	return b.String()
 }
 
-// plainMessage is the encoded message of RFC 4616 section 2, without an authorization
-// identity.
-func plainMessage(name, password string) string {
-	return base64.StdEncoding.EncodeToString([]byte("\x00" + name + "\x00" + password))
-}
-
 // maxCommand is the length of a command line above which a client should choose another
 // way (RFC 2683 section 3.2.1.5).
 const maxCommand = 1000
@@ -326,19 +293,10 @@ func (d *imapDialogue) login(name, password string) (*IMAPConn, auth.Answer) {
 	if err != nil {
 		return nil, d.undecided(fmt.Errorf("log in: %w", err))
 	}
-	if answer := d.server.judgeIMAP(status); answer.Judgement != auth.JudgedRight {
-		answer.Err = fmt.Errorf("the mail server says: %s", d.quote(status.String()))
+	if answer := d.judged(d.server.judgeIMAP(status), status.String()); answer.Judgement != auth.JudgedRight {
 		return nil, answer
 	}
 	return d.loggedIn(status)
-}
-
-// undecided returns the answer if the server gave none.
-func (d *imapDialogue) undecided(err error) auth.Answer {
-	if d.sent {
-		return auth.Answer{Judgement: auth.InDoubt, Err: err}
-	}
-	return unreached(err)
 }
 
 // sendPlain sends AUTHENTICATE PLAIN (RFC 9051 section 6.2.2), with the initial
@@ -392,43 +350,22 @@ func (d *imapDialogue) loggedIn(status imapStatus) (*IMAPConn, auth.Answer) {
 		d.write("bye LOGOUT\r\n")
 		return nil, unreached(errUnauthenticate)
 	}
-	ahead, _ := d.r.Peek(d.r.Buffered())
-	conn.Conn, conn.Ahead = d.conn, append([]byte(nil), ahead...)
+	conn.Conn = d.conn
 	conn.Caps, conn.Capabilities, conn.Untagged = d.caps, d.capabilities, d.untagged
 	return conn, auth.Answer{Judgement: auth.JudgedRight}
 }
 
 // judgeIMAP returns the meaning of a tagged reply to complete credentials for the rules
-// (response codes: RFC 5530 section 3). Only an explicit "these credentials are wrong"
-// counts.
+// (response codes: RFC 5530 section 3).
 func (s *Server) judgeIMAP(reply imapStatus) auth.Answer {
 	// Zimbra and Courier answer a wrong password with a bare NO.
-	plain := reply.code == "" || reply.code == imap.ResponseCodeAuthenticationFailed
-	text := reply.String()
-	wrong := reply.kind == imap.StatusResponseTypeNo && plain || matches(s.CredentialPatterns, text)
-	if matches(s.NotCredentialPatterns, text) {
-		wrong = false
-	}
+	no, plain := reply.kind == imap.StatusResponseTypeNo, reply.code == "" || reply.code == imap.ResponseCodeAuthenticationFailed
+	otherwise := auth.Answer{Judgement: auth.RefusedOtherwise}
 	switch {
-	case reply.kind == imap.StatusResponseTypeOK:
-		return auth.Answer{Judgement: auth.JudgedRight}
-	case wrong:
-		return auth.Answer{Judgement: auth.JudgedWrong}
-	case reply.kind != imap.StatusResponseTypeNo, plain,
-		reply.code == imap.ResponseCodeUnavailable, reply.code == imap.ResponseCodeServerBug:
-		return auth.Answer{Judgement: auth.Unreached}
-	case reply.arg != "":
-		// Without its argument the code has no use for the client.
-		return auth.Answer{Judgement: auth.RefusedOtherwise}
+	case !no, plain, reply.code == imap.ResponseCodeUnavailable, reply.code == imap.ResponseCodeServerBug:
+		otherwise.Judgement = auth.Unreached
+	case reply.arg == "": // a code without its argument would be useless to the client
+		otherwise.Code = string(reply.code)
 	}
-	return auth.Answer{Judgement: auth.RefusedOtherwise, Code: string(reply.code)}
-}
-
-func matches(patterns []*regexp.Regexp, reply string) bool {
-	for _, p := range patterns {
-		if p.MatchString(reply) {
-			return true
-		}
-	}
-	return false
+	return s.judge(reply.String(), reply.kind == imap.StatusResponseTypeOK, no && plain, otherwise)
 }

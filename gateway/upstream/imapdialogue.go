@@ -1,45 +1,31 @@
 package upstream
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 )
 
-// imapDialogue is the conversation with a server up to the login. Everything that the
-// server can send is limited: a faulty mail server may cost one login, not the gateway.
+// imapDialogue is the conversation with a server up to the login.
 type imapDialogue struct {
-	server *Server
-	ctx    context.Context
-	conn   net.Conn
-	r      *bufio.Reader
-	// stop ends the watch over ctx and reports whether ctx was still active.
-	stop func() bool
+	talk
 
 	tags   int
 	queued []byte // commands to write together
-	room   int    // octets that the server may still send
 
 	caps         imap.CapSet // nil: unknown
 	capabilities string
 
 	idTag string // tag of an ID command that is not answered yet
-	sent  bool   // the server has, or may have, the credentials
 	keep  bool   // untagged responses are for the client from now on
 	// hasCapabilities: untagged contains the server's capabilities.
 	hasCapabilities bool
 	asking          bool
 	untagged        []byte
-
-	hidden []string // must not appear in errors
 }
 
 const (
@@ -47,98 +33,8 @@ const (
 	maxIMAPTalk = 256 << 10 // all data from the server until the login is complete
 )
 
-var (
-	errLongLine = errors.New("the server's line is too long")
-	errTalk     = errors.New("the server talks too much")
-)
-
-func newIMAPDialogue(ctx context.Context, s *Server, conn net.Conn) *imapDialogue {
-	d := &imapDialogue{server: s, ctx: ctx, room: maxIMAPTalk}
-	d.use(conn)
-	return d
-}
-
-// use continues the dialogue over conn.
-func (d *imapDialogue) use(conn net.Conn) {
-	if d.stop != nil {
-		d.stop()
-	}
-	d.conn = conn
-	d.watch()
-	if d.r == nil {
-		// Each login has a dialogue; longer lines need a few more reads.
-		d.r = bufio.NewReaderSize(conn, 1<<10)
-	} else {
-		d.r.Reset(conn)
-	}
-}
-
-// watch ends every step when the context ends.
-func (d *imapDialogue) watch() {
-	conn := d.conn
-	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
-}
-
-// pause implements dialogue.
-func (d *imapDialogue) pause() bool { return d.stop() && d.conn.SetDeadline(time.Time{}) == nil }
-
-// resume implements dialogue.
-func (d *imapDialogue) resume(ctx context.Context) {
-	d.ctx = ctx
-	d.watch()
-}
-
-// unchanged implements dialogue.
-func (d *imapDialogue) unchanged() bool { return d.r.Buffered() == 0 && silent(d.conn) }
-
-// quit logs out without waiting for an answer.
-func (d *imapDialogue) quit() {
-	d.conn.SetDeadline(time.Now().Add(time.Second))
-	io.WriteString(d.conn, "bye LOGOUT\r\n")
-	d.close()
-}
-
-var past = time.Unix(1, 0)
-
-// step starts a step and its time limit.
-func (d *imapDialogue) step() {
-	d.conn.SetDeadline(time.Now().Add(d.server.step()))
-	if d.ctx.Err() != nil {
-		d.conn.SetDeadline(past)
-	}
-}
-
-func (d *imapDialogue) close() {
-	d.stop()
-	d.conn.Close()
-}
-
-// release gives the connection away, without a deadline.
-func (d *imapDialogue) release() error {
-	if !d.stop() {
-		return context.Cause(d.ctx)
-	}
-	if err := d.conn.SetDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("after login: %w", err)
-	}
-	return nil
-}
-
-// hide keeps these texts out of errors, should the server repeat them.
-func (d *imapDialogue) hide(texts ...string) { d.hidden = append(d.hidden, texts...) }
-
-// quote makes a text of the server safe for an error.
-func (d *imapDialogue) quote(said string) string {
-	for _, text := range d.hidden {
-		if text != "" {
-			said = strings.ReplaceAll(said, text, "***")
-		}
-	}
-	if len(said) > 200 {
-		said = said[:200] + "..."
-	}
-	return strconv.QuoteToASCII(said)
-}
+// quit implements dialogue.
+func (d *imapDialogue) quit() { d.leave("bye LOGOUT") }
 
 // queue queues a command and returns its tag.
 func (d *imapDialogue) queue(command string) (tag string) {
@@ -148,33 +44,18 @@ func (d *imapDialogue) queue(command string) (tag string) {
 	return tag
 }
 
-// flush writes the queued commands at once.
+// flush writes what is queued, at once.
 func (d *imapDialogue) flush() error {
 	queued := d.queued
 	d.queued = nil
 	return d.write(string(queued))
 }
 
-// flushSecret is flush for a password. It counts as sent unless nothing could be
-// written: TLS writes it in one record, and part of a record is useless to the server.
+// flushSecret is flush for a password.
 func (d *imapDialogue) flushSecret() error {
 	queued := d.queued
 	d.queued = nil
-	d.step()
-	n, err := d.conn.Write(queued)
-	d.sent = n > 0 || err == nil
-	if err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
-}
-
-func (d *imapDialogue) write(s string) error {
-	d.step()
-	if _, err := io.WriteString(d.conn, s); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
+	return d.writeSecret(string(queued))
 }
 
 // ask sends a command and waits for its answer.
@@ -312,7 +193,7 @@ func (d *imapDialogue) response() (imapResponse, error) {
 		start := len(raw)
 		raw = append(raw, make([]byte, n)...)
 		if _, err := io.ReadFull(d.r, raw[start:]); err != nil {
-			return r, fmt.Errorf("read: %w", err)
+			return r, d.failed("read", err)
 		}
 		start = len(raw)
 		if raw, err = d.line(raw); err != nil {
@@ -322,26 +203,6 @@ func (d *imapDialogue) response() (imapResponse, error) {
 	}
 	r.raw = raw
 	return r, nil
-}
-
-// line reads a line and appends it to buf.
-func (d *imapDialogue) line(buf []byte) ([]byte, error) {
-	start := len(buf)
-	for {
-		part, err := d.r.ReadSlice('\n')
-		buf = append(buf, part...)
-		if d.room -= len(part); d.room < 0 {
-			return buf, errTalk
-		}
-		switch {
-		case len(buf)-start > maxIMAPLine:
-			return buf, errLongLine
-		case err == nil:
-			return buf, nil
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return buf, fmt.Errorf("read: %w", err)
-		}
-	}
 }
 
 // endsInLiteral finds the size of the literal that a line announces (RFC 9051

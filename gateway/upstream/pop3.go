@@ -1,13 +1,11 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 
@@ -56,25 +54,26 @@ func (c Capabilities) mechanism(name string) bool {
 func (s *Server) LoginPOP3(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*POP3Conn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	login, secret := s.LoginName(name), password.Reveal()
-	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) { // RFC 4616 section 2
-		return nil, unreached(errors.New("a NUL in the name or the password"))
+	login, secret, err := s.credentials(name, password)
+	if err != nil {
+		return nil, unreached(err)
 	}
 	d, err := s.openPOP3(ctx, c)
 	if err != nil {
 		return nil, unreached(err)
 	}
-	d.hidden = []string{secret, plainMessage(login, secret)}
-	conn, answer := d.login(login, secret)
-	if conn == nil {
+	d.hide(login, secret)
+	reply, answer := d.login(login, secret)
+	if answer.Judgement != auth.JudgedRight {
 		d.close()
 		return nil, answer
 	}
-	if !d.stop() || conn.SetDeadline(time.Time{}) != nil {
-		conn.Close()
-		return nil, unreached(errors.New("after login: the time is over"))
+	ahead, err := d.giveAway()
+	if err != nil {
+		d.close()
+		return nil, unreached(fmt.Errorf("after login: %w", err))
 	}
-	return conn, answer
+	return &POP3Conn{Conn: d.conn, Ahead: ahead, OK: reply.line}, answer
 }
 
 // ProbePOP3 connects, negotiates TLS and asks for the capabilities, without logging in.
@@ -86,24 +85,14 @@ func (s *Server) ProbePOP3(ctx context.Context) (Capabilities, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.close()
-	d.write("QUIT\r\n")
+	defer d.leave("QUIT")
 	return d.capabilities, d.mechanism()
 }
 
-// pop3Dialogue is the conversation with a server up to the login. Everything that the
-// server can send is limited.
+// pop3Dialogue is the conversation with a server up to the login.
 type pop3Dialogue struct {
-	server *Server
-	ctx    context.Context
-	conn   net.Conn
-	r      *bufio.Reader
-	stop   func() bool
-	room   int // octets that the server may still send
-
+	talk
 	capabilities Capabilities // nil: the server does not know CAPA
-	sent         bool         // the server has, or may have, the password
-	hidden       []string     // must not appear in errors
 }
 
 const (
@@ -120,19 +109,12 @@ func (s *Server) openPOP3(ctx context.Context, client Client) (*pop3Dialogue, er
 	if err != nil {
 		return nil, err
 	}
-	d := &pop3Dialogue{server: s, ctx: ctx, conn: conn, r: bufio.NewReaderSize(conn, 1<<10), room: maxPOP3Talk}
-	d.watch()
+	d := &pop3Dialogue{talk: converse(ctx, s, conn, maxPOP3Line, maxPOP3Talk)}
 	if err := d.open(); err != nil {
 		d.close()
 		return nil, s.afterHeader(err)
 	}
 	return d, nil
-}
-
-// watch ends every step when the context ends.
-func (d *pop3Dialogue) watch() {
-	conn := d.conn
-	d.stop = context.AfterFunc(d.ctx, func() { conn.SetDeadline(past) })
 }
 
 func (d *pop3Dialogue) open() error {
@@ -163,20 +145,7 @@ func (d *pop3Dialogue) startTLS() error {
 	if !reply.ok {
 		return fmt.Errorf("%w: %s", ErrNoStartTLS, d.quote(reply.line))
 	}
-	// Data from before the handshake was not protected by it (CVE-2011-0411).
-	if d.r.Buffered() > 0 {
-		return errors.New("the server, or somebody in between, sent more before the handshake")
-	}
-	d.step()
-	secured, err := d.server.secure(d.ctx, d.conn)
-	if err != nil {
-		return err
-	}
-	d.stop()
-	d.conn = secured
-	d.watch()
-	d.r.Reset(secured)
-	return nil
+	return d.handshake()
 }
 
 // capa asks for the capabilities (RFC 2449 section 5). A server without the command has
@@ -191,7 +160,7 @@ func (d *pop3Dialogue) capa() error {
 	}
 	d.capabilities = make(Capabilities)
 	for {
-		line, err := d.line()
+		line, err := d.text()
 		if err != nil {
 			return fmt.Errorf("CAPA: %w", err)
 		}
@@ -216,27 +185,19 @@ func (d *pop3Dialogue) mechanism() error {
 }
 
 // login sends the credentials, if possible in a way that preserves every octet.
-func (d *pop3Dialogue) login(name, password string) (*POP3Conn, auth.Answer) {
+func (d *pop3Dialogue) login(name, password string) (pop3Reply, auth.Answer) {
 	if err := d.mechanism(); err != nil {
-		return nil, unreached(err)
+		return pop3Reply{}, unreached(err)
 	}
 	send := d.userPass
 	if d.capabilities.mechanism("PLAIN") {
 		send = d.plain
 	}
 	reply, err := send(name, password)
-	switch {
-	case err != nil && d.sent:
-		return nil, auth.Answer{Judgement: auth.InDoubt, Err: fmt.Errorf("log in: %w", err)}
-	case err != nil:
-		return nil, unreached(fmt.Errorf("log in: %w", err))
+	if err != nil {
+		return reply, d.undecided(fmt.Errorf("log in: %w", err))
 	}
-	if answer := d.server.judgePOP3(reply, d.capabilities); answer.Judgement != auth.JudgedRight {
-		answer.Err = fmt.Errorf("the mail server says: %s", d.quote(reply.line))
-		return nil, answer
-	}
-	ahead, _ := d.r.Peek(d.r.Buffered())
-	return &POP3Conn{Conn: d.conn, Ahead: append([]byte(nil), ahead...), OK: reply.line}, auth.Answer{Judgement: auth.JudgedRight}
+	return reply, d.judged(d.server.judgePOP3(reply, d.capabilities), reply.line)
 }
 
 // plain is AUTH PLAIN (RFC 5034 section 4).
@@ -248,7 +209,7 @@ func (d *pop3Dialogue) plain(name, password string) (pop3Reply, error) {
 	if err := d.write("AUTH PLAIN\r\n"); err != nil {
 		return pop3Reply{}, err
 	}
-	line, err := d.line()
+	line, err := d.text()
 	if err != nil {
 		return pop3Reply{}, err
 	}
@@ -270,14 +231,10 @@ func (d *pop3Dialogue) userPass(name, password string) (pop3Reply, error) {
 	return d.tell("PASS " + password + "\r\n")
 }
 
-// tell sends a line with the password and reads the reply. The line counts as sent
-// unless nothing of it could be written.
+// tell sends data that contains the password, and reads the reply.
 func (d *pop3Dialogue) tell(secret string) (pop3Reply, error) {
-	d.step()
-	n, err := io.WriteString(d.conn, secret)
-	d.sent = n > 0 || err == nil
-	if err != nil {
-		return pop3Reply{}, fmt.Errorf("write: %w", err)
+	if err := d.writeSecret(secret); err != nil {
+		return pop3Reply{}, err
 	}
 	return d.reply()
 }
@@ -288,20 +245,12 @@ func (d *pop3Dialogue) tell(secret string) (pop3Reply, error) {
 // that for a maildrop that another session has locked (RFC 1939 section 7):
 // NotCredentialPatterns match its text.
 func (s *Server) judgePOP3(reply pop3Reply, offered Capabilities) auth.Answer {
-	if reply.ok {
-		return auth.Answer{Judgement: auth.JudgedRight}
+	otherwise := auth.Answer{Judgement: auth.RefusedOtherwise, Code: reply.code}
+	if !reply.known || reply.code == "" || reply.code == "AUTH" || reply.code == "SYS/TEMP" {
+		otherwise = auth.Answer{Judgement: auth.Unreached}
 	}
-	wrong := reply.known && (reply.code == "AUTH" || reply.code == "" && !offered.Has("AUTH-RESP-CODE")) || matches(s.CredentialPatterns, reply.line)
-	if matches(s.NotCredentialPatterns, reply.line) {
-		wrong = false
-	}
-	switch {
-	case wrong:
-		return auth.Answer{Judgement: auth.JudgedWrong}
-	case !reply.known, reply.code == "", reply.code == "AUTH", reply.code == "SYS/TEMP":
-		return auth.Answer{Judgement: auth.Unreached}
-	}
-	return auth.Answer{Judgement: auth.RefusedOtherwise, Code: reply.code}
+	wrong := reply.known && (reply.code == "AUTH" || reply.code == "" && !offered.Has("AUTH-RESP-CODE"))
+	return s.judge(reply.line, reply.ok, wrong, otherwise)
 }
 
 // pop3Reply is one reply line of the server.
@@ -322,7 +271,7 @@ func (d *pop3Dialogue) ask(command string) (pop3Reply, error) {
 
 func (d *pop3Dialogue) reply() (pop3Reply, error) {
 	d.step()
-	line, err := d.line()
+	line, err := d.text()
 	if err != nil {
 		return pop3Reply{}, err
 	}
@@ -338,58 +287,4 @@ func (d *pop3Dialogue) reply() (pop3Reply, error) {
 		}
 	}
 	return r, nil
-}
-
-// line reads a line, without its end.
-func (d *pop3Dialogue) line() (string, error) {
-	var line []byte
-	for {
-		part, err := d.r.ReadSlice('\n')
-		line = append(line, part...)
-		d.room -= len(part)
-		switch {
-		case d.room < 0:
-			return "", errTalk
-		case len(line) > maxPOP3Line:
-			return "", errLongLine
-		case err == nil:
-			return strings.TrimRight(string(line), "\r\n"), nil
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return "", fmt.Errorf("read: %w", err)
-		}
-	}
-}
-
-func (d *pop3Dialogue) write(s string) error {
-	d.step()
-	if _, err := io.WriteString(d.conn, s); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
-}
-
-// step starts a step and its time limit.
-func (d *pop3Dialogue) step() {
-	d.conn.SetDeadline(time.Now().Add(d.server.step()))
-	if d.ctx.Err() != nil {
-		d.conn.SetDeadline(past)
-	}
-}
-
-func (d *pop3Dialogue) close() {
-	d.stop()
-	d.conn.Close()
-}
-
-// quote makes a text of the server safe for an error.
-func (d *pop3Dialogue) quote(said string) string {
-	for _, text := range d.hidden {
-		if text != "" {
-			said = strings.ReplaceAll(said, text, "***")
-		}
-	}
-	if len(said) > 200 {
-		said = said[:200] + "..."
-	}
-	return strconv.QuoteToASCII(said)
 }

@@ -1,9 +1,7 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -11,8 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"congthu/auth"
 )
@@ -55,23 +51,11 @@ func (e Extensions) mechanism(name string) bool {
 func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*SMTPConn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	login, secret := s.LoginName(name), password.Reveal()
-	// PLAIN cannot carry a NUL (RFC 4616 section 2).
-	if strings.ContainsRune(secret, 0) || strings.ContainsRune(login, 0) {
-		return nil, unreached(errors.New("a NUL in the name or the password"))
-	}
-	defer s.smtpSpares.refill(s.spare(), s.openSMTP, s.Panicked)
-	over := func(d *smtpDialogue) (*SMTPConn, auth.Answer) { return d.loginFor(c, login, secret) }
-	if !c.Fresh {
-		if conn, answer, done := loginOverSpare(ctx, &s.smtpSpares, over); done {
-			return conn, answer
-		}
-	}
-	d, err := s.openSMTPFor(ctx, c)
+	login, secret, err := s.credentials(name, password)
 	if err != nil {
 		return nil, unreached(err)
 	}
-	return over(d)
+	return loginOver(ctx, s, &s.smtpSpares, c, s.openSMTP, func(d *smtpDialogue) (*SMTPConn, auth.Answer) { return d.loginFor(c, login, secret) })
 }
 
 // loginFor introduces the client and logs in. If that fails, it closes the connection.
@@ -79,10 +63,10 @@ func (d *smtpDialogue) loginFor(c Client, login, secret string) (*SMTPConn, auth
 	if d.server.PassClient == PassXCLIENT && c.Address.IsValid() {
 		if err := d.introduce(c); err != nil {
 			d.close()
-			return nil, unreached(d.orCause(fmt.Errorf("XCLIENT: %w", err)))
+			return nil, unreached(fmt.Errorf("XCLIENT: %w", err))
 		}
 	}
-	d.hidden = []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), plainMessage(login, secret)}
+	d.hide(login, secret)
 	answer := d.login(login, secret)
 	if answer.Judgement != auth.JudgedRight {
 		d.quit()
@@ -107,7 +91,7 @@ func (s *Server) ProbeSMTP(ctx context.Context) (Extensions, error) {
 func (s *Server) ProbeSMTPFor(ctx context.Context, client Client) (Extensions, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
-	d, err := s.openSMTPFor(ctx, client)
+	d, err := s.openSMTP(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -127,70 +111,36 @@ func (d *smtpDialogue) noMechanism() error {
 	return errors.New("the server offers neither AUTH PLAIN nor AUTH LOGIN")
 }
 
-// smtpDialogue is the conversation with a server up to the login. Everything that the
-// server can send is limited.
+// smtpDialogue is the conversation with a server up to the login.
 type smtpDialogue struct {
-	server *Server
-	ctx    context.Context
-	// tcp is closed when ctx ends; conn is tcp, or TLS over it.
-	tcp, conn net.Conn
-	r         *bufio.Reader
-	stop      func() bool
-
+	talk
 	extensions Extensions
-	sent       bool     // the server has, or may have, the password
-	hidden     []string // must not appear in errors
 }
 
-// openSMTP opens a connection that is not for a particular client.
-func (s *Server) openSMTP(ctx context.Context) (*smtpDialogue, error) {
-	return s.openSMTPFor(ctx, Client{})
-}
+const (
+	maxSMTPLine = 4 << 10   // of the 512 octets that are allowed (RFC 5321 section 4.5.3.1.5)
+	maxSMTPTalk = 256 << 10 // all that a server may say until the login is done
+	// maxReplyLines bounds a reply.
+	maxReplyLines = 100
+)
 
-// openSMTPFor opens a connection up to the point where a login is possible. Only a
-// PROXY header has named the client so far.
-func (s *Server) openSMTPFor(ctx context.Context, client Client) (*smtpDialogue, error) {
+// openSMTP opens a connection up to the point where a login is possible. Only a PROXY
+// header has named the client so far.
+func (s *Server) openSMTP(ctx context.Context, client Client) (*smtpDialogue, error) {
 	conn, err := s.connect(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	d := &smtpDialogue{server: s, ctx: ctx, tcp: conn}
-	if secured, ok := conn.(*tls.Conn); ok {
-		d.tcp = secured.NetConn()
-	}
-	d.use(conn)
-	d.watch()
+	d := &smtpDialogue{talk: converse(ctx, s, conn, maxSMTPLine, maxSMTPTalk)}
 	if err := d.open(); err != nil {
 		d.close()
-		return nil, s.afterHeader(d.orCause(err))
+		return nil, s.afterHeader(err)
 	}
 	return d, nil
 }
 
-// watch closes the connection when the context ends.
-func (d *smtpDialogue) watch() {
-	d.stop = context.AfterFunc(d.ctx, func() { d.tcp.Close() })
-}
-
-// orCause adds the cause of the context's end to an error, if it has ended.
-func (d *smtpDialogue) orCause(err error) error {
-	if cause := context.Cause(d.ctx); cause != nil {
-		err = fmt.Errorf("%w (%w)", err, cause)
-	}
-	return err
-}
-
-// pause implements dialogue.
-func (d *smtpDialogue) pause() bool { return d.stop() && d.conn.SetDeadline(time.Time{}) == nil }
-
-// resume implements dialogue.
-func (d *smtpDialogue) resume(ctx context.Context) {
-	d.ctx = ctx
-	d.watch()
-}
-
-// unchanged implements dialogue.
-func (d *smtpDialogue) unchanged() bool { return d.r.Buffered() == 0 && silent(d.conn) }
+// quit implements dialogue.
+func (d *smtpDialogue) quit() { d.leave("QUIT") }
 
 func (d *smtpDialogue) open() error {
 	if err := d.expect(220); err != nil { // RFC 5321 section 3.1
@@ -211,66 +161,23 @@ func (d *smtpDialogue) open() error {
 	return nil
 }
 
-func (d *smtpDialogue) use(conn net.Conn) {
-	d.conn = conn
-	if d.r == nil {
-		d.r = smtpReaders.Get().(*bufio.Reader)
-	}
-	d.r.Reset(conn)
-}
-
-// smtpReaders are the readers of dialogues: a logged-in session has none.
-var smtpReaders = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
-
-// close does not send TLS's close_notify, which can take seconds if the server does not
-// read.
-func (d *smtpDialogue) close() {
-	d.stop()
-	d.tcp.Close()
-	d.done()
-}
-
-// done returns the reader. No later code reads from it.
-func (d *smtpDialogue) done() {
-	d.r.Reset(nil)
-	smtpReaders.Put(d.r)
-	d.r = nil
-}
-
-// quit ends the session without waiting for an answer.
-func (d *smtpDialogue) quit() {
-	d.conn.SetDeadline(time.Now().Add(time.Second))
-	d.conn.Write([]byte("QUIT\r\n"))
-	d.close()
-}
-
 func (d *smtpDialogue) startTLS() error {
 	if !d.extensions.Has("STARTTLS") {
 		return ErrNoStartTLS
 	}
-	if err := d.write("STARTTLS"); err != nil {
+	if err := d.write("STARTTLS\r\n"); err != nil {
 		return err
 	}
 	if err := d.expect(220); err != nil {
 		return err
 	}
-	// Data that came with the reply was not protected and must not count as sent under
-	// TLS (CVE-2021-33515 is the opposite direction).
-	if d.r.Buffered() > 0 {
-		return errors.New("the server sent more than its reply before the handshake")
-	}
-	secured, err := d.server.secure(d.ctx, d.conn)
-	if err != nil {
-		return err
-	}
-	d.use(secured)
-	return nil
+	return d.handshake()
 }
 
 func (d *smtpDialogue) ehlo() error {
 	reply, err := d.ask("EHLO " + d.localName())
 	if err == nil && reply.code != 250 {
-		err = errors.New(d.quote(reply))
+		err = errors.New(d.quote(reply.String()))
 	}
 	if err != nil {
 		return fmt.Errorf("EHLO: %w", err)
@@ -340,7 +247,7 @@ func (d *smtpDialogue) introduce(c Client) error {
 	if has("PROTO") {
 		command += " PROTO=ESMTP"
 	}
-	if err := d.write(command); err != nil {
+	if err := d.write(command + "\r\n"); err != nil {
 		return err
 	}
 	// The session starts again, with a greeting and a second EHLO.
@@ -367,25 +274,15 @@ func (d *smtpDialogue) login(name, password string) auth.Answer {
 		err = d.noMechanism()
 	}
 	switch {
-	case err != nil && d.sent:
-		return auth.Answer{Judgement: auth.InDoubt, Err: fmt.Errorf("log in: %w", err)}
 	case err != nil:
-		return unreached(fmt.Errorf("log in: %w", err))
+		return d.undecided(fmt.Errorf("log in: %w", err))
 	case !d.sent && reply.code == 535:
 		// The server refused the name alone: it judged no password.
-		return auth.Answer{Judgement: auth.RefusedOtherwise, Err: d.said(reply)}
+		return d.judged(auth.Answer{Judgement: auth.RefusedOtherwise}, reply.String())
 	case !d.sent:
-		return unreached(d.said(reply))
+		return d.judged(auth.Answer{Judgement: auth.Unreached}, reply.String())
 	}
-	answer := auth.Answer{Judgement: d.server.judgeSMTP(reply)}
-	if answer.Judgement != auth.JudgedRight {
-		answer.Err = d.said(reply)
-	}
-	return answer
-}
-
-func (d *smtpDialogue) said(reply smtpReply) error {
-	return fmt.Errorf("the mail server says: %s", d.quote(reply))
+	return d.judged(d.server.judgeSMTP(reply), reply.String())
 }
 
 func (d *smtpDialogue) authPlain(message string) (smtpReply, error) {
@@ -413,21 +310,12 @@ func (d *smtpDialogue) authLogin(name, password string) (smtpReply, error) {
 
 // judgeSMTP returns the meaning of the reply to complete credentials for the rules (RFC
 // 4954 section 6). Only 535 means that the credentials are wrong.
-func (s *Server) judgeSMTP(reply smtpReply) auth.Judgement {
-	text := reply.String()
-	wrong := reply.code == 535 || reply.code != 235 && matches(s.CredentialPatterns, text)
-	if matches(s.NotCredentialPatterns, text) {
-		wrong = false
+func (s *Server) judgeSMTP(reply smtpReply) auth.Answer {
+	otherwise := auth.Answer{Judgement: auth.Unreached}
+	if reply.code >= 500 {
+		otherwise.Judgement = auth.RefusedOtherwise
 	}
-	switch {
-	case reply.code == 235:
-		return auth.JudgedRight
-	case wrong:
-		return auth.JudgedWrong
-	case reply.code >= 500:
-		return auth.RefusedOtherwise
-	}
-	return auth.Unreached
+	return s.judge(reply.String(), reply.code == 235, reply.code == 535, otherwise)
 }
 
 // smtpReply is one reply, of one line or more (RFC 5321 section 4.2.1).
@@ -438,43 +326,17 @@ type smtpReply struct {
 
 func (r smtpReply) String() string { return fmt.Sprintf("%d %s", r.code, strings.Join(r.lines, "\n")) }
 
-// quote makes a text of the server safe for an error.
-func (d *smtpDialogue) quote(r smtpReply) string {
-	said := r.String()
-	for _, text := range d.hidden {
-		if text != "" {
-			said = strings.ReplaceAll(said, text, "***")
-		}
-	}
-	if len(said) > 200 {
-		said = said[:200] + "..."
-	}
-	return strconv.QuoteToASCII(said)
-}
-
-func (d *smtpDialogue) write(line string) error {
-	d.conn.SetDeadline(time.Now().Add(d.server.step()))
-	if _, err := d.conn.Write([]byte(line + "\r\n")); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
-}
-
 func (d *smtpDialogue) ask(line string) (smtpReply, error) {
-	if err := d.write(line); err != nil {
+	if err := d.write(line + "\r\n"); err != nil {
 		return smtpReply{}, err
 	}
 	return d.reply()
 }
 
-// askSecret is ask for a password. It counts as sent unless nothing could be written:
-// TLS writes it in one record, and part of a record is useless to the server.
+// askSecret is ask for a password.
 func (d *smtpDialogue) askSecret(line string) (smtpReply, error) {
-	d.conn.SetDeadline(time.Now().Add(d.server.step()))
-	n, err := d.conn.Write([]byte(line + "\r\n"))
-	d.sent = n > 0 || err == nil
-	if err != nil {
-		return smtpReply{}, fmt.Errorf("write: %w", err)
+	if err := d.writeSecret(line + "\r\n"); err != nil {
+		return smtpReply{}, err
 	}
 	return d.reply()
 }
@@ -483,23 +345,18 @@ func (d *smtpDialogue) askSecret(line string) (smtpReply, error) {
 func (d *smtpDialogue) expect(code int) error {
 	reply, err := d.reply()
 	if err == nil && reply.code != code {
-		err = d.said(reply)
+		err = d.said(reply.String())
 	}
 	return err
 }
 
-// maxReplyLines limits the lines of a reply; the buffer of d.r limits each line to 4096
-// octets, where RFC 5321 section 4.5.3.1.5 permits 512.
-const maxReplyLines = 100
-
 func (d *smtpDialogue) reply() (reply smtpReply, err error) {
-	d.conn.SetReadDeadline(time.Now().Add(d.server.step()))
+	d.step()
 	for len(reply.lines) < maxReplyLines {
-		raw, err := d.r.ReadSlice('\n')
+		line, err := d.text()
 		if err != nil {
 			return reply, fmt.Errorf("read reply: %w", err)
 		}
-		line := strings.TrimRight(string(raw), "\r\n")
 		if len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
 			return reply, errors.New("not an SMTP reply")
 		}
@@ -516,5 +373,5 @@ func (d *smtpDialogue) reply() (reply smtpReply, err error) {
 			return reply, nil
 		}
 	}
-	return reply, errors.New("the server talks too much")
+	return reply, errTalk
 }

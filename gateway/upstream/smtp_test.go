@@ -92,7 +92,7 @@ func TestTheVerdictOfAnSMTPReply(t *testing.T) {
 		var r smtpReply
 		fmt.Sscan(reply, &r.code)
 		r.lines = strings.Split(strings.TrimLeft(reply[3:], " -"), "\n")
-		if got := s.judgeSMTP(r); got != want {
+		if got := s.judgeSMTP(r); got.Judgement != want || got.Code != "" {
 			t.Errorf("%q: %v, want %v", reply, got, want)
 		}
 	}

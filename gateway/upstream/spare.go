@@ -161,6 +161,21 @@ func (s *spares[D]) discard() {
 	}
 }
 
+// loginOver logs in over a spare, or over a connection that open opens for the client.
+func loginOver[D dialogue, C any](ctx context.Context, s *Server, kept *spares[D], c Client, open func(context.Context, Client) (D, error), login func(D) (C, auth.Answer)) (conn C, answer auth.Answer) {
+	defer kept.refill(s.spare(), func(ctx context.Context) (D, error) { return open(ctx, Client{}) }, s.Panicked)
+	if !c.Fresh {
+		if conn, answer, done := loginOverSpare(ctx, kept, login); done {
+			return conn, answer
+		}
+	}
+	d, err := open(ctx, c)
+	if err != nil {
+		return conn, unreached(err)
+	}
+	return login(d)
+}
+
 // loginOverSpare logs in over a spare, if there is one. done is false if a new
 // connection is needed: there is no spare, or it was useless and the server has not
 // judged the password, according to its reply or because it could not read it. After a

@@ -384,7 +384,7 @@ func (brokenWire) Write([]byte) (int, error) { return 0, errors.New("broken pipe
 func TestAPasswordThatCouldNotBeWrittenWasNotSent(t *testing.T) {
 	fake := &mailtest.IMAP{Accounts: accounts()}
 	s := serverFor(t, fake)
-	d, err := s.openIMAPFor(t.Context(), Client{})
+	d, err := s.openIMAP(t.Context(), Client{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func TestAPasswordThatCouldNotBeWrittenWasNotSent(t *testing.T) {
 		t.Errorf("IMAP: %+v", answer)
 	}
 	submission := &mailtest.SMTP{Accounts: accounts()}
-	e, err := smtpServerFor(t, submission).openSMTPFor(t.Context(), Client{})
+	e, err := smtpServerFor(t, submission).openSMTP(t.Context(), Client{})
 	if err != nil {
 		t.Fatal(err)
 	}
