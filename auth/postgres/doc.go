@@ -13,7 +13,8 @@
 //   - Two goroutines, the lanes, write, each over a connection of its own: one takes
 //     slots, the other makes changes. Each takes up to 64 requests that queued during
 //     its last transaction and makes them in one transaction (see transaction).
-//   - Callers read in their own goroutines, on a pool of connections.
+//   - Callers read in their own goroutines, on a pool of connections. There they also free
+//     slots whose settlement writes nothing, without waiting for the disk.
 //   - The lease manager sends heartbeats, expires processes that send none, and turns
 //     their reservations into failures in doubt (see leaseManager).
 //   - Agreements and removals of events are rare and use a connection of their own.

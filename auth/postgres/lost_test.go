@@ -407,7 +407,8 @@ func TestWhateverTheStandbyDoesNoMoreThanSixAreJudgedAndNoneIsLost(t *testing.T)
 	}
 }
 
-// TestAConnectionThatBreaksCancelsNoCommitThatWaits: the driver would cancel it over another connection.
+// TestAConnectionThatBreaksCancelsNoCommitThatWaits: the driver would cancel it over
+// another connection.
 func TestAConnectionThatBreaksCancelsNoCommitThatWaits(t *testing.T) {
 	t.Parallel()
 	primary, _, between, _ := standby(t)

@@ -197,7 +197,7 @@ auth_mechanisms = plain login
 mail_max_userip_connections = 0
 default_client_limit = 20000
 default_process_limit = 1000
-# Whoever guesses is not made to wait for what others have guessed before.
+# A login does not wait because of earlier guesses.
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
