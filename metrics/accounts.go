@@ -11,7 +11,7 @@ import (
 	"congthu/auth/throttle"
 )
 
-// accounts are the states of accounts and what changed them.
+// accounts are the metrics of the states of accounts and of their changes.
 type accounts struct {
 	states  []prometheus.Gauge                           // by auth.State
 	runOut  map[int]prometheus.Gauge                     // by days; read-only
@@ -75,7 +75,7 @@ func (c *accounts) register(f factory) {
 		"rule", "mode")
 	c.against, c.modes = make(map[auth.Rule]prometheus.Gauge), make(map[auth.Rule]map[auth.Mode]prometheus.Gauge)
 	for _, rule := range auth.AllRules() {
-		if rule != auth.RuleSender { // which is about messages, not accounts
+		if rule != auth.RuleSender { // which concerns messages, not accounts
 			c.against[rule] = against.WithLabelValues(rule.String())
 		}
 		c.modes[rule] = make(map[auth.Mode]prometheus.Gauge)
@@ -156,7 +156,7 @@ func (m *Metrics) RecordEvent(e auth.Event, _ bool) {
 	} else {
 		c.other.Inc()
 	}
-	// Whoever is neither a rule nor somebody logging in is a named person.
+	// An actor other than the gateway and the user is a named administrator.
 	byAdmin := e.Actor != auth.ByGateway && e.Actor != auth.ByUser
 	switch e.Kind {
 	case auth.AccountLocked:
@@ -185,8 +185,7 @@ func either(first bool, a, b prometheus.Counter) prometheus.Counter {
 	return b
 }
 
-// Accounts sets how many accounts there are of each kind; what is not in n has
-// none.
+// Accounts sets the number of accounts of each kind; a kind missing in n has none.
 func (m *Metrics) Accounts(n auth.AccountStats) {
 	c := &m.accounts
 	for s, gauge := range c.states {
@@ -212,10 +211,10 @@ func (m *Metrics) RulesInForce(rules auth.Rules) {
 	}
 }
 
-// Attacks sets how many causes of locks look like an attack.
+// Attacks sets the number of causes of locks that look like an attack.
 func (m *Metrics) Attacks(n int) { m.accounts.attacks.Set(float64(n)) }
 
-// ThrottledSources sets which sources are refused for now.
+// ThrottledSources sets the sources that are refused at present.
 func (m *Metrics) ThrottledSources(refused []throttle.RefusedSource) {
 	offices, known := 0, 0
 	for _, r := range refused {
@@ -231,20 +230,19 @@ func (m *Metrics) ThrottledSources(refused []throttle.RefusedSource) {
 	m.accounts.throttledOthers.Set(float64(len(refused) - offices))
 }
 
-// KnownNetworks sets how many networks of offices are in force.
+// KnownNetworks sets the number of networks of offices in force.
 func (m *Metrics) KnownNetworks(n int) { m.accounts.knownNetworks.Set(float64(n)) }
 
-// UnknownNames sets how many names are remembered that nobody ever logged in with.
+// UnknownNames sets the number of stored names without any login.
 func (m *Metrics) UnknownNames(n int) { m.accounts.unknown.Set(float64(n)) }
 
-// SharedCounters sets how many counters are in use that unknown names share.
+// SharedCounters sets how many of the counters that unknown names share are in use.
 func (m *Metrics) SharedCounters(n auth.Counters) {
 	m.accounts.sharedUsed.Set(float64(n.Used))
 	m.accounts.sharedFull.Set(float64(n.Full))
 }
 
-// AuditOldest sets when the oldest entry of the audit log was written; zero
-// without entries.
+// AuditOldest sets the time of the oldest entry of the audit log; zero if it is empty.
 func (m *Metrics) AuditOldest(at time.Time) {
 	if at.IsZero() {
 		m.accounts.oldest.Set(0)
@@ -253,7 +251,7 @@ func (m *Metrics) AuditOldest(at time.Time) {
 	m.accounts.oldest.Set(seconds(at))
 }
 
-// RecordSweep says how a sweep for dormant accounts ended at that time.
+// RecordSweep records the result of a sweep for dormant accounts.
 func (m *Metrics) RecordSweep(at time.Time, err error) {
 	if err != nil {
 		m.accounts.sweptFail.Inc()
@@ -263,6 +261,6 @@ func (m *Metrics) RecordSweep(at time.Time, err error) {
 	m.accounts.sweptAt.Set(seconds(at))
 }
 
-// Sessions gives the function that counts the live sessions. It is called at
-// every scrape, from any goroutine.
+// Sessions sets the function that counts the live sessions. It is called at every
+// scrape, from any goroutine.
 func (m *Metrics) Sessions(count func() int) { m.accounts.live.set(count) }

@@ -6,7 +6,7 @@ import (
 	"congthu/auth"
 )
 
-// connections are the clients' connections and what flows through them.
+// connections are the metrics of clients' connections and their data.
 type connections struct {
 	protocols []connectionSeries                // by auth.Protocol
 	submitted map[Submission]prometheus.Counter // read-only
@@ -20,7 +20,7 @@ type connectionSeries struct {
 	fromClient, fromServer prometheus.Counter
 }
 
-// Submission is how the submission of one message ended.
+// Submission is the result of the submission of one message.
 type Submission string
 
 const (
@@ -37,14 +37,14 @@ const (
 	SubmissionAborted Submission = "aborted"
 	// SubmissionFailed: the mail server was lost; the client will try again.
 	SubmissionFailed Submission = "failed"
-	// SubmissionWouldRefuse: the gateway would have refused the sender if the rule
-	// were enforced; what became of the message is told besides. Counted apart.
+	// SubmissionWouldRefuse: the gateway would have refused the sender if the rule were
+	// enforced. It is counted in addition to the message's own result.
 	SubmissionWouldRefuse Submission = "would_refuse"
 	// submissionOther is any value outside the set.
 	submissionOther Submission = "other"
 )
 
-// Submissions lists every way a submission ends; SubmissionWouldRefuse is no end.
+// Submissions lists the results of a submission; SubmissionWouldRefuse is not one.
 func Submissions() []Submission {
 	return []Submission{SubmissionAccepted, SubmissionRefused, SubmissionSenderRefused, SubmissionAborted, SubmissionFailed}
 }
@@ -53,7 +53,7 @@ func Submissions() []Submission {
 // another.
 type Component string
 
-// ComponentOf is the component that serves a protocol.
+// ComponentOf returns the component that serves a protocol.
 func ComponentOf(p auth.Protocol) Component { return Component(p.String()) }
 
 const (
@@ -118,15 +118,15 @@ func (m *Metrics) Opened(p auth.Protocol) {
 	}
 }
 
-// Closed takes a client connection off the open ones.
+// Closed subtracts a client connection from the open ones.
 func (m *Metrics) Closed(p auth.Protocol) {
 	if s := at(m.connections.protocols, p); s != nil {
 		s.active.Dec()
 	}
 }
 
-// RecordHandshake counts one finished TLS handshake with a client; err is why it
-// failed.
+// RecordHandshake counts one finished TLS handshake with a client; err is the reason of
+// a failure.
 func (m *Metrics) RecordHandshake(p auth.Protocol, err error) {
 	if s := at(m.connections.protocols, p); s != nil {
 		either(err == nil, s.handshaken, s.failed).Inc()
@@ -136,7 +136,7 @@ func (m *Metrics) RecordHandshake(p auth.Protocol, err error) {
 // Relayed adds bytes that passed between a client and the mail server.
 func (m *Metrics) Relayed(p auth.Protocol, fromClient, fromServer int64) {
 	if s := at(m.connections.protocols, p); s != nil {
-		// A counter panics when it is asked to go back.
+		// A counter panics on a negative value.
 		s.fromClient.Add(float64(max(0, fromClient)))
 		s.fromServer.Add(float64(max(0, fromServer)))
 	}

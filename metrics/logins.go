@@ -6,13 +6,13 @@ import (
 	"congthu/auth"
 )
 
-// result is the class of an outcome, coarse enough to be a label of a histogram.
+// result is the class of an outcome, coarse enough for a label of a histogram.
 type result uint8
 
 const (
 	resultAccepted  result = iota
-	resultWrong            // the credentials are wrong, or those of nobody here
-	resultDenied           // a rule, or the mail server's own, says no
+	resultWrong            // the credentials are wrong, or of no account
+	resultDenied           // refused by a rule or by the mail server
 	resultTemporary        // the same credentials may work later
 
 	numResults
@@ -23,7 +23,7 @@ var resultNames = [numResults]string{"accepted", "wrong", "denied", "temporary"}
 // String returns the label value.
 func (r result) String() string { return resultNames[r] }
 
-// resultOf says which class an outcome belongs to.
+// resultOf returns the class of an outcome.
 func resultOf(o auth.Outcome) result {
 	switch o {
 	case auth.Accepted:
@@ -37,24 +37,24 @@ func resultOf(o auth.Outcome) result {
 	return resultDenied
 }
 
-// answer is what the mail server said of the credentials, as far as the outcome
-// of an attempt tells.
+// answer is the mail server's answer about the credentials, as far as the outcome of an
+// attempt shows it.
 type answer uint8
 
 const (
 	answerRight     answer = iota
-	answerWrong            // counted, or one from before a change
-	answerRefused          // refused for a reason of the mail server's own
+	answerWrong            // counted, or a password from before a change
+	answerRefused          // refused for another reason of the mail server
 	answerNone             // no verdict: unreachable, too slow, not understood
-	answerUnsettled        // there was an answer; the store could not take it
+	answerUnsettled        // there was an answer, but the store could not record it
 
 	numAnswers
 )
 
 var answerNames = [numAnswers]string{"right", "wrong", "refused", "none", "unsettled"}
 
-// answerOf infers the answer from the outcome of an attempt that asked the mail
-// server. Locked, revoked and expired are said after a right password only.
+// answerOf infers the answer from the outcome of an attempt that reached the mail
+// server. Locked, revoked and expired follow only a right password.
 func answerOf(o auth.Outcome) answer {
 	switch o {
 	case auth.Unavailable:
@@ -69,8 +69,8 @@ func answerOf(o auth.Outcome) answer {
 	return answerRight
 }
 
-// logins are the attempts. The children of the vectors are looked up once; an
-// attempt then costs some array indexing and no allocation.
+// logins are the metrics of attempts. The children of the vectors are looked up once;
+// an attempt then costs some array indexing and no allocation.
 type logins struct {
 	protocols []loginSeries // by auth.Protocol
 	waiting   counted
@@ -181,13 +181,13 @@ func (m *Metrics) RecordAttempt(a auth.Attempt, v auth.Verdict) {
 	if v.Shared {
 		s.shared[resultOf(v.Outcome)].Inc()
 	}
-	// Locked, throttled and the like are decided without the mail server.
+	// Locked, throttled and similar outcomes are decided without the mail server.
 	if v.Upstream > 0 {
 		s.upstream.Observe(v.Upstream.Seconds())
 		s.answers[answerOf(v.Outcome)].Inc()
 	}
 }
 
-// SlotsWaiting gives the function that counts the attempts waiting for a slot.
-// It is called at every scrape, from any goroutine.
+// SlotsWaiting sets the function that counts the attempts that wait for a slot. It is
+// called at every scrape, from any goroutine.
 func (m *Metrics) SlotsWaiting(count func() int) { m.logins.waiting.set(count) }

@@ -32,7 +32,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Build says which program this is.
+// Build identifies the program.
 type Build struct {
 	// Version is the release, such as "1.2.0"; empty becomes "unknown".
 	Version string
@@ -50,10 +50,10 @@ type Metrics struct {
 	process     process
 }
 
-// New registers everything with reg, the Go runtime's and the process's own
-// figures included, and panics when reg already has a Metrics: that is a mistake
-// in the program. The figures of the runtime and the process may be there
-// already, as they are in prometheus.DefaultRegisterer.
+// New registers everything with reg, including the figures of the Go runtime and of the
+// process. It panics if reg already has a Metrics: that is a bug in the program. The
+// figures of the runtime and the process may already be registered, as in
+// prometheus.DefaultRegisterer.
 func New(reg prometheus.Registerer, build Build) *Metrics {
 	m := &Metrics{}
 	f := factory{reg}
@@ -68,7 +68,7 @@ func New(reg prometheus.Registerer, build Build) *Metrics {
 	return m
 }
 
-// factory makes series and registers them.
+// factory creates series and registers them.
 type factory struct{ reg prometheus.Registerer }
 
 func (f factory) counter(name, help string) prometheus.Counter {
@@ -107,7 +107,7 @@ func (f factory) durations(name, help string, labels ...string) *prometheus.Hist
 	return h
 }
 
-// counted is a gauge that somebody else counts; 0 until it is set, or set to nil.
+// counted is a gauge with a function that counts; 0 until that is set, or set to nil.
 type counted struct{ count atomic.Pointer[func() int] }
 
 func (c *counted) register(f factory, name, help string) {
@@ -127,7 +127,7 @@ func (c *counted) set(count func() int) {
 	c.count.Store(&count)
 }
 
-// tolerate registers a collector that may be there already.
+// tolerate registers a collector that may already be registered.
 func (f factory) tolerate(c prometheus.Collector) {
 	err := f.reg.Register(c)
 	if already := (prometheus.AlreadyRegisteredError{}); err != nil && !errors.As(err, &already) {
@@ -141,23 +141,23 @@ func durations(name, help string) prometheus.HistogramOpts {
 		Name:    name,
 		Help:    help,
 		Buckets: durationBuckets,
-		// Each native bucket is at most a tenth wider than the one before, and
-		// there are at most 160: a client that makes attempts of every length
-		// costs resolution, not memory.
+		// Each native bucket is at most a tenth wider than the previous one, and there
+		// are at most 160: clients with attempts of all durations cost resolution, not
+		// memory.
 		NativeHistogramBucketFactor:     1.1,
 		NativeHistogramMaxBucketNumber:  160,
 		NativeHistogramMinResetDuration: time.Hour,
 	}
 }
 
-// durationBuckets are the upper bounds in seconds. A commit to a good disk takes
-// some tenths of a millisecond; a minute is the longest that a client waits.
+// durationBuckets are the upper bounds in seconds. A commit to a good disk takes some
+// tenths of a millisecond; a minute is the longest wait of a client.
 var durationBuckets = []float64{
 	0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 }
 
-// at returns a pointer to the element that the enum e stands for, or nil when e
-// is outside the set.
+// at returns a pointer to the element for the enum value e, or nil if e is outside the
+// set.
 func at[E ~uint8, T any](all []T, e E) *T {
 	if int(e) >= len(all) {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"congthu/auth/audit"
 )
 
-// upstreams is the health of the mail server, and of the store, which is asked
-// as often.
+// upstreams is the health of the mail servers and of the store, which are probed
+// equally often.
 type upstreams struct{ up, store *prometheus.GaugeVec }
 
 func (u *upstreams) register(f factory) {
@@ -25,30 +25,30 @@ func (u *upstreams) register(f factory) {
 			"can log in, for store.grace. Absent before the first probe.")
 }
 
-// StoreUp says whether the store could be used at its latest probe.
+// StoreUp sets whether the store was usable at its latest probe.
 func (m *Metrics) StoreUp(up bool) { m.upstream.store.WithLabelValues().Set(truth(up)) }
 
-// UpstreamUp says whether the mail server of a protocol answered its latest probe.
+// UpstreamUp sets whether the mail server of a protocol answered its latest probe.
 func (m *Metrics) UpstreamUp(p auth.Protocol, up bool) {
 	if int(p) < len(auth.Protocols()) {
 		m.upstream.up.WithLabelValues(p.String()).Set(truth(up))
 	}
 }
 
-// ClockSuspect says whether the clock is suspect.
+// ClockSuspect sets whether the clock is suspect.
 func (m *Metrics) ClockSuspect(suspect bool) { m.process.clockSuspect.Set(truth(suspect)) }
 
-// RulesBehind says whether this gateway works by other rules than the gateways on its
-// store have agreed on.
+// RulesBehind sets whether this gateway uses other rules than the gateways on its store
+// have agreed on.
 func (m *Metrics) RulesBehind(behind bool) { m.process.rulesBehind.Set(truth(behind)) }
 
-// Certificate is whose certificate it is.
+// Certificate distinguishes the certificates.
 type Certificate string
 
 const (
-	// CertificateClients is shown to mail clients.
+	// CertificateClients is the certificate for mail clients.
 	CertificateClients Certificate = "clients"
-	// CertificateAdmin is shown on the admin listener.
+	// CertificateAdmin is the certificate of the admin listener.
 	CertificateAdmin Certificate = "admin"
 )
 
@@ -102,8 +102,8 @@ func (p *process) register(f factory, build Build) {
 			"Older than two days: run 'congthu audit verify'.")
 }
 
-// Reloaded says that the configuration was read at that time and, when err is
-// nil, put in force. The first reading counts as well.
+// Reloaded records that the configuration was read at that time and, if err is nil, put
+// into force. The first reading counts as well.
 func (m *Metrics) Reloaded(at time.Time, err error) {
 	m.process.reloads[err == nil].Inc()
 	m.process.reloaded.Set(truth(err == nil))
@@ -112,23 +112,22 @@ func (m *Metrics) Reloaded(at time.Time, err error) {
 	}
 }
 
-// CertificateExpires says when a certificate runs out.
+// CertificateExpires sets the expiry of a certificate.
 func (m *Metrics) CertificateExpires(c Certificate, at time.Time) {
 	if c == CertificateClients || c == CertificateAdmin {
 		m.process.certificates.WithLabelValues(string(c)).Set(seconds(at))
 	}
 }
 
-// CertificateRead says whether the files of a certificate are what is in force.
+// CertificateRead sets whether the certificate in force is that of the files.
 func (m *Metrics) CertificateRead(c Certificate, err error) {
 	if c == CertificateClients || c == CertificateAdmin {
 		m.process.certificateRead.WithLabelValues(string(c)).Set(truth(err == nil))
 	}
 }
 
-// ChainVerified says how a verification of the audit log ended at that time. An
-// error other than [*audit.BrokenChain] tells nothing about the log and changes
-// nothing.
+// ChainVerified records the result of a verification of the audit log. An error other
+// than [*audit.BrokenChain] says nothing about the log and changes nothing.
 func (m *Metrics) ChainVerified(at time.Time, err error) {
 	broken := (*audit.BrokenChain)(nil)
 	if err != nil && !errors.As(err, &broken) {
@@ -145,7 +144,7 @@ func truth(yes bool) float64 {
 	return 0
 }
 
-// seconds is the Unix time with its fraction.
+// seconds returns the Unix time with its fraction.
 func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 func orUnknown(s string) string {

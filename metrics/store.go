@@ -10,14 +10,14 @@ import (
 	"congthu/auth"
 )
 
-// storeResult is how an operation of the store ended.
+// storeResult is the result of an operation of the store.
 type storeResult uint8
 
 const (
 	storeOK        storeResult = iota
-	storeNoSlot                // all slots of the account are taken: no fault of the store
+	storeNoSlot                // all slots of the account are taken: not a fault of the store
 	storeFull                  // no room for another unknown name
-	storeCancelled             // the caller gave up waiting
+	storeCancelled             // the caller stopped waiting
 	storeFailed                // the store is unavailable
 
 	numStoreResults
@@ -39,7 +39,7 @@ func storeResultOf(err error) storeResult {
 	return storeFailed
 }
 
-// storage is the memory of the rules.
+// storage are the metrics of the store.
 type storage struct {
 	ops    []storeSeries // by auth.StoreOp
 	queue  prometheus.Gauge
@@ -88,7 +88,7 @@ func (s *storage) register(f factory) {
 		"Seconds to write one transaction and to see it safe on disk (fsync). More than 0.1 all the time: the disk is too slow, or shared.")
 }
 
-// ObserveStoreOp counts one operation of the store and how it ended.
+// ObserveStoreOp counts one operation of the store with its result.
 func (m *Metrics) ObserveStoreOp(op auth.StoreOp, took time.Duration, err error) {
 	if s := at(m.store.ops, op); s != nil {
 		s.results[storeResultOf(err)].Inc()

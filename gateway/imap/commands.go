@@ -12,7 +12,8 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// next reads one command and answers it. The error says why there is no next.
+// next reads one command and answers it. The error is the reason for the end of the
+// dialogue.
 func (d *dialogue) next() error {
 	d.Arm()
 	cmd, err := readCommand(d.Input, d.admit)
@@ -32,7 +33,7 @@ func (d *dialogue) next() error {
 // errAnswered: the command was answered before it was complete.
 var errAnswered = errors.New("answered")
 
-// refuse answers something that is no command, or not now.
+// refuse answers a command that is unknown or not permitted now.
 func (d *dialogue) refuse(bad *syntaxError) error {
 	if err := d.Say(bad.tag + " BAD " + bad.text + "\r\n"); err != nil {
 		return err
@@ -40,13 +41,13 @@ func (d *dialogue) refuse(bad *syntaxError) error {
 	return d.Bad()
 }
 
-// looksLikeHTTP recognises a request line: "POST / HTTP/1.1".
+// looksLikeHTTP recognizes a request line: "POST / HTTP/1.1".
 func looksLikeHTTP(cmd command) bool {
 	return len(cmd.args) > 0 && strings.Contains(cmd.args[0].octets, " HTTP/")
 }
 
-// admit decides whether the client may send a literal that it asks for. The
-// error is nil if it may, and errAnswered if it was told that it may not.
+// admit decides whether the client may send a literal that it has announced. The error
+// is nil if it may, and errAnswered if it was refused.
 func (d *dialogue) admit(cmd command, a announced) error {
 	var err error
 	switch {
@@ -67,7 +68,7 @@ func (d *dialogue) admit(cmd command, a announced) error {
 
 const notNow = "unknown, or not before login"
 
-// obey does a command.
+// obey executes a command.
 func (d *dialogue) obey(cmd command) error {
 	args := cmd.scan()
 	switch cmd.name {
@@ -89,7 +90,7 @@ func (d *dialogue) obey(cmd command) error {
 			return err
 		}
 		return frontend.ErrLoggedOut
-	case "ENABLE": // RFC 5161: after login, but who reads ENABLE may say it before
+	case "ENABLE": // RFC 5161: after login, but some clients send it before
 		if err := args.skip(); err != nil {
 			return err
 		}
@@ -112,15 +113,16 @@ func (d *dialogue) obey(cmd command) error {
 	return args.bad(notNow)
 }
 
-// ours are what only this dialogue can promise, or must not: it comes before login and
-// ends there. LOGIN covers LOGIN-REFERRALS (RFC 2221), which would lead past the rules.
+// ours are capabilities that only this dialogue can promise, or must not promise: it
+// ends at the login. LOGIN covers LOGIN-REFERRALS (RFC 2221), which would lead clients
+// past the rules.
 var ours = []string{"IMAP4", "AUTH=", "LOGIN", "SASL", "STARTTLS", "LITERAL", "UNAUTHENTICATE", "X-"}
 
-// maxShown bounds what is shown of the mail server's capabilities, in octets.
+// maxShown limits the shown capabilities of the mail server, in octets.
 const maxShown = 1 << 10
 
-// shown are the mail server's capabilities that hold after login, and that some
-// clients look for only before it, such as IDLE.
+// shown returns the mail server's capabilities that hold after login and that some
+// clients check only before it, such as IDLE.
 func (d *dialogue) shown() (caps []imap.Cap) {
 	if d.server.Shown == nil {
 		return nil
@@ -138,8 +140,8 @@ func (d *dialogue) shown() (caps []imap.Cap) {
 	return caps
 }
 
-// capabilities are those before login; after it, the client reads the mail
-// server's own.
+// capabilities returns those before login; after it, the client reads the mail server's
+// own.
 func (d *dialogue) capabilities() string {
 	caps := []imap.Cap{imap.CapIMAP4rev1, imap.CapLiteralPlus, imap.CapSASLIR, imap.CapID}
 	switch {
@@ -171,19 +173,19 @@ func (d *dialogue) startTLS(tag string) error {
 	if err := d.StartTLS(tag + " OK begin\r\n"); err != nil {
 		return err
 	}
-	d.said = nil // nothing said in clear text is remembered (section 6.2.1)
+	d.said = nil // data from before TLS is forgotten (section 6.2.1)
 	return nil
 }
 
-// The bounds of RFC 2971 section 3.3.
+// Limits of RFC 2971 section 3.3.
 const (
 	maxIDFields = 30
 	maxIDName   = 30
 	maxIDValue  = 1024
 )
 
-// identify takes note of what the client calls itself, and of whom a forwarder
-// speaks for. Fields that only a proxy may add go no further.
+// identify records the client's ID fields and the address that a forwarder names.
+// Fields that only a proxy may add are not passed on.
 func (d *dialogue) identify(tag string, args *scanner) error {
 	var said []upstream.IDField
 	var from origin
@@ -211,7 +213,7 @@ func (d *dialogue) identify(tag string, args *scanner) error {
 				return args.bad("a field is too long")
 			}
 			if n >= maxIDFields {
-				continue // RFC 2971 section 3.3: nobody must send so many
+				continue // RFC 2971 section 3.3: clients must not send so many
 			}
 			from.note(name, value)
 			if !strings.HasPrefix(strings.ToLower(name), "x-") {
@@ -221,7 +223,7 @@ func (d *dialogue) identify(tag string, args *scanner) error {
 	} else if !args.takeNil() && !args.end() {
 		return args.bad("ID wants a list or NIL")
 	}
-	// What follows is not looked at, as Dovecot does not.
+	// Arguments after the list are ignored, as in Dovecot.
 	d.said = said
 	d.believe(from)
 	return d.Say("* ID (\"name\" \"congthu\")\r\n" + tag + " OK done\r\n")

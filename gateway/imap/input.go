@@ -8,7 +8,7 @@ import (
 	"congthu/gateway/frontend"
 )
 
-// maxLiteral bounds a literal before login, in octets; the front end bounds a whole
+// maxLiteral limits a literal before login, in octets; the front end limits a whole
 // command.
 const maxLiteral = 4 << 10
 
@@ -21,12 +21,12 @@ const (
 // announced is the announcement of a literal at the end of a line (RFC 9051
 // section 4.3, RFC 7888).
 type announced struct {
-	size   int  // maxLiteral+1 for anything longer
+	size   int  // maxLiteral+1 for any larger size
 	async  bool // {n+}: the client does not wait
-	binary bool // ~{n}: may have NULs
+	binary bool // ~{n}: may contain NULs
 }
 
-// announcement cuts the announcement of a literal off a line.
+// announcement splits the announcement of a literal off a line.
 func announcement(line string) (before string, a announced, ok bool) {
 	open := strings.LastIndexByte(line, '{')
 	if open < 0 || !strings.HasSuffix(line, "}") {
@@ -37,7 +37,7 @@ func announcement(line string) (before string, a announced, ok bool) {
 	if size == "" || strings.Trim(size, "0123456789") != "" {
 		return line, a, false
 	}
-	// ParseUint says "out of range" for what would overflow.
+	// ParseUint reports a size that would overflow as "out of range".
 	n, err := strconv.ParseUint(size, 10, 31)
 	if a.size = int(n); err != nil || n > maxLiteral {
 		a.size = maxLiteral + 1
@@ -46,7 +46,7 @@ func announcement(line string) (before string, a announced, ok bool) {
 	return before, a, true
 }
 
-// maxPieces bounds the parts of one command.
+// maxPieces limits the parts of one command.
 const maxPieces = 160
 
 // piece is a part of a command: text within a line, or a literal.
@@ -55,26 +55,26 @@ type piece struct {
 	literal, binary bool
 }
 
-// command is one command of a client, complete.
+// command is one complete command of a client.
 type command struct {
 	tag  string
 	name string // in upper case
 	args []piece
 }
 
-// syntaxError is what a command that cannot be understood is answered with. The
-// text must not repeat anything that the client sent: it may be a password, or
-// an attack on whoever reads the answer.
+// syntaxError is the answer to a command with a syntax error. The text must not repeat
+// anything that the client sent: it may be a password, or an attack on the reader of
+// the answer.
 type syntaxError struct {
-	tag  string // "*" where none was understood (RFC 9051 section 7.1.3)
+	tag  string // "*" if the tag could not be read (RFC 9051 section 7.1.3)
 	text string
 }
 
 func (e *syntaxError) Error() string { return e.text }
 
-// readCommand reads the next command, with its literals. Each synchronising literal
-// is put before admit: an error means that the client was not asked for it, and
-// will not send it (RFC 9051 section 4.3).
+// readCommand reads the next command with its literals. It passes each synchronizing
+// literal to admit: after an error the client has no continuation request and will not
+// send the literal (RFC 9051 section 4.3).
 func readCommand(in *frontend.Input, admit func(c command, a announced) error) (command, error) {
 	line, err := in.Line(frontend.MaxCommand)
 	if err != nil {
@@ -85,8 +85,8 @@ func readCommand(in *frontend.Input, admit func(c command, a announced) error) (
 		if bad == nil && strings.ContainsAny(rest, "\x00\r") {
 			bad = &syntaxError{c.tag, "a NUL or CR"}
 		}
-		// LOGIN needs four pieces, ID some hundred; an empty literal costs more
-		// memory than its octets.
+		// LOGIN needs four pieces, ID some hundred; an empty literal uses memory beyond
+		// its octets.
 		if len(c.args) > maxPieces {
 			return c, errManyPieces
 		}
@@ -100,7 +100,7 @@ func readCommand(in *frontend.Input, admit func(c command, a announced) error) (
 		}
 		switch {
 		case a.async && a.size > maxLiteral:
-			// It is coming all the same: it must not be taken for commands
+			// The client sends it in any case: its octets must not be read as commands
 			// (RFC 7888 section 4).
 			return c, errLiteralTooLong
 		case !a.async && bad != nil:
@@ -128,7 +128,7 @@ func readCommand(in *frontend.Input, admit func(c command, a announced) error) (
 	return c, nil
 }
 
-// splitCommand takes tag and name off the first line of a command.
+// splitCommand splits tag and name off the first line of a command.
 func splitCommand(line string) (c command, rest string, bad error) {
 	tag, after, _ := strings.Cut(line, " ")
 	if tag == "" || len(tag) > 255 || strings.IndexFunc(tag, notInTag) >= 0 {
@@ -146,13 +146,13 @@ func splitCommand(line string) (c command, rest string, bad error) {
 	return c, rest, nil
 }
 
-// notInTag is what a tag must not have: it is repeated in the answer (RFC 9051
-// section 9: 1*<any ASTRING-CHAR except "+">).
+// notInTag reports characters that a tag must not contain, since the answer repeats it
+// (RFC 9051 section 9: 1*<any ASTRING-CHAR except "+">).
 func notInTag(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`(){%*"\+`, r)
 }
 
-// scanner takes arguments off a command.
+// scanner reads the arguments of a command.
 type scanner struct {
 	tag    string
 	args   []piece
@@ -167,7 +167,7 @@ func (s *scanner) bad(format string, args ...any) error {
 	return &syntaxError{s.tag, fmt.Sprintf(format, args...)}
 }
 
-// text is what is left of the present text.
+// text returns the rest of the present text.
 func (s *scanner) text() *string {
 	if len(s.args) == 0 || s.args[0].literal {
 		return new(string)
@@ -175,7 +175,7 @@ func (s *scanner) text() *string {
 	return &s.args[0].octets
 }
 
-// take takes exactly that text, reporting whether it is there.
+// take skips exactly the given text, and reports whether it was there.
 func (s *scanner) take(prefix string) bool {
 	t := s.text()
 	if !strings.HasPrefix(*t, prefix) {
@@ -185,9 +185,9 @@ func (s *scanner) take(prefix string) bool {
 	return true
 }
 
-// blanks takes blanks, reporting whether there is one. The grammar has one wherever
-// it has any (RFC 9051 section 9, SP); programs write more, and at the end of a line,
-// and servers take them.
+// blanks skips blanks, and reports whether there was one. The grammar permits exactly
+// one (RFC 9051 section 9, SP); programs send more, also at the end of a line, and
+// servers accept them.
 func (s *scanner) blanks() bool {
 	t := s.text()
 	before := len(*t)
@@ -195,11 +195,11 @@ func (s *scanner) blanks() bool {
 	return len(*t) < before
 }
 
-// between takes the blanks between two words, of which there must be one unless the
-// first has an end of its own.
+// between skips the blanks between two words. There must be one unless the first word
+// has its own end.
 func (s *scanner) between() bool { return s.blanks() || s.closed }
 
-// takeNil takes NIL, if it stands there as a word of its own.
+// takeNil skips NIL, if it is there as a separate word.
 func (s *scanner) takeNil() bool {
 	t := s.text()
 	if len(*t) < 3 || !strings.EqualFold((*t)[:3], "NIL") || len(*t) > 3 && (*t)[3] != ' ' && (*t)[3] != ')' {
@@ -209,7 +209,7 @@ func (s *scanner) takeNil() bool {
 	return true
 }
 
-// end reports whether nothing is left but blanks.
+// end reports whether only blanks are left.
 func (s *scanner) end() bool {
 	s.blanks()
 	for _, p := range s.args {
@@ -220,8 +220,8 @@ func (s *scanner) end() bool {
 	return true
 }
 
-// word takes an atom, or what people take for one: passwords with % or * or
-// letters beyond ASCII come unquoted from those who type by hand.
+// word reads an atom, or similar text: people who type by hand send passwords with % or
+// * or letters beyond ASCII without quotes.
 func (s *scanner) word() (string, error) {
 	t := s.text()
 	n := strings.IndexFunc(*t, func(r rune) bool {
@@ -239,7 +239,7 @@ func (s *scanner) word() (string, error) {
 	return word, nil
 }
 
-// skip takes what words are left: arguments that a command does not have.
+// skip reads the remaining words, which the command does not use.
 func (s *scanner) skip() error {
 	for s.blanks(); !s.end(); s.blanks() {
 		if _, err := s.anyString(); err != nil {
@@ -252,7 +252,7 @@ func (s *scanner) skip() error {
 	return nil
 }
 
-// astring takes an atom, a quoted string or a literal.
+// astring reads an atom, a quoted string or a literal.
 func (s *scanner) astring() (string, error) {
 	value, err := s.anyString()
 	if err == nil && len(value) > maxLiteral {
@@ -284,8 +284,8 @@ func (s *scanner) anyString() (string, error) {
 			s.closed = true
 			return value.String(), nil
 		case '\\':
-			// Only these two are escaped (RFC 9051 section 9, QUOTED-CHAR). Before
-			// another character the backslash means nothing to Dovecot either.
+			// Only these two are escaped (RFC 9051 section 9, QUOTED-CHAR). Dovecot
+			// also ignores a backslash before another character.
 			if i++; i == len(*t) {
 				return "", s.bad("a backslash at the end")
 			}

@@ -10,7 +10,7 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// login is the LOGIN command.
+// login executes the LOGIN command.
 func (d *dialogue) login(tag string, args *scanner) error {
 	if !d.Secured() {
 		return d.cleartext(tag, auth.LoginCommand)
@@ -35,13 +35,13 @@ func (d *dialogue) login(tag string, args *scanner) error {
 	return d.try(tag, auth.LoginCommand, frontend.Credentials{Login: name, Password: auth.NewSecret(password)})
 }
 
-// authenticate is the AUTHENTICATE command.
+// authenticate executes the AUTHENTICATE command.
 func (d *dialogue) authenticate(tag string, args *scanner) error {
 	if !args.take(" ") {
 		return args.bad("AUTHENTICATE wants a mechanism")
 	}
 	var name string
-	if !strings.HasPrefix(*args.text(), `"`) { // in quotes it is no mechanism
+	if !strings.HasPrefix(*args.text(), `"`) { // a quoted string is not a mechanism
 		var err error
 		if name, err = args.word(); err != nil {
 			return err
@@ -49,14 +49,15 @@ func (d *dialogue) authenticate(tag string, args *scanner) error {
 	}
 	mech, ok := frontend.Choose(name)
 	if !ok {
-		// RFC 9051 section 6.2.2: NO; but no client does that often.
+		// RFC 9051 section 6.2.2 requires NO; a client that repeats this often is
+		// ended.
 		if err := d.Say(tag + " NO no such mechanism\r\n"); err != nil {
 			return err
 		}
 		return d.BadMechanism()
 	}
 	if !d.Secured() {
-		// Before the "+": a client that waits for it keeps its password.
+		// Before the "+": a client that waits for it does not send its password.
 		return d.cleartext(tag, mech.Name)
 	}
 	var response []byte // nil: no initial response
@@ -83,13 +84,13 @@ func (d *dialogue) authenticate(tag string, args *scanner) error {
 	return d.try(tag, mech.Name, given)
 }
 
-// cleartext refuses credentials, or the offer of some, without TLS (RFC 9051
+// cleartext refuses credentials, or the start of an exchange, without TLS (RFC 9051
 // section 6.2.3).
 func (d *dialogue) cleartext(tag string, mech auth.Mechanism) error {
 	return d.Cleartext(mech, tag+" "+d.server.refusal(auth.Verdict{Outcome: auth.Cleartext})+"\r\n")
 }
 
-// try puts complete credentials before the guard, and answers.
+// try submits complete credentials to the guard, and answers.
 func (d *dialogue) try(tag string, mech auth.Mechanism, given frontend.Credentials) error {
 	if err := given.Check(); err != nil {
 		return &syntaxError{tag, err.Error()}
@@ -119,10 +120,10 @@ func (d *dialogue) try(tag string, mech auth.Mechanism, given frontend.Credentia
 	})
 }
 
-// welcome is what the client reads at its login, in one write: the alert, what
-// the mail server has said, the capabilities unless the client gets them from
-// there (RFC 9051 section 6.2.2, 6.2.3: those from before the login are void),
-// and the mail server's own words.
+// welcome returns what the client reads at its login, in one write: the alert, the mail
+// server's untagged responses, the capabilities unless the mail server sends them (RFC
+// 9051 section 6.2.2, 6.2.3: those from before the login are void), and the mail
+// server's own answer.
 func (s *Server) welcome(tag string, v auth.Verdict, conn *upstream.IMAPConn) string {
 	var b strings.Builder
 	if v.Alert && s.AlertText != nil {

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// origin is what an ID command says of the client that a forwarder speaks for.
+// origin is the client that a forwarder names in an ID command.
 type origin struct {
 	ip, port string
 	twice    bool
 }
 
-// note takes a field of ID.
+// note records a field of ID.
 func (o *origin) note(name, value string) {
 	var to *string
 	switch strings.ToLower(name) {
@@ -24,18 +24,18 @@ func (o *origin) note(name, value string) {
 	default:
 		return
 	}
-	// RFC 2971 section 3.3: no field comes twice. Whoever lets a user add fields
-	// to its own must not pass on the user's choice of an address.
+	// RFC 2971 section 3.3: no field may appear twice. A forwarder that lets users add
+	// fields must not pass on an address that the user chose.
 	o.twice = o.twice || *to != ""
 	*to = value
 }
 
 var errNoAddress = errors.New("x-originating-ip is not an address that a client can have, or is there twice")
 
-// address is the client's; without a port where the forwarder knows none.
+// address returns the client's address; without a port if the forwarder sends none.
 func (o origin) address() (netip.AddrPort, error) {
 	addr, err := netip.ParseAddr(o.ip)
-	// What was said is not in the error: it may be anything.
+	// The error does not contain the text: it may be anything.
 	if err != nil || o.twice || addr.Zone() != "" {
 		return netip.AddrPort{}, errNoAddress
 	}
@@ -49,9 +49,9 @@ func (o origin) address() (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, uint16(port)), nil
 }
 
-// believe makes a forwarder's client the one whose login this is. Anybody else
-// could claim any address, to get away from the throttle or to have somebody
-// else throttled. A forwarder that says nothing new speaks for whom it did.
+// believe makes the forwarder's client the source of this login. Other clients could
+// claim any address, to escape the throttle or to have another address throttled. A
+// forwarder that names no address keeps the one that it named before.
 func (d *dialogue) believe(o origin) {
 	if o.ip == "" || d.server.Forwarder == nil || !d.server.Forwarder(d.Peer.Addr()) {
 		return

@@ -12,29 +12,29 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// Upstream logs in at the mail server. The connection is nil unless the password
-// was judged right.
+// Upstream logs in at the mail server. The connection is nil unless the password was
+// judged right.
 type Upstream interface {
 	LoginIMAP(context.Context, auth.Name, auth.Secret, upstream.Client) (*upstream.IMAPConn, auth.Answer)
 }
 
-// Server serves IMAP. Set the fields before Serve and leave them alone then. It may
-// serve several listeners at once.
+// Server serves IMAP. Set the fields before Serve and do not change them afterwards. It
+// may serve several listeners at once.
 type Server struct {
 	// Server is the front end.
 	frontend.Server
 	// Upstream is required.
 	Upstream Upstream
-	// AlertText is what a user reads whose password runs out in so many days, 0
-	// being today. Nil: no user is alerted.
+	// AlertText returns the text for a user whose password expires in some days; 0
+	// means today. Nil: there are no alerts.
 	AlertText func(days int) string
-	// Forwarder reports whether an address is that of a machine which logs in for
-	// others, as a webmail does, and is believed when it says in ID for whom
-	// (x-originating-ip). It is asked about the connection's own address. Nil:
-	// there are no forwarders.
+	// Forwarder reports whether an address is that of a machine that logs in for users,
+	// such as a webmail server, and whose ID may name the user's address
+	// (x-originating-ip). It is called with the connection's own address. Nil: there
+	// are no forwarders.
 	Forwarder func(netip.Addr) bool
-	// Shown are the mail server's capabilities before login, of which clients are shown
-	// those that hold after it. Nil, or none: not known.
+	// Shown returns the mail server's capabilities before login; clients see those that
+	// hold after it. Nil, or an empty result: unknown.
 	Shown func() []imap.Cap
 }
 
@@ -52,13 +52,13 @@ type dialogue struct {
 	*frontend.Client
 	server *Server
 
-	said   []upstream.IDField // by ID
-	misled bool               // by an address that is none, and the log was told
+	said   []upstream.IDField // from ID
+	misled bool               // a forwarder sent an invalid address, which was logged
 }
 
 func (s *Server) speak(c *frontend.Client) error {
 	d := &dialogue{Client: c, server: s}
-	// RFC 9051 section 7.1: the greeting saves the client a command.
+	// RFC 9051 section 7.1: capabilities in the greeting save the client a command.
 	err := d.Say("* OK [CAPABILITY " + d.capabilities() + "] " + d.Hostname() + " ready\r\n")
 	for err == nil {
 		err = d.next()

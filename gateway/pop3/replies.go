@@ -7,10 +7,10 @@ import (
 	"congthu/gateway/frontend"
 )
 
-// Response codes (RFC 2449 section 8; the registry is of RFC 3206).
+// Response codes (RFC 2449 section 8; RFC 3206 has the registry).
 const (
 	codeAuth  = "AUTH"     // RFC 3206 section 4: the credentials
-	codeTemp  = "SYS/TEMP" // RFC 3206 section 3: later it may work
+	codeTemp  = "SYS/TEMP" // RFC 3206 section 3: a later attempt may succeed
 	codePerm  = "SYS/PERM" // RFC 3206 section 3: a person has to act
 	codeInUse = "IN-USE"   // RFC 2449 section 8.1.2
 	codeDelay = "LOGIN-DELAY"
@@ -19,47 +19,47 @@ const (
 // reply is the -ERR for an outcome.
 type reply struct {
 	code string
-	// like is the outcome whose words are used: outcomes that must not be told
-	// apart share them.
+	// like is the outcome whose text is used: outcomes that a client must not
+	// distinguish share it.
 	like auth.Outcome
 }
 
-// replies is the whole of what a refused client learns.
+// replies is everything that a refused client learns.
 var replies = map[auth.Outcome]reply{
-	// Before the mail server has taken the password, nobody learns whether the
-	// account exists, or whether the password was right once.
+	// Before the mail server has accepted the password, a client must not learn whether
+	// the account exists, or whether the password was right earlier.
 	auth.WrongPassword:    {codeAuth, auth.WrongPassword},
 	auth.PreviousPassword: {codeAuth, auth.WrongPassword},
 	auth.RepeatedPassword: {codeAuth, auth.WrongPassword},
 	auth.NoSuchDomain:     {codeAuth, auth.WrongPassword},
 	auth.Malformed:        {codeAuth, auth.WrongPassword},
 
-	// The mail server's own code takes the place of this one.
+	// The mail server's own code replaces this one.
 	auth.Refused: {"", auth.Refused},
 
-	// The helpdesk has to act, the user, or whoever set up the program: asking for
-	// the password again would be of no use.
+	// The helpdesk, the user, or the administrator of the program has to act: asking
+	// for the password again would not help.
 	auth.Locked:        {codePerm, auth.Locked},
 	auth.Revoked:       {codePerm, auth.Revoked},
 	auth.Expired:       {codePerm, auth.Expired},
 	auth.OtherIdentity: {codePerm, auth.OtherIdentity},
 	auth.Cleartext:     {codePerm, auth.Cleartext},
 
-	// Later it may work: clients must not ask their users for a new password.
+	// A later attempt may succeed: clients must not ask their users for a new password.
 	auth.Throttled:        {codeTemp, auth.Throttled},
 	auth.Busy:             {codeTemp, auth.Busy},
 	auth.Unavailable:      {codeTemp, auth.Unavailable},
 	auth.StoreUnavailable: {codeTemp, auth.StoreUnavailable},
 }
 
-// passedOn are codes of the mail server that mean to a client what they mean there.
+// passedOn are the mail server's codes that are passed on unchanged.
 var passedOn = []string{codeTemp, codePerm, codeInUse, codeDelay}
 
-// refusal is the line for an attempt that was not accepted.
+// refusal returns the line for a refused attempt.
 func (s *Server) refusal(v auth.Verdict) string {
 	r, ok := replies[v.Outcome]
 	if !ok {
-		// Accepted by the guard, but there is no connection.
+		// The guard accepted, but there is no connection.
 		r = replies[auth.Unavailable]
 	}
 	code := r.code
@@ -72,10 +72,10 @@ func (s *Server) refusal(v auth.Verdict) string {
 	return "-ERR [" + code + "] " + s.Words(r.like) + "\r\n"
 }
 
-// bye is the line for a farewell.
+// bye returns the line for a farewell.
 func bye(f frontend.Farewell) string {
 	switch f {
-	case frontend.Crowded, frontend.ShuttingDown: // another time it may be let in
+	case frontend.Crowded, frontend.ShuttingDown: // a later attempt may be accepted
 		return "-ERR [" + codeTemp + "] " + string(f)
 	}
 	return "-ERR " + string(f)

@@ -11,14 +11,14 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// Upstream logs in at the mail server. The connection is nil unless the password
-// was judged right.
+// Upstream logs in at the mail server. The connection is nil unless the password was
+// judged right.
 type Upstream interface {
 	LoginPOP3(context.Context, auth.Name, auth.Secret, upstream.Client) (*upstream.POP3Conn, auth.Answer)
 }
 
-// Server serves POP3. Set the fields before Serve and leave them alone then. It may
-// serve several listeners at once.
+// Server serves POP3. Set the fields before Serve and do not change them afterwards. It
+// may serve several listeners at once.
 type Server struct {
 	// Server is the front end.
 	frontend.Server
@@ -39,8 +39,8 @@ func (s *Server) protocol() frontend.Protocol {
 type dialogue struct {
 	*frontend.Client
 	server *Server
-	user   string // by USER
-	named  bool   // USER was said
+	user   string // from USER
+	named  bool   // after USER
 }
 
 func (s *Server) speak(c *frontend.Client) error {
@@ -53,7 +53,8 @@ func (s *Server) speak(c *frontend.Client) error {
 	return err
 }
 
-// next reads one command and answers it. The error says why there is no next.
+// next reads one command and answers it. The error is the reason for the end of the
+// dialogue.
 func (d *dialogue) next() error {
 	d.Arm()
 	line, err := d.Input.Line(frontend.MaxCommand)
@@ -64,7 +65,7 @@ func (d *dialogue) next() error {
 	if strings.ContainsAny(line, "\x00\r") {
 		return d.bad("a NUL or CR")
 	}
-	switch strings.ToUpper(keyword) { // RFC 1939 section 3: case does not matter
+	switch strings.ToUpper(keyword) { // RFC 1939 section 3: case-insensitive
 	case "CAPA": // RFC 2449 section 5
 		return d.Say("+OK\r\n" + d.capabilities() + ".\r\n")
 	case "USER": // RFC 1939 section 7
@@ -87,8 +88,8 @@ func (d *dialogue) next() error {
 	return d.bad("unknown, or not before login")
 }
 
-// bad answers something that is no command, or not now. The text repeats nothing of
-// what the client sent: it may be a password.
+// bad answers a command that is unknown or not permitted now. The text repeats nothing
+// that the client sent: it may be a password.
 func (d *dialogue) bad(text string) error {
 	if err := d.Say("-ERR " + text + "\r\n"); err != nil {
 		return err
@@ -96,9 +97,9 @@ func (d *dialogue) bad(text string) error {
 	return d.Bad()
 }
 
-// capabilities are those before login; after it the mail server answers itself.
+// capabilities returns those before login; after it the mail server answers itself.
 func (d *dialogue) capabilities() string {
-	// TOP and UIDL hold after login; there are programs that look for them before it.
+	// TOP and UIDL hold after login; some programs check for them before it.
 	list := "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
 	switch {
 	case d.Secured():
@@ -121,14 +122,15 @@ func (d *dialogue) startTLS(argument string) error {
 	if err := d.StartTLS("+OK begin\r\n"); err != nil {
 		return err
 	}
-	d.user, d.named = "", false // RFC 2595 section 4: nothing said in clear text is remembered
+	d.user, d.named = "", false // RFC 2595 section 4: data from before TLS is forgotten
 	return nil
 }
 
-// userCommand takes the name. Any name is taken: who has an account is not told.
+// userCommand records the name. It accepts any name, so that the reply does not reveal
+// whether the account exists.
 func (d *dialogue) userCommand(name string) error {
 	if !d.Secured() {
-		// Before PASS: a client that waits for the answer keeps its password.
+		// Before PASS: a client that waits for the answer does not send its password.
 		return d.cleartext(auth.LoginCommand)
 	}
 	if name == "" {
@@ -138,7 +140,7 @@ func (d *dialogue) userCommand(name string) error {
 	return d.Say("+OK\r\n")
 }
 
-// pass takes the password: all that follows the blank, blanks included (RFC 1939
+// pass reads the password: everything after the blank, with further blanks (RFC 1939
 // section 7).
 func (d *dialogue) pass(password string) error {
 	if !d.Secured() {
@@ -152,8 +154,8 @@ func (d *dialogue) pass(password string) error {
 	return d.try(auth.LoginCommand, frontend.Credentials{Login: name, Password: auth.NewSecret(password)})
 }
 
-// auth is the AUTH command. Without an argument it lists the mechanisms, as programs
-// from before CAPA want it.
+// auth executes the AUTH command. Without an argument it lists the mechanisms, as
+// programs older than CAPA expect.
 func (d *dialogue) auth(argument string, given bool) error {
 	if !given || argument == "" {
 		if !d.Secured() {
@@ -170,7 +172,7 @@ func (d *dialogue) auth(argument string, given bool) error {
 		return d.BadMechanism()
 	}
 	if !d.Secured() {
-		// Before the "+": a client that waits for it keeps its password.
+		// Before the "+": a client that waits for it does not send its password.
 		return d.cleartext(mech.Name)
 	}
 	var response []byte // nil: no initial response
@@ -191,13 +193,13 @@ func (d *dialogue) auth(argument string, given bool) error {
 	return d.try(mech.Name, credentials)
 }
 
-// cleartext refuses credentials, or the offer of some, without TLS (RFC 2595 section
-// 2.1).
+// cleartext refuses credentials, or the start of an exchange, without TLS (RFC 2595
+// section 2.1).
 func (d *dialogue) cleartext(mech auth.Mechanism) error {
 	return d.Cleartext(mech, d.server.refusal(auth.Verdict{Outcome: auth.Cleartext}))
 }
 
-// try puts complete credentials before the guard, and answers.
+// try submits complete credentials to the guard, and answers.
 func (d *dialogue) try(mech auth.Mechanism, given frontend.Credentials) error {
 	if err := given.Check(); err != nil {
 		return d.bad(err.Error())

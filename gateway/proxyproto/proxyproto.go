@@ -55,20 +55,20 @@ func (p Policy) trusts(a net.Addr) bool {
 	return false
 }
 
-// maxPending is how many connections may be without their header at one time.
-// Each costs a goroutine and half a kilobyte.
+// maxPending limits the connections that wait for their header. Each costs a goroutine
+// and half a kilobyte.
 const maxPending = 4096
 
-// Listener accepts connections of clients and of load balancers. Set the fields
-// before the first Accept and leave them alone then.
+// Listener accepts connections of clients and of load balancers. Set the fields before
+// the first Accept and do not change them afterwards.
 type Listener struct {
-	// Listener is where they come from; it is closed with this one.
+	// Listener is the wrapped listener; it is closed with this one.
 	net.Listener
-	// Policy is asked about each new connection. Nil: there are no balancers.
+	// Policy is called for each new connection. Nil: there are no balancers.
 	Policy func() Policy
 	// Log receives a line for balancers without a header. Nil: discarded.
 	Log *slog.Logger
-	// Panicked is called for each panic in reading a header, which has cost one
+	// Panicked is called for each panic while a header is read; each has ended one
 	// connection. Nil: not called.
 	Panicked func(value any, stack []byte)
 
@@ -90,9 +90,8 @@ type accepted struct {
 	err  error
 }
 
-// Accept returns the next connection whose client is known. Its RemoteAddr is
-// the client's. Errors are those of the listener below; net.ErrClosed after
-// Close.
+// Accept returns the next connection whose client is known. Its RemoteAddr is the
+// client's. Errors are those of the wrapped listener, and net.ErrClosed after Close.
 func (l *Listener) Accept() (net.Conn, error) {
 	l.start.Do(l.begin)
 	select {
@@ -103,8 +102,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes the listener and every connection that has not been returned by
-// Accept, and waits for the goroutines of both.
+// Close closes the listener and every connection that Accept has not returned, and
+// waits for the goroutines of both.
 func (l *Listener) Close() error {
 	l.mu.Lock()
 	l.prepare()
@@ -122,13 +121,13 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// lastHeaders is how long balancers have, after Shut, for headers that they owe.
+// lastHeaders is the time after Shut for headers that are still missing.
 const lastHeaders = time.Second
 
-// Shut closes the listener alone: what has come before is handed out by Accept
-// still, and then net.ErrClosed. A client whose connection was taken from the
-// queue of the socket would otherwise be cut off between two processes that
-// serve it one after the other. Close has to be called all the same.
+// Shut closes only the wrapped listener: Accept still returns connections that arrived
+// before, and then net.ErrClosed. Otherwise a client that was taken from the queue of
+// the socket would be cut off between two successive processes. The caller must still
+// call Close.
 func (l *Listener) Shut() error {
 	l.start.Do(l.begin)
 	err := l.Listener.Close()
@@ -142,7 +141,7 @@ func (l *Listener) Shut() error {
 	return err
 }
 
-// prepare makes what the zero Listener lacks. l.mu is held.
+// prepare initializes a zero Listener. l.mu is held.
 func (l *Listener) prepare() {
 	if l.closing == nil {
 		l.closing = make(chan struct{})
@@ -160,7 +159,7 @@ func (l *Listener) begin() {
 	}
 }
 
-// run accepts. It waits for the caller of Accept only.
+// run accepts connections. It waits for the caller of Accept only.
 func (l *Listener) run() {
 	for {
 		conn, err := l.Listener.Accept()
@@ -168,8 +167,8 @@ func (l *Listener) run() {
 			l.readers.Wait()
 		}
 		if err != nil {
-			// Handed out before the next try, so that the caller can wait for
-			// file descriptors to become free.
+			// Delivered before the next Accept, so that the caller can wait for free
+			// file descriptors.
 			if !l.deliver(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -192,8 +191,7 @@ func (l *Listener) run() {
 	}
 }
 
-// deliver gives something to the caller of Accept, unless the listener is closed
-// before anybody asks.
+// deliver passes a result to the caller of Accept, unless the listener is closed first.
 func (l *Listener) deliver(a accepted) bool {
 	select {
 	case l.ready <- a:
@@ -205,7 +203,7 @@ func (l *Listener) deliver(a accepted) bool {
 
 var errTooMany = errors.New("too many connections are waiting for their header")
 
-// startHeader begins to read the header of a balancer's connection.
+// startHeader starts to read the header of a balancer's connection.
 func (l *Listener) startHeader(conn *net.TCPConn, timeout time.Duration) bool {
 	l.mu.Lock()
 	if l.closed || len(l.pending) >= maxPending {
@@ -226,7 +224,7 @@ func (l *Listener) startHeader(conn *net.TCPConn, timeout time.Duration) bool {
 	return true
 }
 
-// readHeader reads the header and hands the connection over.
+// readHeader reads the header and delivers the connection.
 func (l *Listener) readHeader(conn *net.TCPConn, timeout time.Duration) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -250,11 +248,11 @@ func (l *Listener) readHeader(conn *net.TCPConn, timeout time.Duration) {
 	}
 }
 
-// errSilent: the balancer only checks that the port is open.
+// errSilent: the balancer only tests that the port is open.
 var errSilent = errors.New("closed without a word")
 
-// logRefused logs a connection that was closed, at most every 10 seconds: the balancer is
-// not set up to send the header, and so it is with all its clients.
+// logRefused logs a connection that was closed, at most every 10 seconds: a balancer
+// without the setting for the header fails with all its clients.
 func (l *Listener) logRefused(conn net.Conn, err error) {
 	log := l.Log
 	if log == nil {
@@ -275,15 +273,14 @@ func (l *Listener) logRefused(conn net.Conn, err error) {
 	log.Debug("a load balancer's connection is closed", "balancer", conn.RemoteAddr().String(), "err", err)
 }
 
-// DefaultTimeout is the time for a header where none is given.
+// DefaultTimeout is the time for a header if none is set.
 const DefaultTimeout = 5 * time.Second
 
-// headerBuffer holds a header of version 1 (107 octets, section 2.1), which the
-// library wants to be there as a whole, and of version 2 with what usual additions
-// it has.
+// headerBuffer has room for a complete header of version 1 (107 octets, section 2.1),
+// which the library needs at once, and for version 2 with its usual extensions.
 const headerBuffer = 256
 
-// read takes the header off the connection, within the time for it.
+// read reads the header of a connection, within its time limit.
 func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
@@ -294,7 +291,7 @@ func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
 	r := bufio.NewReaderSize(conn, headerBuffer)
 	if _, err := r.Peek(1); err != nil {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			// As health checks do; by a reset, often.
+			// As health checks do, often with a reset.
 			return nil, errSilent
 		}
 		return nil, fmt.Errorf("read the header: %w", err)
@@ -320,10 +317,10 @@ func read(conn *net.TCPConn, timeout time.Duration) (net.Conn, error) {
 	return &Conn{tcp: conn, Conn: conn, source: source, ahead: bytes.Clone(ahead)}, nil
 }
 
-// readHeader reads a header, in however many segments it comes.
+// readHeader reads a header that may arrive in several segments.
 func readHeader(r *bufio.Reader) (*proxyproto.Header, error) {
-	// The library wants the line of version 1 to be there as a whole. It has 107
-	// octets at most (section 2.1).
+	// The library needs the complete line of version 1. It has 107 octets at most
+	// (section 2.1).
 	const signature, longest = "PROXY ", 107
 	for n := 1; n <= longest; n = r.Buffered() + 1 {
 		if _, err := r.Peek(n); err != nil {
@@ -337,13 +334,13 @@ func readHeader(r *bufio.Reader) (*proxyproto.Header, error) {
 			break
 		}
 	}
-	// The library bounds it: 107 octets in version 1, 4096 in version 2.
+	// The library limits it: 107 octets in version 1, 4096 in version 2.
 	return proxyproto.Read(r)
 }
 
-// sourceOf is the client's address; nil where the balancer speaks for itself, as
-// in its health checks (LOCAL, section 2.2; UNKNOWN, section 2.1), or for a
-// client that has no address, on a Unix socket.
+// sourceOf returns the client's address. It is nil if the connection is the balancer's
+// own, as for health checks (LOCAL, section 2.2; UNKNOWN, section 2.1), or if the
+// client has no address (a Unix socket).
 func sourceOf(header *proxyproto.Header) (net.Addr, error) {
 	if header.Command.IsLocal() || header.TransportProtocol == proxyproto.UnixStream {
 		return nil, nil
@@ -353,7 +350,7 @@ func sourceOf(header *proxyproto.Header) (net.Addr, error) {
 		return nil, fmt.Errorf("the header tells of a client that does not speak TCP (%T)", header.SourceAddr)
 	}
 	source := tcp.AddrPort()
-	// A dual-stack balancer writes ::ffff:192.0.2.1, which is 192.0.2.1.
+	// A dual-stack balancer writes 192.0.2.1 as ::ffff:192.0.2.1.
 	addr := source.Addr().Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() {
 		return nil, fmt.Errorf("the header has an address that no client can have: %s", addr)
@@ -368,7 +365,8 @@ func sourceOf(header *proxyproto.Header) (net.Addr, error) {
 // ones, so nothing is left of them once a TLS handshake is complete, and reading
 // from the socket itself then misses nothing.
 type Conn struct {
-	// Not embedded as what it is: its WriteTo would pass by what was read ahead.
+	// An interface, so that the WriteTo of the TCP connection cannot bypass the data
+	// read ahead.
 	net.Conn
 	tcp    *net.TCPConn
 	source net.Addr
@@ -396,5 +394,5 @@ func (c *Conn) NetConn() net.Conn { return c.tcp }
 // SyscallConn implements syscall.Conn.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.tcp.SyscallConn() }
 
-// CloseWrite ends the writing half.
+// CloseWrite closes the write half.
 func (c *Conn) CloseWrite() error { return c.tcp.CloseWrite() }

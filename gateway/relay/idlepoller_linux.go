@@ -20,7 +20,7 @@ type idlePoller struct {
 // poller is the idle poller of the process.
 var poller idlePoller
 
-// epollSet waits for many sockets at once. lot.mu guards it, but for the
+// epollSet waits for many sockets at once. idlePoller.mu guards it, except the
 // descriptors.
 type epollSet struct {
 	epoll, wakeFD int
@@ -28,16 +28,16 @@ type epollSet struct {
 	last          uint64
 }
 
-// registration is where a direction is parked.
+// registration identifies a parked direction.
 type registration struct {
-	set *epollSet // that its socket is registered with
-	id  uint64    // of this parking: an event of an earlier one finds no direction
+	set *epollSet // the set with its socket
+	id  uint64    // of this parking: an event of an earlier one matches no direction
 }
 
-// wakeID is the event of the bell. Spots begin with 1.
+// wakeID is the id of the wake event. Ids of registrations begin with 1.
 const wakeID = 0
 
-// enter makes a pair a user.
+// enter registers a pair as a user of the poller.
 func (l *idlePoller) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,8 +53,8 @@ func (l *idlePoller) enter() error {
 	return nil
 }
 
-// done ends the use by a pair, whose sockets are closed, and so no longer in
-// the set.
+// leave ends the use by a pair. Its sockets are closed, so the set no longer contains
+// them.
 func (l *idlePoller) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,8 +65,8 @@ func (l *idlePoller) leave() {
 	l.set = nil
 }
 
-// park waits for the socket of w from now on. Whatever has come already is
-// noticed: the set looks at the socket as it is.
+// park waits for the socket of w from now on. Data that has already arrived counts: the
+// set checks the socket's present state.
 func (l *idlePoller) park(w *direction) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,7 +79,7 @@ func (l *idlePoller) park(w *direction) error {
 	w.registration = registration{set, set.last}
 	set.parked[w.registration.id] = w
 	event := unix.EpollEvent{
-		// Once: the goroutine that gets the event removes the direction.
+		// One-shot: the goroutine that receives the event removes the direction.
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
 		Fd:     int32(uint32(w.registration.id)), Pad: int32(uint32(w.registration.id >> 32)),
 	}
@@ -93,15 +93,14 @@ func (l *idlePoller) park(w *direction) error {
 	return nil
 }
 
-// remove takes a direction out whose pair has ended.
+// remove removes a direction whose pair has ended.
 func (l *idlePoller) remove(w *direction) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(w.registration.set.parked, w.registration.id)
 }
 
-// take returns the direction that an event is for, and takes it out; nil when
-// it is no longer there.
+// take removes and returns the direction for an event; nil if it is no longer there.
 func (l *idlePoller) take(set *epollSet, id uint64) *direction {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,8 +128,7 @@ func newEpollSet() (*epollSet, error) {
 	return &epollSet{epoll: epoll, wakeFD: wakeFD, parked: make(map[uint64]*direction)}, nil
 }
 
-// run lets directions be carried again for whose sockets there is an event,
-// until the wake event arrives.
+// run resumes the directions whose sockets have an event, until the wake event arrives.
 func (l *idlePoller) run(set *epollSet) {
 	defer unix.Close(set.epoll)
 	defer unix.Close(set.wakeFD)
@@ -138,7 +136,7 @@ func (l *idlePoller) run(set *epollSet) {
 	for {
 		n, err := unix.EpollWait(set.epoll, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			// Only a wrong descriptor could be the reason, a mistake in this file.
+			// The only possible cause is a wrong descriptor, a bug in this file.
 			panic(fmt.Sprintf("relay: wait for the epoll set: %v", err))
 		}
 		for i := range max(n, 0) {

@@ -4,5 +4,5 @@ package relay
 
 import "syscall"
 
-// quickAck does nothing: TCP_QUICKACK is Linux's.
+// quickAck does nothing: only Linux has TCP_QUICKACK.
 func quickAck(syscall.RawConn) func() { return func() {} }

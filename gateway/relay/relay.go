@@ -39,26 +39,26 @@ import (
 
 // Side is one end of a pair.
 type Side struct {
-	// Conn is owned by the relay from now on. Half-close is passed on to it when
-	// it has a CloseWrite method.
+	// Conn belongs to the relay from now on. If it has a CloseWrite method, the relay
+	// passes a half-close on.
 	Conn net.Conn
-	// Ahead was read from Conn already; it goes to the other side first.
+	// Ahead is data that was already read from Conn; it goes to the other side first.
 	Ahead []byte
 }
 
-// Options say what else a relay does. The zero Options are usable.
+// Options are the settings of a relay. The zero Options are usable.
 type Options struct {
-	// Idle ends a pair on which no octet has moved for this long; 0 never.
+	// Idle ends a pair after this time without data; 0: never.
 	Idle time.Duration
-	// Quiet is how long a source is quiet before its direction is parked. Parking
-	// and coming back cost some tens of microseconds, so a busy conversation
-	// should not. 0: 1 s.
+	// Quiet is the time without data after which a direction is parked. Parking and
+	// resuming cost some tens of microseconds, so an active dialogue should not be
+	// parked. 0: 1 s.
 	Quiet time.Duration
-	// Moved is called with the number of octets that have just reached the other
-	// side. It must not block. Nil: not called.
+	// Moved is called with the number of octets that have just reached the other side.
+	// It must not block. Nil: not called.
 	Moved func(fromClient, fromUpstream int)
-	// Done is called once, when both connections are closed and no goroutine of
-	// the pair but the calling one is left. Nil: not called.
+	// Done is called once, when both connections are closed and no goroutine of the
+	// pair but the calling one exists. Nil: not called.
 	Done func(Result)
 }
 
@@ -66,18 +66,18 @@ type Options struct {
 type Result struct {
 	// FromClient and FromUpstream count the octets that reached the other side.
 	FromClient, FromUpstream int64
-	// Err is nil when both sides had ended by themselves, else the first reason:
+	// Err is nil if both sides ended by themselves, otherwise the first reason:
 	// ErrKicked, ErrIdle, or the failure of a connection.
 	Err error
 }
 
-// Why a pair was ended from here.
+// Reasons why the gateway ends a pair.
 var (
 	ErrKicked = errors.New("ended by the gateway")
 	ErrIdle   = errors.New("nothing moved for too long")
 )
 
-// Lingering is how long one direction may be quiet when the other has ended.
+// Lingering is the idle limit of one direction after the other has ended.
 const Lingering = time.Minute
 
 // Pair is two joined connections.
@@ -85,28 +85,28 @@ type Pair struct {
 	options    Options
 	directions [2]direction // from the client, from the upstream
 
-	carried [2]atomic.Int64 // octets that reached the other side, by way
+	carried [2]atomic.Int64 // octets that reached the other side, by direction
 	begun   time.Time
-	moved   atomic.Int64 // when something moved last, since begun
+	moved   atomic.Int64 // time of the latest data, since begun
 
 	mu           sync.Mutex
 	active       int // directions that have not ended
 	ended        bool
 	err          error
-	quiet        time.Duration // the longest allowed; 0 for ever
+	quiet        time.Duration // the idle limit; 0: none
 	timer        *time.Timer
-	parks        bool // is a user of the parking lot
-	endWhenQuiet bool // ends when it is quiet
+	parks        bool // uses the idle poller
+	endWhenQuiet bool // ends at the next pause
 }
 
 // direction is one direction of a pair. Its fields belong to the goroutine that carries
-// it, but for state, which p.mu guards.
+// it, except state, which p.mu guards.
 type direction struct {
 	pair         *Pair
-	number       int // in pair.ways
+	number       int // index in pair.directions
 	from, to     net.Conn
-	socket       syscall.RawConn // of from; nil when it cannot be parked
-	registration registration    // in the parking lot
+	socket       syscall.RawConn // of from; nil: the direction cannot be parked
+	registration registration    // in the idle poller
 	state        directionState
 }
 
@@ -118,12 +118,11 @@ const (
 	over
 )
 
-// names are of the sides that the ways come from.
+// names are the names of the sources of the directions.
 var names = [2]string{"client", "upstream"}
 
-// Join owns both connections from now on, clears their deadlines, and carries
-// bytes both ways until both sides have ended, one has failed, or Kick is
-// called.
+// Join takes over both connections, clears their deadlines, and carries bytes both ways
+// until both sides have ended, one has failed, or Kick is called.
 func Join(client, upstream Side, o Options) *Pair {
 	if o.Quiet <= 0 {
 		o.Quiet = time.Second
@@ -135,7 +134,7 @@ func Join(client, upstream Side, o Options) *Pair {
 		w := &p.directions[i]
 		w.from.SetDeadline(time.Time{})
 		keepAlive(w.from)
-		w.socket, _ = rawConn(w.from) // without one it is not parked
+		w.socket, _ = rawConn(w.from) // without one it cannot be parked
 	}
 	p.mu.Lock()
 	p.setIdleLimit(o.Idle)
@@ -145,13 +144,13 @@ func Join(client, upstream Side, o Options) *Pair {
 	return p
 }
 
-// Kick ends the pair, at any time and from any goroutine; it does not wait. More
-// calls, or one after the end, do nothing.
+// Kick ends the pair, at any time and from any goroutine; it does not wait. Further
+// calls, and calls after the end, have no effect.
 func (p *Pair) Kick() { p.end(ErrKicked) }
 
-// KickWhenQuiet ends the pair at its next pause, when both sources have been quiet
-// for Options.Quiet: between two commands, most likely, and not within a reply. A
-// pair that cannot be parked is never known to be quiet.
+// KickWhenQuiet ends the pair at its next pause, when both sources have been quiet for
+// Options.Quiet: most likely between two commands, and not within a reply. A pair that
+// cannot be parked never counts as quiet.
 func (p *Pair) KickWhenQuiet() {
 	p.mu.Lock()
 	p.endWhenQuiet = true
@@ -167,8 +166,8 @@ func (p *Pair) isQuiet() bool {
 	return p.directions[0].state != carried && p.directions[1].state != carried
 }
 
-// Buffers: a direction keeps smallBuffer octets while it is carried; a larger one
-// is borrowed from the first read that fills it until the first that would not.
+// Buffers: a carried direction keeps smallBuffer octets. It borrows a larger buffer
+// from the first read that fills the small one until the first that would not.
 const (
 	smallBuffer = 1 << 10
 	largeBuffer = 16 << 10 // a TLS record (RFC 8446 section 5.1)
@@ -179,8 +178,8 @@ var (
 	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
 )
 
-// carry moves one direction, what was read ahead first, until its source has
-// ended or is quiet.
+// carry moves the data of one direction, starting with the data read ahead, until its
+// source has ended or is quiet.
 func (w *direction) carry(ahead []byte) {
 	if len(ahead) > 0 && !w.write(ahead) {
 		w.done()
@@ -190,7 +189,7 @@ func (w *direction) carry(ahead []byte) {
 		return
 	}
 	acknowledge := func() {}
-	if w.number == 0 { // servers write whole replies
+	if w.number == 0 { // servers write complete replies
 		acknowledge = quickAck(w.socket)
 	}
 	small := smallBuffers.Get().(*[smallBuffer]byte)
@@ -218,8 +217,8 @@ func (w *direction) carry(ahead []byte) {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// Nothing is lost by it: crypto/tls keeps a record that has come in
-			// part. The end of the pair arrives in this way as well.
+			// No data is lost: crypto/tls keeps a partly received record. The end of
+			// the pair also arrives in this way.
 			rest := w.park
 			if busy {
 				rest, busy = w.waitForData, false
@@ -228,8 +227,8 @@ func (w *direction) carry(ahead []byte) {
 				return
 			}
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			// Many clients leave without close_notify; the server sees an end
-			// either way, and executes no half command.
+			// Many clients leave without close_notify; the server sees an end in both
+			// cases, and executes no incomplete command.
 			w.pair.passEnd(w.to, names[1-w.number])
 			w.done()
 			return
@@ -248,7 +247,7 @@ func (w *direction) carry(ahead []byte) {
 	}
 }
 
-// waitForData gives the source some time to say something; gone when the pair has
+// waitForData gives the source some time to send data; gone means that the pair has
 // ended.
 func (w *direction) waitForData() (gone bool) {
 	p := w.pair
@@ -264,7 +263,7 @@ func (w *direction) waitForData() (gone bool) {
 	return gone
 }
 
-// park lets the direction wait without its goroutine; gone unless it cannot be
+// park lets the direction wait without its goroutine; gone is false if it cannot be
 // parked.
 func (w *direction) park() (gone bool) {
 	p := w.pair
@@ -294,7 +293,7 @@ func (w *direction) park() (gone bool) {
 	return true
 }
 
-// resume carries the direction again: its source has something, or has ended.
+// resume carries the direction again: its source has data or has ended.
 func (w *direction) resume() {
 	p := w.pair
 	p.mu.Lock()
@@ -327,13 +326,13 @@ func (w *direction) write(b []byte) bool {
 	return err == nil
 }
 
-// passEnd passes an end on to the other side, and lets the other direction go on.
+// passEnd passes an end on to the other side; the other direction continues.
 func (p *Pair) passEnd(to net.Conn, target string) {
 	p.mu.Lock()
 	last := p.active == 1
 	p.mu.Unlock()
 	if last {
-		return // both connections are about to be closed, which says the same
+		return // both connections are about to be closed, which has the same effect
 	}
 	ok, err := closeWrite(to)
 	switch {
@@ -351,8 +350,7 @@ func (p *Pair) passEnd(to net.Conn, target string) {
 	}
 }
 
-// closeWrite ends the writing half of conn; ok is false where there is no such
-// thing.
+// closeWrite closes the write half of conn; ok is false if conn has none.
 func closeWrite(conn net.Conn) (ok bool, err error) {
 	half, ok := conn.(interface{ CloseWrite() error })
 	if !ok {
@@ -360,11 +358,11 @@ func closeWrite(conn net.Conn) (ok bool, err error) {
 	}
 	if err := half.CloseWrite(); err != nil {
 		if errors.Is(err, syscall.ENOTCONN) {
-			err = nil // the other end has gone
+			err = nil // the peer has gone
 		}
 		return true, err
 	}
-	// A close_notify alone leaves TCP open, and some clients wait for that.
+	// A close_notify alone keeps TCP open, and some clients wait for its end.
 	if secured, isTLS := conn.(*tls.Conn); isTLS {
 		return closeWrite(secured.NetConn())
 	}
@@ -373,7 +371,7 @@ func closeWrite(conn net.Conn) (ok bool, err error) {
 
 func (p *Pair) touch() { p.moved.Store(int64(time.Since(p.begun))) }
 
-// setIdleLimit sets how long nothing may move. p.mu is held.
+// setIdleLimit sets the idle limit. p.mu is held.
 func (p *Pair) setIdleLimit(quiet time.Duration) {
 	p.quiet = quiet
 	if quiet <= 0 {
@@ -386,7 +384,7 @@ func (p *Pair) setIdleLimit(quiet time.Duration) {
 	p.timer.Reset(quiet)
 }
 
-// checkIdle ends the pair if nothing has moved for too long.
+// checkIdle ends the pair if it was idle for too long.
 func (p *Pair) checkIdle() {
 	p.mu.Lock()
 	left := p.quiet - (time.Since(p.begun) - time.Duration(p.moved.Load()))
@@ -401,7 +399,7 @@ func (p *Pair) checkIdle() {
 
 var past = time.Unix(1, 0)
 
-// end makes both directions fail; the first reason stays.
+// end makes both directions fail; the first reason is kept.
 func (p *Pair) end(err error) {
 	p.mu.Lock()
 	if p.ended {
@@ -425,15 +423,14 @@ func (p *Pair) end(err error) {
 	}
 }
 
-// done is the end of a direction that is carried; the last one closes the
-// connections.
+// done ends a carried direction; the last one closes the connections.
 func (w *direction) done() {
 	p := w.pair
 	p.mu.Lock()
 	w.state = over
 	p.active--
 	last := p.active == 0
-	p.ended = p.ended || last // one that is ended from elsewhere now is closed here
+	p.ended = p.ended || last // a pair that is being ended elsewhere is closed here
 	p.mu.Unlock()
 	if last {
 		p.close()
@@ -457,8 +454,8 @@ func (p *Pair) close() {
 	}
 }
 
-// keepAlive finds dead peers without waking phones too often: a client may be
-// idle for half an hour (RFC 9051 section 5.4).
+// keepAlive detects dead peers without waking phones too often: a client may be idle
+// for half an hour (RFC 9051 section 5.4).
 func keepAlive(conn net.Conn) {
 	for {
 		switch c := conn.(type) {

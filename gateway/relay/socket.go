@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// rawConn finds the socket below TLS.
+// rawConn returns the socket below TLS.
 func rawConn(conn net.Conn) (syscall.RawConn, error) {
 	for {
 		switch c := conn.(type) {

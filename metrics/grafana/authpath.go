@@ -1,13 +1,13 @@
 package grafana
 
-// The outcomes that tell of trouble of the servers' own: a person with the right
-// password was told to come later.
+// The outcomes that mean a fault of the servers: a person with the right password
+// received "try again later".
 const trouble = "unavailable|store_unavailable"
 
-// success is the share of logins let in of those that a healthy system would have
-// let in, as far as one can know. Wrong passwords, locks and throttled sources are
-// no trouble, and so are in neither; nor is busy, since whoever guesses at one
-// account makes it so.
+// success is the share of accepted logins among those that a healthy system would have
+// accepted, as far as that can be known. Wrong passwords, locks and throttled sources
+// are not faults, so neither number includes them; nor busy, which an attacker who
+// guesses at one account can cause.
 func success(by, span string) string {
 	attempts := func(which string) string {
 		return sumBy(by) + "(rate(" + of("congthu_login_attempts_total", which) + "[" + span + "]))"
@@ -15,8 +15,8 @@ func success(by, span string) string {
 	return attempts(`outcome="accepted"`) + " / " + attempts(`outcome=~"accepted|`+trouble+`"`)
 }
 
-// outcomes have colours that say whose matter they are: green, nobody's; yellow and
-// grey, the user's; violet, the regulation's; red, the operator's.
+// The colours of outcomes show who is responsible: green, no one; yellow and grey, the
+// user; violet, the regulation; red, the operator.
 var (
 	outcomeColors = map[string]string{
 		"accepted": "green", "wrong_password": "yellow", "previous_password": "light-yellow", "repeated_password": "super-light-yellow",
@@ -30,7 +30,7 @@ var (
 	}
 )
 
-// quantiles are three of one histogram.
+// quantiles returns three quantiles of one histogram.
 func quantiles(metric string, matchers ...string) (queries []query) {
 	for _, q := range []string{"0.5", "0.95", "0.99"} {
 		queries = append(queries, query{map[string]string{"0.5": "p50", "0.95": "p95", "0.99": "p99"}[q], quantile(q, "", metric, matchers...)})
@@ -40,8 +40,8 @@ func quantiles(metric string, matchers ...string) (queries []query) {
 
 const eachSecond = "suffix:/s"
 
-// AuthPath is the dashboard of whoever is woken: can people log in, and if not,
-// whose fault is it?
+// AuthPath is the dashboard for the administrator on call: can people log in, and if
+// not, which part has the fault?
 func AuthPath() Dashboard {
 	word := map[string]any{"mappings": upOrDown(), "thresholds": limits(bad, 1.0, good), "custom.cellOptions": map[string]any{"type": "color-background", "mode": "basic"}}
 	return dashboard("congthu-auth-path",
@@ -54,7 +54,7 @@ func AuthPath() Dashboard {
 				big(text{"Đăng nhập được", "Success"}, text{
 					"Trong 5 phút qua, bao nhiêu phần lượt đăng nhập đúng được vào. Sai mật khẩu, bị khóa, bị chặn nguồn không tính. Dưới 99%: xem các ô bên phải, ô đỏ là nguyên nhân.",
 					"Of the last 5 minutes' logins that should have been let in, the share that was. Wrong passwords, locks and throttled sources are not counted. Below 99 %: the red one of the next panels is the reason.",
-				}, field{Unit: "percentunit", Decimals: new(1), Thresholds: limits(bad, 0.95, notice, 0.99, good), Mappings: nobody()},
+				}, field{Unit: "percentunit", Decimals: new(1), Thresholds: limits(bad, 0.95, notice, 0.99, good), Mappings: noValue()},
 					query{"", success("", "5m")}).at("congthunobodycanlogin"),
 				big(text{"Máy chủ thư", "Mail server"}, text{
 					"Máy chủ thư có trả lời lần thăm dò gần nhất không (15 giây một lần), theo từng giao thức. HỎNG: không ai đăng nhập được; cổng thư chỉ trả lời \"thử lại sau\" và không khóa ai.",
@@ -166,7 +166,7 @@ func AuthPath() Dashboard {
 					column{text{}, "max by (instance, version) (" + of("congthu_build_info") + ")", nil},
 					column{text{"Lượt/s", "Attempts/s"}, "sum by (instance) (rate(" + of("congthu_login_attempts_total") + "[5m]))", map[string]any{"decimals": 2}},
 					column{text{"Đăng nhập được", "Success"}, success("instance", "5m"), map[string]any{
-						"unit": "percentunit", "decimals": 1, "thresholds": limits(bad, 0.95, notice, 0.99, good), "mappings": nobody(),
+						"unit": "percentunit", "decimals": 1, "thresholds": limits(bad, 0.95, notice, 0.99, good), "mappings": noValue(),
 						"custom.cellOptions": map[string]any{"type": "color-background", "mode": "basic"}}},
 					column{text{"p99", "p99"}, "histogram_quantile(0.99, sum by (le, instance) (rate(" + of("congthu_login_duration_seconds_bucket", `result="accepted"`) + "[5m])))", map[string]any{"unit": "s"}},
 					column{text{"Phiên", "Sessions"}, "sum by (instance) (" + of("congthu_sessions_live") + ")", nil},

@@ -6,8 +6,8 @@ import (
 	"congthu/auth"
 )
 
-// Compliance is the dashboard of whoever answers for the regulation: who is
-// refused now, who will be next, and what is only watched.
+// Compliance is the dashboard for the officer responsible for the regulation: which
+// accounts are refused now, which will be next, and which rules are in warn mode.
 func Compliance() Dashboard {
 	state := func(s auth.State) string {
 		return "max(" + of("congthu_accounts", fmt.Sprintf("state=%q", s)) + ")"

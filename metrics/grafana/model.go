@@ -1,6 +1,6 @@
 package grafana
 
-// The types below are the part of Grafana's dashboard schema that is used here,
+// The types below are the part of Grafana's dashboard schema that this package uses,
 // under Grafana's names.
 
 // Dashboard is one file.

@@ -5,42 +5,42 @@ import (
 	"strings"
 )
 
-// Dashboards are all of them, by the name of their file in deploy/grafana.
+// Dashboards returns all dashboards by the names of their files in deploy/grafana.
 func Dashboards() map[string]Dashboard {
 	return map[string]Dashboard{"auth-path.json": AuthPath(), "compliance.json": Compliance()}
 }
 
-// JSON is the file.
+// JSON returns the text of the file.
 func (d Dashboard) JSON() ([]byte, error) {
 	var text strings.Builder
 	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false) // expressions compare
+	e.SetEscapeHTML(false) // expressions contain < and >
 	e.SetIndent("", "  ")
 	err := e.Encode(d)
 	return []byte(text.String()), err
 }
 
-// text is something to read in both languages.
+// text is a text in both languages.
 type text struct{ vi, en string }
 
 func (t text) title() string       { return t.vi + " / " + t.en }
 func (t text) description() string { return t.vi + "\n\n" + t.en }
 
-// prometheus is the data source that is chosen above the panels.
+// prometheus is the data source selected above the panels.
 var prometheus = source{Type: "prometheus", UID: "${datasource}"}
 
-// of is a metric of the gateways that are chosen above the panels, with further
-// matchers such as `outcome="accepted"`.
+// of returns a metric of the gateways selected above the panels, with further matchers
+// such as `outcome="accepted"`.
 func of(metric string, matchers ...string) string {
 	return metric + "{" + strings.Join(append([]string{`job=~"$job"`, `instance=~"$instance"`}, matchers...), ",") + "}"
 }
 
-// perSecond is the rate of a counter, added up over all gateways by labels.
+// perSecond returns the rate of a counter, summed over all gateways by labels.
 func perSecond(by string, metric string, matchers ...string) string {
 	return sumBy(by) + "(rate(" + of(metric, matchers...) + "[$__rate_interval]))"
 }
 
-// during counts what happened within a span such as 1h.
+// during returns the increase of a counter within a span such as 1h.
 func during(span, by, metric string, matchers ...string) string {
 	return sumBy(by) + "(increase(" + of(metric, matchers...) + "[" + span + "]))"
 }
@@ -52,7 +52,7 @@ func sumBy(labels string) string {
 	return "sum by (" + labels + ") "
 }
 
-// quantile is a quantile of a histogram of seconds, over all gateways, by labels.
+// quantile returns a quantile of a histogram of seconds, over all gateways, by labels.
 func quantile(q, by, metric string, matchers ...string) string {
 	return "histogram_quantile(" + q + ", " + sumBy(strings.TrimSuffix("le, "+by, ", ")) + "(rate(" + of(metric+"_bucket", matchers...) + "[$__rate_interval])))"
 }
@@ -60,10 +60,10 @@ func quantile(q, by, metric string, matchers ...string) string {
 // query is an expression with the name of its series.
 type query struct{ legend, expr string }
 
-// a chart is a panel to be laid out.
+// chart is a panel before the layout.
 type chart struct {
 	title   text
-	about   text // what it tells, and what to do about it
+	about   text // its meaning, and what to do about it
 	width   int  // of 24
 	height  int
 	panel   string // Grafana's type
@@ -77,12 +77,13 @@ type chart struct {
 	changes []transformation
 }
 
-// good and bad name colours as thresholds have them.
+// good and bad are the names of colours in thresholds.
 const (
 	good, notice, bad, calm = "green", "orange", "red", "blue"
 )
 
-// limits are colours from values on: the first from the beginning.
+// limits returns colours with the values from which they apply: the first from the
+// beginning.
 func limits(first string, more ...any) *thresholds {
 	t := &thresholds{Mode: "absolute", Steps: []step{{Color: first}}}
 	for i := 0; i+1 < len(more); i += 2 {
@@ -100,14 +101,14 @@ func upOrDown() []mapping {
 	}}}
 }
 
-// nobody shows a ratio of nothing as words.
-func nobody() []mapping {
+// noValue shows a ratio without a value as words.
+func noValue() []mapping {
 	return []mapping{{Type: "special", Options: map[string]any{
 		"match": "null+nan", "result": mapped{Text: "không ai đăng nhập / no logins", Color: calm},
 	}}}
 }
 
-// big is a figure to be seen from the door.
+// big is a figure that can be read from a distance.
 func big(title, about text, f field, queries ...query) chart {
 	if f.Color == nil {
 		f.Color = byThreshold
@@ -135,7 +136,7 @@ func lines(title, about text, unit string, width int, queries ...query) chart {
 		}}
 }
 
-// stacked piles the lines up.
+// stacked stacks the lines.
 func (c chart) stacked() chart {
 	c.field.Custom["stacking"] = map[string]any{"mode": "normal", "group": "A"}
 	c.field.Custom["fillOpacity"] = 60
@@ -143,14 +144,14 @@ func (c chart) stacked() chart {
 	return c
 }
 
-// drawn marks where the colours begin.
+// drawn marks the thresholds of the colours.
 func (c chart) drawn(t *thresholds) chart {
 	c.field.Thresholds = t
 	c.field.Custom["thresholdsStyle"] = map[string]any{"mode": "dashed"}
 	return c
 }
 
-// colored gives a series a colour by its name.
+// colored sets the colour of a series by its name.
 func (c chart) colored(names map[string]string, order ...string) chart {
 	for _, name := range order {
 		c.special = append(c.special, override{
@@ -161,7 +162,7 @@ func (c chart) colored(names map[string]string, order ...string) chart {
 	return c
 }
 
-// bars are the figures of now, one beside the other in the order of the queries.
+// bars shows the present figures side by side, in the order of the queries.
 func bars(title, about text, orientation string, f field, queries ...query) chart {
 	f.Color, f.Min = byThreshold, new(0.0)
 	return chart{title: title, about: about, width: 12, height: 9, panel: "bargauge", queries: queries, instant: true, field: f, options: map[string]any{
@@ -172,7 +173,7 @@ func bars(title, about text, orientation string, f field, queries ...query) char
 	}}
 }
 
-// states shows over time what was up and what was down.
+// states shows over time what was up or down.
 func states(title, about text, width int, queries ...query) chart {
 	return chart{title: title, about: about, width: width, height: 9, panel: "state-timeline", queries: queries,
 		field: field{Color: byThreshold, Thresholds: limits(bad, 1.0, good), Mappings: upOrDown(), Custom: map[string]any{"fillOpacity": 80, "lineWidth": 0}},
@@ -183,7 +184,7 @@ func states(title, about text, width int, queries ...query) chart {
 		}}
 }
 
-// column is one of a table that has a line for each value of a label.
+// column is one column of a table that has a line for each value of a label.
 type column struct {
 	title text
 	expr  string
@@ -233,7 +234,7 @@ type row struct {
 	charts []chart
 }
 
-// layOut places the rows one below the other.
+// layOut places the rows one below another.
 func layOut(rows []row) (panels []Panel) {
 	id, y := 0, 0
 	for _, r := range rows {
@@ -284,10 +285,10 @@ func (c chart) build(id int) Panel {
 	return p
 }
 
-// at adds the section of the runbook that a panel leads to.
+// at sets the section of the runbook to which a panel links.
 func (c chart) at(section string) chart { c.runbook = section; return c }
 
-// guide leads to a page of deploy/guide, wherever the operator has put them.
+// guide links to a page of deploy/guide, wherever the operator has published it.
 func guide(title, page, section string) link {
 	l := link{Title: title, Type: "link", URL: "${guide}/" + page, Icon: "doc", Tags: []string{}, TargetBlank: true}
 	if section != "" {
@@ -296,10 +297,10 @@ func guide(title, page, section string) link {
 	return l
 }
 
-// Tag is on every dashboard: they are found, and find each other, by it.
+// Tag is on every dashboard: it serves to find them and to link them with each other.
 const Tag = "congthu"
 
-// dashboard has what all of them have in common.
+// dashboard returns a dashboard with what all of them share.
 func dashboard(uid string, title, about text, from string, rows []row) Dashboard {
 	all := map[string]any{"text": "All", "value": "$__all"}
 	labels := func(name string, label text, query string) variable {
@@ -331,7 +332,7 @@ func dashboard(uid string, title, about text, from string, rows []row) Dashboard
 	}
 }
 
-// GuideURL is where the links to the runbook lead until somebody changes the
-// variable guide: a directory below Grafana's own static files, which needs no
-// further server. deploy/guide/monitoring.md tells how to put the guide there.
+// GuideURL is the default target of the links to the runbook, which the variable guide
+// can change: a directory below Grafana's own static files, which needs no further
+// server. deploy/guide/monitoring.md says how to put the guide there.
 const GuideURL = "/public/congthu"
