@@ -311,6 +311,9 @@ Try, in another terminal:
     curl -sS --cacert {{.Dir}}/cert.pem smtps://{{.Submissions}} -u active@{{.Domain}}:{{.Password}} --mail-from active@{{.Domain}} --mail-rcpt stale@{{.Domain}} -T -
   curl -sS --cacert {{.Dir}}/cert.pem 'imaps://{{.IMAPS}}/INBOX;MAILINDEX=2' -u stale@{{.Domain}}:{{.Password}}
 
+  # read it over POP3
+  curl -sS --cacert {{.Dir}}/cert.pem pop3s://{{.POP3S}}/2 -u stale@{{.Domain}}:{{.Password}}
+
   # seven wrong passwords: the sixth locks, the seventh is told so
   for i in 1 2 3 4 5 6 7; do curl -sv --cacert {{.Dir}}/cert.pem imaps://{{.IMAPS}}/ -u active@{{.Domain}}:wrong$i 2>&1 | grep '^< A00.* NO'; done
 

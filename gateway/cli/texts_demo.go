@@ -19,6 +19,7 @@ var demoTexts = []text{
 	{"Try, in another terminal:", "Thử, ở một cửa sổ dòng lệnh khác:"},
 	{"# log in and list folders", "# đăng nhập và liệt kê thư mục"},
 	{"# send a mail, and read it back", "# gửi một thư, rồi đọc lại"},
+	{"# read it over POP3", "# đọc thư đó qua POP3"},
 	{"# seven wrong passwords: the sixth locks, the seventh is told so", "# bảy lần nhập sai mật khẩu: lần thứ sáu khóa, lần thứ bảy được báo bị khóa"},
 	{"# why can somebody not log in?", "# vì sao không đăng nhập được?"},
 	{"# unlock\n", "# mở khóa\n"},

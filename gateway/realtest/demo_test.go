@@ -277,20 +277,54 @@ func TestTheDemoAnnouncesAPasswordThatRunsOutOnce(t *testing.T) {
 	}
 }
 
+// startDemoElsewhere starts a demo in a directory and at ports of its own.
+func startDemoElsewhere(t *testing.T) (demo *Process, dir string, ports [7]int) {
+	t.Helper()
+	dir = t.TempDir()
+	argv := []string{Binary(t), "demo", "--dir", dir}
+	for i, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--pop3-address", "--pop3s-address", "--admin-address"} {
+		ports[i] = freePort(t)
+		argv = append(argv, flag, addr(ports[i]))
+	}
+	log := filepath.Join(dir, "demo.log")
+	demo = start(t, "demo", log, argv...)
+	Eventually(t, "the demo to say ready", func() bool { return strings.Contains(readFrom(log, 0), "\nready\n") })
+	return demo, dir, ports
+}
+
+// The lines that the demo prints work as they are copied: a mail is sent, and read over
+// IMAP and over POP3.
+func TestTheLinesThatTheDemoPrintsSendAndReadAMail(t *testing.T) {
+	need(t)
+	demo, _, ports := startDemoElsewhere(t)
+	printed := readFrom(demo.Log, 0)
+	line := func(with string) string {
+		t.Helper()
+		for line := range strings.Lines(printed) {
+			if strings.Contains(line, with) {
+				return line
+			}
+		}
+		t.Fatalf("no line has %q:\n%s", with, printed)
+		return ""
+	}
+	MustSucceed(t, "", nil, "sh", "-c", line("printf 'From:")+line("smtps://"+addr(ports[3])))
+	for _, url := range []string{"imaps://" + addr(ports[1]) + "/INBOX;MAILINDEX=2", "pop3s://" + addr(ports[5]) + "/2"} {
+		if o := MustSucceed(t, "", nil, "sh", "-c", line(url)); !strings.Contains(o.Stdout, "Subject: Xin chao") || !strings.Contains(o.Stdout, "Xin chao quy vi.") {
+			t.Errorf("%s: %s", url, o.All())
+		}
+	}
+	if o := MustSucceed(t, "", nil, "sh", "-c", line("imaps://"+addr(ports[1])+"/ ")); !strings.Contains(o.Stdout, "LIST") {
+		t.Errorf("the folders: %s", o.All())
+	}
+}
+
 // The login at which an account turns out to be revoked ends the account's
 // sessions; it must not end its own connection before the answer is read.
 func TestTheLoginThatFindsAnAccountRevokedIsTold(t *testing.T) {
 	need(t)
 	for range 4 { // each demo has one such login
-		dir, ports := t.TempDir(), [7]int{}
-		argv := []string{Binary(t), "demo", "--dir", dir}
-		for i, flag := range []string{"--imap-address", "--imaps-address", "--submission-address", "--submissions-address", "--pop3-address", "--pop3s-address", "--admin-address"} {
-			ports[i] = freePort(t)
-			argv = append(argv, flag, addr(ports[i]))
-		}
-		log := filepath.Join(dir, "demo.log")
-		demo := start(t, "demo", log, argv...)
-		Eventually(t, "the demo to say ready", func() bool { return strings.Contains(readFrom(log, 0), "\nready\n") })
+		demo, dir, ports := startDemoElsewhere(t)
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM([]byte(readFrom(demoTLS(t, dir), 0)))
 		d := Dial(t, ports[1], "")
