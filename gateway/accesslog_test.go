@@ -26,8 +26,8 @@ func TestAnEventTellsOnlyWhatThereIsToTell(t *testing.T) {
 	}
 }
 
-// A stranger can be refused as fast as he can ask. What matters to an operator
-// must not be lost in lines about it.
+// Refusals can be as frequent as a stranger's requests. Lines about them must not hide
+// what matters to an operator.
 func TestAFloodOfRefusalsLeavesTheLogReadable(t *testing.T) {
 	var out bytes.Buffer
 	l := newAccessLog(slog.New(slog.NewTextHandler(&out, nil)))

@@ -46,7 +46,7 @@ func TestConnectionsToAListenerForAdministratorsAreBounded(t *testing.T) {
 	}
 }
 
-// Idle connections from several addresses keep nobody out: one of theirs is closed.
+// Idle connections from several addresses do not block others: one of them is closed.
 func TestIdleConnectionsKeepNobodyFromAListenerForAdministrators(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	server.Config.ConnState = boundConns(&frontend.Limiter{Early: 8, PerSource: 4})

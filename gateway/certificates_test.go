@@ -10,7 +10,7 @@ import (
 	"congthu/auth"
 )
 
-// The renewal of a certificate needs nobody: its files have changed, that is all.
+// A renewal of the certificate needs no command: it suffices that the files change.
 func TestACertificateWhoseFilesChangeIsPutIntoForce(t *testing.T) {
 	o := newOffice(t)
 	o.gateway.renewals.every = 5 * time.Millisecond
@@ -109,7 +109,7 @@ func TestACertificateBehindALinkThatIsTurnedIsPutIntoForce(t *testing.T) {
 	eventually(t, "the new certificate", func() bool { return o.shown().Equal(renewed) })
 }
 
-// Whoever renews writes one file after the other: what is between is no mistake.
+// A renewal writes one file after the other: the state in between is not an error.
 func TestAPairThatIsBeingWrittenIsNotRead(t *testing.T) {
 	o := newOffice(t)
 	o.gateway.renewals.every = time.Hour

@@ -46,7 +46,7 @@ type memory struct{ storetest.Model }
 
 func (*memory) Health(context.Context) error { return nil }
 
-// counts is told what the gateway tells its metrics.
+// counts records what the gateway reports to its metrics.
 type counts struct {
 	knownNetworks atomic.Int64
 	mu            sync.Mutex
@@ -133,7 +133,7 @@ func (c *counts) Handler() http.Handler {
 	return c.scraped
 }
 
-// office is a gateway before fake mail servers.
+// office is a gateway in front of fake mail servers.
 type office struct {
 	t        testing.TB
 	gateway  *Gateway
@@ -168,7 +168,7 @@ func (b *buffer) String() string {
 	return b.buf.String()
 }
 
-// freeAddress finds a port that nobody has, and that it has given to no other.
+// freeAddress returns a free port that it has given to no other caller.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {
@@ -777,8 +777,8 @@ func TestPanicsAtTheEdgesAreCounted(t *testing.T) {
 	}
 }
 
-// Whoever asked for something before the shutdown reads what became of it, and
-// the store is not closed under it.
+// A client with a pending request before the shutdown reads the result, and the store
+// is not closed during it.
 func TestAShutdownWaitsForAdminRequestsUnderWay(t *testing.T) {
 	o := newOffice(t)
 	began, goOn := make(chan struct{}), make(chan struct{})
@@ -881,8 +881,8 @@ func TestAReloadWithoutADoorKeepsItServed(t *testing.T) {
 	}
 }
 
-// What a reload says of balancers and forwarders holds for the next connection;
-// nobody is sent away for it.
+// Changes of balancers and forwarders apply to the next connection; existing
+// connections stay.
 func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 	o := newOffice(t)
 	o.open()
@@ -897,7 +897,7 @@ func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 	before.say(`a LOGIN lan "Mat-khau-1"`)
 	before.read("a OK")
 
-	// The balancer does not say for whom.
+	// The balancer does not pass the client's address.
 	if conn, err := tls.Dial("tcp", o.address, &tls.Config{RootCAs: o.roots}); err == nil {
 		conn.Close()
 		t.Error("a balancer without a header is served")
@@ -936,8 +936,7 @@ func TestAReloadPutsBalancersAndForwardersIntoForce(t *testing.T) {
 	o.phone() // comes for itself again
 }
 
-// Without the gateway nobody has mail; with an expired certificate some still
-// have.
+// Without the gateway no user has mail; with an expired certificate some still have.
 func TestAnExpiredCertificateStopsNeitherAStartNorAReload(t *testing.T) {
 	o := newOffice(t)
 	old := o.certify(auth.AddMonths(time.Now(), -240))
@@ -996,8 +995,8 @@ func TestAShutdownLetsSessionsGoOnForAWhile(t *testing.T) {
 	}
 }
 
-// By the time a client finds a door closed, whoever asks before sending clients
-// has been told; the process itself is well, and so are those logged in.
+// Before a client finds a listener closed, /readyz has reported the shutdown; the
+// process itself is healthy, and so are its sessions.
 func TestAShutdownIsToldBeforeTheDoorsClose(t *testing.T) {
 	o := newOffice(t)
 	o.settings = strings.Replace(o.settings, "300ms", "20s", 1)
@@ -1126,8 +1125,8 @@ func TestTheMailServersWordsDoNotNameWhoNeverLoggedIn(t *testing.T) {
 	}
 }
 
-// The drain may take long, and whoever has stopped the gateway wants to know that
-// it has heard.
+// The drain may take long, and the administrator who stopped the gateway wants to see
+// that it has begun.
 func TestAShutdownIsToldWhenItBegins(t *testing.T) {
 	o := newOffice(t)
 	o.open()

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// What somebody panics with may have a password in it. So the value that recover
-// returns is compared, handed on, or shown by auth.PanicText, and goes nowhere else;
-// nor is it dropped.
+// The value of a panic may contain a password. So the value that recover returns may
+// only be compared, passed on, or shown by auth.PanicText; it must not be dropped
+// either.
 func TestTheValueOfAPanicIsNeitherShownNorDropped(t *testing.T) {
 	// What may be given the value: these hand it on, or log it by PanicText.
 	takers := []string{"PanicText", "panicked", "Panicked", "tellPanic", "recovered"}

@@ -42,8 +42,8 @@ func TestEveryProtocolHasAnEntry(t *testing.T) {
 	}
 }
 
-// However many listeners there are, the mail server for submission is asked once what
-// it offers, and each front end knows it.
+// However many listeners there are, the mail server for submission is probed once, and
+// each front end knows the result.
 func TestTheMailServerIsAskedOnceForAllListeners(t *testing.T) {
 	o := newOffice(t)
 	second := freeAddress(t)

@@ -15,7 +15,7 @@ import (
 	"congthu/gateway/upstream"
 )
 
-// resting is a socket that somebody else has opened.
+// resting is a socket that another process has opened.
 type resting struct {
 	net.Listener
 	addr   net.Addr
@@ -36,7 +36,7 @@ func socket(name, address string) Socket {
 	return Socket{name, &resting{addr: addr}}
 }
 
-// usual are the doors of a configuration that says nothing about them.
+// usual are the listeners of a configuration without any.
 func usual() *config.Config {
 	c := new(config.Config)
 	c.IMAP.Listen = []config.Listener{{Address: ":143", TLS: upstream.StartTLS}, {Address: ":993", TLS: upstream.Implicit}}

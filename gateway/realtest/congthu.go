@@ -18,15 +18,15 @@ import (
 	"time"
 )
 
-// Token is the bearer token that every gateway of the tests accepts, with all
-// scopes, and Admin the name that it stands for.
+// Token is the bearer token, with all scopes, that every gateway of the tests accepts;
+// Admin is the name of its holder.
 const (
 	Token = "realtest-token"
 	Admin = "Tran Thi Kiem"
 )
 
-// binary builds congthu once a run. With CONGTHU_RACE=1 in the environment it
-// has the race detector, which takes minutes to compile.
+// binary builds congthu once per run. With CONGTHU_RACE=1 in the environment it has the
+// race detector, which takes minutes to compile.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "congthu-bin")
 	if err != nil {
@@ -46,7 +46,7 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func raceDetector() bool { return os.Getenv("CONGTHU_RACE") == "1" }
 
-// Binary returns the path of the program, built once a run.
+// Binary returns the path of the program, which is built once per run.
 func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := binary()
@@ -56,27 +56,28 @@ func Binary(t testing.TB) string {
 	return path
 }
 
-// Setup is how a gateway of the tests is configured. What is zero takes what
-// stands behind it.
+// Setup is the configuration of a gateway in the tests. A zero field means the default
+// stated with it.
 type Setup struct {
-	// Dovecot and Postfix are the servers behind it; nil is the shared ones.
+	// Dovecot and Postfix are the servers behind the gateway; nil means the shared
+	// ones.
 	Dovecot *DovecotServer
 	Postfix *PostfixServer
-	// Proxy has the servers told the client by a PROXY header, with this way of
-	// TLS behind it, starttls or implicit; "" is by ID and XCLIENT.
+	// Proxy is the form of TLS, starttls or implicit, after a PROXY header that names
+	// the client to the servers; "" means ID and XCLIENT instead.
 	Proxy string
 	// Extra are further lines of the configuration, such as a throttle section.
 	Extra string
-	// Limits are lines of the limits section, four spaces deep.
+	// Limits are lines of the limits section, indented by four spaces.
 	Limits string
-	// Dir is a data directory that is to be used again; "" is a fresh one.
+	// Dir is an existing data directory to use again; "" means a new one.
 	Dir string
 }
 
 // Gateway is a running congthu.
 type Gateway struct {
 	IMAP, IMAPS, Submission, Submissions int // ports on 127.0.0.1
-	POP3, POP3S                          int // the same, before Dovecot
+	POP3, POP3S                          int // the same, in front of Dovecot
 	Admin                                int // the admin listener, with /metrics
 	Dir                                  string
 	Config                               string // path of the configuration file
@@ -91,9 +92,9 @@ var sharedGateway struct {
 	gateway *Gateway
 }
 
-// Congthu returns the gateway that all tests of the run share, in front of the
-// shared servers. All tests come from one address or a few, so its throttle has
-// room for them; everything else is as a minimal configuration makes it.
+// Congthu returns the gateway that all tests of the run share, in front of the shared
+// servers. All tests come from one address or a few, so its throttle permits more;
+// otherwise it has a minimal configuration.
 func Congthu(t testing.TB) *Gateway {
 	t.Helper()
 	Postfix(t)
@@ -118,7 +119,7 @@ func OwnCongthu(t testing.TB, s Setup) *Gateway {
 	return g
 }
 
-// Configured makes a gateway ready to be started.
+// Configured prepares a gateway for its start.
 func Configured(t testing.TB, s Setup) *Gateway {
 	t.Helper()
 	dir := s.Dir
@@ -198,8 +199,8 @@ drain_timeout: 5s
 	return g
 }
 
-// AliasOf is the account that vanthu@ is another name of, and DelegateOf the
-// one that may send as vanphong@. They are no test's to take.
+// AliasOf is the account with the alias vanthu@, and DelegateOf the one that may send
+// as vanphong@. Tests must not use them for other purposes.
 var (
 	AliasOf    = accountName(accounts - 1)
 	DelegateOf = accountName(accounts - 2)
@@ -231,7 +232,7 @@ func (g *Gateway) Stop() { g.Process.Stop() }
 // Reload sends SIGHUP.
 func (g *Gateway) Reload() { g.Process.Signal(syscall.SIGHUP) }
 
-// Memory is the most memory that the gateway ever had resident, in octets.
+// Memory returns the largest resident memory of the gateway so far, in octets.
 func (g *Gateway) Memory(t testing.TB) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.Process.cmd.Process.Pid))
@@ -247,31 +248,32 @@ func (g *Gateway) Memory(t testing.TB) int64 {
 	return kib << 10
 }
 
-// URL is a page of the admin listener.
+// URL returns the URL of a page of the admin listener.
 func (g *Gateway) URL(path string) string { return "http://" + addr(g.Admin) + path }
 
-// LogText is everything it logged.
+// LogText returns the whole log.
 func (g *Gateway) LogText() string { return readFrom(g.Log, 0) }
 
-// Run runs a subcommand that talks to this gateway through its socket.
+// Run runs a subcommand that calls this gateway through its socket.
 func (g *Gateway) Run(t testing.TB, args ...string) Output {
 	t.Helper()
 	return Command(t, "", nil, append(append([]string{Binary(t)}, args...), "--socket", g.Socket)...)
 }
 
-// Get fetches a page without a token; code 0 when nobody answers.
+// Get fetches a page without a token; code 0 means no answer.
 func Get(t testing.TB, url string) (code int, body string) {
 	t.Helper()
 	return request(t, http.MethodGet, url, "", nil)
 }
 
-// API asks the admin interface with the token.
+// API sends a request to the admin interface with the token.
 func (g *Gateway) API(t testing.TB, method, path, body string) (code int, answer string) {
 	t.Helper()
 	return request(t, method, g.URL("/api/v1"+path), body, map[string]string{"Authorization": "Bearer " + Token})
 }
 
-// Failures is how many wrong passwords the gateway has counted on an account.
+// Failures returns the number of wrong passwords that the gateway has counted on an
+// account.
 func (g *Gateway) Failures(t testing.TB, user string) int {
 	t.Helper()
 	status, body := g.API(t, http.MethodGet, "/accounts/"+user, "")

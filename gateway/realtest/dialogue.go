@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Dialogue is a connection spoken by hand, for what no mail program would say.
+// Dialogue is a connection for data that no mail program would send.
 type Dialogue struct {
 	net.Conn // encrypted, once it is
 	// TCP is the connection below TLS.
@@ -21,7 +21,7 @@ type Dialogue struct {
 	t   testing.TB
 }
 
-// Dial connects to a port from a loopback address; "" is a fresh one.
+// Dial connects to a port from a loopback address; "" means a new one.
 func Dial(t testing.TB, port int, from string) *Dialogue {
 	t.Helper()
 	if from == "" {
@@ -55,7 +55,7 @@ func (d *Dialogue) Secure() {
 	d.Conn, d.r = secured, bufio.NewReader(secured)
 }
 
-// Say writes octets as they are.
+// Say writes octets unchanged.
 func (d *Dialogue) Say(octets string) {
 	d.t.Helper()
 	d.SetDeadline(time.Now().Add(patience))
@@ -71,7 +71,7 @@ func (d *Dialogue) Line() (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// Hear reads one line, which must come.
+// Hear reads one line and fails without one.
 func (d *Dialogue) Hear() string {
 	d.t.Helper()
 	line, err := d.Line()
@@ -81,8 +81,7 @@ func (d *Dialogue) Hear() string {
 	return line
 }
 
-// Rest reads until the other side closes, or the time is up, and returns what
-// came.
+// Rest reads until the other side closes or the time is up, and returns the data.
 func (d *Dialogue) Rest() string {
 	d.SetDeadline(time.Now().Add(patience))
 	text, _ := io.ReadAll(d.r)
@@ -102,7 +101,7 @@ func (d *Dialogue) Tagged(tag string) []string {
 	}
 }
 
-// Command says an IMAP command and returns the tagged response without the tag.
+// Command sends an IMAP command and returns the tagged response without the tag.
 func (d *Dialogue) Command(tag, command string) string {
 	d.t.Helper()
 	d.Say(tag + " " + command + "\r\n")
@@ -110,7 +109,7 @@ func (d *Dialogue) Command(tag, command string) string {
 	return strings.TrimPrefix(lines[len(lines)-1], tag+" ")
 }
 
-// Reply reads one SMTP reply, all its lines, joined by newlines.
+// Reply reads one SMTP reply with all its lines, joined by newlines.
 func (d *Dialogue) Reply() string {
 	d.t.Helper()
 	var lines []string
@@ -123,14 +122,14 @@ func (d *Dialogue) Reply() string {
 	}
 }
 
-// Ask says an SMTP command and returns the reply.
+// Ask sends an SMTP command and returns the reply.
 func (d *Dialogue) Ask(command string) string {
 	d.t.Helper()
 	d.Say(command + "\r\n")
 	return d.Reply()
 }
 
-// MustReply is Ask for a command whose reply has to begin with want.
+// MustReply is Ask for a command whose reply must begin with want.
 func (d *Dialogue) MustReply(want, command string) string {
 	d.t.Helper()
 	reply := d.Ask(command)
@@ -150,16 +149,16 @@ func (door Door) DialIMAP(t testing.TB, from string) *Dialogue {
 	return d
 }
 
-// LoginIMAP tries to log in on a fresh connection and returns the connection
-// and the tagged response, without the tag.
+// LoginIMAP tries to log in on a new connection and returns the connection and the
+// tagged response, without the tag.
 func (door Door) LoginIMAP(t testing.TB, from, user, password string) (*Dialogue, string) {
 	t.Helper()
 	d := door.DialIMAP(t, from)
 	return d, d.Command("a", "LOGIN "+quoted(user)+" "+quoted(password))
 }
 
-// DialSMTP opens a submission connection with implicit TLS, says EHLO and
-// returns what the server offers.
+// DialSMTP opens a submission connection with implicit TLS, sends EHLO and returns the
+// extensions.
 func (door Door) DialSMTP(t testing.TB, from string) (*Dialogue, string) {
 	t.Helper()
 	d := DialTLS(t, door.Submissions, from)
@@ -169,8 +168,8 @@ func (door Door) DialSMTP(t testing.TB, from string) (*Dialogue, string) {
 	return d, d.MustReply("250", "EHLO client.example")
 }
 
-// LoginSMTP tries to log in on a fresh connection and returns the reply, or a greeting
-// with 421: the mail server is known to be away.
+// LoginSMTP tries to log in on a new connection and returns the reply, or a greeting
+// with 421 if the mail server is known to be down.
 func (door Door) LoginSMTP(t testing.TB, from, user, password string) (*Dialogue, string) {
 	t.Helper()
 	d := DialTLS(t, door.Submissions, from)
@@ -197,7 +196,7 @@ func quoted(s string) string {
 // literal is a non-synchronising literal (RFC 7888 section 4).
 func literal(s string) string { return fmt.Sprintf("{%d+}\r\n%s", len(s), s) }
 
-// trySecure starts TLS, or not.
+// trySecure starts TLS and returns an error of the handshake.
 func trySecure(d *Dialogue) error {
 	secured := tls.Client(d.Conn, TheAuthority(d.t).TLS())
 	secured.SetDeadline(time.Now().Add(patience))

@@ -52,9 +52,9 @@ func fillUp(t *testing.T, dir string) (clear func()) {
 	}
 }
 
-// A client reads "wrong" only when that is on disk. While there is no room
-// nobody is told so, nobody is locked, those who were in go on, and whoever
-// looks is told why; with room again all goes on by itself.
+// A client reads "wrong" only when that is on disk. While the disk is full, no client
+// reads it, no account is locked, sessions continue, and the health page and the log
+// show the reason; with free space again everything continues by itself.
 func TestAFullDiskIsToldAndHeals(t *testing.T) {
 	t.Parallel()
 	g, d := Configured(t, Setup{Limits: "  patience: 1s"}), Dovecot(t)
@@ -101,7 +101,7 @@ func TestAFullDiskIsToldAndHeals(t *testing.T) {
 	if got := g.Failures(t, user); got != 0 {
 		t.Errorf("%d failures are counted", got)
 	}
-	// A full disk is no licence to guess: what was judged keeps its slot.
+	// A full disk does not permit guessing: a judged password keeps its slot.
 	each(12, func(i int) {
 		try, want := tryIMAP, imapLater
 		if i%2 == 1 {
@@ -136,8 +136,8 @@ func TestAFullDiskIsToldAndHeals(t *testing.T) {
 	if n := said("the database can be written again"); n != 1 {
 		t.Errorf("the log says %d times that the database can be written again", n)
 	}
-	// What the mail server has judged is counted now, and nothing else: the second
-	// wrong password was not shown to it while the first could not be written.
+	// The passwords that the mail server judged are counted now, and no others: it did
+	// not see the second wrong password while the first could not be written.
 	Eventually(t, "the failures to be written", func() bool { return g.Failures(t, user) == 1 })
 	if n := d.Verdicts(user); n != 1 {
 		t.Errorf("Dovecot judged %d wrong passwords while none could be written, want 1", n)

@@ -18,7 +18,7 @@ const Domain = "congthu.test"
 // Password is the password of all accounts.
 const Password = "Mat-khau-1"
 
-// accounts is how many there are; each test takes fresh ones.
+// accounts is the number of accounts; each test uses new ones.
 const accounts = 400
 
 // mailUID owns the mailboxes. It needs no entry in /etc/passwd, and must not be
@@ -30,7 +30,7 @@ const mailUID = 5900
 type DovecotServer struct {
 	IMAP, IMAPS, LMTP int    // ports on 127.0.0.1; IMAP has STARTTLS
 	POP3, POP3S       int    // POP3 has STLS
-	Proxied, ProxiedS int    // as IMAP and IMAPS, behind a PROXY header
+	Proxied, ProxiedS int    // like IMAP and IMAPS, behind a PROXY header
 	AuthSocket        string // Dovecot's authentication protocol, for Postfix
 	Log               string
 	Dir               string
@@ -45,8 +45,8 @@ var sharedDovecot struct {
 	server *DovecotServer
 }
 
-// Dovecot returns the Dovecot that all tests of the run share, started when it
-// is first asked for.
+// Dovecot returns the Dovecot that all tests of the run share. The first call starts
+// it.
 func Dovecot(t testing.TB) *DovecotServer {
 	t.Helper()
 	sharedDovecot.Lock()
@@ -166,7 +166,7 @@ service auth {
 	return d
 }
 
-// Start starts it again after a Stop, with the same mail and the same ports.
+// Start starts the server again after a Stop, with the same mail and the same ports.
 func (d *DovecotServer) Start(t testing.TB) {
 	t.Helper()
 	d.process = start(t, "dovecot", d.Log, "/usr/sbin/dovecot", "-F", "-c", filepath.Join(d.Dir, "dovecot.conf"))
@@ -179,10 +179,10 @@ func (d *DovecotServer) Start(t testing.TB) {
 	awaitListener(t, d.process, d.ProxiedS)
 }
 
-// Stop stops it.
+// Stop stops the server.
 func (d *DovecotServer) Stop() { d.process.Stop() }
 
-// accountName is the name of the i-th account.
+// accountName returns the name of the i-th account.
 func accountName(i int) string { return fmt.Sprintf("u%03d@%s", i, Domain) }
 
 // Account returns the address of an account that no other test uses.
@@ -197,8 +197,8 @@ func (d *DovecotServer) Account(t testing.TB) string {
 
 var judged = regexp.MustCompile(`auth: (?:Info: )?[a-z-]+\(([^,)]*)[^)]*\): (Password mismatch|unknown user)`)
 
-// Verdicts is how many times Dovecot judged the credentials of user to be
-// wrong, by its log; "" counts for everybody.
+// Verdicts returns how many times Dovecot judged the credentials of user to be wrong,
+// by its log; "" means all users.
 func (d *DovecotServer) Verdicts(user string) (wrong int) {
 	for _, m := range judged.FindAllStringSubmatch(readFrom(d.Log, 0), -1) {
 		if user == "" || m[1] == user {
@@ -208,8 +208,8 @@ func (d *DovecotServer) Verdicts(user string) (wrong int) {
 	return wrong
 }
 
-// Judged is how many times Dovecot looked the user up at all to judge a
-// password, right or wrong.
+// Judged returns how many times Dovecot looked the user up to judge a password, right
+// or wrong.
 func (d *DovecotServer) Judged(user string) int {
 	return strings.Count(readFrom(d.Log, 0), "passwd-file("+user+",")
 }
@@ -230,8 +230,8 @@ lines:
 	return false
 }
 
-// Delivered returns the messages in the INBOX of user, in the order of their
-// file names: what was really delivered, read from the disk.
+// Delivered returns the messages in the INBOX of user, in the order of their file
+// names, as read from the disk.
 func (d *DovecotServer) Delivered(t testing.TB, user string) (messages []string) {
 	t.Helper()
 	for _, sub := range []string{"new", "cur"} {
@@ -266,6 +266,6 @@ func (d *DovecotServer) SetPassword(t testing.TB, user, password string) {
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
-	// Dovecot looks whether the file has changed once a second at most.
+	// Dovecot checks for a changed file once a second at most.
 	time.Sleep(1100 * time.Millisecond)
 }

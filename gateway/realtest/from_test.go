@@ -23,14 +23,14 @@ var update = flag.Bool("update", false, "write what the readers find into the ta
 // what the gateway says, those here with what the readers find.
 const formsFile = "../smtp/testdata/from.txt"
 
-// finds is whom each reader takes for the authors of a message: Python's email
-// package with its policies default and compat32, and Dovecot's ENVELOPE.
+// finds holds the authors of a message according to each reader: Python's email package
+// with its policies default and compat32, and Dovecot's ENVELOPE.
 type finds [3]string
 
-// nobody is what stands for a reader that finds no author.
+// nobody stands for a reader that finds no author.
 const nobody = "-"
 
-// sent is what became of a message.
+// sent is the result of a message.
 type sent struct {
 	reply string
 	finds finds // if it was accepted
@@ -210,9 +210,9 @@ func (f finds) ownOrNobody() bool {
 	return true
 }
 
-// The table of forms has what the readers find in the messages that Postfix
-// delivers. What the gateway lets through is delivered as if it was not there, and
-// nobody finds somebody else in it; what it refuses stands in the table as well.
+// The table of forms contains what the readers find in the messages that Postfix
+// delivers. A message that the gateway accepts is delivered as without the gateway, and
+// no reader finds another person in it; the table also lists what it refuses.
 func TestNobodyReadsAnotherAuthorInWhatTheGatewayLetsThrough(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(formsFile)
@@ -281,7 +281,7 @@ var (
 )
 
 // Random values, with and without Postfix's rewriting: a wrong reading of ours would
-// show as somebody else's name.
+// appear as another person's name.
 func TestNobodyReadsAnotherAuthorInRandomForms(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(20260105, 1))

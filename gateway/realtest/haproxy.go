@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// BalancerAddress is where every HAProxy of the tests connects from.
+// BalancerAddress is the address from which every HAProxy of the tests connects.
 const BalancerAddress = "127.9.9.1"
 
 // HAProxyServer is a running HAProxy in front of a gateway.
@@ -18,12 +18,12 @@ type HAProxyServer struct {
 	Log                                  string
 }
 
-// Door is the way through it.
+// Door returns the way through the balancer.
 func (h *HAProxyServer) Door() Door {
 	return Door{Name: "haproxy", IMAP: h.IMAP, IMAPS: h.IMAPS, Submission: h.Submission, Submissions: h.Submissions}
 }
 
-// HAProxyFile is the configuration that the guide of that name shows.
+// HAProxyFile returns the configuration in the guide with that name.
 func HAProxyFile(t testing.TB, guide string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../deploy/guide", guide))

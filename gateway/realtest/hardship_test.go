@@ -371,8 +371,8 @@ func TestCheckTellsWhatItFound(t *testing.T) {
 	}
 }
 
-// Without the gateway nobody has mail: with a certificate out of date it starts,
-// says so wherever somebody looks, and serves whoever connects all the same.
+// Without the gateway no user has mail: with an expired certificate it starts, reports
+// it in all places, and serves clients that accept the certificate.
 func TestACertificateOutOfDateDoesNotStopTheMail(t *testing.T) {
 	t.Parallel()
 	year := 365 * 24 * time.Hour

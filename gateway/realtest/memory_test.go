@@ -131,7 +131,7 @@ func hangUp(held []net.Conn) {
 	}
 }
 
-// In the evening everybody goes home at once.
+// In the evening all users log out at once.
 func TestMemoryComesBackWithinAMinuteAfterABurstOfSessions(t *testing.T) {
 	t.Parallel()
 	sessions := 1000
@@ -173,7 +173,7 @@ func TestMemoryComesBackWithinAMinuteAfterABurstOfSessions(t *testing.T) {
 	}
 }
 
-// Whoever gives the gateway little memory gets that, also while everybody logs in.
+// A gateway with a small memory limit stays within it, also while all users log in.
 func TestTheMemoryLimitOfTheOperatorIsKeptUnderLoad(t *testing.T) {
 	t.Parallel()
 	most := make(map[string]int64)

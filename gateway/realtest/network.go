@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// ports hands out ports below the range that the kernel takes ephemeral ports
-// from, so that no outgoing connection can sit on one in the meantime.
+// ports hands out ports below the range of ephemeral ports, so that no outgoing
+// connection can take one in the meantime.
 var ports struct {
 	sync.Mutex
 	next int
 }
 
-// freePort returns a port on which nobody listens.
+// freePort returns a port without a listener.
 func freePort(t testing.TB) int {
 	t.Helper()
 	ports.Lock()
@@ -48,10 +48,10 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-// addr is a loopback address for a port.
+// addr returns a loopback address with a port.
 func addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// awaitListener waits until somebody listens on port, or p has ended.
+// awaitListener waits until port has a listener, or p has ended.
 func awaitListener(t testing.TB, p *Process, port int) {
 	t.Helper()
 	Eventually(t, fmt.Sprintf("%s to listen on port %d", p.Name, port), func() bool {
@@ -67,10 +67,10 @@ func awaitListener(t testing.TB, p *Process, port int) {
 	})
 }
 
-// Authority is a certificate authority made for this run, which signs the
-// certificates of the servers and of the gateway.
+// Authority is a certificate authority of this run, which signs the certificates of the
+// servers and of the gateway.
 type Authority struct {
-	// File is the certificate in PEM, as clients want it.
+	// File is the certificate in PEM, for clients.
 	File string
 	// Pool is the same for Go clients.
 	Pool *x509.CertPool
@@ -85,8 +85,8 @@ var authority struct {
 	made *Authority
 }
 
-// Certificates are good whatever the clock of a client shows: the tests can be run
-// at other dates, and the clients cannot.
+// Certificates are valid at any time: the tests can run at other dates, and the clients
+// cannot.
 var (
 	longAgo  = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 	farAhead = time.Date(2190, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -162,7 +162,7 @@ func (a *Authority) IssueFor(t testing.TB, name string, from, until time.Time) (
 	return certFile, keyFile
 }
 
-// TLS is what a client of the run's servers uses.
+// TLS returns a configuration for clients of the run's servers.
 func (a *Authority) TLS() *tls.Config {
 	return &tls.Config{RootCAs: a.Pool, ServerName: "localhost"}
 }
@@ -171,15 +171,14 @@ func itoa(port int) string { return fmt.Sprint(port) }
 
 var lastAddress atomic.Uint32
 
-// FreshAddress is a loopback address that no client has come from, nor from its
-// /24, which has a share of what sources may do. Dovecot makes an address from
-// which wrong passwords come wait, for up to 15 seconds, and it learns from the
-// gateway where they come from: tests that share an address would slow each other
-// down.
+// FreshAddress returns a loopback address from which, like from its /24, no client has
+// come: the throttle has limits for both. Dovecot delays an address with wrong
+// passwords by up to 15 seconds, and receives the address from the gateway: tests that
+// shared an address would slow each other down.
 func FreshAddress() string {
 	n := lastAddress.Add(1)
 	return fmt.Sprintf("127.%d.%d.%d", 100+n>>8&63, n&255, 1+n>>14&127)
 }
 
-// tryDial connects to a port, or not.
+// tryDial connects to a port and returns an error if that fails.
 func tryDial(port int) (net.Conn, error) { return net.DialTimeout("tcp", addr(port), 5*time.Second) }

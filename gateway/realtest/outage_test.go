@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The mail server goes away and comes back: nobody is locked by that, and
-// nobody has to restart anything.
+// The mail server stops and comes back: no account is locked by that, and no restart is
+// necessary.
 func TestAnOutageCountsNothingAndHeals(t *testing.T) {
 	t.Parallel()
 	d := OwnDovecot(t)
@@ -64,8 +64,8 @@ func TestOneDoorsOutageIsNotTheOthers(t *testing.T) {
 	}
 }
 
-// When a client has read NO, that failure is on disk: kill -9 at any moment
-// between, before or during guesses loses none of those that were answered.
+// When a client has read NO, that failure is on disk: kill -9 at any moment between,
+// before or during guesses loses none of the answered ones.
 func TestKillLosesNoFailureThatWasAnswered(t *testing.T) {
 	t.Parallel()
 	d := Dovecot(t)
@@ -112,7 +112,8 @@ func TestKillLosesNoFailureThatWasAnswered(t *testing.T) {
 	}
 }
 
-// SIGTERM: no new clients, those logged in may finish, the rest is told.
+// SIGTERM: no new clients are accepted, sessions may finish, other clients receive a
+// farewell.
 func TestTerminationDrains(t *testing.T) {
 	t.Parallel()
 	g := OwnCongthu(t, Setup{})
@@ -134,14 +135,14 @@ func TestTerminationDrains(t *testing.T) {
 		}
 		return err != nil
 	})
-	// A load balancer has been told, a supervisor has no reason to act.
+	// A load balancer sees it, and a supervisor has no reason to act.
 	if code, body := Get(t, g.URL("/readyz")); code != http.StatusServiceUnavailable || !strings.Contains(body, "shutting down") {
 		t.Errorf("/readyz while draining: %d %s", code, body)
 	}
 	if code, body := Get(t, g.URL("/healthz")); code != http.StatusOK {
 		t.Errorf("/healthz while draining: %d %s", code, body)
 	}
-	// Logged in: the session goes on until drain_timeout.
+	// Logged in: the session continues until drain_timeout.
 	if reply := imap.Command("b", "SELECT INBOX"); !strings.HasPrefix(reply, "OK") {
 		t.Errorf("an IMAP session while draining: %s", reply)
 	}

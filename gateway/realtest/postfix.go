@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// PostfixServer is a running Postfix that takes submissions from the accounts
-// of a Dovecot and delivers to them.
+// PostfixServer is a running Postfix that accepts submissions from the accounts of a
+// Dovecot and delivers to them.
 type PostfixServer struct {
 	Submission, Submissions int // ports on 127.0.0.1: STARTTLS, implicit TLS
 	Proxied, ProxiedS       int // the same, behind a PROXY header
@@ -52,10 +52,10 @@ func OwnPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
 	return p
 }
 
-// masterCf is Debian's, without chroot, and with the two submission services
-// as Debian's file proposes them, on ports of our own; once more behind a PROXY
-// header, in which whoever reaches those ports is believed; an IPv6 client only at
-// the last of them.
+// masterCf is Debian's file without chroot, with the two submission services that
+// Debian's file proposes, on ports of our own; and both again behind a PROXY header,
+// which these ports accept from every client. Only the last of them accepts IPv6
+// clients.
 const masterCf = `
 127.0.0.1:%[1]d inet n - n - - smtpd
   -o syslog_name=postfix/submission
@@ -148,15 +148,15 @@ service_throttle_time = 1s
 # Trust the gateway to say who the client is.
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
 `, dir, p.Log, Domain, d.LMTP, cert, key, d.AuthSocket), 0o644)
-	// dynamicmaps.cf is looked for beside main.cf; none of its types are used.
+	// Postfix looks for dynamicmaps.cf beside main.cf; its types are not used.
 	writeFile(t, filepath.Join(dir, "etc/dynamicmaps.cf"), "", 0o644)
 	makeQueue(t, dir)
 	p.Start(t)
 	return p
 }
 
-// makeQueue makes the queue and data directories as the postfix command would,
-// which this run does not use: it wants to look after the whole system.
+// makeQueue creates the queue and data directories like the postfix command, which this
+// run does not use, because it checks the whole system.
 func makeQueue(t testing.TB, dir string) {
 	t.Helper()
 	owner, err := user.Lookup("postfix")
@@ -200,7 +200,7 @@ func id(t testing.TB, s string) int {
 	return n
 }
 
-// Start starts it again after a Stop, with the same queue and the same ports.
+// Start starts the server again after a Stop, with the same queue and the same ports.
 func (p *PostfixServer) Start(t testing.TB) {
 	t.Helper()
 	p.process = start(t, "postfix", p.Log, "/usr/lib/postfix/sbin/master", "-c", filepath.Join(p.Dir, "etc"), "-d")
@@ -210,14 +210,14 @@ func (p *PostfixServer) Start(t testing.TB) {
 	awaitListener(t, p.process, p.ProxiedS)
 }
 
-// Stop stops it.
+// Stop stops the server.
 func (p *PostfixServer) Stop() { p.process.Stop() }
 
 // LogHas reports whether a line of the log has all the parts.
 func (p *PostfixServer) LogHas(parts ...string) bool { return lineHas(readFrom(p.Log, 0), parts...) }
 
-// Settle waits until no message is on its way: whatever Postfix accepted is
-// then delivered or bounced, and what is not there will not come.
+// Settle waits until no message is in transit: all messages that Postfix accepted are
+// then delivered or bounced.
 func (p *PostfixServer) Settle(t testing.TB) {
 	t.Helper()
 	var left []string

@@ -19,12 +19,12 @@ import (
 	"congthu/auth/storetest/testenv"
 )
 
-// patience is how long anything may take before a test gives up on it. It is
-// generous, since a slow machine is no mistake of the gateway.
+// patience is the time after which a test gives up waiting. It is generous, since a
+// slow machine is not a fault of the gateway.
 const patience = 60 * time.Second
 
-// packages are the Debian packages that the tests need, and a file of each that
-// shows it is there.
+// packages are the Debian packages that the tests need, each with a file that shows
+// that it is installed.
 var packages = []struct{ name, file string }{
 	{"dovecot-imapd", "/usr/lib/dovecot/imap"},
 	{"dovecot-lmtpd", "/usr/lib/dovecot/lmtp"},
@@ -46,7 +46,7 @@ var packages = []struct{ name, file string }{
 	{"prometheus", "/usr/bin/prometheus"},
 }
 
-// missingPackages finds what is not installed, once.
+// missingPackages finds, once, the packages that are not installed.
 var missingPackages = sync.OnceValue(func() (missing []string) {
 	for _, p := range packages {
 		if _, err := os.Stat(p.file); err != nil {
@@ -68,22 +68,21 @@ func need(t testing.TB) {
 	}
 }
 
-// lasting are the things that live as long as the run: [Main] ends them, the
-// latest first.
+// lasting are functions for the end of the run: [Main] calls them, the latest first.
 var lasting struct {
 	sync.Mutex
 	ends []func()
 	dir  string
 }
 
-// Main runs the tests of the package and then stops what was shared. Call it
-// from TestMain.
+// Main runs the tests of the package and then stops the shared servers. Call it from
+// TestMain.
 func Main(m *testing.M) {
 	flag.Parse()
 	syscall.Umask(0o022) // the servers give up root and read what the tests write
 	if flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
-		// The tests wait more than they compute: Dovecot answers a wrong password
-		// after two seconds.
+		// The tests wait more than they compute: Dovecot answers a wrong password after
+		// two seconds.
 		flag.Set("test.parallel", "12")
 	}
 	code := m.Run()
@@ -102,7 +101,7 @@ func atEnd(f func()) {
 	lasting.ends = append(lasting.ends, f)
 }
 
-// runDir is the directory of this run.
+// runDir returns the directory of this run.
 func runDir(t testing.TB) string {
 	t.Helper()
 	lasting.Lock()
@@ -119,7 +118,7 @@ func runDir(t testing.TB) string {
 	return dir
 }
 
-// newDir makes a directory below runDir.
+// newDir creates a directory below runDir.
 func newDir(t testing.TB, pattern string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(runDir(t), pattern)
@@ -136,12 +135,12 @@ func newDir(t testing.TB, pattern string) string {
 // own.
 type Process struct {
 	Name string
-	// Log is the file with everything it said.
+	// Log is the file with all its output.
 	Log string
 	cmd *exec.Cmd
 
 	done chan struct{}
-	err  error // valid once done is closed
+	err  error // valid after done is closed
 }
 
 // starter starts all processes from one operating-system thread that never
@@ -158,13 +157,13 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return jobs
 })
 
-// start runs a program and appends what it says to log.
+// start runs a program and appends its output to log.
 func start(t testing.TB, name, log string, argv ...string) *Process {
 	t.Helper()
 	return startPassing(t, nil, name, log, argv...)
 }
 
-// startPassing is start for a program that is given files, from descriptor 3 on.
+// startPassing is start for a program that inherits files, from descriptor 3 on.
 func startPassing(t testing.TB, files []*os.File, name, log string, argv ...string) *Process {
 	t.Helper()
 	p := &Process{Name: name, Log: log, done: make(chan struct{})}
@@ -174,7 +173,7 @@ func startPassing(t testing.TB, files []*os.File, name, log string, argv ...stri
 	}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = out, out, files
-	p.cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // not the language of whoever runs the tests
+	p.cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8") // not the tester's locale
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error)
 	starter() <- func() { started <- p.cmd.Start() }
@@ -192,7 +191,7 @@ func startPassing(t testing.TB, files []*os.File, name, log string, argv ...stri
 // Signal sends a signal to the process itself, not to its children.
 func (p *Process) Signal(sig syscall.Signal) { p.cmd.Process.Signal(sig) }
 
-// Exited returns whether it ended, and with what exit code.
+// Exited reports whether the process ended, and its exit code.
 func (p *Process) Exited() (code int, exited bool) {
 	select {
 	case <-p.done:
@@ -213,7 +212,7 @@ func (p *Process) Wait(t testing.TB) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Stop ends the process and waits for it: politely first, then not.
+// Stop ends the process with SIGTERM and waits; after a time it kills it.
 func (p *Process) Stop() {
 	p.Signal(syscall.SIGTERM)
 	select {
@@ -223,16 +222,16 @@ func (p *Process) Stop() {
 	p.Kill()
 }
 
-// Kill ends the process and its group at once, as a power cut would.
+// Kill ends the process and its group at once, like a power cut.
 func (p *Process) Kill() {
 	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.done
 }
 
-// tailed are the logs that will be printed if a test fails, by test and log.
+// tailed are the logs to print if a test fails, by test and log.
 var tailed sync.Map
 
-// tailOnFailure prints what was added to a log during the test, if it fails.
+// tailOnFailure prints the part of a log from the time of the test, if the test fails.
 func tailOnFailure(t testing.TB, log string) {
 	type key struct{ test, log string }
 	if _, twice := tailed.LoadOrStore(key{t.Name(), log}, true); twice {
@@ -278,17 +277,17 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Output is what a program that ran to its end left behind.
+// Output is the output of a program that has ended.
 type Output struct {
 	Code           int
 	Stdout, Stderr string
 }
 
-// All is both streams, for searching.
+// All returns both streams, for searching.
 func (o Output) All() string { return o.Stdout + o.Stderr }
 
-// Command runs a program to its end, with stdin, in an empty environment but
-// for PATH and what env adds.
+// Command runs a program to its end, with stdin, in an environment with only PATH and
+// env.
 func Command(t testing.TB, stdin string, env []string, argv ...string) Output {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)

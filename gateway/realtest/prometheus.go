@@ -20,8 +20,8 @@ type PrometheusServer struct {
 	port int
 }
 
-// Prometheus starts a Prometheus for one test. It scrapes ports of this machine,
-// whether somebody listens there or not, as the job "congthu".
+// Prometheus starts a Prometheus for one test. It scrapes ports of this machine, with
+// or without a listener, as the job "congthu".
 func Prometheus(t testing.TB, ports ...int) *PrometheusServer {
 	t.Helper()
 	need(t)
@@ -51,24 +51,24 @@ scrape_configs:
 	return p
 }
 
-// Series is one answer: its labels, and its values without those that are no
-// number.
+// Series is one series of an answer: its labels, and its values without those that are
+// not numbers.
 type Series struct {
 	Labels map[string]string
 	Values []float64
 }
 
-// Last is the latest value.
+// Last returns the latest value.
 func (s Series) Last() float64 { return s.Values[len(s.Values)-1] }
 
-// Now evaluates an expression at this moment.
+// Now evaluates an expression at the present time.
 func (p *PrometheusServer) Now(t testing.TB, expr string) []Series {
 	t.Helper()
 	return p.ask(t, "/api/v1/query", url.Values{"query": {expr}})
 }
 
-// Lately evaluates an expression over the last time, in steps of a second, up to
-// the one that has begun: what was scraped in it counts.
+// Lately evaluates an expression over the recent past, in steps of a second, up to and
+// including the second that has begun.
 func (p *PrometheusServer) Lately(t testing.TB, expr string, since time.Time) []Series {
 	t.Helper()
 	second := func(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }

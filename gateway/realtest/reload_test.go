@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// Dovecot is reloaded when its certificate is renewed. The connections that it has
-// then stay open, but a login on them fails: the processes behind them ask the
-// authentication service of before, which takes the password and is believed by
-// nobody. Whoever comes next gets in all the same.
+// Dovecot is reloaded when its certificate is renewed. Its existing connections then
+// stay open, but a login on them fails: their processes ask the previous authentication
+// service, which accepts the password but is no longer trusted. The next login must
+// succeed all the same.
 func TestAReloadOfDovecotRefusesNobody(t *testing.T) {
 	t.Parallel()
 	for way, says := range map[string]string{"id": "NO [UNAVAILABLE]", "none": "nothing, and closes"} {

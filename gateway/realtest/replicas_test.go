@@ -115,7 +115,7 @@ func TestReplicasTogetherHaveSixWrongPasswordsJudgedWhateverDies(t *testing.T) {
 					return command(conn, in, "LOGIN "+quoted(user)+" "+quoted(fmt.Sprintf("guess-%d-%d", turn, i)))
 				}
 			}
-			for try := range 4 { // whoever is told to come again does, as a mail program would
+			for try := range 4 { // a refused client tries again, like a mail program
 				if try == 1 {
 					first = guess
 				}
@@ -175,8 +175,8 @@ func wantSafe(t *testing.T, r *Replicas, user string, turn int) {
 	t.Logf("turn %d: unlocked on all three %s after the unlock", turn, time.Since(unlocked).Round(time.Millisecond))
 }
 
-// wantNoTrace checks that no gateway has told anybody the password of the
-// database, nor that anything in it went wrong.
+// wantNoTrace checks that no gateway has revealed the password of the database, and
+// that nothing in the database failed.
 func wantNoTrace(t *testing.T, r *Replicas) {
 	t.Helper()
 	for i, g := range r.Gateways {
@@ -226,8 +226,9 @@ func TestSixtyRightPasswordsOverReplicasAreSixtyLogins(t *testing.T) {
 	}
 }
 
-// I5 over replicas: an admin's lock through one gateway ends the sessions of all;
-// one made by wrong passwords ends none, or anybody could disconnect anybody.
+// I5 over replicas: an admin's lock through one gateway ends the sessions of all; a
+// lock made by wrong passwords ends none, otherwise an attacker could disconnect any
+// user.
 func TestAnAdminsLockEndsSessionsOnAllReplicasAndOneByGuessingNone(t *testing.T) {
 	t.Parallel()
 	r := NewReplicas(t, 3, 0)
@@ -255,8 +256,8 @@ func TestAnAdminsLockEndsSessionsOnAllReplicasAndOneByGuessingNone(t *testing.T)
 	for i := range 6 {
 		r.Gateways[0].Guess(t, "", guessed, fmt.Sprint("wrong ", i))
 	}
-	// Changes are told in their order: who has been told of this lock has been
-	// told of the other one.
+	// Changes arrive in order: a gateway that has received this lock has also received
+	// the other one.
 	r.Gateways[1].Act(t, "lock", locked)
 	for i, s := range ofLocked {
 		if !s.gone() { // until the deadline of the connection
@@ -273,8 +274,8 @@ func TestAnAdminsLockEndsSessionsOnAllReplicasAndOneByGuessingNone(t *testing.T)
 	}
 }
 
-// A gateway with a pepper of its own would take every login through another one
-// for a change of the password, and no password would ever grow old.
+// A gateway with a pepper of its own would treat every login through another one as a
+// change of the password, and no password would ever grow old.
 func TestAReplicaWithAPepperOfItsOwnIsRefused(t *testing.T) {
 	t.Parallel()
 	r := NewReplicas(t, 1, 0)
@@ -331,8 +332,8 @@ func TestCheckTellsOfTheDatabase(t *testing.T) {
 	r.Database.Start(t)
 }
 
-// The database goes away: who is known to be good goes on, everybody else is
-// told to come later, nothing is counted, and it heals by itself.
+// The database fails: known passwords are still accepted, other clients receive "try
+// again later", nothing is counted, and the recovery is automatic.
 func TestAnOutageOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	r := NewReplicas(t, 2, 0)
@@ -349,7 +350,7 @@ func TestAnOutageOfTheDatabase(t *testing.T) {
 		before := g.Show(t, known).LastLogin
 		failed := g.Metric(t, `congthu_store_operations_total{operation="reserve",result="failed"}`)
 
-		// It crashes, is stopped, or is cut off: then it takes what it is sent and
+		// It crashes, is stopped, or is cut off: in that case it accepts data and
 		// answers nothing.
 		how := turn % 3
 		switch how {

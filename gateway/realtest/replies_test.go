@@ -240,9 +240,10 @@ func newDam(t *testing.T, port int) *dam {
 	return d
 }
 
-// The row "slots busy too long": six passwords of the account are being judged,
-// and any of them could be the sixth wrong one. Who comes then waits for a while,
-// and is told to come again; it is not counted and the mail server is not asked.
+// The row "slots busy too long": six passwords of the account are being judged, and any
+// of them could be the sixth wrong one. A further client waits for a time and then
+// receives "try again later"; its attempt is not counted and the mail server does not
+// judge it.
 func TestWhoWaitsTooLongForASlotIsToldToComeAgain(t *testing.T) {
 	t.Parallel()
 	dam, user := newDam(t, Dovecot(t).IMAP), Dovecot(t).Account(t)
@@ -304,8 +305,8 @@ func TestWhoWaitsTooLongForASlotIsToldToComeAgain(t *testing.T) {
 	}
 }
 
-// The row "too many from this source": a stranger at one address cannot lock
-// the owners of many accounts out.
+// The row "too many from this source": a stranger at one address cannot lock the owners
+// of many accounts out.
 func TestASourceThatGuessesAtManyAccountsMovesNoMoreCounters(t *testing.T) {
 	t.Parallel()
 	g := OwnCongthu(t, Setup{Extra: "throttle: { accounts: 2, failures: 100 }"})

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A new version at noon: while the gateway is restarted, three times, clients log
-// in all the time. Each connection is accepted and each login succeeds; some wait.
-// Who has something under way when it begins can finish it.
+// A new version at noon: while the gateway is restarted three times, clients log in all
+// the time. Each connection is accepted and each login succeeds; some wait. A client
+// with a transfer in progress can finish it.
 func TestARestartUnderLoadRefusesNobody(t *testing.T) {
 	t.Parallel()
 	g := Configured(t, Setup{})
@@ -116,8 +116,8 @@ func TestARestartUnderLoadRefusesNobody(t *testing.T) {
 	t.Logf("%d logins, the longest took %v", waits.n, waits.most.Round(time.Millisecond))
 }
 
-// systemd is told when the gateway is ready, of a reload from its beginning to its
-// end (good or bad), that it is alive, and when it stops.
+// systemd receives notifications when the gateway is ready, at the beginning and the
+// end of a reload (good or bad), while it is alive, and when it stops.
 func TestSystemdIsToldHowTheGatewayIs(t *testing.T) {
 	t.Parallel()
 	g := Configured(t, Setup{})

@@ -125,9 +125,9 @@ func TestDovecotsLogCountsEveryVerdict(t *testing.T) {
 	}
 }
 
-// The heart of it all: a hundred guesses at once, at both doors, under every
-// spelling, some hanging up as soon as the password is sent. The log of the
-// real Dovecot tells how many it judged.
+// The central test: a hundred guesses at once, over both protocols, under every
+// spelling, some closing the connection as soon as the password is sent. The log of the
+// real Dovecot shows how many it judged.
 func TestAHundredParallelGuessesGetSixVerdicts(t *testing.T) {
 	t.Parallel()
 	g, user := Congthu(t), Dovecot(t).Account(t)
@@ -153,7 +153,7 @@ func TestAHundredParallelGuessesGetSixVerdicts(t *testing.T) {
 			replies.add(code(reply))
 		}
 	})
-	// Those who hung up are settled all the same, perhaps a moment later.
+	// Attempts of clients that hung up are settled too, perhaps a moment later.
 	Eventually(t, "the lock", func() bool {
 		return tryIMAP(t, door, "", user, Password) == imapLocked
 	})
@@ -178,7 +178,7 @@ func TestAHundredParallelGuessesGetSixVerdicts(t *testing.T) {
 	}
 }
 
-// A name nobody has has its own lock, and tells nothing.
+// A name without an account has its own lock, and the reply reveals nothing.
 func TestANameNobodyHasIsAnsweredLikeAnAccount(t *testing.T) {
 	t.Parallel()
 	door := Congthu(t).Door()
@@ -274,8 +274,8 @@ func TestOneEntryByTwoMechanismsCountsOnce(t *testing.T) {
 	}
 }
 
-// The second device still has the password from before the change: it may
-// retry as often as it likes and locks nobody, but it does not get in.
+// The second device still has the password from before the change: it may retry as
+// often as it likes without locking the account, but it is not accepted.
 func TestTheDeviceWithThePreviousPasswordLocksNobody(t *testing.T) {
 	t.Parallel()
 	g, d := Congthu(t), Dovecot(t)
@@ -386,8 +386,8 @@ func TestAnActWithoutAReasonIsRefused(t *testing.T) {
 	}
 }
 
-// An admin's lock ends what is open; one made by wrong passwords does not, or
-// anybody could disconnect anybody.
+// An admin's lock ends open sessions; a lock made by wrong passwords does not,
+// otherwise an attacker could disconnect any user.
 func TestOnlyAnAdminsLockEndsLiveSessions(t *testing.T) {
 	t.Parallel()
 	g, user := Congthu(t), Dovecot(t).Account(t)

@@ -20,8 +20,8 @@ func loggedIn(t *testing.T, door Door, user string) *Dialogue {
 	return d
 }
 
-// A client that dies in the middle of a message, wherever that is, has sent
-// nothing. Postfix delivers the one message that was complete.
+// A client that dies in the middle of a message, at any point, has sent nothing.
+// Postfix delivers only the complete message.
 func TestAMessageCutAtAnyOctetIsNotDelivered(t *testing.T) {
 	t.Parallel()
 	g, user := Congthu(t), Dovecot(t).Account(t)
@@ -115,7 +115,7 @@ func TestAnEmptyMessageIsRefused(t *testing.T) {
 	}
 }
 
-// trick is a message that tries to come from somebody else, or to be two.
+// trick is a message that tries to come from another person, or to be two.
 type trick struct {
 	name string
 	head string // before the blank line; ME and VICTIM are addresses
@@ -252,8 +252,8 @@ func playTricks(t *testing.T, door Door, me, victim string) []tricked {
 	return results
 }
 
-// Whatever the gateway lets through, the message in the mailbox comes from the
-// one who sent it, however it is read.
+// If the gateway accepts a message, the message in the mailbox comes from its sender,
+// for every reader.
 func TestHeaderTricksNeverArriveAsSomebodyElse(t *testing.T) {
 	t.Parallel()
 	// Straight at Postfix most of the tricks work: they are real ones.
@@ -325,8 +325,7 @@ print("\n".join(a for a in found if a))`
 	return strings.Fields(string(out))
 }
 
-// Postfix by itself lets anybody write any sender who has logged in; the
-// gateway lets nobody.
+// Postfix alone lets a logged-in client use any sender; the gateway does not.
 func TestOnlyTheOwnerSendsAsAnAddress(t *testing.T) {
 	t.Parallel()
 	g := Congthu(t)

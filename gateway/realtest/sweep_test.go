@@ -101,7 +101,7 @@ func TestTheDailySweepRevokesDormantAccounts(t *testing.T) {
 		t.Error("the log does not tell how many were revoked")
 	}
 
-	// Only whoever knows the password learns that the account is revoked.
+	// Only a client with the right password learns that the account is revoked.
 	if got := tryIMAP(t, door, "", dormant, "sai"); got != imapWrong {
 		t.Errorf("a wrong password: %s", got)
 	}

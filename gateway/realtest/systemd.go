@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// Manager does for a gateway what systemd does with congthu.socket and
-// congthu.service: it keeps the sockets open, passes them to one process after the
-// other, and hears what they say of themselves.
+// Manager does for a gateway what systemd does with congthu.socket and congthu.service:
+// it keeps the sockets open, passes them to successive processes, and receives their
+// notifications.
 type Manager struct {
 	gateway *Gateway
 	sockets []*os.File
@@ -23,7 +23,7 @@ type Manager struct {
 	said []string
 }
 
-// Managed opens the doors of a gateway that is not started yet.
+// Managed opens the listeners of a gateway that has not started yet.
 func Managed(t testing.TB, g *Gateway) *Manager {
 	t.Helper()
 	m := &Manager{gateway: g, notify: filepath.Join(g.Dir, "notify")}
@@ -36,7 +36,7 @@ func Managed(t testing.TB, g *Gateway) *Manager {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.Close() // file is the socket still
+		l.Close() // file still holds the socket
 		t.Cleanup(func() { file.Close() })
 		m.sockets = append(m.sockets, file)
 	}
@@ -59,16 +59,16 @@ func Managed(t testing.TB, g *Gateway) *Manager {
 	return m
 }
 
-// Start starts the gateway on the sockets and waits until it says that it is
-// ready. The sockets have one name for all, as those of one unit do. More
-// environment is such as "WATCHDOG_USEC=1000000".
+// Start starts the gateway on the sockets and waits until it reports that it is ready.
+// All sockets have one name, like those of one unit. More environment is such as
+// "WATCHDOG_USEC=1000000".
 func (m *Manager) Start(t testing.TB, environment ...string) {
 	t.Helper()
 	g, from := m.gateway, len(m.Said())
 	argv := append([]string{"env", "NOTIFY_SOCKET=" + m.notify, fmt.Sprint("LISTEN_FDS=", len(m.sockets)),
 		"LISTEN_FDNAMES=" + strings.TrimSuffix(strings.Repeat("congthu.socket:", len(m.sockets)), ":")}, environment...)
-	// The process that the sockets are for is named by its number, which a shell knows
-	// and keeps (sd_listen_fds(3)).
+	// LISTEN_PID must be the number of the process, which a shell knows and keeps
+	// across exec (sd_listen_fds(3)).
 	argv = append(argv, "sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, Binary(t), "serve", "-c", g.Config)
 	g.Process = startPassing(t, m.sockets, "congthu", g.Log, argv...)
 	t.Cleanup(g.Process.Kill)
@@ -84,8 +84,9 @@ func (m *Manager) Start(t testing.TB, environment ...string) {
 	})
 }
 
-// Await waits until all of the notifications are there, after the first so many:
-// what a process has sent may be read some time after the process has ended.
+// Await waits until all of the notifications have arrived, not counting the given
+// number of first ones: a notification may be read some time after its process has
+// ended.
 func (m *Manager) Await(t testing.TB, from int, whats ...string) {
 	t.Helper()
 	for _, what := range whats {
@@ -93,15 +94,15 @@ func (m *Manager) Await(t testing.TB, from int, whats ...string) {
 	}
 }
 
-// Said are the notifications so far.
+// Said returns the notifications so far.
 func (m *Manager) Said() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]string(nil), m.said...)
 }
 
-// Heard reports whether there is a notification with such a line, after the first
-// so many; what ends with "=" is the beginning of a line.
+// Heard reports whether there is a notification with such a line, not counting the
+// given number of first ones; a text that ends with "=" is the beginning of a line.
 func (m *Manager) Heard(from int, what string) bool {
 	for _, said := range m.Said()[from:] {
 		for line := range strings.Lines(said) {
