@@ -1,13 +1,12 @@
-// Command packaging makes what is given to those who run congthu, for each
-// architecture: a .tar.gz and a .deb, and the sums of all.
+// Command packaging builds the release files for each architecture: a .tar.gz and a
+// .deb, and the checksums of all.
 //
 //	go run ./deploy/packaging -out dist
 //
-// What it makes depends on the commit, the version and Go's version alone, so
-// that anybody can make it again and compare: times are those of the commit,
-// modes are written down here and not taken from the checkout, and the linker
-// leaves out where the sources lay. The .deb is made by nfpm, which is in a
-// module of its own (deploy/tools/release), after nfpm.yaml.
+// The files depend only on the commit, the version and Go's version, so that anyone
+// can build them again and compare: times are those of the commit, modes are set here
+// and not taken from the checkout, and the linker leaves out the paths of the sources.
+// nfpm, in a module of its own (deploy/tools/release), builds the .deb from nfpm.yaml.
 package main
 
 import (
@@ -43,7 +42,7 @@ func main() {
 	}
 }
 
-// release is what is made, and from what.
+// release describes the result and its sources.
 type release struct {
 	root    string // of the sources
 	out     string
@@ -51,11 +50,11 @@ type release struct {
 	version string // v1.2.3
 	commit  string
 	time    time.Time // of the commit
-	// Who hands it out: name and address, as in SECURITY.md.
+	// The maintainer's name and address, as in SECURITY.md.
 	maintainer string
 }
 
-// describe asks git for what was not said.
+// describe asks git for values that the flags did not set.
 func (r *release) describe() error {
 	gomod, err := output("", "go", "env", "GOMOD")
 	if err != nil {
@@ -81,7 +80,7 @@ func (r *release) describe() error {
 		return err
 	}
 	if r.version == "" {
-		// No tag is no mistake, and sorts before every release.
+		// A missing tag is not an error; the version then sorts before every release.
 		r.version, err = output(r.root, "git", "describe", "--tags", "--exact-match", "--match", "v[0-9]*", "HEAD")
 		if err != nil {
 			r.version = fmt.Sprintf("v0.0.0-dev.%s.g%.9s", r.time.Format("20060102150405"), r.commit)
@@ -99,8 +98,8 @@ func (r *release) describe() error {
 	return nil
 }
 
-// make makes everything. The directory stage is filled with what the packages
-// are made of, and removed again.
+// make builds everything. It fills the directory stage with the contents of the
+// packages, and removes it again.
 func (r *release) make() (err error) {
 	if err := os.MkdirAll(r.out, 0o755); err != nil {
 		return err
@@ -133,13 +132,13 @@ func (r *release) make() (err error) {
 	return r.sums(made)
 }
 
-// deb makes the Debian package; nfpm takes the times from the environment.
+// deb builds the Debian package; nfpm reads the times from the environment.
 func (r *release) deb(nfpm, stage, arch string) (string, error) {
 	out, err := filepath.Abs(r.out)
 	if err != nil {
 		return "", err
 	}
-	// 1.2.3-dev comes before 1.2.3 for Debian when it is 1.2.3~dev.
+	// Debian sorts 1.2.3-dev before 1.2.3 if it is written 1.2.3~dev.
 	name := fmt.Sprintf("congthu_%s_%s.deb", r.debianVersion(), arch)
 	cmd := exec.Command(nfpm, "package", "--config", "deploy/packaging/nfpm.yaml", "--packager", "deb", "--target", filepath.Join(out, name))
 	cmd.Dir = r.root
@@ -150,13 +149,13 @@ func (r *release) deb(nfpm, stage, arch string) (string, error) {
 	return name, nil
 }
 
-// debianVersion is the version in the package; nfpm turns the first hyphen into
-// a tilde likewise.
+// debianVersion returns the version in the package; nfpm also turns the first hyphen
+// into a tilde.
 func (r *release) debianVersion() string {
 	return strings.Replace(strings.TrimPrefix(r.version, "v"), "-", "~", 1)
 }
 
-// sums writes SHA256SUMS, which sha256sum --check reads.
+// sums writes SHA256SUMS for sha256sum --check.
 func (r *release) sums(names []string) error {
 	slices.Sort(names)
 	var lines strings.Builder
@@ -176,7 +175,7 @@ func (r *release) sums(names []string) error {
 	return os.WriteFile(filepath.Join(r.out, "SHA256SUMS"), []byte(lines.String()), 0o644)
 }
 
-// output is what a command says, without the end of the line.
+// output returns the output of a command, without the final line end.
 func output(dir, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir

@@ -15,8 +15,8 @@ import (
 	"congthu/gateway/cli"
 )
 
-// manual makes the man pages and the completion of shells from the commands
-// themselves, and congthu.yaml(5) from the complete configuration, by name.
+// manual generates the man pages and the shell completion from the commands themselves,
+// and returns congthu.yaml(5), made from the complete configuration, by name.
 func manual(version string, at time.Time, example string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	dir, err := os.MkdirTemp("", "congthu-man-")
@@ -60,7 +60,8 @@ func manual(version string, at time.Time, example string) (map[string][]byte, er
 	return files, nil
 }
 
-// sections are what the commands' own help has no room for (man-pages(7)), by page.
+// sections are texts that the commands' own help has no space for (man-pages(7)), by
+// page.
 var sections = map[string]string{
 	"congthu-serve.1": `.SH EXIT STATUS
 .TP
@@ -134,7 +135,7 @@ The default of data_dir: congthu.db (accounts and the audit log, with SQLite),
 pepper.key (the key of the password fingerprints), admin.sock (for the commands).
 `
 
-// withSections puts sections in front of the references at the end of a page.
+// withSections inserts sections before the references at the end of a page.
 func withSections(page []byte, sections string) ([]byte, error) {
 	if sections == "" {
 		return page, nil
@@ -146,11 +147,11 @@ func withSections(page []byte, sections string) ([]byte, error) {
 	return slices.Concat(before, []byte(sections), []byte(".SH SEE ALSO"), after), nil
 }
 
-// encoding tells man what the page is written in: there is Vietnamese in it.
+// encoding declares the encoding of a page: it contains Vietnamese.
 const encoding = "'\\\" -*- coding: UTF-8 -*-\n"
 
-// configurationPage is the example as it stands: it is the reference, and tested
-// to be complete.
+// configurationPage shows the example file unchanged: it is the reference, and a test
+// checks that it is complete.
 func configurationPage(version string, at time.Time, example string) []byte {
 	var b bytes.Buffer
 	b.WriteString(encoding)

@@ -77,11 +77,11 @@ func (r *release) stage(dir, arch string) error {
 			files[name] = relinked(content)
 		}
 	}
-	// Debian's own log of the package; what changed in congthu is in the other.
+	// The Debian changelog of the package; CHANGELOG.md has the changes of congthu.
 	files["doc/changelog.Debian"] = fmt.Appendf(nil, "congthu (%s) stable; urgency=medium\n\n  * What changed is in changelog.gz.\n\n -- %s  %s\n",
 		r.debianVersion(), r.maintainer, r.time.Format("Mon, 02 Jan 2006 15:04:05 +0000"))
 	for _, name := range slices.Collect(maps.Keys(files)) {
-		// Debian Policy 12.1, 12.7: these are read compressed.
+		// Debian Policy 12.1, 12.7: these files must be compressed.
 		if strings.HasPrefix(name, "man/") || slices.Contains([]string{"doc/changelog", "doc/changelog.Debian", "doc/licences.txt"}, name) {
 			if files[name+".gz"], err = gzipped(files[name]); err != nil {
 				return err
@@ -101,17 +101,17 @@ func (r *release) stage(dir, arch string) error {
 	return r.settle(dir)
 }
 
-// Where links of the repository's pages lead to in the package.
+// Targets in the package for links in the repository's pages.
 var (
 	deployLink = regexp.MustCompile(`\]\(deploy/`)
 	aboveLink  = regexp.MustCompile(`\]\(\.\./\.\./`)
-	// Sources are not in the package; what the link says is.
+	// The package contains no sources; only the link's text stays.
 	sourceLink = regexp.MustCompile(`\[([^\]]*)\]\((?:auth|gateway|metrics)/[^)]*\)`)
 	logLink    = regexp.MustCompile(`\]\(CHANGELOG\.md\)`)
 	termsLink  = regexp.MustCompile(`\]\(LICENSE\)`)
 )
 
-// relinked is a page whose links lead to what the package has.
+// relinked returns a page with links to files in the package.
 func relinked(page []byte) []byte {
 	page = deployLink.ReplaceAll(page, []byte("]("))
 	page = aboveLink.ReplaceAll(page, []byte("](../"))
@@ -120,8 +120,8 @@ func relinked(page []byte) []byte {
 	return logLink.ReplaceAll(page, []byte("](changelog.gz)"))
 }
 
-// settle gives everything in dir its mode and its time, whatever the umask and
-// the clock of this machine are.
+// settle sets the mode and the time of everything in dir, independent of the machine's
+// umask and clock.
 func (r *release) settle(dir string) error {
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -135,8 +135,8 @@ func (r *release) settle(dir string) error {
 	})
 }
 
-// build builds the program. Nothing of it may come from the machine: not the
-// paths, nor what its environment would have the compiler do.
+// build builds the program. The result must not depend on the machine: neither on its
+// paths nor on its environment.
 func (r *release) build(file, arch string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", file,
 		"-ldflags", fmt.Sprintf("-s -w -buildid= -X congthu/gateway/cli.release=%s -X congthu/gateway/cli.commit=%s", r.version, r.commit), ".")
@@ -148,7 +148,7 @@ func (r *release) build(file, arch string) error {
 	return nil
 }
 
-// archive makes the .tar.gz, for systems without .deb.
+// archive creates the .tar.gz, for systems without .deb.
 func (r *release) archive(stage, arch string) (name string, err error) {
 	base := fmt.Sprintf("congthu-%s-linux-%s", strings.TrimPrefix(r.version, "v"), arch)
 	name = base + ".tar.gz"
@@ -162,7 +162,7 @@ func (r *release) archive(stage, arch string) (name string, err error) {
 		return "", err
 	}
 	packed := tar.NewWriter(zipped)
-	// WalkDir goes by name, and so does every archive.
+	// WalkDir sorts by name, and so does every archive.
 	err = filepath.WalkDir(stage, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -200,7 +200,7 @@ func (r *release) archive(stage, arch string) (name string, err error) {
 	return name, errors.Join(err, packed.Close(), zipped.Close())
 }
 
-// gzipped compresses without a name and a time of its own.
+// gzipped compresses without a name and a time.
 func gzipped(content []byte) ([]byte, error) {
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -216,8 +216,8 @@ func gzipped(content []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// licences puts the licences of all modules that are in the program into one
-// text: most of them ask to be passed on with it.
+// licences collects the licences of all modules in the program in one text: most of
+// them must be passed on with it.
 func (r *release) licences(arch string) ([]byte, error) {
 	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}", ".")
 	cmd.Dir = r.root
