@@ -1070,7 +1070,7 @@ func TestNoEventNamesWhoNeverLoggedIn(t *testing.T) {
 				o.write("")
 			}
 			o.open()
-			// Nobody yet, and somebody afterwards.
+			// Without any login at first, and with one afterwards.
 			for _, name := range []string{canary, "lan"} {
 				for i := range 6 {
 					p := o.phone()

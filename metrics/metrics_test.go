@@ -407,7 +407,7 @@ func TestOnlyABrokenChainIsABrokenChain(t *testing.T) {
 	want(t, reg, `congthu_audit_chain_ok`, 1)
 }
 
-// Somebody reads it at three in the morning.
+// An operator reads it at three in the morning.
 func TestEveryHelpTellsTheUnitAndMoreThanTheName(t *testing.T) {
 	m, reg := newMetrics(t)
 	exercise(m)

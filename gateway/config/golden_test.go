@@ -63,7 +63,7 @@ func compare(t *testing.T, golden, got string) {
 	}
 }
 
-// One file for each rule, with what its author is told beside it.
+// One file for each rule, with the messages to its author beside it.
 func TestEveryMistakeIsToldWithItsPlaceAndItsFix(t *testing.T) {
 	golden := inTestdata(t)
 	files, err := filepath.Glob("invalid-*.yaml")

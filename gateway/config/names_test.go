@@ -86,7 +86,7 @@ func TestInEveryConfigurationThatIsAcceptedAnAccountIsOneMailboxBehindEachDoor(t
 				asked[name] = account
 			}
 		}
-		// Art. 13.8: whoever may send as an address is an account that can log in.
+		// Art. 13.8: only accounts that can log in may send as an address.
 		for _, account := range c.SenderAliases() {
 			if again, err := names.Canonical(string(account)); err != nil || again != account {
 				t.Fatalf("an alias leads to %s, which is %s, %v\n%s", account, again, err, &file)

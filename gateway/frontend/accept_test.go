@@ -152,7 +152,7 @@ func TestAListenerThatFailsIsTriedAgain(t *testing.T) {
 		if waited := time.Since(began); waited > time.Minute {
 			t.Errorf("waited for %v", waited)
 		}
-		// Closed by somebody else, it is an error.
+		// Closing the listener from outside is an error.
 		if err := Loop(t.Context(), l, silent, func(net.Conn) {}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v", err)
 		}

@@ -34,7 +34,7 @@ func (g *verdicts) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	return auth.Verdict{Outcome: g.outcome, Name: auth.Name(a.Login)}
 }
 
-// mailbox is a mail server that says what it is told, and nothing else.
+// mailbox is a mail server that gives the answers set by a test.
 type mailbox struct {
 	opened    int
 	loggedOut chan struct{}
@@ -210,7 +210,7 @@ func TestAnExchangeIsMadeOnceForAllProtocols(t *testing.T) {
 	})
 }
 
-// What a connection may do wrong is bounded, and it is told why it ends.
+// The mistakes of a connection are limited, and the client reads why it ends.
 func TestAConnectionEndsWithAFarewell(t *testing.T) {
 	for name, c := range map[string]struct {
 		says string

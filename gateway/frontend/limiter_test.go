@@ -189,7 +189,7 @@ func TestACrowdIsWhatAListWouldBe(t *testing.T) {
 	}
 }
 
-// enterAt lets a connection in whose displacement is told to gone; nil if it is refused.
+// enterAt enters a connection that sets gone when it is displaced; nil if it is refused.
 func enterAt(l *Limiter, from string, gone *bool) *Place {
 	place, ok := l.Enter(netip.MustParseAddr(from), silent, func() { *gone = true })
 	if !ok {

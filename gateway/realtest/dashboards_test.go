@@ -34,10 +34,10 @@ func panels(t *testing.T, file string) []panel {
 	return d.Panels
 }
 
-// calm are the panels that may show 0 here: the store does not fail, and nobody
-// waits at the end. They must be answered all the same.
+// calm are the panels that may show 0 here: the store does not fail, and no attempt
+// waits at the end. They must have an answer all the same.
 var calm = map[string]bool{"Đang chờ / Waiting": true, "Kho dữ liệu lỗi / Store failures": true,
-	// Nobody shares a counter, and no program panics.
+	// No names share a counter, and no program panics.
 	"Nguồn bị giữ lại / Throttled B": true, "Từng cổng thư / Each gateway K": true}
 
 const monthsUnused = "Số tháng không đăng nhập / Months without a login"
@@ -70,7 +70,7 @@ func reconfigure(t *testing.T, g *Gateway, old, new string) {
 
 // unusedFor is when an account was last logged in to that is to be counted as unused for so many whole months, and not to
 // be revoked, for the next minutes. There is no such time for twelve on 29 February: 28 February of the year before is
-// the last day that is twelve months back, and whoever was seen on it last is revoked when 28 February has ended.
+// the last day that is twelve months back, and an account with its last login on that day is revoked when 28 February has ended.
 func unusedFor(months int, now time.Time) (since time.Time, ok bool) {
 	rules := auth.DefaultRules()
 	since = auth.AddMonths(now.In(rules.Location), -months)
@@ -108,7 +108,7 @@ func TestEveryPanelOfTheDashboardsIsAnswered(t *testing.T) {
 	began := time.Now()
 	d := OwnDovecot(t)
 	g := OwnCongthu(t, Setup{Dovecot: d, Postfix: OwnPostfix(t, d), Extra: "throttle: { accounts: 2, failures: 8 }"})
-	p := Prometheus(t, g.Admin, freePort(t)) // nobody is at the second one: that gateway is gone
+	p := Prometheus(t, g.Admin, freePort(t)) // the second port has no listener: that gateway is gone
 	// A rate needs a value from before: the counters as they are at the start.
 	Eventually(t, "the first scrape", func() bool {
 		s := p.Now(t, "congthu_upstream_up == 1")

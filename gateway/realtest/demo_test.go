@@ -219,7 +219,7 @@ func TestTheDemoKeepsItsPromises(t *testing.T) {
 		if status, body := demoAPI(t, http.MethodPost, "/accounts/dormant@"+Domain+"/restore", `{"reason": "nghi thai san"}`); status != http.StatusOK {
 			t.Fatalf("restore: %d %s", status, body)
 		}
-		// Whoever was away for 13 months has an old password as well.
+		// A user who was away for 13 months has an old password as well.
 		if got, all := demoCurl(t, ca, "imaps", "dormant@"+Domain, Password); got != "NO [EXPIRED]" {
 			t.Errorf("after the restore: %s\n%s", got, all)
 		}

@@ -18,7 +18,7 @@ import (
 	"congthu/gateway/mailtest"
 )
 
-// spoken is a conversation with nobody.
+// spoken is a dialogue without a server.
 type spoken struct {
 	mu              sync.Mutex
 	dead, left      bool

@@ -44,7 +44,7 @@ func TestTheFilesAreWhatIsGenerated(t *testing.T) {
 	}
 }
 
-// Whoever reads only one of the languages must find everything.
+// A reader of only one of the languages must find everything.
 func TestEveryPanelSpeaksBothLanguagesAndSaysWhatItIsFor(t *testing.T) {
 	for name, d := range Dashboards() {
 		for _, p := range d.Panels {
@@ -125,7 +125,7 @@ func TestWhatPagesIsOnADashboard(t *testing.T) {
 	}
 }
 
-// Whoever clicks at three in the morning must arrive at the section.
+// The link must lead to the section: an operator clicks it at three in the morning.
 func TestLinksToTheRunbookLeadToASectionOfIt(t *testing.T) {
 	for _, page := range []string{"runbook.md", "runbook.vi.md"} {
 		text, err := os.ReadFile(filepath.Join("../../deploy/guide", page))
