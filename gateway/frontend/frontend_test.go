@@ -34,7 +34,7 @@ func (g *verdicts) Attempt(ctx context.Context, a auth.Attempt) auth.Verdict {
 	return auth.Verdict{Outcome: g.outcome, Name: auth.Name(a.Login)}
 }
 
-// mailbox is a mail server that gives the answers set by a test.
+// mailbox is a mail server that accepts every password, and echoes after the login.
 type mailbox struct {
 	opened    int
 	loggedOut chan struct{}
