@@ -394,7 +394,14 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 	case errors.Is(err, auth.ErrReasonMissing):
 		return invalid("body.reason", "is required")
 	}
-	return s.storeFailed("change account", err)
+	failed := s.storeFailed("change account", err)
+	// The account may still be readable, from a disk that is full.
+	if a, err := s.Accounts.Account(ctx, name); err == nil && a.Lock.Cause == auth.ByAdmin {
+		if told := (*advice)(nil); errors.As(failed, &told) {
+			told.TellEN, told.TellVI = calmStoreEN, calmStoreVI
+		}
+	}
+	return failed
 }
 
 func badReason() error {

@@ -224,3 +224,130 @@ func TestAFaultThatIsOverIsInThePastTense(t *testing.T) {
 		t.Errorf("%s\n%s", why.TellEN, why.TellVI)
 	}
 }
+
+// down is a readiness check of something that does not answer.
+func down(name string) Check {
+	return Check{Name: name, Run: func(context.Context) error { return errors.New("refused") }}
+}
+
+func up(name string) Check {
+	return Check{Name: name, Run: func(context.Context) error { return nil }}
+}
+
+// While nobody can log in, the user hears one thing: not to change a password and to
+// change it cannot both be right.
+func TestAnOutageHasTheOnlyAnswerToTheUser(t *testing.T) {
+	for _, c := range []struct {
+		checks         []Check
+		outcome, tell  string
+		afterEN, after string
+	}{
+		{[]Check{up("store"), down("imap upstream"), down("smtp upstream")}, "unavailable", "Máy chủ thư hiện không hoạt động", "Once the mail server answers again: ", "Khi máy chủ thư hoạt động trở lại: "},
+		{[]Check{down("store"), up("imap upstream")}, "store_unavailable", "Cổng thư đang gặp sự cố", "Once the gateway's store works again: ", "Khi kho dữ liệu của cổng thư hoạt động trở lại: "},
+		{[]Check{down("store"), down("imap upstream")}, "store_unavailable", "Cổng thư đang gặp sự cố", "Once both work again: ", "Khi cả hai hoạt động trở lại: "},
+	} {
+		f := newFixture(t)
+		f.Checks = c.checks
+		f.lockedByGuessing("an@x.vn")
+		f.add(auth.Account{Name: "het@x.vn", Password: auth.Password{Since: instant("2025-01-01 08:00")}})
+		for _, name := range []string{"an@x.vn", "het@x.vn"} {
+			why := decode[Account](t, f.request("GET", base+"/accounts/"+name, ""), 200).Why
+			if why[0].Outcome != c.outcome || !strings.HasPrefix(why[0].TellVI, c.tell) || !strings.Contains(why[0].TellEN, "do not change it") {
+				t.Errorf("%s: %+v", name, why)
+			}
+			for _, w := range why[1:] {
+				if w.TellEN != "" || w.TellVI != "" || w.AllowSource != "" {
+					t.Errorf("%s is a second answer: %+v", name, w)
+				}
+			}
+			if last := why[len(why)-1]; !strings.HasPrefix(last.EN, c.afterEN) || !strings.HasPrefix(last.VI, c.after) {
+				t.Errorf("%s: %+v", name, last)
+			}
+		}
+	}
+}
+
+// After an act the user hears first what it did, and then of the outage, with no advice
+// that contradicts it.
+func TestAnActDuringAnOutageSaysFirstWhatItDid(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{down("imap upstream")}
+	f.lockedByGuessing("an@x.vn")
+	f.add(auth.Account{Name: "cu@x.vn", LastLogin: instant("2024-01-02 08:00"), Revocation: auth.Mark{At: instant("2025-02-01 08:00"), By: auth.ByGateway}})
+	f.add(auth.Account{Name: "het@x.vn", Password: auth.Password{Since: instant("2025-01-01 08:00")}})
+	const outEN, outVI = "The mail server is not available at the moment.", "Máy chủ thư hiện không hoạt động."
+	for _, c := range []struct{ path, body, en, vi string }{
+		{"an@x.vn/unlock", `{"reason":"đã gọi"}`, "Your mailbox is unlocked. " + outEN, "Hộp thư của quý vị đã được mở khóa. " + outVI},
+		{"cu@x.vn/restore", `{"reason":"công văn 1"}`, "Your mailbox has been given back. " + outEN, "Hộp thư của quý vị đã được khôi phục. " + outVI},
+		{"het@x.vn/grace", `{"reason":"công tác","days":3}`, "You can use your password until Wednesday 18 June 2025 10:00. " + outEN, "Quý vị được dùng mật khẩu hiện tại đến 10:00 thứ Tư, ngày 18/06/2025. " + outVI},
+	} {
+		a := decode[Account](t, f.request("POST", base+"/accounts/"+c.path, c.body), 200)
+		if !strings.HasPrefix(a.TellEN, c.en) || !strings.HasPrefix(a.TellVI, c.vi) || strings.Contains(a.TellEN, "Correct the password") || strings.Contains(a.TellEN, "Change it before") {
+			t.Errorf("%s: %s\n%s", c.path, a.TellEN, a.TellVI)
+		}
+		if !strings.Contains(a.DoneEN, "does not answer over IMAP") {
+			t.Errorf("%s: %s", c.path, a.DoneEN)
+		}
+	}
+}
+
+// Who was told to change the password after a theft never hears not to.
+func TestALockByAnAdministratorIsNeverFollowedByDoNotChange(t *testing.T) {
+	f := newFixture(t)
+	f.Checks = []Check{down("imap upstream")}
+	var said []string
+	for _, c := range []struct{ method, path, body string }{
+		{"POST", "/lock", `{"reason":"mất điện thoại"}`}, {"GET", "", ""}, {"POST", "/unlock", `{"reason":"có mật khẩu mới"}`}, {"GET", "", ""},
+	} {
+		a := decode[Account](t, f.request(c.method, base+"/accounts/an@x.vn"+c.path, c.body), 200)
+		said = append(said, a.TellEN, a.TellVI)
+		for _, w := range a.Why {
+			said = append(said, w.TellEN, w.TellVI)
+		}
+	}
+	for _, text := range said {
+		if strings.Contains(text, "do not change") || strings.Contains(text, "không đổi mật khẩu") {
+			t.Error(text)
+		}
+	}
+	if all := strings.Join(said, "\n"); !strings.Contains(all, "we unlock it after you have changed the password") || !strings.Contains(all, "Your mailbox is unlocked. The mail server is not available at the moment; try again") {
+		t.Error(all)
+	}
+}
+
+// A mail server that answers over some protocols is not away.
+func TestASideThatIsDownIsNamedByWhatDoesNotWork(t *testing.T) {
+	for _, c := range []struct {
+		checks []Check
+		en, vi string
+	}{
+		{[]Check{up("imap upstream"), down("smtp upstream"), up("pop3 upstream")}, "Sending mail does not work at the moment; reading does.", "Hiện chưa gửi được thư; việc đọc thư vẫn bình thường."},
+		{[]Check{down("imap upstream"), up("smtp upstream")}, "Reading mail does not work at the moment; sending does.", "Hiện chưa đọc được thư; việc gửi thư vẫn bình thường."},
+		{[]Check{down("imap upstream"), up("smtp upstream"), down("pop3 upstream")}, "Reading mail does not work at the moment; sending does.", "Hiện chưa đọc được thư; việc gửi thư vẫn bình thường."},
+		{[]Check{up("imap upstream"), up("smtp upstream"), down("pop3 upstream")}, "Reading mail over POP3 does not work at the moment; reading over IMAP and sending do.", "Hiện chưa đọc được thư qua POP3; việc đọc thư qua IMAP và gửi thư vẫn bình thường."},
+		{[]Check{down("imap upstream"), up("smtp upstream"), up("pop3 upstream")}, "Reading mail over IMAP does not work at the moment; reading over POP3 and sending do.", "Hiện chưa đọc được thư qua IMAP; việc đọc thư qua POP3 và gửi thư vẫn bình thường."},
+		{[]Check{up("imap upstream"), down("smtp upstream"), down("pop3 upstream")}, "Reading mail over POP3 and sending mail do not work at the moment; reading over IMAP does.", "Hiện chưa đọc được thư qua POP3 và chưa gửi được thư; việc đọc thư qua IMAP vẫn bình thường."},
+	} {
+		f := newFixture(t)
+		f.Checks = c.checks
+		w := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200).Why[0]
+		for _, text := range []string{w.EN, w.TellEN} {
+			if !strings.HasPrefix(text, c.en) || strings.Contains(text, "nobody can log in") || strings.Contains(text, "do not change") {
+				t.Errorf("want %s\ngot  %s", c.en, text)
+			}
+		}
+		for _, text := range []string{w.VI, w.TellVI} {
+			if !strings.HasPrefix(text, c.vi) {
+				t.Errorf("want %s\ngot  %s", c.vi, text)
+			}
+		}
+		f.lockedByGuessing("binh@x.vn")
+		if why := decode[Account](t, f.request("GET", base+"/accounts/binh@x.vn", ""), 200).Why; why[0].Outcome != "locked" || why[0].TellEN == "" || why[1].Outcome != "unavailable" {
+			t.Errorf("%+v", why)
+		}
+		a := decode[Account](t, f.request("POST", base+"/accounts/binh@x.vn/unlock", `{"reason":"đã gọi"}`), 200)
+		if !strings.HasPrefix(a.TellEN, "Your mailbox is unlocked. Log in again.") || !strings.Contains(a.TellEN, c.en) || !strings.Contains(a.DoneEN, "at once") || !strings.Contains(a.DoneVI, c.vi) {
+			t.Errorf("%s\n%s", a.DoneEN, a.TellEN)
+		}
+	}
+}

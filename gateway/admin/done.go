@@ -1,9 +1,7 @@
 package admin
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"congthu/auth"
@@ -13,9 +11,12 @@ import (
 // telephone.
 
 // stands returns the first reason why no login to the account succeeds; ok is false if
-// there is none.
+// there is none. An outage of only a part of the mail server is none: see [partly].
 func stands(v *Account) (why Why, ok bool) {
 	for _, w := range v.Why {
+		if w.outage == somethingAway {
+			continue
+		}
 		switch w.Outcome {
 		case auth.Accepted.String(), auth.PreviousPassword.String(), auth.WrongPassword.String():
 		default:
@@ -44,8 +45,13 @@ func (e explainer) unlocked(v *Account) {
 			v.TellEN, v.TellVI = "You can log in from your network again. Try it now.", "Quý vị đã có thể đăng nhập trở lại từ mạng của quý vị. Đề nghị quý vị thử ngay."
 		}
 	}
-	if w, ok := stands(v); ok {
-		v.TellEN, v.TellVI = w.TellEN, w.TellVI
+	defer partly(v)
+	w, refused := stands(v)
+	if refused {
+		v.TellEN, v.TellVI = then("Your mailbox is unlocked.", "Hộp thư của quý vị đã được mở khóa.", w)
+		if e.Lock.Cause == auth.NotLocked {
+			v.TellEN, v.TellVI = w.TellEN, w.TellVI
+		}
 	}
 	switch {
 	case !e.Known() && e.Lock.Cause == auth.NotLocked:
@@ -85,6 +91,11 @@ func (e explainer) unlocked(v *Account) {
 		againEN, againVI = "it may be locked", "tài khoản có thể bị khóa"
 	}
 	_, _, program := e.whoTries()
+	// During an outage "do not change it" is the one thing that the user hears.
+	if w.outage == nobodyCanLogIn {
+		tellEN, tellVI := v.TellEN, v.TellVI
+		defer func() { v.TellEN, v.TellVI = tellEN, tellVI }()
+	}
 	if program.IsZero() {
 		v.DoneEN += fmt.Sprintf(" Have the password saved there corrected now, or %s.", againEN)
 		v.DoneVI += fmt.Sprintf(" Đề nghị sửa ngay mật khẩu đã lưu trên thiết bị đó, nếu không %s.", againVI)
@@ -122,6 +133,13 @@ func restoreDone(v *Account) {
 	v.DoneEN = fmt.Sprintf("%s is given back. %s", v.Address, w.EN)
 	v.DoneVI = fmt.Sprintf("%s đã được khôi phục. %s", v.Address, w.VI)
 	v.TellEN, v.TellVI = w.TellEN, w.TellVI
+	const givenEN, givenVI = "Your mailbox has been given back.", "Hộp thư của quý vị đã được khôi phục."
+	if !strings.HasPrefix(w.TellEN, givenEN) {
+		v.TellEN, v.TellVI = givenEN+" "+w.TellEN, givenVI+" "+w.TellVI
+	}
+	if !refused && w.outage == notAway {
+		partly(v)
+	}
 }
 
 // graceGranted says until when a password stays valid.
@@ -135,63 +153,29 @@ func (e explainer) graceGranted(v *Account, days int) {
 		v.DoneEN += " But it cannot be logged in to: " + w.EN
 		v.DoneVI += " Nhưng chưa đăng nhập được: " + w.VI
 		v.TellEN, v.TellVI = w.TellEN, w.TellVI
+		if w.outage == nobodyCanLogIn {
+			v.TellEN = fmt.Sprintf("You can use your password until %s. %s", e.dateEN(e.GraceUntil), w.TellEN)
+			v.TellVI = fmt.Sprintf("Quý vị được dùng mật khẩu hiện tại đến %s. %s", e.dateVI(e.GraceUntil), w.TellVI)
+		}
 	}
+	partly(v)
 }
 
-// troubles returns the reasons why no user can log in at present: a failed readiness
-// check concerns every account.
-func (s *Server) troubles(ctx context.Context) (troubles []Why) {
-	if s.draining.Load() {
-		return nil
+// then returns what the user hears after an act: what it did, and the reason that still
+// refuses a login. A lock that remains would contradict the act.
+func then(didEN, didVI string, w Why) (en, vi string) {
+	if w.Outcome == auth.Locked.String() {
+		return w.TellEN, w.TellVI
 	}
-	ready := s.ready(ctx)
-	var away place // the protocols on which the mail server does not answer
-	for _, check := range s.Checks {
-		condition := ready.Checks[check.Name]
-		if condition.OK || condition.unprobed {
-			continue
-		}
-		if check.Name == storeCheck {
-			troubles = append(troubles, Why{
-				Outcome: auth.StoreUnavailable.String(),
-				EN:      fmt.Sprintf("The gateway's own store has a fault (%s): who was not logged in lately cannot log in, whatever the password.", sentence(condition.Error)),
-				VI:      fmt.Sprintf("Kho dữ liệu của cổng thư có sự cố (%s): người chưa đăng nhập gần đây không đăng nhập được, dù mật khẩu đúng.", sentence(condition.Error)),
-				TellEN:  tellStoreEN, TellVI: tellStoreVI,
-			})
-			continue
-		}
-		door := fmt.Sprintf("%s (%s)", strings.ToUpper(strings.Fields(check.Name)[0]), sentence(condition.Error))
-		if away.IsZero() {
-			away = place{door, door}
-		} else {
-			away.en, away.vi = away.en+" and over "+door, away.vi+" và qua "+door
-		}
-	}
-	if !away.IsZero() {
-		troubles = append(troubles, Why{
-			Outcome: auth.Unavailable.String(),
-			EN:      fmt.Sprintf("The mail server does not answer over %s: nobody can log in there at the moment.", away.en),
-			VI:      fmt.Sprintf("Máy chủ thư không trả lời qua %s: hiện không ai đăng nhập được qua đó.", away.vi),
-			TellEN:  "The mail server is not available at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it.",
-			TellVI:  "Máy chủ thư hiện không hoạt động. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý.",
-		})
-	}
-	return troubles
+	return didEN + " " + w.TellEN, didVI + " " + w.TellVI
 }
 
-// showTroubles adds these reasons to an account. They come first, but after a reason
-// that refuses the account whatever the state of the servers.
-func (s *Server) showTroubles(ctx context.Context, v *Account) {
-	troubles := s.troubles(ctx)
-	if len(troubles) == 0 {
-		return
+// partly adds to the answer of an act that a part of the mail server is away.
+func partly(v *Account) {
+	for _, w := range v.Why {
+		if w.outage == somethingAway && v.DoneEN != "" {
+			v.DoneEN, v.DoneVI = v.DoneEN+" "+w.EN, v.DoneVI+" "+w.VI
+			v.TellEN, v.TellVI = v.TellEN+" "+w.TellEN, v.TellVI+" "+w.TellVI
+		}
 	}
-	v.Why = slices.DeleteFunc(v.Why, func(w Why) bool { return w.Outcome == auth.Accepted.String() })
-	at := slices.IndexFunc(v.Why, func(w Why) bool {
-		return w.Outcome != auth.Locked.String() && w.Outcome != auth.Revoked.String() && w.Outcome != auth.Expired.String()
-	})
-	if at < 0 {
-		at = len(v.Why)
-	}
-	v.Why = slices.Insert(v.Why, at, troubles...)
 }

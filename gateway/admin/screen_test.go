@@ -142,10 +142,10 @@ func TestAServerThatIsDownIsAReasonForEveryAccount(t *testing.T) {
 	if len(a.Why) != 1 || a.Why[0].Outcome != "unavailable" || !strings.Contains(a.Why[0].EN, "over IMAP (connect: refused)") || a.Why[0].TellVI == "" {
 		t.Errorf("%+v", a.Why)
 	}
-	// A lock of the account refuses it in any case, and is the account's own reason.
+	// A lock of the account matters once the server answers again.
 	f.lockedByGuessing("binh@x.vn")
 	a = decode[Account](t, f.request("GET", base+"/accounts/binh@x.vn", ""), 200)
-	if len(a.Why) != 2 || a.Why[0].Outcome != "locked" || a.Why[1].Outcome != "unavailable" {
+	if len(a.Why) != 2 || a.Why[0].Outcome != "unavailable" || a.Why[1].Outcome != "locked" || a.Why[1].TellEN != "" {
 		t.Errorf("%+v", a.Why)
 	}
 }

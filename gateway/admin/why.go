@@ -18,10 +18,12 @@ type Why struct {
 	Since   time.Time `json:"since,omitzero" doc:"Since when."`
 	EN      string    `json:"en" doc:"For support staff, in English."`
 	VI      string    `json:"vi" doc:"For support staff, in Vietnamese."`
-	TellEN  string    `json:"tell_en" doc:"What to tell the user, in English."`
-	TellVI  string    `json:"tell_vi" doc:"What to tell the user, in Vietnamese."`
+	TellEN  string    `json:"tell_en" doc:"What to tell the user, in English; empty where the answer of another reason holds."`
+	TellVI  string    `json:"tell_vi" doc:"What to tell the user, in Vietnamese; empty likewise."`
 	// AllowSource is set for support staff who know whether the source is an office.
 	AllowSource string `json:"allow_source,omitempty" doc:"The source that was refused: when it is an office of yours it may be allowed for a time (/sources/{address}/allow). Left out when an attack from there is suspected."`
+	// outage is set for a reason that concerns every account.
+	outage outage
 }
 
 // staleFor is how long after its last attempt a device with the previous password is
@@ -289,10 +291,16 @@ func (e explainer) lockedByAdmin() Why {
 		Since:   e.Lock.At.UTC(),
 		EN:      fmt.Sprintf("Locked since %s by %s: %s.%s", e.en(e.Lock.At), e.Lock.By, sentence(e.Lock.Reason), oldEN),
 		VI:      fmt.Sprintf("Bị %s khóa từ %s, lý do: %s.%s", actorVI(e.Lock.By), e.vi(e.Lock.At), sentence(e.Lock.Reason), oldVI),
-		TellEN:  "Your mailbox was locked by an administrator. If it was locked because a device was lost or stolen, we unlock it after you have changed the password.",
-		TellVI:  "Hộp thư đã bị quản trị viên khóa. Nếu khóa do mất thiết bị, chúng tôi sẽ mở khóa sau khi quý vị đã đổi mật khẩu.",
+		TellEN:  tellLockedEN,
+		TellVI:  tellLockedVI,
 	}
 }
+
+// What to tell the user of an account that an administrator locked.
+const (
+	tellLockedEN = "Your mailbox was locked by an administrator. If it was locked because a device was lost or stolen, we unlock it after you have changed the password."
+	tellLockedVI = "Hộp thư đã bị quản trị viên khóa. Nếu khóa do mất thiết bị, chúng tôi sẽ mở khóa sau khi quý vị đã đổi mật khẩu."
+)
 
 // oldPassword warns, for an account that an administrator locked, that its password may
 // still be the old one: a locked account accepts no login, so the gateway cannot see a

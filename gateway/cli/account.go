@@ -232,7 +232,9 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 		}
 		paragraph(w, lead+": "+plainly(clean(either(why.EN, why.VI))))
 		rows := [][]string{}
-		if fix := c.fix(a, why.Outcome); fix != "" {
+		// A reason without an answer to the user has no next command yet either: another
+		// one comes first.
+		if fix := c.fix(a, why.Outcome); fix != "" && (i == 0 || why.TellEN != "") {
 			rows = append(rows, []string{tr("Fix:"), fix})
 		}
 		if source := why.AllowSource; source != "" {
