@@ -404,15 +404,22 @@ func (s *Server) actFailed(ctx context.Context, name auth.Name, err error) error
 	return failed
 }
 
+// sayWhy is the problem of a reason that is not acceptable.
+const sayWhy = "must say why in one line of 3 to 500 printable characters, since an auditor will read it"
+
 func badReason() error {
-	return invalid("body.reason", "must be one line of 3 to 500 printable characters")
+	return invalid("body.reason", sayWhy)
 }
 
 // tidyReason returns the reason without leading and trailing spaces, and whether it is
-// acceptable: an auditor must be able to read it on one line of a log.
+// acceptable: an auditor must be able to read it on one line of a log. One without a
+// letter or digit is the "..." of an example.
 func tidyReason(reason string) (string, bool) {
 	reason = strings.TrimSpace(reason)
 	if n := utf8.RuneCountInString(reason); n < 3 || n > 500 || !utf8.ValidString(reason) {
+		return "", false
+	}
+	if !strings.ContainsFunc(reason, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
 		return "", false
 	}
 	return reason, !strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })

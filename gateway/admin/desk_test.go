@@ -351,3 +351,135 @@ func TestASideThatIsDownIsNamedByWhatDoesNotWork(t *testing.T) {
 		}
 	}
 }
+
+// A full disk can be read but not written: an unlock after a theft fails, and its answer
+// does not advise against a new password.
+func TestAnUnlockThatFailsAfterATheftDoesNotSayNotToChange(t *testing.T) {
+	f := newFixture(t)
+	decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/lock", `{"reason":"mất điện thoại"}`), 200)
+	f.store.failAt = 1
+	w := f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"có mật khẩu mới"}`)
+	if w.Code != 503 || !strings.Contains(w.Body.String(), calmStoreEN) || strings.Contains(w.Body.String(), "do not change") {
+		t.Errorf("%d: %s", w.Code, w.Body)
+	}
+}
+
+// A name that was refused because of its address has no wrong spelling.
+func TestANewNameAtAThrottledOfficeIsNotAMisspeltOne(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	refused := guard.Refusal{At: now, Source: netip.MustParseAddrPort("127.0.0.70:4000"), Outcome: auth.Throttled}
+	name := auth.Account{Name: "van@x.vn"}
+	why := Explain(name, auth.DefaultRules(), Lately{Refused: refused}, now, "")
+	if len(why) != 2 || why[0].Outcome != "throttled" || why[1].TellEN != "" || why[1].TellVI != "" ||
+		why[1].EN != "Nobody has logged in as van@x.vn here yet." || why[1].VI != "Chưa có ai đăng nhập van@x.vn qua cổng thư." {
+		t.Errorf("%+v", why)
+	}
+	a := Account{Summary: Summary{Address: "van@x.vn"}}
+	explainer{name, auth.DefaultRules(), Lately{Refused: refused}, now, ""}.unlocked(&a)
+	if a.DoneEN != "Nobody has logged in as van@x.vn here yet; the block of 127.0.0.70 no longer holds for it." ||
+		a.DoneVI != "Chưa có ai đăng nhập van@x.vn qua cổng thư; từ 127.0.0.70 nay đăng nhập được tài khoản này." ||
+		a.TellEN != "Try again now." || a.TellVI != "Đề nghị quý vị đăng nhập lại ngay." {
+		t.Errorf("%s\n%s\n%s\n%s", a.DoneEN, a.DoneVI, a.TellEN, a.TellVI)
+	}
+	// Wrong passwords for the name are mentioned only if there were some.
+	name.Failures = 2
+	explainer{name, auth.DefaultRules(), Lately{Refused: refused}, now, ""}.unlocked(&a)
+	if !strings.HasSuffix(a.DoneEN, "2 wrong passwords for it are forgotten.") || a.TellEN != "Try again now." {
+		t.Errorf("%s\n%s", a.DoneEN, a.TellEN)
+	}
+}
+
+// Tries with a misspelt address lock a name, not a mailbox.
+func TestALockedNameIsNoMailbox(t *testing.T) {
+	f := newFixture(t)
+	f.add(auth.Account{Name: "quoc@x.vn"})
+	f.store.accounts["quocc@x.vn"] = auth.Account{Name: "quocc@x.vn", Failures: 6,
+		Lock: auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 09:05"), By: auth.ByGateway}, Cause: auth.ByWrongPasswords}}
+	a := decode[Account](t, f.request("GET", base+"/accounts/quocc@x.vn", ""), 200)
+	if len(a.Why) != 1 || a.Why[0].Outcome != "locked" ||
+		!strings.HasPrefix(a.Why[0].EN, "No account of this name is known; 6 tries with it have locked the name") ||
+		!strings.HasPrefix(a.Why[0].VI, "Chưa có tài khoản nào mang tên này; tên này bị khóa sau 6 lần thử") ||
+		!strings.Contains(a.Why[0].TellVI, "kiểm tra lại cách viết địa chỉ") || len(a.Similar) == 0 {
+		t.Errorf("%+v, %v", a.Why, a.Similar)
+	}
+	a = decode[Account](t, f.request("POST", base+"/accounts/quocc@x.vn/unlock", `{"reason":"đã gọi"}`), 200)
+	if !strings.Contains(a.DoneEN, "no account of this name is known") || !strings.Contains(a.DoneVI, "chưa có tài khoản nào mang tên này") ||
+		strings.Contains(a.TellEN, "mailbox is unlocked") || !strings.Contains(a.TellEN, "Check the spelling") {
+		t.Errorf("%s\n%s\n%s", a.DoneEN, a.DoneVI, a.TellEN)
+	}
+}
+
+// An unlock of an account that was not locked did not make the next lock a second one.
+func TestALockAfterForgottenPasswordsIsNotASecondLock(t *testing.T) {
+	a := auth.Account{
+		Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30"),
+		Failures: 6, Lock: auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 10:50"), By: auth.ByGateway}, Cause: auth.ByWrongPasswords},
+	}
+	event := auth.Event{Seq: 7, At: instant("2025-06-15 10:39"), Actor: "uid:0 (root)", Before: "not locked, 3 wrong passwords"}
+	w := Explain(a, auth.DefaultRules(), Lately{Unlocked: event}, instant("2025-06-15 11:00"), "")[0]
+	if w.EN != "Locked since 2025-06-15 10:50 after 6 wrong passwords; its wrong passwords were forgotten at 2025-06-15 10:39 by uid:0 (root)." ||
+		w.VI != "Bị khóa từ 10:50 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu; trước đó quản trị viên root đã xóa các lần nhập sai lúc 10:39 ngày 15/06/2025." {
+		t.Errorf("%s\n%s", w.EN, w.VI)
+	}
+}
+
+func TestAReasonHasAWordInIt(t *testing.T) {
+	f := newFixture(t)
+	f.lockedByGuessing("an@x.vn")
+	for _, reason := range []string{"...", "-- --", "…!?"} {
+		p := decode[Problem](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"`+reason+`"}`), 422)
+		if len(p.Errors) != 1 || !strings.Contains(p.Errors[0].Message, "an auditor will read it") || len(f.store.events) != 0 {
+			t.Errorf("%q: %+v", reason, p)
+		}
+	}
+	decode[Account](t, f.request("POST", base+"/accounts/an@x.vn/unlock", `{"reason":"#17"}`), 200)
+}
+
+func TestALostDeviceNeedsNoNewPassword(t *testing.T) {
+	now := instant("2025-06-15 10:00")
+	a := auth.Account{Name: "an@x.vn", Registered: now, FirstLogin: now, LastLogin: now, Stale: from("198.51.100.7:4000", "2025-06-15 09:00")}
+	w := Explain(a, auth.DefaultRules(), Lately{}, now, "")[0]
+	if !strings.Contains(w.TellEN, "If that is the device that was lost: it does not get in any more; there is nothing to do.") ||
+		!strings.Contains(w.TellVI, "Nếu đó là thiết bị đã mất thì thiết bị đó không vào được nữa, quý vị không cần làm gì.") {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestALockOfAMailboxWithoutALoginWarnsOfTheOldPassword(t *testing.T) {
+	f := newFixture(t)
+	f.store.accounts["moi@x.vn"] = auth.Account{Name: "moi@x.vn", Registered: instant("2025-06-01 08:00")}
+	decode[Account](t, f.request("POST", base+"/accounts/moi@x.vn/lock", `{"reason":"mất điện thoại"}`), 200)
+	shown := decode[Account](t, f.request("GET", base+"/accounts/moi@x.vn", ""), 200).Why[0]
+	done := decode[Account](t, f.request("POST", base+"/accounts/moi@x.vn/unlock", `{"reason":"có mật khẩu mới"}`), 200)
+	for _, text := range []string{shown.EN, done.DoneEN} {
+		if !strings.Contains(text, "has seen no new password since the lock") {
+			t.Error(text)
+		}
+	}
+}
+
+// Who types different passwords has none saved.
+func TestDifferentPasswordsAreTyped(t *testing.T) {
+	a := auth.Account{
+		Name: "an@x.vn", Registered: instant("2024-01-02 08:00"), FirstLogin: instant("2024-01-02 08:00"), LastLogin: instant("2025-06-14 17:30"),
+		Failures: 6, Lock: auth.Lock{Mark: auth.Mark{At: instant("2025-06-15 09:05"), By: auth.ByGateway}, Cause: auth.ByWrongPasswords},
+		Mistakes: []auth.Mistake{from("198.51.100.7:4000", "2025-06-15 09:00"), from("198.51.100.7:4000", "2025-06-15 09:05")},
+	}
+	var tried []guard.Tried
+	for i := range 6 {
+		at := instant("2025-06-15 09:00").Add(time.Duration(i) * time.Minute)
+		tried = append(tried, guard.Tried{First: at, Last: at, Times: 1, Source: netip.MustParseAddr("198.51.100.7"), Password: i})
+	}
+	now := instant("2025-06-15 10:00")
+	w := Explain(a, auth.DefaultRules(), Lately{Tried: tried}, now, "")[0]
+	done := Account{Summary: Summary{Address: "an@x.vn"}}
+	explainer{a, auth.DefaultRules(), Lately{Tried: tried}, now, ""}.unlocked(&done)
+	for _, told := range [][2]string{{w.TellEN, w.TellVI}, {done.TellEN, done.TellVI}} {
+		if strings.Contains(told[0], "saved") || !strings.Contains(told[0], "Caps Lock") || strings.Contains(told[1], "đã lưu") || !strings.Contains(told[1], "bộ gõ tiếng Việt") {
+			t.Errorf("%s\n%s", told[0], told[1])
+		}
+	}
+	if strings.Contains(done.DoneEN, "saved") {
+		t.Error(done.DoneEN)
+	}
+}

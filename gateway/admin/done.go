@@ -54,7 +54,29 @@ func (e explainer) unlocked(v *Account) {
 		}
 	}
 	switch {
-	case !e.Known() && e.Lock.Cause == auth.NotLocked:
+	case !e.Known() && e.Lock.Cause == auth.ByWrongPasswords:
+		v.DoneEN = fmt.Sprintf("%s is no longer locked after %s; no account of this name is known: have the spelling of the address checked.", v.Address, counted(e.Failures, "try", "tries"))
+		v.DoneVI = fmt.Sprintf("%s không còn bị khóa sau %d lần thử; chưa có tài khoản nào mang tên này: cần kiểm tra lại cách viết địa chỉ.", v.Address, e.Failures)
+		v.TellEN, v.TellVI = "Check the spelling of the address. If it is right, you can log in again now.", "Đề nghị quý vị kiểm tra lại cách viết địa chỉ. Nếu đúng, quý vị có thể đăng nhập lại ngay."
+		if refused {
+			v.TellEN, v.TellVI = w.TellEN, w.TellVI
+		}
+		return
+	case !e.Known() && e.beside.Refused.Outcome == auth.Throttled && !e.beside.Refused.IsZero():
+		from := addressOf(e.beside.Refused.Source)
+		v.DoneEN = fmt.Sprintf("Nobody has logged in as %s here yet; the block of %s no longer holds for it.", v.Address, from.en)
+		v.DoneVI = fmt.Sprintf("Chưa có ai đăng nhập %s qua cổng thư; từ %s nay đăng nhập được tài khoản này.", v.Address, from.vi)
+		if e.Failures > 0 {
+			v.DoneEN += " " + counted(e.Failures, "wrong password for it is forgotten.", "wrong passwords for it are forgotten.")
+			v.DoneVI += fmt.Sprintf(" Đã xóa %d lần nhập sai đã ghi nhận.", e.Failures)
+		}
+		v.TellEN, v.TellVI = "Try again now.", "Đề nghị quý vị đăng nhập lại ngay."
+		if refused {
+			v.DoneEN, v.DoneVI = v.DoneEN+" "+w.EN, v.DoneVI+" "+w.VI
+			v.TellEN, v.TellVI = w.TellEN, w.TellVI
+		}
+		return
+	case !e.Known() && e.Lock.Cause == auth.NotLocked && e.Failures > 0:
 		v.DoneEN = fmt.Sprintf("%s is no account that the gateway knows: %s.", v.Address, counted(e.Failures, "wrong password for that name is forgotten", "wrong passwords for that name are forgotten"))
 		v.DoneVI = fmt.Sprintf("Cổng thư chưa biết tài khoản %s: đã xóa %d lần nhập sai đã ghi nhận.", v.Address, e.Failures)
 		w := e.unknown()
@@ -90,23 +112,46 @@ func (e explainer) unlocked(v *Account) {
 	if e.Lock.Cause == auth.NotLocked {
 		againEN, againVI = "it may be locked", "tài khoản có thể bị khóa"
 	}
-	_, _, program := e.whoTries()
+	_, _, program, typed := e.whoTries()
 	// During an outage "do not change it" is the one thing that the user hears.
 	if w.outage == nobodyCanLogIn {
 		tellEN, tellVI := v.TellEN, v.TellVI
 		defer func() { v.TellEN, v.TellVI = tellEN, tellVI }()
 	}
+	if typed {
+		v.DoneEN += " They were different passwords from one place: somebody types or guesses there."
+		v.DoneVI += " Đó là các mật khẩu khác nhau từ một nơi: có người đang gõ hoặc dò mật khẩu ở đó."
+		switch {
+		case refused:
+			v.TellEN, v.TellVI = v.TellEN+" "+keyboardEN, v.TellVI+" "+keyboardVI
+		case e.Lock.Cause == auth.NotLocked:
+			v.TellEN, v.TellVI = "Your mailbox was not locked. "+keyboardEN, "Hộp thư của quý vị không bị khóa. "+keyboardVI
+		default:
+			v.TellEN, v.TellVI = "Your mailbox is unlocked. "+keyboardEN, "Hộp thư của quý vị đã được mở khóa. "+keyboardVI
+		}
+		return
+	}
 	if program.IsZero() {
 		v.DoneEN += fmt.Sprintf(" Have the password saved there corrected now, or %s.", againEN)
 		v.DoneVI += fmt.Sprintf(" Đề nghị sửa ngay mật khẩu đã lưu trên thiết bị đó, nếu không %s.", againVI)
 		v.TellEN += " Correct the password saved on every device."
-		v.TellVI += " Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị."
+		v.TellVI = alsoVI(v.TellVI, "sửa mật khẩu đã lưu trên mọi thiết bị")
 		return
 	}
 	v.DoneEN += fmt.Sprintf(" They came from one program, %s: have the password saved there corrected now, or %s.", program.en, againEN)
 	v.DoneVI += fmt.Sprintf(" Tất cả từ một phần mềm, %s: đề nghị sửa ngay mật khẩu đã lưu trên thiết bị đó, nếu không %s.", program.vi, againVI)
 	v.TellEN += fmt.Sprintf(" Correct the password saved on %s.", program.device.en)
-	v.TellVI += fmt.Sprintf(" Đề nghị quý vị sửa mật khẩu đã lưu trên %s.", program.device.vi)
+	v.TellVI = alsoVI(v.TellVI, "sửa mật khẩu đã lưu trên "+program.device.vi)
+}
+
+// alsoVI adds a request to a Vietnamese text for a user: two requests in a row become
+// one sentence.
+func alsoVI(told, request string) string {
+	const please = "Đề nghị quý vị "
+	if at := strings.LastIndex(told, please); at >= 0 && strings.HasSuffix(told, ".") && !strings.Contains(told[at:len(told)-1], ". ") {
+		return strings.TrimSuffix(told, ".") + " và " + request + "."
+	}
+	return told + " " + please + request + "."
 }
 
 // lockDone describes what a lock changed; open is the number of sessions that were live

@@ -92,7 +92,7 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	}
 	reason, ok := tidyReason(in.Reason)
 	if !ok && !in.DryRun {
-		return nil, invalid("query.reason", "must be one line of 3 to 500 printable characters")
+		return nil, invalid("query.reason", sayWhy)
 	}
 	if !s.importing.TryLock() {
 		return nil, unavailable("another import is running")

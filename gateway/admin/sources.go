@@ -253,7 +253,7 @@ func allowedSource(a auth.AllowedSource, rules auth.Rules) AllowedSource {
 	}
 	e := explainer{rules: rules}
 	v.EN = fmt.Sprintf("%s is allowed until %s by %s, at every gateway: %s. Locks and limits of accounts stay.", v.Source, e.en(a.Until), a.By, sentence(a.Reason))
-	v.VI = fmt.Sprintf("%s được phép đến %s (%s), tại mọi cổng thư: %s. Khóa và giới hạn của từng tài khoản vẫn giữ nguyên.", v.Source, e.vi(a.Until), a.By, sentence(a.Reason))
+	v.VI = fmt.Sprintf("%s được %s cho phép đến %s, tại mọi cổng thư; lý do: %s. Khóa và giới hạn của từng tài khoản vẫn giữ nguyên.", v.Source, actorVI(a.By), e.vi(a.Until), sentence(a.Reason))
 	return v
 }
 

@@ -53,7 +53,7 @@ func TestASourceIsAllowedAndThatIsEnded(t *testing.T) {
 
 	a := decode[AllowedSource](t, f.request("POST", base+"/sources/198.51.100.9/allow", `{"reason":"Văn phòng huyện, máy quét dùng mật khẩu cũ.","hours":4}`), 200)
 	want := "198.51.100.9 is allowed until 2025-06-15 14:00 by Nguyễn Văn A, at every gateway: Văn phòng huyện, máy quét dùng mật khẩu cũ. Locks and limits of accounts stay."
-	if a.Source != "198.51.100.9" || a.EN != want || a.By != "Nguyễn Văn A" || !strings.Contains(a.VI, "được phép đến 14:00 ngày 15/06/2025") {
+	if a.Source != "198.51.100.9" || a.EN != want || a.By != "Nguyễn Văn A" || !strings.Contains(a.VI, "được Nguyễn Văn A cho phép đến 14:00 ngày 15/06/2025, tại mọi cổng thư; lý do: ") {
 		t.Errorf("%+v", a)
 	}
 	if o := f.attempt(t, "an", office, auth.JudgedRight); o != auth.Accepted {

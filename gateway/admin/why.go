@@ -39,9 +39,12 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 	lately, unanswered := beside.Refused, beside.Unanswered
 	var reasons []Why
 	if r.Locked(a, now) {
-		if a.Lock.Cause == auth.ByAdmin {
+		switch {
+		case a.Lock.Cause == auth.ByAdmin:
 			reasons = append(reasons, e.lockedByAdmin())
-		} else {
+		case !a.Known():
+			reasons = append(reasons, e.lockedName())
+		default:
 			reasons = append(reasons, e.lockedByPasswords())
 		}
 	}
@@ -55,6 +58,12 @@ func Explain(a auth.Account, r auth.Rules, beside Lately, now time.Time, change 
 		reasons = append(reasons, e.unanswered(unanswered))
 	}
 	if !a.Known() {
+		switch {
+		case r.Locked(a, now) && a.Lock.Cause == auth.ByWrongPasswords: // it says so itself
+			return reasons
+		case !lately.IsZero() && lately.Outcome == auth.Throttled:
+			return append(reasons, e.notYetHere())
+		}
 		return append(reasons, e.unknown())
 	}
 	if r.Revoked(a, now) {
@@ -124,8 +133,11 @@ type explainer struct {
 
 func (e explainer) lockedByPasswords() Why {
 	lastEN, lastVI := e.latestMistake()
-	againEN, againVI, byEN, byVI := "", "", "", ""
-	if u := e.beside.Unlocked; u.Seq > 0 && !u.At.After(e.Lock.At) && e.Lock.At.Sub(u.At) < againWithin {
+	againEN, againVI, byEN, byVI, forgotEN, forgotVI := "", "", "", "", "", ""
+	if u := e.beside.Unlocked; u.Seq > 0 && !u.At.After(e.Lock.At) && e.Lock.At.Sub(u.At) < againWithin && strings.HasPrefix(u.Before, "not locked") {
+		forgotEN = fmt.Sprintf("; its wrong passwords were forgotten at %s by %s", e.en(u.At), u.Actor)
+		forgotVI = fmt.Sprintf("; trước đó %s đã xóa các lần nhập sai lúc %s", actorVI(u.Actor), e.vi(u.At))
+	} else if u.Seq > 0 && !u.At.After(e.Lock.At) && e.Lock.At.Sub(u.At) < againWithin {
 		againEN, againVI = " again", " lại"
 		after := lasted(e.Lock.At.Sub(u.At))
 		byEN = fmt.Sprintf(", %s after %s unlocked it at %s,", after.en, u.Actor, e.en(u.At))
@@ -134,12 +146,12 @@ func (e explainer) lockedByPasswords() Why {
 	w := Why{
 		Outcome: auth.Locked.String(),
 		Since:   e.Lock.At.UTC(),
-		EN:      fmt.Sprintf("Locked%s since %s%s after %s%s.", againEN, e.en(e.Lock.At), byEN, count(e.Failures, "wrong password"), lastEN),
-		VI:      fmt.Sprintf("Bị khóa%s từ %s%s sau %d lần nhập sai mật khẩu%s.", againVI, e.vi(e.Lock.At), byVI, e.Failures, lastVI),
+		EN:      fmt.Sprintf("Locked%s since %s%s after %s%s%s.", againEN, e.en(e.Lock.At), byEN, count(e.Failures, "wrong password"), lastEN, forgotEN),
+		VI:      fmt.Sprintf("Bị khóa%s từ %s%s sau %d lần nhập sai mật khẩu%s%s.", againVI, e.vi(e.Lock.At), byVI, e.Failures, lastVI, forgotVI),
 		TellEN: fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. "+
 			"First correct the password saved on every device, then ask for the mailbox to be unlocked.", count(e.rules.Lockout.Tolerated, "time")),
 		TellVI: fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
-			"Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.", e.rules.Lockout.Tolerated),
+			"Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó liên hệ lại để được mở khóa.", e.rules.Lockout.Tolerated),
 	}
 	if after := e.rules.Lockout.UnlockAfter; after > 0 {
 		ends := e.Lock.At.Add(after)
@@ -148,13 +160,22 @@ func (e explainer) lockedByPasswords() Why {
 		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. "+
 			"Đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị; hộp thư sẽ tự mở khóa lúc %s.", e.rules.Lockout.Tolerated, e.vi(ends))
 	}
-	whoEN, whoVI, program := e.whoTries()
+	whoEN, whoVI, program, typed := e.whoTries()
 	w.EN, w.VI = w.EN+whoEN, w.VI+whoVI
 	if !program.IsZero() {
 		w.TellEN = fmt.Sprintf("Your mailbox is locked because %s keeps trying a wrong password that is saved there. "+
 			"First close it or correct the password there; then ask for the mailbox to be unlocked, or it is locked again.", program.told.en)
 		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do %s vẫn dùng mật khẩu sai đã lưu. "+
-			"Đề nghị quý vị đóng phần mềm đó hoặc sửa mật khẩu đã lưu, sau đó mới đề nghị mở khóa; nếu không hộp thư sẽ lại bị khóa.", program.told.vi)
+			"Đề nghị quý vị đóng phần mềm đó hoặc sửa mật khẩu đã lưu, sau đó liên hệ lại để được mở khóa; nếu không hộp thư sẽ lại bị khóa.", program.told.vi)
+	}
+	if typed {
+		endEN, endVI := "Then ask for the mailbox to be unlocked.", "Sau đó liên hệ lại để được mở khóa."
+		if after := e.rules.Lockout.UnlockAfter; after > 0 {
+			ends := e.Lock.At.Add(after)
+			endEN, endVI = fmt.Sprintf("The mailbox unlocks by itself at %s.", e.en(ends)), fmt.Sprintf("Hộp thư sẽ tự mở khóa lúc %s.", e.vi(ends))
+		}
+		w.TellEN = fmt.Sprintf("Your mailbox is locked because a wrong password was entered more than %s. %s %s", count(e.rules.Lockout.Tolerated, "time"), keyboardEN, endEN)
+		w.TellVI = fmt.Sprintf("Hộp thư bị tạm khóa do nhập sai mật khẩu quá %d lần. %s %s", e.rules.Lockout.Tolerated, keyboardVI, endVI)
 	}
 	if n := e.beside.Sessions; n > 0 {
 		w.EN += fmt.Sprintf(" %s here: a lock by wrong passwords ends none.", counted(n, "session that was open before goes on", "sessions that were open before go on"))
@@ -163,14 +184,20 @@ func (e explainer) lockedByPasswords() Why {
 	return w
 }
 
+// What to tell a user who types a password wrong.
+const (
+	keyboardEN = "Check Caps Lock and switch the Vietnamese keyboard off before you type the password; if it was not you who typed, tell us."
+	keyboardVI = "Đề nghị quý vị kiểm tra phím Caps Lock và tắt bộ gõ tiếng Việt trước khi nhập mật khẩu; nếu không phải quý vị nhập thì báo cho chúng tôi."
+)
+
 // againWithin is the time after an unlock within which a new lock counts as the same
 // problem.
 const againWithin = 7 * 24 * time.Hour
 
 // whoTries says, as far as that is known, whether the wrong passwords look like one
 // program or like an attacker, and returns the program; program is zero if it is not
-// one program.
-func (e explainer) whoTries() (en, vi string, program origin) {
+// one program. typed reports that different passwords came from one place.
+func (e explainer) whoTries() (en, vi string, program origin, typed bool) {
 	var tried []guard.Tried
 	for _, t := range e.beside.Tried {
 		// A login has reset the earlier ones: they did not cause the lock.
@@ -188,33 +215,34 @@ func (e explainer) whoTries() (en, vi string, program origin) {
 	}
 	switch {
 	case times < 2:
-		return e.oneSource()
+		en, vi = e.oneSource()
+		return en, vi, origin{}, false
 	case len(passwords) == 1 && len(places) == 1:
 		return fmt.Sprintf(" It looks like one program: the same wrong password %d times from %s. Unlocked before it is corrected there, it is locked again.", times, program.en),
-			fmt.Sprintf(" Có vẻ là một phần mềm: cùng một mật khẩu sai %d lần, từ %s. Nếu mở khóa trước khi sửa mật khẩu ở đó thì sẽ lại bị khóa.", times, program.vi), program
+			fmt.Sprintf(" Có vẻ là một phần mềm: cùng một mật khẩu sai %d lần, từ %s. Nếu mở khóa trước khi sửa mật khẩu ở đó thì sẽ lại bị khóa.", times, program.vi), program, false
 	case len(passwords) == 1:
 		return fmt.Sprintf(" It is the same wrong password %d times, from %d programs or addresses: one that is saved in several places.", times, len(places)),
-			fmt.Sprintf(" Cùng một mật khẩu sai %d lần, từ %d phần mềm hoặc địa chỉ: mật khẩu đã lưu ở nhiều nơi.", times, len(places)), origin{}
+			fmt.Sprintf(" Cùng một mật khẩu sai %d lần, từ %d phần mềm hoặc địa chỉ: mật khẩu đã lưu ở nhiều nơi.", times, len(places)), origin{}, false
 	case len(places) == 1:
 		return fmt.Sprintf(" They are %d different passwords from %s: somebody types or guesses there.", len(passwords), program.en),
-			fmt.Sprintf(" Có %d mật khẩu khác nhau từ %s: có người đang gõ hoặc dò mật khẩu ở đó.", len(passwords), program.vi), origin{}
+			fmt.Sprintf(" Có %d mật khẩu khác nhau từ %s: có người đang gõ hoặc dò mật khẩu ở đó.", len(passwords), program.vi), origin{}, true
 	}
 	return fmt.Sprintf(" They are %d different passwords from %d programs or addresses: this may be somebody who guesses.", len(passwords), len(places)),
-		fmt.Sprintf(" Có %d mật khẩu khác nhau từ %d phần mềm hoặc địa chỉ: có thể có người đang dò mật khẩu.", len(passwords), len(places)), origin{}
+		fmt.Sprintf(" Có %d mật khẩu khác nhau từ %d phần mềm hoặc địa chỉ: có thể có người đang dò mật khẩu.", len(passwords), len(places)), origin{}, false
 }
 
 // oneSource says that all wrong passwords came from one address, if this process has
 // not seen them itself.
-func (e explainer) oneSource() (en, vi string, program origin) {
+func (e explainer) oneSource() (en, vi string) {
 	if len(e.Mistakes) < 2 {
-		return "", "", origin{}
+		return "", ""
 	}
 	for _, m := range e.Mistakes {
 		if !m.Source.IsValid() || m.Source.Addr().Unmap() != e.Mistakes[0].Source.Addr().Unmap() {
-			return "", "", origin{}
+			return "", ""
 		}
 	}
-	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó.", origin{}
+	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó."
 }
 
 // origin describes where a login or a wrong password came from, for support staff.
@@ -306,7 +334,7 @@ const (
 // still be the old one: a locked account accepts no login, so the gateway cannot see a
 // new password.
 func (e explainer) oldPassword() (en, vi string) {
-	if e.Password.Since.IsZero() || e.Password.Since.After(e.Lock.At) {
+	if e.Password.Since.After(e.Lock.At) {
 		return "", ""
 	}
 	return " The gateway has seen no new password since the lock: after a lost or stolen device, make sure at the mail server that the password was changed.",
@@ -342,7 +370,7 @@ func (e explainer) revoked() Why {
 		Outcome: auth.Revoked.String(),
 		TellEN: fmt.Sprintf("Your mailbox was not used for more than %s and its account has been revoked. "+
 			"Please ask for it to be restored.", count(months, "month")),
-		TellVI: fmt.Sprintf("Hộp thư không được đăng nhập quá %d tháng nên tài khoản đã bị thu hồi. Quý vị vui lòng đề nghị khôi phục.", months),
+		TellVI: fmt.Sprintf("Hộp thư không được đăng nhập quá %d tháng nên tài khoản đã bị thu hồi. Đề nghị quý vị gửi yêu cầu khôi phục tài khoản.", months),
 	}
 	if e.Revocation.IsZero() {
 		at := e.rules.DormantAt(e.Account)
@@ -453,7 +481,7 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 			Since:   last.At.UTC(),
 			EN: fmt.Sprintf("An attempt from %s at %s could not be decided: the gateway's own store could not be read or written, for example because its disk is full. Nothing is wrong with the account or its password; see the gateway's log.",
 				from.en, e.en(last.At)),
-			VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s không quyết định được: kho dữ liệu của cổng thư không đọc hoặc ghi được, chẳng hạn do đầy ổ đĩa. Tài khoản và mật khẩu không có lỗi; hãy xem nhật ký của cổng thư.",
+			VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s chưa xử lý được: kho dữ liệu của cổng thư không đọc hoặc ghi được, chẳng hạn do đầy ổ đĩa. Tài khoản và mật khẩu không có lỗi; hãy xem nhật ký của cổng thư.",
 				from.vi, e.vi(last.At)),
 			TellEN: "The mail gateway had a fault when you logged in. Your password need not be wrong: log in again.",
 			TellVI: "Cổng thư gặp sự cố khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: đề nghị quý vị đăng nhập lại.",
@@ -464,7 +492,7 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 		Since:   last.At.UTC(),
 		EN: fmt.Sprintf("An attempt from %s at %s got no verdict from the mail server; see the gateway's log and the mail server.",
 			from.en, e.en(last.At)),
-		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s không được máy chủ thư trả lời là đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
+		VI: fmt.Sprintf("Lần đăng nhập từ %s lúc %s: máy chủ thư chưa xác nhận được mật khẩu đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
 			from.vi, e.vi(last.At)),
 		TellEN: "The mail server did not answer when you logged in. Your password need not be wrong: try again in some minutes; we look into it.",
 		TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: đề nghị quý vị thử lại sau ít phút; chúng tôi đang kiểm tra.",
@@ -493,9 +521,9 @@ func (e explainer) stale() Why {
 			e.en(e.Stale.At), from.en, countedEN),
 		VI: fmt.Sprintf("Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc %s từ %s; %s.",
 			e.vi(e.Stale.At), from.vi, countedVI),
-		TellEN: fmt.Sprintf("One of your devices still has the old password: it tried from %s at %s. Put in the new one there.",
+		TellEN: fmt.Sprintf("One of your devices still has the old password: it tried from %s at %s. Put in the new one there. If that is the device that was lost: it does not get in any more; there is nothing to do.",
 			from.en, e.en(e.Stale.At)),
-		TellVI: fmt.Sprintf("Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ %s lúc %s. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó.",
+		TellVI: fmt.Sprintf("Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ %s lúc %s. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó. Nếu đó là thiết bị đã mất thì thiết bị đó không vào được nữa, quý vị không cần làm gì.",
 			from.vi, e.vi(e.Stale.At)),
 	}
 }
@@ -601,6 +629,32 @@ func (e explainer) neverSeen() Why {
 		TellEN:  "Log in with your usual password. If it is refused, the mail server does not take that password.",
 		TellVI:  "Đề nghị quý vị đăng nhập bằng mật khẩu hiện có. Nếu bị từ chối thì máy chủ thư không chấp nhận mật khẩu đó.",
 	}
+}
+
+// lockedName explains a locked name that is no account: most often a misspelt address.
+func (e explainer) lockedName() Why {
+	lastEN, lastVI := e.latestMistake()
+	whoEN, whoVI, _, _ := e.whoTries()
+	return Why{
+		Outcome: auth.Locked.String(),
+		Since:   e.Lock.At.UTC(),
+		EN:      fmt.Sprintf("No account of this name is known; %s with it have locked the name since %s%s.%s", counted(e.Failures, "try", "tries"), e.en(e.Lock.At), lastEN, whoEN),
+		VI:      fmt.Sprintf("Chưa có tài khoản nào mang tên này; tên này bị khóa sau %d lần thử, từ %s%s.%s", e.Failures, e.vi(e.Lock.At), lastVI, whoVI),
+		TellEN:  "Check the spelling of the address: no mailbox of this name is known here. If it is right, we unlock it.",
+		TellVI:  "Đề nghị quý vị kiểm tra lại cách viết địa chỉ: cổng thư chưa biết hộp thư nào mang tên này. Nếu địa chỉ đúng, chúng tôi sẽ mở khóa.",
+	}
+}
+
+// notYetHere explains a name without a login that was refused because of its address:
+// nothing suggests that it is misspelt.
+func (e explainer) notYetHere() Why {
+	w := e.unknown()
+	w.TellEN, w.TellVI = "", ""
+	if e.Failures == 0 {
+		w.EN = fmt.Sprintf("Nobody has logged in as %s here yet.", e.Name)
+		w.VI = fmt.Sprintf("Chưa có ai đăng nhập %s qua cổng thư.", e.Name)
+	}
+	return w
 }
 
 func (e explainer) unknown() Why {

@@ -71,7 +71,7 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords, the latest at 2025-06-15 09:05, from 203.0.113.5, 2001:db8::1.",
 				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu, lần cuối lúc 09:05 ngày 15/06/2025, từ 203.0.113.5, 2001:db8::1.",
 				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
-				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
+				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó liên hệ lại để được mở khóa.",
 			}},
 		},
 		{
@@ -112,7 +112,7 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 				EN:     "Revoked since 2025-06-01 02:30, not used for more than 12 months: the last login was at 2024-05-31 12:00 or up to an hour later.",
 				VI:     "Bị thu hồi từ 02:30 ngày 01/06/2025 do không đăng nhập quá 12 tháng: lần đăng nhập cuối là 12:00 ngày 31/05/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
-				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Quý vị vui lòng đề nghị khôi phục.",
+				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Đề nghị quý vị gửi yêu cầu khôi phục tài khoản.",
 			}},
 		},
 		{
@@ -125,7 +125,7 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 				EN:     "Not used for more than 12 months since 2025-06-14 01:00, so every login is refused: the last login was at 2024-06-13 12:00 or up to an hour later.",
 				VI:     "Không đăng nhập quá 12 tháng, bị từ chối đăng nhập từ 01:00 ngày 14/06/2025: lần đăng nhập cuối là 12:00 ngày 13/06/2024 hoặc sau đó tối đa 1 giờ.",
 				TellEN: "Your mailbox was not used for more than 12 months and its account has been revoked. Please ask for it to be restored.",
-				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Quý vị vui lòng đề nghị khôi phục.",
+				TellVI: "Hộp thư không được đăng nhập quá 12 tháng nên tài khoản đã bị thu hồi. Đề nghị quý vị gửi yêu cầu khôi phục tài khoản.",
 			}},
 		},
 		{
@@ -201,8 +201,8 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 				Outcome: "previous_password", Since: instant("2025-06-15 08:15"),
 				EN:     "A device still tries a password from before a change, lately at 2025-06-15 08:15 from 198.51.100.9; it is not counted.",
 				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc 08:15 ngày 15/06/2025 từ 198.51.100.9; không bị tính là nhập sai.",
-				TellEN: "One of your devices still has the old password: it tried from 198.51.100.9 at 2025-06-15 08:15. Put in the new one there.",
-				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ 198.51.100.9 lúc 08:15 ngày 15/06/2025. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó.",
+				TellEN: "One of your devices still has the old password: it tried from 198.51.100.9 at 2025-06-15 08:15. Put in the new one there. If that is the device that was lost: it does not get in any more; there is nothing to do.",
+				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ 198.51.100.9 lúc 08:15 ngày 15/06/2025. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó. Nếu đó là thiết bị đã mất thì thiết bị đó không vào được nữa, quý vị không cần làm gì.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -214,8 +214,8 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 				Outcome: "previous_password", Since: instant("2025-06-15 08:15"),
 				EN:     "A device still tries a password from before a change, lately at 2025-06-15 08:15 from an unknown address; it is counted as a wrong password.",
 				VI:     "Có thiết bị vẫn dùng mật khẩu cũ (trước khi đổi), gần đây lúc 08:15 ngày 15/06/2025 từ địa chỉ không rõ; bị tính là nhập sai.",
-				TellEN: "One of your devices still has the old password: it tried from an unknown address at 2025-06-15 08:15. Put in the new one there.",
-				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ địa chỉ không rõ lúc 08:15 ngày 15/06/2025. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó.",
+				TellEN: "One of your devices still has the old password: it tried from an unknown address at 2025-06-15 08:15. Put in the new one there. If that is the device that was lost: it does not get in any more; there is nothing to do.",
+				TellVI: "Một thiết bị của quý vị vẫn lưu mật khẩu cũ: đã thử từ địa chỉ không rõ lúc 08:15 ngày 15/06/2025. Đề nghị quý vị nhập mật khẩu mới trên thiết bị đó. Nếu đó là thiết bị đã mất thì thiết bị đó không vào được nữa, quý vị không cần làm gì.",
 			}, nothing("2025-06-14 17:30", "17:30 ngày 14/06/2025")},
 		},
 		{
@@ -276,11 +276,11 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 			},
 			want: []Why{{
 				Outcome: "locked", Since: instant("2025-06-15 09:05"),
-				EN:     "Locked since 2025-06-15 09:05 after 6 wrong passwords.",
-				VI:     "Bị khóa từ 09:05 ngày 15/06/2025 sau 6 lần nhập sai mật khẩu.",
-				TellEN: "Your mailbox is locked because a wrong password was entered more than 5 times. First correct the password saved on every device, then ask for the mailbox to be unlocked.",
-				TellVI: "Hộp thư bị tạm khóa do nhập sai mật khẩu quá 5 lần. Trước hết đề nghị quý vị sửa mật khẩu đã lưu trên mọi thiết bị, sau đó đề nghị mở khóa.",
-			}, unknown("6 wrong passwords have been counted", "có 6 lần nhập sai mật khẩu")},
+				EN:     "No account of this name is known; 6 tries with it have locked the name since 2025-06-15 09:05.",
+				VI:     "Chưa có tài khoản nào mang tên này; tên này bị khóa sau 6 lần thử, từ 09:05 ngày 15/06/2025.",
+				TellEN: "Check the spelling of the address: no mailbox of this name is known here. If it is right, we unlock it.",
+				TellVI: "Đề nghị quý vị kiểm tra lại cách viết địa chỉ: cổng thư chưa biết hộp thư nào mang tên này. Nếu địa chỉ đúng, chúng tôi sẽ mở khóa.",
+			}},
 		},
 		{
 			name: "its address is throttled", account: healthy,
@@ -342,7 +342,7 @@ func TestWhyAUserCannotLogIn(t *testing.T) {
 			want: []Why{{
 				Outcome: "unavailable", Since: instant("2025-06-15 09:58"),
 				EN:     "An attempt from 203.0.113.5 at 2025-06-15 09:58 got no verdict from the mail server; see the gateway's log and the mail server.",
-				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025 không được máy chủ thư trả lời là đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
+				VI:     "Lần đăng nhập từ 203.0.113.5 lúc 09:58 ngày 15/06/2025: máy chủ thư chưa xác nhận được mật khẩu đúng hay sai; hãy xem nhật ký của cổng thư và máy chủ thư.",
 				TellEN: "The mail server did not answer when you logged in. Your password need not be wrong: try again in some minutes; we look into it.",
 				TellVI: "Máy chủ thư không trả lời khi quý vị đăng nhập. Chưa hẳn là sai mật khẩu: đề nghị quý vị thử lại sau ít phút; chúng tôi đang kiểm tra.",
 			}},

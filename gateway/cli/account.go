@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -146,7 +147,8 @@ func reasonFlag(cmd *cobra.Command, reason *string, when string) {
 }
 
 func checkReason(cmd *cobra.Command, names []string, reason, example, more string) error {
-	if strings.TrimSpace(reason) != "" {
+	// The "..." of a printed command is no reason.
+	if strings.ContainsFunc(reason, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
 		return nil
 	}
 	words := append([]string{cmd.CommandPath()}, names...)
@@ -261,7 +263,15 @@ func (c *client) fix(a admin.Account, outcome string) string {
 	}
 	verb := ""
 	switch outcome {
-	case auth.Locked.String(), auth.Throttled.String():
+	case auth.Locked.String():
+		switch {
+		case a.State == "unknown" && a.Locked == nil:
+			return "" // names that are counted together: an unlock has no effect
+		case a.State == "unknown":
+			return trf("only if the mailbox really exists: %s", c.command("unlock", a.Address, ""))
+		}
+		verb = "unlock"
+	case auth.Throttled.String():
 		verb = "unlock"
 	case auth.Revoked.String():
 		verb = "restore"

@@ -13,6 +13,7 @@ var accountTexts = []text{
 	{"also", "ngoài ra"},
 	{"see what is down: congthu health --ready%s", "xem phần nào gặp sự cố: congthu health --ready%s"},
 	{"or, for an office of yours there: congthu source allow %s --hours 4%s --reason \"...\"", "hoặc, nếu đó là cơ quan của quý vị: congthu source allow %s --hours 4%s --reason \"...\""},
+	{"only if the mailbox really exists: %s", "chỉ khi hộp thư thật sự tồn tại: %s"},
 	{"have the password changed, or: %s", "yêu cầu đổi mật khẩu, hoặc: %s"},
 	{"state", "trạng thái"},
 	{"wrong passwords", "số lần nhập sai"},

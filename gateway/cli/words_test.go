@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/spf13/cobra"
+
 	"congthu/auth"
 	"congthu/gateway/admin"
 )
@@ -321,5 +323,30 @@ func TestAnAliasIsNamedAsSuch(t *testing.T) {
 		if got := otherName(c.asked, c.address); got != c.want {
 			t.Errorf("%s: %q", c.asked, got)
 		}
+	}
+}
+
+// The next command is printed with --reason "...": copied as it is, it has no reason.
+func TestTheDotsOfAPrintedCommandAreNoReason(t *testing.T) {
+	cmd := &cobra.Command{Use: "unlock"}
+	for reason, ok := range map[string]bool{"": false, "...": false, " … ": false, "#17": true, "đã gọi": true} {
+		err := checkReason(cmd, []string{"an@example.org"}, reason, `"called"`, "")
+		if (err == nil) != ok || !ok && !strings.Contains(err.Error(), "an@example.org --reason") {
+			t.Errorf("%q: %v", reason, err)
+		}
+	}
+}
+
+// A locked name without a mailbox is freed only where the mailbox exists, and names that
+// are counted together not at all.
+func TestALockedNameHasAFixWithACondition(t *testing.T) {
+	c := new(client)
+	a := admin.Account{Summary: admin.Summary{Address: "quocc@example.org", State: "unknown", Locked: &admin.Lock{}}}
+	if got := c.fix(a, "locked"); !strings.HasPrefix(got, "only if the mailbox really exists: congthu account unlock quocc@example.org") {
+		t.Error(got)
+	}
+	a.Locked = nil
+	if got := c.fix(a, "locked"); got != "" {
+		t.Error(got)
 	}
 }
