@@ -25,7 +25,7 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 		return nil
 	}
 	ready := s.ready(ctx)
-	var away, answering, causes []string
+	var away, answering, causes, causesVI []string
 	for _, check := range s.Checks {
 		condition := ready.Checks[check.Name]
 		if condition.unprobed {
@@ -36,7 +36,7 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 				troubles = append(troubles, Why{
 					Outcome: auth.StoreUnavailable.String(),
 					EN:      fmt.Sprintf("The gateway's own store has a fault (%s): who was not logged in lately cannot log in, whatever the password.", sentence(condition.Error)),
-					VI:      fmt.Sprintf("Kho dữ liệu của cổng thư có sự cố (%s): người chưa đăng nhập gần đây không đăng nhập được, dù mật khẩu đúng.", sentence(condition.Error)),
+					VI:      fmt.Sprintf("Kho dữ liệu của cổng thư có sự cố (nguyên văn: «%s»): người chưa đăng nhập gần đây không đăng nhập được, dù mật khẩu đúng.", sentence(condition.Error)),
 					TellEN:  tellStoreEN, TellVI: tellStoreVI,
 					outage: nobodyCanLogIn,
 				})
@@ -50,8 +50,9 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 		}
 		away = append(away, protocol)
 		causes = append(causes, fmt.Sprintf("%s (%s)", protocol, sentence(condition.Error)))
+		causesVI = append(causesVI, fmt.Sprintf("%s (nguyên văn: «%s»)", protocol, sentence(condition.Error)))
 	}
-	overEN, overVI := strings.Join(causes, " and over "), strings.Join(causes, " và qua ")
+	overEN, overVI := strings.Join(causes, " and over "), strings.Join(causesVI, " và qua ")
 	switch {
 	case len(away) == 0:
 	case len(answering) == 0:

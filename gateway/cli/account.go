@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -68,7 +69,7 @@ of the address does, aliases too.`,
 				answer, err := c.get(ctx, accountPath(name), nil, &account)
 				if err != nil {
 					if a.output != outputJSON {
-						printTellMeanwhile(cmd.OutOrStdout(), name, err)
+						c.printTellMeanwhile(cmd.OutOrStdout(), name, err)
 					}
 					return err
 				}
@@ -201,6 +202,13 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 	var account admin.Account
 	answer, err := c.post(ctx, accountPath(name)+"/"+verb, body, &account)
 	if err != nil {
+		if a.output != outputJSON {
+			c.printTellMeanwhile(cmd.OutOrStdout(), name, err)
+			var r *refusal
+			if errors.As(err, &r) && r.status == http.StatusNotFound && verb == "lock" {
+				c.printLockUnknown(cmd.OutOrStdout(), name)
+			}
+		}
 		return err
 	}
 	if a.output == outputJSON {
@@ -208,6 +216,9 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 	}
 	if account.DoneEN != "" {
 		printDone(cmd.OutOrStdout(), account)
+		if verb == "lock" {
+			table(cmd.OutOrStdout(), "  ", [][]string{{tr("Later:"), c.command("unlock", account.Address, "")}})
+		}
 		return nil
 	}
 	done := map[string]string{"unlock": tr("unlocked"), "lock": tr("locked"), "restore": tr("restored"), "grace": tr("grace granted")}[verb]

@@ -399,3 +399,13 @@ func TestACallFromAUserWhoseTelephoneWasStolen(t *testing.T) {
 		d.screen("10-stolen")
 	})
 }
+
+// 10, second case. The mailbox was never logged in to through the gateway.
+func TestACallAboutAStolenTelephoneWithAMailboxThatIsNotKnown(t *testing.T) {
+	call(t, func(t *testing.T) {
+		d := newDesk(t, true)
+		d.types(0, "account", "show", "son")
+		d.types(1, "account", "lock", "son@example.vn", "--reason", "telephone stolen")
+		d.screen("10-stolen-unknown")
+	})
+}

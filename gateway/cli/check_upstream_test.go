@@ -47,7 +47,7 @@ func TestCheckSuggestsTheFixForAMailServerThatCannotBeUsed(t *testing.T) {
 		"it has no TLS": {noTLS, false, false, "", "{ address: %s, tls: starttls }", "%s.upstream.tls, FILE:6:",
 			[]string{"does not offer it", "Fix: switch TLS on", "tls: none"}},
 		"it is not there": {noTLS, false, false, "127.0.0.1:1", "%s", "%s.upstream.address, FILE:6:",
-			[]string{"connection refused", "Fix: start the mail server"}},
+			[]string{"no program listens at", "Fix: start the mail server"}},
 		"its name is none": {noTLS, false, false, "mail.invalid:143", "%s", "%s.upstream.address, FILE:6:",
 			[]string{"mail.invalid", "Fix: correct the name"}},
 	} {

@@ -51,6 +51,10 @@ const defaultZone = "Asia/Ho_Chi_Minh"
 // patience is the time limit for an answer of the gateway.
 const patience = 40 * time.Second
 
+// hungAfter is how long a request waits before the gateway is asked whether it is
+// alive, and how long it has to say so.
+const hungAfter = 5 * time.Second
+
 // maxAnswer limits the size of one answer.
 const maxAnswer = 64 << 20
 
@@ -60,8 +64,6 @@ type client struct {
 	// flags are the flags that selected the socket. Commands suggested to the user
 	// repeat them.
 	flags string
-	// usual reports that the socket's path is a default, not one that was given.
-	usual bool
 	// zone is the time zone in which times are printed.
 	zone *time.Location
 	http http.Client
@@ -98,8 +100,6 @@ func (c *connection) client() (*client, error) {
 		cl.socket, cl.zone, cl.flags = found.Admin.Socket, found.Regulation.TimeZone, " -c "+quote(c.file)
 	case os.Getenv(socketVariable) != "":
 		cl.socket = os.Getenv(socketVariable)
-	default:
-		cl.usual = true
 	}
 	cl.http.Transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -177,8 +177,19 @@ func (c *client) answer(r *http.Request) ([]byte, error) {
 
 // ask makes a request and returns the answer with any status.
 func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
-	answer, err := c.http.Do(r)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	watched := time.AfterFunc(hungAfter, func() {
+		if c.hangs(ctx) {
+			cancel(context.DeadlineExceeded)
+		}
+	})
+	defer watched.Stop()
+	answer, err := c.http.Do(r.WithContext(ctx))
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+			err = cause
+		}
 		return 0, nil, c.unreached(err)
 	}
 	defer answer.Body.Close()
@@ -186,6 +197,23 @@ func (c *client) ask(r *http.Request) (status int, data []byte, err error) {
 		return 0, nil, errorf("read answer of the gateway: %w", err)
 	}
 	return answer.StatusCode, data, nil
+}
+
+// hangs reports whether the gateway does not even answer that it is alive. One that is
+// only slow, as with many accounts or a busy database, does.
+func (c *client) hangs(ctx context.Context) bool {
+	limited, cancel := context.WithTimeout(ctx, hungAfter)
+	defer cancel()
+	r, err := http.NewRequestWithContext(limited, http.MethodGet, "http://congthu/healthz", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return ctx.Err() == nil && limited.Err() != nil
+	}
+	answer.Body.Close()
+	return false
 }
 
 // newRequest returns a request to the API. The host name has no meaning on a Unix
@@ -208,6 +236,15 @@ func (e downError) Unwrap() error { return e.error }
 
 func down(format string, args ...any) error { return downError{errorf(format, args...)} }
 
+// unseenError reports a socket that is not there. Only its path may be wrong, so it
+// proves no fault of the gateway.
+type unseenError struct{ error }
+
+func (e unseenError) Unwrap() error { return e.error }
+
+// nextStatus is what support staff do about a gateway that does not answer.
+const nextStatus = "Next: systemctl status congthu; if it is not running, call the gateway's administrator."
+
 // unreached says what to do about a gateway that cannot be reached.
 func (c *client) unreached(err error) error {
 	var u *url.Error
@@ -215,16 +252,14 @@ func (c *client) unreached(err error) error {
 		err = u.Err
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && c.usual: // the gateway may run with its socket at another path
-		return errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
-	case errors.Is(err, fs.ErrNotExist):
-		return down("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration", c.socket)
+	case errors.Is(err, fs.ErrNotExist): // the gateway may run with its socket at another path
+		return unseenError{errorf("there is no socket %s: is congthu serve running?\nSay where its socket is with --socket PATH, or -c FILE to find it in the configuration\n%s", c.socket, tr(nextStatus))}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return down("nobody listens on %s: congthu serve has ended\nStart it again (systemctl start congthu), or say where its socket is with --socket PATH", c.socket)
+		return down("nobody listens on %s: congthu serve has ended, or its socket is elsewhere (--socket PATH)\n%s", c.socket, tr(nextStatus))
 	case errors.Is(err, fs.ErrPermission):
 		return errorf("you may not use %s: %s", c.socket, whoMay(c.socket))
 	case errors.Is(err, context.DeadlineExceeded):
-		return down("the gateway at %s does not answer in time: %w", c.socket, err)
+		return down("the gateway does not answer; call the administrator of the gateway\n%s", tr(nextStatus))
 	}
 	return errorf("reach the gateway at %s: %w", c.socket, err)
 }

@@ -59,10 +59,10 @@ servers and the store. Restarting the gateway mends neither.`,
 			for _, name := range slices.Sorted(maps.Keys(found.Checks)) {
 				line := fmt.Sprintf("%-8s %s", tr("ok"), clean(tr(name)))
 				if check := found.Checks[name]; check.Warning != "" {
-					line = fmt.Sprintf("%-8s %-14s %s", tr("warning"), clean(tr(name)), plainly(clean(check.Warning)))
+					line = fmt.Sprintf("%-8s %-14s %s", tr("warning"), clean(tr(name)), faultInWords(clean(check.Warning)))
 				}
 				if check := found.Checks[name]; !check.OK {
-					line = fmt.Sprintf("%-8s %-14s %s", tr("failed"), clean(tr(name)), plainly(clean(check.Error)))
+					line = fmt.Sprintf("%-8s %-14s %s", tr("failed"), clean(tr(name)), faultInWords(clean(check.Error)))
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -117,7 +118,18 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // badConfig marks an error as one of the configuration. If there are several mistakes,
 // all are shown.
-func badConfig(err error) error { return &exitError{exitConfig, err} }
+func badConfig(err error) error {
+	var file *fs.PathError
+	if errors.As(err, &file) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = errorf("there is no configuration file %s: correct the name behind -c", file.Path)
+		case errors.Is(err, fs.ErrPermission):
+			err = errorf("the configuration %s may not be read: run it with sudo", file.Path)
+		}
+	}
+	return &exitError{exitConfig, err}
+}
 
 // usage returns the error for a command that was called in a wrong way.
 func usage(cmd *cobra.Command, format string, args ...any) error {

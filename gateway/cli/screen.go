@@ -14,27 +14,40 @@ import (
 // its open sessions, which repeated wrong passwords come from one program, and what to
 // do next.
 
+// What to tell a user while it is not known whether the gateway runs.
+const (
+	tellUnseenEN = "We cannot see your account at the moment. Your password need not be wrong: do not change it, and try again in some minutes."
+	tellUnseenVI = "Hiện chúng tôi chưa tra cứu được tài khoản của quý vị. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút."
+)
+
 // What to tell a user while the gateway itself cannot answer.
 const (
 	tellGatewayEN = "The mail gateway is not in order at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
-	tellGatewayVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đừng đổi mật khẩu, hãy thử lại sau ít phút; chúng tôi đang xử lý."
+	tellGatewayVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý."
 )
 
 // printTellMeanwhile prints what to tell the user on the telephone when the gateway or
 // its store does not answer.
-func printTellMeanwhile(w io.Writer, name string, err error) {
+func (c *client) printTellMeanwhile(w io.Writer, name string, err error) {
 	en, vi := tellGatewayEN, tellGatewayVI
 	var r *refusal
 	var d downError
+	var unseen unseenError
 	switch {
 	case errors.As(err, &r) && r.TellEN != "":
 		en, vi = r.TellEN, r.TellVI
 	case errors.As(err, &d):
+	case errors.As(err, &unseen):
+		en, vi = tellUnseenEN, tellUnseenVI
 	default:
 		return // the address is wrong, or the caller lacks the permission
 	}
 	say(w, "%s: the gateway cannot be asked at the moment; the account may be in order.\n", clean(name))
-	table(w, "  ", wrapRows(w, tellRows(en, vi)))
+	rows := tellRows(en, vi)
+	if r != nil {
+		rows = append([][]string{{tr("Fix:"), trf("see what is down: congthu health --ready%s", c.flags)}}, rows...)
+	}
+	table(w, "  ", wrapRows(w, rows))
 }
 
 // tellRows returns the rows with what to tell the user.
@@ -42,7 +55,7 @@ func tellRows(en, vi string) [][]string { return [][]string{{tr("Tell:"), either
 
 // printDone prints the result of an act, and what to tell the user.
 func printDone(w io.Writer, a admin.Account) {
-	paragraph(w, clean(strings.TrimSpace(either(a.DoneEN, a.DoneVI)+" "+either(a.NoteEN, a.NoteVI))))
+	paragraph(w, plainly(clean(strings.TrimSpace(either(a.DoneEN, a.DoneVI)+" "+either(a.NoteEN, a.NoteVI)))))
 	if a.TellEN != "" {
 		table(w, "  ", wrapRows(w, tellRows(a.TellEN, a.TellVI)))
 	}
@@ -118,6 +131,14 @@ func (c *client) printSessions(w io.Writer, a admin.Account) {
 // printStolen prints what to do about a lost or stolen device, whether or not it is
 // connected now. The command has a line to itself, so that it can be copied whole.
 func (c *client) printStolen(w io.Writer, a admin.Account) {
+	if a.State == unknownState && a.Locked == nil {
+		if len(a.Similar) > 0 {
+			return // the address is likely misspelt
+		}
+		fmt.Fprintln(w)
+		c.printLockUnknown(w, a.Address)
+		return
+	}
 	if a.Registered.IsZero() || a.Locked != nil || a.Revoked != nil {
 		return // no device can log in, or none is likely to have the password
 	}
@@ -131,6 +152,18 @@ func (c *client) printStolen(w io.Writer, a admin.Account) {
 		fmt.Fprintln(w)
 	}
 	table(w, "  ", append(rows, []string{"", tr("then change the password at the mail server, and unlock")}))
+}
+
+// unknownState is the state of a mailbox that the gateway has not seen; see admin.
+const unknownState = "unknown"
+
+// printLockUnknown prints how to lock a mailbox that the gateway has not seen yet. Each
+// command has a line to itself, so that it can be copied whole.
+func (c *client) printLockUnknown(w io.Writer, address string) {
+	table(w, "  ", [][]string{
+		{tr("Lost or stolen device:"), trf("printf %s | congthu import accounts -%s --reason \"...\"", quote(`address\n`+strings.ReplaceAll(address, "%", "%%")+`\n`), c.flags)},
+		{"", c.command("lock", address, "")},
+	})
 }
 
 // printTried prints which wrong passwords are repetitions, and their origin.

@@ -79,7 +79,7 @@ func (c *client) printSources(w io.Writer, list admin.SourceList) {
 	} else {
 		rows := [][]string{heading("ALLOWED", "UNTIL", "BY", "REASON")}
 		for _, a := range list.Allowed {
-			rows = append(rows, []string{a.Source, when(a.Until, c.zone), a.By, a.Reason})
+			rows = append(rows, []string{a.Source, when(a.Until, c.zone), actor(a.By), a.Reason})
 		}
 		table(w, "", rows)
 	}

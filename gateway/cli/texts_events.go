@@ -92,15 +92,52 @@ var eventTexts = []text{
 	{"the clock is right", "đồng hồ đúng"},
 }
 
+// marked matches a fault that the gateway's Vietnamese sentences quote.
+var marked = regexp.MustCompile(`nguyên văn: «([^»]*)»`)
+
+// An instant begins with the time of day in Vietnamese, and a date does not.
+var clockBeforeDay = regexp.MustCompile(`ngày (\d\d:\d\d ngày )`)
+
+const clockOfDay = "lúc $1"
+
 // failureTexts translate failures reported by the operating system and by libraries.
 // They are found inside a longer text.
 var failureTexts = []struct{ found, en, vi string }{
-	{`(?:connect: )?dial tcp ([^\s]+): (?:connect: )?connection refused`, "no program listens at $1 (connection refused)", "không có chương trình nào nghe ở $1 (connection refused)"},
-	{`(?:connect: )?dial tcp ([^\s]+): (?:i/o timeout|connect: connection timed out)`, "$1 does not answer in time", "$1 không trả lời kịp"},
-	{`(?:write: )?no space left for the database[^:)]*`, "the disk of the gateway is full", "đĩa của cổng thư đã đầy"},
+	// The network.
+	{`(?:connect: )?dial tcp ([^\s]+): (?:connect: )?connection refused`, "no program listens at $1", "không có chương trình nào nghe ở $1"},
+	{`(?:connect: )?dial tcp ([^\s]+): (?:i/o timeout|connect: connection timed out|context deadline exceeded)`, "$1 does not answer in time", "$1 không trả lời kịp"},
+	{`(?:connect: )?dial tcp ([^\s]+): (?:connect: )?(?:no route to host|network is unreachable|host is down)`, "the network has no way to $1", "mạng không có đường tới $1"},
+	{`(?:connect: )?dial tcp: lookup ([^\s:]+)(?: on [^\s]+)?: (?:no such host|server misbehaving|i/o timeout|Temporary failure in name resolution|read udp [^)»]*)`, "the name $1 cannot be looked up in the DNS", "không tra được tên $1 trong DNS"},
+	{`([^\s(«]+) accepts connections but says nothing within (\d+) s(?:: (?:[a-z ]+: )*read tcp [^\s]+: i/o timeout)?`, "$1 accepts connections but says nothing within $2 s", "$1 nhận kết nối nhưng không trả lời trong $2 giây"},
+	{`read greeting of ([^\s]+): not an? (SMTP|IMAP|POP3) (?:reply|greeting)(?:: "(?:[^"\\]|\\.)*")?`, "the program at $1 is not an $2 server", "chương trình ở $1 không phải máy chủ $2"},
+	{`read greeting of ([^\s]+): (?:[a-z ]+: )*(?:unexpected )?EOF`, "$1 ends the connection without a greeting", "$1 đóng kết nối mà không gửi lời chào"},
+	{`(?:read: |write: )*(?:read|write) tcp [^\s]+->([^\s]+): i/o timeout`, "$1 does not answer in time", "$1 không trả lời kịp"},
+	{`(?:read: |write: )*(?:read|write) tcp [^\s]+->([^\s]+): (?:(?:read|write): )?(?:connection reset by peer|broken pipe)`, "$1 ended the connection", "$1 đã ngắt kết nối"},
+
+	// TLS.
+	{`(?:STARTTLS: )?(?:TLS handshake: )?(?:tls: failed to verify certificate: )?x509: certificate has expired or is not yet valid(?:: current time [^\s]+ is (?:after|before) [^\s)»]+)?`, "the certificate of the server has run out or is not valid yet", "chứng thư của máy chủ đã hết hạn hoặc chưa có hiệu lực"},
+	{`(?:STARTTLS: )?(?:TLS handshake: )?(?:tls: failed to verify certificate: )?x509: certificate signed by unknown authority`, "the certificate of the server is of an authority that is not trusted here", "chứng thư của máy chủ do tổ chức chưa được tin cậy cấp"},
+	{`(?:STARTTLS: )?(?:TLS handshake: )?(?:tls: failed to verify certificate: )?x509: certificate is valid for ([^)»]+), not ([^\s)»]+)`, "the certificate of the server is for $1, not for $2", "chứng thư của máy chủ cấp cho $1, không phải cho $2"},
+	{`(?:STARTTLS: )?(?:TLS handshake: )?tls: first record does not look like a TLS handshake`, "the server does not answer with TLS", "máy chủ không trả lời bằng TLS"},
+
+	// The disk and the database.
+	{`(?:write: )?no space left for the database: free some on the file system of ([^\s]+?)(?:: (?:[^:)»]+: )*(?:database or disk is full(?: \(\d+\))?|no space left on device|disk quota exceeded))`, "the disk of the gateway is full: free some space on the file system of $1", "đĩa của cổng thư đã đầy: cần giải phóng dung lượng ở phân vùng chứa $1"},
+	{`(?:write: )?no space left for the database: ([^\s]+) could not be written: look for a full disk, a quota or a limit on file sizes \(ulimit -f\)(?:: disk I/O error(?: \(\d+\))?)?`, "$1 could not be written: look for a full disk, a quota or a limit on file sizes (ulimit -f)", "không ghi được $1: kiểm tra đĩa đầy, hạn mức dung lượng hoặc giới hạn cỡ tệp (ulimit -f)"},
+	{`(?:write: )?no space left for the database(?:: (?:database or )?disk (?:is )?full(?: \(\d+\))?)?`, "the disk of the gateway is full", "đĩa của cổng thư đã đầy"},
+	{`a file of the database was removed or replaced while the gateway ran: ([^\s]+) [a-z ]+\. Stop the gateway, put the newest backup in its place, without -wal and -shm files beside it, and start again`, "a file of the database was removed or replaced while the gateway ran ($1): stop the gateway, put the newest backup in its place, without -wal and -shm files beside it, and start again", "tệp của cơ sở dữ liệu bị xóa hoặc thay thế khi cổng thư đang chạy ($1): dừng cổng thư, đặt bản sao lưu mới nhất vào chỗ đó, không kèm tệp -wal và -shm, rồi khởi động lại"},
+	{`a file of the database was removed or replaced while the gateway ran: ([^\s]+) [a-z ]+\. Without it a second gateway could use the database: make sure that none does, start this one again, and let nobody remove the file`, "a file of the database was removed or replaced while the gateway ran ($1): make sure that no second gateway uses the database, and start this one again", "tệp của cơ sở dữ liệu bị xóa hoặc thay thế khi cổng thư đang chạy ($1): bảo đảm không có cổng thư thứ hai dùng cơ sở dữ liệu, rồi khởi động lại cổng thư này"},
+	{`a file of the database was removed or replaced while the gateway ran: ([^\s]+) [a-z ]+\. Stop the gateway without kill -9: as it ends it writes into the database what the file held; then start again`, "a file of the database was removed or replaced while the gateway ran ($1): stop the gateway without kill -9, and start it again", "tệp của cơ sở dữ liệu bị xóa hoặc thay thế khi cổng thư đang chạy ($1): dừng cổng thư, không dùng kill -9, rồi khởi động lại"},
+	{`the database is damaged: stop the gateway, keep a copy of ([^\s]+) for examination and put the newest backup in its place, without the -wal and -shm files beside it(?:: [^()»]*(?:\(\d+\))?)?`, "the database $1 is damaged: stop the gateway, keep a copy of it, put the newest backup in its place, without the -wal and -shm files beside it, and start again", "cơ sở dữ liệu $1 bị hỏng: dừng cổng thư, giữ một bản sao, đặt bản sao lưu mới nhất vào chỗ đó, không kèm tệp -wal và -shm, rồi khởi động lại"},
+	{`the database cannot be written: ([^\s]+) or its directory is read-only: mount it writable and give both to the user that runs the gateway(?:: [^()»]*(?:\(\d+\))?)?`, "$1 or its directory is read-only: mount it writable and give both to the user that runs the gateway", "$1 hoặc thư mục chứa tệp đó chỉ đọc được: cần cho phép ghi và giao cả hai cho người dùng chạy cổng thư"},
+	{`another program keeps ([^\s]+) locked: end it \(fuser -v [^\s]+\)(?:: [^()»]*(?:\(\d+\))?)?`, "another program keeps $1 locked: end it (fuser -v $1)", "một chương trình khác đang khóa $1: cần dừng chương trình đó (fuser -v $1)"},
+	{`the disk under ([^\s]+) fails: look into the kernel's log \(dmesg\)(?:: [^()»]*(?:\(\d+\))?)?`, "the disk under $1 fails: look into the kernel's log (dmesg)", "đĩa chứa $1 bị hỏng: kiểm tra nhật ký của nhân hệ điều hành (dmesg)"},
+
+	// Others.
 	{`the server takes passwords over TLS only, and offers STARTTLS for it`, "the server takes passwords over TLS only, and offers STARTTLS for it", "máy chủ chỉ nhận mật khẩu qua TLS, và có STARTTLS cho việc đó"},
 	{`the server does not offer it`, "the server does not offer it", "máy chủ không có"},
 	{`no space left on device`, "the disk is full", "đĩa đã đầy"},
+	{`not probed yet`, "not probed yet", "chưa kiểm tra"},
+	{`shutting down: no new connections are accepted`, "shutting down: no new connections are accepted", "đang dừng: không nhận kết nối mới"},
 	{`context deadline exceeded`, "there was no answer in time", "không có câu trả lời kịp"},
 }
 

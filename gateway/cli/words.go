@@ -84,7 +84,7 @@ func oneText(own string, zone *time.Location) (words string, ok bool) {
 				words[i] = argumentInWords(word, zone)
 			}
 		}
-		return fmt.Sprintf(either(p.en, p.vi), words...), true
+		return clockBeforeDay.ReplaceAllString(fmt.Sprintf(either(p.en, p.vi), words...), clockOfDay), true
 	}
 	return own, false
 }
@@ -164,8 +164,39 @@ var failurePatterns = sync.OnceValue(func() []*regexp.Regexp {
 	return found
 })
 
+// faultInWords returns a fault as a whole in the user's language. One that the table
+// does not know, or only in part, is quoted in Vietnamese.
+func faultInWords(said string) string {
+	if spoken() != vietnamese {
+		return plainly(said)
+	}
+	quoted := trf("in the original words: «%s»", said)
+	for i, p := range failurePatterns() {
+		at := p.FindStringSubmatchIndex(said)
+		if at == nil {
+			continue
+		}
+		words := string(p.ExpandString(nil, failureTexts[i].vi, said, at))
+		if strings.Trim(beforeFault.ReplaceAllString(said[:at[0]], "")+said[at[1]:], " .:") == "" {
+			return words
+		}
+		return words + " (" + quoted + ")"
+	}
+	return quoted
+}
+
+// beforeFault matches what a step of the gateway writes before the fault itself.
+var beforeFault = regexp.MustCompile(`^(?:[A-Za-z]+(?: [a-z]+){0,2}: )+$`)
+
 // plainly translates failures reported by the operating system and by libraries.
 func plainly(said string) string {
+	said = marked.ReplaceAllStringFunc(said, func(quoted string) string {
+		fault := marked.FindStringSubmatch(quoted)[1]
+		if words := faultInWords(fault); words != fault {
+			return words
+		}
+		return quoted
+	})
 	for i, p := range failurePatterns() {
 		said = p.ReplaceAllString(said, either(failureTexts[i].en, failureTexts[i].vi))
 	}

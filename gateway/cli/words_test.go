@@ -230,9 +230,22 @@ func TestWhatTheRulesWriteIsAllInVietnamese(t *testing.T) {
 
 func TestFailuresAreTranslated(t *testing.T) {
 	for _, c := range []struct{ said, en, vi string }{
-		{"connect: dial tcp 127.0.0.1:26143: connect: connection refused", "no program listens at 127.0.0.1:26143 (connection refused)", "không có chương trình nào nghe ở 127.0.0.1:26143 (connection refused)"},
+		{"connect: dial tcp 127.0.0.1:26143: connect: connection refused", "no program listens at 127.0.0.1:26143", "không có chương trình nào nghe ở 127.0.0.1:26143"},
 		{"x (context deadline exceeded)", "x (there was no answer in time)", "x (không có câu trả lời kịp)"},
-		{"(write: no space left for the database: disk full)", "(the disk of the gateway is full: disk full)", "(đĩa của cổng thư đã đầy: disk full)"},
+		{"(write: no space left for the database: disk full)", "(the disk of the gateway is full)", "(đĩa của cổng thư đã đầy)"},
+		{"(nguyên văn: «no space left for the database: free some on the file system of /var/lib/congthu/congthu.db: database or disk is full (13)»)", "(the disk of the gateway is full: free some space on the file system of /var/lib/congthu/congthu.db)", "(đĩa của cổng thư đã đầy: cần giải phóng dung lượng ở phân vùng chứa /var/lib/congthu/congthu.db)"},
+		{"127.0.0.1:28243 accepts connections but says nothing within 30 s: read: read tcp 127.0.0.1:53886->127.0.0.1:28243: i/o timeout", "127.0.0.1:28243 accepts connections but says nothing within 30 s", "127.0.0.1:28243 nhận kết nối nhưng không trả lời trong 30 giây"},
+		{"read greeting of 127.0.0.1:28243: not an SMTP reply", "the program at 127.0.0.1:28243 is not an SMTP server", "chương trình ở 127.0.0.1:28243 không phải máy chủ SMTP"},
+		{`read greeting of 127.0.0.1:28243: not an IMAP greeting: "220 mail ESMTP"`, "the program at 127.0.0.1:28243 is not an IMAP server", "chương trình ở 127.0.0.1:28243 không phải máy chủ IMAP"},
+		{"a file of the database was removed or replaced while the gateway ran: /d/congthu.db is gone. Stop the gateway, put the newest backup in its place, without -wal and -shm files beside it, and start again", "a file of the database was removed or replaced while the gateway ran (/d/congthu.db): stop the gateway, put the newest backup in its place, without -wal and -shm files beside it, and start again", "tệp của cơ sở dữ liệu bị xóa hoặc thay thế khi cổng thư đang chạy (/d/congthu.db): dừng cổng thư, đặt bản sao lưu mới nhất vào chỗ đó, không kèm tệp -wal và -shm, rồi khởi động lại"},
+		{"connect: dial tcp 10.1.2.3:143: connect: no route to host", "the network has no way to 10.1.2.3:143", "mạng không có đường tới 10.1.2.3:143"},
+		{"connect: dial tcp: lookup mail.example.vn on 10.0.0.53:53: no such host", "the name mail.example.vn cannot be looked up in the DNS", "không tra được tên mail.example.vn trong DNS"},
+		{"TLS handshake: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-12-01T00:00:00Z is after 2026-11-30T00:00:00Z", "the certificate of the server has run out or is not valid yet", "chứng thư của máy chủ đã hết hạn hoặc chưa có hiệu lực"},
+		{"TLS handshake: tls: failed to verify certificate: x509: certificate signed by unknown authority", "the certificate of the server is of an authority that is not trusted here", "chứng thư của máy chủ do tổ chức chưa được tin cậy cấp"},
+		{"STARTTLS: TLS handshake: tls: first record does not look like a TLS handshake", "the server does not answer with TLS", "máy chủ không trả lời bằng TLS"},
+		{"read: read tcp 10.0.0.1:5000->10.1.2.3:143: read: connection reset by peer", "10.1.2.3:143 ended the connection", "10.1.2.3:143 đã ngắt kết nối"},
+		{"the database is damaged: stop the gateway, keep a copy of /d/congthu.db for examination and put the newest backup in its place, without the -wal and -shm files beside it: database disk image is malformed (11)", "the database /d/congthu.db is damaged: stop the gateway, keep a copy of it, put the newest backup in its place, without the -wal and -shm files beside it, and start again", "cơ sở dữ liệu /d/congthu.db bị hỏng: dừng cổng thư, giữ một bản sao, đặt bản sao lưu mới nhất vào chỗ đó, không kèm tệp -wal và -shm, rồi khởi động lại"},
+		{"máy chủ (nguyên văn: «flux 7 failed») hỏng", "máy chủ (nguyên văn: «flux 7 failed») hỏng", "máy chủ (nguyên văn: «flux 7 failed») hỏng"},
 	} {
 		for locale, want := range map[string]string{"C.UTF-8": c.en, "vi_VN.UTF-8": c.vi} {
 			t.Setenv("LC_ALL", locale)
@@ -348,5 +361,20 @@ func TestALockedNameHasAFixWithACondition(t *testing.T) {
 	a.Locked = nil
 	if got := c.fix(a, "locked"); got != "" {
 		t.Error(got)
+	}
+}
+
+// A fault that the table does not know stands in quotes behind words of the user's
+// language, so that support staff can read it out.
+func TestAnUnknownFaultIsQuoted(t *testing.T) {
+	for locale, want := range map[string]string{"C.UTF-8": "flux 7 failed", "vi_VN.UTF-8": "nguyên văn: «flux 7 failed»"} {
+		t.Setenv("LC_ALL", locale)
+		if got := faultInWords("flux 7 failed"); got != want {
+			t.Errorf("%s: %q, want %q", locale, got, want)
+		}
+	}
+	t.Setenv("LC_ALL", "vi_VN.UTF-8")
+	if got, want := faultInWords("no space left on device"), "đĩa đã đầy"; got != want {
+		t.Errorf("known: %q, want %q", got, want)
 	}
 }

@@ -257,10 +257,16 @@ func readFile(path string) ([]byte, error) {
 func plain(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {
-		return fmt.Errorf("%s: %w", p.Path, p.Err)
+		return &fileError{p}
 	}
 	return err
 }
+
+// fileError is an error of the file system without the name of the system call.
+type fileError struct{ path *os.PathError }
+
+func (e *fileError) Error() string { return e.path.Path + ": " + e.path.Err.Error() }
+func (e *fileError) Unwrap() error { return e.path }
 
 // firstLine returns the first line of a file, without surrounding white space.
 func firstLine(data []byte) string {

@@ -438,7 +438,7 @@ func TestCheckFailsWhenAServerIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]struct{ from, to, says string }{
 		"nobody listens":         {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(freePort(t))), "(imap.upstream.address, "},
-		"another server":         {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Postfix(t).Submission)), "not an IMAP greeting"},
+		"another server":         {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Postfix(t).Submission)), "is not an IMAP server"},
 		"another certificate":    {"server_name: localhost", "server_name: mail.example", "Fix: if it is the right server write server_name: "},
 		"Dovecot's port for TLS": {fmt.Sprintf("%q", addr(Dovecot(t).IMAP)), fmt.Sprintf("%q", addr(Dovecot(t).IMAPS)), "it waits for TLS: this port begins with TLS"},
 		"Postfix's port for TLS": {fmt.Sprintf("%q", addr(Postfix(t).Submission)), fmt.Sprintf("%q", addr(Postfix(t).Submissions)), "it waits for TLS: this port begins with TLS"},

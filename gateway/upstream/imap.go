@@ -137,7 +137,7 @@ func (s *Server) BeforeIMAP() []imap.Cap {
 
 func (d *imapDialogue) open() error {
 	if err := d.greeting(); err != nil {
-		return fmt.Errorf("read greeting: %w", err)
+		return d.noGreeting(err)
 	}
 	if d.server.TLS == StartTLS {
 		if err := d.startTLS(); err != nil {

@@ -121,7 +121,7 @@ func (d *pop3Dialogue) open() error {
 	reply, err := d.reply() // RFC 1939 section 4
 	switch {
 	case err != nil:
-		return fmt.Errorf("read greeting: %w", err)
+		return d.noGreeting(err)
 	case !reply.ok && reply.known:
 		return fmt.Errorf("the server refused the connection: %s", d.quote(reply.line))
 	case !reply.ok:

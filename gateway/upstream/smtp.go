@@ -144,7 +144,7 @@ func (d *smtpDialogue) quit() { d.leave("QUIT") }
 
 func (d *smtpDialogue) open() error {
 	if err := d.expect(220); err != nil { // RFC 5321 section 3.1
-		return fmt.Errorf("read greeting: %w", err)
+		return d.noGreeting(err)
 	}
 	if err := d.ehlo(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -282,4 +283,13 @@ func (s *Server) credentials(name auth.Name, password auth.Secret) (login, secre
 // identity.
 func plainMessage(name, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte("\x00" + name + "\x00" + password))
+}
+
+// noGreeting explains why a connection has no usable greeting. It names the server,
+// since the connection itself was possible.
+func (t *talk) noGreeting(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%s accepts connections but says nothing within %.0f s: %w", t.server.Address, t.server.step().Seconds(), err)
+	}
+	return fmt.Errorf("read greeting of %s: %w", t.server.Address, err)
 }
