@@ -194,7 +194,7 @@ func TestAServerThatIsDownOnTwoProtocolsIsOneReason(t *testing.T) {
 		{Name: "smtp upstream", Run: func(context.Context) error { return errors.New("too slow") }},
 	}
 	a := decode[Account](t, f.request("GET", base+"/accounts/an@x.vn", ""), 200)
-	if len(a.Why) != 1 || !strings.Contains(a.Why[0].EN, "over IMAP (refused) and over SMTP (too slow): nobody") || !strings.Contains(a.Why[0].VI, "qua IMAP (refused) và qua SMTP (too slow)") {
+	if len(a.Why) != 1 || !strings.Contains(a.Why[0].EN, "over IMAP (refused) and over SMTP (too slow): nobody") || !strings.Contains(a.Why[0].VI, "qua IMAP (nguyên văn: «refused») và qua SMTP (nguyên văn: «too slow»)") {
 		t.Errorf("%+v", a.Why)
 	}
 }
