@@ -278,7 +278,7 @@ func (c *client) fix(a admin.Account, outcome string) string {
 		switch {
 		case a.State == "unknown" && a.Locked == nil:
 			return "" // names that are counted together: an unlock has no effect
-		case a.State == "unknown":
+		case a.Registered.IsZero() && a.Locked != nil: // its state is that of the lock
 			return trf("only if the mailbox really exists: %s", c.command("unlock", a.Address, ""))
 		}
 		verb = "unlock"

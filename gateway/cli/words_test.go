@@ -354,11 +354,11 @@ func TestTheDotsOfAPrintedCommandAreNoReason(t *testing.T) {
 // are counted together not at all.
 func TestALockedNameHasAFixWithACondition(t *testing.T) {
 	c := new(client)
-	a := admin.Account{Summary: admin.Summary{Address: "quocc@example.org", State: "unknown", Locked: &admin.Lock{}}}
+	a := admin.Account{Summary: admin.Summary{Address: "quocc@example.org", State: "locked", Locked: &admin.Lock{}}}
 	if got := c.fix(a, "locked"); !strings.HasPrefix(got, "only if the mailbox really exists: congthu account unlock quocc@example.org") {
 		t.Error(got)
 	}
-	a.Locked = nil
+	a.State, a.Locked = "unknown", nil
 	if got := c.fix(a, "locked"); got != "" {
 		t.Error(got)
 	}
