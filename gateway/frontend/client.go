@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"congthu/auth"
-	"congthu/gateway/relay"
 )
 
 // Client is one connection of a mail client, before and after its login. Its exported
@@ -47,8 +46,8 @@ type Client struct {
 	displaced bool // the same, because another connection took its place
 	brief     bool // end the session when it is quiet
 	ended     bool // close
-	revoked   bool // the login in progress must not become a session
-	pair      *relay.Pair
+	revoked   bool // the login under way must not become a session
+	pair      Relay
 }
 
 var past = time.Unix(1, 0)
@@ -93,13 +92,16 @@ func (c *Client) SpeakFor(source netip.AddrPort) {
 	}
 }
 
-// drain ends the client unless it is logged in or about to be.
+// drain ends the client unless it is logged in, or about to be. One that is logged in is
+// told, where there are words for that.
 func (c *Client) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining = true
 	if c.pair == nil {
 		c.raw.SetReadDeadline(past)
+	} else if d, ok := c.pair.(drainer); ok {
+		d.Drain()
 	}
 }
 
@@ -211,8 +213,8 @@ func (c *Client) panicked(p any, stack []byte) {
 	c.serving.recorder().Panicked(c.serving.protocol.Name)
 }
 
-// spliced returns the relay's pair for the connection; nil before the splice.
-func (c *Client) spliced() *relay.Pair {
+// spliced returns the relay that carries the session; nil before that.
+func (c *Client) spliced() Relay {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pair

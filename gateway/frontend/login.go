@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -63,9 +64,37 @@ type Session struct {
 	Logout func()
 	// Welcome returns the reply lines for an accepted client.
 	Welcome func(auth.Verdict) string
+	// Carry carries the session on. Nil: octets go both ways untouched ([relay.Join]).
+	Carry func(Carriage) Relay
 }
 
-// kept is a session at the mail server before the verdict.
+// Carriage is a session that has to be carried from here on.
+type Carriage struct {
+	// Client and Server are the two ends.
+	Client, Server relay.Side
+	Account        auth.Name
+	// Log has the name of the session, its source and its account.
+	Log *slog.Logger
+	// Moved and Done are to be called as those of [relay.Options] are. Log, which may
+	// have got more fields, has the line with the end of the session.
+	Moved func(fromClient, fromServer int)
+	Done  func(*slog.Logger, relay.Result)
+}
+
+// Relay is a session that is carried. Its methods may be called at any time and by any
+// goroutine, and do not wait.
+type Relay interface {
+	// Kick ends it at once.
+	Kick()
+	// KickWhenQuiet ends it at its next pause.
+	KickWhenQuiet()
+}
+
+// drainer is a [Relay] that has something to say to its client when the gateway is about
+// to stop. One that is a stream of octets has not.
+type drainer interface{ Drain() }
+
+// kept is a session at the mail server that is not the client's yet.
 type kept struct {
 	*Session
 	remove func() // from the registry
@@ -150,17 +179,21 @@ func (c *Client) splice(name auth.Name, session *kept) {
 	ahead := c.Input.rest()
 	c.Input, c.mistakes = nil, nil
 	protocol, recorder := c.serving.protocol.Name, c.serving.recorder()
-	remove := session.remove // and nothing else of the mail server's answer: a session lasts for hours
-	c.mu.Lock()              // until callers that end the client can find the pair
+	remove := session.remove // and nothing else of what the mail server has said: a session lasts for hours
+	carry := session.Carry
+	if carry == nil {
+		carry = c.join
+	}
+	c.mu.Lock() // until those who want to end the client know where to
 	defer c.mu.Unlock()
-	c.pair = relay.Join(relay.Side{Conn: c.conn, Ahead: ahead}, relay.Side{Conn: session.Conn, Ahead: session.Ahead}, relay.Options{
-		Idle: positive(c.serving.IdleTimeout, 35*time.Minute),
-		Moved: func(fromClient, fromUpstream int) {
-			recorder.Relayed(protocol, int64(fromClient), int64(fromUpstream))
+	c.pair = carry(Carriage{
+		Client: relay.Side{Conn: c.conn, Ahead: ahead}, Server: relay.Side{Conn: session.Conn, Ahead: session.Ahead},
+		Account: name, Log: c.Log.With("account", string(name)),
+		Moved: func(fromClient, fromServer int) {
+			recorder.Relayed(protocol, int64(fromClient), int64(fromServer))
 		},
-		Done: func(r relay.Result) {
+		Done: func(log *slog.Logger, r relay.Result) {
 			remove()
-			log := c.Log.With("account", string(name))
 			if r.Err != nil {
 				log = log.With("why", r.Err)
 			}
@@ -175,4 +208,15 @@ func (c *Client) splice(name auth.Name, session *kept) {
 	if c.brief {
 		c.pair.KickWhenQuiet()
 	}
+	if d, ok := c.pair.(drainer); ok && c.draining {
+		d.Drain()
+	}
+}
+
+// join carries a session whose octets go both ways untouched.
+func (c *Client) join(s Carriage) Relay {
+	return relay.Join(s.Client, s.Server, relay.Options{
+		Idle: positive(c.serving.IdleTimeout, 35*time.Minute), Moved: s.Moved,
+		Done: func(r relay.Result) { s.Done(s.Log, r) },
+	})
 }

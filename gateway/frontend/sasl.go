@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strings"
 
@@ -90,10 +91,11 @@ func Decode(line string, initial bool) ([]byte, error) {
 	return response, nil
 }
 
-// Authenticate runs an exchange with the client, with challenges after "+" as in IMAP.
-// response is the initial response, nil for none. After a [SASLError] the dialogue can
-// continue.
+// Authenticate has an exchange with the client, with challenges as the protocol has
+// them. response is the initial one, nil for none. A [SASLError] leaves
+// the dialogue as it was.
 func (c *Client) Authenticate(m Mechanism, response []byte) (Credentials, error) {
+	before := cmp.Or(c.serving.protocol.Challenge, "+ ")
 	for {
 		challenge, done, err := m.next.Next(response)
 		if err != nil {
@@ -102,7 +104,7 @@ func (c *Client) Authenticate(m Mechanism, response []byte) (Credentials, error)
 		if done {
 			return *m.given, nil
 		}
-		if err := c.Say("+ " + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
+		if err := c.Say(before + base64.StdEncoding.EncodeToString(challenge) + "\r\n"); err != nil {
 			return Credentials{}, err
 		}
 		line, err := c.Input.Line(maxSASL)

@@ -43,6 +43,8 @@ type Protocol struct {
 	Speak func(*Client) error
 	// Bye returns the reply line for a farewell, without CRLF.
 	Bye func(Farewell) string
+	// Challenge is what stands before a challenge of SASL. Empty: "+ ".
+	Challenge string
 }
 
 // Server serves a protocol whose sessions are relayed to the mail server after the

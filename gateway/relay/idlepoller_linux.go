@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idlePoller holds the directions that have no goroutine: one epoll set per process,
-// and the goroutine that waits on it. Both exist while there are pairs that have parked
-// at least once.
+// idlePoller holds the sockets that nobody reads: one epoll set per process, and the
+// goroutine that waits on it. Both exist while there are pairs, or [Quiet]s, that have
+// parked at least once.
 type idlePoller struct {
 	mu    sync.Mutex
 	users int
@@ -24,20 +24,20 @@ var poller idlePoller
 // descriptors.
 type epollSet struct {
 	epoll, wakeFD int
-	parked        map[uint64]*direction
+	parked        map[uint64]*socket
 	last          uint64
 }
 
-// registration identifies a parked direction.
+// registration is where a socket is parked.
 type registration struct {
-	set *epollSet // the set with its socket
-	id  uint64    // of this parking: an event of an earlier one matches no direction
+	set *epollSet // that it is registered with
+	id  uint64    // of this parking: an event of an earlier one finds no socket
 }
 
 // wakeID is the id of the wake event. Ids of registrations begin with 1.
 const wakeID = 0
 
-// enter registers a pair as a user of the poller.
+// enter adds a user.
 func (l *idlePoller) enter() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,8 +53,7 @@ func (l *idlePoller) enter() error {
 	return nil
 }
 
-// leave ends the use by a pair. Its sockets are closed, so the set no longer contains
-// them.
+// leave ends a use, whose sockets are closed, and so no longer in the set.
 func (l *idlePoller) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,9 +64,9 @@ func (l *idlePoller) leave() {
 	l.set = nil
 }
 
-// park waits for the socket of w from now on. Data that has already arrived counts: the
-// set checks the socket's present state.
-func (l *idlePoller) park(w *direction) error {
+// park waits for a socket from now on. Whatever has come already is
+// noticed: the set looks at the socket as it is.
+func (l *idlePoller) park(w *socket) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	set := l.set
@@ -79,12 +78,12 @@ func (l *idlePoller) park(w *direction) error {
 	w.registration = registration{set, set.last}
 	set.parked[w.registration.id] = w
 	event := unix.EpollEvent{
-		// One-shot: the goroutine that receives the event removes the direction.
+		// Once: the goroutine that gets the event removes the socket.
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
 		Fd:     int32(uint32(w.registration.id)), Pad: int32(uint32(w.registration.id >> 32)),
 	}
 	var failed error
-	err := w.socket.Control(func(fd uintptr) { failed = unix.EpollCtl(set.epoll, op, int(fd), &event) })
+	err := w.raw.Control(func(fd uintptr) { failed = unix.EpollCtl(set.epoll, op, int(fd), &event) })
 	if err = errors.Join(err, failed); err != nil {
 		delete(set.parked, w.registration.id)
 		w.registration = registration{}
@@ -93,15 +92,16 @@ func (l *idlePoller) park(w *direction) error {
 	return nil
 }
 
-// remove removes a direction whose pair has ended.
-func (l *idlePoller) remove(w *direction) {
+// remove takes a socket out for which nothing is to be done any more.
+func (l *idlePoller) remove(w *socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(w.registration.set.parked, w.registration.id)
 }
 
-// take removes and returns the direction for an event; nil if it is no longer there.
-func (l *idlePoller) take(set *epollSet, id uint64) *direction {
+// take returns the socket that an event is for, and takes it out; nil when it is no
+// longer there.
+func (l *idlePoller) take(set *epollSet, id uint64) *socket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := set.parked[id]
@@ -125,10 +125,11 @@ func newEpollSet() (*epollSet, error) {
 		unix.Close(epoll)
 		return nil, fmt.Errorf("make the event descriptor of an epoll set: %w", err)
 	}
-	return &epollSet{epoll: epoll, wakeFD: wakeFD, parked: make(map[uint64]*direction)}, nil
+	return &epollSet{epoll: epoll, wakeFD: wakeFD, parked: make(map[uint64]*socket)}, nil
 }
 
-// run resumes the directions whose sockets have an event, until the wake event arrives.
+// run resumes the owners of the sockets for which there is an event, until the wake
+// event arrives.
 func (l *idlePoller) run(set *epollSet) {
 	defer unix.Close(set.epoll)
 	defer unix.Close(set.wakeFD)
@@ -145,7 +146,7 @@ func (l *idlePoller) run(set *epollSet) {
 				return
 			}
 			if w := l.take(set, id); w != nil {
-				go w.resume()
+				go w.owner.resume()
 			}
 		}
 	}

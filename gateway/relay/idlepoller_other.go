@@ -12,7 +12,7 @@ var poller idlePoller
 
 type registration struct{}
 
-func (*idlePoller) enter() error          { return errors.ErrUnsupported }
-func (*idlePoller) leave()                {}
-func (*idlePoller) park(*direction) error { return errors.ErrUnsupported }
-func (*idlePoller) remove(*direction)     {}
+func (*idlePoller) enter() error       { return errors.ErrUnsupported }
+func (*idlePoller) leave()             {}
+func (*idlePoller) park(*socket) error { return errors.ErrUnsupported }
+func (*idlePoller) remove(*socket)     {}

@@ -102,12 +102,11 @@ type Pair struct {
 // direction is one direction of a pair. Its fields belong to the goroutine that carries
 // it, except state, which p.mu guards.
 type direction struct {
-	pair         *Pair
-	number       int // index in pair.directions
-	from, to     net.Conn
-	socket       syscall.RawConn // of from; nil: the direction cannot be parked
-	registration registration    // in the idle poller
-	state        directionState
+	pair     *Pair
+	number   int // in pair.ways
+	from, to net.Conn
+	socket   socket // of from; without a raw one it cannot be parked
+	state    directionState
 }
 
 type directionState uint8
@@ -134,7 +133,8 @@ func Join(client, upstream Side, o Options) *Pair {
 		w := &p.directions[i]
 		w.from.SetDeadline(time.Time{})
 		keepAlive(w.from)
-		w.socket, _ = rawConn(w.from) // without one it cannot be parked
+		w.socket.owner = w
+		w.socket.raw, _ = rawConn(w.from)
 	}
 	p.mu.Lock()
 	p.setIdleLimit(o.Idle)
@@ -189,8 +189,8 @@ func (w *direction) carry(ahead []byte) {
 		return
 	}
 	acknowledge := func() {}
-	if w.number == 0 { // servers write complete replies
-		acknowledge = quickAck(w.socket)
+	if w.number == 0 { // servers write whole replies
+		acknowledge = quickAck(w.socket.raw)
 	}
 	small := smallBuffers.Get().(*[smallBuffer]byte)
 	var large *[largeBuffer]byte
@@ -252,7 +252,7 @@ func (w *direction) carry(ahead []byte) {
 func (w *direction) waitForData() (gone bool) {
 	p := w.pair
 	p.mu.Lock()
-	if !p.ended && w.socket != nil {
+	if !p.ended && w.socket.raw != nil {
 		w.from.SetReadDeadline(time.Now().Add(p.options.Quiet))
 	}
 	gone = p.ended
@@ -268,21 +268,21 @@ func (w *direction) waitForData() (gone bool) {
 func (w *direction) park() (gone bool) {
 	p := w.pair
 	p.mu.Lock()
-	if p.ended || w.socket == nil {
+	if p.ended || w.socket.raw == nil {
 		p.mu.Unlock()
 		return w.waitForData()
 	}
 	defer p.mu.Unlock()
 	if !p.parks {
 		if err := poller.enter(); err != nil {
-			w.socket = nil
+			w.socket.raw = nil
 			w.from.SetReadDeadline(time.Time{})
 			return false
 		}
 		p.parks = true
 	}
-	if err := poller.park(w); err != nil {
-		w.socket = nil
+	if err := poller.park(&w.socket); err != nil {
+		w.socket.raw = nil
 		w.from.SetReadDeadline(time.Time{})
 		return false
 	}
@@ -411,7 +411,7 @@ func (p *Pair) end(err error) {
 		w := &p.directions[i]
 		w.from.SetDeadline(past)
 		if w.state == parked {
-			poller.remove(w)
+			poller.remove(&w.socket)
 			w.state = over
 			p.active--
 		}

@@ -5,7 +5,15 @@ import (
 	"syscall"
 )
 
-// rawConn returns the socket below TLS.
+// socket is what the idle poller holds of a connection. It resumes its owner when
+// something can be read, which may be the end or an error.
+type socket struct {
+	owner        interface{ resume() }
+	raw          syscall.RawConn // nil when it cannot be parked
+	registration registration
+}
+
+// rawConn finds the socket below TLS.
 func rawConn(conn net.Conn) (syscall.RawConn, error) {
 	for {
 		switch c := conn.(type) {
