@@ -39,18 +39,14 @@ var services = []service{
 			return err
 		},
 		serve: func(g *Gateway, p parts) frontEnd {
-			c := p.config
-			return &smtp.Server{
-				Guard: g.guard, Upstream: &g.live, Sender: g.live.sender, TLSConfig: g.mailCert.TLSConfig(), Hostname: c.Hostname,
-				Text:     g.live.text,
-				Away:     func() bool { return g.upstreamDown(auth.SMTP) },
-				Sessions: &g.sessions, Recorder: g.Metrics, Refused: g.refused, Log: g.Log,
-				Limiter:      p.limiter,
-				LoginTimeout: c.Limits.LoginTimeout, LoginTotal: c.Limits.LoginTotal,
-				MaxFailures: c.Limits.FailedLogins, DrainTimeout: p.drain, Grace: p.grace,
-				NormaliseNewlines: c.SMTP.NormaliseNewlines, MaxRecipients: c.SMTP.MaxRecipients,
+			s := &smtp.Server{
+				Upstream: &g.live, Sender: g.live.sender, Counter: g.Metrics,
+				Away:              func() bool { return g.upstreamDown(auth.SMTP) },
+				NormaliseNewlines: p.config.SMTP.NormaliseNewlines, MaxRecipients: p.config.SMTP.MaxRecipients,
 				RefreshEvery: probeEvery, // from memory
 			}
+			g.equip(&s.Server, p)
+			return s
 		},
 		fixed: func(c *config.Config) []setting {
 			return []setting{{"smtp.normalise_newlines", c.SMTP.NormaliseNewlines}, {"smtp.max_recipients", c.SMTP.MaxRecipients}}

@@ -79,6 +79,8 @@ type Carriage struct {
 	// have got more fields, has the line with the end of the session.
 	Moved func(fromClient, fromServer int)
 	Done  func(*slog.Logger, relay.Result)
+	// Panicked is to be called with a panic, which has cost this session.
+	Panicked func(value any, stack []byte)
 }
 
 // Relay is a session that is carried. Its methods may be called at any time and by any
@@ -201,6 +203,7 @@ func (c *Client) splice(name auth.Name, session *kept) {
 				"seconds", int(time.Since(c.begun).Seconds()))
 			c.gone()
 		},
+		Panicked: c.panicked,
 	})
 	if c.ended || c.revoked {
 		c.pair.Kick()

@@ -93,7 +93,7 @@ func TestTheServersLearnOfAnyClientFromAHeader(t *testing.T) {
 			if conn == nil {
 				t.Fatalf("%+v", answer)
 			}
-			conn.Quit()
+			conn.Logout()
 			Eventually(t, "Postfix to log the client's address", func() bool {
 				return p.LogHas("disconnect from", test.says, "auth=1")
 			})

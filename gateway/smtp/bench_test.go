@@ -75,7 +75,8 @@ func doors(b *testing.B, run func(b *testing.B, address string)) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s := &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: &guard{}, Upstream: &upstream.Server{Address: server}}
+		s := newServer(&guard{}, nil)
+		s.Upstream = &upstream.Server{Address: server}
 		ctx, stop := context.WithCancel(b.Context())
 		var serving sync.WaitGroup
 		serving.Go(func() {

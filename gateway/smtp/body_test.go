@@ -127,14 +127,3 @@ func TestAReplyOfManyLinesIsWrittenAtOnce(t *testing.T) {
 	}
 }
 
-func TestPlainLinesLoseNothingOfWhatIsHeld(t *testing.T) {
-	const text = "one\r\n\r\n.two\r\nthree\r\n"
-	for size := 1; size <= len(text); size++ {
-		c := &conn{held: []byte(text)}
-		b := make([]byte, size)
-		n, err := c.plainLines(b)
-		if got := string(b[:n]) + string(c.held); err != nil || got != text || n > strings.Index(text, ".") || n > 0 && b[n-1] != '\n' {
-			t.Errorf("into %d: %q and %q held, %v", size, b[:n], c.held, err)
-		}
-	}
-}

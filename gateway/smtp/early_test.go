@@ -43,7 +43,8 @@ func TestAPlaceBeforeLoginCanBeTaken(t *testing.T) {
 		fake := &mailtest.SMTP{Accounts: map[string]string{owner: password}}
 		defer fake.Close()
 		limiter := &frontend.Limiter{Early: 1}
-		server := &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: &guard{}, Upstream: &upstream.Server{Dial: fake.Dial}, Limiter: limiter}
+		server := newServer(&guard{}, nil)
+		server.Upstream, server.Limiter = &upstream.Server{Dial: fake.Dial}, limiter
 		l := newMemory()
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
@@ -73,59 +74,4 @@ func TestAPlaceBeforeLoginCanBeTaken(t *testing.T) {
 	place, _ := g.Limiter.Enter(netip.MustParseAddr("192.0.2.1"), slog.New(slog.DiscardHandler), func() {})
 	c.do("NOOP", "250")
 	place.Leave()
-}
-
-// One whose place is taken before its handshake has begun is not waited for.
-func TestAPlaceCanBeTakenBeforeTheHandshake(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for name, force := range map[string]func(*conn){"displaced": (*conn).displace, "kicked": (*conn).kick, "drained": (*conn).drain} {
-			near, far := net.Pipe()
-			c := newConn(far, times{login: time.Minute, total: time.Minute, command: time.Minute})
-			force(c)
-			began := time.Now()
-			if err := c.secure(t.Context(), mailtest.ServerTLS()); err == nil || time.Since(began) > 2*time.Second {
-				t.Errorf("%s: it ended after %v: %v", name, time.Since(began), err)
-			}
-			near.Close()
-			far.Close()
-		}
-	})
-}
-
-// One whose place is taken while its password is judged goes on if that is right: its
-// commands are answered as those of any session.
-func TestALoginThatIsDisplacedMeanwhileGoesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer near.Close()
-		c := newConn(far, times{login: time.Minute, total: time.Minute, command: 5 * time.Minute})
-		c.displace()
-		if _, err := c.Read(make([]byte, 10)); err == nil {
-			t.Error("it is read before the login is settled")
-		}
-		near, far = net.Pipe()
-		defer near.Close()
-		c = newConn(far, times{login: time.Minute, total: time.Minute, command: 5 * time.Minute})
-		c.displace()
-		c.login()
-		c.displace() // comes late
-		read := make(chan struct{})
-		defer func() { <-read }()
-		go func() {
-			defer close(read)
-			time.Sleep(10 * time.Second)
-			io.WriteString(near, "NOOP\r\n")
-			time.Sleep(10 * time.Second)
-			io.ReadAll(near)
-		}()
-		c.SetReadDeadline(time.Time{})
-		b := make([]byte, 10)
-		if n, err := c.Read(b); err != nil || string(b[:n]) != "NOOP\r\n" {
-			t.Errorf("read %q, %v", b[:n], err)
-		}
-		if _, err := io.WriteString(c, "250 ok\r\n"); err != nil { // to one who reads slowly
-			t.Error(err)
-		}
-		c.Close()
-	})
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
 	"congthu/gateway/mailtest"
 	live "congthu/gateway/session"
 	"congthu/gateway/upstream"
@@ -132,12 +133,9 @@ func start(t *testing.T, change func(*gateway)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, fake: &mailtest.SMTP{}, guard: &guard{}, records: &records{}, log: new(bytes.Buffer), doors: []bool{false, true}}
 	var logging sync.Mutex
-	g.Server = &Server{
-		Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: g.guard, Recorder: g.records,
-		Sessions: new(live.Registry),
-		Log:      slog.New(slog.NewTextHandler(lockedWriter{&logging, g.log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Sender:   func() Sender { return Sender{} },
-	}
+	g.Server = newServer(g.guard, g.records)
+	g.Sessions = new(live.Registry)
+	g.Log = slog.New(slog.NewTextHandler(lockedWriter{&logging, g.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.fake.Accounts = map[string]string{owner: password}
 	if change != nil {
 		change(g)
@@ -166,6 +164,20 @@ func start(t *testing.T, change func(*gateway)) *gateway {
 	g.stop = func() { cancel(); serving.Wait() }
 	t.Cleanup(func() { g.stop(); g.fake.Close() })
 	return g
+}
+
+// newServer is a server without a mail server.
+func newServer(guard frontend.Guard, records *records) *Server {
+	s := &Server{Server: frontend.Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: guard}}
+	if records != nil {
+		s.Recorder, s.Counter = records, records
+	}
+	return s
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := err.(net.Error)
+	return ok && timeout.Timeout()
 }
 
 type lockedWriter struct {
@@ -237,7 +249,7 @@ func (g *gateway) connect() *client {
 func (g *gateway) login() *client {
 	g.t.Helper()
 	c := g.connect()
-	c.do("AUTH PLAIN "+plain("", owner, password), "235 2.0.0")
+	c.do("AUTH PLAIN "+plain("", owner, password), "235 2.7.0")
 	return c
 }
 

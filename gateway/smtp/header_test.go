@@ -460,83 +460,12 @@ func FuzzAddressList(f *testing.F) {
 	})
 }
 
-func TestBareNewlines(t *testing.T) {
-	for text, normal := range map[string]string{
-		"":                   "",
-		"a\r\nb\r\n":         "a\r\nb\r\n",
-		"a":                  "a",
-		"\r\n\r\n":           "\r\n\r\n",
-		"a\nb":               "a\r\nb",
-		"\n":                 "\r\n",
-		"a\rb":               "a\r\nb",
-		"a\r":                "a\r\n",
-		"\r\r\n":             "\r\n\r\n",
-		"\n\r\n":             "\r\n\r\n",
-		"a\r\n\rb\n\n\r\r\r": "a\r\n\r\nb\r\n\r\n\r\n\r\n\r\n",
-	} {
-		for size := 1; size <= 8; size++ {
-			for _, normalise := range []bool{false, true} {
-				l := &lineReader{r: strings.NewReader(text), normalise: normalise}
-				var got []byte
-				var err error
-				for err == nil {
-					b := make([]byte, size)
-					var n int
-					n, err = l.Read(b)
-					got = append(got, b[:n]...)
-				}
-				switch {
-				case normalise && (string(got) != normal || err.Error() != "EOF"):
-					t.Errorf("%q normalised by %d: %q %v, want %q", text, size, got, err, normal)
-				case !normalise && text == normal && (string(got) != text || err.Error() != "EOF"):
-					t.Errorf("%q by %d: %q %v", text, size, got, err)
-				case !normalise && text != normal && err != errBareNewline:
-					t.Errorf("%q by %d: %v", text, size, err)
-				}
-			}
-		}
-	}
-}
-
-func TestASwallowedCRIsSeenWhereverThePiecesMeet(t *testing.T) {
-	for text, want := range map[string]bool{
-		"DATA\r\n.\r\n":           false,
-		"x\r\n.\r\nx\r\n..\r\n":   false,
-		"DATA\r\n.\rx\r\n.\r\n":   true,
-		"DATA\n.\r\r\n":           true,
-		"x\r\n.\r\n.\r\n.\r.\r\n": true,
-		"x.\ry":                   false, // not hidden from the session
-	} {
-		text = strings.Repeat("-", 20) + text + strings.Repeat("-", 20)
-		for i := range len(text) {
-			for j := i; j < len(text); j++ {
-				var w dotWatch
-				for _, piece := range []string{text[:i], text[i:j], text[j:]} {
-					w.see([]byte(piece))
-				}
-				if w.swallowed != want {
-					t.Fatalf("%q | %q | %q: %v", text[:i], text[i:j], text[j:], w.swallowed)
-				}
-				if ends := strings.Count(strings.ReplaceAll(text, "\r\n", "\r\n\r\n"), "\r\n.\r\n"); w.ends != ends {
-					t.Fatalf("%q | %q | %q: %d ends, want %d", text[:i], text[i:j], text[j:], w.ends, ends)
-				}
-			}
-		}
-	}
-}
-
 func TestHTTPIsRecognised(t *testing.T) {
 	for text, want := range map[string]bool{
-		"GET / HTTP/1.1\r\n":                        true,
-		"post /x HTTP/1.0\r\n":                      true,
-		"PRI * HTTP/2.0\r\n":                        true,
-		"EHLO x\r\nHost: mail\r\n":                  true,
-		"\r\nOPTIONS * HTTP/1.1\r\n":                true,
-		"EHLO GET.example\r\nNOOP GET \r\nHELP\r\n": false,
-		"AUTH PLAIN R0VUIAo=\r\nR0VU\r\n":           false,
+		"GET / HTTP/1.1": true, "post /x HTTP/1.0": true, "PRI * HTTP/2.0": true, "Host: mail": true, "OPTIONS * HTTP/1.1": true, "Content-Length: 5": true,
+		"EHLO GET.example": false, "NOOP GET ": false, "HELP": false, "AUTH PLAIN R0VUIAo=": false, "": false,
 	} {
-		var w httpWatch
-		if got := slices.ContainsFunc([]byte(text), func(c byte) bool { return w.see([]byte{c}) }); got != want {
+		if got := isHTTP(text); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 	}

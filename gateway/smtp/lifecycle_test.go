@@ -3,18 +3,13 @@ package smtp
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	gosmtp "github.com/emersion/go-smtp"
-
 	"congthu/auth"
-	"congthu/gateway/mailtest"
-	"congthu/gateway/upstream"
 )
 
 // begun sends more of a message until the mail server has begun to take it.
@@ -106,94 +101,6 @@ func TestASessionEndedDuringItsLoginIsToldTheVerdict(t *testing.T) {
 		}
 	}
 }
-
-func TestTheEndOfASessionWaitsForItsVerdict(t *testing.T) {
-	for _, accepted := range []bool{true, false} {
-		for _, first := range []bool{true, false} { // before the verdict, or after
-			near, far := net.Pipe()
-			server := &Server{}
-			s := &session{server: server, conn: newConn(near, server.times())}
-			e := &entry{session: s, up: new(upstream.SMTPConn)}
-			if !accepted {
-				e.up = nil
-			}
-			if first {
-				e.end()
-			}
-			if s.conn.kicked.Load() {
-				t.Error("ended before the verdict")
-			}
-			e.settle(accepted)
-			if !first {
-				e.end()
-			}
-			if s.conn.kicked.Load() != accepted {
-				t.Errorf("accepted %v, to be ended before the verdict %v: ended %v", accepted, first, !accepted)
-			}
-			near.Close()
-			far.Close()
-		}
-	}
-}
-
-// What the client had sent ahead when it was ended is in go-smtp's buffer.
-func TestAnEndedSessionRefusesEvenWhatWasSentAhead(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	server := &Server{}
-	s := &session{server: server, conn: newConn(near, server.times()), log: server.logger(), account: owner}
-	s.conn.kick()
-	for name, err := range map[string]error{
-		"MAIL": s.Mail(owner, &gosmtp.MailOptions{}),
-		"RCPT": s.Rcpt(owner, &gosmtp.RcptOptions{}),
-		"DATA": s.Data(strings.NewReader(hello)),
-		"AUTH": func() error { _, err := s.Auth("PLAIN"); return err }(),
-	} {
-		if reply, ok := err.(*gosmtp.SMTPError); !ok || reply.Code != 421 {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if n, err := s.conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		t.Errorf("read %d %v", n, err)
-	}
-}
-
-// All of the message is here already when the session is ended.
-func TestASessionEndedAtTheLastMomentDoesNotSubmitItsMessage(t *testing.T) {
-	for _, text := range []string{hello, "From: " + owner + "\r\n"} { // with and without a body
-		fake := &mailtest.SMTP{Accounts: map[string]string{owner: password}}
-		up, answer := (&upstream.Server{Dial: fake.Dial}).LoginSMTP(t.Context(), owner, auth.NewSecret(password), upstream.Client{})
-		if up == nil {
-			t.Fatal(answer.Err)
-		}
-		near, far := net.Pipe()
-		server := &Server{}
-		s := &session{server: server, conn: newConn(near, server.times()), log: server.logger(), account: owner}
-		s.up.Store(up)
-		if err := s.Mail(owner, &gosmtp.MailOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Rcpt("b@congthu.test", &gosmtp.RcptOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		err := s.Data(io.MultiReader(strings.NewReader(text), atEnd(s.conn.kick)))
-		if reply, ok := err.(*gosmtp.SMTPError); !ok || reply.Code != 421 {
-			t.Errorf("%v", err)
-		}
-		s.Logout()
-		far.Close()
-		fake.Close()
-		if n := len(fake.Messages()); n != 0 {
-			t.Errorf("%d messages delivered", n)
-		}
-	}
-}
-
-// atEnd is a reader of nothing that does something first.
-type atEnd func()
-
-func (f atEnd) Read([]byte) (int, error) { f(); return 0, io.EOF }
 
 func TestALockDuringTheLoginFindsTheSession(t *testing.T) {
 	g := start(t, nil)
@@ -320,7 +227,7 @@ func TestDrainLetsMessagesUnderWayEnd(t *testing.T) {
 
 // Whoever was let in at the last moment may log in and send a message still.
 func TestDrainWithGraceServesThoseWhoHaveCome(t *testing.T) {
-	g := start(t, func(g *gateway) { g.DrainTimeout, g.Grace = time.Hour, 3*time.Second })
+	g := start(t, func(g *gateway) { g.DrainTimeout, g.LoginGrace = time.Hour, 3*time.Second })
 	c, idle := g.login(), g.login()
 	var stopped sync.WaitGroup
 	stopped.Go(g.stop)
@@ -352,69 +259,4 @@ func TestDrainDoesNotWaitForEver(t *testing.T) {
 	c.closed()
 	stopped.Wait()
 	g.wantDelivered()
-}
-
-func TestOctetsWithAnErrorAreOctetsFirst(t *testing.T) {
-	c := newConn(&atOnce{text: "QUIT\r\n"}, (&Server{}).times())
-	b := make([]byte, 100)
-	if n, err := c.Read(b); string(b[:n]) != "QUIT\r\n" || err != nil || c.over.Load() {
-		t.Errorf("%q %v %v", b[:n], err, c.over.Load())
-	}
-	if n, err := c.Read(b); n != 0 || err != io.EOF || !c.over.Load() {
-		t.Errorf("%q %v %v", b[:n], err, c.over.Load())
-	}
-}
-
-// atOnce gives its last octets together with the end.
-type atOnce struct {
-	net.Conn
-	text string
-}
-
-func (a *atOnce) Read(b []byte) (int, error)      { return copy(b, a.text), io.EOF }
-func (a *atOnce) SetReadDeadline(time.Time) error { return nil }
-
-// FuzzSASLLogin gives the server's side of LOGIN any responses: it asks at most
-// once, for what was given, and ends.
-func FuzzSASLLogin(f *testing.F) {
-	f.Add([]byte(nil), []byte("name"), []byte("password"), true)
-	f.Add([]byte("name"), []byte("password"), []byte("more"), false)
-	f.Add([]byte{}, []byte{}, []byte{0}, true)
-	f.Fuzz(func(t *testing.T, first, second, third []byte, none bool) {
-		var asked []string
-		l := &loginServer{authenticate: func(username, password string) error {
-			asked = append(asked, username, password)
-			return nil
-		}}
-		responses := [][]byte{first, second, third}
-		if none {
-			responses[0] = nil
-		} else if first == nil {
-			responses[0] = []byte{}
-		}
-		for i, r := range responses {
-			if i > 0 && r == nil {
-				responses[i] = []byte{}
-			}
-		}
-		want := responses
-		if none {
-			want = responses[1:]
-		}
-		for _, r := range responses {
-			_, done, err := l.Next(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if done {
-				break
-			}
-		}
-		if len(asked) != 2 || asked[0] != string(want[0]) || asked[1] != string(want[1]) {
-			t.Errorf("%q became %q", responses, asked)
-		}
-		if _, done, err := l.Next([]byte("again")); !done || err == nil {
-			t.Error("it goes on after the end")
-		}
-	})
 }

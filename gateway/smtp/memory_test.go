@@ -49,7 +49,8 @@ func TestALoginThatNeverEndsHoldsLittleMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fake := &mailtest.SMTP{Accounts: map[string]string{owner: password}}
 			defer fake.Close()
-			server := &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: &guard{}, Upstream: &upstream.Server{Dial: fake.Dial}}
+			server := newServer(&guard{}, nil)
+			server.Upstream = &upstream.Server{Dial: fake.Dial}
 			l := newMemory()
 			ctx, stop := context.WithCancel(t.Context())
 			served := make(chan error, 1)

@@ -2,22 +2,15 @@ package smtp
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"log/slog"
-	"os"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"congthu/auth"
 	"congthu/gateway/frontend"
-	live "congthu/gateway/session"
 	"congthu/gateway/upstream"
 )
-
-// Guard decides about logins.
-type Guard interface {
-	Attempt(context.Context, auth.Attempt) auth.Verdict
-}
 
 // Upstream is the mail server; [*upstream.Server] is one.
 type Upstream interface {
@@ -27,18 +20,13 @@ type Upstream interface {
 
 // Recorder is told what happens, for metrics. It must not block.
 type Recorder interface {
-	Opened(auth.Protocol)
-	Closed(auth.Protocol)
-	// RecordHandshake is told of every TLS handshake; the error is nil for success.
-	RecordHandshake(auth.Protocol, error)
-	// Panicked is told of every panic, which has cost one connection.
-	Panicked(auth.Protocol)
-	// Relayed is told, at the end of a connection, how many octets it carried.
-	Relayed(p auth.Protocol, fromClient, fromServer int64)
-	// Submitted is told of every message, and of every sender that was refused or
-	// would have been.
-	Submitted(Result)
+	frontend.Recorder
+	Counter
 }
+
+// Counter is told of every message, and of every sender that was refused or would have
+// been. It must not block.
+type Counter interface{ Submitted(Result) }
 
 // Result is what became of a message.
 type Result uint8
@@ -48,7 +36,7 @@ const (
 	Refused                   // the mail server did not
 	NotYours                  // sender or header refused (Art. 13.8)
 	WouldRefuse               // the same in mode warn; counted besides what became of it
-	Malformed                 // a bare CR or LF, or a line without end
+	Malformed                 // a bare CR or LF
 	TooLarge                  // longer than the mail server takes
 	Abandoned                 // the client left in the middle, or was made to
 	ServerLost                // the connection to the mail server broke
@@ -71,63 +59,91 @@ func (r Result) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// Server is the submission door. Set the fields before the first Serve and leave
-// them alone; what has to change while it runs is a function or an interface.
+// Server serves submission. Set the fields before Serve and leave them alone then; what
+// has to change while it runs is a function or an interface. It may serve several
+// listeners at once.
 type Server struct {
-	// Hostname is the name in the greeting. Empty: the machine's.
-	Hostname string
-	// TLSConfig has the certificate, or GetCertificate; ALPN and the lowest version
-	// are set here, which GetConfigForClient would undo. Required, as are the next
-	// two.
-	TLSConfig *tls.Config
-	Guard     Guard
-	Upstream  Upstream
+	// Server is the front end.
+	frontend.Server
+	// Upstream is required.
+	Upstream Upstream
 	// Sender is asked for each message; nil is the zero Sender: everybody sends as
 	// themselves.
 	Sender func() Sender
-	// Text is what a user is told of an outcome: one line of ASCII. Nil, or an
-	// empty text, for plain English.
-	Text func(auth.Outcome) string
 	// Away, if set, reports whether the mail server is known not to answer: then new
 	// connections are greeted with 421 and the text of [auth.Unavailable].
 	Away func() bool
-	// Sessions, if set, knows who is logged in.
-	Sessions *live.Registry
-	// Recorder may be nil.
-	Recorder Recorder
-	// Refused is told of credentials that were offered without TLS: the guard, who
-	// records all others, is not shown them. The attempt has neither name nor
-	// password. Nil: nobody is told.
-	Refused func(auth.Attempt, auth.Outcome)
-	// Log may be nil. Nothing secret is written to it.
-	Log *slog.Logger
+	// Counter counts messages. Nil: nothing is counted.
+	Counter Counter
 
 	// NormaliseNewlines makes CRLF of a bare CR or LF in a message, which is
 	// refused otherwise.
 	NormaliseNewlines bool
 	// MaxRecipients bounds one message; 0 leaves it to the mail server.
 	MaxRecipients int
-	// Limiter bounds the connections; other doors may share it. Nil: nothing does.
-	Limiter *frontend.Limiter
-	// MaxFailures is how many refused logins a connection may have. 0: 10.
-	MaxFailures int
-	// LoginTimeout bounds each wait before login, LoginTotal all of it.
-	// 0: 1 and 3 minutes.
-	LoginTimeout, LoginTotal time.Duration
-	// CommandTimeout bounds each wait after login. 0: 5 minutes, the least that
-	// RFC 5321 section 4.5.3.2.7 allows.
+	// CommandTimeout bounds each wait for a client that is logged in. 0: 5 minutes, the
+	// least that RFC 5321 section 4.5.3.2.7 allows.
 	CommandTimeout time.Duration
-	// DrainTimeout is how long messages under way may take when Serve's context has
-	// ended. 0: 30 s; negative: not at all.
-	DrainTimeout time.Duration
-	// Grace is how much of DrainTimeout those have who have no message under way:
-	// whoever was let in at the last moment need not be told to come again. 0: none.
-	Grace time.Duration
 	// RefreshEvery is how often the mail server is asked for its extensions. 0: 5
 	// minutes; more often while it cannot be reached.
 	RefreshEvery time.Duration
 
-	refusals frontend.Refusals
+	// extensions are those that the mail server had when it was last asked.
+	extensions atomic.Pointer[upstream.Extensions]
+}
+
+// Serve accepts clients from l as [frontend.Server.Serve] does. Whoever has a transaction
+// open when ctx ends may finish it within DrainTimeout; the others are told 421.
+func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
+	refreshing, stop := context.WithCancel(ctx)
+	defer stop()
+	first, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		s.refresh(refreshing, first)
+	}()
+	defer func() { stop(); <-done }()
+	select { // nobody should be told less than the mail server offers
+	case <-first:
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+	}
+	return s.Server.Serve(ctx, l, implicit, s.protocol())
+}
+
+// alpn are the names that mail clients which use ALPN at all send; there is no
+// registered one for SMTP.
+var alpn = []string{"smtp", "esmtp"}
+
+func (s *Server) protocol() frontend.Protocol {
+	return frontend.Protocol{Name: auth.SMTP, ALPN: alpn, Speak: s.speak, Bye: bye, Challenge: "334 "}
+}
+
+// refresh asks the mail server for its extensions, now and again. first is closed
+// after the first answer, or failure.
+func (s *Server) refresh(ctx context.Context, first chan<- struct{}) {
+	const retry = 10 * time.Second
+	usual := or(s.RefreshEvery, 5*time.Minute)
+	for failed := false; ; {
+		wait := usual
+		extensions, err := s.Upstream.ProbeSMTP(ctx)
+		if err == nil {
+			s.extensions.Store(&extensions)
+		} else if wait = min(retry, usual); !failed && ctx.Err() == nil && s.Log != nil { // once is enough in the log
+			// What was known is kept: the server will be back.
+			s.Log.Warn("mail server cannot be asked for its extensions", "err", err)
+		}
+		failed = err != nil
+		if first != nil {
+			close(first)
+			first = nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 func or[T comparable](value, otherwise T) T {
@@ -138,14 +154,6 @@ func or[T comparable](value, otherwise T) T {
 	return value
 }
 
-func (s *Server) maxFailures() int { return or(s.MaxFailures, 10) }
-
-func (s *Server) times() times {
-	return times{or(s.LoginTimeout, time.Minute), or(s.LoginTotal, 3*time.Minute), or(s.CommandTimeout, 5*time.Minute)}
-}
-
-func (s *Server) logger() *slog.Logger { return or(s.Log, slog.New(slog.DiscardHandler)) }
-
 func (s *Server) sender() Sender {
 	if s.Sender == nil {
 		return Sender{}
@@ -153,17 +161,8 @@ func (s *Server) sender() Sender {
 	return s.Sender()
 }
 
-func (s *Server) hostname() string {
-	if s.Hostname == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			return "localhost"
-		}
-		return name
+func (s *Server) count(r Result) {
+	if s.Counter != nil {
+		s.Counter.Submitted(r)
 	}
-	return s.Hostname
 }
-
-// alpn are the names that mail clients which use ALPN at all send; there is no
-// registered one for SMTP.
-var alpn = []string{"smtp", "esmtp"}

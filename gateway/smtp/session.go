@@ -1,272 +1,838 @@
 package smtp
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
-	"net/netip"
-	"regexp"
-	"strconv"
+	"net"
+	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
 
 	"congthu/auth"
+	"congthu/gateway/frontend"
+	"congthu/gateway/relay"
+	"congthu/gateway/smtp/wire"
 	"congthu/gateway/upstream"
 )
 
-// session is one connection as go-smtp sees it. Every method returns a reply of
-// its own: of any other error go-smtp would make one, with the error's text in
-// it, and a permanent one in DATA.
+// session is a client that is logged in. See the package's comment for who owns it.
 type session struct {
-	server *Server
-	conn   *conn
-	ctx    context.Context // never cancelled: an attempt is always settled
-	id     string
-	source netip.AddrPort
-	log    *slog.Logger
-
-	// Before login.
-	mistakes auth.RejectedPasswords
-	failures int
-
-	// After login. up stays set when the connection is lost.
+	server  *Server
+	name    string // of the gateway
 	account auth.Name
-	leave   func() // takes the session out of the register
-	up      atomic.Pointer[upstream.SMTPConn]
-	lost    atomic.Bool
-	gone    atomic.Bool // the mail server, by itself
-	revoked atomic.Bool // an admin, or a revocation, ended this session
+	log     *slog.Logger
+	carried frontend.Carriage
 
-	// The transaction: open from MAIL on; dirty while the mail server has one that
-	// nobody wants any more; utf8 when MAIL said SMTPUTF8; bounce when it named no
-	// sender.
-	open, dirty, utf8, bounce bool
-	recipients                int
-	longest                   int64 // message that the mail server takes; 0: it does not say
-	messages                  int   // submitted in this session
+	client, mail end // the two ends: mail is the mail server
+	quiet        *relay.Quiet
+	timer        *time.Timer
 
-	// data is held while a message is taken: with BDAT that is another goroutine.
-	data sync.Mutex
+	// What the server owes, and what the client's octets are.
+	expected []expected
+	state    state
+	blocked  bool // the command that the client has said waits for the replies before it
+	leaving  bool // QUIT was said: nothing more is read
+	over     bool // the last word is written, or about to be
+	why      error
+
+	chunking bool      // the server offered CHUNKING (RFC 3030)
+	size     int64     // the longest message that it takes; 0: it does not say
+	heard    time.Time // the latest octet of the client
+	talked   time.Time // the latest word to the server when it owed nothing, or from it
+
+	transaction transaction
+	message     *message // that the client is sending; nil between two
+	messages    int      // that the server took
+
+	fromClient, toClient int64
+
+	mu       sync.Mutex
+	kicked   bool // end at once
+	draining bool // end when no transaction is open
+	brief    bool // end at the next pause
 }
 
-// wanted says why nothing more is done for this client, if so.
-func (s *session) wanted() error {
-	if s.conn.kicked.Load() {
-		s.conn.hangUp()
-		return ended.says("This session was ended; log in again")
-	}
-	return nil
+// state is what the next octets of the client are.
+type state uint8
+
+const (
+	commands   state = iota
+	skipping         // the rest of a line that is too long
+	header           // of a message, held until it is checked
+	opening          // nothing: DATA was said to the server
+	body             // of a message, passed on
+	swallowing       // of a message that nobody takes
+	finishing        // nothing: the server has the message
+	chunk            // of a message that comes by BDAT
+)
+
+// transaction is what the server knows of one (RFC 5321 section 3.3).
+type transaction struct {
+	open       bool
+	sender     string   // empty: a bounce
+	recipients []string // that it accepted
 }
 
-// why says why a session ended that its client did not end; empty: it did, or was
-// silent for too long, or the gateway stops.
-func (s *session) why() string {
-	switch {
-	case s.revoked.Load():
-		return "ended by an admin, or the account was revoked"
-	case s.gone.Load():
-		return "the mail server was lost"
-	}
-	return ""
+// kind is what a reply is to.
+type kind uint8
+
+const (
+	toOther kind = iota
+	toMail
+	toRcpt
+	toReset // RSET and HELO
+	toEhlo
+	toQuit
+	toData    // ours
+	toMessage // the end of it
+	toPiece   // of a chunk: not the client's
+	toChunk   // the last piece of one
+	toNothing // of the client's: NOOP and RSET of ours
+)
+
+// expected is a reply that has its turn: the server's, or one of ours.
+type expected struct {
+	kind    kind
+	verb    string
+	address string // of MAIL and RCPT
+	own     string // a reply of ours, which waits for those before it
 }
 
-// ready says why no mail can be submitted now, if so.
-func (s *session) ready() error {
-	if err := s.wanted(); err != nil {
-		return err
+const (
+	// pause is how long both ends are quiet before the session is parked.
+	pause = 100 * time.Millisecond
+	// maxExpected is how many replies the server may owe: what it says meanwhile has to
+	// find room in the kernel.
+	maxExpected = 50
+	// writeTimeout is the longest that a client may take to read a reply.
+	writeTimeout = time.Minute
+	// noopEvery keeps the server's session while a header is held, for maxHold.
+	noopEvery = 30 * time.Second
+	maxHold   = 5 * time.Minute
+	// maxLine bounds what is swallowed of one command.
+	maxLine = 64 << 10
+	// maxDrain is what is swallowed of a message that nobody takes, where the server names
+	// no size.
+	maxDrain = 64 << 20
+)
+
+// How long a client waits, at least (RFC 5321 section 4.5.3.2).
+const (
+	commandTimeout = 5 * time.Minute  // sections 4.5.3.2.2 and 4.5.3.2.3
+	blockTimeout   = 3 * time.Minute  // section 4.5.3.2.5
+	dotTimeout     = 10 * time.Minute // section 4.5.3.2.6
+)
+
+// carry begins to carry a session.
+func (s *Server) carry(c frontend.Carriage, name string, offered upstream.Extensions) frontend.Relay {
+	now := time.Now()
+	n := &session{
+		server: s, name: name, account: c.Account, log: c.Log, carried: c, heard: now, talked: now,
+		chunking: offered.Has("CHUNKING"), size: offered.Size(),
+		client: end{conn: c.Client.Conn}, mail: end{conn: c.Server.Conn},
 	}
-	if s.account == "" {
-		return loginFirst.says("Authentication required")
-	}
-	if s.lost.Load() {
-		s.conn.hangUp()
-		return serverGone.says("Connection to the mail server lost; log in again")
-	}
-	return nil
+	n.client.ahead(c.Client.Ahead)
+	n.mail.ahead(c.Server.Ahead)
+	n.client.conn.SetDeadline(time.Time{})
+	n.mail.conn.SetDeadline(time.Time{})
+	n.quiet = relay.NewQuiet(n.run, n.client.conn, n.mail.conn)
+	go n.run()
+	return n
 }
 
-// Mail implements [gosmtp.Session].
-func (s *session) Mail(from string, options *gosmtp.MailOptions) error {
-	if err := s.ready(); err != nil {
-		return err
-	}
-	if s.open {
-		return wrongOrder.says("A transaction is already open")
-	}
-	if !ascii(from) && !options.UTF8 {
-		return needsUTF8.says("This address needs SMTPUTF8")
-	}
-	// Bounces and receipts have no sender (RFC 5321 section 4.5.5).
-	if policy := s.server.sender(); from != "" && policy.Mode != auth.Off && !policy.Owns(s.account, from) {
-		if policy.Mode == auth.Enforce {
-			s.submitted(NotYours)
-			s.log.Info("sender refused", "in", "MAIL", "address", tried(from))
-			return senderRefused.says("Sender address is not one of this account")
+// run carries the session until it is parked, or has ended.
+func (s *session) run() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.carried.Panicked(p, debug.Stack())
+			s.mail.abort()
+			s.client.abort()
+			s.done()
 		}
-		s.would("MAIL", from)
-	}
-	up := s.up.Load()
-	if s.dirty {
-		if err := up.Reset(); err != nil {
-			return s.passOn("RSET", err)
+	}()
+	for {
+		s.replies()
+		s.obey()
+		s.clock()
+		s.orders()
+		s.flush()
+		if s.over {
+			s.close()
+			return
 		}
-		s.dirty = false
-	}
-	if err := up.Mail(from, *options); err != nil {
-		return s.passOn("MAIL", err)
-	}
-	s.open, s.utf8, s.bounce, s.recipients = true, options.UTF8, from == "", 0
-	s.conn.transaction(true)
-	return nil
-}
-
-// Rcpt implements [gosmtp.Session].
-func (s *session) Rcpt(to string, options *gosmtp.RcptOptions) error {
-	if err := s.ready(); err != nil {
-		return err
-	}
-	if !ascii(to) && !s.utf8 {
-		return needsUTF8.says("This address needs SMTPUTF8")
-	}
-	if err := s.up.Load().Rcpt(to, options); err != nil {
-		return s.passOn("RCPT", err)
-	}
-	s.recipients++
-	return nil
-}
-
-// Reset implements [gosmtp.Session]: RSET, a second EHLO, or the end of a
-// transaction. It does not log out.
-func (s *session) Reset() {
-	s.waitForData()
-	defer s.data.Unlock()
-	// The mail server is told when there is something new to begin.
-	s.dirty = s.dirty || s.open
-	s.open = false
-	s.conn.chunked.Store(false)
-	s.conn.transaction(false)
-}
-
-// Logout implements [gosmtp.Session]: the client is gone.
-func (s *session) Logout() error {
-	s.waitForData()
-	defer s.data.Unlock()
-	if s.leave != nil {
-		s.leave()
-		s.leave = nil
-	}
-	if up := s.up.Load(); up != nil && !s.lost.Swap(true) {
-		up.Quit()
-	}
-	return nil
-}
-
-// waitForData locks data. If a message is being taken at that time, go-smtp has
-// already broken it off, and nothing but the mail server can hold it up.
-func (s *session) waitForData() {
-	if !s.data.TryLock() {
-		s.abort()
-		s.data.Lock()
-	}
-}
-
-// abort closes the connection to the mail server: whatever it has of a message
-// is not delivered. Anybody may call it.
-func (s *session) abort() {
-	s.lost.Store(true)
-	if up := s.up.Load(); up != nil {
-		up.Close()
-	}
-}
-
-// passOn makes a reply of an error of the mail server: its own refusal as it is;
-// when the connection is lost, the client's has to end, since coming back means
-// to log in again.
-func (s *session) passOn(step string, err error) *gosmtp.SMTPError {
-	var reply *gosmtp.SMTPError
-	if !errors.As(err, &reply) {
-		s.abort()
-		s.gone.Store(true)
-		s.log.Warn("mail server lost", "step", step, "err", err)
-		s.conn.hangUp()
-		return serverGone.says("Connection to the mail server lost; try again later")
-	}
-	s.log.Info("mail server refused", "step", step, "code", reply.Code, "reply", withoutAddresses(printable(reply.Message)))
-	switch {
-	case reply.Code == 421: // RFC 5321 section 3.8: it closes the connection
-		s.abort()
-		s.conn.hangUp()
-	case reply.Code < 400 || reply.Code > 599:
-		s.abort()
-		return strangeReply.says("The mail server gave a strange reply")
-	}
-	return &gosmtp.SMTPError{Code: reply.Code, EnhancedCode: reply.EnhancedCode, Message: printable(reply.Message)}
-}
-
-// would notes what mode warn lets pass; address may be empty.
-func (s *session) would(where, address string) {
-	s.submitted(WouldRefuse)
-	log := s.log
-	if address != "" {
-		log = log.With("address", tried(address))
-	}
-	log.Warn("sender would be refused", "in", where)
-}
-
-// maxTried is the longest address: 64 octets, an @ and 255 octets (RFC 5321
-// section 4.5.3.1).
-const maxTried = 320
-
-// tried makes an address that somebody has tried to send as fit for the log:
-// of what it is made is up to them.
-func tried(address string) string {
-	if len(address) > maxTried {
-		address = address[:maxTried]
-	}
-	quoted := strconv.QuoteToGraphic(strings.ToValidUTF8(address, "\uFFFD"))
-	quoted = quoted[1 : len(quoted)-1]
-	if len(quoted) > maxTried {
-		quoted = strings.ToValidUTF8(quoted[:maxTried], "")
-	}
-	return quoted
-}
-
-// address matches what may be somebody's address in a text.
-var address = regexp.MustCompile(`[^\s<>"'(),;:]+@[^\s<>"'(),;:]+`)
-
-// withoutAddresses puts *** in the place of addresses. Mail servers repeat the
-// recipient that they refuse, and whom somebody writes to is nobody's business.
-func withoutAddresses(text string) string { return address.ReplaceAllLiteralString(text, "***") }
-
-// queueID matches how mail servers say under which name they have taken a
-// message: "queued as 4XyzAB" (Postfix), "id=1sAbC-000-00" (Exim), "Queued mail for
-// delivery id" and "4XyzAB Message accepted" (Sendmail).
-var queueID = regexp.MustCompile(`(?i)(?:\bqueued as |\bid[= ])([A-Za-z0-9._-]{4,64})|^([A-Za-z0-9]{10,32}) Message accepted`)
-
-// queuedAs is the mail server's name for a message, out of its reply; empty when
-// it tells none that is known here. The reply is in the log as well.
-func queuedAs(reply string) string {
-	m := queueID.FindStringSubmatch(reply)
-	if m == nil {
-		return ""
-	}
-	return m[1] + m[2]
-}
-
-func (s *session) submitted(r Result) {
-	if s.server.Recorder != nil {
-		s.server.Recorder.Submitted(r)
-	}
-}
-
-func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
+		if s.wait() {
+			return
 		}
+	}
+}
+
+// wait waits for either end; parked when somebody else goes on.
+func (s *session) wait() (parked bool) {
+	first, second, both := &s.client, &s.mail, s.listens()
+	if s.owed() || !both {
+		first, second = second, first
+	}
+	if s.read(first, time.Now().Add(pause)) || both && s.read(second, past) {
+		return false
+	}
+	until := time.Until(s.due())
+	if until <= 0 {
+		return false
+	}
+	s.client.release()
+	s.mail.release()
+	s.client.out, s.mail.out = nil, nil
+	if s.park(both, until) {
+		return true
+	}
+	if !s.ordered(s.idle()) {
+		s.either(both, time.Now().Add(until))
+	}
+	return false
+}
+
+// park lets the session wait without a goroutine. Nothing of the session is this
+// goroutine's any more if it succeeds.
+func (s *session) park(both bool, until time.Duration) (ok bool) {
+	idle := s.idle()
+	s.mu.Lock() // an order that comes later finds it parked
+	defer s.mu.Unlock()
+	if s.kicked || s.draining && idle || s.brief && idle || !s.quiet.Park(both, true) {
+		return false
+	}
+	if s.timer == nil {
+		s.timer = time.AfterFunc(until, s.wake)
+	} else {
+		s.timer.Reset(until)
 	}
 	return true
+}
+
+// wake goes on with a session that is parked.
+func (s *session) wake() {
+	if s.quiet.Take() {
+		go s.run()
+	}
+}
+
+// either waits for both ends where a session cannot be parked.
+func (s *session) either(both bool, until time.Time) {
+	if !both {
+		s.read(&s.mail, until)
+		return
+	}
+	done := make(chan struct{})
+	s.arm(&s.client, until)
+	s.arm(&s.mail, until)
+	go func() {
+		defer close(done)
+		s.fill(&s.mail)
+		s.client.conn.SetReadDeadline(past)
+	}()
+	s.fill(&s.client)
+	s.mail.conn.SetReadDeadline(past)
+	<-done
+}
+
+var past = time.Unix(1, 0)
+
+// read reads what there is at one end; ok when there was something, or its end.
+func (s *session) read(e *end, until time.Time) (ok bool) {
+	s.arm(e, until)
+	before := e.w - e.r
+	s.fill(e)
+	return e.w-e.r > before || e.err != nil
+}
+
+// arm sets the time for a read, unless an order makes it end now.
+func (s *session) arm(e *end, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kicked {
+		until = past
+	}
+	e.conn.SetReadDeadline(until)
+}
+
+// fill reads once.
+func (s *session) fill(e *end) {
+	if e.err != nil {
+		return
+	}
+	size := smallBuffer
+	if e == &s.client && s.state >= header {
+		size = largeBuffer
+	}
+	n, err := e.conn.Read(e.room(size))
+	e.w += n
+	if n > 0 && e == &s.client {
+		s.heard = time.Now()
+		s.fromClient += int64(n)
+		s.carried.Moved(n, 0)
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		e.err = err
+	}
+}
+
+// listens reports whether the client may say something now.
+func (s *session) listens() bool {
+	return !s.blocked && !s.leaving && s.state != opening && s.state != finishing && s.client.err == nil
+}
+
+// owed reports whether the server owes a reply.
+func (s *session) owed() bool { return len(s.expected) > 0 }
+
+// expect notes that the server owes a reply.
+func (s *session) expect(e expected) {
+	if !s.owed() {
+		s.talked = time.Now()
+	}
+	s.expected = append(s.expected, e)
+}
+
+// tell says a command to the server.
+func (s *session) tell(command string, e expected) {
+	s.mail.out = append(append(s.mail.out, command...), "\r\n"...)
+	s.expect(e)
+}
+
+// say says a reply of ours to the client, in its turn.
+func (s *session) say(reply string) {
+	if s.owed() {
+		s.expected = append(s.expected, expected{own: reply})
+		return
+	}
+	s.client.out = append(s.client.out, reply...)
+}
+
+// flush writes what is to be written.
+func (s *session) flush() {
+	if !s.over {
+		s.write(&s.mail, nil, blockTimeout)
+	}
+	if s.write(&s.client, nil, s.patience()) != nil && s.state != finishing {
+		s.finish(s.client.err)
+	}
+}
+
+// patience is how long a client may take to read.
+func (s *session) patience() time.Duration {
+	if s.isKicked() {
+		return time.Second
+	}
+	return writeTimeout
+}
+
+func (s *session) isKicked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kicked
+}
+
+// write writes what waits, and b behind it.
+func (s *session) write(e *end, b []byte, limit time.Duration) error {
+	switch {
+	case len(e.out) == 0 && len(b) == 0:
+		return nil
+	case e == &s.mail && s.isKicked():
+		e.err = relay.ErrKicked
+		return e.err
+	}
+	e.conn.SetWriteDeadline(time.Now().Add(limit))
+	var err error
+	if len(e.out) > 0 && len(b) <= largeBuffer-len(e.out) {
+		e.out, b = append(e.out, b...), nil
+	}
+	n := len(e.out)
+	if n > 0 {
+		_, err = e.conn.Write(e.out)
+		e.out = e.out[:0]
+	}
+	if err == nil && len(b) > 0 {
+		_, err = e.conn.Write(b)
+	}
+	switch {
+	case e == &s.client && err == nil:
+		s.toClient += int64(n)
+		s.carried.Moved(0, n)
+	case e == &s.client:
+		e.err = err
+	case err != nil:
+		s.lastWords()
+	}
+	return err
+}
+
+// lastWords hears what the server had to say before it stopped reading.
+func (s *session) lastWords() {
+	until := time.Now().Add(time.Second)
+	for s.mail.err == nil && !s.over && s.read(&s.mail, until) {
+		s.replies()
+	}
+	if s.mail.err == nil {
+		s.mail.err = io.ErrClosedPipe
+	}
+	s.replies()
+}
+
+// finish ends the session when all is written. The first reason stays.
+func (s *session) finish(why error) {
+	if !s.over {
+		s.over, s.why = true, why
+	}
+}
+
+// bid says the last words and ends the session: what the server still owes does not
+// matter any more, nor does what is behind it.
+func (s *session) bid(c code, text string, why error) {
+	s.abandon(Abandoned, c.says(text), why)
+	s.expected = nil
+	s.say(line(c.says(text)))
+	s.finish(why)
+}
+
+// idle reports whether the session is between two transactions, and nothing is owed.
+func (s *session) idle() bool {
+	return s.state == commands && !s.owed() && !s.transaction.open && s.message == nil && len(s.client.in()) == 0
+}
+
+// ordered reports whether another goroutine wants the end of the session, now that it is
+// idle or not.
+func (s *session) ordered(idle bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kicked || idle && (s.draining || s.brief && time.Since(s.heard) >= pause)
+}
+
+// orders does what other goroutines want.
+func (s *session) orders() {
+	if s.over || !s.ordered(s.idle()) {
+		return
+	}
+	if s.isKicked() {
+		s.bid(ended, "This session was ended", relay.ErrKicked)
+	} else {
+		s.bid(ended, string(frontend.ShuttingDown), nil)
+	}
+}
+
+// order gives one.
+func (s *session) order(set *bool, now bool) {
+	s.mu.Lock()
+	*set = true
+	if now {
+		s.client.conn.SetDeadline(past)
+		s.mail.conn.SetDeadline(past)
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// Kick implements [frontend.Relay].
+func (s *session) Kick() { s.order(&s.kicked, true) }
+
+// KickWhenQuiet implements [frontend.Relay].
+func (s *session) KickWhenQuiet() { s.order(&s.brief, false) }
+
+// Drain ends the session when no transaction is open, or when it is over.
+func (s *session) Drain() { s.order(&s.draining, false) }
+
+// due is when something has to be done though nobody says anything.
+func (s *session) due() time.Time {
+	at := s.heard.Add(or(s.server.CommandTimeout, commandTimeout))
+	if s.owed() {
+		at = s.talked.Add(s.forServer())
+	}
+	if s.holds() {
+		if noop := s.talked.Add(noopEvery); noop.Before(at) {
+			at = noop
+		}
+	}
+	return at
+}
+
+// forServer is how long the server may take.
+func (s *session) forServer() time.Duration {
+	if s.state == finishing {
+		return dotTimeout
+	}
+	return commandTimeout
+}
+
+// holds reports whether a header is held, so that the server hears nothing of its client.
+func (s *session) holds() bool {
+	return s.message != nil && s.message.isHeld() && !s.owed() && time.Since(s.message.began) < maxHold
+}
+
+// clock does what is due.
+func (s *session) clock() {
+	now := time.Now()
+	switch {
+	case s.over:
+	case s.owed():
+		if now.Sub(s.talked) >= s.forServer() {
+			s.lose(errSilent)
+		}
+	case s.listens() && now.Sub(s.heard) >= or(s.server.CommandTimeout, commandTimeout):
+		s.bid(timedOut, "Too slow", os.ErrDeadlineExceeded)
+	case s.holds() && now.Sub(s.talked) >= noopEvery:
+		s.tell("NOOP", expected{kind: toNothing})
+	}
+}
+
+var (
+	errSilent  = errors.New("the mail server does not answer")
+	errStrange = errors.New("the mail server gave a strange reply")
+	errReset   = errors.New("given up by the client")
+)
+
+// close closes both ends.
+func (s *session) close() {
+	if s.mail.err == nil && !s.leaving {
+		s.mail.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		io.WriteString(s.mail.conn, "QUIT\r\n") // nobody waits for the answer
+	}
+	s.mail.abort()
+	if s.client.err == nil && (!s.leaving || len(s.client.in()) > 0) {
+		wait, most := time.Second, int64(maxLine)
+		if s.state != commands {
+			wait, most = 10*time.Second, s.drainSize() // it may be sending a message
+		}
+		if s.patience() < wait {
+			wait = time.Second
+		}
+		s.client.linger(most, wait, func(until time.Time) { s.arm(&s.client, until) })
+	}
+	s.client.conn.Close()
+	s.done()
+}
+
+// drainSize is how much of a message is swallowed.
+func (s *session) drainSize() int64 { return or(s.size, maxDrain) }
+
+// done tells the end.
+func (s *session) done() {
+	s.client.release()
+	s.mail.release()
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	s.quiet.Close()
+	why := s.why
+	if errors.Is(why, io.EOF) || errors.Is(why, net.ErrClosed) {
+		why = nil
+	}
+	s.carried.Done(s.log.With("messages", s.messages), relay.Result{FromClient: s.fromClient, FromUpstream: s.toClient, Err: why})
+}
+
+// replies takes what the server has said.
+func (s *session) replies() {
+	for !s.over {
+		code, n, err := wire.ReadReply(s.mail.in())
+		if err != nil {
+			s.strange()
+			return
+		}
+		if n == 0 {
+			break
+		}
+		raw := string(s.mail.in()[:n])
+		s.mail.use(n)
+		s.reply(code, raw)
+	}
+	if s.mail.err != nil && !s.over {
+		s.lose(s.mail.err)
+	}
+}
+
+// reply takes one reply.
+func (s *session) reply(code int, raw string) {
+	s.talked = time.Now()
+	var e expected
+	asked := s.owed()
+	if asked {
+		e, s.expected = s.expected[0], s.expected[1:]
+	}
+	switch {
+	case code == 421: // RFC 5321 section 3.8: it closes the connection
+		s.refusedBy(e.verb, code, raw)
+		s.abandon(Refused, &gosmtp.SMTPError{Code: code}, fmt.Errorf("the mail server says: %s", wire.Text([]byte(raw))))
+		s.expected = nil
+		s.client.out = append(s.client.out, raw...)
+		s.finish(fmt.Errorf("the mail server: %.60q", raw))
+		return
+	case !asked || (code/100 == 3) != (e.kind == toData && code < 400):
+		s.strange()
+		return
+	}
+	if code >= 400 {
+		s.refusedBy(e.verb, code, raw)
+	}
+	good := code/100 == 2
+	switch e.kind {
+	case toMail:
+		if good {
+			s.transaction = transaction{open: true, sender: e.address}
+		}
+	case toRcpt:
+		if good {
+			s.transaction.recipients = append(s.transaction.recipients, e.address)
+		}
+	case toReset:
+		if good {
+			s.reset()
+		}
+		if e.verb == "HELO" && good {
+			raw = string(wire.FilterHello([]byte(raw), s.name))
+		}
+	case toEhlo:
+		if good {
+			s.reset()
+			s.learn(raw)
+			raw = string(wire.FilterHello([]byte(raw), s.name, s.server.limits()...))
+		}
+	case toQuit:
+		if s.leaving = good; good {
+			s.finish(nil)
+		}
+	case toData:
+		s.dataReply(code, raw)
+		raw = ""
+	case toMessage:
+		s.messageReply(code, raw)
+	case toPiece:
+		s.pieceReply(code, raw)
+		raw = ""
+	case toChunk:
+		raw = s.chunkReply(code, raw)
+	case toNothing:
+		raw = ""
+	}
+	s.client.out = append(s.client.out, raw...)
+	for len(s.expected) > 0 && s.expected[0].own != "" {
+		s.client.out = append(s.client.out, s.expected[0].own...)
+		s.expected = s.expected[1:]
+	}
+	if !s.owed() {
+		s.expected, s.blocked = nil, false
+	}
+	s.blocked = s.blocked && len(s.expected) > 0
+}
+
+// learn notes what the server offers now.
+func (s *session) learn(raw string) {
+	s.chunking = false
+	for keyword, text := range wire.Extensions([]byte(raw)) {
+		switch keyword {
+		case "CHUNKING":
+			s.chunking = true
+		case "SIZE":
+			s.size = upstream.Extensions{"SIZE": strings.TrimPrefix(text[len(keyword):], " ")}.Size()
+		}
+	}
+}
+
+// reset is the end of a transaction without a message.
+func (s *session) reset() {
+	if s.message != nil {
+		s.fail(&failure{result: Abandoned, code: notNow.basic, err: errReset})
+	}
+	s.transaction = transaction{}
+}
+
+// refusedBy notes a refusal of the server.
+func (s *session) refusedBy(verb string, code int, raw string) {
+	s.log.Info("mail server refused", "step", verb, "code", code, "reply", logged(wire.Text([]byte(raw))))
+}
+
+// strange is something that no server should say there.
+func (s *session) strange() { s.lose(errStrange) }
+
+// lose is the end of the connection to the server: coming back means to log in again.
+func (s *session) lose(err error) {
+	s.mail.err = err
+	if s.isKicked() {
+		s.bid(ended, "This session was ended", relay.ErrKicked)
+		return
+	}
+	if s.leaving { // it has gone without a word
+		s.client.out = append(s.client.out, "221 2.0.0 Bye\r\n"...)
+		s.finish(nil)
+		return
+	}
+	s.log.Warn("mail server lost", "err", err)
+	reply := notNow.says("Connection to the mail server lost; try again later")
+	if err == errStrange {
+		reply = strangeReply.says("The mail server gave a strange reply")
+	}
+	if s.message != nil || err == errStrange { // no permanent error: the message is not at fault
+		s.client.out = append(s.client.out, line(reply)...)
+	}
+	s.abandon(ServerLost, reply, err)
+	s.bid(serverGone, "Connection to the mail server lost; log in again", fmt.Errorf("the mail server was lost: %w", err))
+}
+
+// obey does what the client has said, as far as that can be done now.
+func (s *session) obey() {
+	for !s.over && s.mail.err == nil && s.step() {
+	}
+	if s.client.err == nil || s.over {
+		return
+	}
+	// The client is gone, or listens only. Half a command is none, half a message too.
+	switch {
+	case s.state == commands && s.owed() && s.message == nil, s.state == opening && s.message.ended, s.state == finishing, s.leaving:
+	default:
+		s.abandon(Abandoned, notNow.says("Message incomplete"), s.client.err)
+		s.finish(s.client.err)
+	}
+}
+
+// step does one thing that the client has said; ok when there may be another one.
+func (s *session) step() (ok bool) {
+	switch s.state {
+	case commands:
+		return !s.leaving && s.command()
+	case skipping:
+		return s.skip()
+	case header, body, swallowing:
+		return s.octets()
+	case chunk:
+		return s.chunkOctets()
+	}
+	return false
+}
+
+// skip swallows the rest of a line.
+func (s *session) skip() bool {
+	in := s.client.in()
+	_, n, err := wire.ReadCommand(in)
+	if n > 0 {
+		s.client.use(n)
+		s.state = commands
+		s.say(line(badData.says("Line too long")))
+		return true
+	}
+	if err != nil {
+		s.client.use(len(in))
+	}
+	return false
+}
+
+// command does one command.
+func (s *session) command() bool {
+	c, n, err := wire.ReadCommand(s.client.in())
+	switch {
+	case n == 0 && err != nil:
+		s.state = skipping
+		return true
+	case n == 0:
+		return false
+	case len(s.expected) >= maxExpected:
+		s.blocked = true
+		return false
+	case err == wire.ErrLong:
+		s.client.use(n)
+		s.say(line(badData.says("Line too long")))
+		return true
+	case err != nil:
+		s.client.use(n)
+		s.say(line(badData.says("A NUL, or a bare CR or LF, is not allowed")))
+		return true
+	case (c.Verb == "DATA" && c.Args == "" || c.Verb == "BDAT") && s.owed():
+		// What becomes of the transaction has to be known.
+		s.blocked = true
+		return false
+	}
+	s.client.use(n)
+	switch c.Verb {
+	case "MAIL":
+		s.mailFrom(c.Args)
+	case "RCPT":
+		s.rcpt(c)
+	case "DATA":
+		s.data(c)
+	case "BDAT":
+		s.bdat(c.Args)
+	case "RSET", "HELO":
+		s.tell(c.String(), expected{kind: toReset, verb: c.Verb})
+	case "EHLO":
+		s.tell(c.String(), expected{kind: toEhlo, verb: c.Verb})
+	case "QUIT":
+		s.tell(c.String(), expected{kind: toQuit, verb: c.Verb})
+		s.leaving = true
+	case "NOOP", "HELP", "VRFY", "EXPN", "ETRN":
+		s.tell(c.String(), expected{verb: c.Verb})
+	case "AUTH", "STARTTLS":
+		s.say(line(wrongOrder.says("Already done")))
+	default:
+		s.say(line(notHere.says("Command not implemented")))
+	}
+	return true
+}
+
+// mailFrom is MAIL: its path is sent as it was read.
+func (s *session) mailFrom(args string) {
+	path, parameters, err := wire.ParseMail(args)
+	switch err {
+	case nil:
+	case wire.ErrPath:
+		s.say(line(badSender.says("Bad sender address syntax")))
+		return
+	default:
+		s.say(line(badArgument.says(err.Error())))
+		return
+	}
+	if path.Local != "" && path.Domain == "" {
+		path.Domain = s.account.Domain()
+	}
+	address := path.Address()
+	// Bounces and receipts have no sender (RFC 5321 section 4.5.5).
+	if policy := s.server.sender(); address != "" && policy.Mode != auth.Off && !policy.Owns(s.account, address) {
+		if policy.Mode == auth.Enforce {
+			s.server.count(NotYours)
+			s.log.Info("sender refused", "in", "MAIL", "address", tried(address))
+			s.say(line(senderRefused.says("Sender address is not one of this account")))
+			return
+		}
+		s.would("MAIL", address)
+	}
+	command := "MAIL FROM:" + path.String()
+	for _, parameter := range parameters {
+		keyword, _, _ := strings.Cut(parameter, "=")
+		if !strings.EqualFold(keyword, "AUTH") { // RFC 4954 section 5: no client is to be trusted with it
+			command += " " + parameter
+		}
+	}
+	s.tell(command, expected{kind: toMail, verb: "MAIL", address: address})
+}
+
+// rcpt is RCPT, which goes as written.
+func (s *session) rcpt(c wire.Command) {
+	if most := s.server.MaxRecipients; most > 0 {
+		n := len(s.transaction.recipients)
+		for _, e := range s.expected {
+			if e.kind == toRcpt {
+				n++
+			}
+		}
+		if n >= most {
+			s.say(line(manyRcpts.says("Too many recipients")))
+			return
+		}
+	}
+	to := c.Args
+	if len(to) > 3 && strings.EqualFold(to[:3], "TO:") {
+		to = strings.TrimLeft(to[3:], " ")
+	}
+	s.tell(c.String(), expected{kind: toRcpt, verb: c.Verb, address: to})
 }

@@ -291,7 +291,7 @@ func TestRefusalsOfAMessageReachTheClient(t *testing.T) {
 			"554 5.7.1 Spam":                        "554 5.7.1 Spam\r\n",
 			"451 4.3.0 Milter down":                 "451 4.3.0 Milter down\r\n",
 			"552-5.3.4 too\r\n552 5.3.4 big":        "552-too\r\n552 5.3.4 big\r\n",
-			"550 5.7.1 " + strings.Repeat("x", 600): "550 5.7.1 " + strings.Repeat("x", maxReplyText) + "\r\n",
+			"550 5.7.1 " + strings.Repeat("x", 600): "550 5.7.1 " + strings.Repeat("x", 600) + "\r\n",
 			"550 5.7.1 a\x07b\tc":                   "550 5.7.1 a?b?c\r\n",
 			"421 4.3.2 Shutting down":               "421 4.3.2 Shutting down\r\n",
 		} {

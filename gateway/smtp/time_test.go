@@ -47,8 +47,8 @@ func bubble(t *testing.T, implicit bool, change func(*gateway), test func(t *tes
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		g := &gateway{t: t, fake: &mailtest.SMTP{Accounts: map[string]string{owner: password}}, guard: &guard{}, records: &records{}}
-		g.Server = &Server{Hostname: "gateway.test", TLSConfig: mailtest.ServerTLS(), DrainTimeout: -1, Guard: g.guard, Recorder: g.records,
-			Upstream: &upstream.Server{Dial: g.fake.Dial, Timeout: time.Minute}}
+		g.Server = newServer(g.guard, g.records)
+		g.Upstream = &upstream.Server{Dial: g.fake.Dial, Timeout: time.Minute}
 		if change != nil {
 			change(g)
 		}

@@ -111,7 +111,7 @@ func TestAnyPasswordSurvivesTheWayToTheSMTPServer(t *testing.T) {
 				t.Errorf("%s %.10q: %v %v", mechanism, p, answer.Judgement, answer.Err)
 				continue
 			}
-			conn.Quit()
+			conn.Logout()
 			if conn, answer = s.LoginSMTP(t.Context(), owner, auth.NewSecret(p+"!"), Client{}); answer.Judgement != auth.JudgedWrong || conn != nil {
 				t.Errorf("%s %.10q!: %v %v", mechanism, p, answer.Judgement, answer.Err)
 			}
@@ -158,7 +158,7 @@ func TestSMTPLoginOverTLS(t *testing.T) {
 		if answer.Judgement != auth.JudgedRight {
 			t.Fatalf("implicit %v: %v %v", implicit, answer.Judgement, answer.Err)
 		}
-		conn.Quit()
+		conn.Logout()
 		s.TLSConfig.RootCAs = nil
 		if _, answer := s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{}); answer.Judgement != auth.Unreached {
 			t.Errorf("a certificate that nobody signed: %v", answer.Judgement)
@@ -274,7 +274,7 @@ func TestTheOldFormOfTheAUTHLineIsUnderstood(t *testing.T) {
 	if got := conn.Extensions.Size(); got != 5000 {
 		t.Errorf("size %d, want 5000", got)
 	}
-	conn.Quit()
+	conn.Logout()
 }
 
 func TestASilentSMTPServerCostsAStepAndEndsWithTheContext(t *testing.T) {
@@ -319,7 +319,7 @@ func TestTheClientIsPassedOnByXCLIENT(t *testing.T) {
 		if answer.Judgement != auth.JudgedRight {
 			t.Fatal(answer.Judgement, answer.Err)
 		}
-		conn.Quit()
+		conn.Logout()
 		if diff := cmp.Diff([]map[string]string{want}, fake.Clients()); diff != "" {
 			t.Error(diff)
 		}
@@ -345,7 +345,7 @@ func TestXCLIENTIsOnlyForServersThatWantIt(t *testing.T) {
 			t.Errorf("%s: %v %v", name, answer.Judgement, answer.Err)
 		}
 		if conn != nil {
-			conn.Quit()
+			conn.Logout()
 		}
 		if got := test.fake.Clients(); len(got) != 0 {
 			t.Errorf("%s: %v", name, got)
@@ -373,7 +373,7 @@ func TestTheSMTPServerMayKnowTheAccountByItsLocalPart(t *testing.T) {
 	if answer.Judgement != auth.JudgedRight {
 		t.Fatal(answer.Judgement, answer.Err)
 	}
-	conn.Quit()
+	conn.Logout()
 }
 
 func TestAnSMTPProbeTellsTheExtensions(t *testing.T) {
@@ -402,7 +402,7 @@ func TestAMessageGoesThroughAsItIs(t *testing.T) {
 	if answer.Judgement != auth.JudgedRight {
 		t.Fatal(answer.Judgement, answer.Err)
 	}
-	defer conn.Quit()
+	defer conn.Logout()
 	for _, body := range []string{"a: b\r\n\r\nhello\r\n", ".\r\n..\r\n.a\r\n", ""} {
 		mail(t, conn)
 		m, err := conn.Data()
@@ -443,7 +443,7 @@ func mail(t *testing.T, conn *SMTPConn) {
 func TestAMessageThatWasNotFinishedIsNotDelivered(t *testing.T) {
 	for name, end := range map[string]func(*SMTPConn){
 		"close": func(c *SMTPConn) { c.Close() },
-		"quit":  func(c *SMTPConn) { c.Quit() },
+		"quit":  func(c *SMTPConn) { c.Logout() },
 	} {
 		fake := &mailtest.SMTP{}
 		conn, _ := smtpServerFor(t, fake).LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{})
@@ -497,7 +497,7 @@ func TestAnAddressCannotSmuggleParameters(t *testing.T) {
 func TestAnAUTHParameterIsNeverPassedOn(t *testing.T) {
 	fake := &mailtest.SMTP{}
 	conn, _ := smtpServerFor(t, fake).LoginSMTP(t.Context(), owner, auth.NewSecret(password), Client{})
-	defer conn.Quit()
+	defer conn.Logout()
 	for _, who := range []string{"", "boss@congthu.test"} {
 		if err := conn.Mail(string(owner), smtp.MailOptions{Auth: &who, Size: 12, Return: smtp.DSNReturnFull, EnvelopeID: "e=1", UTF8: true}); err != nil {
 			t.Fatal(err)

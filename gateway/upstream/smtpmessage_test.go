@@ -34,7 +34,7 @@ func submitter(t testing.TB, fake *mailtest.SMTP) (*SMTPConn, *atomic.Int64) {
 	if answer.Judgement != auth.JudgedRight {
 		t.Fatal(answer.Judgement, answer.Err)
 	}
-	t.Cleanup(conn.Quit)
+	t.Cleanup(conn.Logout)
 	return conn, n
 }
 

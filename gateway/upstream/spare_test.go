@@ -429,11 +429,11 @@ func TestASpareOfSMTPThatIsOfNoUseCostsNoLogin(t *testing.T) {
 			if conn == nil {
 				t.Fatal(answer)
 			}
-			conn.Quit()
+			conn.Logout()
 			awaitOpen(t, func() int { return count(&s.smtpSpares) }, 1)
 			over.Store(true)
 			if conn, answer = s.LoginSMTP(t.Context(), owner, auth.NewSecret(password), client); conn != nil {
-				conn.Quit()
+				conn.Logout()
 			}
 			if answer.Judgement != test.judgement || answer.Again != test.again {
 				t.Errorf("%+v, want judgement %d, again %v", answer, test.judgement, test.again)
@@ -462,7 +462,7 @@ func TestAnSMTPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 			return nil, answer
 		}
 		mail(t, conn)
-		return conn.Quit, answer
+		return conn.Logout, answer
 	}
 	s.PassClient = PassXCLIENT
 	overSpares(t, s, fake, login, fake.Clients)
