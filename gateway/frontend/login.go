@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"congthu/auth"
@@ -107,6 +108,8 @@ type kept struct {
 // even if the client hangs up in the meantime.
 func (c *Client) Login(l Login) error {
 	var session *kept
+	var mu sync.Mutex // of session, until the verdict: a guard that has given up may still be asking
+	settled := false
 	defer func() {
 		// The account was refused after all (locked in the meantime, expired, revoked),
 		// the client has gone, or a panic came before the splice.
@@ -121,8 +124,14 @@ func (c *Client) Login(l Login) error {
 		Mechanism: l.Mechanism, Login: l.Login, Authorize: l.Authorize, Password: l.Password, Program: l.Program,
 		Verify: func(ctx context.Context, name auth.Name) auth.Answer {
 			opened, answer := l.Verify(ctx, name, asked)
+			mu.Lock()
+			defer mu.Unlock()
 			asked = true
-			if opened != nil {
+			switch {
+			case opened == nil:
+			case settled:
+				opened.Logout()
+			default:
 				session = &kept{opened, func() {}}
 				// Registered before the guard settles: a lock that comes after its
 				// decision then finds this session and ends it.
@@ -138,6 +147,9 @@ func (c *Client) Login(l Login) error {
 	OnFreshStack(func() {
 		verdict = c.serving.Guard.Attempt(context.WithoutCancel(c.serving.ctx), attempt)
 	})
+	mu.Lock()
+	settled = true
+	mu.Unlock()
 	if verdict.Outcome != auth.Accepted || session == nil {
 		if err := c.Say(l.Refusal(verdict)); err != nil {
 			return err

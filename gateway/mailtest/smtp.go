@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
+	"strconv"
 	"strings"
 )
 
@@ -23,7 +25,8 @@ type SMTP struct {
 	Accounts map[string]string
 	// Extensions are the lines of the EHLO reply but for STARTTLS, AUTH and
 	// XCLIENT. Nil: PIPELINING, SIZE 10240000, ENHANCEDSTATUSCODES, 8BITMIME,
-	// SMTPUTF8, DSN.
+	// SMTPUTF8, DSN. With CHUNKING there is BDAT, and what is longer than a SIZE is
+	// refused.
 	Extensions []string
 	// Mechanisms are those of the AUTH line. Nil: PLAIN LOGIN; empty: no AUTH.
 	Mechanisms []string
@@ -111,6 +114,7 @@ type smtpSession struct {
 	from   string
 	to     []string
 	mail   bool
+	chunks []byte // that have come by BDAT
 }
 
 func (s *SMTP) serve(conn net.Conn) {
@@ -145,8 +149,10 @@ func (c *smtpSession) command(verb, arg string) bool {
 	}
 	switch verb {
 	case "EHLO":
+		c.from, c.to, c.mail, c.chunks = "", nil, false, nil
 		c.ehlo()
 	case "HELO":
+		c.from, c.to, c.mail, c.chunks = "", nil, false, nil
 		c.say("250 %s", Host)
 	case "STARTTLS":
 		if c.TLS == nil || c.secure {
@@ -160,14 +166,29 @@ func (c *smtpSession) command(verb, arg string) bool {
 	case "AUTH":
 		return c.auth(arg)
 	case "MAIL":
+		if c.mail {
+			c.say("503 5.5.1 Error: nested MAIL command")
+			return true
+		}
+		most, _ := c.offers("SIZE")
+		_, size, _ := strings.Cut(arg, " SIZE=")
+		size, _, _ = strings.Cut(size, " ")
+		if n, err := strconv.Atoi(size); err == nil {
+			if most, err := strconv.Atoi(most); err == nil && n > most {
+				c.say("552 5.3.4 Message size exceeds fixed limit")
+				return true
+			}
+		}
 		c.from, c.to, c.mail = strings.TrimPrefix(arg, "FROM:"), nil, true
 		c.say("250 2.1.0 Ok")
 	case "RCPT":
 		c.rcpt(strings.TrimPrefix(arg, "TO:"))
 	case "DATA":
 		return c.data()
+	case "BDAT":
+		return c.bdat(arg)
 	case "RSET":
-		c.from, c.to, c.mail = "", nil, false
+		c.from, c.to, c.mail, c.chunks = "", nil, false, nil
 		c.say("250 2.0.0 Ok")
 	case "NOOP":
 		c.say("250 2.0.0 Ok")
@@ -336,17 +357,73 @@ func (c *smtpSession) data() bool {
 		body.Write(bytes.TrimPrefix(line, []byte(".")))
 		line = line[:0]
 	}
+	return c.deliver(body.Bytes())
+}
+
+// offers returns the parameters of an extension that is offered.
+func (c *smtpSession) offers(keyword string) (parameters string, ok bool) {
+	for _, line := range c.Extensions {
+		if word, rest, _ := strings.Cut(line, " "); word == keyword {
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+// bdat takes a chunk (RFC 3030). Its octets are read whatever becomes of it.
+func (c *smtpSession) bdat(arg string) bool {
+	if _, ok := c.offers("CHUNKING"); !ok {
+		c.say("502 5.5.1 Error: command not implemented")
+		return true
+	}
+	count, last, _ := strings.Cut(arg, " ")
+	size, err := strconv.Atoi(count)
+	if err != nil {
+		c.say("501 5.5.4 Syntax: BDAT count [LAST]")
+		return true
+	}
+	octets := make([]byte, size)
+	if _, err := io.ReadFull(c.r, octets); err != nil {
+		return false
+	}
+	switch {
+	case len(c.to) == 0:
+		c.say("503 5.5.1 Error: need RCPT command")
+		return true
+	case c.chunks == nil:
+		c.mu.Lock()
+		c.begun++
+		c.mu.Unlock()
+	}
+	c.chunks = append(append([]byte{}, c.chunks...), octets...)
+	if !strings.EqualFold(last, "LAST") {
+		c.say("250 2.0.0 Ok: %d bytes", size)
+		return true
+	}
+	text := c.chunks
+	c.chunks = nil
+	return c.deliver(text)
+}
+
+// deliver takes a message whose end has come.
+func (c *smtpSession) deliver(text []byte) bool {
+	from, to := c.from, c.to
+	c.from, c.to, c.mail = "", nil, false
 	behave, goOn := c.at("message")
 	if !behave {
 		return goOn
 	}
+	size, _ := c.offers("SIZE")
+	if most, err := strconv.Atoi(size); err == nil && len(text) > most {
+		c.say("552 5.3.4 Error: message file too big")
+		return true
+	}
 	c.mu.Lock()
 	id := fmt.Sprintf("4Q%08X", len(c.messages)+1)
 	c.messages = append(c.messages, Message{
-		User: c.user, From: c.from, To: c.to, Data: body.Bytes(), ID: id, Client: c.client,
+		User: c.user, From: from, To: to, Data: text, ID: id, Client: c.client,
 	})
 	c.mu.Unlock()
-	c.from, c.to, c.mail = "", nil, false
 	c.say("250 2.0.0 Ok: queued as %s", id)
 	return true
 }

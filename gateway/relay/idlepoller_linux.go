@@ -146,7 +146,7 @@ func (l *idlePoller) run(set *epollSet) {
 				return
 			}
 			if w := l.take(set, id); w != nil {
-				go w.owner.resume()
+				go w.owner.resume(w)
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // They belong next to whom an event wakes, or to the one whose Take succeeds: to one of
 // them, and once.
 type Quiet struct {
-	wake    func()
+	wake    func(b bool)
 	sockets [2]socket
 
 	mu     sync.Mutex
@@ -22,9 +22,9 @@ type Quiet struct {
 }
 
 // NewQuiet waits for a and b. wake is called, in a goroutine of its own, when something
-// can be read, which may be an end or an error, and for nothing at times. What TLS has
-// read and not given out is not seen.
-func NewQuiet(wake func(), a, b net.Conn) *Quiet {
+// can be read from a or from b, which may be an end or an error, and for nothing at
+// times. What TLS has read and not given out is not seen.
+func NewQuiet(wake func(b bool), a, b net.Conn) *Quiet {
 	q := &Quiet{wake: wake}
 	for i, conn := range []net.Conn{a, b} {
 		q.sockets[i].owner = q
@@ -77,9 +77,9 @@ func (q *Quiet) remove() {
 }
 
 // resume is the event of one of the sockets.
-func (q *Quiet) resume() {
+func (q *Quiet) resume(s *socket) {
 	if q.Take() {
-		q.wake()
+		q.wake(s == &q.sockets[1])
 	}
 }
 

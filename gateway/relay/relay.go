@@ -293,8 +293,8 @@ func (w *direction) park() (gone bool) {
 	return true
 }
 
-// resume carries the direction again: its source has data or has ended.
-func (w *direction) resume() {
+// resume carries the direction again: its source has something, or has ended.
+func (w *direction) resume(*socket) {
 	p := w.pair
 	p.mu.Lock()
 	if w.state != parked {

@@ -8,7 +8,7 @@ import (
 // socket is what the idle poller holds of a connection. It resumes its owner when
 // something can be read, which may be the end or an error.
 type socket struct {
-	owner        interface{ resume() }
+	owner        interface{ resume(*socket) }
 	raw          syscall.RawConn // nil when it cannot be parked
 	registration registration
 }

@@ -16,11 +16,13 @@ func TestHTTPDoesNotGetFar(t *testing.T) {
 	c := g.dial(g.starttls)
 	c.want("220")
 	c.send(request)
+	c.want("421 4.7.0")
 	c.closed()
 	c = g.dial(g.implicit)
 	c = newClient(t, tls.Client(c.conn, mailtest.ClientTLS()))
 	c.want("220")
 	c.send(request)
+	c.want("421 4.7.0")
 	c.closed()
 	c = g.dial(g.implicit)
 	c.send(request) // no TLS at all
@@ -45,14 +47,14 @@ func TestRubbishEndsTheConnection(t *testing.T) {
 	}
 	for _, rubbish := range []string{"XYZZY\r\n", "\x00\xff\r\n", "\r\n", "*\r\n"} {
 		for _, c := range []*client{g.dial(g.starttls), g.connect()} {
-			if got := says(c, strings.Repeat(rubbish, 4)); len(got) > 1000 {
+			if got := says(c, strings.Repeat(rubbish, 5)); len(got) > 1000 {
 				t.Errorf("%q: %d octets", rubbish, len(got))
 			}
 		}
 	}
 	c := g.dial(g.starttls)
 	c.want("220")
-	c.send(strings.Repeat("x", 5000))
+	c.send(strings.Repeat("x", frontend.MaxCommand+2000))
 	c.want("500 5.5.2")
 	c.closed()
 	if n := strings.Count(says(g.connect(), strings.Repeat("NOOP\r\n", 5000)), "250 "); n > 1000 {

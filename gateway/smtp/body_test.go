@@ -126,4 +126,3 @@ func TestAReplyOfManyLinesIsWrittenAtOnce(t *testing.T) {
 		t.Errorf("%q %v", b[:n], err)
 	}
 }
-

@@ -123,6 +123,9 @@ func (d *dialogue) hello() []string {
 	case !d.Secured():
 		return append(lines, "PIPELINING", "ENHANCEDSTATUSCODES")
 	}
+	if d.offered == nil { // the mail server could not be asked
+		lines = append(lines, "PIPELINING", "ENHANCEDSTATUSCODES")
+	}
 	for _, keyword := range slices.Sorted(maps.Keys(d.offered)) {
 		if !wire.Hidden(keyword) {
 			lines = append(lines, strings.TrimRight(keyword+" "+d.offered[keyword], " "))

@@ -13,24 +13,32 @@ import (
 
 	"congthu/gateway/frontend"
 	"congthu/gateway/mailtest"
+	"congthu/gateway/smtp/wire"
 	"congthu/gateway/upstream"
 )
 
-// A command before login has 16 KiB; behind it the connection ends, as after any line
-// that is too long. After the login lines are as long as before.
+// A command has 2,048 octets, before the login as after it, and AUTH before it 16 KiB;
+// behind these the connection ends.
 func TestACommandBeforeLoginHasABound(t *testing.T) {
 	g := start(t, nil)
 	c := g.connect()
-	c.do("NOOP "+strings.Repeat("x", frontend.MaxCommand-len("NOOP \r\n")), "250")
+	c.do("NOOP "+strings.Repeat("x", wire.MaxCommand-len("NOOP ")), "250")
+	c.do("NOOP "+strings.Repeat("x", wire.MaxCommand-len("NOOP ")+1), "500 5.5.2")
+	c.do("NOOP "+strings.Repeat("x", frontend.MaxCommand-len("NOOP \r\n")), "500 5.5.2")
 	c.send("NOOP " + strings.Repeat("x", frontend.MaxCommand-len("NOOP \r\n")+1) + "\r\n")
-	c.want("500 5.4.0")
+	c.want("500 5.5.2")
 	c.closed()
 	c = g.connect()
 	c.do("AUTH LOGIN "+encode(strings.Repeat("x", 8000)), "334")
-	c.do(strings.Repeat("A", 12_000), "500 5.5.6") // 12 KiB for all of an exchange
+	c.do(strings.Repeat("A", 12_000), "500 5.5.2")
+	c.closed()
 	c = g.connect()
 	c.do("AUTH PLAIN "+plain("", owner, password), "235")
-	c.do("NOOP "+strings.Repeat("x", 60_000), "250")
+	c.do("NOOP "+strings.Repeat("x", wire.MaxCommand-len("NOOP ")), "250")
+	for _, n := range []int{wire.MaxCommand - len("NOOP ") + 1, 60_000, 1 << 20} {
+		c.do("NOOP "+strings.Repeat("x", n), "500 5.5.2")
+	}
+	c.do("NOOP", "250")
 	if n := len(g.guard.asked()); n != 1 {
 		t.Errorf("%d attempts, want 1", n)
 	}

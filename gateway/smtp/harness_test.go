@@ -128,6 +128,9 @@ type gateway struct {
 	stop               func() // begins the end of Serve, and waits for it
 }
 
+// extensions are those of the mail server, where a test does not say.
+var extensions = []string{"PIPELINING", "SIZE 10240000", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING"}
+
 // start starts a gateway. change may set fields of all its parts before.
 func start(t *testing.T, change func(*gateway)) *gateway {
 	t.Helper()
@@ -137,6 +140,7 @@ func start(t *testing.T, change func(*gateway)) *gateway {
 	g.Sessions = new(live.Registry)
 	g.Log = slog.New(slog.NewTextHandler(lockedWriter{&logging, g.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.fake.Accounts = map[string]string{owner: password}
+	g.fake.Extensions = extensions
 	if change != nil {
 		change(g)
 	}
@@ -211,7 +215,7 @@ type client struct {
 	r    *bufio.Reader
 }
 
-const patience = time.Minute // for a reply; never waited for when all is well
+const patience = 4 * time.Second // for a reply; never waited for when all is well
 
 func (g *gateway) dial(address string) *client {
 	g.t.Helper()

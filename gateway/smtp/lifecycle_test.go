@@ -44,7 +44,7 @@ func TestAnEndedSessionSubmitsNothingMore(t *testing.T) {
 		},
 		"between chunks": func(g *gateway, c *client) {
 			c.envelope()
-			c.chunk(hello, "", "250 2.0.0 Continue")
+			c.chunk(hello, "", "250 2.0.0")
 		},
 		"in a line": func(g *gateway, c *client) {
 			c.send("MAIL FROM:<")
@@ -156,12 +156,13 @@ func TestAPanicCostsOneConnection(t *testing.T) {
 		return v
 	})
 	unlucky, lucky := g.connect(), g.connect()
-	unlucky.do("AUTH PLAIN "+plain("", owner, password), "421")
+	unlucky.send("AUTH PLAIN " + plain("", owner, password) + "\r\n")
+	unlucky.closed()
 	if n := g.Sessions.Len(""); n != 0 {
 		t.Errorf("%d sessions are live", n)
 	}
 	lucky.do("AUTH PLAIN "+plain("", owner, password), "235")
-	g.stop() // go-smtp tells of a panic after the reply
+	g.stop()
 	g.records.do(func() {
 		if g.records.panics != 1 {
 			t.Errorf("%d panics counted, want 1", g.records.panics)
@@ -255,7 +256,7 @@ func TestDrainDoesNotWaitForEver(t *testing.T) {
 	g.begun(c)
 	var stopped sync.WaitGroup
 	stopped.Go(g.stop)
-	c.want("421 4.4.2")
+	c.want("421 4.3.2")
 	c.closed()
 	stopped.Wait()
 	g.wantDelivered()

@@ -179,18 +179,19 @@ var (
 // checked checks the header when all of it is there. all: nothing more comes.
 func (s *session) checked(all bool) (ok bool, f *failure) {
 	m := s.message
-	at := bytes.Index(m.held[m.searched:], endOfHeader)
+	text := m.held
+	if all && !m.scan.Chunked {
+		text = text[:len(text)-len(endOfData)]
+	}
+	at := bytes.Index(text[min(m.searched, len(text)):], endOfHeader)
 	end := -1
 	switch {
-	case bytes.HasPrefix(m.held, endOfHeader[2:]):
+	case bytes.HasPrefix(text, endOfHeader[2:]):
 		end = 0
 	case at >= 0:
 		end = m.searched + at + 2
 	case all:
-		end = len(m.held) // a message without a body (RFC 5322 section 2.1)
-		if !m.scan.Chunked {
-			end -= len(endOfData)
-		}
+		end = len(text) // a message without a body (RFC 5322 section 2.1)
 	case len(m.held) <= maxHeader:
 		m.searched = max(0, len(m.held)-len(endOfHeader)+1)
 		return false, nil
@@ -211,8 +212,7 @@ func (s *session) checked(all bool) (ok bool, f *failure) {
 	// The sender of the envelope, which was checked, is all that names the author then.
 	// A submission server may add a Sender:, a Date: or a Message-ID: (RFC 6409
 	// sections 8.1 to 8.3), but not an author: that is left to the mail server.
-	empty := end == 0 && all
-	if err == errNoFrom && s.transaction.sender != "" && !empty {
+	if err == errNoFrom && s.transaction.sender != "" && (len(text) > 0 || !all) {
 		err = nil
 	}
 	if err != nil {

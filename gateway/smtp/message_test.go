@@ -55,16 +55,19 @@ func TestAMessageIsNotChanged(t *testing.T) {
 	}
 }
 
-func TestALineWithoutEndIsRefused(t *testing.T) {
+// A picture in HTML is one line of megabytes.
+func TestALineMayBeOfAnyLength(t *testing.T) {
 	g := start(t, nil)
 	c := g.login()
-	c.envelope()
-	c.do("DATA", "354")
-	c.send(hello + strings.Repeat("x", 70000) + "\r\n.\r\n")
-	c.want("500 5.5.2")
-	c.want("500 5.4.0")
-	c.closed()
-	g.wantDelivered()
+	for i, n := range []int{100_000, 10 << 20 >> 1} {
+		text := hello + strings.Repeat("x", n) + "\r\n"
+		if got := c.message(text); !strings.HasPrefix(got, "250") {
+			t.Errorf("%d octets: %q", n, got)
+		}
+		if got := g.delivered(); len(got) != i+1 || got[i] != text {
+			t.Errorf("a line of %d octets was changed", n)
+		}
+	}
 }
 
 // All that can be taken for the end of a message, or of a line, by somebody
@@ -98,9 +101,14 @@ func TestNothingCanBeSmuggledInAMessage(t *testing.T) {
 				want = "5" // or the header is none
 			}
 			c.want(want)
-			// Had the message ended early, there would be more replies.
-			c.do("RSET", "250")
-			c.do("QUIT", "221")
+			// Had the message ended early, there would be more replies. Where the mail server
+			// has half of the message already, its connection had to be closed.
+			if where == "after a long body" {
+				c.want("421 4.4.2")
+			} else {
+				c.do("RSET", "250")
+				c.do("QUIT", "221")
+			}
 			c.closed()
 			if got := g.delivered(); len(got) > 0 {
 				t.Errorf("%s, %q: delivered %q", where, trick, got)
@@ -155,9 +163,6 @@ func TestEveryShortBodyIsOneMessageOrNone(t *testing.T) {
 	}
 }
 
-// hidden is a CR that go-smtp may swallow.
-var hidden = regexp.MustCompile(`\n\.\r[^\n]`)
-
 func TestBareNewlinesAreNormalisedOnRequest(t *testing.T) {
 	for _, trick := range smugglers {
 		g := start(t, func(g *gateway) { g.NormaliseNewlines = true })
@@ -167,13 +172,6 @@ func TestBareNewlinesAreNormalisedOnRequest(t *testing.T) {
 		delivered := g.delivered()
 		if len(delivered) > 1 {
 			t.Errorf("%q: delivered %q", trick, delivered)
-		}
-		// What go-smtp hides cannot be put right.
-		if hidden.MatchString(trick + "M") {
-			if !strings.HasPrefix(got, "500 5.5.2") || len(delivered) > 0 {
-				t.Errorf("%q: %q, delivered %q", trick, got, delivered)
-			}
-			continue
 		}
 		if !strings.HasPrefix(got, "250") || len(delivered) != 1 {
 			t.Errorf("%q: %q, delivered %q", trick, got, delivered)
@@ -204,7 +202,7 @@ func TestChunksMakeOneMessage(t *testing.T) {
 		c.envelope()
 		c.send(dialogue) // pipelined
 		for range strings.Count(dialogue, "BDAT") - 1 {
-			c.want("250 2.0.0 Continue")
+			c.want("250 2.0.0")
 		}
 		c.want("250 2.0.0 Ok: queued as")
 	}
@@ -217,10 +215,10 @@ func TestChunksMakeOneMessage(t *testing.T) {
 	c.envelope()
 	c.chunk(big, " LAST", "250")
 	messages := g.delivered()
-	if got, want := messages[3], "From: "+owner+"\r\n\r\n.\r\n"; got != want {
+	if got, want := messages[3], "From: "+owner+"\r\n\r\n."; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := messages[4]; got != big+"\r\n" {
+	if got := messages[4]; got != big {
 		t.Errorf("%d octets became %d", len(big), len(got))
 	}
 }
@@ -232,15 +230,15 @@ func TestAChunkMayComeBehindAPipelinedCommand(t *testing.T) {
 	c := g.login()
 	c.envelope()
 	c.send(fmt.Sprintf("BDAT %d\r\n%sBDAT 6 LAST\r\n", len(hello), hello))
-	c.want("250 2.0.0 Continue")
+	c.want("250 2.0.0 Ok: ")
 	c.send("world!")
 	c.want("250 2.0.0 Ok: queued as")
 	// A command that is refused has a chunk all the same, which is no command.
 	c.send("BDAT 12 LAST\r\n")
 	c.send("QUIT\r\nQUIT\r\nNOOP\r\n")
-	c.want("502")
+	c.want("503 5.5.1")
 	c.want("250")
-	g.wantDelivered(hello + "world!\r\n")
+	g.wantDelivered(hello + "world!")
 }
 
 func TestChunksAreCheckedLikeAnyMessage(t *testing.T) {
@@ -269,7 +267,7 @@ func TestRSETBetweenChunksDeliversNothing(t *testing.T) {
 		c := g.login()
 		c.envelope()
 		c.send(first)
-		c.want("250 2.0.0 Continue")
+		c.want("250 2.0.0")
 		c.do("RSET", "250")
 		c.do("NOOP", "250")
 		c.do("QUIT", "221")
@@ -343,7 +341,7 @@ func TestAMessageLongerThanAdvertisedIsRefused(t *testing.T) {
 			return c.do(fmt.Sprintf("MAIL FROM:<"+owner+"> SIZE=%d", len(long)), "")
 		},
 	} {
-		g := start(t, func(g *gateway) { g.fake.Extensions = []string{"SIZE 1000"} })
+		g := start(t, func(g *gateway) { g.fake.Extensions = []string{"SIZE 1000", "CHUNKING"} })
 		c := g.login()
 		if got := send(c); !strings.HasPrefix(got, "552 5.3.4") {
 			t.Errorf("%s: %q", name, got)

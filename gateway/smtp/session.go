@@ -141,21 +141,14 @@ func (s *Server) carry(c frontend.Carriage, name string, offered upstream.Extens
 	n.mail.ahead(c.Server.Ahead)
 	n.client.conn.SetDeadline(time.Time{})
 	n.mail.conn.SetDeadline(time.Time{})
-	n.quiet = relay.NewQuiet(n.run, n.client.conn, n.mail.conn)
+	n.quiet = relay.NewQuiet(n.resume, n.client.conn, n.mail.conn)
 	go n.run()
 	return n
 }
 
 // run carries the session until it is parked, or has ended.
 func (s *session) run() {
-	defer func() {
-		if p := recover(); p != nil {
-			s.carried.Panicked(p, debug.Stack())
-			s.mail.abort()
-			s.client.abort()
-			s.done()
-		}
-	}()
+	defer s.recovered()
 	for {
 		s.replies()
 		s.obey()
@@ -169,6 +162,16 @@ func (s *session) run() {
 		if s.wait() {
 			return
 		}
+	}
+}
+
+// recovered ends the session after a panic, which costs it and nothing else.
+func (s *session) recovered() {
+	if p := recover(); p != nil {
+		s.carried.Panicked(p, debug.Stack())
+		s.mail.abort()
+		s.client.abort()
+		s.done()
 	}
 }
 
@@ -212,6 +215,17 @@ func (s *session) park(both bool, until time.Duration) (ok bool) {
 		s.timer.Reset(until)
 	}
 	return true
+}
+
+// resume goes on with a session that is parked, since there is something to read.
+func (s *session) resume(fromMail bool) {
+	e := &s.client
+	if fromMail {
+		e = &s.mail
+	}
+	defer s.recovered()
+	s.read(e, time.Now().Add(pause))
+	s.run()
 }
 
 // wake goes on with a session that is parked.

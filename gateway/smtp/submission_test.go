@@ -54,10 +54,13 @@ func TestASubaddressWithAnythingInItIsRefused(t *testing.T) {
 	g := start(t, nil)
 	c := g.login()
 	for _, address := range []string{
-		`"nguyen.van.a+x y"@congthu.test`, `"nguyen.van.a+x@other.domain>"@congthu.test`, "\"nguyen.van.a+\x1b[2J\"@congthu.test",
-		"\"nguyen.van.a+\\\x01\"@congthu.test", `"nguyen.van.a+../boss"@congthu.test`, `"nguyen.van.a+\""@congthu.test`,
+		"\"nguyen.van.a+\x1b[2J\"@congthu.test", "\"nguyen.van.a+\\\x01\"@congthu.test", `"nguyen.van.a+x y"@congthu.test`, `"nguyen.van.a+x@other.domain>"@congthu.test`, `"nguyen.van.a+../boss"@congthu.test`, `"nguyen.van.a+\""@congthu.test`,
 	} {
-		c.do("MAIL FROM:<"+address+">", "553 5.7.1")
+		want := "553 5.7.1"
+		if strings.ContainsAny(address, "\x01\x1b") {
+			want = "501 5.1.7" // no address at all
+		}
+		c.do("MAIL FROM:<"+address+">", want)
 		c.envelope()
 		c.do("DATA", "354")
 		c.send("From: " + address + "\r\n\r\nx\r\n.\r\n")
@@ -122,7 +125,7 @@ func TestASessionThatWasLoggedInTellsItsEnd(t *testing.T) {
 	if n := strings.Count(log, `msg="session ends"`); n != 1 {
 		t.Errorf("%d sessions end, want 1:\n%s", n, log)
 	}
-	if !regexp.MustCompile(`msg="session ends" .*protocol=smtp .*account=` + owner + ` from_client=\d+ to_client=\d+ messages=1 seconds=\d`).MatchString(log) {
+	if !regexp.MustCompile(`msg="session ends" .*protocol=smtp .*account=` + owner + ` messages=1 from_client=\d+ to_client=\d+ seconds=\d`).MatchString(log) {
 		t.Error(log)
 	}
 }
@@ -207,10 +210,10 @@ func TestTheEnvelopeIsPassedOn(t *testing.T) {
 		S: 250
 		C: RCPT TO:<tiếng.việt@congthu.test>
 		S: 250
-		C: RCPT TO:<a@b@congthu.test>
-		S: 553 5.1.3
-		C: RCPT TO:<a@b,c>
-		S: 553 5.1.3
+		C: rcpt to: <Postmaster>
+		S: 250
+		C: RCPT  TO:<u5>
+		S: 250
 		C: DATA
 		S: 354`)
 	c.send(hello + ".\r\n")
@@ -222,26 +225,36 @@ func TestTheEnvelopeIsPassedOn(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff([]string{
-		"MAIL FROM:<" + owner + "> BODY=8BITMIME SIZE=1000 SMTPUTF8 RET=HDRS ENVID=QQ314159",
-		"RCPT TO:<b@congthu.test> NOTIFY=SUCCESS,FAILURE ORCPT=RFC822;x+2By@example.org",
+		"MAIL FROM:<" + owner + "> SIZE=1000 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ314159",
+		"MAIL FROM:<" + owner + ">",
+		"RCPT TO:<@a.example,@b.example:b@congthu.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x+2By@example.org",
 		`RCPT TO:<"a b\"c> NOTIFY=NEVER "@congthu.test>`,
 		"RCPT TO:<tiếng.việt@congthu.test>",
+		"RCPT to: <Postmaster>",
+		"RCPT TO:<u5>",
 	}, got); diff != "" {
 		t.Error(diff)
 	}
 	c.play(`
 		C: MAIL FROM:<` + owner + `>
 		S: 250
-		C: RCPT TO:<tiếng.việt@congthu.test>
-		S: 553 5.6.7
 		C: RSET
 		S: 250
 		C: MAIL FROM:<tiếng.việt@congthu.test>
-		S: 553 5.6.7
-		C: MAIL FROM:<` + owner + `> BODY=BINARYMIME
-		S: 504
+		S: 553 5.7.1
+		C: MAIL FROM:<nguyen.van.a> ENVID=a+3db ORCPT=x400;abc auth=<>
+		S: 250
+		C: RSET
+		S: 250
+		C: MAIL FROM:<boss>
+		S: 553 5.7.1
+		C: MAIL FROM:<` + owner + `> <boss@congthu.test>
+		S: 501 5.5.4
 		C: MAIL FROM:<` + owner + `> SIZE=99999999
 		S: 552 5.3.4`)
+	if !slices.Contains(g.fake.Lines(), "MAIL FROM:<"+owner+"> ENVID=a+3db ORCPT=x400;abc") {
+		t.Errorf("the mail server has heard %q", g.fake.Lines())
+	}
 }
 
 func TestRefusalsOfTheMailServerReachTheClient(t *testing.T) {
@@ -264,15 +277,15 @@ func TestRefusalsOfTheMailServerReachTheClient(t *testing.T) {
 	c := g.login()
 	c.do("MAIL FROM:<"+owner+">", "250")
 	for address, want := range map[string]string{
-		"nobody": "550-No such user\r\n550 5.1.1 here\r\n",
+		"nobody": "550-5.1.1 No such user\r\n550 5.1.1 here\r\n",
 		"later":  "450 4.2.0 Greylisted\r\n",
-		"plain":  "550 5.0.0 no\r\n",
+		"plain":  "550 no\r\n",
 	} {
 		if got := c.do("RCPT TO:<"+address+"@congthu.test>", ""); got != want {
 			t.Errorf("%s: %q, want %q", address, got, want)
 		}
 	}
-	c.do("DATA", "502 5.5.1") // no recipients
+	c.do("DATA", "503 5.5.1") // no recipients
 	c.do("RCPT TO:<b@congthu.test>", "250")
 	c.do("RCPT TO:<c@congthu.test>", "250")
 	c.do("RCPT TO:<d@congthu.test>", "452 4.5.3")
@@ -281,7 +294,7 @@ func TestRefusalsOfTheMailServerReachTheClient(t *testing.T) {
 	c.want("250 2.0.0")
 	c.do("MAIL FROM:<"+owner+">", "250")
 	c.do("RCPT TO:<strange@congthu.test>", "451 4.3.0")
-	c.do("RCPT TO:<b@congthu.test>", "421 4.4.2")
+	c.want("421 4.4.2")
 	c.closed()
 }
 
@@ -290,9 +303,9 @@ func TestRefusalsOfAMessageReachTheClient(t *testing.T) {
 		for reply, want := range map[string]string{
 			"554 5.7.1 Spam":                        "554 5.7.1 Spam\r\n",
 			"451 4.3.0 Milter down":                 "451 4.3.0 Milter down\r\n",
-			"552-5.3.4 too\r\n552 5.3.4 big":        "552-too\r\n552 5.3.4 big\r\n",
+			"552-5.3.4 too\r\n552 5.3.4 big":        "552-5.3.4 too\r\n552 5.3.4 big\r\n",
 			"550 5.7.1 " + strings.Repeat("x", 600): "550 5.7.1 " + strings.Repeat("x", 600) + "\r\n",
-			"550 5.7.1 a\x07b\tc":                   "550 5.7.1 a?b?c\r\n",
+			"550 5.7.1 a\x07b\tc":                   "550 5.7.1 a\x07b\tc\r\n",
 			"421 4.3.2 Shutting down":               "421 4.3.2 Shutting down\r\n",
 		} {
 			g := start(t, func(g *gateway) { g.fake.Misbehave = mailtest.Once(step, say(reply)) })
@@ -333,12 +346,15 @@ func TestAMailServerThatDiesIsNoPermanentError(t *testing.T) {
 				c.send(hello + ".\r\n")
 				return c.reply()
 			}()
+			if m.Say != "" {
+				want = "451 4.3.0"
+			}
 			if !strings.HasPrefix(got, want) {
 				t.Errorf("%s at %s: %q, want %q", name, step, got, want)
 			}
 			if want[:3] == "451" {
 				// Coming back means to log in again.
-				c.do("MAIL FROM:<"+owner+">", "421 4.4.2")
+				c.want("421 4.4.2")
 			}
 			c.closed()
 			if strings.Contains(got, "EOF") || strings.Contains(got, "127.0.0.1") {
@@ -362,8 +378,7 @@ func TestAMailServerThatDiesInTheMiddleOfAMessage(t *testing.T) {
 	g.fake.Cut()
 	c.send(strings.Repeat("0123456789\r\n", 100000) + ".\r\n")
 	c.want("451 4.4.2")
-	c.do("NOOP", "250")
-	c.do("MAIL FROM:<"+owner+">", "421 4.4.2")
+	c.want("421 4.4.2")
 	c.closed()
 	if got := g.records.submitted(); !slices.Equal(got, []Result{ServerLost}) {
 		t.Errorf("recorded %v", got)
@@ -375,8 +390,7 @@ func TestAMailServerThatTimesOutBetweenMessages(t *testing.T) {
 	c := g.login()
 	c.message(hello)
 	g.fake.Cut()
-	c.do("NOOP", "250")
-	c.do("MAIL FROM:<"+owner+">", "421 4.4.2")
+	c.want("421 4.4.2") // nobody has to ask
 	c.closed()
 	if n := len(g.guard.asked()); n != 1 {
 		t.Errorf("%d attempts, want 1", n)

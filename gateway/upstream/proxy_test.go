@@ -80,7 +80,7 @@ func withProxied(t *testing.T, f func(t *testing.T, p *proxied)) {
 					if conn == nil {
 						return nil, answer
 					}
-					return conn.conn, answer
+					return conn.Conn, answer
 				},
 				func() int {
 					s.smtpSpares.mu.Lock()

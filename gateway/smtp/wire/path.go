@@ -113,8 +113,8 @@ func readPath(s string) (p Path, rest string, err error) {
 		end = len(domain)
 	}
 	p.Domain, s = domain[:end], domain[end:]
-	if !validDomain(p.Domain) || !utf8.ValidString(p.Domain) || strings.ContainsRune(p.Local, '@') {
-		return Path{}, s, ErrPath // an @ in quotes cannot be told from the one that begins a domain
+	if !validDomain(p.Domain) || !utf8.ValidString(p.Domain) {
+		return Path{}, s, ErrPath
 	}
 	return p, s, nil
 }
