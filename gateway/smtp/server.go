@@ -128,7 +128,7 @@ func (s *Server) refresh(ctx context.Context, first chan<- struct{}) {
 		wait := usual
 		extensions, err := s.Upstream.ProbeSMTP(ctx)
 		if err == nil {
-			s.extensions.Store(&extensions)
+			s.learn(extensions)
 		} else if wait = min(retry, usual); !failed && ctx.Err() == nil && s.Log != nil { // once is enough in the log
 			// What was known is kept: the server will be back.
 			s.Log.Warn("mail server cannot be asked for its extensions", "err", err)
@@ -143,6 +143,12 @@ func (s *Server) refresh(ctx context.Context, first chan<- struct{}) {
 			return
 		case <-time.After(wait):
 		}
+	}
+}
+
+func (s *Server) learn(extensions upstream.Extensions) {
+	if old := s.extensions.Swap(&extensions); s.Log != nil && (old == nil || (*old)["SIZE"] != extensions["SIZE"]) {
+		s.Log.Debug("mail server's extensions changed", "size", extensions.Size())
 	}
 }
 

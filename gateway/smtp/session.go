@@ -683,7 +683,13 @@ func (s *session) lose(err error) {
 		s.finish(nil)
 		return
 	}
-	s.log.Warn("mail server lost", "err", err)
+	step := "no command"
+	if s.owed() {
+		step = s.expected[0].verb
+	} else if s.message != nil {
+		step = "message"
+	}
+	s.log.Warn("mail server lost", "step", step, "err", err)
 	reply := notNow.says("Connection to the mail server lost; try again later")
 	if err == errStrange {
 		reply = strangeReply.says("The mail server gave a strange reply")

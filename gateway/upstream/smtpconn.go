@@ -16,7 +16,7 @@ type SMTPConn struct {
 	// OK is the server's reply to the credentials, as it stands on the wire, such as
 	// "235 2.7.0 Authentication successful" and CRLF.
 	OK string
-	// Extensions are what the server offers to this user.
+	// Extensions are what the server offered before the login.
 	Extensions Extensions
 }
 

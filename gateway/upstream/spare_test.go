@@ -1,13 +1,16 @@
 package upstream
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -461,7 +464,12 @@ func TestAnSMTPLoginOverASpareConnectionIsLikeAnyOther(t *testing.T) {
 		if conn == nil {
 			return nil, answer
 		}
-		mail(t, conn)
+		if _, err := io.WriteString(conn, "MAIL FROM:<"+string(owner)+">\r\n"); err != nil {
+			t.Error(err)
+		}
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.HasPrefix(line, "250 ") {
+			t.Errorf("MAIL: %q, %v", line, err)
+		}
 		return conn.Logout, answer
 	}
 	s.PassClient = PassXCLIENT
