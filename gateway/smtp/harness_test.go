@@ -215,7 +215,7 @@ type client struct {
 	r    *bufio.Reader
 }
 
-const patience = 4 * time.Second // for a reply; never waited for when all is well
+const patience = time.Minute // for a reply; never waited for when all is well
 
 func (g *gateway) dial(address string) *client {
 	g.t.Helper()
