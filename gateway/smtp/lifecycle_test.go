@@ -92,8 +92,15 @@ func TestASessionEndedDuringItsLoginIsToldTheVerdict(t *testing.T) {
 		g.guard.outcome = auth.Accepted
 		g.guard.mu.Unlock()
 		c = g.connect()
-		c.do("AUTH PLAIN "+plain("", owner, password), "235")
-		c.want("421") // nobody has to say anything for that
+		c.send("AUTH PLAIN " + plain("", owner, password) + "\r\n")
+		// Nobody has to say anything for that, nor is anything said to one who has not been
+		// welcomed yet.
+		if got, err := c.tryReply(); err == nil {
+			if !strings.HasPrefix(got, "235") {
+				t.Errorf("%q", got)
+			}
+			c.want("421")
+		}
 		c.closed()
 		g.stop()
 		if n := g.Sessions.Len(""); n != 0 {
