@@ -15,6 +15,10 @@ type end struct {
 	r, w int    // what was read and not used is buf[r:w]
 	out  []byte // to be written
 	err  error  // why nothing more can be read, or written
+
+	// The times that its reads and writes have, as they were set last: to set a time costs as
+	// much as to read.
+	readUntil, writeUntil time.Time
 }
 
 // Buffers: commands and replies are read into a small one, messages into a large one.

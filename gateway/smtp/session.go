@@ -181,10 +181,21 @@ func (s *session) wait() (parked bool) {
 	if s.owed() || !both {
 		first, second = second, first
 	}
-	if s.read(first, time.Now().Add(pause)) || both && s.read(second, past) {
+	now := time.Now()
+	if first.readUntil.Sub(now) < pause/2 {
+		s.arm(first, now.Add(pause))
+	}
+	if s.fill(first) {
 		return false
 	}
-	until := time.Until(s.due())
+	now = time.Now()
+	if quiet := now.Sub(s.heard); quiet < pause/2 && quiet >= 0 || now.Sub(s.talked) < pause/2 {
+		return false // its time was set before that
+	}
+	if both && s.read(second, past) {
+		return false
+	}
+	until := s.due().Sub(now)
 	if until <= 0 {
 		return false
 	}
@@ -252,6 +263,7 @@ func (s *session) either(both bool, until time.Time) {
 	s.fill(&s.client)
 	s.mail.conn.SetReadDeadline(past)
 	<-done
+	s.client.readUntil, s.mail.readUntil = past, past
 }
 
 var past = time.Unix(1, 0)
@@ -259,9 +271,7 @@ var past = time.Unix(1, 0)
 // read reads what there is at one end; ok when there was something, or its end.
 func (s *session) read(e *end, until time.Time) (ok bool) {
 	s.arm(e, until)
-	before := e.w - e.r
-	s.fill(e)
-	return e.w-e.r > before || e.err != nil
+	return s.fill(e)
 }
 
 // arm sets the time for a read, unless an order makes it end now.
@@ -271,13 +281,14 @@ func (s *session) arm(e *end, until time.Time) {
 	if s.kicked {
 		until = past
 	}
+	e.readUntil = until
 	e.conn.SetReadDeadline(until)
 }
 
-// fill reads once.
-func (s *session) fill(e *end) {
+// fill reads once; ok when there was something, or the end.
+func (s *session) fill(e *end) (ok bool) {
 	if e.err != nil {
-		return
+		return true
 	}
 	size := smallBuffer
 	if e == &s.client && s.state >= header {
@@ -293,6 +304,7 @@ func (s *session) fill(e *end) {
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		e.err = err
 	}
+	return n > 0 || e.err != nil
 }
 
 // listens reports whether the client may say something now.
@@ -359,7 +371,13 @@ func (s *session) write(e *end, b []byte, limit time.Duration) error {
 		e.err = relay.ErrKicked
 		return e.err
 	}
-	e.conn.SetWriteDeadline(time.Now().Add(limit))
+	if now := time.Now(); e.writeUntil.Sub(now) < limit || s.isKicked() {
+		e.writeUntil = now.Add(limit)
+		if !s.isKicked() {
+			e.writeUntil = now.Add(2 * limit)
+		}
+		e.conn.SetWriteDeadline(e.writeUntil)
+	}
 	var err error
 	if len(e.out) > 0 && len(b) <= largeBuffer-len(e.out) {
 		e.out, b = append(e.out, b...), nil
