@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 )
 
@@ -45,11 +46,22 @@ type Gate struct {
 	Place *Place
 
 	header [5]byte
-	have   int // octets of the header received so far
-	body   int // octets of the record still to come
+	have   int // octets of header
+	body   int // octets of the record that are to come
+
+	// eager is set when as much is read at once as there is; ahead is what was not asked for.
+	eager bool
+	ahead []byte
+	buf   *[readAtOnce]byte
 }
 
-// halfGate is a Gate whose connection can close its write half.
+// readAtOnce is how much is read ahead of TLS: a record (RFC 8446 section 5.1), or many
+// small ones.
+const readAtOnce = 16 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([readAtOnce]byte) }}
+
+// halfGate is a Gate whose connection can be closed by halves.
 type halfGate struct{ *Gate }
 
 // CloseWrite closes the write half.
@@ -84,8 +96,37 @@ func (g *Gate) Open() {
 // NetConn returns the wrapped connection.
 func (g *Gate) NetConn() net.Conn { return g.Conn }
 
+// ReadAhead sets whether as much is read at once as there is, after the login: a message
+// may come in many records. Nothing is kept when all of it was asked for.
+func (g *Gate) ReadAhead(on bool) { g.eager = on }
+
+// readAhead reads what TLS asks for, out of what there is.
+func (g *Gate) readAhead(b []byte) (int, error) {
+	if len(g.ahead) == 0 {
+		if len(b) >= readAtOnce {
+			return g.Conn.Read(b)
+		}
+		g.buf = readBuffers.Get().(*[readAtOnce]byte)
+		n, err := g.Conn.Read(g.buf[:])
+		if g.ahead = g.buf[:n]; n == 0 {
+			readBuffers.Put(g.buf)
+			g.buf = nil
+			return 0, err
+		}
+	}
+	n := copy(b, g.ahead)
+	if g.ahead = g.ahead[n:]; len(g.ahead) == 0 {
+		readBuffers.Put(g.buf)
+		g.buf, g.ahead = nil, nil
+	}
+	return n, nil
+}
+
 // Read implements net.Conn.
 func (g *Gate) Read(b []byte) (int, error) {
+	if g.eager || len(g.ahead) > 0 {
+		return g.readAhead(b)
+	}
 	n, err := g.Conn.Read(b)
 	if n > 0 && g.watching.Load() {
 		if err := g.see(b[:n]); err != nil {

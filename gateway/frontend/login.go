@@ -79,7 +79,9 @@ type Carriage struct {
 	// Moved and Done are to be called as those of [relay.Options] are. Log, which may
 	// have got more fields, has the line with the end of the session.
 	Moved func(fromClient, fromServer int)
-	Done  func(*slog.Logger, relay.Result)
+	// ReadAhead sets whether the client is read ahead of TLS ([Gate.ReadAhead]).
+	ReadAhead func(on bool)
+	Done      func(*slog.Logger, relay.Result)
 	// Panicked is to be called with a panic, which has cost this session.
 	Panicked func(value any, stack []byte)
 }
@@ -215,7 +217,7 @@ func (c *Client) splice(name auth.Name, session *kept) {
 				"seconds", int(time.Since(c.begun).Seconds()))
 			c.gone()
 		},
-		Panicked: c.panicked,
+		Panicked: c.panicked, ReadAhead: c.gate.ReadAhead,
 	})
 	if c.ended || c.revoked {
 		c.pair.Kick()

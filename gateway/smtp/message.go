@@ -93,6 +93,7 @@ func (s *session) data(c wire.Command) {
 	default:
 		s.message = &message{began: time.Now()}
 		s.state = header
+		s.carried.ReadAhead(true)
 		s.say("354 End data with <CR><LF>.<CR><LF>\r\n")
 	}
 }
@@ -260,6 +261,7 @@ func (s *session) answerFailure() {
 	s.tell("RSET", expected{kind: toNothing, verb: "RSET"})
 	s.transaction = transaction{}
 	s.state = commands
+	s.carried.ReadAhead(false)
 }
 
 // dataReply is the server's reply to our DATA.
@@ -287,6 +289,7 @@ func (s *session) dataReply(code int, raw string) {
 // messageReply is the server's reply to a message.
 func (s *session) messageReply(code int, raw string) {
 	s.state = commands
+	s.carried.ReadAhead(false)
 	s.settle(code, raw)
 	s.transaction = transaction{}
 }

@@ -186,6 +186,9 @@ func (s *session) wait() (parked bool) {
 		s.arm(first, now.Add(pause))
 	}
 	if s.fill(first) {
+		if first == &s.client && s.state >= header {
+			s.gather()
+		}
 		return false
 	}
 	now = time.Now()
@@ -209,6 +212,13 @@ func (s *session) wait() (parked bool) {
 		s.either(both, time.Now().Add(until))
 	}
 	return false
+}
+
+// gather reads the records of a message that are here already, so that they go on in one
+// piece.
+func (s *session) gather() {
+	for s.client.err == nil && s.client.w < len(s.client.buf) && s.read(&s.client, past) {
+	}
 }
 
 // park lets the session wait without a goroutine. Nothing of the session is this

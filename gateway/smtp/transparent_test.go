@@ -500,7 +500,7 @@ func parked(t *testing.T) (s *session, client, mail net.Conn) {
 	done := make(chan struct{})
 	t.Cleanup(func() { client.Close(); <-done })
 	s = server.carry(frontend.Carriage{
-		Client: relay.Side{Conn: inner}, Server: relay.Side{Conn: outer}, Account: owner, Log: slog.New(slog.DiscardHandler), Moved: func(int, int) {},
+		Client: relay.Side{Conn: inner}, Server: relay.Side{Conn: outer}, Account: owner, Log: slog.New(slog.DiscardHandler), Moved: func(int, int) {}, ReadAhead: func(bool) {},
 		Done:     func(*slog.Logger, relay.Result) { close(done) },
 		Panicked: func(p any, stack []byte) { t.Errorf("%v\n%s", p, stack) },
 	}, "gateway.test", upstream.Extensions{}).(*session)
