@@ -39,6 +39,7 @@ type session struct {
 	blocked  bool // the command that the client has said waits for the replies before it
 	leaving  bool // QUIT was said: nothing more is read
 	over     bool // the last word is written, or about to be
+	told     bool // so is everybody else
 	why      error
 
 	chunking bool      // the server offered CHUNKING (RFC 3030)
@@ -56,6 +57,7 @@ type session struct {
 	kicked   bool // end at once
 	draining bool // end when no transaction is open
 	brief    bool // end at the next pause
+	apart    bool // both ends are read, each by a goroutine: the session cannot be parked
 }
 
 // state is what the next octets of the client are.
@@ -208,9 +210,7 @@ func (s *session) wait() (parked bool) {
 	if s.park(both, until) {
 		return true
 	}
-	if !s.ordered(s.idle()) {
-		s.either(both, time.Now().Add(until))
-	}
+	s.either(both, time.Now().Add(until))
 	return false
 }
 
@@ -258,21 +258,29 @@ func (s *session) wake() {
 
 // either waits for both ends where a session cannot be parked.
 func (s *session) either(both bool, until time.Time) {
-	if !both {
-		s.read(&s.mail, until)
-		return
+	idle := s.idle()
+	s.mu.Lock() // an order that comes later ends the reads
+	if s.kicked || idle && (s.draining || s.brief) {
+		until = past
 	}
+	s.apart = true
+	s.client.conn.SetReadDeadline(until)
+	s.mail.conn.SetReadDeadline(until)
+	s.mu.Unlock()
 	done := make(chan struct{})
-	s.arm(&s.client, until)
-	s.arm(&s.mail, until)
 	go func() {
 		defer close(done)
 		s.fill(&s.mail)
 		s.client.conn.SetReadDeadline(past)
 	}()
-	s.fill(&s.client)
-	s.mail.conn.SetReadDeadline(past)
+	if both {
+		s.fill(&s.client)
+		s.mail.conn.SetReadDeadline(past)
+	}
 	<-done
+	s.mu.Lock()
+	s.apart = false
+	s.mu.Unlock()
 	s.client.readUntil, s.mail.readUntil = past, past
 }
 
@@ -469,9 +477,13 @@ func (s *session) orders() {
 func (s *session) order(set *bool, now bool) {
 	s.mu.Lock()
 	*set = true
+	if now || s.apart {
+		s.client.conn.SetReadDeadline(past)
+		s.mail.conn.SetReadDeadline(past)
+	}
 	if now {
-		s.client.conn.SetDeadline(past)
-		s.mail.conn.SetDeadline(past)
+		s.client.conn.SetWriteDeadline(past)
+		s.mail.conn.SetWriteDeadline(past)
 	}
 	s.mu.Unlock()
 	s.wake()
@@ -559,8 +571,12 @@ func (s *session) close() {
 // drainSize is how much of a message is swallowed.
 func (s *session) drainSize() int64 { return or(s.size, maxDrain) }
 
-// done tells the end.
+// done tells the end, once.
 func (s *session) done() {
+	if s.told {
+		return
+	}
+	s.told = true
 	s.client.release()
 	s.mail.release()
 	s.mu.Lock()
