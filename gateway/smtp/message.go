@@ -20,7 +20,8 @@ type message struct {
 	began  time.Time
 	scan   wire.Body
 	octets int64
-	ended  bool // the client has sent all of it
+	ended  bool  // the client has sent all of it
+	lost   int64 // octets of it that were swallowed
 
 	// held is what has come until the server has said 354, or until the header of a message
 	// in chunks was checked.
@@ -113,7 +114,7 @@ func (s *session) octets() bool {
 	m.octets += int64(n)
 	switch s.state {
 	case swallowing:
-		if m.octets > s.drainSize() {
+		if m.lost += int64(n); m.lost > s.drainSize() {
 			s.client.out = append(s.client.out, m.failure.reply...)
 			s.fail(m.failure)
 			s.bid(ended, "Too much data", errTooMuch)
@@ -302,11 +303,15 @@ func (s *session) settle(code int, raw string) {
 		s.message = nil
 		return
 	}
-	result := Refused
+	s.fail(&failure{result: refusal(code), code: code, err: said(raw)})
+}
+
+// refusal is what a reply of the server to a message means.
+func refusal(code int) Result {
 	if code == 552 { // RFC 1870 section 6.3
-		result = TooLarge
+		return TooLarge
 	}
-	s.fail(&failure{result: result, code: code, err: said(raw)})
+	return Refused
 }
 
 // said is an error that the server has told.
@@ -360,7 +365,7 @@ func (s *session) chunkOctets() bool {
 	}
 	switch {
 	case m.dropped:
-		if m.octets > s.drainSize() {
+		if m.lost += int64(n); m.lost > s.drainSize() {
 			s.client.out = append(s.client.out, m.answered...)
 			s.bid(ended, "Too much data", errTooMuch)
 			return false
@@ -426,9 +431,15 @@ func (s *session) refuseChunk(f *failure) {
 	s.tell("RSET", expected{kind: toNothing, verb: "RSET"})
 }
 
-// pieceReply is the server's reply to a piece of a chunk.
+// pieceReply is the server's reply to a piece of a chunk. After a refusal it is told no
+// further piece: each would be one more error of the client's.
 func (s *session) pieceReply(code int, raw string) {
-	if m := s.message; m != nil && code >= 400 && m.refused == "" {
+	m := s.message
+	switch {
+	case m == nil || code < 400 || m.refused != "" || m.failure != nil:
+	case s.state == chunk:
+		s.refuseChunk(&failure{result: refusal(code), code: code, reply: raw, err: said(raw)})
+	default:
 		m.refused, m.refusedCode = raw, code
 	}
 }

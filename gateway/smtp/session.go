@@ -122,6 +122,7 @@ const (
 	// maxDrain is what is swallowed of a message that nobody takes, where the server names
 	// no size.
 	maxDrain = 64 << 20
+	minDrain = 1 << 20
 )
 
 // How long a client waits, at least (RFC 5321 section 4.5.3.2).
@@ -568,8 +569,8 @@ func (s *session) close() {
 	s.done()
 }
 
-// drainSize is how much of a message is swallowed.
-func (s *session) drainSize() int64 { return or(s.size, maxDrain) }
+// drainSize is how much of a message is swallowed: as much as the server takes.
+func (s *session) drainSize() int64 { return max(or(s.size, maxDrain), minDrain) }
 
 // done tells the end, once.
 func (s *session) done() {
