@@ -46,7 +46,7 @@ type Client struct {
 	displaced bool // the same, because another connection took its place
 	brief     bool // end the session when it is quiet
 	ended     bool // close
-	revoked   bool // the login under way must not become a session
+	revoked   bool // the login in progress must not become a session
 	pair      Relay
 }
 
@@ -92,8 +92,8 @@ func (c *Client) SpeakFor(source netip.AddrPort) {
 	}
 }
 
-// drain ends the client unless it is logged in, or about to be. One that is logged in is
-// told, where there are words for that.
+// drain ends the client unless it is logged in or about to be. The relay of a session is
+// told if it has a last line for its client.
 func (c *Client) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,7 +213,7 @@ func (c *Client) panicked(p any, stack []byte) {
 	c.serving.recorder().Panicked(c.serving.protocol.Name)
 }
 
-// spliced returns the relay that carries the session; nil before that.
+// spliced returns the relay of the session; nil before the splice.
 func (c *Client) spliced() Relay {
 	c.mu.Lock()
 	defer c.mu.Unlock()

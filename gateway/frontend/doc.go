@@ -27,6 +27,6 @@
 // Everything that a client can send before login is limited, in size and in time,
 // and data from before a TLS handshake is never used after it.
 //
-// IMAP and POP3 end at the login for the gateway: octets go both ways untouched. What
-// is submitted has to be looked at; the session is carried by package smtp.
+// After an IMAP or POP3 login the gateway copies octets both ways. Submission has to be
+// read after the login too: package smtp brings its own relay.
 package frontend

@@ -46,22 +46,22 @@ type Gate struct {
 	Place *Place
 
 	header [5]byte
-	have   int // octets of header
-	body   int // octets of the record that are to come
+	have   int // octets of the header received so far
+	body   int // octets of the record still to come
 
-	// eager is set when as much is read at once as there is; ahead is what was not asked for.
+	// eager: each read takes all that has arrived. ahead is what TLS has not asked for yet.
 	eager bool
 	ahead []byte
 	buf   *[readAtOnce]byte
 }
 
-// readAtOnce is how much is read ahead of TLS: a record (RFC 8446 section 5.1), or many
-// small ones.
+// readAtOnce is the size of an eager read, in octets: one record (RFC 8446 section 5.1) or
+// many small ones.
 const readAtOnce = 16 << 10
 
 var readBuffers = sync.Pool{New: func() any { return new([readAtOnce]byte) }}
 
-// halfGate is a Gate whose connection can be closed by halves.
+// halfGate is a Gate whose connection can close its write half.
 type halfGate struct{ *Gate }
 
 // CloseWrite closes the write half.
@@ -96,11 +96,12 @@ func (g *Gate) Open() {
 // NetConn returns the wrapped connection.
 func (g *Gate) NetConn() net.Conn { return g.Conn }
 
-// ReadAhead sets whether as much is read at once as there is, after the login: a message
-// may come in many records. Nothing is kept when all of it was asked for.
+// ReadAhead sets whether each read takes all that has arrived. It is for a message after
+// the login, which may come in many small records. The buffer is kept only while TLS has
+// not asked for all of it.
 func (g *Gate) ReadAhead(on bool) { g.eager = on }
 
-// readAhead reads what TLS asks for, out of what there is.
+// readAhead is an eager Read.
 func (g *Gate) readAhead(b []byte) (int, error) {
 	if len(g.ahead) == 0 {
 		if len(b) >= readAtOnce {

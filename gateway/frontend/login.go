@@ -65,41 +65,42 @@ type Session struct {
 	Logout func()
 	// Welcome returns the reply lines for an accepted client.
 	Welcome func(auth.Verdict) string
-	// Carry carries the session on. Nil: octets go both ways untouched ([relay.Join]).
+	// Carry starts the relay of the session. Nil: octets are copied both ways
+	// ([relay.Join]).
 	Carry func(Carriage) Relay
 }
 
-// Carriage is a session that has to be carried from here on.
+// Carriage is what a relay needs to start.
 type Carriage struct {
-	// Client and Server are the two ends.
+	// Client and Server are the two connections. The relay owns them from now on.
 	Client, Server relay.Side
 	Account        auth.Name
-	// Log has the name of the session, its source and its account.
+	// Log adds the session's id, its source and its account to each line.
 	Log *slog.Logger
-	// Moved and Done are to be called as those of [relay.Options] are. Log, which may
-	// have got more fields, has the line with the end of the session.
+	// The relay calls Moved and Done as [relay.Join] calls those of [relay.Options]. Done
+	// logs the end of the session with the given logger.
 	Moved func(fromClient, fromServer int)
-	// ReadAhead sets whether the client is read ahead of TLS ([Gate.ReadAhead]).
+	Done  func(*slog.Logger, relay.Result)
+	// ReadAhead is [Gate.ReadAhead] of the client's connection.
 	ReadAhead func(on bool)
-	Done      func(*slog.Logger, relay.Result)
-	// Panicked is to be called with a panic, which has cost this session.
+	// Panicked is called for a panic, which ends this session only.
 	Panicked func(value any, stack []byte)
 }
 
-// Relay is a session that is carried. Its methods may be called at any time and by any
-// goroutine, and do not wait.
+// Relay carries a session. Its methods may be called at any time by any goroutine and do
+// not wait.
 type Relay interface {
-	// Kick ends it at once.
+	// Kick ends the session now.
 	Kick()
 	// KickWhenQuiet ends it at its next pause.
 	KickWhenQuiet()
 }
 
-// drainer is a [Relay] that has something to say to its client when the gateway is about
-// to stop. One that is a stream of octets has not.
+// drainer is a [Relay] with a last line for its client at shutdown. A relay that copies
+// octets has none.
 type drainer interface{ Drain() }
 
-// kept is a session at the mail server that is not the client's yet.
+// kept is a session at the mail server before the verdict.
 type kept struct {
 	*Session
 	remove func() // from the registry
@@ -110,7 +111,7 @@ type kept struct {
 // even if the client hangs up in the meantime.
 func (c *Client) Login(l Login) error {
 	var session *kept
-	var mu sync.Mutex // of session, until the verdict: a guard that has given up may still be asking
+	var mu sync.Mutex // guards session until the verdict: a guard that gave up may still be asking
 	settled := false
 	defer func() {
 		// The account was refused after all (locked in the meantime, expired, revoked),
@@ -195,12 +196,12 @@ func (c *Client) splice(name auth.Name, session *kept) {
 	ahead := c.Input.rest()
 	c.Input, c.mistakes = nil, nil
 	protocol, recorder := c.serving.protocol.Name, c.serving.recorder()
-	remove := session.remove // and nothing else of what the mail server has said: a session lasts for hours
+	remove := session.remove // and nothing else of the mail server's answer: a session lasts for hours
 	carry := session.Carry
 	if carry == nil {
 		carry = c.join
 	}
-	c.mu.Lock() // until those who want to end the client know where to
+	c.mu.Lock() // until callers that end the client can find the relay
 	defer c.mu.Unlock()
 	c.pair = carry(Carriage{
 		Client: relay.Side{Conn: c.conn, Ahead: ahead}, Server: relay.Side{Conn: session.Conn, Ahead: session.Ahead},
@@ -230,7 +231,7 @@ func (c *Client) splice(name auth.Name, session *kept) {
 	}
 }
 
-// join carries a session whose octets go both ways untouched.
+// join starts a relay that copies octets both ways.
 func (c *Client) join(s Carriage) Relay {
 	return relay.Join(s.Client, s.Server, relay.Options{
 		Idle: positive(c.serving.IdleTimeout, 35*time.Minute), Moved: s.Moved,

@@ -91,9 +91,9 @@ func Decode(line string, initial bool) ([]byte, error) {
 	return response, nil
 }
 
-// Authenticate has an exchange with the client, with challenges as the protocol has
-// them. response is the initial one, nil for none. A [SASLError] leaves
-// the dialogue as it was.
+// Authenticate runs an exchange with the client, with challenges in the protocol's form.
+// response is the initial response, nil for none. After a [SASLError] the dialogue can
+// continue.
 func (c *Client) Authenticate(m Mechanism, response []byte) (Credentials, error) {
 	before := cmp.Or(c.serving.protocol.Challenge, "+ ")
 	for {

@@ -43,7 +43,7 @@ type Protocol struct {
 	Speak func(*Client) error
 	// Bye returns the reply line for a farewell, without CRLF.
 	Bye func(Farewell) string
-	// Challenge is what stands before a challenge of SASL. Empty: "+ ".
+	// Challenge precedes each SASL challenge. Empty: "+ ".
 	Challenge string
 }
 

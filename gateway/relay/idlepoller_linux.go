@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idlePoller holds the sockets that nobody reads: one epoll set per process, and the
-// goroutine that waits on it. Both exist while there are pairs, or [Quiet]s, that have
-// parked at least once.
+// idlePoller holds the sockets that no goroutine reads: one epoll set per process, and
+// the goroutine that waits on it. Both exist while there are users: pairs, and [Quiet]s,
+// that have parked at least once.
 type idlePoller struct {
 	mu    sync.Mutex
 	users int
@@ -28,10 +28,10 @@ type epollSet struct {
 	last          uint64
 }
 
-// registration is where a socket is parked.
+// registration identifies a parked socket.
 type registration struct {
-	set *epollSet // that it is registered with
-	id  uint64    // of this parking: an event of an earlier one finds no socket
+	set *epollSet // the set with the socket
+	id  uint64    // of this parking: an event of an earlier one matches no socket
 }
 
 // wakeID is the id of the wake event. Ids of registrations begin with 1.
@@ -53,7 +53,7 @@ func (l *idlePoller) enter() error {
 	return nil
 }
 
-// leave ends a use, whose sockets are closed, and so no longer in the set.
+// leave removes a user. Its sockets are closed, so the set no longer contains them.
 func (l *idlePoller) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,8 +64,8 @@ func (l *idlePoller) leave() {
 	l.set = nil
 }
 
-// park waits for a socket from now on. Whatever has come already is
-// noticed: the set looks at the socket as it is.
+// park waits for a socket from now on. Data that has already arrived counts: the set
+// checks the socket's present state.
 func (l *idlePoller) park(w *socket) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +78,7 @@ func (l *idlePoller) park(w *socket) error {
 	w.registration = registration{set, set.last}
 	set.parked[w.registration.id] = w
 	event := unix.EpollEvent{
-		// Once: the goroutine that gets the event removes the socket.
+		// One-shot: the goroutine that receives the event removes the socket.
 		Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT,
 		Fd:     int32(uint32(w.registration.id)), Pad: int32(uint32(w.registration.id >> 32)),
 	}
@@ -92,15 +92,14 @@ func (l *idlePoller) park(w *socket) error {
 	return nil
 }
 
-// remove takes a socket out for which nothing is to be done any more.
+// remove removes a socket whose owner waits no longer.
 func (l *idlePoller) remove(w *socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(w.registration.set.parked, w.registration.id)
 }
 
-// take returns the socket that an event is for, and takes it out; nil when it is no
-// longer there.
+// take removes and returns the socket for an event; nil if it is no longer there.
 func (l *idlePoller) take(set *epollSet, id uint64) *socket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -128,8 +127,7 @@ func newEpollSet() (*epollSet, error) {
 	return &epollSet{epoll: epoll, wakeFD: wakeFD, parked: make(map[uint64]*socket)}, nil
 }
 
-// run resumes the owners of the sockets for which there is an event, until the wake
-// event arrives.
+// run resumes the owners of sockets that have an event, until the wake event arrives.
 func (l *idlePoller) run(set *epollSet) {
 	defer unix.Close(set.epoll)
 	defer unix.Close(set.wakeFD)

@@ -5,13 +5,11 @@ import (
 	"sync"
 )
 
-// Quiet lets the owner of two connections wait for them without a goroutine and without
-// a buffer. It is for those who read the two in turn; a [Pair] has one of its own for
-// each direction.
+// Quiet waits for two connections without a goroutine and without a buffer. It is for an
+// owner that reads the two in turn; a [Pair] parks each direction by itself.
 //
-// Whoever owns the connections calls Park, and owns them no longer if that succeeds.
-// They belong next to whom an event wakes, or to the one whose Take succeeds: to one of
-// them, and once.
+// If Park succeeds the caller no longer owns the connections. The next owner is the call
+// of wake, or the caller whose Take succeeds: exactly one of them.
 type Quiet struct {
 	wake    func(b bool)
 	sockets [2]socket
@@ -21,20 +19,20 @@ type Quiet struct {
 	user   bool // of the idle poller
 }
 
-// NewQuiet waits for a and b. wake is called, in a goroutine of its own, when something
-// can be read from a or from b, which may be an end or an error, and for nothing at
-// times. What TLS has read and not given out is not seen.
+// NewQuiet is for a and b. wake is called in its own goroutine when a or b can be read,
+// which may give an end, an error, or nothing. Data that TLS holds is not seen: read it
+// before Park.
 func NewQuiet(wake func(b bool), a, b net.Conn) *Quiet {
 	q := &Quiet{wake: wake}
 	for i, conn := range []net.Conn{a, b} {
 		q.sockets[i].owner = q
-		q.sockets[i].raw, _ = rawConn(conn) // without one it is not parked
+		q.sockets[i].raw, _ = rawConn(conn) // without a raw connection it cannot be parked
 	}
 	return q
 }
 
-// Park begins to wait, for a, for b or for both. ok is false where that needs a
-// goroutine: there is no socket below a connection, or no epoll.
+// Park waits for a, for b or for both. ok is false if that is impossible: a connection has
+// no socket, or there is no epoll.
 func (q *Quiet) Park(a, b bool) (ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -57,7 +55,7 @@ func (q *Quiet) Park(a, b bool) (ok bool) {
 	return true
 }
 
-// Take ends the wait. ok is false when it has ended already, or has not begun.
+// Take ends the wait. ok is false if nothing is parked.
 func (q *Quiet) Take() (ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -66,7 +64,7 @@ func (q *Quiet) Take() (ok bool) {
 	return ok
 }
 
-// remove takes the sockets out. q.mu is held.
+// remove removes the sockets from the poller. q.mu is held.
 func (q *Quiet) remove() {
 	for i := range q.sockets {
 		if q.parked[i] {
@@ -76,14 +74,14 @@ func (q *Quiet) remove() {
 	}
 }
 
-// resume is the event of one of the sockets.
+// resume is called for an event of one of the sockets.
 func (q *Quiet) resume(s *socket) {
 	if q.Take() {
 		q.wake(s == &q.sockets[1])
 	}
 }
 
-// Close ends the use. Its owner has closed the connections.
+// Close is called when the connections are closed.
 func (q *Quiet) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -103,9 +103,9 @@ type Pair struct {
 // it, except state, which p.mu guards.
 type direction struct {
 	pair     *Pair
-	number   int // in pair.ways
+	number   int // index in pair.directions
 	from, to net.Conn
-	socket   socket // of from; without a raw one it cannot be parked
+	socket   socket // of from; without a raw connection the direction cannot be parked
 	state    directionState
 }
 
@@ -189,7 +189,7 @@ func (w *direction) carry(ahead []byte) {
 		return
 	}
 	acknowledge := func() {}
-	if w.number == 0 { // servers write whole replies
+	if w.number == 0 { // servers write complete replies
 		acknowledge = quickAck(w.socket.raw)
 	}
 	small := smallBuffers.Get().(*[smallBuffer]byte)

@@ -45,9 +45,8 @@ func (e Extensions) mechanism(name string) bool {
 // sent and no reply came; Again is set if that was over a spare connection. The error
 // never contains the password, even if the server repeats it.
 //
-// All of it is spoken here, octet by octet, rather than by go-smtp's client:
-// that one sends "*" after a refusal, cannot say whether the password was on
-// its way, and knows no XCLIENT.
+// The dialogue is written here rather than with go-smtp's client, which sends "*" after
+// a refusal, cannot report whether the password was sent, and does not support XCLIENT.
 func (s *Server) LoginSMTP(ctx context.Context, name auth.Name, password auth.Secret, c Client) (*SMTPConn, auth.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, 3*s.step())
 	defer cancel()
@@ -115,9 +114,7 @@ func (d *smtpDialogue) noMechanism() error {
 type smtpDialogue struct {
 	talk
 	extensions Extensions
-	ok         smtpReply // to the credentials that were right
-	sent       bool      // the password is, perhaps, with the server
-	hidden     []string  // must not appear in errors
+	ok         smtpReply // to the correct credentials
 }
 
 const (
@@ -285,16 +282,8 @@ func (d *smtpDialogue) login(name, password string) auth.Answer {
 	case !d.sent:
 		return d.judged(auth.Answer{Judgement: auth.Unreached}, reply.String())
 	}
-	answer := auth.Answer{Judgement: d.server.judgeSMTP(reply)}
-	if answer.Judgement != auth.JudgedRight {
-		answer.Err = d.said(reply)
-	}
 	d.ok = reply
-	return answer
-}
-
-func (d *smtpDialogue) said(reply smtpReply) error {
-	return fmt.Errorf("the mail server says: %s", d.quote(reply))
+	return d.judged(d.server.judgeSMTP(reply), reply.String())
 }
 
 func (d *smtpDialogue) authPlain(message string) (smtpReply, error) {
@@ -336,7 +325,7 @@ type smtpReply struct {
 	lines []string // without the code
 }
 
-// raw is the reply as it stands on the wire.
+// raw is the reply as it is on the wire.
 func (r smtpReply) raw() string {
 	var b strings.Builder
 	for i, line := range r.lines {
