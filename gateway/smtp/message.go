@@ -46,6 +46,36 @@ type message struct {
 	failure *failure
 }
 
+// hold holds octets. Nearly all messages find room in a buffer that is borrowed.
+func (m *message) hold(octets []byte) {
+	if m.held == nil && len(octets) <= largeBuffer {
+		m.held = borrow(largeBuffer)[:0]
+	}
+	if len(m.held)+len(octets) <= cap(m.held) {
+		m.held = append(m.held, octets...)
+		return
+	}
+	more := append(make([]byte, 0, 2*(len(m.held)+len(octets))), m.held...)
+	giveBack(m.held)
+	m.held = append(more, octets...)
+}
+
+// let lets go of what was held, but for the header.
+func (m *message) let() {
+	m.header = bytes.Clone(m.header)
+	giveBack(m.held)
+	m.held = nil
+}
+
+// shrink keeps what is held and no more, for as long as nothing comes.
+func (m *message) shrink() {
+	if cap(m.held) == largeBuffer && m.isHeld() {
+		exact := bytes.Clone(m.held)
+		giveBack(m.held)
+		m.held = exact
+	}
+}
+
 // isHeld reports whether the server has not heard of the message yet.
 func (m *message) isHeld() bool { return !m.opened && !m.dropped && m.failure == nil }
 
@@ -128,7 +158,7 @@ func (s *session) octets() bool {
 			s.refuse(malformed())
 			return true
 		}
-		m.held = append(m.held, piece...)
+		m.hold(piece)
 		if whole, f := s.checked(m.ended); f != nil {
 			s.refuse(f)
 		} else if whole {
@@ -277,14 +307,13 @@ func (s *session) dataReply(code int, raw string) {
 		s.refuse(&failure{result: Refused, code: code, reply: raw, err: said(raw)})
 		return
 	}
-	held := m.held
-	m.held = nil
 	s.state = body
 	if m.ended {
 		s.state = finishing
 		s.expect(expected{kind: toMessage, verb: "message"})
 	}
-	s.write(&s.mail, held, blockTimeout)
+	s.write(&s.mail, m.held, blockTimeout)
+	m.let()
 }
 
 // messageReply is the server's reply to a message.
@@ -373,14 +402,14 @@ func (s *session) chunkOctets() bool {
 	case m.scan.Bare:
 		s.refuseChunk(malformed())
 	case !m.checked:
-		m.held = append(m.held, piece...)
+		m.hold(piece)
 		whole, f := s.checked(done && m.last)
 		switch {
 		case f != nil:
 			s.refuseChunk(f)
 		case whole:
-			piece, m.held = m.held, nil
-			s.sendChunk(piece, done)
+			s.sendChunk(m.held, done)
+			m.let()
 		case done:
 			m.answered = "250 2.0.0 Continue\r\n"
 		}

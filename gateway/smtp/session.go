@@ -208,6 +208,9 @@ func (s *session) wait() (parked bool) {
 	s.client.release()
 	s.mail.release()
 	s.client.out, s.mail.out = nil, nil
+	if s.message != nil {
+		s.message.shrink()
+	}
 	if s.park(both, until) {
 		return true
 	}
