@@ -189,3 +189,46 @@ func TestADisplacedClientThatDoesNotReadIsNotWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// counting counts the reads of a connection.
+type counting struct {
+	net.Conn
+	reads int
+}
+
+func (c *counting) Read(b []byte) (int, error) { c.reads++; return c.Conn.Read(b) }
+
+// Many small pieces are read at once, none is lost when that ends, and there is no buffer
+// when all has been asked for.
+func TestAGateReadsAhead(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() {
+		defer far.Close()
+		io.WriteString(far, strings.Repeat("0123456789", 100))
+		io.WriteString(far, "then the end")
+	}()
+	below := &counting{Conn: near}
+	_, gate := Watch(below)
+	gate.ReadAhead(true)
+	var got []byte
+	b := make([]byte, 7)
+	for len(got) < 1000 {
+		n, err := gate.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, b[:n]...)
+		gate.ReadAhead(len(got) < 500)
+	}
+	if below.reads != 1 || gate.buf != nil || gate.ahead != nil || string(got) != strings.Repeat("0123456789", 100) {
+		t.Errorf("%d reads of %q, %d held", below.reads, got, len(gate.ahead))
+	}
+	if rest, err := io.ReadAll(gate); string(rest) != "then the end" || err != nil {
+		t.Errorf("%q, %v", rest, err)
+	}
+	gate.ReadAhead(true)
+	if n, err := gate.Read(b); n != 0 || err != io.EOF || gate.buf != nil {
+		t.Errorf("after the end: %d, %v", n, err)
+	}
+}

@@ -540,7 +540,7 @@ func TestAParkedSessionObeysOrders(t *testing.T) {
 // Orders come while a session parks, is parked and is resumed: none is lost.
 func TestNoOrderIsLost(t *testing.T) {
 	g := start(t, nil)
-	for i := range 30 {
+	for i := range 12 {
 		c := g.login()
 		c.do("NOOP", "250")
 		time.Sleep(pause - 5*time.Millisecond + time.Duration(i%10)*time.Millisecond)
