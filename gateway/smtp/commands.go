@@ -80,6 +80,11 @@ func (s *session) command() bool {
 		return false
 	}
 	s.client.use(n)
+	if s.message != nil && (c.Verb == "MAIL" || c.Verb == "RCPT") {
+		// The server may not have heard of the message yet, and would take it.
+		s.say(line(wrongOrder.says("A message in chunks is being sent")))
+		return true
+	}
 	switch c.Verb {
 	case "MAIL":
 		s.mailFrom(c.Args)

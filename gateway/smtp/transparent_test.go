@@ -234,6 +234,8 @@ func TestWhatTheMailServerTakesIsTaken(t *testing.T) {
 	c.envelope()
 	c.chunk(hello[:20], "", "250")
 	c.do("DATA", "503 5.5.1")
+	c.do("MAIL FROM:<"+owner+">", "503 5.5.1")
+	c.do("RCPT TO:<b@congthu.test>", "503 5.5.1")
 	c.do("RSET", "250")
 	c.do("RCPT TO:<b@congthu.test>", "503 5.5.1")
 	if got := c.message(hello); !strings.HasPrefix(got, "250") {
