@@ -72,7 +72,7 @@ const (
 	imapLocked, smtpLocked = "NO [CONTACTADMIN]", "525 5.7.13"
 	imapLater, smtpLater   = "NO [UNAVAILABLE]", "454 4.7.0"
 	smtpAway               = "421 4.3.2"
-	smtpAccepted           = "235 2.0.0"
+	smtpAccepted           = "235 2.7.0"
 )
 
 // accepted reports whether an IMAP code is that of a login.
