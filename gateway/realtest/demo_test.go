@@ -100,6 +100,7 @@ func demoAPI(t *testing.T, method, path, body string) (int, string) {
 // played, and it goes on where it stopped.
 func TestTheDemoKeepsItsPromises(t *testing.T) {
 	need(t)
+	const accepted = "235 2.0.0" // the reply of the demo's own mail server
 	dir := t.TempDir()
 	demo := startDemo(t, dir)
 	ca := demoTLS(t, dir)
@@ -110,7 +111,6 @@ func TestTheDemoKeepsItsPromises(t *testing.T) {
 		}
 	}
 
-	const accepted = "235 2.0.0" // the reply of the demo's own mail server
 	for _, scene := range []struct{ user, password, imap, smtp string }{
 		{"active", Password, "OK", accepted},
 		{"active", "sai", imapWrong, smtpWrong},
