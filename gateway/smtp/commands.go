@@ -16,7 +16,7 @@ func (s *session) obey() {
 	}
 	// The client is gone, or listens only. Half a command is none, half a message too.
 	switch {
-	case s.state == commands && s.owed() && s.message == nil, s.state == opening && s.message.ended, s.state == finishing, s.leaving:
+	case s.owed() && (s.message == nil || s.message.whole()): // what is said has its reply
 	default:
 		s.abandon(Abandoned, notNow.says("Message incomplete"), s.client.err)
 		s.finish(s.client.err)
@@ -77,6 +77,9 @@ func (s *session) command() bool {
 	case (c.Verb == "DATA" && c.Args == "" || c.Verb == "BDAT") && s.owed():
 		// What becomes of the transaction has to be known.
 		s.blocked = true
+		return false
+	case s.message != nil && s.message.whole() && (c.Verb == "MAIL" || c.Verb == "RCPT"):
+		s.blocked = true // until the message has its reply
 		return false
 	}
 	s.client.use(n)

@@ -72,6 +72,11 @@ func (m *message) shrink() {
 	}
 }
 
+// whole reports whether the client has sent all of it.
+func (m *message) whole() bool {
+	return m.ended || m.scan.Chunked && m.last && m.left == 0
+}
+
 // isHeld reports whether the server has not heard of the message yet.
 func (m *message) isHeld() bool { return !m.opened && !m.dropped && m.failure == nil }
 

@@ -262,7 +262,7 @@ func (s *session) due() time.Time {
 
 // forServer is how long the server may take.
 func (s *session) forServer() time.Duration {
-	if s.state == finishing {
+	if s.message != nil && s.message.whole() && s.state != opening {
 		return dotTimeout
 	}
 	return commandTimeout

@@ -285,6 +285,32 @@ func TestAMailServerThatHangsDoesNotKeepUsAlive(t *testing.T) {
 	})
 }
 
+// Half-close is no reason to give up what is complete, however long the mail server takes.
+func TestACompleteMessageIsDeliveredThoughItsClientIsDone(t *testing.T) {
+	for _, sent := range []string{"DATA\r\n" + hello + ".\r\n", fmt.Sprintf("BDAT %d LAST\r\n%s", len(hello), hello)} {
+		bubble(t, true, func(g *gateway) {
+			g.fake.Misbehave = mailtest.At("message", mailtest.Misdeed{Delay: 9 * time.Minute})
+		}, func(t *testing.T, g *gateway, dial func() *client) {
+			c := dial().secured()
+			c.want("220")
+			c.do("EHLO x", "250")
+			c.do("AUTH PLAIN "+plain("", owner, password), "235")
+			c.envelope()
+			c.send(sent)
+			if sent[0] == 'D' {
+				c.want("354")
+			}
+			c.conn.(*tls.Conn).CloseWrite() // fails where nobody reads: in memory there is no buffer
+			c.want("250 2.0.0 Ok: queued as")
+			c.conn.Close()
+			g.wantDelivered(hello)
+			if got := g.records.submitted(); !slices.Equal(got, []Result{Accepted}) {
+				t.Errorf("recorded %v", got)
+			}
+		})
+	}
+}
+
 func TestAMailServerThatHangsIsGivenTimeAndThenUp(t *testing.T) {
 	for step, test := range map[mailtest.Step]struct {
 		want string

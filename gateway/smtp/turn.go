@@ -195,8 +195,9 @@ func (s *session) flush() {
 	if !s.over {
 		s.write(&s.mail, nil, blockTimeout)
 	}
-	if s.write(&s.client, nil, s.patience()) != nil && s.state != finishing {
-		s.finish(s.client.err)
+	if err := s.write(&s.client, nil, s.patience()); err != nil && (s.message == nil || !s.message.whole()) {
+		s.abandon(Abandoned, notNow.says("Message incomplete"), err)
+		s.finish(err)
 	}
 }
 
