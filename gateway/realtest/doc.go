@@ -18,6 +18,8 @@
 // A test with a mail program runs twice, directly at the servers and through the
 // gateway ([BothWays]), and compares what the program saw. That is the strongest
 // statement about a proxy: a program cannot detect it.
+// Submission is also compared octet by octet in random dialogues (differential_test.go);
+// testdata/submission.differences has the reason of each difference.
 //
 // Gateways that share a PostgreSQL (replicas_test.go) have a fake mail server: it must
 // count its verdicts without delay.

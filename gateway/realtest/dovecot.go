@@ -19,7 +19,7 @@ const Domain = "congthu.test"
 const Password = "Mat-khau-1"
 
 // accounts is the number of accounts; each test uses new ones.
-const accounts = 400
+const accounts = 500
 
 // mailUID owns the mailboxes. It needs no entry in /etc/passwd, and must not be
 // below Dovecot's first_valid_uid (500).

@@ -35,7 +35,7 @@ func Postfix(t testing.TB) *PostfixServer {
 	sharedPostfix.Lock()
 	defer sharedPostfix.Unlock()
 	if sharedPostfix.server == nil {
-		p := startPostfix(t, d)
+		p := startPostfix(t, d, "")
 		atEnd(p.Stop)
 		sharedPostfix.server = p
 	}
@@ -46,7 +46,13 @@ func Postfix(t testing.TB) *PostfixServer {
 // OwnPostfix starts a Postfix for one test, which may stop it.
 func OwnPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
 	t.Helper()
-	p := startPostfix(t, d)
+	return OwnPostfixWith(t, d, "")
+}
+
+// OwnPostfixWith is OwnPostfix with further lines of main.cf.
+func OwnPostfixWith(t testing.TB, d *DovecotServer, settings string) *PostfixServer {
+	t.Helper()
+	p := startPostfix(t, d, settings)
 	t.Cleanup(p.Stop)
 	tailOnFailure(t, p.Log)
 	return p
@@ -103,7 +109,7 @@ scache    unix  -       -       n       -       1       scache
 postlog   unix-dgram n  -       n       -       1       postlogd
 `
 
-func startPostfix(t testing.TB, d *DovecotServer) *PostfixServer {
+func startPostfix(t testing.TB, d *DovecotServer, settings string) *PostfixServer {
 	t.Helper()
 	need(t)
 	dir := newDir(t, "p")
@@ -147,7 +153,8 @@ service_throttle_time = 1s
 
 # Trust the gateway to say who the client is.
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
-`, dir, p.Log, Domain, d.LMTP, cert, key, d.AuthSocket), 0o644)
+%[8]s
+`, dir, p.Log, Domain, d.LMTP, cert, key, d.AuthSocket, settings), 0o644)
 	// Postfix looks for dynamicmaps.cf beside main.cf; its types are not used.
 	writeFile(t, filepath.Join(dir, "etc/dynamicmaps.cf"), "", 0o644)
 	makeQueue(t, dir)
