@@ -73,6 +73,7 @@ soak:
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -p 1 -v -run '^(TestUnknownNamesTakeAsLongAsAccounts|TestALoginCostsTheSame)' ./auth/sqlite ./auth/postgres
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -v -run '^TestAMillionAccounts' $(REAL)
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^TestRandomSpellings' $(REAL)
+	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^(TestRandomDialogues|TestNoServerRecords)' $(REAL)
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -v -run '^(TestReplicasTogether|TestAnOutageOfTheDatabase|TestMemoryComesBack)' $(REAL)
 	CONGTHU_SOAK=$(SOAK) $(GO) test -count=1 -timeout 0 -skip '^(TestUnknownNamesTakeAsLongAsAccounts|TestALoginCostsTheSame)' ./auth/...
 
