@@ -71,6 +71,35 @@ func TestAMessageCutAtAnyOctetIsNotDelivered(t *testing.T) {
 			}
 		}
 	})
+	// In two chunks, the first of which ends inside the header, so that the gateway holds
+	// it; and everything at once, with the envelope.
+	half := strings.Index(chunk, "Subject") + 3
+	envelope := "MAIL FROM:<" + user + ">\r\nRCPT TO:<" + user + ">\r\n"
+	for _, all := range []string{
+		envelope + fmt.Sprintf("BDAT %d\r\n%sBDAT %d LAST\r\n%s", half, chunk[:half], len(chunk)-half, chunk[half:]),
+		envelope + "DATA\r\n" + octets("at once"),
+		// A longer header, which the gateway holds.
+		envelope + "DATA\r\nX-Long: " + strings.Repeat("x", 200) + "\r\n" + octets("held"),
+	} {
+		each(4, func(worker int) {
+			for cut := worker; cut < len(all); cut += 4 {
+				d := loggedIn(t, g.Door(), user)
+				d.Say(all[:cut])
+				switch {
+				case cut%32 < 4: // half-closed
+					d.TCP.CloseWrite()
+					d.Rest()
+				case cut%3 == 0:
+					d.Close()
+				case cut%3 == 1:
+					d.TCP.Close()
+				default:
+					d.TCP.SetLinger(0)
+					d.TCP.Close()
+				}
+			}
+		})
+	}
 	// Whole chunks, but never the last one.
 	d := loggedIn(t, g.Door(), user)
 	d.MustReply("250", "MAIL FROM:<"+user+">")
