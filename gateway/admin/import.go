@@ -102,7 +102,7 @@ func (s *Server) importAccounts(ctx context.Context, in *importInput) (*importOu
 	if len(wrong) > 0 {
 		return nil, &listProblem{
 			Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity,
-			Detail: fmt.Sprintf("nothing was imported: the list has %d errors", len(wrong)), Errors: wrong,
+			Detail: "nothing was imported: the list has " + count(len(wrong), "error"), Errors: wrong,
 			DetailVI: inVietnamese("nothing was imported: the list has %d errors", len(wrong)),
 		}
 	}

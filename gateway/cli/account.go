@@ -205,8 +205,8 @@ func (a *accounts) post(ctx context.Context, cmd *cobra.Command, c *client, name
 		if a.output != outputJSON {
 			c.printTellMeanwhile(cmd.OutOrStdout(), name, err)
 			var r *refusal
-			if errors.As(err, &r) && r.status == http.StatusNotFound && verb == "lock" {
-				c.printLockUnknown(cmd.OutOrStdout(), name)
+			if errors.As(err, &r) && r.status == http.StatusNotFound {
+				c.printUnknown(ctx, cmd.OutOrStdout(), name, verb)
 			}
 		}
 		return err

@@ -331,6 +331,8 @@ func TestACallWithAMisspeltAddress(t *testing.T) {
 			}
 			d.types(code, "account", "show", spelling)
 		}
+		d.types(1, "account", "lock", "nguyevan.an@example.vn", "--reason", "telephone stolen")
+		d.types(1, "account", "unlock", "nguyevan.an@example.vn", "--reason", "called")
 		d.screen("7-misspelt")
 	})
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -156,6 +157,18 @@ func (c *client) printStolen(w io.Writer, a admin.Account) {
 
 // unknownState is the state of a mailbox that the gateway has not seen; see admin.
 const unknownState = "unknown"
+
+// printUnknown prints what to do when an act was refused because the gateway does not know
+// the mailbox: which ones the caller may have meant, or how it can be locked.
+func (c *client) printUnknown(ctx context.Context, w io.Writer, name, verb string) {
+	var a admin.Account
+	// Without an answer there is no advice; the refusal itself is reported anyway.
+	if _, err := c.get(ctx, accountPath(name), nil, &a); err == nil && len(a.Similar) > 0 {
+		c.printAdvice(w, a)
+	} else if verb == "lock" {
+		c.printLockUnknown(w, name)
+	}
+}
 
 // printLockUnknown prints how to lock a mailbox that the gateway has not seen yet. Each
 // command has a line to itself, so that it can be copied whole.
