@@ -138,7 +138,7 @@ func TestCheckTellsWhoExpectsAHeader(t *testing.T) {
 			`^failed +imap .*With a PROXY header it answers.*imap.upstream.pass_client: proxy`,
 			`^failed +smtp .*With a PROXY header it answers.*smtp.upstream.pass_client: proxy`},
 		"nobody there": {Setup{Proxy: "starttls", Dovecot: &DovecotServer{Proxied: 1}, Postfix: &PostfixServer{Proxied: 1}}, 1,
-			`^failed +imap .*connection refused\) \(imap.upstream.address, .* firewall$`, `^failed +smtp .*connection refused\) \(smtp.upstream.address, .* firewall$`},
+			`^failed +imap .*no program listens at \S+ \(imap.upstream.address, .* firewall$`, `^failed +smtp .*no program listens at \S+ \(smtp.upstream.address, .* firewall$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
