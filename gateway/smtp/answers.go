@@ -43,10 +43,10 @@ func (s *session) reply(code int, raw string) {
 	switch {
 	case code == 421: // RFC 5321 section 3.8: it closes the connection
 		s.refusedBy(e.verb, code, raw)
-		s.abandon(Refused, &gosmtp.SMTPError{Code: code}, fmt.Errorf("the mail server says: %s", wire.Text([]byte(raw))))
+		s.abandon(Refused, &gosmtp.SMTPError{Code: code}, said(raw))
 		s.expected = nil
 		s.client.out = append(s.client.out, raw...)
-		s.finish(fmt.Errorf("the mail server: %.60q", raw))
+		s.finish(fmt.Errorf("the mail server: %.60q", logged(strings.TrimSpace(raw))))
 		return
 	case !asked || (code/100 == 3) != (e.kind == toData && code < 400):
 		s.strange()

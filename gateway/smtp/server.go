@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -123,7 +124,7 @@ func (s *Server) protocol() frontend.Protocol {
 // after the first answer, or failure.
 func (s *Server) refresh(ctx context.Context, first chan<- struct{}) {
 	const retry = 10 * time.Second
-	usual := or(s.RefreshEvery, 5*time.Minute)
+	usual := cmp.Or(s.RefreshEvery, 5*time.Minute)
 	for failed := false; ; {
 		wait := usual
 		extensions, err := s.Upstream.ProbeSMTP(ctx)
@@ -150,14 +151,6 @@ func (s *Server) learn(extensions upstream.Extensions) {
 	if old := s.extensions.Swap(&extensions); s.Log != nil && (old == nil || (*old)["SIZE"] != extensions["SIZE"]) {
 		s.Log.Debug("mail server's extensions changed", "size", extensions.Size())
 	}
-}
-
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
 }
 
 func (s *Server) sender() Sender {

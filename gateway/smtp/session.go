@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
@@ -111,8 +112,9 @@ const (
 	// noopEvery keeps the server's session while a header is held, for maxHold.
 	noopEvery = 30 * time.Second
 	maxHold   = 5 * time.Minute
-	// maxLine bounds what is swallowed of one command.
-	maxLine = 64 << 10
+	// maxLastWords is what is swallowed, at the end of a session, of a client that is not
+	// sending a message.
+	maxLastWords = 64 << 10
 	// maxDrain is what is swallowed of a message that nobody takes, where the server names
 	// no size.
 	maxDrain = 64 << 20
@@ -248,7 +250,7 @@ func (s *session) Drain() { s.order(&s.draining, false) }
 
 // due is when something has to be done though nobody says anything.
 func (s *session) due() time.Time {
-	at := s.heard.Add(or(s.server.CommandTimeout, commandTimeout))
+	at := s.heard.Add(cmp.Or(s.server.CommandTimeout, commandTimeout))
 	if s.owed() {
 		at = s.talked.Add(s.forServer())
 	}
@@ -282,7 +284,7 @@ func (s *session) clock() {
 		if now.Sub(s.talked) >= s.forServer() {
 			s.lose(errSilent)
 		}
-	case s.listens() && now.Sub(s.heard) >= or(s.server.CommandTimeout, commandTimeout):
+	case s.listens() && now.Sub(s.heard) >= cmp.Or(s.server.CommandTimeout, commandTimeout):
 		s.bid(timedOut, "Too slow", os.ErrDeadlineExceeded)
 	case s.holds() && now.Sub(s.talked) >= noopEvery:
 		s.tell("NOOP", expected{kind: toNothing})
@@ -303,7 +305,7 @@ func (s *session) close() {
 	}
 	s.mail.abort()
 	if s.client.err == nil && (!s.leaving || len(s.client.in()) > 0) {
-		wait, most := time.Second, int64(maxLine)
+		wait, most := time.Second, int64(maxLastWords)
 		if s.state != commands {
 			wait, most = 10*time.Second, s.drainSize() // it may be sending a message
 		}
@@ -317,7 +319,7 @@ func (s *session) close() {
 }
 
 // drainSize is how much of a message is swallowed: as much as the server takes.
-func (s *session) drainSize() int64 { return max(or(s.size, maxDrain), minDrain) }
+func (s *session) drainSize() int64 { return max(cmp.Or(s.size, maxDrain), minDrain) }
 
 // done tells the end, once.
 func (s *session) done() {

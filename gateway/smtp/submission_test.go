@@ -329,6 +329,24 @@ func TestRefusalsOfAMessageReachTheClient(t *testing.T) {
 	}
 }
 
+// Whom an account writes to is not for the log, also where the server closes with it.
+func TestNoReplyBringsARecipientIntoTheLog(t *testing.T) {
+	for _, code := range []string{"421 4.2.1", "550 5.1.1", "450 4.2.0", "rubbish"} {
+		g := start(t, func(g *gateway) {
+			g.fake.Misbehave = mailtest.Once("RCPT", say(code+" <ai.do@xa.vn> cannot be reached"))
+		})
+		c := g.login()
+		c.do("MAIL FROM:<"+owner+">", "250")
+		c.send("RCPT TO:<ai.do@xa.vn>\r\n")
+		c.reply()
+		c.conn.Close()
+		g.stop()
+		if text := g.log.String(); strings.Contains(text, "ai.do") || !strings.Contains(text, "session ends") {
+			t.Errorf("%s: %s", code, text)
+		}
+	}
+}
+
 func TestAMailServerThatDiesIsNoPermanentError(t *testing.T) {
 	dies := map[string]mailtest.Misdeed{"closes": {Close: true}, "talks rubbish": {Say: "rubbish\r\n"}}
 	for name, m := range dies {

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"time"
@@ -29,17 +28,9 @@ func (c *SMTPConn) Logout() {
 
 // release gives the connection away.
 func (d *smtpDialogue) release() (*SMTPConn, error) {
-	if err := d.conn.SetDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	ahead, err := d.r.Peek(d.r.Buffered())
+	ahead, err := d.giveAway()
 	if err != nil {
 		return nil, err
 	}
-	c := &SMTPConn{Conn: d.conn, Ahead: bytes.Clone(ahead), OK: d.ok.raw(), Extensions: d.extensions}
-	if !d.stop() {
-		return nil, d.ctx.Err()
-	}
-	d.done()
-	return c, nil
+	return &SMTPConn{Conn: d.conn, Ahead: ahead, OK: d.ok.raw(), Extensions: d.extensions}, nil
 }

@@ -125,17 +125,11 @@ func FilterHello(reply []byte, name string, more ...string) []byte {
 func Hello(lines ...string) string {
 	var b strings.Builder
 	for i, line := range lines {
-		b.WriteString("250")
-		b.WriteByte("- "[btoi(i == len(lines)-1)])
-		b.WriteString(line)
-		b.WriteString("\r\n")
+		between := "250-"
+		if i == len(lines)-1 {
+			between = "250 "
+		}
+		b.WriteString(between + line + "\r\n")
 	}
 	return b.String()
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
