@@ -2,16 +2,20 @@ package frontendtest
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+
+	"congthu/gateway/mailtest"
 )
 
 // Attack is what a client says before its login and never ends.
 type Attack struct {
+	TLS  bool // from the first octet
 	Says string
 	// Most is the most that its connection may hold, in KiB, above what it had after
 	// the greeting.
@@ -27,7 +31,7 @@ func inUse() int {
 	return int(m.HeapAlloc+m.StackInuse) >> 10
 }
 
-// HoldLittleMemory tries attacks on servers in clear text: whatever a client sends
+// HoldLittleMemory tries attacks on servers: whatever a client sends
 // before its login, and however it never ends, it holds little memory, since anybody
 // can open thousands of connections.
 func HoldLittleMemory(t *testing.T, attacks map[string]Attack, server func(testing.TB) Serve) {
@@ -37,11 +41,14 @@ func HoldLittleMemory(t *testing.T, attacks map[string]Attack, server func(testi
 			serve, l := server(t), NewPipes()
 			ctx, stop := context.WithCancel(t.Context())
 			served := make(chan error, 1)
-			go func() { served <- serve(ctx, l, false) }()
+			go func() { served <- serve(ctx, l, attack.TLS) }()
 			var conns []net.Conn
 			var heard sync.WaitGroup
 			for range connections {
 				conn := l.Dial()
+				if attack.TLS {
+					conn = tls.Client(conn, mailtest.ClientTLS())
+				}
 				conns = append(conns, conn)
 				// The greeting; the rest is read as it comes.
 				greeting := make([]byte, 1000)
