@@ -190,6 +190,12 @@ func lockedByHand(v *Account) bool {
 	})
 }
 
+// What to tell users while the store is down.
+const (
+	tellStoreEN = "The mail gateway has a fault of its own at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
+	tellStoreVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý."
+)
+
 // What to tell a user who may have been told to change the password, while the store is
 // down.
 const (

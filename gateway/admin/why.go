@@ -3,7 +3,6 @@ package admin
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
@@ -245,73 +244,6 @@ func (e explainer) oneSource() (en, vi string) {
 	return " All of them came from that one address.", " Tất cả đều từ một địa chỉ đó."
 }
 
-// origin describes where a login or a wrong password came from, for support staff.
-type origin struct {
-	place
-	told   place // for the user
-	device place // for the user as well: the device with the saved password
-}
-
-// cameFrom describes the origin of a login or a wrong password: the address, and the
-// program if it gave a name. A client can give any name: the text for users contains
-// one of the known names or none.
-func cameFrom(source netip.Addr, protocol auth.Protocol, program string) origin {
-	from, door := addressOf(netip.AddrPortFrom(source, 0)), strings.ToUpper(protocol.String())
-	o := origin{
-		place:  place{from.en + " over " + door, from.vi + " qua " + door},
-		told:   place{"a device or a mail program at the network address " + from.en, "một thiết bị hoặc phần mềm thư (địa chỉ mạng " + from.vi + ")"},
-		device: place{"the device at the network address " + from.en, "thiết bị có địa chỉ mạng " + from.vi},
-	}
-	if program == "" {
-		return o
-	}
-	named := place{fmt.Sprintf("a program that calls itself «%s»", program), fmt.Sprintf("phần mềm tự xưng là «%s»", program)}
-	if known := knownProgram(program); known != "" {
-		named = place{known, known}
-		o.told = place{known + " at the network address " + from.en, fmt.Sprintf("%s (địa chỉ mạng %s)", known, from.vi)}
-	}
-	o.place = place{fmt.Sprintf("%s at %s over %s", named.en, from.en, door), fmt.Sprintf("%s tại %s qua %s", named.vi, from.vi, door)}
-	return o
-}
-
-// knownPrograms maps names from IMAP's ID command to the names of mail programs that
-// users may read.
-var knownPrograms = map[string]string{
-	"thunderbird": "Thunderbird", "mozilla thunderbird": "Thunderbird", "betterbird": "Betterbird",
-	"outlook": "Outlook", "microsoft outlook": "Outlook", "microsoft office outlook": "Outlook",
-	"apple mail": "Apple Mail", "mac os x mail": "Apple Mail", "macos mail": "Apple Mail",
-	"iphone mail": "iPhone Mail", "ipad mail": "iPad Mail", "ios mail": "iPhone Mail",
-	"k-9 mail": "K-9 Mail", "gmail": "Gmail", "com.google.android.gm": "Gmail",
-	"samsung email": "Samsung Email", "com.samsung.android.email.provider": "Samsung Email",
-	"geary": "Geary", "evolution": "Evolution", "kmail": "KMail", "kmail2": "KMail", "fairemail": "FairEmail", "em client": "eM Client",
-	"mutt": "Mutt", "neomutt": "NeoMutt", "roundcube": "Roundcube", "windows mail": "Windows Mail", "spark": "Spark",
-}
-
-// version matches a version after a program's name. It is too short to hold a telephone
-// number.
-var version = regexp.MustCompile(`[ /][0-9]{1,3}(\.[0-9]{1,4}){0,2}$`)
-
-// knownProgram returns the proper name of a known mail program; empty for others.
-func knownProgram(program string) string {
-	return knownPrograms[strings.ToLower(version.ReplaceAllString(program, ""))]
-}
-
-// lasted formats a duration for people.
-func lasted(d time.Duration) place {
-	switch {
-	case d < time.Minute:
-		return place{"less than a minute", "chưa đầy 1 phút"}
-	case d < 2*time.Hour:
-		n := int(d / time.Minute)
-		return place{count(n, "minute"), fmt.Sprintf("%d phút", n)}
-	case d < 48*time.Hour:
-		n := int(d / time.Hour)
-		return place{count(n, "hour"), fmt.Sprintf("%d giờ", n)}
-	}
-	n := int(d / (24 * time.Hour))
-	return place{count(n, "day"), fmt.Sprintf("%d ngày", n)}
-}
-
 func (e explainer) lockedByAdmin() Why {
 	oldEN, oldVI := e.oldPassword()
 	return Why{
@@ -340,24 +272,6 @@ func (e explainer) oldPassword() (en, vi string) {
 	return " The gateway has seen no new password since the lock: after a lost or stolen device, make sure at the mail server that the password was changed.",
 		" Cổng thư chưa thấy mật khẩu mới từ khi khóa: nếu khóa do mất thiết bị, phải kiểm tra tại máy chủ thư để chắc chắn mật khẩu đã được đổi."
 }
-
-// actorVI names an actor for Vietnamese support staff; the audit log has the identity
-// from the kernel.
-func actorVI(actor string) string {
-	if actor == auth.ByGateway {
-		return "cổng thư"
-	}
-	m := localActor.FindStringSubmatch(actor)
-	switch {
-	case m == nil:
-		return actor
-	case m[2] != "":
-		return fmt.Sprintf("quản trị viên %s (sudo: %s)", m[1], m[2])
-	}
-	return "quản trị viên " + m[1]
-}
-
-var localActor = regexp.MustCompile(`^uid:[0-9]+ \(([^()]+)\)(?:, sudo user (\S+))?$`)
 
 func (e explainer) revoked() Why {
 	months := e.rules.Dormancy.Months
@@ -499,15 +413,6 @@ func (e explainer) unanswered(last guard.Refusal) Why {
 	}
 }
 
-// What to tell users while the store is down.
-const (
-	tellStoreEN = "The mail gateway has a fault of its own at the moment. Your password need not be wrong: do not change it, and try again in some minutes; we look into it."
-	tellStoreVI = "Cổng thư đang gặp sự cố. Chưa hẳn là sai mật khẩu: đề nghị quý vị không đổi mật khẩu và thử lại sau ít phút; chúng tôi đang xử lý."
-)
-
-// IsZero reports whether the place is empty.
-func (p place) IsZero() bool { return p == place{} }
-
 func (e explainer) stale() Why {
 	from := addressOf(e.Stale.Source)
 	countedEN, countedVI := "it is not counted", "không bị tính là nhập sai"
@@ -594,16 +499,6 @@ func (e explainer) restored() (w Why, ok bool) {
 		w.TellVI += fmt.Sprintf(" Nếu không được sử dụng trước %s thì sẽ lại bị thu hồi.", e.dateVI(until))
 	}
 	return w, true
-}
-
-// dateEN and dateVI write an instant in words.
-func (e explainer) dateEN(t time.Time) string {
-	return e.local(t).Format("Monday 2 January 2006 15:04")
-}
-func (e explainer) dateVI(t time.Time) string {
-	t = e.local(t)
-	day := [...]string{"Chủ nhật", "thứ Hai", "thứ Ba", "thứ Tư", "thứ Năm", "thứ Sáu", "thứ Bảy"}[t.Weekday()]
-	return t.Format("15:04") + " " + day + ", ngày " + t.Format("02/01/2006")
 }
 
 // neverSeen explains an account that was imported and has not logged in since. The list
@@ -726,67 +621,4 @@ func (e explainer) how() (en, vi string) {
 		return "The helpdesk tells you how.", "Bộ phận hỗ trợ sẽ hướng dẫn cách đổi."
 	}
 	return "How to change it: " + e.change, "Cách đổi mật khẩu: " + e.change
-}
-
-// en and vi format an instant for people, in the regulation's time zone.
-func (e explainer) en(t time.Time) string { return e.local(t).Format("2006-01-02 15:04") }
-func (e explainer) vi(t time.Time) string { return e.local(t).Format("15:04 ngày 02/01/2006") }
-
-func (e explainer) local(t time.Time) time.Time {
-	if e.rules.Location == nil {
-		return t.UTC()
-	}
-	return t.In(e.rules.Location)
-}
-
-// lastLogin says when the last login was, as exactly as it is known: later logins
-// within the window in which they are merged are not written.
-func (e explainer) lastLogin() (en, vi string) {
-	en, vi = e.en(e.LastLogin), e.vi(e.LastLogin)
-	window := e.rules.Dormancy.Slack
-	switch {
-	case window <= 0:
-	case window == time.Hour:
-		en, vi = en+" or up to an hour later", vi+" hoặc sau đó tối đa 1 giờ"
-	case window%time.Hour == 0:
-		n := int(window / time.Hour)
-		en, vi = fmt.Sprintf("%s or up to %d hours later", en, n), fmt.Sprintf("%s hoặc sau đó tối đa %d giờ", vi, n)
-	default:
-		n := int((window + time.Minute - 1) / time.Minute)
-		en, vi = fmt.Sprintf("%s or up to %s later", en, count(n, "minute")), fmt.Sprintf("%s hoặc sau đó tối đa %d phút", vi, n)
-	}
-	return en, vi
-}
-
-// left returns the time until an instant in whole days: the same number as in the alert
-// to the user ([auth.Rules.ExpiringIn]).
-func (e explainer) left(at time.Time) place {
-	n := int(at.Sub(e.now) / (24 * time.Hour))
-	if n == 0 {
-		return place{"less than a day", "chưa đầy 1 ngày"}
-	}
-	return place{count(n, "day"), fmt.Sprintf("%d ngày", n)}
-}
-
-// place is an origin as text for people.
-type place struct{ en, vi string }
-
-func addressOf(source netip.AddrPort) place {
-	if addr := source.Addr().Unmap(); addr.IsValid() {
-		return place{addr.String(), addr.String()}
-	}
-	return place{"an unknown address", "địa chỉ không rõ"}
-}
-
-// sentence returns a text that a person wrote, without its own full stop.
-func sentence(s string) string { return strings.TrimRight(s, ". ") }
-
-// count formats a number with its noun.
-func count(n int, noun string) string { return counted(n, noun, noun+"s") }
-
-func counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
