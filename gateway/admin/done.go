@@ -215,12 +215,18 @@ func then(didEN, didVI string, w Why) (en, vi string) {
 	return didEN + " " + w.TellEN, didVI + " " + w.TellVI
 }
 
-// partly adds to the answer of an act that a part of the mail server is away.
+// partly adds to the answer of an act that a part of the mail server is away, unless the
+// reason that still refuses the account has said so.
 func partly(v *Account) {
 	for _, w := range v.Why {
 		if w.outage == somethingAway && v.DoneEN != "" {
 			v.DoneEN, v.DoneVI = v.DoneEN+" "+w.EN, v.DoneVI+" "+w.VI
-			v.TellEN, v.TellVI = v.TellEN+" "+w.TellEN, v.TellVI+" "+w.TellVI
+			switch {
+			case w.TellEN != "":
+				v.TellEN, v.TellVI = v.TellEN+" "+w.TellEN, v.TellVI+" "+w.TellVI
+			case !strings.Contains(v.TellEN, w.part.nobody.en) && !strings.Contains(v.TellEN, w.part.back.en):
+				v.TellEN, v.TellVI = v.TellEN+" "+w.part.nobody.en, v.TellVI+" "+w.part.nobody.vi
+			}
 		}
 	}
 }

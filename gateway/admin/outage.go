@@ -18,6 +18,16 @@ const (
 	nobodyCanLogIn        // whatever the account
 )
 
+// part is what a partial outage means to owners that are refused in any case. To these,
+// "sending does work" is false.
+type part struct {
+	// nobody says what does not work for anybody.
+	nobody place
+	// able is what an owner can do who needs only a new password; back says when the
+	// rest works again.
+	able, back place
+}
+
 // troubles returns the reasons why no user can log in at present: a failed readiness
 // check concerns every account.
 func (s *Server) troubles(ctx context.Context) (troubles []Why) {
@@ -65,22 +75,25 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 			outage:  nobodyCanLogIn,
 		})
 	default:
-		does := sides(away, answering)
+		does, part := sides(away, answering)
+		cause := place{fmt.Sprintf(" The mail server does not answer over %s.", overEN), fmt.Sprintf(" Máy chủ thư không trả lời qua %s.", overVI)}
 		troubles = append(troubles, Why{
 			Outcome: auth.Unavailable.String(),
-			EN:      fmt.Sprintf("%s The mail server does not answer over %s.", does.en, overEN),
-			VI:      fmt.Sprintf("%s Máy chủ thư không trả lời qua %s.", does.vi, overVI),
+			EN:      does.en + cause.en,
+			VI:      does.vi + cause.vi,
 			TellEN:  does.en + " Try again in some minutes; we look into it.",
 			TellVI:  does.vi + " Đề nghị quý vị thử lại sau ít phút; chúng tôi đang xử lý.",
 			outage:  somethingAway,
+			part:    part,
+			refused: place{part.nobody.en + cause.en, part.nobody.vi + cause.vi},
 		})
 	}
 	return troubles
 }
 
 // sides says in the words of users what works and what does not, from the names of the
-// protocols.
-func sides(away, answering []string) place {
+// protocols, for owners that can log in and for others.
+func sides(away, answering []string) (does place, _ part) {
 	sending := strings.ToUpper(auth.SMTP.String())
 	// words names the sides of protocols; the reading side has no protocol in its name if
 	// the other list has none of that side.
@@ -112,17 +125,41 @@ func sides(away, answering []string) place {
 	}
 	noEN, noVI := words(away, answering)
 	yesEN, yesVI := words(answering, away)
+	no, yes := form(noEN, " and ", ""), form(yesEN, " and ", "")
 	first := form(noEN, " and ", " mail")
-	return place{
-		fmt.Sprintf("%s%s %s not work at the moment; %s %s.", strings.ToUpper(first[:1]), first[1:], agree(noEN), form(yesEN, " and ", ""), agree(yesEN)),
+	works := "works"
+	if len(noEN) > 1 {
+		works = "work"
+	}
+	can := strings.NewReplacer("reading", "read", "sending", "send").Replace(yes)
+	does = place{
+		fmt.Sprintf("%s %s not work at the moment; %s %s.", capital(first), agree(noEN), yes, agree(yesEN)),
 		fmt.Sprintf("Hiện chưa %s; việc %s vẫn bình thường.", form(noVI, " và chưa ", " được"), form(yesVI, " và ", "")),
 	}
+	return does, part{
+		nobody: place{
+			fmt.Sprintf("%s %s not work for anybody at the moment.", capital(no), agree(noEN)),
+			fmt.Sprintf("Hiện không ai %s.", form(noVI, " và không ai ", " được")),
+		},
+		able: place{
+			fmt.Sprintf("Then you can %s at once;", can),
+			fmt.Sprintf("Đổi xong quý vị %s ngay;", form(yesVI, " và ", " được")),
+		},
+		back: place{
+			fmt.Sprintf("%s %s again when the mail server answers; we look into it.", no, works),
+			fmt.Sprintf("việc %s sẽ trở lại khi máy chủ thư hoạt động, chúng tôi đang xử lý.", form(noVI, " và ", "")),
+		},
+	}
 }
+
+// capital returns a text that begins a sentence.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // showTroubles adds these reasons to an account. One that lets nobody log in comes
 // first and has the only answer to the user: what is wrong with the account as well
 // matters once it is over, and two answers may contradict each other. One of a part
-// comes after a reason that refuses the account in any case.
+// comes after the reasons that refuse the account in any case, and is added to their
+// answer: see [Server.afterObstacles].
 func (s *Server) showTroubles(ctx context.Context, v *Account) {
 	troubles := s.troubles(ctx)
 	if len(troubles) == 0 {
@@ -140,15 +177,47 @@ func (s *Server) showTroubles(ctx context.Context, v *Account) {
 		}
 		for i := range troubles[1:] {
 			troubles[i+1].TellEN, troubles[i+1].TellVI = "", ""
+			if w := &troubles[i+1]; w.outage == somethingAway { // while the store is down, no part works for everybody
+				w.EN, w.VI = w.refused.en, w.refused.vi
+			}
 		}
 		v.Why = slices.Concat(troubles, v.Why)
 		return
 	}
-	at := slices.IndexFunc(v.Why, func(w Why) bool { return !refuses(w) })
-	if at < 0 {
-		at = len(v.Why)
+	for i := range v.Why {
+		if v.Why[i].Outcome == auth.Unavailable.String() { // an attempt that met this outage
+			v.Why[i].TellEN, v.Why[i].TellVI = "", ""
+		}
 	}
+	at := s.afterObstacles(v, &troubles[0])
 	v.Why = slices.Insert(v.Why, at, troubles...)
+}
+
+// afterObstacles returns the place of a partial outage among the reasons of an account:
+// after those that refuse it. If there are such reasons, the user hears of the outage
+// with the first of them, in words that are true for this owner.
+func (s *Server) afterObstacles(v *Account, trouble *Why) (at int) {
+	var obstacles []int
+	for i, w := range v.Why {
+		if refuses(w) || w.Outcome == auth.Throttled.String() || w.Outcome == auth.Busy.String() ||
+			w.Outcome == auth.WrongPassword.String() && v.Registered.IsZero() { // no mailbox of this name is known
+			obstacles = append(obstacles, i)
+		}
+	}
+	if len(obstacles) == 0 {
+		return 0
+	}
+	trouble.EN, trouble.VI = trouble.refused.en, trouble.refused.vi
+	trouble.TellEN, trouble.TellVI = "", ""
+	first := &v.Why[obstacles[0]]
+	if len(obstacles) == 1 && first.Outcome == auth.Expired.String() {
+		change := explainer{rules: s.Guard.Rules(), change: s.changePassword()}.changeNow()
+		first.TellEN = change.en + " " + trouble.part.able.en + " " + trouble.part.back.en
+		first.TellVI = change.vi + " " + trouble.part.able.vi + " " + trouble.part.back.vi
+	} else if first.TellEN != "" {
+		first.TellEN, first.TellVI = first.TellEN+" "+trouble.part.nobody.en, first.TellVI+" "+trouble.part.nobody.vi
+	}
+	return obstacles[len(obstacles)-1] + 1
 }
 
 // refuses reports whether a reason refuses the account whatever the state of the

@@ -23,6 +23,10 @@ type Why struct {
 	AllowSource string `json:"allow_source,omitempty" doc:"The source that was refused: when it is an office of yours it may be allowed for a time (/sources/{address}/allow). Left out when an attack from there is suspected."`
 	// outage is set for a reason that concerns every account.
 	outage outage
+	// part and refused are set for the outage of a part: refused is the text for support
+	// staff about an account that cannot log in.
+	part    part
+	refused place
 }
 
 // staleFor is how long after its last attempt a device with the previous password is
@@ -613,6 +617,17 @@ func (e explainer) latestMistake() (en, vi string) {
 		vi += ", từ " + strings.Join(sources, ", ")
 	}
 	return en, vi
+}
+
+// changeNow tells the owner of an expired password to change it, as the first part of an
+// answer.
+func (e explainer) changeNow() place {
+	old := place{fmt.Sprintf("Your password is older than %s: ", count(e.rules.Password.Months, "month")), fmt.Sprintf("Mật khẩu đã dùng quá %d tháng: ", e.rules.Password.Months)}
+	if strings.HasPrefix(e.change, "https://") || strings.HasPrefix(e.change, "http://") {
+		return place{old.en + "change it at " + e.change + ".", old.vi + "đề nghị quý vị đổi tại " + e.change + "."}
+	}
+	howEN, howVI := e.how()
+	return place{old.en + "change it. " + sentence(howEN) + ".", old.vi + "đề nghị quý vị đổi mật khẩu. " + sentence(howVI) + "."}
 }
 
 // how says how to change a password.
