@@ -133,11 +133,8 @@ func (c *client) printSessions(w io.Writer, a admin.Account) {
 // connected now. The command has a line to itself, so that it can be copied whole.
 func (c *client) printStolen(w io.Writer, a admin.Account) {
 	if a.State == unknownState && a.Locked == nil {
-		if len(a.Similar) > 0 {
-			return // the address is likely misspelt
-		}
 		fmt.Fprintln(w)
-		c.printLockUnknown(w, a.Address)
+		c.printLockUnknown(w, a.Address, len(a.Similar) > 0)
 		return
 	}
 	if a.Registered.IsZero() || a.Locked != nil || a.Revoked != nil {
@@ -163,20 +160,28 @@ const unknownState = "unknown"
 func (c *client) printUnknown(ctx context.Context, w io.Writer, name, verb string) {
 	var a admin.Account
 	// Without an answer there is no advice; the refusal itself is reported anyway.
-	if _, err := c.get(ctx, accountPath(name), nil, &a); err == nil && len(a.Similar) > 0 {
+	_, err := c.get(ctx, accountPath(name), nil, &a)
+	similar := err == nil && len(a.Similar) > 0
+	if similar {
 		c.printAdvice(w, a)
-	} else if verb == "lock" {
-		c.printLockUnknown(w, name)
+	}
+	if verb == "lock" {
+		c.printLockUnknown(w, name, similar)
 	}
 }
 
 // printLockUnknown prints how to lock a mailbox that the gateway has not seen yet. Each
-// command has a line to itself, so that it can be copied whole.
-func (c *client) printLockUnknown(w io.Writer, address string) {
-	table(w, "  ", [][]string{
-		{tr("Lost or stolen device:"), trf("printf %s | congthu import accounts -%s --reason \"...\"", quote(`address\n`+strings.ReplaceAll(address, "%", "%%")+`\n`), c.flags)},
-		{"", c.command("lock", address, "")},
-	})
+// command has a line to itself, so that it can be copied whole. similar says that the
+// address resembles others, so it may be misspelt.
+func (c *client) printLockUnknown(w io.Writer, address string, similar bool) {
+	register := trf("printf %s | congthu import accounts -%s --reason \"...\"", quote(`address\n`+strings.ReplaceAll(address, "%", "%%")+`\n`), c.flags)
+	lock := c.command("lock", address, "")
+	if similar { // the label is longer than half a line
+		table(w, "  ", [][]string{{tr("Lost or stolen device, and the address is spelt right:")}})
+		table(w, "    ", [][]string{{register}, {lock}})
+		return
+	}
+	table(w, "  ", [][]string{{tr("Lost or stolen device:"), register}, {"", lock}})
 }
 
 // printTried prints which wrong passwords are repetitions, and their origin.

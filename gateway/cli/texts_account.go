@@ -48,6 +48,7 @@ var accountTexts = []text{
 	{"Later:", "Khi mở khóa:"},
 	{"Did you mean:", "Có phải ý quý vị là:"},
 	{"Lost or stolen device:", "Mất hoặc bị lấy cắp thiết bị:"},
+	{"Lost or stolen device, and the address is spelt right:", "Mất hoặc bị lấy cắp thiết bị, và địa chỉ viết đúng:"},
 	{"then change the password at the mail server, and unlock", "sau đó đổi mật khẩu tại máy chủ thư rồi mở khóa"},
 	{"ends %s", "kết thúc %s"},
 	{"ends %s here, and those at the other gateways", "kết thúc %s tại đây và các phiên tại các cổng thư khác"},
