@@ -18,7 +18,7 @@ import (
 func (g *Gateway) newAdmin(c *config.Config) *admin.Server {
 	checks := []admin.Check{{Name: "store", Run: g.Store.Health}}
 	for _, s := range served(c) {
-		checks = append(checks, admin.Check{Name: s.String() + " upstream", Run: g.upstreamHealth(s.Protocol)})
+		checks = append(checks, admin.Check{Name: s.String() + " upstream", Run: g.upstreamHealth(s.Protocol), Address: func() string { return g.live.config().Mail(s.Protocol).Upstream.Address }})
 	}
 	return &admin.Server{
 		Accounts: verifyingStore{g.Store, g.Metrics}, Guard: g.guard, Canonical: g.guard.Canonical, Sessions: &g.sessions, Shared: g.Changes != nil,

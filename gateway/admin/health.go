@@ -24,6 +24,8 @@ type Check struct {
 	// latest after 5 s, and it must be cheap, since anyone may request /readyz. Answers
 	// are kept for one second.
 	Run func(ctx context.Context) error
+	// Address returns the address of the server that is checked. Nil: it has none.
+	Address func() string
 }
 
 // Readiness is the answer of /readyz.
@@ -36,6 +38,8 @@ type Readiness struct {
 type Condition struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
+	// Address is that of a server that does not answer.
+	Address string `json:"address,omitempty"`
 	// Warning is a condition that needs attention although users can log in.
 	Warning string `json:"warning,omitempty"`
 	// unprobed says that the check has no result yet, so no fault is known.
@@ -81,8 +85,12 @@ func (s *Server) ready(ctx context.Context) Readiness {
 	})
 }
 
-// storeCheck is the name of the store's check.
-const storeCheck = "store"
+// storeCheck is the name of the store's check; upstreamCheck ends those of the mail
+// server's, after the protocol.
+const (
+	storeCheck    = "store"
+	upstreamCheck = " upstream"
+)
 
 // leaving is the answer of a gateway that is shutting down. It waits neither for the
 // checks nor for a cached answer to become old.
@@ -137,7 +145,11 @@ func (c Check) run(ctx context.Context, panicked func(any)) (condition Condition
 		}
 	}()
 	if err := c.Run(ctx); err != nil {
-		return Condition{Error: oneLine(err), unprobed: errors.Is(err, ErrNotProbed)}
+		condition := Condition{Error: oneLine(err), unprobed: errors.Is(err, ErrNotProbed)}
+		if c.Address != nil {
+			condition.Address = c.Address()
+		}
+		return condition
 	}
 	return Condition{OK: true}
 }

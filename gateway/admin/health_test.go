@@ -53,12 +53,12 @@ func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 	f.Panicked = func() { panics++ }
 	var broken atomic.Value
 	f.Checks = []Check{
-		{"store", func(context.Context) error { return nil }},
-		{"imap upstream", func(context.Context) error {
+		{Name: "store", Run: func(context.Context) error { return nil }},
+		{Name: "imap upstream", Run: func(context.Context) error {
 			err, _ := broken.Load().(error)
 			return err
 		}},
-		{"panics", func(context.Context) error {
+		{Name: "panics", Run: func(context.Context) error {
 			if broken.Load() != nil {
 				panic("secret")
 			}
@@ -103,8 +103,8 @@ func TestReadinessNamesWhatDoesNotWork(t *testing.T) {
 // A warning must not take the gateway out of a load balancer.
 func TestAWarningIsShownAndDoesNotDecide(t *testing.T) {
 	f := newFixture(t)
-	f.Checks = []Check{{"store", func(context.Context) error { return nil }}}
-	f.Warnings = []Check{{"clock", func(context.Context) error { return errors.New("set back") }}, {"fine", func(context.Context) error { return nil }}}
+	f.Checks = []Check{{Name: "store", Run: func(context.Context) error { return nil }}}
+	f.Warnings = []Check{{Name: "clock", Run: func(context.Context) error { return errors.New("set back") }}, {Name: "fine", Run: func(context.Context) error { return nil }}}
 	ready := decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
 	want := Readiness{Ready: true, Checks: map[string]Condition{"store": {OK: true}, "clock": {OK: true, Warning: "set back"}, "fine": {OK: true}}}
 	if !reflect.DeepEqual(ready, want) {
@@ -115,7 +115,7 @@ func TestAWarningIsShownAndDoesNotDecide(t *testing.T) {
 // All callers share the answer, so one caller who hangs up must not spoil it.
 func TestReadinessDoesNotDependOnTheCaller(t *testing.T) {
 	f := newFixture(t)
-	f.Checks = []Check{{"store", func(ctx context.Context) error { return ctx.Err() }}}
+	f.Checks = []Check{{Name: "store", Run: func(ctx context.Context) error { return ctx.Err() }}}
 	ctx, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	w := httptest.NewRecorder()
@@ -127,7 +127,7 @@ func TestReadinessDoesNotDependOnTheCaller(t *testing.T) {
 
 func TestACheckThatHangsIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Server{Checks: []Check{{"slow", func(ctx context.Context) error {
+		s := &Server{Checks: []Check{{Name: "slow", Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}}}}
@@ -145,7 +145,7 @@ func TestACheckThatHangsIsNotReady(t *testing.T) {
 func TestAGatewayThatShutsDownIsNotReadyAndAlive(t *testing.T) {
 	f := newFixture(t)
 	asked := 0
-	f.Checks = []Check{{"store", func(context.Context) error { asked++; return nil }}}
+	f.Checks = []Check{{Name: "store", Run: func(context.Context) error { asked++; return nil }}}
 	decode[Readiness](t, f.request("GET", "/readyz", ""), 200)
 	f.Drain()
 	for range 2 {

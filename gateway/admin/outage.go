@@ -35,6 +35,13 @@ func (s *Server) troubles(ctx context.Context) (troubles []Why) {
 		return nil
 	}
 	ready := s.ready(ctx)
+	fault := ready.Fault()
+	// The one reason that is printed first says whom to call about all of them.
+	defer func() {
+		if len(troubles) > 0 {
+			troubles[0].NextEN, troubles[0].NextVI = fault.NextEN, fault.NextVI
+		}
+	}()
 	var away, answering, causes, causesVI []string
 	for _, check := range s.Checks {
 		condition := ready.Checks[check.Name]

@@ -19,6 +19,8 @@ type Why struct {
 	VI      string    `json:"vi" doc:"For support staff, in Vietnamese."`
 	TellEN  string    `json:"tell_en" doc:"What to tell the user, in English; empty where the answer of another reason holds."`
 	TellVI  string    `json:"tell_vi" doc:"What to tell the user, in Vietnamese; empty likewise."`
+	NextEN  string    `json:"next_en,omitempty" doc:"Whom support staff call about the mail server or the gateway's store, and what they tell them, in English; only while one of these has a fault."`
+	NextVI  string    `json:"next_vi,omitempty" doc:"The same in Vietnamese."`
 	// AllowSource is set for support staff who know whether the source is an office.
 	AllowSource string `json:"allow_source,omitempty" doc:"The source that was refused: when it is an office of yours it may be allowed for a time (/sources/{address}/allow). Left out when an attack from there is suspected."`
 	// outage is set for a reason that concerns every account.

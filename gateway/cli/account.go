@@ -253,6 +253,9 @@ func (c *client) printAnswer(w io.Writer, a admin.Account) {
 		if source := why.AllowSource; source != "" {
 			rows = append(rows, []string{"", trf("or, for an office of yours there: congthu source allow %s --hours 4%s --reason \"...\"", quote(source), c.flags)})
 		}
+		if next := either(why.NextEN, why.NextVI); next != "" {
+			rows = append(rows, []string{tr("Next:"), plainly(next)})
+		}
 		// After another answer, "all is well" would be a second answer to the user.
 		well := i > 0 && i == len(a.Why)-1 && why.Outcome == auth.Accepted.String()
 		if tell := either(why.TellEN, why.TellVI); tell != "" && !well {

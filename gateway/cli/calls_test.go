@@ -198,6 +198,7 @@ var changing = []struct {
 }{
 	{regexp.MustCompile(` --socket \S*admin\.sock`), ""},
 	{regexp.MustCompile(`\S*admin\.sock`), "SOCKET"},
+	{regexp.MustCompile(`\([^ ()]*congthu\.db\)`), "(DATABASE)"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d \+07`), "TIME"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`\d\d:\d\d ngày \d\d/\d\d/\d{4}`), "LÚC"},
@@ -359,6 +360,7 @@ func TestACallWhileTheMailServerIsDown(t *testing.T) {
 			return status == 503 && !strings.Contains(body, admin.ErrNotProbed.Error())
 		})
 		d.types(0, "account", "show", "nguyenvan.an")
+		d.types(1, "health", "--ready")
 		d.screen("9-server-down")
 	})
 }
@@ -373,6 +375,11 @@ func TestACallWhileTheGatewayHasAFault(t *testing.T) {
 			return status == 503
 		})
 		d.types(1, "account", "show", "nguyenvan.an")
+		d.eventually("the gateway is not ready", func() bool {
+			status, _ := d.get("/readyz")
+			return status == 503
+		})
+		d.types(1, "health", "--ready")
 		d.stop()
 		d.types(1, "account", "show", "nguyenvan.an")
 		d.screen("9-gateway-down")

@@ -67,7 +67,7 @@ servers and the store. Restarting the gateway mends neither.`,
 				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}
 			if !found.Ready {
-				return errorf("the gateway is not ready: users cannot log in, or not all of them")
+				return notReady(found)
 			}
 			return nil
 		},
@@ -75,6 +75,21 @@ servers and the store. Restarting the gateway mends neither.`,
 	at.addFlags(cmd)
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether users can log in, too")
 	return cmd
+}
+
+// notReady says what has the fault, and whom to call about it.
+func notReady(found admin.Readiness) error {
+	fault := found.Fault()
+	next := plainly(clean(either(fault.NextEN, fault.NextVI)))
+	switch {
+	case fault.Store && fault.MailServer:
+		return errorf("the gateway's store and the mail server do not work: users cannot log in, or not all of them\nNext: %s", next)
+	case fault.Store:
+		return errorf("the gateway's store does not work: users cannot log in, or not all of them\nNext: %s", next)
+	case fault.MailServer:
+		return errorf("the mail server does not answer: users cannot log in, or not all of them\nNext: %s", next)
+	}
+	return errorf("the gateway is not ready: users cannot log in, or not all of them")
 }
 
 // probe requests one of the pages outside the API.

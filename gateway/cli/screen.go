@@ -46,7 +46,8 @@ func (c *client) printTellMeanwhile(w io.Writer, name string, err error) {
 	say(w, "%s: the gateway cannot be asked at the moment; the account may be in order.\n", clean(name))
 	rows := tellRows(en, vi)
 	if r != nil {
-		rows = append([][]string{{tr("Fix:"), trf("see what is down: congthu health --ready%s", c.flags)}}, rows...)
+		rows = append([][]string{{tr("Fix:"), trf("see what is down: congthu health --ready%s", c.flags)},
+			{tr("Next:"), tr("call the gateway's administrator: the gateway's store does not work.")}}, rows...)
 	}
 	table(w, "  ", wrapRows(w, rows))
 }

@@ -104,6 +104,8 @@ var generalTexts = []text{
 	{"from %s", "từ %s"},
 	{"Fix:", "Xử lý:"},
 	{"Tell:", "Trả lời:"},
+	{"Next:", "Tiếp theo:"},
+	{"call the gateway's administrator: the gateway's store does not work.", "báo người quản trị cổng thư: kho dữ liệu của cổng thư không hoạt động."},
 	{"ok", "đạt"},
 	{"warning", "lưu ý"},
 	{"failed", "lỗi"},

@@ -27,6 +27,9 @@ var choresTexts = []text{
 
 	{"The gateway answers.", "Cổng thư có trả lời."},
 	{"%s answers %d, and not like congthu: %w", "%s trả lời %d, không như cổng thư congthu: %w"},
+	{"the gateway's store and the mail server do not work: users cannot log in, or not all of them\nNext: %s", "kho dữ liệu của cổng thư và máy chủ thư không hoạt động: người dùng không đăng nhập được, hoặc chỉ một số đăng nhập được\nTiếp theo: %s"},
+	{"the gateway's store does not work: users cannot log in, or not all of them\nNext: %s", "kho dữ liệu của cổng thư không hoạt động: người dùng không đăng nhập được, hoặc chỉ một số đăng nhập được\nTiếp theo: %s"},
+	{"the mail server does not answer: users cannot log in, or not all of them\nNext: %s", "máy chủ thư không trả lời: người dùng không đăng nhập được, hoặc chỉ một số đăng nhập được\nTiếp theo: %s"},
 	{"the gateway is not ready: users cannot log in, or not all of them", "cổng thư chưa sẵn sàng: người dùng không đăng nhập được, hoặc chỉ một số đăng nhập được"},
 
 	{"write bundle: %w; say where else with --file", "ghi gói hỗ trợ: %w; hãy chọn nơi khác bằng --file"},
