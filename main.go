@@ -3,12 +3,11 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"congthu/gateway/cli"
 )
 
 func main() {
-	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(cli.Main())
 }

@@ -152,7 +152,7 @@ func checkReason(cmd *cobra.Command, names []string, reason, example, more strin
 	if strings.ContainsFunc(reason, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
 		return nil
 	}
-	words := append([]string{cmd.CommandPath()}, names...)
+	words := append([]string{calling(cmd)}, names...)
 	if more != "" {
 		words = append(words, more)
 	}
@@ -162,7 +162,7 @@ func checkReason(cmd *cobra.Command, names []string, reason, example, more strin
 // addresses requires at least one address.
 func addresses(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return usage(cmd, "say which account: %s an@example.org", cmd.CommandPath())
+		return usage(cmd, "say which account: %s an@example.org", calling(cmd))
 	}
 	if slices.Contains(args, "") {
 		return usage(cmd, "the address is empty")
@@ -303,7 +303,7 @@ func (c *client) command(verb, address, more string) string {
 	if more != "" {
 		more = " " + more
 	}
-	return fmt.Sprintf(`congthu account %s %s%s%s --reason "..."`, verb, quote(address), more, c.flags)
+	return fmt.Sprintf(runnable(`congthu account %s %s%s%s --reason "..."`), verb, quote(address), more, c.flags)
 }
 
 // printDetails prints the stored facts of an account.

@@ -155,10 +155,7 @@ func runDemo(ctx context.Context, out, errOut io.Writer, s demoSetup, dir string
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return errorf("make the demo's directory: %w", err)
 	}
-	s.Dir, s.Command = dir, os.Args[0]
-	if strings.Contains(s.Command, "go-build") {
-		s.Command = "go run ."
-	}
+	s.Dir, s.Command = dir, ownName
 	if err := demoCertificate(dir); err != nil {
 		return errorf("make the demo's certificate: %w", err)
 	}

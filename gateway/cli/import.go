@@ -76,7 +76,7 @@ Interrupting this command does not stop the import.`,
 		Example: "  congthu import accounts accounts.csv --dry-run\n  congthu import accounts accounts.csv --reason " + example,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usage(cmd, "say which list: %s accounts.csv", cmd.CommandPath())
+				return usage(cmd, "say which list: %s accounts.csv", calling(cmd))
 			}
 			return nil
 		},

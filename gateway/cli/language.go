@@ -100,7 +100,7 @@ func trf(format string, args ...any) string {
 	if false {
 		_ = fmt.Sprintf(format, args...) // so that go vet checks the arguments
 	}
-	return fmt.Sprintf(tr(format), args...)
+	return fmt.Sprintf(runnable(tr(format)), args...)
 }
 
 // say is fmt.Fprintf in the user's language.
@@ -108,7 +108,7 @@ func say(w io.Writer, format string, args ...any) {
 	if false {
 		_ = fmt.Sprintf(format, args...) // so that go vet checks the arguments
 	}
-	fmt.Fprintf(w, tr(format), args...)
+	fmt.Fprintf(w, runnable(tr(format)), args...)
 }
 
 // errorf is fmt.Errorf in the user's language.
@@ -116,7 +116,7 @@ func errorf(format string, args ...any) error {
 	if false {
 		_ = fmt.Errorf(format, args...) // so that go vet checks the arguments
 	}
-	return fmt.Errorf(tr(format), args...)
+	return fmt.Errorf(runnable(tr(format)), args...)
 }
 
 // sentence is an error that consists of one text.

@@ -130,6 +130,7 @@ var notForPeople = map[string]string{
 	"%.2f ms":    "a unit",
 	"psql DATABASE -c \"DELETE FROM agreed WHERE what = 'pepper'\"": "a command",
 	"go run .":                    "a command",
+	printedCommand.String():       "a pattern",
 	"unknown command":             "what cobra begins an error with",
 	"congthu: one pepper for all": "what a fingerprint is made of",
 	"dry run":                     "the API wants a reason; it goes nowhere",

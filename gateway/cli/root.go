@@ -134,7 +134,7 @@ func badConfig(err error) error {
 // usage returns the error for a command that was called in a wrong way.
 func usage(cmd *cobra.Command, format string, args ...any) error {
 	err := errorf(format, args...)
-	return &exitError{exitUsage, errorf("%w\nsee %s --help", err, cmd.CommandPath())}
+	return &exitError{exitUsage, errorf("%w\nsee %s --help", err, calling(cmd))}
 }
 
 // configFlag adds the required flag -c FILE.
@@ -143,7 +143,7 @@ func configFlag(cmd *cobra.Command, file *string) {
 	must(cmd.MarkFlagFilename("config", "yaml", "yml"))
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if *file == "" {
-			return usage(cmd, "say which configuration: %s -c /etc/congthu/congthu.yaml", cmd.CommandPath())
+			return usage(cmd, "say which configuration: %s -c /etc/congthu/congthu.yaml", calling(cmd))
 		}
 		return nil
 	}
@@ -186,7 +186,7 @@ func finish(cmd *cobra.Command) {
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				hint = trf("; did you mean %s?", strings.Join(near, tr(" or ")))
 			}
-			return usage(cmd, "%s has no command %q%s", cmd.CommandPath(), args[0], hint)
+			return usage(cmd, "%s has no command %q%s", calling(cmd), args[0], hint)
 		}
 		cmd.SuggestionsMinimumDistance = 2
 	} else if check := cmd.Args; check != nil {
@@ -197,7 +197,7 @@ func finish(cmd *cobra.Command) {
 				return err
 			}
 			if len(args) > 0 && strings.HasPrefix(err.Error(), "unknown command") {
-				return usage(cmd, "%s takes no argument, and there is %q", cmd.CommandPath(), args[0])
+				return usage(cmd, "%s takes no argument, and there is %q", calling(cmd), args[0])
 			}
 			return usage(cmd, "%w", err)
 		}

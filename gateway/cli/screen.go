@@ -71,7 +71,7 @@ func (c *client) printAdvice(w io.Writer, a admin.Account) {
 		if i == 0 {
 			label = tr("Did you mean:")
 		}
-		rows = append(rows, []string{label, fmt.Sprintf("congthu account show %s%s", quote(address), c.flags)})
+		rows = append(rows, []string{label, fmt.Sprintf(runnable("congthu account show %s%s"), quote(address), c.flags)})
 	}
 	table(w, "  ", rows)
 }

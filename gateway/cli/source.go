@@ -151,7 +151,7 @@ An IPv6 address stands for its /64.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usage(cmd, "say which address: %s 203.0.113.7 --hours 4 --reason %s", cmd.CommandPath(), inReasons(example))
+				return usage(cmd, "say which address: %s 203.0.113.7 --hours 4 --reason %s", calling(cmd), inReasons(example))
 			case len(args) > 1:
 				return usage(cmd, "one address at a time, and there is %q too", args[1])
 			}

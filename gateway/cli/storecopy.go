@@ -55,7 +55,7 @@ or a file that holds one: keep a password in a file.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.to == "" {
-				return usage(cmd, "say into which database: %s -c FILE --to-postgres /etc/congthu/dsn", cmd.CommandPath())
+				return usage(cmd, "say into which database: %s -c FILE --to-postgres /etc/congthu/dsn", calling(cmd))
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()

@@ -291,7 +291,7 @@ func wrapRows(w io.Writer, rows [][]string) [][]string {
 	}
 	var wrapped [][]string
 	for _, row := range rows {
-		if strings.Contains(row[1], "congthu ") {
+		if strings.Contains(row[1], ownName+" ") {
 			wrapped = append(wrapped, row)
 			continue
 		}
