@@ -101,6 +101,18 @@ func (e explainer) left(at time.Time) place {
 	return place{count(n, "day"), fmt.Sprintf("%d ngày", n)}
 }
 
+// leftExactly is left with the hours, for an end that an administrator has set some days
+// ago: "2 days" a minute after 3 days were granted looks like a mistake.
+func (e explainer) leftExactly(at time.Time) place {
+	left := e.left(at)
+	d := at.Sub(e.now)
+	hours := int(d/time.Hour) % 24
+	if d < 24*time.Hour || hours == 0 {
+		return left
+	}
+	return place{left.en + " and " + count(hours, "hour"), fmt.Sprintf("%s %d giờ", left.vi, hours)}
+}
+
 // place is an origin as text for people.
 type place struct{ en, vi string }
 

@@ -470,7 +470,7 @@ func (e explainer) expiring() Why {
 		if !at.After(e.now) {
 			expires = "expired"
 		}
-		left := e.left(e.GraceUntil)
+		left := e.leftExactly(e.GraceUntil)
 		w.EN = fmt.Sprintf("The password %s at %s; an admin lets it go on until %s, %s from now.", expires, e.en(at), e.en(e.GraceUntil), left.en)
 		w.VI = fmt.Sprintf("Mật khẩu hết hạn lúc %s; quản trị viên đã gia hạn đến %s, còn %s.", e.vi(at), e.vi(e.GraceUntil), left.vi)
 		at = e.GraceUntil

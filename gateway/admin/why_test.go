@@ -417,7 +417,8 @@ func TestTheDaysLeftAreThoseOfTheAlert(t *testing.T) {
 	now := instant("2025-06-15 10:00")
 	for left, want := range map[time.Duration]string{
 		3 * 24 * time.Hour:                "3 days from now",
-		3*24*time.Hour - time.Microsecond: "2 days from now",
+		3*24*time.Hour - time.Microsecond: "2 days and 23 hours from now",
+		2*24*time.Hour + 90*time.Minute:   "2 days and 1 hour from now",
 		2*24*time.Hour + time.Microsecond: "2 days from now",
 		2 * 24 * time.Hour:                "2 days from now",
 		time.Minute:                       "less than a day from now",

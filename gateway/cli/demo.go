@@ -323,10 +323,13 @@ Try, in another terminal:
   # the same on the command line
   {{.Command}} account show locked@{{.Domain}} --socket {{.Dir}}/admin.sock
 
+  # a device with the password from before a change; an account not used for 12 months
+  {{.Command}} account show stale@{{.Domain}} dormant@{{.Domain}} --socket {{.Dir}}/admin.sock
+
   # what Prometheus sees
   curl -s http://{{.Admin}}/metrics | grep congthu_login_attempts_total | grep -v ' 0$'
 
-Stop with Ctrl-C.
+Ready. Stop with Ctrl-C.
 ready
 `
 

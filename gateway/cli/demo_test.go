@@ -160,3 +160,22 @@ func TestAMistakeInTheDemosFlagsNamesTheFlag(t *testing.T) {
 		n.nothingLeft()
 	}
 }
+
+// The demo's guide is in the user's language to its end; the line "ready", for which
+// programs wait, is the same in both. It has a line for each kind of call.
+func TestTheDemosGuideIsInTheLanguageOfItsUser(t *testing.T) {
+	for l, want := range map[language][]string{
+		english:    {`{"reason":"called, identity checked"}`, "Ready. Stop with Ctrl-C.\nready\n"},
+		vietnamese: {`{"reason":"đã gọi lại, xác minh danh tính"}`, "Đã sẵn sàng. Dừng bằng Ctrl-C.\nready\n"},
+	} {
+		guide := demoGuideIn(l)
+		for _, text := range append(want, "account show stale@{{.Domain}} dormant@{{.Domain}} --socket") {
+			if !strings.Contains(guide, text) {
+				t.Errorf("%d: no %q in\n%s", l, text, guide)
+			}
+		}
+	}
+	if guide := demoGuideIn(vietnamese); strings.Contains(guide, "called") || !strings.HasSuffix(guide, "\nready\n") {
+		t.Error(guide)
+	}
+}

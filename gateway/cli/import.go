@@ -223,8 +223,8 @@ func (i *imports) print(w io.Writer, r admin.ImportReport, zone *time.Location) 
 		state auth.State
 		what  string
 	}{
-		{auth.StateExpired, tr("with a password that is too old: it must be changed before the next login")},
-		{auth.StateRevoked, tr("unused for too long: an administrator must restore it before the next login")},
+		{auth.StateExpired, tr("with a password that is too old: to be changed before the next login")},
+		{auth.StateRevoked, tr("unused for too long: to be restored by an administrator before the next login")},
 	} {
 		if n := r.States[note.state.String()]; n > 0 {
 			say(w, "NOTE: %s %s.\n", plural(n, "account"), note.what)

@@ -98,7 +98,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		each = several.Unwrap()
 	}
 	for _, one := range each {
-		fmt.Fprintf(stderr, "congthu: %v\n", one)
+		for line := range strings.Lines(fmt.Sprintf("congthu: %v", one)) {
+			complaint(stderr, strings.TrimSuffix(line, "\n"))
+		}
 	}
 	var coded *exitError
 	if errors.As(err, &coded) {

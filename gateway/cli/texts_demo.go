@@ -25,7 +25,9 @@ var demoTexts = []text{
 	{"# unlock\n", "# mở khóa\n"},
 	{"# the same on the command line", "# xem bằng dòng lệnh"},
 	{"# what Prometheus sees", "# những gì Prometheus thấy"},
-	{"Stop with Ctrl-C.", "Dừng bằng Ctrl-C."},
+	{"# a device with the password from before a change; an account not used for 12 months", "# thiết bị còn mật khẩu cũ (trước khi đổi); tài khoản không đăng nhập quá 12 tháng"},
+	{"called, identity checked", "đã gọi lại, xác minh danh tính"},
+	{"Ready. Stop with Ctrl-C.", "Đã sẵn sàng. Dừng bằng Ctrl-C."},
 }
 
 // demoGuideIn returns the demo's guide in a language.

@@ -275,6 +275,16 @@ func paragraph(w io.Writer, text string) {
 	}
 }
 
+// complaint prints a line of an error like a paragraph. A command stays on one line, so
+// that it can be copied.
+func complaint(w io.Writer, line string) {
+	if strings.HasPrefix(line, " ") || strings.Contains(line, ownName+" ") && strings.Contains(line, " --") {
+		fmt.Fprintln(w, line)
+		return
+	}
+	paragraph(w, line)
+}
+
 // narrowest is the smallest width of a terminal at which lines are wrapped.
 const narrowest = 40
 

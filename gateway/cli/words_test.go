@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 
@@ -377,4 +378,37 @@ func TestAnUnknownFaultIsQuoted(t *testing.T) {
 	if got, want := faultInWords("no space left on device"), "đĩa đã đầy"; got != want {
 		t.Errorf("known: %q, want %q", got, want)
 	}
+}
+
+// Errors are wrapped on a terminal as answers are; a command in them is not.
+func TestOnATerminalARefusalFitsIn(t *testing.T) {
+	inBothLanguages(t, func(t *testing.T) {
+		terminal := &narrow{width: 80}
+		complaint(terminal, "congthu: an@example.org: "+strings.TrimSpace(strings.Repeat("hộp thư ", 30)))
+		for line := range strings.Lines(terminal.String()) {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 {
+				t.Errorf("%d letters: %s", n, line)
+			}
+		}
+		if strings.Count(terminal.String(), "hộp thư")+strings.Count(terminal.String(), "hộp\n  thư") != 30 {
+			t.Error(terminal)
+		}
+		for _, command := range []string{
+			"  congthu account unlock nguyenvan.an@binhphuoc.gov.vn --reason \"called 0912345678, identity checked\"",
+			"congthu: say for how many days: congthu account grace nguyenvan.an@binhphuoc.gov.vn --days 3 --reason \"on a mission\"",
+		} {
+			terminal.Reset()
+			if complaint(terminal, command); terminal.String() != command+"\n" {
+				t.Error(terminal)
+			}
+		}
+		terminal.Reset()
+		var out strings.Builder
+		Run(t.Context(), []string{"account", "show", "an@example.org", "--socket", "/nowhere/" + strings.Repeat("x/", 20) + "admin.sock"}, strings.NewReader(""), &out, terminal)
+		for line := range strings.Lines(terminal.String()) {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 {
+				t.Errorf("%d letters: %s", n, line)
+			}
+		}
+	})
 }
