@@ -99,7 +99,7 @@ type check struct {
 
 func (k *check) say(result, what, found string) {
 	k.failed = k.failed || result == "failed"
-	fmt.Fprintf(k.out, "%-8s %-14s %s\n", tr(result), tr(what), tr(found))
+	fmt.Fprintf(k.out, "%-8s %-14s %s\n", tr(result), tr(what), quotingTheDatabase(tr(found)))
 }
 
 // certificate reports a certificate that clients refuse. The gateway starts with it all

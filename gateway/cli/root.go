@@ -98,7 +98,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		each = several.Unwrap()
 	}
 	for _, one := range each {
-		for line := range strings.Lines(fmt.Sprintf("congthu: %v", one)) {
+		for line := range strings.Lines(fmt.Sprintf("congthu: %s", quotingTheDatabase(one.Error()))) {
 			complaint(stderr, strings.TrimSuffix(line, "\n"))
 		}
 	}

@@ -100,6 +100,9 @@ var clockBeforeDay = regexp.MustCompile(`ngày (\d\d:\d\d ngày )`)
 
 const clockOfDay = "lúc $1"
 
+// databaseSays matches an error of PostgreSQL: severity, text and code.
+const databaseSays = `(?:server error: )?\p{Lu}+: ([^«»]+?) \(SQLSTATE ([0-9A-Z]{5})\)`
+
 // failureTexts translate failures reported by the operating system and by libraries.
 // They are found inside a longer text.
 var failureTexts = []struct{ found, en, vi string }{
@@ -120,7 +123,9 @@ var failureTexts = []struct{ found, en, vi string }{
 	{`(?:STARTTLS: )?(?:TLS handshake: )?(?:tls: failed to verify certificate: )?x509: certificate is valid for ([^)»]+), not ([^\s)»]+)`, "the certificate of the server is for $1, not for $2", "chứng thư của máy chủ cấp cho $1, không phải cho $2"},
 	{`(?:STARTTLS: )?(?:TLS handshake: )?tls: first record does not look like a TLS handshake`, "the server does not answer with TLS", "máy chủ không trả lời bằng TLS"},
 
-	// The disk and the database.
+	// The disk and the database. What PostgreSQL says stays as it is, in the language of the
+	// server, since administrators look it up.
+	{databaseSays, `the database said: "$1" (SQLSTATE $2)`, "cơ sở dữ liệu báo: «$1» (SQLSTATE $2)"},
 	{`(?:write: )?no space left for the database: free some on the file system of ([^\s]+?)(?:: (?:[^:)»]+: )*(?:database or disk is full(?: \(\d+\))?|no space left on device|disk quota exceeded))`, "the disk of the gateway is full: free some space on the file system of $1", "đĩa của cổng thư đã đầy: cần giải phóng dung lượng ở phân vùng chứa $1"},
 	{`(?:write: )?no space left for the database: ([^\s]+) could not be written: look for a full disk, a quota or a limit on file sizes \(ulimit -f\)(?:: disk I/O error(?: \(\d+\))?)?`, "$1 could not be written: look for a full disk, a quota or a limit on file sizes (ulimit -f)", "không ghi được $1: kiểm tra đĩa đầy, hạn mức dung lượng hoặc giới hạn cỡ tệp (ulimit -f)"},
 	{`(?:write: )?no space left for the database(?:: (?:database or )?disk (?:is )?full(?: \(\d+\))?)?`, "the disk of the gateway is full", "đĩa của cổng thư đã đầy"},

@@ -203,6 +203,17 @@ func plainly(said string) string {
 	return said
 }
 
+// quotingTheDatabase says, in an error of this program itself, which words are those of
+// PostgreSQL. Other failures in it stay as they are.
+func quotingTheDatabase(said string) string {
+	for i, f := range failureTexts {
+		if f.found == databaseSays {
+			said = failurePatterns()[i].ReplaceAllString(said, either(f.en, f.vi))
+		}
+	}
+	return said
+}
+
 // listening returns the reason why the gateway cannot listen on an address, in the
 // user's language.
 func listening(err error) error {
