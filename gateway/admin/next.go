@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -22,10 +21,9 @@ var setUp = regexp.MustCompile(`(?i)\btls\b|starttls|certificate|x509`)
 
 // Fault returns what is wrong and whom to call about it.
 func (r Readiness) Fault() (f Fault) {
-	var en, vi []string
+	// Servers that do not answer, and those that answer but cannot be used as set up.
+	var silent, unusable servers
 	answers := true
-	ends, endsVI := "does not answer", "không trả lời"
-	order, orderVI := "the gateway is in order", "cổng thư không có lỗi"
 	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
 		check := r.Checks[name]
 		protocol, upstream := strings.CutSuffix(name, upstreamCheck)
@@ -36,25 +34,34 @@ func (r Readiness) Fault() (f Fault) {
 			f.Store = true
 		case upstream:
 			f.MailServer = true
-			whereEN, whereVI := "", ""
-			if check.Address != "" {
-				whereEN, whereVI = " at "+check.Address, " ở "+check.Address
-			}
-			en, vi = append(en, "its "+strings.ToUpper(protocol)+whereEN), append(vi, strings.ToUpper(protocol)+whereVI)
 			if setUp.MatchString(check.Error) {
-				order, orderVI = "if nothing was changed there, congthu check names the setting of the gateway that does not fit", "nếu ở đó không có gì thay đổi, congthu check cho biết thiết lập nào của cổng thư không phù hợp"
-				ends, endsVI = "cannot be used over TLS", "không dùng được qua TLS"
+				unusable.add(protocol, check.Address)
+			} else {
+				silent.add(protocol, check.Address)
 			}
 		}
 	}
 	if f.MailServer {
-		if len(en) > 1 {
-			ends = strings.Replace(ends, "does not", "do not", 1)
+		var en, vi []string
+		if len(silent.en) > 0 {
+			does := "does"
+			if len(silent.en) > 1 {
+				does = "do"
+			}
+			en, vi = append(en, silent.english()+" "+does+" not answer"), append(vi, silent.vietnamese()+" không trả lời")
 		}
-		f.NextEN = fmt.Sprintf("call the mail server's administrator: %s %s", strings.Join(en, " and "), ends)
-		f.NextVI = fmt.Sprintf("báo người quản trị máy chủ thư: %s %s", strings.Join(vi, " và "), endsVI)
-		if !f.Store {
-			f.NextEN, f.NextVI = f.NextEN+"; "+order, f.NextVI+"; "+orderVI
+		if len(unusable.en) > 0 {
+			en, vi = append(en, unusable.english()+" cannot be used over TLS"), append(vi, unusable.vietnamese()+" không dùng được qua TLS")
+		}
+		f.NextEN = "call the mail server's administrator: " + strings.Join(en, ", ")
+		f.NextVI = "báo người quản trị máy chủ thư: " + strings.Join(vi, ", ")
+		switch {
+		case f.Store:
+		case len(unusable.en) > 0:
+			f.NextEN += "; if nothing was changed there, congthu check names the setting of the gateway that does not fit"
+			f.NextVI += "; nếu ở đó không có gì thay đổi, congthu check cho biết thiết lập nào của cổng thư không phù hợp"
+		default:
+			f.NextEN, f.NextVI = f.NextEN+"; the gateway is in order", f.NextVI+"; cổng thư không có lỗi"
 		}
 	}
 	if f.Store {
@@ -74,3 +81,18 @@ func (r Readiness) Fault() (f Fault) {
 	}
 	return f
 }
+
+// servers are services of the mail server, in both languages.
+type servers struct{ en, vi []string }
+
+// add adds the service of a protocol. Older gateways do not name its address.
+func (s *servers) add(protocol, address string) {
+	en, vi := "its "+strings.ToUpper(protocol), strings.ToUpper(protocol)
+	if address != "" {
+		en, vi = en+" at "+address, vi+" ở "+address
+	}
+	s.en, s.vi = append(s.en, en), append(s.vi, vi)
+}
+
+func (s servers) english() string    { return strings.Join(s.en, " and ") }
+func (s servers) vietnamese() string { return strings.Join(s.vi, " và ") }

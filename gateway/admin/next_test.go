@@ -42,6 +42,15 @@ func TestAFaultNamesWhomToCall(t *testing.T) {
 			"báo người quản trị máy chủ thư: IMAP ở 192.0.2.1:993 không dùng được qua TLS; nếu ở đó không có gì thay đổi, congthu check cho biết thiết lập nào của cổng thư không phù hợp.",
 		},
 		{
+			"one that does not answer and one with another certificate", map[string]Condition{
+				"imap upstream": refused("143"), "smtp upstream": {Error: "STARTTLS: x509: certificate has expired", Address: "192.0.2.1:25"},
+			},
+			"call the mail server's administrator: its IMAP at 192.0.2.1:143 does not answer, its SMTP at 192.0.2.1:25 cannot be used over TLS; " +
+				"if nothing was changed there, congthu check names the setting of the gateway that does not fit.",
+			"báo người quản trị máy chủ thư: IMAP ở 192.0.2.1:143 không trả lời, SMTP ở 192.0.2.1:25 không dùng được qua TLS; " +
+				"nếu ở đó không có gì thay đổi, congthu check cho biết thiết lập nào của cổng thư không phù hợp.",
+		},
+		{
 			"the store", map[string]Condition{"store": full, "imap upstream": ok},
 			"call the gateway's administrator: the gateway's store does not work (read out the fault above); the mail server answers.",
 			"báo người quản trị cổng thư: kho dữ liệu của cổng thư không hoạt động (đọc nội dung lỗi ở trên); máy chủ thư vẫn trả lời.",
