@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,4 +65,18 @@ func TestPrintedCommandsAreThoseOfTheProgramThatPrintsThem(t *testing.T) {
 			t.Error(text)
 		}
 	})
+}
+
+// Every command that a text may tell a user to run is printed so that it runs. The others
+// stand in prose only, where "congthu" is the name of the program.
+func TestEveryCommandIsPrintedSoThatItCanBeRun(t *testing.T) {
+	ownName = "./congthu"
+	t.Cleanup(func() { ownName = rootName })
+	prose := []string{"completion", "demo", "help", "man", "serve", "version"}
+	for _, cmd := range New().Commands() {
+		got := runnable("congthu " + cmd.Name() + " x")
+		if known := strings.HasPrefix(got, "./congthu "); known == slices.Contains(prose, cmd.Name()) {
+			t.Errorf("%s is printed as %q", cmd.Name(), got)
+		}
+	}
 }
