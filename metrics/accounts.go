@@ -96,7 +96,7 @@ func (c *accounts) register(f factory) {
 	c.throttledKnown = f.gauge("congthu_throttled_known_sources",
 		"Those of congthu_throttled_sources that lie in offices of the organisation (throttle.known_networks): users there who have not logged in "+
 			"from there before are refused, perhaps for one infected PC. 'congthu source list' shows them.")
-	c.knownNetworks = f.gauge("congthu_known_networks", "Networks of offices in force (throttle.known_networks), in which sources have more room. 0: no office is known.")
+	c.knownNetworks = f.gauge("congthu_known_networks", "Networks of offices in force (throttle.known_networks). A source in one may give an account more wrong passwords before a grant is needed; it has more room for other accounts only while wrong passwords do not lock. 0: no office is known.")
 	c.unknown = f.gauge("congthu_unknown_names",
 		"Names remembered that nobody has ever logged in with, as last counted. At store.max_unknown_names further names share "+
 			"counters (congthu_shared_counters): import the accounts.")
